@@ -1,0 +1,57 @@
+# `make` lists the targets. Everything runs in .venv/, which is made once and again when its two sources change.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.installed
+
+# Stages of DVC and runs of the worker find the right python; Prefect's files stay inside the checkout.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PREFECT_HOME := $(CURDIR)/.prefect
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+.PHONY: help run up test lint format clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(READY)  ## run the whole pipeline here, on what data/ holds (the sample, if there is nothing)
+	@python -m flows.run
+
+up: $(READY)  ## start Prefect (server and worker) and the MLflow pages; Ctrl-C stops them
+	@exec python -m flows.services
+
+test: lint  ## lint, type check, and run all tests
+	@python -m pytest
+
+lint: $(READY)  ## ruff and mypy
+	@ruff check
+	@ruff format --check
+	@mypy
+
+format: $(READY)  ## let ruff format the code
+	@ruff check --fix
+	@ruff format
+
+clean:  ## remove the environment and caches; data, results, MLflow's and Prefect's files stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# The stamp is written last: an interrupted install is done again.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || { \
+		echo "error: Python 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2; \
+		echo "  install one, then: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@rm -f $@
+	@echo "Making the environment in $(VENV)/ (some minutes, once) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --compile --disable-pip-version-check \
+		--constraint constraints.txt --editable ".[pipeline,dev]" & \
+	pip=$$!; trap 'kill $$pip 2>/dev/null' EXIT; seconds=0; \
+	while kill -0 $$pip 2>/dev/null; do \
+		sleep 1; seconds=$$((seconds + 1)); \
+		if [ -t 1 ]; then printf '\r  %d s' $$seconds; elif [ $$((seconds % 30)) = 0 ]; then echo "  $$seconds s"; fi; \
+	done; \
+	echo; trap - EXIT; wait $$pip
+	@touch $@

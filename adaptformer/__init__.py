@@ -1,0 +1,1 @@
+"""Adapts an MAE-pretrained Vision Transformer to labelled images with AdaptFormer's parallel adapters."""

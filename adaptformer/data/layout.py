@@ -1,0 +1,148 @@
+"""The layout of data/: `<split>/<class>/<file>`; and replacing a data folder whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from adaptformer.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
+
+
+class Entry(NamedTuple):
+    """An image file by its place: `path` is relative to data/, in posix form."""
+
+    path: str
+    split: str
+    label: str
+
+
+def ignored(name: str) -> bool:
+    """Tell whether a file or folder is hidden or left behind by an operating system."""
+    return name.startswith(".") or name.casefold() in _LITTER
+
+
+def entries(data: Path) -> tuple[list[Entry], dict[str, str]]:
+    """Return the files that stand where images belong, and the reason for each other path, both sorted by path.
+
+    A path is at fault outside a split's class folders, when it is a link that is broken or leads out of data/, when a
+    folder cannot be listed, and when its name is not UTF-8.
+    """
+    found: list[Entry] = []
+    faults: dict[str, str] = {}
+    root = data.resolve()
+    folders: list[tuple[Path, tuple[str, ...]]] = [(data, ())]
+    while folders:
+        folder, parts = folders.pop()
+        try:
+            children = sorted(folder.iterdir())
+        except OSError as error:
+            faults[_printable("/".join(parts))] = error.strerror or "cannot be listed"
+            continue
+        for child in children:
+            if ignored(child.name):
+                continue
+            place = (*parts, child.name)
+            path = "/".join(place)
+            reason = _misplaced(child, place, root)
+            if reason:
+                faults[_printable(path)] = reason
+            elif len(place) < 3:
+                folders.append((child, place))
+            else:
+                found.append(Entry(path, place[0], place[1]))
+    return sorted(found), dict(sorted(faults.items()))
+
+
+def _misplaced(child: Path, place: tuple[str, ...], root: Path) -> str | None:
+    """Return why a path below data/ cannot be used, or None."""
+    if _printable(child.name) != child.name:
+        return "its name is not UTF-8"
+    if child.is_symlink() and (reason := _bad_link(child, root)):
+        return reason
+    if len(place) == 1 and (place[0] not in SPLITS or not child.is_dir()):
+        return f"only the folders {', '.join(SPLITS)} belong in data/"
+    if len(place) == 2 and not child.is_dir():
+        return "not in a class folder"
+    if len(place) == 3 and child.is_dir():
+        return "a folder inside a class folder"
+    return None
+
+
+def _bad_link(link: Path, root: Path) -> str | None:
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return "a broken link"
+    # `dvc config cache.type symlink` makes every file a link to <cache>/files/md5/ab/cdef: DVC guards those.
+    if target.is_relative_to(root) or target.parts[-4:-2] == ("files", "md5"):
+        return None
+    return "a link that leads out of data/"
+
+
+def _printable(name: str) -> str:
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def occupied(data: Path) -> bool:
+    """Tell whether something lies at `data` that writing there would destroy. An empty folder does not count."""
+    if data.is_dir():
+        return any(data.iterdir())
+    return data.exists() or data.is_symlink()
+
+
+@contextlib.contextmanager
+def replacing_folder(data: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `data` to fill; on success it takes the place of `data`, whose content is removed.
+
+    When the body raises or is interrupted, the folder beside is removed and `data` is left as it was. The old content
+    is removed only when the new one is in place. Raises UserError where the system refuses to write.
+    """
+    target = data.resolve()
+    beside = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    try:
+        _remove_leftovers(target)
+        beside.mkdir(parents=True)
+        yield beside
+        if target.exists():
+            target.rename(old)
+        try:
+            beside.rename(target)
+        except BaseException:
+            if old.exists():
+                old.rename(target)
+            raise
+    except OSError as error:
+        raise UserError(
+            f"cannot write {data}: {error.strerror or error}",
+            "free space or make the folder writable, then run the same command again",
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove the partial folders of processes that were killed."""
+    for leftover in target.parent.glob(f".{target.name}.partial-*"):
+        pid = leftover.name.rpartition("-")[2]
+        if pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

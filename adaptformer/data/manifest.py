@@ -1,0 +1,84 @@
+"""The manifest: one row per image of data/, with its label, split, size and hash."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pandas as pd
+
+from adaptformer import files
+from adaptformer.data import layout, splits
+from adaptformer.data.reading import ImageFacts, read_all
+from adaptformer.errors import UserError
+
+_TYPES = {
+    "path": "str", "label": "str", "split": "str", "width": "int64", "height": "int64", "mode": "str", "bytes": "int64",
+    "sha256": "str",
+}  # fmt: skip
+COLUMNS = tuple(_TYPES)
+"""The columns; `path` is relative to data/ in posix form, `width` and `height` are in pixels as displayed."""
+
+_GET_DATA = "bring images in with `adaptformer data import PATH`, or write the sample with `adaptformer data sample`"
+
+
+def scan(data: Path, validation_fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read every file of data/ and return the manifest, and the paths that are no usable images with the reason.
+
+    Both are sorted by path; the second has the columns `path` and `reason`. Where data/ has no validation split, it is
+    carved out of train (splits.py): those rows keep their path below train/. Raises UserError when data/, its train or
+    its test split is missing or empty.
+    """
+    if not layout.occupied(data):
+        raise UserError(f"there are no images in {data}/", _GET_DATA)
+    found, faults = layout.entries(data)
+    present = {entry.split for entry in found}
+    for split in ("train", "test"):
+        if split not in present:
+            raise UserError(f"{data}/ has no {split} split: no file matches {data}/{split}/CLASS/FILE", _GET_DATA)
+    records = []
+    for entry, facts in zip(found, read_all([data / entry.path for entry in found]), strict=True):
+        if isinstance(facts, ImageFacts):
+            records.append({**entry._asdict(), **facts._asdict()})
+        else:
+            faults[entry.path] = facts
+    manifest = _typed(pd.DataFrame.from_records(records, columns=list(COLUMNS)))
+    if "validation" not in present:
+        _carve_validation(manifest, validation_fraction, seed)
+    unreadable = pd.DataFrame(sorted(faults.items()), columns=["path", "reason"], dtype="str")
+    return manifest, unreadable
+
+
+def _carve_validation(manifest: pd.DataFrame, fraction: float, seed: int) -> None:
+    train = manifest.index[manifest["split"] == "train"]
+    chosen = splits.choose(list(manifest.loc[train, "label"]), list(manifest.loc[train, "sha256"]), fraction, seed)
+    manifest.loc[train[chosen], "split"] = "validation"
+
+
+def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
+    """Write the manifest as CSV, whole or not at all; equal rows give equal bytes."""
+    files.write_text(path, manifest.to_csv(index=False, columns=list(COLUMNS), lineterminator="\n"))
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """Return the manifest at `path`, labels such as "001" and "NA" as they are. Raises UserError if it is damaged."""
+    try:
+        content = path.read_text(encoding="utf-8")
+        return _typed(pd.read_csv(io.StringIO(content), dtype="str", keep_default_na=False)[list(COLUMNS)])
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read: {reason}", "write it anew with `adaptformer validate`") from error
+
+
+def _typed(manifest: pd.DataFrame) -> pd.DataFrame:
+    return manifest.astype(_TYPES)
+
+
+def class_names(manifest: pd.DataFrame) -> list[str]:
+    """Return the labels of the train split, sorted: the model's classes, in the order of its logits."""
+    return sorted(manifest.loc[manifest["split"] == "train", "label"].unique())
+
+
+def rows(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Return the rows of one split ("train", "validation" or "test"), numbered from 0."""
+    return manifest[manifest["split"] == split].reset_index(drop=True)

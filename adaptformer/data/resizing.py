@@ -1,0 +1,69 @@
+"""RGB pixels to the square that the model sees: the only resizing of the project.
+
+Cache, training, evaluation, the parity check and the ONNX predictor use these functions and nothing else, so they see
+the same pixels. N images, H x W pixels, S = contract.stored_size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from adaptformer.data.contract import ImageContract
+from adaptformer.data.decoding import decode
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def to_square(image: Pixels, contract: ImageContract) -> Pixels:
+    """Resize an image [H, W, 3] uint8 to [S, S, 3] by the contract's policy.
+
+    "crop" scales the shorter side to S and keeps the centre, "pad" scales the longer side to S and centres it on
+    black, "squash" scales both. Shrinking is antialiased. Raises ValueError for another policy or interpolation.
+    """
+    side = contract.stored_size
+    if contract.interpolation not in _FILTERS:
+        raise ValueError(f"unknown interpolation {contract.interpolation!r}")
+    resample = _FILTERS[contract.interpolation]
+    height, width = image.shape[:2]
+    source = Image.fromarray(image)
+    if contract.resize == "squash":
+        return np.array(source.resize((side, side), resample))
+    if contract.resize == "crop":
+        # Scaling the centre square alone equals scaling all and cropping (the filter still reads beyond the box), but a
+        # strip of 1 x 100,000 pixels does not become one of S x 100,000 S on the way.
+        short = min(height, width)
+        left, top = (width - short) / 2, (height - short) / 2
+        return np.array(source.resize((side, side), resample, box=(left, top, left + short, top + short)))
+    if contract.resize == "pad":
+        scale = side / max(height, width)
+        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+        square = Image.new("RGB", (side, side))
+        square.paste(source.resize(inner, resample), ((side - inner[0]) // 2, (side - inner[1]) // 2))
+        return np.array(square)
+    raise ValueError(f"unknown resize policy {contract.resize!r}")
+
+
+def centre_crop(images: Pixels, size: int) -> Pixels:
+    """Return the centre [..., size, size, 3] of an image [H, W, 3] or a batch [N, H, W, 3], without copying.
+
+    Where the margin is odd, the larger half is cut at the bottom and at the right. Raises ValueError when `size`
+    exceeds a side.
+    """
+    height, width = images.shape[-3:-1]
+    if size > min(height, width):
+        raise ValueError(f"cannot crop {size} pixels out of {height} x {width}")
+    top, left = (height - size) // 2, (width - size) // 2
+    return images[..., top : top + size, left : left + size, :]
+
+
+def prepare(content: bytes, contract: ImageContract) -> Pixels:
+    """Return a file's image as the model sees it: [size, size, 3] uint8, decoded, resized, cropped.
+
+    Raises DamagedImage when the bytes are no usable image.
+    """
+    return np.ascontiguousarray(centre_crop(to_square(decode(content), contract), contract.size))

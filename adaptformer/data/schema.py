@@ -1,0 +1,186 @@
+"""Every fault of a data set at once: a pandera schema for the rows, and checks across rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pandera.pandas as pa
+
+from adaptformer import files
+from adaptformer.data.layout import SPLITS
+from adaptformer.errors import UserError
+
+FAULT_COLUMNS = ("path", "fault", "detail", "remedy")
+MIN_SIDE = 2
+"""Pixels a side below which an image shows nothing."""
+
+_SHOWN = 20
+
+SCHEMA = pa.DataFrameSchema(
+    {
+        "path": pa.Column(str, pa.Check.str_length(min_value=1), unique=True),
+        "label": pa.Column(str, pa.Check.str_matches(r"^\S(.*\S)?$")),
+        "split": pa.Column(str, pa.Check.isin(SPLITS)),
+        "width": pa.Column(int, pa.Check.ge(MIN_SIDE)),
+        "height": pa.Column(int, pa.Check.ge(MIN_SIDE)),
+        "mode": pa.Column(str, pa.Check.str_length(min_value=1)),
+        "bytes": pa.Column(int, pa.Check.gt(0)),
+        "sha256": pa.Column(str, pa.Check.str_matches(r"^[0-9a-f]{64}$")),
+    },
+    strict=True,
+)
+"""What each row of a manifest must be, whatever the other rows are."""
+
+_ROW_FAULTS = {
+    "label": ("space around the class name", "rename the class folder"),
+    "width": ("image too small", f"remove images under {MIN_SIDE} pixels a side"),
+    "height": ("image too small", f"remove images under {MIN_SIDE} pixels a side"),
+}
+
+
+def check(manifest: pd.DataFrame, unreadable: pd.DataFrame) -> pd.DataFrame:
+    """Return every fault of a scanned data set (manifest.scan), one row each; no rows when it is sound.
+
+    The columns are `path` (of a file, or of a class folder), `fault` (its kind), `detail` and `remedy`.
+    """
+    faults = pd.concat(
+        [
+            _faults(unreadable["path"], "unreadable file", unreadable["reason"], "repair or remove the file"),
+            _row_faults(manifest),
+            _missing_in_train(manifest),
+            _too_few_images(manifest),
+            _single_class(manifest),
+            _alike_class_names(manifest),
+            _across_splits(manifest),
+            _conflicting_labels(manifest),
+        ],
+        ignore_index=True,
+    )
+    return faults.drop_duplicates(ignore_index=True)
+
+
+def _faults(paths: Iterable[str], fault: str, details: Iterable[str], remedy: str) -> pd.DataFrame:
+    records = [(path, fault, detail, remedy) for path, detail in zip(paths, details, strict=True)]
+    return pd.DataFrame.from_records(records, columns=list(FAULT_COLUMNS)).astype("str")
+
+
+def _row_faults(manifest: pd.DataFrame) -> pd.DataFrame:
+    try:
+        SCHEMA.validate(manifest, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        cases = errors.failure_cases
+    else:
+        return _faults([], "", [], "")
+    # A case without an index is about a whole column: no data set can cause it, only a damaged manifest.
+    whole = cases[cases["index"].isna()]
+    if len(whole):
+        raise UserError(
+            f"the manifest's column {whole.iloc[0]['column']} is wrong: {whole.iloc[0]['check']}",
+            "write it anew with `adaptformer validate`",
+        )
+    found = []
+    for (column, rule), group in cases.groupby(["column", "check"], sort=True):
+        fault, remedy = _ROW_FAULTS.get(column, (f"bad {column}", "remove the file"))
+        details = (f"{column} {value!r} ({rule})" for value in group["failure_case"])
+        found.append(_faults(manifest.loc[group["index"].astype(int), "path"], fault, details, remedy))
+    return pd.concat(found, ignore_index=True)
+
+
+def _missing_in_train(manifest: pd.DataFrame) -> pd.DataFrame:
+    learnt = set(manifest.loc[manifest["split"] == "train", "label"])
+    missing = manifest.loc[~manifest["label"].isin(learnt), ["split", "label"]].drop_duplicates()
+    return _faults(
+        missing["split"] + "/" + missing["label"],
+        "class missing in train",
+        (f"{label} has no usable image in train" for label in missing["label"]),
+        "add images of the class to train, or remove its folder",
+    )
+
+
+def _too_few_images(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Find the classes without one image to learn from and another to be validated on."""
+    seen = manifest[manifest["split"] != "test"]
+    counts = seen.groupby("label")["sha256"].nunique()
+    alone = counts[counts == 1].index
+    return _faults(
+        [f"train/{label}" for label in alone],
+        "class with one image",
+        [f"{label} has one distinct image outside test, which cannot be both learnt and validated" for label in alone],
+        "add images of the class to train, or remove the class",
+    )
+
+
+def _single_class(manifest: pd.DataFrame) -> pd.DataFrame:
+    labels = manifest["label"].unique()
+    if len(labels) != 1:
+        return _faults([], "", [], "")
+    return _faults(
+        [f"train/{labels[0]}"], "single class", [f"{labels[0]} is the only class"], "add a folder for another class"
+    )
+
+
+def _alike_class_names(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Names that differ in case or outer spaces are one folder on many file systems, and most often one class."""
+    places = manifest[["split", "label"]].drop_duplicates()
+    alike = places["label"].str.strip().str.casefold()
+    names = places["label"].groupby(alike).transform(lambda group: ", ".join(sorted(set(group))))
+    wrong = places["label"].groupby(alike).transform("nunique") > 1
+    return _faults(
+        places.loc[wrong, "split"] + "/" + places.loc[wrong, "label"],
+        "class names alike",
+        names[wrong],
+        "give the class one name in every split",
+    )
+
+
+def _across_splits(manifest: pd.DataFrame) -> pd.DataFrame:
+    return _same_bytes(
+        manifest, "split", "duplicate across splits", "keep the image in one split, or test results flatter the model"
+    )
+
+
+def _conflicting_labels(manifest: pd.DataFrame) -> pd.DataFrame:
+    return _same_bytes(manifest, "label", "conflicting labels", "keep the image in its one right class")
+
+
+def _same_bytes(manifest: pd.DataFrame, column: str, fault: str, remedy: str) -> pd.DataFrame:
+    """Return the files whose bytes stand under several values of `column`, each with the first of the others."""
+    wrong = manifest[manifest.groupby("sha256")[column].transform("nunique") > 1]
+    # Without a loop over groups, which takes a minute where every image of 60,000 is wrong.
+    firsts = wrong.drop_duplicates("sha256").set_index("sha256")
+    is_first_value = wrong[column] == wrong["sha256"].map(firsts[column])
+    seconds = wrong[~is_first_value].drop_duplicates("sha256").set_index("sha256")
+    others = {
+        name: wrong["sha256"].map(firsts[name]).mask(is_first_value, wrong["sha256"].map(seconds[name]))
+        for name in ("path", column)
+    }
+    details = [
+        f"{column} {value}; the same bytes have {column} {other_value}: {other_path}"
+        for value, other_value, other_path in zip(wrong[column], others[column], others["path"], strict=True)
+    ]
+    return _faults(wrong["path"], fault, details, remedy)
+
+
+def fault_table(faults: pd.DataFrame) -> str:
+    """Return the first faults as lines to read: path, kind and detail."""
+    shown = faults.head(_SHOWN)
+    lines = [f"{path}: {fault} ({detail})" for path, fault, detail, _ in shown.itertuples(index=False)]
+    if len(faults) > len(shown):
+        lines.append(f"... and {len(faults) - len(shown)} more")
+    return "\n".join(lines)
+
+
+def raise_on_faults(faults: pd.DataFrame, csv_path: Path) -> None:
+    """Do nothing when there are no faults; otherwise write them all to `csv_path` and raise UserError."""
+    if faults.empty:
+        return
+    files.write_text(csv_path, faults.to_csv(index=False, lineterminator="\n"))
+    kinds = ", ".join(f"{count} x {kind}" for kind, count in faults["fault"].value_counts(sort=False).items())
+    first = faults.iloc[0]
+    total = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    raise UserError(
+        f"data/ has {total}: {kinds}; first: {first['path']!r} ({first['detail']})",
+        f"correct or remove the files listed in {csv_path}, run `dvc add data`, then run the same command again",
+    )

@@ -1,0 +1,1 @@
+"""Judging a trained model on the test split: metrics, pictures, a report."""

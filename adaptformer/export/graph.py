@@ -1,0 +1,116 @@
+"""One ONNX file of backbone, adapters and head: uint8 images in, logits out.
+
+Shapes: B images, s image side, C classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from adaptformer import files
+from adaptformer.data import augmentation
+from adaptformer.data.contract import ImageContract
+from adaptformer.model.adapter_file import AdapterCard
+from adaptformer.model.classifier import Classifier
+
+METADATA_KEY = "adaptformer"
+INPUT, OUTPUT = "images", "logits"
+
+
+class _FromBytes(nn.Module):
+    """The classifier behind its normalisation."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: Classifier, contract: ImageContract) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.tensor(contract.mean))
+        self.register_buffer("std", torch.tensor(contract.std))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits [B, C] of prepared images [B, s, s, 3] uint8."""
+        planes = images.permute(0, 3, 1, 2).float()
+        logits: Tensor = self.model(augmentation.normalise(planes, self.mean, self.std))
+        return logits
+
+
+def build(model: Classifier, card: AdapterCard, opset: int) -> bytes:
+    """Return the ONNX file's bytes; equal models give equal bytes, wherever they are exported.
+
+    The batch is symbolic. Class names and the image contract lie in the file's metadata under the key "adaptformer".
+    """
+    graph = _FromBytes(model, card.image).eval()
+    size = card.image.size
+    # An example batch of two: one would be taken for a constant.
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101 - only the legacy exporter returns None
+    proto = _stripped(program.model_proto)
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, files.canonical_json(metadata(card))
+    onnx.checker.check_model(proto)
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content
+
+
+def metadata(card: AdapterCard) -> dict[str, Any]:
+    """Return what the predictor needs to know, and where the model comes from."""
+    return {
+        "classes": list(card.classes),
+        "image": card.image.to_dict(),
+        "adapter": card.adapter,
+        "backbone": {"model": card.backbone.model, "sha256": card.backbone.sha256, "licence": card.backbone.licence},
+        "format": 1,
+    }
+
+
+def _stripped(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Take out what the exporter writes about this machine: source paths in node metadata, doc strings, its version."""
+    del proto.metadata_props[:]
+    proto.doc_string = ""
+    graphs = [proto.graph, *proto.functions]
+    for graph in graphs:
+        del graph.metadata_props[:]
+        graph.doc_string = ""
+        for item in [*graph.node, *graph.value_info]:
+            del item.metadata_props[:]
+            item.doc_string = ""
+    for tensor in [*proto.graph.initializer, *proto.graph.input, *proto.graph.output]:
+        del tensor.metadata_props[:]
+        tensor.doc_string = ""
+    return proto
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress lines and its warnings about its own dependencies off the terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

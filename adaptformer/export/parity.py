@@ -1,0 +1,108 @@
+"""The gate between training and delivery: the ONNX file must agree with the trained model on real images.
+
+Shapes: N images, s image side, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from adaptformer.data.contract import ImageContract
+from adaptformer.data.resizing import prepare
+from adaptformer.errors import UserError
+from adaptformer.export.predictor import Predictor
+from adaptformer.model import inference
+from adaptformer.model.classifier import Classifier
+
+BATCHES = (1, 3, 8)
+"""Batch sizes at which the file must give the same logits: a graph may freeze its batch despite a symbolic one."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the ONNX file's logits are from the trained model's."""
+
+    images: int
+    largest_difference: float
+    largest_logit: float
+    top1_equal: int
+    top1_near_ties: int
+    tolerance: float
+
+    @property
+    def relative(self) -> float:
+        """Largest difference over largest logit."""
+        return self.largest_difference / self.largest_logit if self.largest_logit else self.largest_difference
+
+    @property
+    def holds(self) -> bool:
+        """True where the bound holds and every differing top-1 is a near tie."""
+        return self.relative <= self.tolerance and self.top1_equal + self.top1_near_ties == self.images
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**asdict(self), "relative": self.relative, "holds": self.holds}
+
+
+def compare(ours: NDArray[np.float32], theirs: NDArray[np.float32], tolerance: float) -> Parity:
+    """Compare logits [N, C] of the trained model with those of the file.
+
+    Different best classes are near ties where the trained model's two best logits lie closer together than the bound.
+    """
+    largest = float(np.abs(ours).max())
+    differs = ours.argmax(axis=1) != theirs.argmax(axis=1)
+    two_best = np.sort(ours, axis=1)[:, -2:]
+    near = (two_best[:, 1] - two_best[:, 0]) <= tolerance * largest
+    return Parity(
+        images=len(ours),
+        # NaN compares false with everything: an infinite difference fails the gate.
+        largest_difference=float(np.nan_to_num(np.abs(ours - theirs), nan=np.inf).max()),
+        largest_logit=largest,
+        top1_equal=int((~differs).sum()),
+        top1_near_ties=int((differs & near).sum()),
+        tolerance=tolerance,
+    )
+
+
+def check(
+    model: Classifier, onnx_file: bytes, paths: Sequence[Path], contract: ImageContract, tolerance: float
+) -> Parity:
+    """Run both on the image files, from their bytes on, and return how they agree.
+
+    Raises UserError where the bound does not hold or where the file depends on the batch size.
+    """
+    predictor = Predictor(onnx_file, device="cpu")
+    images = np.stack([prepare(path.read_bytes(), contract) for path in paths])
+    exact = ImageContract(contract.size, contract.resize, 1.0, contract.interpolation, contract.mean, contract.std)
+    ours = inference.logits(model, images, exact, batch_size=32, device=torch.device("cpu")).numpy()
+    theirs = np.concatenate([predictor.logits(images[start : start + 32]) for start in range(0, len(images), 32)])
+    parity = compare(ours, theirs, tolerance)
+    if not parity.holds:
+        raise UserError(
+            f"the ONNX file differs from the trained model: {parity.relative:.2e} of the largest logit, "
+            f"top-1 equal on {parity.top1_equal} of {parity.images} images",
+            f"nothing was exported; report it, or try another export.opset (the bound is {tolerance:.0e})",
+        )
+    _check_batches(predictor, images, theirs, tolerance * max(parity.largest_logit, 1e-12))
+    return parity
+
+
+def _check_batches(
+    predictor: Predictor, images: NDArray[np.uint8], expected: NDArray[np.float32], bound: float
+) -> None:
+    for size in BATCHES:
+        batch = np.resize(images, (size, *images.shape[1:]))
+        wanted = np.resize(expected, (size, expected.shape[1]))
+        logits = predictor.logits(batch)
+        if logits.shape != wanted.shape or np.abs(logits - wanted).max() > bound:
+            raise UserError(
+                f"the ONNX file gives other logits in a batch of {size}",
+                "nothing was exported; try another export.opset",
+            )

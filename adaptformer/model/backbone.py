@@ -1,0 +1,101 @@
+"""The frozen part: a timm VisionTransformer by name."""
+
+from __future__ import annotations
+
+import difflib
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptformer.errors import UserError
+from adaptformer.model.torchvision_ops import import_torchvision
+
+import_torchvision()
+
+import timm  # noqa: E402
+from timm.layers import DropPath, resample_abs_pos_embed  # noqa: E402
+from timm.models import build_model_with_cfg, register_model  # noqa: E402
+from timm.models.vision_transformer import Block, VisionTransformer  # noqa: E402
+
+__all__ = ["VisionTransformer", "block", "build", "load_encoder", "published", "set_drop_path", "vit_nano_patch4_32"]
+
+
+@register_model  # type: ignore[untyped-decorator]
+def vit_nano_patch4_32(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
+    """Return this project's own small ViT: 32-pixel images, 4-pixel patches, width 96, 6 blocks of 3 heads."""
+    kwargs["pretrained_cfg"] = {"architecture": "vit_nano_patch4_32"}  # its weights are bundled, not timm's to fetch
+    config = {"img_size": 32, "patch_size": 4, "embed_dim": 96, "depth": 6, "num_heads": 3}
+    return build_model_with_cfg(VisionTransformer, "vit_nano_patch4_32", pretrained, **(config | kwargs))
+
+
+def build(model: str, image_size: int | None = None) -> VisionTransformer:
+    """Return the named architecture without a head, randomly initialised; no download.
+
+    `image_size` in pixels, None for the architecture's own. Raises UserError for a name that timm does not know, for
+    one that is no plain VisionTransformer, and for a size that its patches do not divide.
+    """
+    size = {} if image_size is None else {"img_size": image_size}
+    try:
+        vit = timm.create_model(model, pretrained=False, num_classes=0, global_pool="token", **size)
+    except RuntimeError as error:
+        close = difflib.get_close_matches(model, timm.list_models(module="vision_transformer"), n=1)
+        hint = f"did you mean {close[0]}?" if close else "timm.list_models('vit_*') lists the names"
+        raise UserError(f"backbone.model = {model} is no architecture that timm knows", hint) from error
+    except (TypeError, AssertionError) as error:  # not every family takes an image size or a pooling
+        raise _not_a_vit(model) from error
+    if type(vit) is not VisionTransformer or any(type(block) is not Block for block in vit.blocks):
+        raise _not_a_vit(model)
+    patch = vit.patch_embed.patch_size[0]
+    if image_size is not None and image_size % patch:
+        raise UserError(
+            f"image.size = {image_size} is not a multiple of the patch size {patch} of {model}",
+            f"set image.size to {max(1, round(image_size / patch)) * patch}",
+        )
+    return vit
+
+
+def _not_a_vit(model: str) -> UserError:
+    return UserError(
+        f"backbone.model = {model} is not a plain VisionTransformer of timm",
+        "choose one, such as vit_base_patch16_224.mae; other families have no blocks that an adapter fits",
+    )
+
+
+def load_encoder(vit: VisionTransformer, tensors: dict[str, Tensor]) -> None:
+    """Fill `vit` with translated encoder tensors, interpolating position embeddings [1, 1 + N, D] to its image size."""
+    tensors = dict(tensors)
+    target = vit.pos_embed
+    if tensors["pos_embed"].shape != target.shape:
+        tensors["pos_embed"] = resample_abs_pos_embed(
+            tensors["pos_embed"],
+            list(vit.patch_embed.grid_size),
+            num_prefix_tokens=0 if vit.no_embed_class else vit.num_prefix_tokens,
+        )
+    with torch.no_grad():
+        vit.load_state_dict(tensors, strict=True)
+
+
+def published(model: str) -> Any | None:
+    """Return timm's entry (mean, std, licence, address …) for published weights such as `vit_base_patch16_224.mae`."""
+    try:
+        return timm.models.get_pretrained_cfg(model, allow_unregistered=False)
+    except RuntimeError:
+        return None
+
+
+def set_drop_path(vit: VisionTransformer, rate: float) -> None:
+    """Give the blocks stochastic depth, rising linearly from 0 in the first to `rate` in the last."""
+    last = max(len(vit.blocks) - 1, 1)
+    for index, block in enumerate(vit.blocks):
+        probability = rate * index / last
+        block.drop_path1, block.drop_path2 = (
+            (DropPath(probability), DropPath(probability)) if probability else (nn.Identity(), nn.Identity())
+        )
+
+
+def block(width: int, heads: int) -> nn.Module:
+    """Return one plain transformer block with MAE's settings (query, key and value biases, LayerNorm eps 1e-6)."""
+    made: nn.Module = Block(width, heads, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6))
+    return made

@@ -1,0 +1,191 @@
+"""Typed sections of params.yaml, and their loader.
+
+params.yaml is the only place for values: the models below have no defaults, so a key that is missing there or unknown
+here is an error that names it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from adaptformer.errors import UserError
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A frozen section of params.yaml that knows exactly its own keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataParams(Section):
+    """How splits that the data lacks are made."""
+
+    validation_fraction: Fraction
+    test_fraction: Fraction
+    seed: Annotated[int, Field(ge=0)]
+
+
+class ImageParams(Section):
+    """The image contract but for mean and std, which come with the checkpoint."""
+
+    size: Annotated[int, Field(ge=8, le=2048)]
+    resize: Literal["crop", "pad", "squash"]
+    crop_fraction: Annotated[float, Field(gt=0, le=1)]
+    interpolation: Literal["bilinear", "bicubic"]
+
+
+class BackboneParams(Section):
+    """Which pretrained checkpoint is fetched, and onto which architecture."""
+
+    model: Annotated[str, Field(min_length=1)]
+    checkpoint: Annotated[str, Field(min_length=1)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+
+
+class AdapterParams(Section):
+    """What is added to the frozen backbone."""
+
+    bottlenecks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    scale: float | Literal["learned"]
+    dropout: Rate
+    layernorm: Literal["none", "in", "out"]
+    placement: Literal["parallel", "sequential"]
+    pooling: Literal["mean", "token"]
+
+
+class TuningParams(Section):
+    """How the adapters are trained."""
+
+    seed: Annotated[int, Field(ge=0)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=2)]
+    base_lr: Annotated[float, Field(gt=0)]
+    momentum: Rate
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_epochs: Annotated[int, Field(ge=0)]
+    drop_path: Rate
+    crop_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
+    crop_ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+    flip: bool
+    label_smoothing: Rate
+    selection_metric: Literal["top1", "loss"]
+    precision: Literal["auto", "fp32", "bf16"]
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> TuningParams:
+        for name in ("crop_scale", "crop_ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be [low, high], not [{low}, {high}]")
+        return self
+
+
+class EvaluationParams(Section):
+    """How the test split is judged."""
+
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+class ExportParams(Section):
+    """The ONNX file and the bound within which it must agree with the trained model."""
+
+    opset: Annotated[int, Field(ge=18, le=23)]
+    parity_images: Annotated[int, Field(ge=1)]
+    parity_tolerance: Annotated[float, Field(gt=0)]
+
+
+class RegistryParams(Section):
+    """Where results are tracked and under which name the model is registered."""
+
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    experiment: Annotated[str, Field(min_length=1)]
+
+
+class RuntimeParams(Section):
+    """Where and how fast a run goes; changes no result beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Annotated[int, Field(ge=0)]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    data: DataParams
+    image: ImageParams
+    backbone: BackboneParams
+    adapter: AdapterParams
+    tuning: TuningParams
+    evaluation: EvaluationParams
+    export: ExportParams
+    registry: RegistryParams
+    runtime: RuntimeParams
+
+
+UNTRACKED_SECTIONS = ("registry", "runtime")
+"""The sections that no DVC stage depends on."""
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Return the params of the file at `path`. Raises UserError that names the first faulty key and the way out."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {path}", "run in the root of a checkout, where params.yaml lies") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        line = " ".join(str(error).split())
+        raise UserError(
+            f"{path} cannot be read: {line}", f"mend {path}; `git diff {path}` shows what changed"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds no sections", f"restore it with `git checkout {path}`")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise _explained(error, path) from error
+
+
+def _explained(error: ValidationError, path: Path) -> UserError:
+    """Turn pydantic's faults into one line of cause and one of what to do."""
+    faults = error.errors()
+    # An unknown key next to a missing one is most often one misspelt key: say that.
+    unknown = [f for f in faults if f["type"] == "extra_forbidden"]
+    first = (unknown or faults)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"remove {key} from {path}"
+        return UserError(f"{path} has an unknown key {key}{more}", hint)
+    if first["type"] == "missing":
+        return UserError(f"{path} lacks the key {key}{more}", f"add it; `git diff {path}` shows what changed")
+    reason = first["msg"].removeprefix("Value error, ")
+    return UserError(
+        f"{key} = {first['input']!r} in {path}: {reason}{more}",
+        f"correct {key}; the comments in {path} say what it may be",
+    )
+
+
+def known_keys() -> list[str]:
+    """Return every key of params.yaml, dotted, sections included."""
+    keys = []
+    for name, field in Params.model_fields.items():
+        section = field.annotation
+        assert isinstance(section, type)  # noqa: S101
+        assert issubclass(section, Section)  # noqa: S101
+        keys += [name, *(f"{name}.{key}" for key in section.model_fields)]
+    return keys
+
+
+def tracked(params: Params) -> dict[str, Any]:
+    """Return the sections that decide results, as plain values: all but `registry` and `runtime`."""
+    return params.model_dump(mode="json", exclude=set(UNTRACKED_SECTIONS))

@@ -1,0 +1,1 @@
+"""Making a small backbone: a masked autoencoder on unlabelled images."""

@@ -1,0 +1,180 @@
+"""Pretrain a small encoder on a folder of images without labels, and write it as a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adaptformer import randomness
+from adaptformer.data import augmentation
+from adaptformer.data.contract import ImageContract
+from adaptformer.data.decoding import DamagedImage, decode
+from adaptformer.data.resizing import to_square
+from adaptformer.errors import UserError
+from adaptformer.model import backbone, optimiser_state, tensor_file
+from adaptformer.pretraining.mae import MaskedAutoencoder
+
+log = logging.getLogger("adaptformer")
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the weights, besides the images."""
+
+    model: str
+    epochs: int
+    batch_size: int = 256
+    base_lr: float = 0.0015  # × batch / 256
+    weight_decay: float = 0.05
+    warmup_epochs: int = 2
+    crop_scale: tuple[float, float] = (0.3, 1.0)
+    decoder_width: int = 64
+    decoder_depth: int = 1
+    decoder_heads: int = 2
+    seed: int = 0
+
+
+def pretrain(images: Path, output: Path, recipe: Recipe, origin: str, licence: str) -> None:
+    """Pretrain `recipe.model` on all images below a folder and write the encoder to `output` with its provenance.
+
+    A killed run resumes from its last whole epoch (state beside `output`, removed at the end). Raises UserError where
+    the folder holds no images.
+    """
+    randomness.seed_torch("initialise", recipe.seed)
+    vit = backbone.build(recipe.model)
+    model = MaskedAutoencoder(vit, recipe.decoder_width, recipe.decoder_depth, recipe.decoder_heads)
+    pixels = torch.from_numpy(load(images, vit.patch_embed.img_size[0]))
+    mean, std = statistics(pixels)
+    optimiser = torch.optim.AdamW(groups(model, recipe.weight_decay), betas=(0.9, 0.95))
+    state = output.with_suffix(".state.safetensors")
+    first = _resume(state, recipe, model, optimiser)
+    for epoch in range(first, recipe.epochs):
+        began = time.perf_counter()
+        loss = _epoch(model, optimiser, pixels, mean, std, recipe, epoch)
+        log.info("pretrain epoch %d/%d loss %.4f (%.1f s)", epoch + 1, recipe.epochs, loss, time.perf_counter() - began)
+        _save(state, recipe, model, optimiser, epoch + 1)
+    encoder = {name: tensor.detach() for name, tensor in vit.state_dict().items()}
+    metadata = {
+        "model": recipe.model,
+        "mean": [round(value, 4) for value in mean.tolist()],
+        "std": [round(value, 4) for value in std.tolist()],
+        "licence": licence,
+        "note": f"MAE-pretrained by this project on {len(pixels)} images ({origin}), {recipe.epochs} epochs",
+        "recipe": asdict(recipe),
+        "sha256": tensor_file.content_hash(encoder),
+    }
+    tensor_file.write(output, encoder, metadata)
+    state.unlink(missing_ok=True)
+
+
+def load(folder: Path, size: int) -> NDArray[np.uint8]:
+    """Return all images below `folder` in path order as [n, size, size, 3]; damaged ones are left out."""
+    contract = ImageContract(size, "crop", 1.0, "bicubic", (0, 0, 0), (1, 1, 1))
+    images = []
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
+        try:
+            images.append(to_square(decode(path.read_bytes()), contract))
+        except DamagedImage as error:
+            log.warning("%s left out: %s", path, error)
+    if not images:
+        raise UserError(f"{folder} holds no images", "give a folder with images in any depth of folders")
+    return np.stack(images)
+
+
+def statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation [3] of the channels of uint8 images [n, s, s, 3], on the scale 0 … 1."""
+    counts = torch.stack(
+        [torch.bincount(pixels[..., channel].flatten(), minlength=256) for channel in range(3)]
+    ).double()
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    share = counts / counts.sum(1, keepdim=True)
+    mean = share @ levels
+    std = (share @ levels.square() - mean.square()).sqrt()
+    return mean.float(), std.float()
+
+
+def groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Return the optimiser's two groups: matrices decay, vectors (biases, norms, tokens) do not."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.squeeze().ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.squeeze().ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _epoch(
+    model: MaskedAutoencoder,
+    optimiser: torch.optim.Optimizer,
+    pixels: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    recipe: Recipe,
+    epoch: int,
+) -> float:
+    """Train one epoch and return its mean loss."""
+    order = torch.from_numpy(randomness.permutation(len(pixels), "order", recipe.seed, epoch))
+    boxes = augmentation.random_boxes(len(pixels), recipe.crop_scale, (3 / 4, 4 / 3), True, recipe.seed, epoch)
+    steps = max(1, len(pixels) // recipe.batch_size)
+    total = torch.zeros(())
+    size = model.vit.patch_embed.img_size[0]
+    for step in range(steps):
+        chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+        for group in optimiser.param_groups:
+            group["lr"] = _learning_rate(recipe, epoch + step / steps)
+        batch = augmentation.crop(pixels[chosen], boxes[chosen], size, "bicubic")
+        batch = augmentation.normalise(batch, mean, std)
+        patches = torch.from_numpy(
+            randomness.uniform((len(chosen), model.vit.patch_embed.num_patches), "mask", recipe.seed, epoch, step)
+        ).argsort(dim=1)
+        loss = model(batch, patches)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        total += loss.detach()
+    return float(total / steps)
+
+
+def _learning_rate(recipe: Recipe, progress: float) -> float:
+    """Return the rate at `progress` epochs: linear warm-up, then half a cosine down to 0."""
+    peak = recipe.base_lr * recipe.batch_size / 256
+    if progress < recipe.warmup_epochs:
+        return peak * progress / recipe.warmup_epochs
+    return (
+        peak
+        * 0.5
+        * (1 + math.cos(math.pi * (progress - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)))
+    )
+
+
+def _save(path: Path, recipe: Recipe, model: torch.nn.Module, optimiser: torch.optim.Optimizer, epoch: int) -> None:
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser_state.pack(optimiser).items()}
+    tensor_file.write(path, tensors, {"recipe": asdict(recipe), "epoch": epoch})
+
+
+def _resume(path: Path, recipe: Recipe, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    """Restore the state of a killed run of the same recipe and return the epoch to go on with."""
+    if not path.exists():
+        return 0
+    tensors, metadata = tensor_file.read(path)
+    if metadata["recipe"] != json.loads(json.dumps(asdict(recipe))):
+        log.info("%s belongs to another recipe: starting afresh", path)
+        return 0
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    model.load_state_dict(parts["model"])
+    optimiser_state.unpack(optimiser, parts["optimiser"])
+    return int(metadata["epoch"])

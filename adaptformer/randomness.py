@@ -1,0 +1,33 @@
+"""Random numbers as functions of a key, so that no generator's state is ever carried, saved or restored.
+
+A key is a purpose and some integers, such as ("crop", seed, phase, epoch). Number of workers, order of calls and
+resumption cannot change what it gives.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def generator(purpose: str, *key: int) -> np.random.Generator:
+    """Return numpy's counter-based Philox generator for a key."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([zlib.crc32(purpose.encode()), *key])))
+
+
+def uniform(shape: tuple[int, ...], purpose: str, *key: int) -> NDArray[np.float64]:
+    """Return numbers uniform in [0, 1) of the given shape."""
+    return generator(purpose, *key).random(shape)
+
+
+def permutation(n: int, purpose: str, *key: int) -> NDArray[np.int64]:
+    """Return a random order of 0 … n-1."""
+    return generator(purpose, *key).permutation(n)
+
+
+def seed_torch(purpose: str, *key: int) -> None:
+    """Seed torch's global generators, from which dropout and initialisation draw."""
+    torch.manual_seed(int(generator(purpose, *key).integers(2**63)))

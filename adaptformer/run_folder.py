@@ -1,0 +1,89 @@
+"""Every file that a run reads or writes, named once, and the lock of their folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from adaptformer.errors import UserError
+
+DEFAULT = Path("artifacts")
+
+
+class RunFolder:
+    """The paths of one run.
+
+    The attributes up to `parity` are what the stages hand to each other and what DVC records, each a single file. The
+    rest is git-ignored and unknown to DVC: it holds times and hosts, or is of use to one run only.
+    """
+
+    def __init__(self, root: Path = DEFAULT, data: Path = Path("data")) -> None:
+        self.root = root
+        self.data = data
+        self.manifest = root / "manifest.csv"
+        self.data_report = root / "data_report.html"
+        self.backbone = root / "backbone.safetensors"
+        self.backbone_card = root / "backbone.json"
+        self.adapter = root / "adapter.safetensors"
+        self.history = root / "history.csv"
+        self.curves = root / "plots" / "curves.png"
+        self.metrics = root / "metrics.json"
+        self.predictions = root / "predictions.csv"
+        self.report = root / "report.html"
+        self.confusion = root / "plots" / "confusion.png"
+        self.per_class = root / "plots" / "per_class.png"
+        self.examples = root / "plots" / "examples.png"
+        self.model = root / "model.onnx"
+        self.parity = root / "parity.json"
+
+        self.faults = root / "data_faults.csv"
+        self.image_cache = root / "cache"
+        self.resume_state = root / "resume.safetensors"
+        self.registration = root / "registration.json"
+        self._lock = root / ".lock"
+
+    def timing(self, stage: str) -> Path:
+        """Return the file of a stage's seconds, throughput and host."""
+        return self.root / "timing" / f"{stage}.json"
+
+    @contextlib.contextmanager
+    def lock(self, holder: str) -> Iterator[None]:
+        """Hold the folder for `holder` (what is shown to others, e.g. "adaptformer train").
+
+        The system releases the lock when the process dies, however it dies. Raises UserError that names the present
+        holder when the folder is in use.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UserError(
+                f"cannot write in {self.root}/: {error.strerror}", f"make {self.root}/ writable, or remove it"
+            ) from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"{self.root}/ is in use by {self._held_by()}",
+                    "wait until it ends, or stop it, then run the same command again",
+                ) from error
+            os.ftruncate(descriptor, 0)
+            note = {"holder": holder, "pid": os.getpid(), "host": socket.gethostname()}
+            os.write(descriptor, json.dumps(note).encode())
+            yield
+            os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
+
+    def _held_by(self) -> str:
+        try:
+            note = json.loads(self._lock.read_text())
+            return f"`{note['holder']}` (process {note['pid']} on {note['host']})"
+        except (OSError, ValueError, KeyError):
+            return "another run"

@@ -1,0 +1,1 @@
+"""Training: a schedule of phases, a resumable loop, its history."""

@@ -1,0 +1,62 @@
+"""What each epoch of a training run gave: rows, their CSV, their picture."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaptformer import files
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch; `phase` and `epoch` count from 1, losses are mean cross-entropies in nats, top1 is a fraction of 1."""
+
+    phase: int
+    epoch: int
+    lr: float
+    train_loss: float
+    train_top1: float
+    val_loss: float
+    val_top1: float
+
+
+def write(path: Path, rows: Sequence[EpochRow]) -> None:
+    """Write the rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(EpochRow)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(row) for row in rows)
+    files.write_text(path, text.getvalue())
+
+
+def read(path: Path) -> list[EpochRow]:
+    """Return the rows of a history file."""
+    with path.open(newline="") as file:
+        return [
+            EpochRow(int(row["phase"]), int(row["epoch"]), *(float(row[name]) for name in list(row)[2:]))
+            for row in csv.DictReader(file)
+        ]
+
+
+def draw(path: Path, rows: Sequence[EpochRow], chosen: EpochRow) -> None:
+    """Draw loss and top-1 of both splits over the epochs as PNG, the chosen epoch marked."""
+    from matplotlib.figure import Figure  # slow to import, and needed once a run
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    epochs = range(1, len(rows) + 1)
+    for axes, name, label in zip(figure.subplots(1, 2), ("loss", "top1"), ("cross-entropy", "top-1"), strict=True):
+        axes.plot(epochs, [getattr(row, f"train_{name}") for row in rows], label="train (augmented)", color="#9aa5b1")
+        axes.plot(epochs, [getattr(row, f"val_{name}") for row in rows], label="validation", color="#0b6e99")
+        axes.plot(rows.index(chosen) + 1, getattr(chosen, f"val_{name}"), "o", color="#d1495b", label="chosen epoch")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    with files.replacing(path) as beside:
+        figure.savefig(beside, dpi=120, metadata={"Software": None})

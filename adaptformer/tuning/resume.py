@@ -1,0 +1,94 @@
+"""The state of a training run that may be killed at any moment: written whole, checked when read."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptformer import files
+from adaptformer.errors import UserError
+from adaptformer.model import tensor_file
+from adaptformer.tuning.history import EpochRow
+
+log = logging.getLogger("adaptformer")
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands after whole epochs.
+
+    `rows` are all epochs so far, so the position is their last phase and epoch; `best` is the index of the chosen one.
+    """
+
+    rows: list[EpochRow]
+    best: int
+    tuned: dict[str, Tensor]
+    best_tuned: dict[str, Tensor]
+    optimiser: dict[str, Tensor]
+
+
+def save(path: Path, state: State, fingerprint: dict[str, Any]) -> None:
+    """Write the state with the fingerprint of the run that it belongs to, and a checksum over both."""
+    parts = {"tuned": state.tuned, "best": state.best_tuned, "optimiser": state.optimiser}
+    tensors = {f"{part}/{name}": tensor for part, table in parts.items() for name, tensor in table.items()}
+    metadata = {
+        "format": FORMAT,
+        "rows": [dataclasses.asdict(row) for row in state.rows],
+        "best": state.best,
+        "fingerprint": fingerprint,
+        "threads": torch.get_num_threads(),
+    }
+    tensor_file.write(path, tensors, {**metadata, "checksum": _checksum(tensors, metadata)})
+
+
+def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
+    """Return the state that a killed run of the same fingerprint left, or None: there is none, or it cannot serve.
+
+    Why it cannot is logged. Another thread count goes on, and says that the bytes may differ.
+    """
+    if not path.exists():
+        return None
+    read = _read(path)
+    if read is None:
+        log.warning("training starts afresh: the state of the run before, %s, is damaged or of another format", path)
+        return None
+    tensors, metadata = read
+    if metadata["fingerprint"] != fingerprint:
+        changed = sorted(key for key, value in fingerprint.items() if metadata["fingerprint"].get(key) != value)
+        log.warning("training starts afresh: since the run before, %s changed", ", ".join(changed))
+        return None
+    if metadata["threads"] != torch.get_num_threads():
+        log.warning(
+            "training goes on with %d threads instead of %d: the results may differ in their last bits",
+            torch.get_num_threads(),
+            metadata["threads"],
+        )
+    parts: dict[str, dict[str, Tensor]] = {"tuned": {}, "best": {}, "optimiser": {}}
+    for key, tensor in tensors.items():
+        part, _, name = key.partition("/")
+        parts[part][name] = tensor
+    rows = [EpochRow(**row) for row in metadata["rows"]]
+    return State(rows, metadata["best"], parts["tuned"], parts["best"], parts["optimiser"])
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return tensors and metadata of a whole state of this format, else None."""
+    try:
+        tensors, metadata = tensor_file.read(path)
+    except UserError:
+        return None
+    checksum = metadata.pop("checksum", None)
+    sound = metadata.get("format") == FORMAT and checksum == _checksum(tensors, metadata)
+    return (tensors, metadata) if sound else None
+
+
+def _checksum(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
+    return files.sha256_text(tensor_file.content_hash(tensors) + files.canonical_json(metadata))

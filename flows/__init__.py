@@ -1,0 +1,1 @@
+"""Prefect flows, and the doors that start them: `make run` and `make up`."""

@@ -1,0 +1,57 @@
+"""What the log of a run shows: the library's own lines, and a user's fault as cause and remedy, once."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+
+from adaptformer.errors import UserError
+
+LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "prefect.engine")
+
+
+class OneCause(logging.Filter):
+    """Shows each exception once: a UserError as its two lines, any other with its traceback, for it is a fault.
+
+    Task, flow and engine each log an exception that passes through them, and then the state that it leaves.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.show_user_errors = True
+        self._shown: weakref.WeakSet[BaseException] = weakref.WeakSet()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten a record in place; return False for one that says nothing new."""
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if record.getMessage().startswith("Finished in state Failed"):
+            record.msg, record.args = "Finished in state Failed", ()
+        if error is None:
+            return True
+        again = error in self._shown
+        self._shown.add(error)
+        if isinstance(error, UserError):
+            record.msg, record.args, record.exc_info = str(error), (), None
+            return self.show_user_errors and not again
+        if again:
+            record.exc_info = None
+        return True
+
+
+FILTER = OneCause()
+
+
+def install() -> None:
+    """Put the filter on Prefect's loggers, and let the library's INFO lines through; twice does no harm."""
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(FILTER)
+    # `extra_loggers` in pyproject.toml hands this logger's lines to Prefect but leaves its level at WARNING.
+    logging.getLogger("adaptformer").setLevel(logging.INFO)
+
+
+def plain_console() -> None:
+    """Show the library's lines without ornament, of Prefect only warnings, and no UserError: the caller shows it."""
+    FILTER.show_user_errors = False
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith("prefect"))

@@ -1,0 +1,226 @@
+"""`make up`: Prefect server with worker, deployments and limits, and the MLflow pages, until Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]  # comes with dvc
+
+from adaptformer.errors import UserError
+from tasks.checkout import ROOT, tracking_uri
+
+HOST = "127.0.0.1"
+POOL = "adaptformer"
+LIMITS = {"gpu": 1}
+START_SECONDS = 120
+STOP_SECONDS = 15
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
+
+
+class Services:
+    """The processes of `make up`, their addresses and their logs."""
+
+    def __init__(self) -> None:
+        self.prefect_port = _port("ADAPTFORMER_PREFECT_PORT", 4200)
+        self.mlflow_port = _port("ADAPTFORMER_MLFLOW_PORT", 5000)
+        self.api = f"http://{HOST}:{self.prefect_port}/api"
+        self.environment = {
+            "PREFECT_HOME": str(ROOT / ".prefect"),
+            **os.environ,
+            "PREFECT_API_URL": self.api,
+            "PREFECT_SERVER_API_PORT": str(self.prefect_port),
+            # On disk, with a lease: the place of a killed run is free again after a minute.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run begins when it is asked for, not up to 10 s later
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for features not used here
+            "DO_NOT_TRACK": "true",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+        self.logs = Path(self.environment["PREFECT_HOME"]) / "logs"
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        """Start everything in order and return when all of it answers. Raises UserError for what does not start."""
+        _require_free(self.prefect_port, "ADAPTFORMER_PREFECT_PORT")
+        _require_free(self.mlflow_port, "ADAPTFORMER_MLFLOW_PORT")
+        self.logs.mkdir(parents=True, exist_ok=True)
+        _say("starting the Prefect server ...")
+        self._spawn("prefect-server", "prefect", "server", "start", "--host", HOST)
+        if not tracking_uri().startswith("http"):
+            self._start_mlflow()
+        self._wait("prefect-server", lambda: _answers(f"{self.api}/health"))
+        _say("deploying adaptformer/train ...")
+        self._command("prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite")
+        self._spawn("prefect-worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
+        for limit, places in LIMITS.items():
+            self._make_limit(limit, places)
+        self._command("prefect", "--no-prompt", "deploy", "--all")
+        self._wait("prefect-worker", self._worker_is_online)
+        if "mlflow" in self.running:
+            self._wait("mlflow", lambda: _answers(f"http://{HOST}:{self.mlflow_port}/health"))
+
+    def _start_mlflow(self) -> None:
+        from tasks.tracking import connect
+
+        connect()  # makes the database, so that the server and a flow do not both migrate it
+        self._spawn(
+            "mlflow", sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri(),
+            "--host", HOST, "--port", str(self.mlflow_port), "--workers", "1",
+        )  # fmt: skip
+
+    def watch(self) -> None:
+        """Return never, unless one of the processes ends: that raises UserError."""
+        while True:
+            for name in self.running:
+                self._require_alive(name)
+            time.sleep(1)
+
+    def stop(self) -> None:
+        """End all processes, runs of the worker included; kill what has not ended after some seconds."""
+        everyone = psutil.Process().children(recursive=True)
+        for process in reversed(self.running.values()):
+            process.terminate()
+        _, alive = psutil.wait_procs(everyone, timeout=STOP_SECONDS)
+        for child in alive:
+            child.kill()
+        psutil.wait_procs(alive, timeout=STOP_SECONDS)
+
+    def _spawn(self, name: str, *command: str) -> None:
+        with (self.logs / f"{name}.log").open("ab") as log:
+            self.running[name] = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def _command(self, *command: str) -> None:
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+            raise UserError(f"`{' '.join(command)}` failed: {last}", f"see the logs in {self.logs}/")
+
+    def _make_limit(self, name: str, places: int) -> None:
+        """Make a global concurrency limit unless it is there; the user may have set another number of places."""
+        try:
+            _request(f"{self.api}/v2/concurrency_limits/", {"name": name, "limit": places, "active": True})
+        except urllib.error.HTTPError as error:
+            if error.code != 409:
+                raise UserError(f"the limit {name} was not made: {error}", f"see the logs in {self.logs}/") from error
+
+    def _worker_is_online(self) -> bool:
+        workers = _request(f"{self.api}/work_pools/{POOL}/workers/filter", {})
+        return any(worker["status"] == "ONLINE" for worker in workers)
+
+    def _wait(self, name: str, ready: Callable[[], bool]) -> None:
+        until = time.monotonic() + START_SECONDS
+        while not ready():
+            self._require_alive(name)
+            if time.monotonic() > until:
+                raise UserError(f"{name} does not answer after {START_SECONDS} s", f"see {self.logs / name}.log")
+            time.sleep(0.3)
+
+    def _require_alive(self, name: str) -> None:
+        code = self.running[name].poll()
+        if code is not None:
+            raise UserError(f"{name} has ended with exit code {code}", f"see {self.logs / name}.log")
+
+
+def main() -> int:
+    """Start the services, print their addresses, wait for Ctrl-C or SIGTERM, stop them; return the exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        services = Services()
+    except UserError as error:
+        return _failed(error)
+    try:
+        services.start()
+        _say(_addresses(services))
+        services.watch()
+    except UserError as error:
+        return _failed(error)
+    except KeyboardInterrupt:
+        _say("stopping ...")
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
+        services.stop()
+    return 0
+
+
+def _addresses(services: Services) -> str:
+    own = services.prefect_port != 4200
+    prefix = f"PREFECT_API_URL={services.api} " if own else ""
+    mlflow = f"http://{HOST}:{services.mlflow_port}" if "mlflow" in services.running else tracking_uri()
+    return "\n".join(
+        (
+            "ready:",
+            f"  Prefect   http://{HOST}:{services.prefect_port}",
+            f"  MLflow    {mlflow}",
+            f"  run       {prefix}prefect deployment run adaptformer/train --watch",
+            f"  logs      {services.logs}/",
+            "  stop      Ctrl-C",
+        )
+    )
+
+
+def _failed(error: UserError) -> int:
+    print(f"error: {error.cause}\n  fix: {error.remedy}", file=sys.stderr)
+    return 1
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _port(variable: str, default: int) -> int:
+    value = os.environ.get(variable) or str(default)
+    if not value.isdigit() or not 0 < int(value) < 65536:
+        raise UserError(f"{variable}={value} is no port", "give a number from 1 to 65535")
+    return int(value)
+
+
+def _require_free(port: int, variable: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise UserError(
+                f"port {port} is taken",
+                f"stop what listens there (another `make up`?), or set {variable} to a free one",
+            ) from error
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 (our own address)
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def _request(url: str, content: dict[str, Any]) -> Any:
+    request = urllib.request.Request(  # noqa: S310 (our own address)
+        url, data=json.dumps(content).encode(), headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310
+        return json.load(reply)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

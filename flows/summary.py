@@ -1,0 +1,98 @@
+"""What a run came to, read from its files: as text for the terminal and as markdown for Prefect."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from adaptformer.params import Params
+from adaptformer.run_folder import RunFolder
+from adaptformer.stages import read_timing
+from tasks.checkout import ROOT
+from tasks.registry import Registration, present
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The result of the default run folder."""
+
+    top1: float
+    top5: float
+    loss: float
+    backbone: str
+    trained: int
+    backbone_parameters: int
+    training_seconds: float | None
+    epochs: int
+    registration: Registration | None
+    ran: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: RunFolder, params: Params, ran: tuple[str, ...]) -> Summary:
+        """Read the summary of a complete run folder; `ran` are the stages that this run ran."""
+        metrics = json.loads(folder.metrics.read_text())
+        card = _adapter_card(folder.adapter)
+        return cls(
+            top1=metrics["top1"],
+            top5=metrics["top5"],
+            loss=metrics["loss"],
+            backbone=card["backbone"]["model"],
+            trained=card["trained"],
+            backbone_parameters=card["backbone"]["parameters"],
+            training_seconds=read_timing(folder, "train").get("training_seconds"),
+            epochs=len(folder.history.read_text().splitlines()) - 1,
+            registration=present(folder, params.registry.model),
+            ran=ran,
+        )
+
+
+def _adapter_card(path: Path) -> dict[str, Any]:
+    """Read the adapter file's metadata without torch, which takes seconds to import."""
+    with safe_open(path, framework="np") as file:
+        card: dict[str, Any] = json.loads(file.metadata()["adaptformer"])
+    return card
+
+
+def lines(summary: Summary, folder: RunFolder, tracking_uri: str) -> list[tuple[str, str]]:
+    """Return the summary as pairs of what and how much, and where to look."""
+    seconds = "" if summary.training_seconds is None else f" in {summary.training_seconds:.0f} s"
+    share = summary.trained / summary.backbone_parameters
+    rows = [
+        ("accuracy", f"{summary.top1:.2%} top-1 on the test split (top-5 {summary.top5:.2%}, loss {summary.loss:.4f})"),
+        ("trained", f"AdaptFormer adapters and head on {summary.backbone}, {summary.epochs} epochs{seconds}"),
+        ("trainable", f"{summary.trained:,} parameters, {share:.1%} of the backbone's {summary.backbone_parameters:,}"),
+    ]
+    if summary.registration:
+        rows.append(("model", f"{summary.registration.model} version {summary.registration.version}, alias challenger"))
+    rows += [
+        ("pictures", f"{folder.curves.parent}/  (curves, confusion, per class, examples)"),
+        ("report", str(folder.report)),
+        ("ONNX file", f"{folder.model}  ->  .venv/bin/adaptformer predict PATH..."),
+        ("MLflow", f".venv/bin/mlflow ui --backend-store-uri {tracking_uri}  (or `make up`)"),
+        ("Prefect", "make up, then http://127.0.0.1:4200"),
+    ]
+    return rows
+
+
+def text(summary: Summary, folder: RunFolder, tracking_uri: str) -> str:
+    """Return the summary as aligned lines for a terminal."""
+    shown = tracking_uri.replace(f"{ROOT}/", "") if tracking_uri.startswith("sqlite:") else tracking_uri
+    return "\n".join(f"  {name:<10} {value}" for name, value in lines(summary, folder, shown))
+
+
+def markdown(summary: Summary) -> str:
+    """Return the numbers as a markdown table, for Prefect's page of the run."""
+    model = summary.registration
+    rows = [
+        ("top-1", f"{summary.top1:.4f}"),
+        ("top-5", f"{summary.top5:.4f}"),
+        ("loss", f"{summary.loss:.4f}"),
+        ("stages run", ", ".join(summary.ran) or "none, all current"),
+        ("model version", f"{model.model} {model.version}" if model else "not registered"),
+        ("MLflow run", model.run_id if model else "-"),
+    ]
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])

@@ -1,0 +1,130 @@
+"""The model registry: a run's ONNX file as a model version, the aliases `challenger` and `champion`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING, Any
+
+from adaptformer import files
+from adaptformer.errors import UserError
+from adaptformer.run_folder import RunFolder
+from tasks import tracking
+from tasks.checkout import tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+RUNTIME_PACKAGES = ("onnx", "onnxruntime-gpu", "numpy")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where a model file stands in the registry; `registration.json` holds it."""
+
+    model: str
+    version: str
+    model_sha256: str
+    tracking_uri: str
+    run_id: str
+
+
+def present(folder: RunFolder, model: str) -> Registration | None:
+    """Return the registration that names this folder's model file, under this name and URI; None if there is none.
+
+    Reads one small file and hashes the model; imports no MLflow.
+    """
+    try:
+        registration = Registration(**json.loads(folder.registration.read_text()))
+        sha256 = files.sha256_file(folder.model)
+    except (OSError, ValueError, TypeError):
+        return None
+    wanted = (model, sha256, tracking_uri())
+    found = (registration.model, registration.model_sha256, registration.tracking_uri)
+    return registration if found == wanted else None
+
+
+def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[str, str]) -> Registration:
+    """Make the folder's ONNX file the `challenger` of the registered model `name`, and write `registration.json`.
+
+    Bytes that are registered already keep their version. The first version ever of its name becomes `champion` too.
+    Raises UserError when the registry cannot be used; all stages are recorded by then, so nothing is lost.
+    """
+    try:
+        client = tracking.connect()
+        sha256 = files.sha256_file(folder.model)
+        version = _version_of(client, name, sha256)
+        if version is None:
+            _new_version(client, folder, name, run_id, lineage)
+            version = _version_of(client, name, sha256)
+        aliases = client.get_registered_model(name).aliases
+        number = str(version.version)
+        if str(aliases.get("challenger")) != number:
+            client.set_registered_model_alias(name, "challenger", number)
+        if "champion" not in aliases and number == "1":
+            client.set_registered_model_alias(name, "champion", number)
+    except UserError:
+        raise
+    except Exception as error:  # whatever MLflow, its database or the network raise
+        line = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the model is made but not registered at {tracking_uri()}: {line}",
+            "see that MLflow answers there, then run the same command again: only this step is left to do",
+        ) from error
+    registration = Registration(name, number, sha256, tracking_uri(), version.run_id or "")
+    files.write_json(folder.registration, asdict(registration))
+    return registration
+
+
+def _version_of(client: MlflowClient, name: str, sha256: str) -> Any:
+    """Return the version that holds exactly these bytes, or None."""
+    found = client.search_model_versions(f"name = '{name}' and tag.`{tracking.MODEL_TAG}` = '{sha256}'")
+    return min(found, key=lambda version: int(version.version), default=None)
+
+
+def _new_version(
+    client: MlflowClient, folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[str, str]
+) -> None:
+    import mlflow
+    import onnx
+
+    if run_id is None:
+        raise UserError(
+            "the model is made but not registered, because tracking failed",
+            f"see that MLflow answers at {tracking_uri()}, then run the same command again",
+        )
+    content = onnx.load(folder.model)
+    with mlflow.start_run(run_id=run_id):
+        logged = mlflow.onnx.log_model(
+            content,
+            name="model",
+            signature=_signature(content),
+            pip_requirements=[f"{package}=={installed(package)}" for package in RUNTIME_PACKAGES],
+            save_as_external_data=False,
+        )
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    # The tags come with the version in one transaction: a version without its hash would be made twice.
+    tags = {**lineage, **tracking.lineage_of_files(folder)}
+    client.create_model_version(name, logged.model_uri, run_id, tags, model_id=logged.model_id)
+
+
+def _signature(model: Any) -> ModelSignature:
+    """Read names, types and shapes of inputs and outputs from the graph; a named dimension becomes -1."""
+    import onnx
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    def schema(values: Any) -> Any:
+        return Schema([TensorSpec(*_type_and_shape(value, onnx), name=value.name) for value in values])
+
+    return ModelSignature(schema(model.graph.input), schema(model.graph.output))
+
+
+def _type_and_shape(value: Any, onnx: Any) -> tuple[Any, tuple[int, ...]]:
+    tensor = value.type.tensor_type
+    shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
+    return onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape

@@ -1,0 +1,25 @@
+import dataclasses
+import json
+
+import pytest
+
+from adaptformer.data.contract import ImageContract
+
+
+def test_survives_json(contract: ImageContract) -> None:
+    assert json.loads(json.dumps(contract.to_dict())) == contract.to_dict()
+    assert ImageContract.from_dict(json.loads(json.dumps(contract.to_dict()))) == contract
+
+
+@pytest.mark.parametrize(("size", "fraction", "stored"), [(224, 0.875, 256), (32, 1.0, 32), (224, 0.9, 249)])
+def test_stored_size_is_the_size_before_the_crop(
+    contract: ImageContract, size: int, fraction: float, stored: int
+) -> None:
+    assert dataclasses.replace(contract, size=size, crop_fraction=fraction).stored_size == stored
+
+
+def test_a_missing_value_is_named(contract: ImageContract) -> None:
+    content = contract.to_dict()
+    del content["interpolation"]
+    with pytest.raises(KeyError, match="interpolation"):
+        ImageContract.from_dict(content)

@@ -1,0 +1,225 @@
+import io
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adaptformer.data.decoding import MAX_PIXELS, DamagedImage, decode, describe
+
+A, B, C, D, E, F = ((i * 40, 255 - i * 40, i * 20) for i in range(6))
+UPRIGHT = np.array([[A, B, C], [D, E, F]], np.uint8)
+
+
+def saved(image: Image.Image, format_name: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format_name, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "displayed"),
+    [
+        (1, [[A, B, C], [D, E, F]]),
+        (2, [[C, B, A], [F, E, D]]),
+        (3, [[F, E, D], [C, B, A]]),
+        (4, [[D, E, F], [A, B, C]]),
+        (5, [[A, D], [B, E], [C, F]]),
+        (6, [[D, A], [E, B], [F, C]]),
+        (7, [[F, C], [E, B], [D, A]]),
+        (8, [[C, F], [B, E], [A, D]]),
+        (99, [[A, B, C], [D, E, F]]),
+    ],
+)
+@pytest.mark.parametrize("format_name", ["PNG", "TIFF", "WEBP"])
+def test_exif_orientation(orientation: int, displayed: list[list[Any]], format_name: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True, "exact": True} if format_name == "WEBP" else {}
+    content = saved(Image.fromarray(UPRIGHT), format_name, exif=exif, **options)
+    np.testing.assert_array_equal(decode(content), displayed)
+    assert decode(content).flags.c_contiguous
+    assert describe(content)[:2] == (len(displayed[0]), len(displayed))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_counts_as_upright() -> None:
+    content = saved(Image.fromarray(UPRIGHT), exif=b"Exif\0\0II*\0\xff\xff\xff\xff nonsense")
+    np.testing.assert_array_equal(decode(content), UPRIGHT)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
+    grey = np.array([[0, 257, 32768, 65535, 128, 129]], np.uint16)
+    expected = [0, 1, 128, 255, 0, 1]
+    for format_name in ("PNG", "TIFF", "PPM"):
+        pixels = decode(saved(Image.fromarray(grey), format_name))
+        assert pixels[0, :, 0].tolist() == expected, format_name
+        assert pixels.shape == (1, 6, 3)
+
+
+def test_integers_beyond_sixteen_bits_are_refused() -> None:
+    with pytest.raises(DamagedImage, match="beyond 16 bits"):
+        decode(saved(Image.fromarray(np.array([[70000]], np.int32)), "TIFF"))
+    with pytest.raises(DamagedImage, match="beyond 16 bits"):
+        decode(saved(Image.fromarray(np.array([[-1]], np.int32)), "TIFF"))
+
+
+def test_floating_point_is_refused() -> None:
+    with pytest.raises(DamagedImage, match="floating-point"):
+        decode(saved(Image.fromarray(np.array([[0.5]], np.float32)), "TIFF"))
+
+
+def test_alpha_is_laid_on_white() -> None:
+    rgba = np.array([[[200, 100, 0, 255], [200, 100, 0, 0], [200, 100, 0, 128]]], np.uint8)
+    opaque, clear, half = decode(saved(Image.fromarray(rgba)))[0]
+    assert opaque.tolist() == [200, 100, 0]
+    assert clear.tolist() == [255, 255, 255]
+    np.testing.assert_allclose(half, np.array([200, 100, 0]) * 128 / 255 + 127, atol=1)
+
+
+def test_grey_with_alpha_is_laid_on_white() -> None:
+    image = Image.new("LA", (2, 1), (10, 255))
+    image.putpixel((1, 0), (10, 0))
+    assert decode(saved(image))[0].tolist() == [[10, 10, 10], [255, 255, 255]]
+
+
+def palette() -> Image.Image:
+    image = Image.new("P", (2, 1))
+    image.putpalette([250, 0, 0, 0, 0, 250])
+    image.putpixel((1, 0), 1)
+    return image
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "GIF"])
+def test_palette(format_name: str) -> None:
+    assert decode(saved(palette(), format_name))[0].tolist() == [[250, 0, 0], [0, 0, 250]]
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "GIF"])
+def test_transparent_palette_entry_is_white(format_name: str) -> None:
+    assert decode(saved(palette(), format_name, transparency=0))[0].tolist() == [[255, 255, 255], [0, 0, 250]]
+
+
+def test_transparent_colour_of_rgb_is_white() -> None:
+    content = saved(Image.fromarray(UPRIGHT), transparency=A)
+    assert decode(content)[0].tolist() == [[255, 255, 255], list(B), list(C)]
+
+
+def test_one_bit_and_grey() -> None:
+    image = Image.new("1", (2, 1))
+    image.putpixel((1, 0), 1)
+    assert decode(saved(image))[0].tolist() == [[0, 0, 0], [255, 255, 255]]
+    assert decode(saved(Image.new("L", (1, 1), 77)))[0, 0].tolist() == [77, 77, 77]
+
+
+def test_cmyk_jpeg() -> None:
+    content = saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100)
+    np.testing.assert_allclose(decode(content)[8, 8], [255, 0, 0], atol=3)
+    assert describe(content) == (16, 16, "CMYK", "JPEG")
+
+
+@pytest.mark.parametrize("format_name", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_first_frame_of_an_animation(format_name: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    options: dict[str, Any] = {"lossless": True} if format_name == "WEBP" else {}
+    content = saved(frames[0], format_name, save_all=True, append_images=frames[1:], **options)
+    assert decode(content)[4, 4].tolist() == [255, 0, 0]
+
+
+def test_pixels_are_contiguous_and_writable(picture: Callable[..., bytes]) -> None:
+    pixels = decode(picture())
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+    assert pixels.flags.writeable
+
+
+def test_empty_file() -> None:
+    with pytest.raises(DamagedImage, match=r"^empty file$"):
+        decode(b"")
+
+
+def test_not_an_image() -> None:
+    with pytest.raises(DamagedImage, match=r"^not an image"):
+        decode(b"<html>404 Not Found</html>")
+
+
+def test_other_formats_are_refused() -> None:
+    # Pillow reads ICO and PDF-like formats through code that images from strangers should not reach.
+    with pytest.raises(DamagedImage, match=r"^not an image"):
+        decode(saved(Image.new("RGB", (16, 16)), "ICO"))
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF"])
+def test_truncated(picture: Callable[..., bytes], format_name: str) -> None:
+    content = picture(width=64, height=64, format=format_name)
+    with pytest.raises(DamagedImage):
+        decode(content[: len(content) // 2])
+
+
+def test_truncation_is_called_so(picture: Callable[..., bytes]) -> None:
+    content = picture(width=64, height=64, format="JPEG")
+    with pytest.raises(DamagedImage, match=r"^truncated$"):
+        decode(content[: len(content) // 2])
+
+
+def test_damage_in_the_middle(picture: Callable[..., bytes]) -> None:
+    content = bytearray(picture(width=64, height=64))
+    content[len(content) // 2] ^= 0xFF
+    with pytest.raises(DamagedImage):
+        decode(bytes(content))
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG that says it is large and holds nothing."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"x") + chunk(b"IEND", b"")
+
+
+def test_bomb_is_refused_before_its_pixels_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DamagedImage, match="decompression bomb"):
+        decode(bomb(100_000, 100_000))
+    # Also where somebody has taken Pillow's own limit away.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    with pytest.raises(DamagedImage, match="decompression bomb"):
+        decode(bomb(MAX_PIXELS // 1000 + 1, 1000))
+
+
+def test_a_large_photograph_is_no_bomb(monkeypatch: pytest.MonkeyPatch, picture: Callable[..., bytes]) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # 48 pixels lie between the warning and the error
+    result = subprocess.run(
+        [sys.executable, "-c", "import warnings, adaptformer.data.decoding; print(warnings.filters[0][:3:2])"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "ignore" in result.stdout
+    assert "DecompressionBombWarning" in result.stdout
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        assert decode(picture()).shape == (6, 8, 3)
+
+
+def test_memory_errors_are_no_damage(monkeypatch: pytest.MonkeyPatch, picture: Callable[..., bytes]) -> None:
+    def exhausted(*args: Any, **kwargs: Any) -> None:
+        raise MemoryError
+
+    content = picture()
+    monkeypatch.setattr(Image, "open", exhausted)
+    with pytest.raises(MemoryError):
+        decode(content)
+
+
+def test_the_predictor_starts_without_heavy_imports() -> None:
+    code = (
+        "import sys, adaptformer.data.resizing; print([m for m in ('pandas', 'torch', 'pandera') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,56 @@
+import hashlib
+
+import pytest
+
+from adaptformer.data.splits import choose
+
+
+def hashes(count: int, start: int = 0) -> list[str]:
+    return [hashlib.sha256(str(i).encode()).hexdigest() for i in range(start, start + count)]
+
+
+def test_every_class_gives_its_share() -> None:
+    labels = ["a"] * 100 + ["b"] * 10
+    chosen = choose(labels, hashes(110), 0.2, 0)
+    assert sum(chosen[:100]) == 20
+    assert sum(chosen[100:]) == 2
+
+
+@pytest.mark.parametrize(("count", "fraction", "expected"), [(1, 0.5, 0), (2, 0.01, 1), (2, 0.99, 1), (3, 0.99, 2)])
+def test_both_sides_get_one_where_they_can(count: int, fraction: float, expected: int) -> None:
+    assert sum(choose(["a"] * count, hashes(count), fraction, 0)) == expected
+
+
+def test_duplicates_stay_together_and_count_once() -> None:
+    images = hashes(10) * 3
+    chosen = choose(["a"] * 30, images, 0.3, 0)
+    assert chosen[:10] == chosen[10:20] == chosen[20:]
+    assert sum(chosen) == 9
+    assert sum(choose(["a"] * 5, hashes(1) * 5, 0.5, 0)) == 0
+
+
+def test_order_of_images_does_not_matter() -> None:
+    images = hashes(50)
+    chosen = dict(zip(images, choose(["a"] * 50, images, 0.3, 0), strict=True))
+    backwards = choose(["a"] * 50, images[::-1], 0.3, 0)
+    assert [chosen[image] for image in images[::-1]] == backwards
+
+
+def test_the_seed_matters() -> None:
+    assert choose(["a"] * 50, hashes(50), 0.3, 0) != choose(["a"] * 50, hashes(50), 0.3, 1)
+
+
+def test_added_images_move_few_others() -> None:
+    before = choose(["a"] * 200, hashes(200), 0.2, 0)
+    after = choose(["a"] * 210, hashes(210), 0.2, 0)
+    assert sum(old != new for old, new in zip(before, after, strict=False)) <= 10
+    # Another class does not move any.
+    assert choose(["a"] * 200 + ["b"] * 50, hashes(250), 0.2, 0)[:200] == before
+
+
+def test_the_choice_is_this_one_for_ever() -> None:
+    # Splits carved yesterday must be carved alike tomorrow: manifests and metrics hang on them.
+    assert choose(["a"] * 8, hashes(8), 0.4, 0) == EXPECTED
+
+
+EXPECTED = [False, False, False, False, True, True, True, False]
