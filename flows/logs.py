@@ -50,8 +50,10 @@ def install() -> None:
 
 
 def plain_console() -> None:
-    """Show the library's lines without ornament, of Prefect only warnings, and no UserError: the caller shows it."""
+    """Show the library's lines without ornament, of Prefect only errors, and no UserError: the caller shows it."""
     FILTER.show_user_errors = False
+    for name in ("EventsWorker", "APILogWorker"):  # they count what is left to send as the process ends
+        logging.getLogger(name).setLevel(logging.ERROR)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(logging.Formatter("%(message)s"))
-        handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith("prefect"))
+        handler.addFilter(lambda record: record.levelno >= logging.ERROR or not record.name.startswith("prefect"))

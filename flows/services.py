@@ -39,6 +39,7 @@ class Services:
         self.environment = {
             "PREFECT_HOME": str(ROOT / ".prefect"),
             **os.environ,
+            "PWD": str(ROOT),  # prefect.yaml asks for it, and `make -C` or a subprocess leave it wrong
             "PREFECT_API_URL": self.api,
             "PREFECT_SERVER_API_PORT": str(self.prefect_port),
             # On disk, with a lease: the place of a killed run is free again after a minute.

@@ -30,8 +30,8 @@ def _repo() -> Iterator[Any]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    # "Updating lock file 'dvc.lock'" after every stage is no news; importing dvc sets the level.
-    logging.getLogger("dvc").setLevel(logging.WARNING)
+    # What DVC tells besides is no news ("Updating lock file", locks of killed processes). Importing it sets the level.
+    logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
         with Repo(str(ROOT)) as repo:
             yield repo

@@ -1,0 +1,131 @@
+"""`make up` and `prefect deployment run adaptformer/train --watch`, with a real server and a real worker."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import urllib.request
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.e2e
+WATCH = ("prefect", "deployment", "run", "adaptformer/train", "--watch", "--watch-timeout", "280")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def ports():
+    return {"ADAPTFORMER_PREFECT_PORT": str(free_port()), "ADAPTFORMER_MLFLOW_PORT": str(free_port())}
+
+
+@pytest.fixture(scope="module")
+def prefect(ports):
+    return {"PREFECT_API_URL": f"http://127.0.0.1:{ports['ADAPTFORMER_PREFECT_PORT']}/api", "COLUMNS": "200"}
+
+
+@pytest.fixture(scope="module")
+def services(clone, ports):
+    """The services of `make up`, ready, and what they printed until then."""
+    from clones import kill_group
+
+    process = clone.start(sys.executable, "-m", "flows.services", **ports)
+    printed = []
+    try:
+        for line in process.stdout:
+            printed.append(line)
+            if "Ctrl-C" in line:
+                break
+        yield process, "".join(printed)
+    finally:
+        kill_group(process)
+
+
+@pytest.fixture(scope="module")
+def watched(clone, services, prefect):
+    return clone.run(*WATCH, **prefect)
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=30) as reply:  # noqa: S310
+        return reply.read().decode()
+
+
+def post(url, content):
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(content).encode(), headers)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310
+        return json.load(reply)
+
+
+def test_it_prints_where_everything_is_when_it_is_ready(services, prefect, ports):
+    process, printed = services
+    assert process.poll() is None, printed
+    assert f"PREFECT_API_URL={prefect['PREFECT_API_URL']} prefect deployment run adaptformer/train --watch" in printed
+    for port in ports.values():
+        assert f"http://127.0.0.1:{port}" in printed
+        assert "<html" in get(f"http://127.0.0.1:{port}/").lower()
+
+
+def test_the_training_log_streams_into_the_terminal(watched):
+    for line in ("validate begins", "epoch 1/10", "epoch 10/10", "export done", "Completed"):
+        assert line in watched
+
+
+def test_afterwards_dvc_is_clean_and_the_model_is_registered(clone, watched):
+    assert "up to date" in clone.run("dvc", "status")
+    registration = json.loads((clone.root / "artifacts/registration.json").read_text())
+    assert (registration["model"], registration["version"]) == ("digits", "1")
+
+
+def test_training_held_the_gpu_limit(watched, services, prefect):
+    (limit,) = post(f"{prefect['PREFECT_API_URL']}/v2/concurrency_limits/filter", {})
+    assert (limit["name"], limit["limit"], limit["active_slots"]) == ("gpu", 1, 0)
+    assert "concurrency-limit.acquired * gpu" in watched
+    assert "concurrency-limit.released * gpu" in watched
+
+
+def test_the_run_is_named_and_tagged(watched, prefect):
+    (run,) = post(f"{prefect['PREFECT_API_URL']}/flow_runs/filter", {})
+    assert run["name"].startswith("digits-")
+    assert {"adaptformer", "train", "digits"} <= set(run["tags"])
+    assert run["state_type"] == "COMPLETED"
+
+
+def test_the_mlflow_pages_show_the_runs_files(clone, watched, ports):
+    run = json.loads((clone.root / "artifacts/registration.json").read_text())["run_id"]
+    report = get(f"http://127.0.0.1:{ports['ADAPTFORMER_MLFLOW_PORT']}/get-artifact?path=report.html&run_uuid={run}")
+    assert report == (clone.root / "artifacts/report.html").read_text()
+
+
+def test_a_failed_run_ends_with_1_and_says_why_without_a_traceback(clone, watched, services, prefect):
+    added = clone.root / "data/test/0/added.png"
+    added.write_bytes(next((clone.root / "data/test/0").iterdir()).read_bytes())
+    output = clone.run(*WATCH, code=1, **prefect)
+    added.unlink()
+    assert output.count("data/ has changed since it was recorded") == 1
+    assert "run `dvc add data`" in output
+    assert "Traceback" not in output
+
+
+def test_a_taken_port_is_one_line_of_error(clone, services, ports):
+    output = clone.run(sys.executable, "-m", "flows.services", code=1, **ports)
+    assert output.splitlines()[0] == f"error: port {ports['ADAPTFORMER_PREFECT_PORT']} is taken"
+    assert len(output.splitlines()) == 2
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT])
+def test_ctrl_c_ends_all_processes(services, sign):
+    # The last test of the file: it stops what the others use.
+    process, _ = services
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 3
+    os.killpg(process.pid, sign)
+    assert process.wait(60) == 0
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]

@@ -1,0 +1,125 @@
+"""Clones of the working tree with few images and few epochs, and commands that run in them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+ROOT = Path(__file__).resolve().parents[2]
+EPOCHS = 10
+TINY = {"epochs": EPOCHS, "warmup_epochs": 0, "batch_size": 32, "parity_images": 16}
+TRAIN, TEST = 200, 60
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A folder like a fresh `git clone` of the working tree."""
+
+    root: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The user's environment as `make` sets it, without what would lead out of the clone."""
+        ours = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("PREFECT_", "MLFLOW_", "DVC_", "ADAPTFORMER_", "PYTHONPATH"))
+        }
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**ours, "PATH": path, "PREFECT_HOME": str(self.root / ".prefect"), "DO_NOT_TRACK": "true"}
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a command as the leader of a process group, both outputs in one pipe."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *command: str, code: int = 0, timeout: float = 300, **environment: str) -> str:
+        """Run a command to its end and return its output; its exit code must be `code`."""
+        process = self.start(*command, **environment)
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        finally:
+            kill_group(process)
+        assert process.returncode == code, f"{command} ended with {process.returncode}:\n{output}"
+        return output
+
+    def python(self, code: str, **options) -> str:
+        return self.run(sys.executable, "-c", code, **options)
+
+    def flow(self, **options) -> str:
+        """What `make run` does once the environment is there."""
+        return self.run(sys.executable, "-m", "flows.run", **options)
+
+    def set_params(self, **values: object) -> None:
+        """Change values in params.yaml by their last key, comments and all else kept."""
+        path = self.root / "params.yaml"
+        text = path.read_text()
+        for key, value in values.items():
+            text, count = re.subn(rf"^(  {key}:) *[^ #\n]+", rf"\1 {value}", text, flags=re.MULTILINE)
+            assert count, key
+        path.write_text(text)
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill a process with all that it has started in its group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for(condition, process: subprocess.Popen[str], seconds: float) -> None:
+    """Wait until `condition()` holds while the process lives."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"ended early:\n{process.communicate()[0]}"
+        assert time.monotonic() < until, "took too long"
+        time.sleep(0.05)
+
+
+def make(root: Path) -> Clone:
+    """Copy what git knows or would take, make it a repository, make its params small and give it a few real digits."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split("\0")  # fmt: skip
+    for name in listed:
+        # dvc.lock and data.dvc speak of other data.
+        if name and (ROOT / name).is_file() and name not in {"dvc.lock", "data.dvc"}:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+    clone = Clone(root)
+    clone.set_params(**TINY)
+    write_digits(root / "data")
+    clone.run("git", "init", "--quiet")
+    clone.run("dvc", "add", "--quiet", "data")
+    clone.run("git", "add", "--all")
+    clone.run("git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "--quiet", "-m", "clone")
+    return clone
+
+
+def write_digits(data: Path) -> None:
+    digits = load_digits()
+    for index in range(TRAIN + TEST):
+        folder = data / ("train" if index < TRAIN else "test") / str(digits.target[index])
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.kron(digits.images[index] * 15, np.ones((4, 4))).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")

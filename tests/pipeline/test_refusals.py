@@ -1,0 +1,190 @@
+"""What stops a run: one line of cause, one of what to do, exit code 1, and nothing recorded that is not so."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import clones
+import pytest
+
+from adaptformer.data.sample import DVC_DIGEST
+
+HOLD = (
+    "import time\nfrom {module} import {name}\nwith {name}{call}:\n    print('held', flush=True)\n    time.sleep(300)\n"
+)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A clone for all tests of this file; each leaves it as it found it."""
+    return clones.make(tmp_path_factory.mktemp("refusals"))
+
+
+def fault(output):
+    """The two lines that a user sees, and nothing like a traceback beside them."""
+    lines = output.rstrip().splitlines()
+    assert "Traceback" not in output
+    assert [n for n, line in enumerate(lines) if line.startswith("error: ")] == [len(lines) - 2]
+    assert lines[-1].startswith("  fix: ")
+    return lines[-2].removeprefix("error: "), lines[-1].removeprefix("  fix: ")
+
+
+@pytest.fixture
+def holder(clone):
+    """Start a process in the clone that holds a lock, and end it after the test."""
+    started = []
+
+    def start(code):
+        process = clone.start(sys.executable, "-c", code)
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        clones.kill_group(process)
+
+
+def test_changed_data(clone):
+    added = clone.root / "data/train/0/added.png"
+    shutil.copy2(next((clone.root / "data/train/0").iterdir()), added)
+    try:
+        assert fault(clone.flow(code=1)) == ("data/ has changed since it was recorded", "run `dvc add data`")
+    finally:
+        added.unlink()
+
+
+def test_missing_data(clone):
+    (clone.root / "data").rename(clone.root / "elsewhere")
+    try:
+        cause, remedy = fault(clone.flow(code=1))
+    finally:
+        (clone.root / "elsewhere").rename(clone.root / "data")
+    assert cause == "data/ is missing"
+    assert "dvc checkout" in remedy
+
+
+def test_no_record_of_data(clone):
+    record = clone.root / "data.dvc"
+    content = record.read_text()
+    record.unlink()
+    try:
+        assert fault(clone.flow(code=1))[0] == "there is no data.dvc"
+    finally:
+        record.write_text(content)
+
+
+def test_unknown_parameter(clone):
+    clone.set_params(epochs="3\n  epoch: 3")
+    try:
+        cause, remedy = fault(clone.flow(code=1))
+    finally:
+        clone.run("git", "checkout", "--", "params.yaml")
+    assert "unknown key tuning.epoch" in cause
+    assert remedy == "did you mean tuning.epochs?"
+
+
+def test_a_stage_that_fails_is_told_once_and_not_recorded(clone):
+    clone.set_params(checkpoint="nowhere.safetensors")
+    try:
+        output = clone.flow(code=1)
+        assert "nowhere.safetensors" in fault(output)[0]
+        assert output.count("nowhere.safetensors") == 1
+        assert not (clone.root / "artifacts/backbone.safetensors").exists()
+        status = clone.run("dvc", "status")
+        assert "fetch:" in status
+        assert "validate:" not in status
+        assert not (clone.root / "mlflow.db").exists()
+    finally:
+        clone.run("git", "checkout", "--", "params.yaml")
+
+
+def test_a_run_folder_in_use(clone, holder):
+    process = holder(
+        HOLD.format(module="adaptformer.run_folder", name="RunFolder", call="().lock('adaptformer train')")
+    )
+    cause, _ = fault(clone.flow(code=1))
+    assert cause.startswith(f"artifacts/ is in use by `adaptformer train` (process {process.pid} ")
+
+
+def test_dvc_repro_beside_a_flow_stops_before_it_deletes_anything(clone, holder):
+    manifest = clone.root / "artifacts/manifest.csv"
+    manifest.parent.mkdir(exist_ok=True)
+    manifest.write_text("half a run\n")
+    process = holder(HOLD.format(module="tasks.versioning", name="exclusive", call="()"))
+    output = clone.run("dvc", "repro", code=255)
+    assert f"(PID {process.pid})" in output
+    assert manifest.read_text() == "half a run\n"
+
+
+def test_a_flow_beside_another_dvc_process_names_it(clone, holder):
+    process = holder(HOLD.format(module="tasks.versioning", name="exclusive", call="()"))
+    cause, _ = fault(clone.flow(code=1))
+    assert cause.startswith("DVC is busy with ")
+    assert f"(process {process.pid})" in cause
+
+
+RECORD = """
+from pathlib import Path
+from adaptformer.errors import UserError
+from adaptformer.params import load
+from adaptformer.run_folder import RunFolder
+from adaptformer.stages import run
+from tasks import versioning
+
+with versioning.exclusive():
+    sources = versioning.source_fingerprints(["validate"])["validate"]
+    {before}
+    try:
+        with versioning.recorded("validate", sources):
+            {body}
+    except UserError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "what"),
+    [("body", "params.yaml"), ("before", "params.yaml"), ("body", "data"), ("body", "adaptformer/page.py")],
+)
+def test_what_changes_while_the_run_goes_is_not_recorded(project, when, what):
+    file = Path("data/train/0/0.png" if what == "data" else what)
+    change = f"p = Path({str(file)!r}); p.write_bytes(p.read_bytes().replace(b'seed: 0', b'seed: 1') + b'# more')"
+    go = "run('validate', load(), RunFolder())"
+    if when == "body":
+        output = project.python(RECORD.format(before="", body=f"{go}; {change}"))
+    else:
+        output = project.python(RECORD.format(before=f"params = load(); {change}", body=go.replace("load()", "params")))
+    assert f"inputs changed while the run was going: {what} " in output
+    assert not (project.root / "dvc.lock").exists()
+
+
+def test_an_output_that_vanishes_is_told_and_not_recorded(project):
+    body = "run('validate', load(), RunFolder()); RunFolder().manifest.unlink()"
+    output = project.python(RECORD.format(before="", body=body))
+    assert "artifacts/manifest.csv" in output
+    assert "another process" in output
+    assert not (project.root / "dvc.lock").exists()
+
+
+def test_what_did_not_change_is_recorded(project):
+    # The tests above could pass because nothing is ever recorded like this.
+    assert project.python(RECORD.format(before="", body="run('validate', load(), RunFolder())")) == ""
+    assert "validate:" in (project.root / "dvc.lock").read_text()
+    assert "validate:" not in project.run("dvc", "status")
+
+
+MAKE_SAMPLE = (
+    "from adaptformer.run_folder import RunFolder; from flows.run import make_sample_if_wanted as m; m(RunFolder())"
+)
+
+
+def test_the_sample_is_written_where_data_dvc_names_it_and_only_there(project):
+    project.python(MAKE_SAMPLE)
+    assert "Writing" not in project.python(MAKE_SAMPLE)
+    shutil.rmtree(project.root / "data")
+    project.python(MAKE_SAMPLE)
+    assert not (project.root / "data").exists(), "data.dvc names the user's own data"
+    (project.root / "data.dvc").write_text(f"outs:\n- md5: {DVC_DIGEST}\n  hash: md5\n  path: data\n")
+    assert "Writing the sample" in project.python(MAKE_SAMPLE)
+    assert "up to date" in project.run("dvc", "status", "data.dvc")

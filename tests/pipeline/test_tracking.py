@@ -1,0 +1,118 @@
+"""What MLflow and Prefect know after the flow; the first run was killed, the second went through."""
+
+import hashlib
+import sqlite3
+import subprocess
+
+import mlflow
+import numpy as np
+import pytest
+import yaml
+from clones import EPOCHS
+
+
+@pytest.fixture(scope="module")
+def client(flown):
+    uri = f"sqlite:///{flown[0].root / 'mlflow.db'}"
+    return mlflow.MlflowClient(uri, uri)
+
+
+@pytest.fixture(scope="module")
+def runs(client):
+    (experiment,) = [e for e in client.search_experiments() if e.name == "adaptformer"]
+    return {run.info.status: run for run in client.search_runs([experiment.experiment_id])}
+
+
+@pytest.fixture(scope="module")
+def finished(runs):
+    return runs["FINISHED"]
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_killed_run_is_closed_as_killed(runs):
+    assert sorted(runs) == ["FINISHED", "KILLED"]
+
+
+def test_each_epoch_is_one_step_those_before_the_kill_included(client, finished):
+    for name in ("train_loss", "val_top1", "lr"):
+        assert [value.step for value in client.get_metric_history(finished.info.run_id, name)] == list(
+            range(1, EPOCHS + 1)
+        )
+
+
+def test_params_are_flat(finished):
+    assert finished.data.params["tuning.epochs"] == str(EPOCHS)
+    assert finished.data.params["registry.model"] == "digits"
+
+
+def test_results_and_files_are_there(client, finished, flown):
+    assert 0 <= finished.data.metrics["test_top1"] <= 1
+    assert finished.data.metrics["timing.train.seconds"] > 0
+    names = {file.path for file in client.list_artifacts(finished.info.run_id)}
+    assert {"report.html", "manifest.csv", "adapter.safetensors", "parity.json", "plots"} <= names
+    assert len(client.list_artifacts(finished.info.run_id, "plots")) == 4
+
+
+def test_the_run_is_found_by_the_digest_of_its_data(client, finished, flown):
+    digest = yaml.safe_load((flown[0].root / "data.dvc").read_text())["outs"][0]["md5"]
+    found = client.search_runs([finished.info.experiment_id], f"dataset.digest = '{digest}' and status = 'FINISHED'")
+    assert [run.info.run_id for run in found] == [finished.info.run_id]
+
+
+def test_lineage_is_on_the_run_and_on_the_version(client, finished, flown):
+    clone, _ = flown
+    artifacts = clone.root / "artifacts"
+    (version,) = client.search_model_versions("name = 'digits'")
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone.root, capture_output=True, text=True, check=True)
+    wanted = {
+        "git.commit": commit.stdout.strip(),
+        "git.dirty": "false",
+        "manifest.sha256": sha256(artifacts / "manifest.csv"),
+        "model.sha256": sha256(artifacts / "model.onnx"),
+    }
+    for tags in (finished.data.tags, version.tags):
+        assert wanted.items() <= tags.items()
+        assert {"backbone.sha256", "backbone.source_sha256", "backbone.licence", "prefect.flow_run_id"} <= set(tags)
+    assert version.run_id == finished.info.run_id
+
+
+def test_the_first_version_is_challenger_and_champion(client):
+    assert {name: str(v) for name, v in client.get_registered_model("digits").aliases.items()} == {
+        "challenger": "1",
+        "champion": "1",
+    }
+
+
+def test_the_registered_model_is_the_file_and_runs(flown, finished, monkeypatch):
+    clone, _ = flown
+    uri = f"sqlite:///{clone.root / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    model = mlflow.pyfunc.load_model("models:/digits@champion")
+    answer = model.predict({"images": np.zeros((3, 32, 32, 3), np.uint8)})
+    assert answer["logits"].shape == (3, 10)
+    signature = model.metadata.signature
+    assert [(spec.name, spec.shape) for spec in signature.inputs] == [("images", (-1, 32, 32, 3))]
+    assert [(spec.name, spec.shape) for spec in signature.outputs] == [("logits", (-1, 10))]
+
+
+def test_prefect_knows_the_dead_run_as_crashed(flown):
+    with sqlite3.connect(f"file:{flown[0].root / '.prefect/prefect.db'}?mode=ro", uri=True) as database:
+        rows = database.execute("select state_type, name, tags from flow_run order by created").fetchall()
+    assert [state for state, _, _ in rows] == ["CRASHED", "COMPLETED"]
+    assert all(name.startswith("digits-") and "make-run" in tags for _, name, tags in rows)
+
+
+def test_the_same_bytes_registered_twice_are_one_version(client, flown):
+    clone, _ = flown
+    (clone.root / "artifacts/registration.json").unlink()
+    client.delete_registered_model_alias("digits", "challenger")
+    output = clone.flow()
+    assert "ran nothing but the registration" in output
+    assert len(client.search_model_versions("name = 'digits'")) == 1
+    assert str(client.get_registered_model("digits").aliases["challenger"]) == "1"
+    assert (clone.root / "artifacts/registration.json").is_file()

@@ -1,0 +1,98 @@
+"""A model and a task small enough to train within a test.
+
+`vit_mite_patch4_8` sees images of 8 pixels as 4 patches: width 12, two blocks of three heads. The task is to tell
+classes by their colour.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adaptformer.data.contract import ImageContract
+from adaptformer.data.labelled import LabelledImages
+from adaptformer.model import backbone, classifier, tensor_file
+from adaptformer.model.adapter_file import AdapterCard
+from adaptformer.model.backbone import VisionTransformer, timm  # through it, for torchvision's sake
+from adaptformer.model.checkpoint import Card
+
+MODEL = "vit_mite_patch4_8"
+SIDE, WIDTH, DEPTH = 8, 12, 2
+CLASSES = ("amber", "blue", "coral")
+CONTRACT = ImageContract(SIDE, "crop", 1.0, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+SETTINGS: dict[str, Any] = {
+    "bottlenecks": (4,), "scale": 0.1, "dropout": 0.0, "layernorm": "none", "placement": "parallel", "pooling": "mean",
+}  # fmt: skip
+COLOURS = np.array([[230, 160, 30], [30, 60, 220], [240, 110, 90]])
+
+
+@timm.models.register_model
+def vit_mite_patch4_8(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
+    kwargs["pretrained_cfg"] = {"architecture": MODEL}
+    config = {"img_size": SIDE, "patch_size": 4, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": 3}
+    return timm.models.build_model_with_cfg(VisionTransformer, MODEL, pretrained, **(config | kwargs))
+
+
+@cache
+def _shapes() -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in backbone.build(MODEL).state_dict().items()}
+
+
+def encoder(seed: int = 0) -> dict[str, Tensor]:
+    """Random weights, large enough for every part to matter; the norms' lie around 1."""
+    numbers = torch.Generator().manual_seed(seed)
+    centre = {name: 1.0 if "norm" in name and name.endswith("weight") else 0.0 for name in _shapes()}
+    return {name: centre[name] + 0.3 * torch.randn(shape, generator=numbers) for name, shape in _shapes().items()}
+
+
+def model(**changes: Any) -> classifier.Classifier:
+    """The untrained classifier of the task."""
+    settings: dict[str, Any] = {"image_size": SIDE, "classes": len(CLASSES), "seed": 0, **SETTINGS, **changes}
+    return classifier.build(MODEL, encoder(), **settings)
+
+
+def stirred(classified: classifier.Classifier, seed: int = 1) -> classifier.Classifier:
+    """The same model as if it had been trained: adapters, head and BatchNorm statistics away from their start."""
+    numbers = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in classifier.tuned_state(classified).items():
+            if tensor.is_floating_point():
+                tensor += 0.3 * torch.randn(tensor.shape, generator=numbers)
+            if name.endswith("running_var"):
+                tensor.abs_()
+    return classified.eval()
+
+
+def coloured(per_class: int, seed: int = 0, side: int = SIDE) -> LabelledImages:
+    """Images [N, side, side, 3] in their class's colour, with noise; the classes take turns."""
+    labels = np.arange(per_class * len(CLASSES)) % len(CLASSES)
+    noise = np.random.default_rng(seed).integers(-25, 26, (len(labels), side, side, 3))
+    pixels = np.clip(COLOURS[labels][:, None, None] + noise, 0, 255).astype(np.uint8)
+    return LabelledImages(
+        pixels, labels.astype(np.int64), [f"train/{CLASSES[c]}/{i}.png" for i, c in enumerate(labels)]
+    )
+
+
+def backbone_card(**changes: Any) -> Card:
+    tensors = encoder()
+    values = {
+        "model": MODEL, "origin": "mite.safetensors", "licence": "MIT", "mean": CONTRACT.mean, "std": CONTRACT.std,
+        "note": "random", "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "sha256": tensor_file.content_hash(tensors), "source_sha256": "0" * 64,
+    }  # fmt: skip
+    return Card(**{**values, **changes})
+
+
+def adapter_card(**settings: Any) -> AdapterCard:
+    trained = sum(parameter.numel() for parameter in classifier.trainable(model(**settings)).values())
+    return AdapterCard({**SETTINGS, **settings}, CLASSES, CONTRACT, backbone_card(), "fp32", 2, trained)
+
+
+def write_backbone(path: Path) -> Path:
+    tensor_file.write(path, encoder(), backbone_card().to_dict())
+    return path

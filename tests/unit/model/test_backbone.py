@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import mite
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from adaptformer.errors import UserError
+from adaptformer.model import backbone
+from adaptformer.model.backbone import DropPath
+
+
+def test_this_projects_own_architecture_is_the_one_it_says() -> None:
+    vit = backbone.build("vit_nano_patch4_32")
+    assert vit.pos_embed.shape == (1, 1 + 8 * 8, 96)
+    assert vit.patch_embed.proj.weight.shape == (96, 3, 4, 4)
+    assert (len(vit.blocks), vit.blocks[0].attn.num_heads) == (6, 3)
+    assert isinstance(vit.head, nn.Identity)
+
+
+def test_an_unknown_name_is_answered_with_a_close_one() -> None:
+    with pytest.raises(UserError, match="vit_bse_patch16_224 is no architecture") as caught:
+        backbone.build("vit_bse_patch16_224")
+    assert caught.value.remedy == "did you mean vit_base_patch16_224?"
+    with pytest.raises(UserError) as caught:
+        backbone.build("qqqqqq")
+    assert "list_models" in caught.value.remedy
+
+
+@pytest.mark.parametrize("model", ["resnet10t", "test_efficientnet", "deit_tiny_distilled_patch16_224", "test_vit3"])
+def test_other_families_are_refused(model: str) -> None:
+    with pytest.raises(UserError, match="not a plain VisionTransformer"):
+        backbone.build(model)
+
+
+def test_an_image_size_that_patches_do_not_divide_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="not a multiple of the patch size 4") as caught:
+        backbone.build(mite.MODEL, 18)
+    assert caught.value.remedy == "set image.size to 16"
+
+
+def test_the_same_size_takes_position_embeddings_as_they_are() -> None:
+    vit = backbone.build(mite.MODEL, mite.SIDE)
+    backbone.load_encoder(vit, mite.encoder())
+    for name, tensor in mite.encoder().items():
+        assert torch.equal(vit.state_dict()[name], tensor), name
+
+
+def test_another_size_interpolates_the_grid_and_keeps_the_class_token() -> None:
+    encoder = mite.encoder()
+    vit = backbone.build(mite.MODEL, 24)
+    backbone.load_encoder(vit, encoder)
+    assert vit.pos_embed.shape == (1, 1 + 6 * 6, mite.WIDTH)
+    grid = encoder["pos_embed"][:, 1:].reshape(1, 2, 2, mite.WIDTH).permute(0, 3, 1, 2)
+    larger = F.interpolate(grid, (6, 6), mode="bicubic", antialias=True).permute(0, 2, 3, 1)
+    assert torch.equal(vit.pos_embed[:, :1], encoder["pos_embed"][:, :1])
+    torch.testing.assert_close(vit.pos_embed.detach()[:, 1:], larger.reshape(1, 36, mite.WIDTH))
+    assert encoder["pos_embed"].shape == (1, 5, mite.WIDTH), "the caller's table was changed"
+
+
+def test_drop_path_rises_linearly_to_its_rate() -> None:
+    vit = backbone.build("vit_nano_patch4_32")
+    backbone.set_drop_path(vit, 0.5)
+    rates = [
+        [part.drop_prob if isinstance(part, DropPath) else 0.0 for part in (block.drop_path1, block.drop_path2)]
+        for block in vit.blocks
+    ]
+    assert rates == [[pytest.approx(0.1 * i)] * 2 for i in range(6)]
+    backbone.set_drop_path(vit, 0.0)
+    assert all(isinstance(block.drop_path1, nn.Identity) for block in vit.blocks)
+
+
+def test_published_weights_are_known_by_their_exact_name_only() -> None:
+    config = backbone.published("vit_base_patch16_224.mae")
+    assert config is not None
+    assert config.license == "cc-by-nc-4.0"
+    assert tuple(config.mean) == (0.485, 0.456, 0.406)
+    assert backbone.published("vit_base_patch16_224.not_a_tag") is None
+
+
+def test_a_plain_block_has_maes_settings() -> None:
+    made = backbone.block(12, 3)
+    assert made.attn.qkv.bias is not None
+    assert (made.norm1.eps, made.norm2.eps) == (1e-6, 1e-6)
