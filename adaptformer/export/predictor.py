@@ -55,6 +55,8 @@ class Predictor:
                 model, options, providers=[name for name in wanted if name in offered]
             )
             metadata = json.loads(self._session.get_modelmeta().custom_metadata_map["adaptformer"])
+            self.classes: tuple[str, ...] = tuple(metadata["classes"])
+            self.contract = ImageContract.from_dict(metadata["image"])
         except KeyError as error:
             raise UserError(f"{_name(content)} is no model of adaptformer", "give the model.onnx of a run") from error
         except Exception as error:  # onnxruntime's own exceptions share no base class
@@ -69,8 +71,6 @@ class Predictor:
                 "CUDA was asked for, but onnxruntime could not load it",
                 "install CUDA and cuDNN, or choose --device cpu",
             )
-        self.classes: tuple[str, ...] = tuple(metadata["classes"])
-        self.contract = ImageContract.from_dict(metadata["image"])
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits [B, C] of prepared images [B, s, s, 3]."""

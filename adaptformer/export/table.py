@@ -30,8 +30,8 @@ def write_csv(out: TextIO, predictions: Iterable[Prediction], top: int) -> int:
     faults = 0
     for prediction in predictions:
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-        writer.writerow(
-            [prediction.path, prediction.fault, *(cell for name, p in pairs for cell in (name, f"{p:.6f}"))]
-        )
+        cells = [cell for name, probability in pairs for cell in (name, f"{probability:.6f}")]
+        missing = [""] * (2 * top - len(cells))  # every row has as many cells as the first
+        writer.writerow([prediction.path, prediction.fault, *cells, *missing])
         faults += bool(prediction.fault)
     return faults

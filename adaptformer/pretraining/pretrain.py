@@ -82,10 +82,10 @@ def load(folder: Path, size: int) -> NDArray[np.uint8]:
     """Return all images below `folder` in path order as [n, size, size, 3]; damaged ones are left out."""
     contract = ImageContract(size, "crop", 1.0, "bicubic", (0, 0, 0), (1, 1, 1))
     images = []
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()):
         try:
             images.append(to_square(decode(path.read_bytes()), contract))
-        except DamagedImage as error:
+        except (DamagedImage, OSError) as error:
             log.warning("%s left out: %s", path, error)
     if not images:
         raise UserError(f"{folder} holds no images", "give a folder with images in any depth of folders")

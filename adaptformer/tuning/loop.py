@@ -133,12 +133,13 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torc
             last_sign = time.monotonic()
             log.info("epoch %d/%d: step %d of %d", epoch, phase.epochs, step + 1, batches)
     train_loss = float(loss_sum) / batches
-    if not math.isfinite(train_loss):
-        raise UserError(
-            f"training diverged in epoch {epoch}: the loss is {train_loss}",
-            "lower tuning.base_lr, or lengthen tuning.warmup_epochs",
-        )
     val_loss, val_top1 = _validate(run)
+    for loss_of_split in (train_loss, val_loss):  # only the second one knows what the last step did
+        if not math.isfinite(loss_of_split):
+            raise UserError(
+                f"training diverged in epoch {epoch}: the loss is {loss_of_split}",
+                "lower tuning.base_lr, or lengthen tuning.warmup_epochs",
+            )
     train_top1 = float(correct) / (batches * batch_size)
     return EpochRow(number, epoch, *(round(n, 6) for n in (rate, train_loss, train_top1, val_loss, val_top1)))
 

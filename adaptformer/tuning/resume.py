@@ -62,7 +62,8 @@ def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
         return None
     tensors, metadata = read
     if metadata["fingerprint"] != fingerprint:
-        changed = sorted(key for key, value in fingerprint.items() if metadata["fingerprint"].get(key) != value)
+        before = metadata["fingerprint"]
+        changed = sorted(key for key in before | fingerprint if before.get(key) != fingerprint.get(key))
         log.warning("training starts afresh: since the run before, %s changed", ", ".join(changed))
         return None
     if metadata["threads"] != torch.get_num_threads():

@@ -11,12 +11,13 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
-    """Put back what the library sets for the whole process: torch's threads and the level of its logger."""
+    """Give each test what the library sets for the whole process: the level of its logger, and torch's threads.
+
+    One thread: the models are so small that two only wait for each other.
+    """
     logger = logging.getLogger("adaptformer")
     level = logger.level
-    torch = sys.modules.get("torch")
-    threads = torch.get_num_threads() if torch else 0
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
     yield
     logger.setLevel(level)
-    if torch:
-        torch.set_num_threads(threads)

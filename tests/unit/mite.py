@@ -62,7 +62,7 @@ def stirred(classified: classifier.Classifier, seed: int = 1) -> classifier.Clas
     with torch.no_grad():
         for name, tensor in classifier.tuned_state(classified).items():
             if tensor.is_floating_point():
-                tensor += 0.3 * torch.randn(tensor.shape, generator=numbers)
+                tensor.add_(0.3 * torch.randn(tensor.shape, generator=numbers))
             if name.endswith("running_var"):
                 tensor.abs_()
     return classified.eval()

@@ -27,7 +27,7 @@ def adapter(seed: int = 0, **changes: Any) -> Adapter:
     numbers = torch.Generator().manual_seed(100 + seed)
     with torch.no_grad():
         for parameter in made.parameters():
-            parameter += torch.randn(parameter.shape, generator=numbers, dtype=torch.float64)
+            parameter.add_(torch.randn(parameter.shape, generator=numbers, dtype=torch.float64))
     return made
 
 

@@ -42,9 +42,15 @@ def test_the_model_comes_back_as_it_was(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"bottlenecks": (2, 3)}, {"scale": "learned"}, {"layernorm": "in"}, {"placement": "sequential"}, {"pooling": "token"}],
+    [
+        {"bottlenecks": (2, 3)},
+        {"scale": "learned"},
+        {"layernorm": "in"},
+        {"placement": "sequential"},
+        {"pooling": "token"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_every_setting_is_kept(tmp_path: Path, settings: dict[str, object]) -> None:
     mite.write_backbone(tmp_path / "backbone.safetensors")
     trained = mite.stirred(mite.model(**settings))

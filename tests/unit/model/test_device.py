@@ -19,9 +19,15 @@ def cuda(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Non
 
 @pytest.mark.parametrize(
     ("cuda", "setting", "chosen"),
-    [(True, "auto", "cuda"), (True, "cpu", "cpu"), (True, "cuda", "cuda"), (False, "auto", "cpu"), (False, "cpu", "cpu")],
+    [
+        (True, "auto", "cuda"),
+        (True, "cpu", "cpu"),
+        (True, "cuda", "cuda"),
+        (False, "auto", "cpu"),
+        (False, "cpu", "cpu"),
+    ],
     indirect=["cuda"],
-)  # fmt: skip
+)
 def test_the_device_is_the_one_asked_for_or_the_best(cuda: None, setting: device.Any, chosen: str) -> None:
     assert device.choose(setting, 1).type == chosen
 

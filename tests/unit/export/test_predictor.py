@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mite
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from adaptformer.data.resizing import prepare
+from adaptformer.errors import UserError
+from adaptformer.export.predictor import Predictor, images_below
+from adaptformer.model.classifier import Classifier
+
+
+@pytest.fixture
+def predictor(onnx_file: bytes) -> Predictor:
+    return Predictor(onnx_file, device="cpu")
+
+
+def test_it_knows_classes_and_contract_from_the_file(predictor: Predictor) -> None:
+    assert predictor.classes == mite.CLASSES
+    assert predictor.contract == mite.CONTRACT
+    assert predictor.provider == "CPUExecutionProvider"
+
+
+def test_probabilities_are_those_of_the_trained_model(
+    predictor: Predictor, model: Classifier, photos: list[Path]
+) -> None:
+    pixels = np.stack([prepare(path.read_bytes(), mite.CONTRACT) for path in photos]).astype(np.float32)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mite.CONTRACT.mean, mite.CONTRACT.std))
+    with torch.no_grad():
+        logits = model((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std)
+    expected = logits.softmax(1).sort(descending=True)
+    for batch_size in (5, 100):
+        given = list(predictor.predict(photos, top=3, batch_size=batch_size))
+        assert [prediction.path for prediction in given] == photos
+        np.testing.assert_allclose([p.probabilities for p in given], expected.values.numpy(), atol=1e-5)
+        assert [p.classes for p in given] == [tuple(mite.CLASSES[i] for i in row) for row in expected.indices]
+        assert not any(prediction.fault for prediction in given)
+
+
+def test_the_best_few_are_given(predictor: Predictor, photos: list[Path]) -> None:
+    (whole,), (best,) = (list(predictor.predict(photos[:1], top=top)) for top in (99, 2))
+    assert len(whole.classes) == 3
+    assert sum(whole.probabilities) == pytest.approx(1)
+    assert (best.classes, best.probabilities) == (whole.classes[:2], whole.probabilities[:2])
+
+
+def test_faulty_files_get_their_reason_and_disturb_no_other(
+    predictor: Predictor, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty, page, secret = (tmp_path / name for name in ("empty.png", "page.png", "secret.png"))
+    empty.write_bytes(b"")
+    page.write_bytes(b"<html>")
+    secret.write_bytes(b"x")
+    read = Path.read_bytes
+
+    def guarded(self: Path) -> bytes:
+        if self == secret:
+            raise PermissionError(13, "Permission denied")
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", guarded)
+    asked = [empty, photos[0], page, photos[1], secret]
+    alone = [*predictor.predict([photos[0]], top=1), *predictor.predict([photos[1]], top=1)]
+    given = list(predictor.predict(asked, top=1))
+    assert [prediction.path for prediction in given] == asked
+    faults = ["empty file", "", "not an image (JPEG, PNG, GIF, BMP, WEBP, TIFF, PPM)", "", "Permission denied"]
+    assert [prediction.fault for prediction in given] == faults
+    assert [p.classes for p in given if not p.fault] == [p.classes for p in alone]
+    assert all(prediction.probabilities == () for prediction in given if prediction.fault)
+
+
+def test_nothing_but_faulty_files_runs_no_model(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    assert [p.fault for p in predictor.predict([tmp_path / "a.png"] * 40, top=1)] == ["empty file"] * 40
+
+
+def test_files_are_read_as_they_are_asked_for(predictor: Predictor, photos: list[Path]) -> None:
+    def endless() -> object:
+        while True:
+            yield photos[0]
+
+    given = predictor.predict(endless(), top=1, batch_size=2)
+    assert [next(given).path for _ in range(3)] == [photos[0]] * 3
+
+
+def test_folders_are_searched_in_order_without_litter(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/1.png", "a/x/y.jpg", "c.txt", ".hidden.png", "b/.git/z.png", "b/Thumbs.db"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"")
+    (tmp_path / ".asked.png").write_bytes(b"")
+    found = images_below([tmp_path / "in", tmp_path / ".asked.png"])
+    expected = ["in/c.txt", "in/a/x/y.jpg", "in/b/1.png", "in/b/2.png", ".asked.png"]
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == expected
+
+
+def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing\.png does not exist"):
+        images_below([tmp_path / "nothing.png"])
+
+
+@pytest.mark.parametrize("content", [b"", b"junk"])
+def test_what_is_no_onnx_file_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(UserError, match=r"model\.onnx cannot be opened") as caught:
+        Predictor(tmp_path / "model.onnx")
+    assert str(caught.value).count("\n") == 1
+    with pytest.raises(UserError, match="the model cannot be opened"):
+        Predictor(content)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"classes": ["a"]}, {"image": mite.CONTRACT.to_dict()}])
+def test_another_programs_model_is_refused(onnx_file: bytes, tmp_path: Path, metadata: object) -> None:
+    proto = onnx.load_from_string(onnx_file)
+    del proto.metadata_props[:]
+    if metadata is not None:
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = "adaptformer", json.dumps(metadata)
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(UserError, match=r"model\.onnx is no model of adaptformer"):
+        Predictor(tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = onnxruntime.InferenceSession
+
+    def on_cpu(model: object, options: object, providers: list[str]) -> object:
+        return session(model, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", on_cpu)
+
+
+def test_cuda_asked_for_in_vain_is_told(onnx_file: bytes, without_cuda: None) -> None:
+    with pytest.raises(UserError, match="CUDA was asked for, but onnxruntime could not load it") as caught:
+        Predictor(onnx_file, device="cuda")
+    assert "--device cpu" in caught.value.remedy
+    assert Predictor(onnx_file, device="auto").provider == "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted"),
+    [
+        ("auto", ["CUDAExecutionProvider", "CPUExecutionProvider"]),
+        ("cpu", ["CPUExecutionProvider"]),
+    ],
+)
+def test_cuda_is_tried_first_unless_cpu_is_asked_for(
+    onnx_file: bytes, monkeypatch: pytest.MonkeyPatch, device: object, wanted: list[str]
+) -> None:
+    session, asked = onnxruntime.InferenceSession, list[list[str]]()
+
+    def noting(model: object, options: object, providers: list[str]) -> object:
+        asked.append(providers)
+        return session(model, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noting)
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    Predictor(onnx_file, device=device)
+    assert asked == [wanted]
+
+
+def test_predicting_imports_no_torch(onnx_file: bytes, photos: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(onnx_file)
+    code = (
+        "import sys; from adaptformer.__main__ import main;"
+        "code = main(['predict', '--device', 'cpu', '--model', sys.argv[1], sys.argv[2]]);"
+        "print(code, [name for name in ('torch', 'timm', 'torchvision', 'pandas') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model.onnx"), str(photos[0].parent)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "0 []"
+    assert len(result.stdout.splitlines()) == len(photos) + 1

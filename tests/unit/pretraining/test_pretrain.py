@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from pathlib import Path
+
+import mite
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from adaptformer.data.decoding import decode
+from adaptformer.data.resizing import to_square
+from adaptformer.errors import UserError
+from adaptformer.model import checkpoint, tensor_file
+from adaptformer.pretraining import pretrain as pretraining
+from adaptformer.pretraining.pretrain import Recipe, groups, load, pretrain, statistics
+
+RECIPE = Recipe(mite.MODEL, epochs=3, batch_size=4, warmup_epochs=1, decoder_width=8)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    for i, pixels in enumerate(mite.coloured(4, side=11).images):
+        path = folder / str(i % 2) / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return folder
+
+
+def made(photos: Path, name: str, recipe: Recipe = RECIPE) -> Path:
+    output = photos.parent / f"{name}.safetensors"
+    pretrain(photos, output, recipe, origin="coloured squares", licence="CC0-1.0")
+    return output
+
+
+def killed_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run end as a kill would end it, once the state of so many epochs is saved."""
+    save = pretraining._save
+
+    def saved_then_killed(path: Path, recipe: Recipe, model: object, optimiser: object, epoch: int) -> None:
+        save(path, recipe, model, optimiser, epoch)
+        if epoch == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretraining, "_save", saved_then_killed)
+
+
+def test_what_it_writes_can_be_fetched_with_its_provenance(photos: Path) -> None:
+    output = made(photos, "mite")
+    tensors, card = checkpoint.fetch(mite.MODEL, str(output), None)
+    pixels = np.stack([np.asarray(Image.open(path)) for path in photos.rglob("*.png")]) / 255.0
+    assert card.licence == "CC0-1.0"
+    assert card.note == "MAE-pretrained by this project on 12 images (coloured squares), 3 epochs"
+    assert card.mean == pytest.approx(pixels.mean(axis=(0, 1, 2)), abs=0.01)  # of the resized images: nearly the same
+    assert all(0 < value < 1 for value in card.std)
+    assert not torch.equal(tensors["blocks.0.attn.qkv.weight"], mite.encoder()["blocks.0.attn.qkv.weight"])
+    assert sorted(path.name for path in photos.parent.iterdir()) == ["mite.safetensors", "photos"]
+
+
+def test_the_recipe_decides_the_bytes(photos: Path) -> None:
+    first = made(photos, "first").read_bytes()
+    assert made(photos, "second").read_bytes() == first
+    assert made(photos, "third", dataclasses.replace(RECIPE, seed=1)).read_bytes() != first
+
+
+@pytest.mark.parametrize("epochs_before", [1, 2, 3])
+def test_an_interrupted_run_ends_with_the_same_bytes(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, epochs_before: int
+) -> None:
+    expected = made(photos, "straight").read_bytes()
+    killed_after(epochs_before, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        made(photos, "killed")
+    monkeypatch.undo()
+    assert (photos.parent / "killed.state.safetensors").exists()
+    epochs, epoch = [], pretraining._epoch
+    monkeypatch.setattr(pretraining, "_epoch", lambda *given: (epochs.append(given[-1]), epoch(*given))[1])
+    assert made(photos, "killed").read_bytes() == expected
+    assert epochs == list(range(epochs_before, 3))
+    assert not (photos.parent / "killed.state.safetensors").exists()
+
+
+def test_the_state_of_another_recipe_is_left_aside(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = made(photos, "straight").read_bytes()
+    killed_after(1, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        made(photos, "other", dataclasses.replace(RECIPE, seed=5))
+    monkeypatch.undo()
+    assert made(photos, "other").read_bytes() == expected
+
+
+def test_it_learns(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "adaptformer")
+    made(photos, "mite", dataclasses.replace(RECIPE, epochs=20))
+    losses = [float(message.split()[4]) for message in caplog.messages]
+    assert len(losses) == 20
+    assert losses[-1] < losses[0]
+
+
+def test_images_of_any_depth_are_loaded_in_order_and_damaged_ones_left_out(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (photos / "0" / "damaged.jpg").write_bytes(b"junk")
+    (photos / "notes.txt").write_text("no image")
+    (photos / "folder.png").mkdir()
+    images = load(photos, 8)
+    paths = sorted(photos.rglob("[0-9][0-9].png"))
+    contract = dataclasses.replace(mite.CONTRACT, interpolation="bicubic")
+    expected = [to_square(decode(path.read_bytes()), contract) for path in paths]
+    np.testing.assert_array_equal(images, np.stack(expected))
+    assert len(caplog.messages) == 1
+    assert "damaged.jpg left out: not an image" in caplog.messages[0]
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no images"):
+        load(tmp_path, 8)
+    with pytest.raises(UserError, match="nothing holds no images"):
+        load(tmp_path / "nothing", 8)
+
+
+def test_statistics_are_numpys() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
+    pixels[..., 1] //= 3
+    mean, std = statistics(torch.from_numpy(pixels))
+    np.testing.assert_allclose(mean, (pixels / 255).mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(std, (pixels / 255).std(axis=(0, 1, 2)), rtol=1e-6)
+
+
+def test_matrices_decay_and_vectors_do_not() -> None:
+    model = torch.nn.Module()
+    model.matrix = torch.nn.Parameter(torch.ones(2, 3))
+    model.kernel = torch.nn.Parameter(torch.ones(2, 3, 4, 4))
+    model.bias = torch.nn.Parameter(torch.ones(3))
+    model.token = torch.nn.Parameter(torch.ones(1, 1, 3))
+    model.fixed = torch.nn.Parameter(torch.ones(2, 2), requires_grad=False)
+    decaying, steady = groups(model, 0.05)
+    assert [id(p) for p in decaying["params"]] == [id(model.matrix), id(model.kernel)]
+    assert [id(p) for p in steady["params"]] == [id(model.bias), id(model.token)]
+    assert (decaying["weight_decay"], steady["weight_decay"]) == (0.05, 0.0)
+
+
+def test_the_learning_rate_warms_up_then_falls_along_half_a_cosine() -> None:
+    recipe = Recipe(mite.MODEL, epochs=12, batch_size=64, base_lr=0.004, warmup_epochs=2)
+    peak = 0.004 * 64 / 256
+    for progress in (0.0, 0.5, 1.9):
+        assert pretraining._learning_rate(recipe, progress) == pytest.approx(peak * progress / 2)
+    for progress in (2.0, 4.5, 12.0):
+        expected = peak * (1 + math.cos(math.pi * (progress - 2) / 10)) / 2
+        assert pretraining._learning_rate(recipe, progress) == pytest.approx(expected)
+
+
+def test_the_hash_in_the_file_is_that_of_its_tensors(photos: Path) -> None:
+    tensors, metadata = tensor_file.read(made(photos, "mite"))
+    assert metadata["sha256"] == tensor_file.content_hash(tensors)
+    assert metadata["recipe"]["epochs"] == 3

@@ -1,0 +1,41 @@
+"""Training runs of the mite for the tests of tuning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mite
+import torch
+
+from adaptformer.params import TuningParams
+from adaptformer.tuning import loop
+
+# Every part draws random numbers: dropout and stochastic depth too.
+RESTLESS = {"dropout": 0.3, "drop_path": 0.3}
+
+
+def tuning_params(**changes: Any) -> TuningParams:
+    values: dict[str, Any] = {
+        "seed": 0, "epochs": 3, "batch_size": 8, "base_lr": 8.0, "momentum": 0.9, "weight_decay": 0.0,
+        "warmup_epochs": 1, "drop_path": 0.0, "crop_scale": (0.7, 1.0), "crop_ratio": (0.75, 1.3333), "flip": True,
+        "label_smoothing": 0.0, "selection_metric": "top1", "precision": "fp32",
+    }  # fmt: skip
+    return TuningParams(**{**values, **changes})
+
+
+def run(folder: Path, *, per_class: int = 7, model: dict[str, Any] | None = None, **changes: Any) -> loop.Run:
+    """A run on 3 × `per_class` images; `changes` are those of the params or fields of the run itself."""
+    fields = {name: changes.pop(name) for name in list(changes) if name in loop.Run.__dataclass_fields__}
+    values = {
+        "model": mite.model(**(RESTLESS if model is None else model)),
+        "train": mite.coloured(per_class),
+        "validation": mite.coloured(4, seed=1),
+        "contract": mite.CONTRACT,
+        "params": tuning_params(**changes),
+        "device": torch.device("cpu"),
+        "precision": "fp32",
+        "state": folder / "resume.safetensors",
+        "fingerprint": {"tuning": changes, "backbone": "abc"},
+    }
+    return loop.Run(**{**values, **fields})

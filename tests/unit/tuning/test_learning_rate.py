@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from small_runs import tuning_params
+
+from adaptformer.tuning.optimiser import build, learning_rate
+
+PARAMS = tuning_params(base_lr=0.5, batch_size=128, warmup_epochs=4)
+PEAK = 0.5 * 128 / 256
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.25, 1.0, 3.75])
+def test_warm_up_is_linear_from_zero_to_the_peak(progress: float) -> None:
+    assert learning_rate(PARAMS, progress, 20) == pytest.approx(PEAK * progress / 4)
+
+
+def test_the_peak_is_reached_when_warm_up_ends() -> None:
+    assert learning_rate(PARAMS, 4, 20) == pytest.approx(PEAK)
+
+
+@pytest.mark.parametrize("progress", [4.0, 7.3, 12.0, 19.99])
+def test_then_half_a_cosine_leads_to_zero(progress: float) -> None:
+    expected = PEAK * (1 + math.cos(math.pi * (progress - 4) / 16)) / 2
+    assert learning_rate(PARAMS, progress, 20) == pytest.approx(expected)
+    assert learning_rate(PARAMS, 20, 20) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_phase_shorter_than_its_warm_up_ends_within_it() -> None:
+    rates = [learning_rate(PARAMS, step / 10, 3) for step in range(30)]
+    assert rates == pytest.approx([PEAK * step / 40 for step in range(30)])
+
+
+def test_a_phase_as_long_as_its_warm_up_never_divides_by_zero() -> None:
+    assert learning_rate(PARAMS, 3.9, 4) == pytest.approx(PEAK * 3.9 / 4)
+
+
+def test_without_warm_up_it_starts_at_the_peak() -> None:
+    assert learning_rate(tuning_params(base_lr=0.5, batch_size=128, warmup_epochs=0), 0, 10) == pytest.approx(PEAK)
+
+
+def test_the_optimiser_is_sgd_with_the_momentum_and_weight_decay_of_the_params() -> None:
+    weight = torch.nn.Parameter(torch.tensor([2.0]))
+    optimiser = build([weight], tuning_params(momentum=0.5, weight_decay=0.1))
+    optimiser.param_groups[0]["lr"] = 1.0
+    # By hand: the gradient 1 + 0.1·w, gathered with momentum, without Nesterov or dampening.
+    value, gathered = 2.0, 0.0
+    for _ in range(3):
+        weight.grad = torch.ones(1)
+        optimiser.step()
+        gathered = 0.5 * gathered + 1 + 0.1 * value
+        value -= gathered
+        assert weight.item() == pytest.approx(value)

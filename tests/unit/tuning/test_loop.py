@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import mite
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from small_runs import run
+from torch import Tensor
+
+from adaptformer.data.labelled import LabelledImages
+from adaptformer.errors import UserError
+from adaptformer.model import adapter_file, classifier, tensor_file
+from adaptformer.tuning import loop, optimiser, resume
+from adaptformer.tuning.history import EpochRow
+
+
+class Interruption(Exception):  # noqa: N818 - as KeyboardInterrupt
+    """A kill, as far as a test within one process can have it."""
+
+
+def bytes_of(trained: loop.Run, folder: Path) -> bytes:
+    adapter_file.write(folder / "adapter.safetensors", trained.model, mite.adapter_card())
+    return (folder / "adapter.safetensors").read_bytes()
+
+
+def frozen(model: classifier.Classifier) -> str:
+    tuned = classifier.tuned_state(model)
+    return tensor_file.content_hash({name: t for name, t in model.state_dict().items() if name not in tuned})
+
+
+def copies(model: classifier.Classifier) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in classifier.tuned_state(model).items()}
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
+    """The indices of the images in each training batch, in order."""
+    batches: list[list[int]] = []
+    batch = loop._batch
+
+    def noting(split: LabelledImages, chosen: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        batches.append(chosen.tolist())
+        return batch(split, chosen, device)
+
+    monkeypatch.setattr(loop, "_batch", noting)
+    return batches
+
+
+def test_it_learns_to_tell_colours(tmp_path: Path) -> None:
+    rows, best = loop.train(run(tmp_path, epochs=6, model={}))
+    assert rows[0].val_top1 < rows[best].val_top1 == 1.0
+    assert rows[-1].train_loss < rows[0].train_loss / 2
+
+
+def test_every_adapter_and_the_head_change_and_nothing_else(tmp_path: Path) -> None:
+    made = run(tmp_path, model={"bottlenecks": (4, 2), "scale": "learned", "layernorm": "in"})
+    before, backbone = copies(made.model), frozen(made.model)
+    loop.train(made)
+    assert frozen(made.model) == backbone
+    same = [name for name, tensor in classifier.tuned_state(made.model).items() if torch.equal(tensor, before[name])]
+    assert same == []
+
+
+@pytest.mark.parametrize("epochs_before", [1, 2, 3])
+def test_an_interrupted_run_ends_with_the_same_bytes_and_rows(tmp_path: Path, epochs_before: int) -> None:
+    straight = run(tmp_path / "straight")
+    rows, best = loop.train(straight)
+    expected = bytes_of(straight, tmp_path)
+
+    def stop(row: EpochRow) -> None:
+        if row.epoch == epochs_before:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        loop.train(run(tmp_path / "killed"), stop)
+    resumed, told = run(tmp_path / "killed"), list[EpochRow]()
+    assert loop.train(resumed, told.append) == (rows, best)
+    assert bytes_of(resumed, tmp_path) == expected
+    assert told == rows, "a listener must see the whole history"
+
+
+def test_so_does_one_interrupted_in_the_middle_of_an_epoch(tmp_path: Path, seen: list[list[int]]) -> None:
+    straight = run(tmp_path / "straight")
+    rows, _ = loop.train(straight)
+    killed = run(tmp_path / "killed")
+    steps = 0
+
+    def stop(*_: object) -> None:
+        nonlocal steps
+        steps += killed.model.training
+        if steps == 4:  # the second batch of the second epoch
+            raise Interruption
+
+    killed.model.register_forward_pre_hook(stop)
+    with pytest.raises(Interruption):
+        loop.train(killed)
+    seen.clear()
+    resumed = run(tmp_path / "killed")
+    assert loop.train(resumed)[0] == rows
+    assert len(seen) == 2 * 2, "the first epoch was trained again"
+    assert bytes_of(resumed, tmp_path) == bytes_of(straight, tmp_path)
+
+
+def test_a_run_killed_after_its_last_epoch_trains_no_more(tmp_path: Path, seen: list[list[int]]) -> None:
+    finished = run(tmp_path)
+    rows, best = loop.train(finished)
+    seen.clear()
+    again = run(tmp_path)
+    assert loop.train(again) == (rows, best)
+    assert seen == []
+    assert bytes_of(again, tmp_path) == bytes_of(finished, tmp_path)
+
+
+def test_another_fingerprint_starts_afresh(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loop.train(run(tmp_path))
+    other = dataclasses.replace(run(tmp_path), fingerprint={"tuning": {}, "backbone": "def"})
+    rows, _ = loop.train(other)
+    assert len(rows) == 3
+    assert "training starts afresh: since the run before, backbone changed" in caplog.messages
+    assert not any("resumes" in message for message in caplog.messages)
+
+
+def test_a_damaged_state_starts_afresh_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    straight = run(tmp_path)
+    loop.train(straight)
+    straight.state.write_bytes(straight.state.read_bytes()[:-1])
+    again = run(tmp_path)
+    loop.train(again)
+    assert bytes_of(again, tmp_path) == bytes_of(straight, tmp_path)
+
+
+def test_the_last_incomplete_batch_is_dropped(tmp_path: Path, seen: list[list[int]]) -> None:
+    loop.train(run(tmp_path, per_class=3, batch_size=4, epochs=1))
+    assert [len(batch) for batch in seen] == [4, 4]
+    assert len(set(chain(*seen))) == 8
+
+
+def test_a_split_smaller_than_a_batch_is_one_batch(tmp_path: Path, seen: list[list[int]]) -> None:
+    rows, _ = loop.train(run(tmp_path, per_class=1, batch_size=64, epochs=2))
+    assert [sorted(batch) for batch in seen] == [[0, 1, 2], [0, 1, 2]]
+    assert len(rows) == 2
+
+
+def test_each_epoch_has_an_order_of_its_own_that_the_seed_decides(tmp_path: Path, seen: list[list[int]]) -> None:
+    loop.train(run(tmp_path / "1", epochs=2))
+    first, second = [*chain(*seen[:2])], [*chain(*seen[2:])]
+    assert first != second
+    seen.clear()
+    loop.train(run(tmp_path / "2", epochs=2))
+    assert [*chain(*seen)] == first + second
+    seen.clear()
+    loop.train(run(tmp_path / "3", epochs=2, seed=1))
+    assert [*chain(*seen[:2])] != first
+
+
+def test_crops_and_dropout_differ_from_step_to_step_and_repeat_with_the_seed(tmp_path: Path) -> None:
+    def inputs(folder: str, **changes: Any) -> list[Tensor]:
+        given: list[Tensor] = []
+        made = run(tmp_path / folder, per_class=2, batch_size=6, **changes)
+        made.model.register_forward_pre_hook(lambda _, args: given.append(args[0]) if made.model.training else None)
+        loop.train(made)
+        return given
+
+    first, again, other = inputs("1"), inputs("2"), inputs("3", seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0].sort().values, first[1].sort().values)
+    assert not torch.equal(first[0], other[0])
+
+
+def test_the_learning_rate_follows_the_formula_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[float] = []
+    step = torch.optim.SGD.step
+
+    def noting(self: torch.optim.SGD) -> None:
+        used.append(self.param_groups[0]["lr"])
+        step(self)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", noting)
+    made = run(tmp_path, per_class=8, batch_size=8, epochs=3)
+    rows, _ = loop.train(made)
+    expected = [optimiser.learning_rate(made.params, step / 3, 3) for step in range(9)]
+    assert used == pytest.approx(expected)
+    assert [row.lr for row in rows] == pytest.approx(expected[2::3], abs=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_a_row_tells_loss_and_accuracy_of_both_splits(tmp_path: Path, smoothing: float) -> None:
+    made = run(
+        tmp_path, per_class=3, batch_size=9, epochs=1, base_lr=1e-9, label_smoothing=smoothing, model={},
+        crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False,
+    )  # fmt: skip
+    mite.stirred(made.model)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mite.CONTRACT.mean, mite.CONTRACT.std))
+
+    def judged(split: LabelledImages, smoothing: float = 0.0) -> tuple[float, float]:
+        pixels = torch.from_numpy(split.images.astype(np.float32)).permute(0, 3, 1, 2) / 255
+        labels = torch.from_numpy(split.labels)
+        with torch.no_grad():
+            logits = made.model((pixels - mean) / std)
+        hits = float((logits.argmax(1) == labels).float().mean())
+        return float(F.cross_entropy(logits, labels, label_smoothing=smoothing)), hits
+
+    made.model.train()
+    train_loss, train_top1 = judged(made.train, smoothing)
+    ((row,), _) = loop.train(made)
+    made.model.eval()
+    val_loss, val_top1 = judged(made.validation)
+    assert row.train_loss == pytest.approx(train_loss, abs=1e-3)
+    assert row.train_top1 == pytest.approx(train_top1, abs=1e-5)
+    assert row.val_loss == pytest.approx(val_loss, abs=1e-4)
+    assert row.val_top1 == pytest.approx(val_top1, abs=1e-5)
+    assert (row.phase, row.epoch) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "validations", "best"),
+    [
+        ("top1", [(1.0, 0.5), (2.0, 0.9), (0.5, 0.7)], 1),
+        ("loss", [(1.0, 0.5), (2.0, 0.9), (0.5, 0.7)], 2),
+        ("top1", [(2.0, 0.5), (1.0, 0.5), (1.5, 0.5)], 1),  # a tie: the smaller loss
+        ("loss", [(1.0, 0.5), (1.0, 0.6), (1.0, 0.55)], 1),  # a tie: the higher accuracy
+        ("top1", [(1.0, 0.5), (1.0, 0.5), (1.0, 0.5)], 0),  # a full tie: the earlier epoch
+    ],
+)
+def test_the_model_is_left_as_it_was_in_the_best_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, validations: list[tuple[float, float]], best: int
+) -> None:
+    given = iter(validations)
+    monkeypatch.setattr(loop, "_validate", lambda _: next(given))
+    made, kept = run(tmp_path, selection_metric=metric), list[dict[str, Tensor]]()
+    _, chosen = loop.train(made, lambda _: kept.append(copies(made.model)))
+    assert chosen == best
+    final = classifier.tuned_state(made.model)
+    assert all(torch.equal(final[name], tensor) for name, tensor in kept[best].items())
+    for epoch in {0, 1, 2} - {best}:
+        assert not torch.equal(final["head.linear.weight"], kept[epoch]["head.linear.weight"])
+
+
+def test_the_best_epoch_survives_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = iter([(1.0, 0.9), (1.0, 0.1), (1.0, 0.2)])
+    monkeypatch.setattr(loop, "_validate", lambda _: next(given))
+    first: list[dict[str, Tensor]] = []
+    killed = run(tmp_path)
+
+    def stop(row: EpochRow) -> None:
+        first.append(copies(killed.model))
+        if row.epoch == 2:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        loop.train(killed, stop)
+    resumed = run(tmp_path)
+    assert loop.train(resumed)[1] == 0
+    final = classifier.tuned_state(resumed.model)
+    assert all(torch.equal(final[name], tensor) for name, tensor in first[0].items())
+
+
+def test_divergence_ends_in_an_error_that_names_the_parameters(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"training diverged in epoch \d: the loss is (nan|inf)") as caught:
+        loop.train(run(tmp_path, base_lr=1e30, warmup_epochs=0))
+    assert "tuning.base_lr" in caught.value.remedy
+
+
+def test_divergence_in_the_very_last_step_is_found_on_the_validation_split(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="training diverged in epoch 1"):
+        loop.train(run(tmp_path, per_class=2, batch_size=6, epochs=1, base_lr=1e38, warmup_epochs=0))
+    assert not (tmp_path / "resume.safetensors").exists()
+
+
+def test_bf16_trains_on_a_cpu_and_keeps_fp32_parameters(tmp_path: Path) -> None:
+    full, half = run(tmp_path / "full", model={}), run(tmp_path / "half", model={}, precision="bf16")
+    rows = [loop.train(made)[0] for made in (full, half)]
+    assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
+    assert rows[0] != rows[1]
+    assert rows[1][-1].train_loss == pytest.approx(rows[0][-1].train_loss, abs=0.2)
+
+
+def test_progress_is_logged_each_epoch_and_within_long_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "adaptformer")
+    loop.train(run(tmp_path / "1", epochs=2))
+    assert len(caplog.messages) == 2
+    assert re.fullmatch(
+        r"epoch 2/2: train loss \d\.\d{4}, validation loss \d\.\d{4}, top-1 [\d.]+ %", caplog.messages[1]
+    )
+    caplog.clear()
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SIGNS", -1)
+    loop.train(run(tmp_path / "2", epochs=1))
+    assert caplog.messages[:2] == ["epoch 1/1: step 1 of 2", "epoch 1/1: step 2 of 2"]
+
+
+def test_the_state_is_saved_after_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    save: Callable[..., None] = resume.save
+    monkeypatch.setattr(resume, "save", lambda path, state, f: (saved.append(len(state.rows)), save(path, state, f)))
+    loop.train(run(tmp_path))
+    assert saved == [1, 2, 3]

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from adaptformer.model import tensor_file
+from adaptformer.tuning import resume
+from adaptformer.tuning.history import EpochRow
+
+FINGERPRINT = {"tuning": {"epochs": 3}, "backbone": "abc", "precision": "fp32"}
+STATE = resume.State(
+    rows=[EpochRow(1, 1, 0.1, 1.0, 0.3, 1.1, 0.4), EpochRow(1, 2, 0.05, 0.9, 0.5, 1.0, 0.3)],
+    best=0,
+    tuned={"head.linear.bias": torch.tensor([1.0, 2.0])},
+    best_tuned={"head.linear.bias": torch.tensor([3.0, 4.0])},
+    optimiser={"0.momentum_buffer": torch.tensor([5.0, 6.0])},
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    resume.save(tmp_path / "resume.safetensors", STATE, FINGERPRINT)
+    return tmp_path / "resume.safetensors"
+
+
+def test_a_state_comes_back(path: Path) -> None:
+    state = resume.load(path, FINGERPRINT)
+    assert state is not None
+    assert (state.rows, state.best) == (STATE.rows, STATE.best)
+    for part in ("tuned", "best_tuned", "optimiser"):
+        assert getattr(state, part).keys() == getattr(STATE, part).keys()
+        for name, tensor in getattr(STATE, part).items():
+            assert torch.equal(getattr(state, part)[name], tensor), part
+
+
+def test_where_there_is_none_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert resume.load(tmp_path / "resume.safetensors", FINGERPRINT) is None
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"backbone": "def"}, "backbone changed"),
+        ({"tuning": {"epochs": 4}, "precision": "bf16"}, "precision, tuning changed"),
+        ({"code": "new"}, "code changed"),
+    ],
+)
+def test_another_fingerprint_starts_afresh_and_names_what_changed(
+    path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, object], named: str
+) -> None:
+    assert resume.load(path, {**FINGERPRINT, **change}) is None
+    (message,) = caplog.messages
+    assert message == f"training starts afresh: since the run before, {named}"
+
+
+def test_a_part_that_the_fingerprint_no_longer_has_is_named_too(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert resume.load(path, {name: FINGERPRINT[name] for name in ("tuning", "backbone")}) is None
+    assert caplog.messages == ["training starts afresh: since the run before, precision changed"]
+
+
+def flipped(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("damage", [flipped, lambda content: content[:-1], lambda content: b"", lambda content: b"x"])
+def test_a_damaged_state_starts_afresh(
+    path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
+) -> None:
+    path.write_bytes(damage(path.read_bytes()))
+    assert resume.load(path, FINGERPRINT) is None
+    (message,) = caplog.messages
+    assert "starts afresh" in message
+    assert "damaged" in message
+
+
+@pytest.mark.parametrize("name", ["format", "best", "checksum"])
+def test_altered_metadata_start_afresh(path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    tensors, metadata = tensor_file.read(path)
+    tensor_file.write(path, tensors, {**metadata, name: 7})
+    assert resume.load(path, FINGERPRINT) is None
+    assert "damaged" in caplog.messages[0]
+
+
+def test_another_format_starts_afresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(resume, "FORMAT", 2)
+        resume.save(tmp_path / "x.safetensors", STATE, FINGERPRINT)
+    assert resume.load(tmp_path / "x.safetensors", FINGERPRINT) is None
+    assert "another format" in caplog.messages[0]
+
+
+def test_another_number_of_threads_goes_on_and_says_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now + 1)
+    assert resume.load(path, FINGERPRINT) is not None
+    assert caplog.messages == [
+        f"training goes on with {now + 1} threads instead of {now}: the results may differ in their last bits"
+    ]
