@@ -38,20 +38,22 @@ clean:  ## remove the environment and caches; data, results, MLflow's and Prefec
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-# The stamp is written last: an interrupted install is done again.
+# The stamp is written last: an interrupted install is done again. The base interpreter makes the environment, for
+# `python3` may be the very one in .venv/ that is about to go.
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || { \
-		echo "error: Python 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2; \
-		echo "  install one, then: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@rm -f $@
-	@echo "Making the environment in $(VENV)/ (some minutes, once) ..."
-	@$(PYTHON) -m venv --clear $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --compile --disable-pip-version-check \
+	@base=$$($(PYTHON) -c 'import sys; print(sys._base_executable); sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+		2>/dev/null) || { \
+		echo "error: Python 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2; \
+		echo "  fix: install one, then name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
+	echo "Making the environment in $(VENV)/ (some minutes, once) ..."; \
+	"$$base" -m venv --clear $(VENV)
+	@$(VENV)/bin/python -m pip install -qq --compile --disable-pip-version-check \
 		--constraint constraints.txt --editable ".[pipeline,dev]" & \
 	pip=$$!; trap 'kill $$pip 2>/dev/null' EXIT; seconds=0; \
 	while kill -0 $$pip 2>/dev/null; do \
 		sleep 1; seconds=$$((seconds + 1)); \
 		if [ -t 1 ]; then printf '\r  %d s' $$seconds; elif [ $$((seconds % 30)) = 0 ]; then echo "  $$seconds s"; fi; \
 	done; \
-	echo; trap - EXIT; wait $$pip
+	trap - EXIT; wait $$pip
 	@touch $@

@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         if given.traceback:
             raise
+        for note in getattr(error, "__notes__", ()):
+            print(note, file=sys.stderr)
         print(f"error: {error.cause}\n  fix: {error.remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -107,8 +109,10 @@ def _import(given: argparse.Namespace) -> None:
     from adaptformer.run_folder import RunFolder
 
     data = RunFolder().data
-    summary = importing.import_folder(given.path, data, params.load().data, given.replace)
+    loaded = params.load()
+    summary = importing.import_folder(given.path, data, loaded.data, given.replace)
     _record(importing.dvc_add(data), str(summary))
+    print(f"the model will be registered as {loaded.registry.model}: registry.model in params.yaml should name these data")
 
 
 def _record(recorded: bool, what: str) -> None:

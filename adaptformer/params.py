@@ -23,7 +23,7 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 class Section(BaseModel):
     """A frozen section of params.yaml that knows exactly its own keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataParams(Section):
@@ -158,21 +158,40 @@ def _explained(error: ValidationError, path: Path) -> UserError:
     """Turn pydantic's faults into one line of cause and one of what to do."""
     faults = error.errors()
     # An unknown key next to a missing one is most often one misspelt key: say that.
-    unknown = [f for f in faults if f["type"] == "extra_forbidden"]
+    unknown = [fault for fault in faults if fault["type"] == "extra_forbidden"]
     first = (unknown or faults)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    key = _key(first["loc"])
+    others = len({_key(fault["loc"]) for fault in faults}) - 1
+    more = f" (and {others} more)" if others else ""
     if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else f"remove {key} from {path}"
+        close = _closest(key)
+        hint = f"did you mean {close}?" if close else f"remove {key} from {path}"
         return UserError(f"{path} has an unknown key {key}{more}", hint)
-    if first["type"] == "missing":
+    if first["type"] == "missing" and len(first["loc"]) <= _LEVELS:
         return UserError(f"{path} lacks the key {key}{more}", f"add it; `git diff {path}` shows what changed")
-    reason = first["msg"].removeprefix("Value error, ")
+    # A union has one fault for each of its branches.
+    reasons = dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in faults if _key(fault["loc"]) == key)
+    value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
     return UserError(
-        f"{key} = {first['input']!r} in {path}: {reason}{more}",
+        f"{key}{value} in {path}: {'; '.join(reasons)}{more}",
         f"correct {key}; the comments in {path} say what it may be",
     )
+
+
+_LEVELS = 2
+"""Sections and their keys; what pydantic adds below, such as the branch of a union, is no key of the file."""
+
+
+def _key(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in loc[:_LEVELS])
+
+
+def _closest(key: str) -> str | None:
+    """Return the known key beside `key` whose name resembles its name most, if one does."""
+    section, _, name = key.rpartition(".")
+    beside = {known.rpartition(".")[2]: known for known in known_keys() if known.rpartition(".")[0] == section}
+    close = difflib.get_close_matches(name, list(beside), n=1, cutoff=0.5)
+    return beside[close[0]] if close else None
 
 
 def known_keys() -> list[str]:

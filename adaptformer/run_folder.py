@@ -76,10 +76,17 @@ class RunFolder:
             os.ftruncate(descriptor, 0)
             note = {"holder": holder, "pid": os.getpid(), "host": socket.gethostname()}
             os.write(descriptor, json.dumps(note).encode())
+            self._remove_leftovers()
             yield
             os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed run was just writing: the lock allows no other writer."""
+        for folder in (self.root, self.curves.parent, self.timing("any").parent):
+            for leftover in folder.glob(".*.partial*"):
+                leftover.unlink(missing_ok=True)
 
     def _held_by(self) -> str:
         try:

@@ -28,6 +28,12 @@ class ImportSummary:
     classes: tuple[str, ...]
     made: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """Say it in one line."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.images.items())
+        made = f"; made here: {' and '.join(self.made)}" if self.made else ""
+        return f"{sum(self.images.values()):,} images of {len(self.classes)} classes ({counts}{made})"
+
 
 def import_folder(source: Path, data: Path, params: DataParams, replace: bool) -> ImportSummary:
     """Copy the class folders of `source`, with or without split folders, to `data/<split>/<class>/<file>`.

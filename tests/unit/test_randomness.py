@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import torch
+
+from adaptformer import randomness
+
+
+def test_numbers_are_a_function_of_their_key() -> None:
+    first = randomness.uniform((3, 2), "crop", 1, 2)
+    np.random.default_rng(0).random(10)
+    torch.rand(10)
+    np.testing.assert_array_equal(randomness.uniform((3, 2), "crop", 1, 2), first)
+    assert first.shape == (3, 2)
+    assert 0 <= first.min() < first.max() < 1
+
+
+def test_another_purpose_or_key_gives_other_numbers() -> None:
+    # Of as many numbers, that is: numpy takes (0,) and (0, 0) for the same seed.
+    keys = [("crop", 0, 0), ("order", 0, 0), ("crop", 0, 1), ("crop", 1, 0), ("crop", 1, 1), ("crop", 0, 2**40)]
+    assert len({randomness.uniform((1,), *key)[0] for key in keys}) == len(keys)
+
+
+def test_the_stream_of_a_key_is_the_same_in_every_process() -> None:
+    # Unlike hash(), which Python salts anew each time.
+    seed = np.random.SeedSequence([zlib.crc32(b"crop"), 3, 4])
+    expected = np.random.Generator(np.random.Philox(seed)).random(5)
+    np.testing.assert_array_equal(randomness.uniform((5,), "crop", 3, 4), expected)
+
+
+def test_a_permutation_holds_each_index_once() -> None:
+    order = randomness.permutation(100, "order", 0)
+    assert sorted(order) == list(range(100))
+    assert list(order) != list(range(100))
+    np.testing.assert_array_equal(randomness.permutation(100, "order", 0), order)
+    assert list(randomness.permutation(100, "order", 1)) != list(order)
+
+
+def test_torch_draws_the_same_after_the_same_key() -> None:
+    def drawn(*key: int) -> list[float]:
+        randomness.seed_torch("step", *key)
+        return torch.rand(3).tolist()
+
+    assert drawn(0, 1) == drawn(0, 1)
+    assert drawn(0, 1) != drawn(1, 0)
