@@ -112,7 +112,9 @@ def _import(given: argparse.Namespace) -> None:
     loaded = params.load()
     summary = importing.import_folder(given.path, data, loaded.data, given.replace)
     _record(importing.dvc_add(data), str(summary))
-    print(f"the model will be registered as {loaded.registry.model}: registry.model in params.yaml should name these data")
+    print(
+        f"the model will be registered as {loaded.registry.model}: registry.model in params.yaml should name these data"
+    )
 
 
 def _record(recorded: bool, what: str) -> None:

@@ -195,7 +195,7 @@ STAGES = {
             inputs=(),
             outputs=("backbone", "backbone_card"),
             params=("backbone",),
-            code=("checkpoints", "data", "model", "randomness.py", *_ALWAYS),
+            code=("checkpoints", "data", "model", "page.py", "randomness.py", *_ALWAYS),
         ),
         Stage(
             train,

@@ -72,16 +72,21 @@ def lines(summary: Summary, folder: RunFolder, tracking_uri: str) -> list[tuple[
         ("pictures", f"{folder.curves.parent}/  (curves, confusion, per class, examples)"),
         ("report", str(folder.report)),
         ("ONNX file", f"{folder.model}  ->  .venv/bin/adaptformer predict PATH..."),
-        ("MLflow", f".venv/bin/mlflow ui --backend-store-uri {tracking_uri}  (or `make up`)"),
+        ("MLflow", _mlflow(tracking_uri)),
         ("Prefect", "make up, then http://127.0.0.1:4200"),
     ]
     return rows
 
 
+def _mlflow(tracking_uri: str) -> str:
+    if not tracking_uri.startswith("sqlite:"):
+        return tracking_uri
+    return f".venv/bin/mlflow ui --backend-store-uri {tracking_uri.replace(f'{ROOT}/', '')}  (or `make up`)"
+
+
 def text(summary: Summary, folder: RunFolder, tracking_uri: str) -> str:
     """Return the summary as aligned lines for a terminal."""
-    shown = tracking_uri.replace(f"{ROOT}/", "") if tracking_uri.startswith("sqlite:") else tracking_uri
-    return "\n".join(f"  {name:<10} {value}" for name, value in lines(summary, folder, shown))
+    return "\n".join(f"  {name:<10} {value}" for name, value in lines(summary, folder, tracking_uri))
 
 
 def markdown(summary: Summary) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parents[2]
-EPOCHS = 10
+EPOCHS = 6
 TINY = {"epochs": EPOCHS, "warmup_epochs": 0, "batch_size": 32, "parity_images": 16}
 TRAIN, TEST = 200, 60
 

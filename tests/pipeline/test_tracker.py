@@ -47,6 +47,7 @@ def test_files_lie_beside_the_database(tracker, uri, tmp_path):
     assert run.info.artifact_uri.startswith((tmp_path / "deep/mlartifacts").as_uri())
 
 
+@pytest.mark.filterwarnings("ignore:Logger.*without a flow run id")
 def test_a_server_that_is_not_there_is_told_once_and_stops_nothing(tracker, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     began = time.monotonic()

@@ -61,6 +61,15 @@ def test_every_setting_is_kept(tmp_path: Path, settings: dict[str, object]) -> N
     assert card.trained == mite.adapter_card(**settings).trained
 
 
+def test_another_image_size_than_the_backbones_own_is_kept(tmp_path: Path) -> None:
+    mite.write_backbone(tmp_path / "backbone.safetensors")
+    larger = dataclasses.replace(mite.adapter_card(), image=dataclasses.replace(mite.CONTRACT, size=16))
+    trained = mite.stirred(mite.model(image_size=16))
+    adapter_file.write(tmp_path / "adapter.safetensors", trained, larger)
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(load(tmp_path)[0](images), trained(images))
+
+
 def test_only_the_trained_parts_are_in_it(folder: Path) -> None:
     tensors, _ = tensor_file.read(folder / "adapter.safetensors")
     assert all(name.startswith("head.") or ".adapters." in name for name in tensors)

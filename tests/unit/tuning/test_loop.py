@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from small_runs import run
 from torch import Tensor
 
+from adaptformer.data import augmentation
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.errors import UserError
 from adaptformer.model import adapter_file, classifier, tensor_file
@@ -192,32 +193,51 @@ def test_the_learning_rate_follows_the_formula_at_every_step(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_a_row_tells_loss_and_accuracy_of_both_splits(tmp_path: Path, smoothing: float) -> None:
+def test_a_row_tells_loss_and_accuracy_of_both_splits(tmp_path: Path, seen: list[list[int]], smoothing: float) -> None:
     made = run(
-        tmp_path, per_class=3, batch_size=9, epochs=1, base_lr=1e-9, label_smoothing=smoothing, model={},
+        tmp_path, per_class=4, batch_size=5, epochs=1, base_lr=1e-9, label_smoothing=smoothing, model={},
         crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False,
     )  # fmt: skip
     mite.stirred(made.model)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mite.CONTRACT.mean, mite.CONTRACT.std))
 
-    def judged(split: LabelledImages, smoothing: float = 0.0) -> tuple[float, float]:
-        pixels = torch.from_numpy(split.images.astype(np.float32)).permute(0, 3, 1, 2) / 255
-        labels = torch.from_numpy(split.labels)
+    def judged(images: np.ndarray, labels: np.ndarray, smoothing: float = 0.0) -> tuple[float, float]:
+        pixels = torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2) / 255
         with torch.no_grad():
             logits = made.model((pixels - mean) / std)
-        hits = float((logits.argmax(1) == labels).float().mean())
-        return float(F.cross_entropy(logits, labels, label_smoothing=smoothing)), hits
+        hits = float((logits.argmax(1) == torch.from_numpy(labels)).float().mean())
+        return float(F.cross_entropy(logits, torch.from_numpy(labels), label_smoothing=smoothing)), hits
 
-    made.model.train()
-    train_loss, train_top1 = judged(made.train, smoothing)
     ((row,), _) = loop.train(made)
+    # The rate is so small that the weights are as they were: judge both splits again, each in its mode.
     made.model.eval()
-    val_loss, val_top1 = judged(made.validation)
-    assert row.train_loss == pytest.approx(train_loss, abs=1e-3)
-    assert row.train_top1 == pytest.approx(train_top1, abs=1e-5)
-    assert row.val_loss == pytest.approx(val_loss, abs=1e-4)
-    assert row.val_top1 == pytest.approx(val_top1, abs=1e-5)
+    validation = judged(made.validation.images, made.validation.labels)
+    assert (row.val_loss, row.val_top1) == pytest.approx(validation, abs=1e-5)
+    made.model.train()
+    batches = [judged(made.train.images[batch], made.train.labels[batch], smoothing) for batch in seen]
+    assert [len(batch) for batch in seen] == [5, 5]
+    assert (row.train_loss, row.train_top1) == pytest.approx(np.mean(batches, axis=0), abs=1e-3)
     assert (row.phase, row.epoch) == (1, 1)
+
+
+def test_a_model_that_comes_in_evaluation_mode_is_trained_all_the_same(tmp_path: Path) -> None:
+    usual, evaluated = run(tmp_path / "1", epochs=1), run(tmp_path / "2", epochs=1)
+    evaluated.model.eval()
+    assert loop.train(evaluated) == loop.train(usual)
+
+
+def test_an_image_is_cropped_by_its_own_box_whatever_its_place_in_the_batch(
+    tmp_path: Path, seen: list[list[int]]
+) -> None:
+    given: list[Tensor] = []
+    made = run(tmp_path, epochs=1)
+    made.model.register_forward_pre_hook(lambda _, args: given.append(args[0]) if made.model.training else None)
+    loop.train(made)
+    boxes = augmentation.random_boxes(21, made.params.crop_scale, made.params.crop_ratio, True, 0, 1, 1)
+    mean, std = torch.tensor(mite.CONTRACT.mean), torch.tensor(mite.CONTRACT.std)
+    for batch, images in zip(seen, given, strict=True):
+        cropped = augmentation.crop(torch.from_numpy(made.train.images[batch]), boxes[batch], mite.SIDE, "bilinear")
+        torch.testing.assert_close(images, augmentation.normalise(cropped, mean, std))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +297,12 @@ def test_divergence_in_the_very_last_step_is_found_on_the_validation_split(tmp_p
 
 def test_bf16_trains_on_a_cpu_and_keeps_fp32_parameters(tmp_path: Path) -> None:
     full, half = run(tmp_path / "full", model={}), run(tmp_path / "half", model={}, precision="bf16")
+    computed: set[torch.dtype] = set()
+    half.model.head.linear.register_forward_hook(
+        lambda layer, given, logits: computed.add(logits.dtype) if layer.training else None
+    )
     rows = [loop.train(made)[0] for made in (full, half)]
+    assert computed == {torch.bfloat16}
     assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
     assert rows[0] != rows[1]
     assert rows[1][-1].train_loss == pytest.approx(rows[0][-1].train_loss, abs=0.2)

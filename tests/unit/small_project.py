@@ -1,0 +1,83 @@
+"""A checkout in miniature: params.yaml, data/ with three classes of coloured squares, the mite's checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mite
+import yaml
+from PIL import Image
+
+from adaptformer.__main__ import main
+from adaptformer.run_folder import RunFolder
+from adaptformer.stages import STAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = {
+    "image.size": mite.SIDE,
+    "image.crop_fraction": 1.0,
+    "backbone.model": mite.MODEL,
+    "backbone.checkpoint": "mite.safetensors",
+    "adapter.bottlenecks": [4],
+    "adapter.scale": 0.1,
+    "adapter.dropout": 0.1,
+    "adapter.layernorm": "none",
+    "adapter.placement": "parallel",
+    "adapter.pooling": "mean",
+    "tuning.epochs": 2,
+    "tuning.batch_size": 6,
+    "tuning.base_lr": 4.0,
+    "tuning.warmup_epochs": 1,
+    "tuning.selection_metric": "top1",
+    "tuning.precision": "fp32",
+    "registry.model": "squares",
+    "runtime.device": "cpu",
+    "runtime.threads": 1,
+}
+
+
+def write_params(root: Path, **changes: Any) -> None:
+    """Write the project's own params.yaml, made small; `changes` have two underscores for the dot."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    dotted = {name.replace("__", "."): value for name, value in changes.items()}
+    for key, value in (SETTINGS | dotted).items():
+        section, _, name = key.partition(".")
+        content[section][name] = value
+    (root / "params.yaml").write_text(yaml.safe_dump(content))
+
+
+def write(root: Path, **changes: Any) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    write_params(root, **changes)
+    mite.write_backbone(root / "mite.safetensors")
+    for split, per_class, seed in (("train", 7, 0), ("test", 3, 1)):
+        images = mite.coloured(per_class, seed, side=10)
+        for i, (pixels, label) in enumerate(zip(images.images, images.labels, strict=True)):
+            path = root / "data" / split / mite.CLASSES[label] / f"{i:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    return root
+
+
+def adaptformer(*arguments: str) -> int:
+    """The command line, in the current folder."""
+    return main(list(arguments))
+
+
+def run_stages(*names: str) -> None:
+    for name in names or STAGES:
+        assert adaptformer(name) == 0, name
+
+
+def results(root: Path) -> dict[str, bytes]:
+    """The bytes of every file that a stage hands on."""
+    folder = RunFolder(root / "artifacts")
+    paths = [getattr(folder, name) for stage in STAGES.values() for name in stage.outputs]
+    return {path.relative_to(folder.root).as_posix(): path.read_bytes() for path in paths if path.exists()}
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    """Every file below a folder with its bytes, but for the lock, which is empty or a note of who holds it."""
+    files = (path for path in root.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}

@@ -1,0 +1,286 @@
+"""The five stages through the command line, on a project small enough to go through all of them in seconds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import mite
+import pytest
+import small_project
+from small_project import adaptformer, results, run_stages, snapshot
+
+from adaptformer import files, params, stages
+from adaptformer.errors import UserError
+from adaptformer.model import adapter_file
+from adaptformer.run_folder import RunFolder
+from adaptformer.stages import STAGES
+from adaptformer.tuning import history
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that all stages have gone through once. Tests only read it."""
+    root = small_project.write(tmp_path_factory.mktemp("finished"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        run_stages()
+    return root
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = small_project.write(tmp_path / "another place")
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_each_stage_writes_what_the_table_says_and_nothing_else(finished: Path) -> None:
+    folder = RunFolder(Path("artifacts"))
+    outputs = {str(getattr(folder, name)) for stage in STAGES.values() for name in stage.outputs}
+    beside = {str(folder.timing(name)) for name in STAGES}
+    present = {name for name in snapshot(finished) if name.startswith("artifacts/")}
+    assert {name for name in present if not name.startswith("artifacts/cache/")} == outputs | beside
+
+
+def test_the_data_are_left_alone(finished: Path, project: Path) -> None:
+    assert snapshot(finished / "data") == snapshot(project / "data")
+
+
+def test_the_model_learnt_the_colours_and_every_file_says_so(finished: Path) -> None:
+    folder = RunFolder(finished / "artifacts")
+    metrics = json.loads(folder.metrics.read_text())
+    rows = history.read(folder.history)
+    predictions = list(csv.DictReader(io.StringIO(folder.predictions.read_text())))
+    card = adapter_file.read_card(folder.adapter)
+    hits = [row["label"] == row["predicted"] for row in predictions]
+    assert metrics["top1"] > 0.5
+    assert metrics["top1"] == pytest.approx(sum(hits) / 9, abs=1e-6)
+    assert metrics["images"] == len(predictions) == 9
+    assert [row["path"] for row in predictions] == sorted(row["path"] for row in predictions)
+    assert len(rows) == 2
+    assert rows[card.epoch - 1].val_top1 == max(row.val_top1 for row in rows)
+    assert card.classes == mite.CLASSES
+    assert card.trained == mite.adapter_card().trained
+    assert (card.image.mean, card.image.std, card.image.size) == (mite.CONTRACT.mean, mite.CONTRACT.std, mite.SIDE)
+    assert json.loads(folder.backbone_card.read_text())["sha256"] == card.backbone.sha256
+    assert json.loads(folder.parity.read_text())["holds"] is True
+
+
+def test_predict_agrees_with_evaluate(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished)
+    assert adaptformer("predict", "data/test", "--csv", "--top", "1", "--device", "cpu") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    judged = list(csv.DictReader(io.StringIO((finished / "artifacts/predictions.csv").read_text())))
+    assert [(row["path"].removeprefix("data/"), row["class1"]) for row in rows] == [
+        (row["path"], row["predicted"]) for row in judged
+    ]
+    assert [float(row["probability1"]) for row in rows] == pytest.approx(
+        [float(row["confidence"]) for row in judged], abs=1e-5
+    )
+
+
+def test_another_run_elsewhere_gives_the_same_bytes(finished: Path, project: Path) -> None:
+    run_stages()
+    expected, given = results(finished), results(project)
+    assert expected.keys() == given.keys()
+    assert [name for name in expected if given[name] != expected[name]] == []
+
+
+def test_results_tell_neither_place_nor_host(finished: Path) -> None:
+    for name, content in results(finished).items():
+        for trace in (str(finished), str(small_project.ROOT), platform.node() * (len(platform.node()) > 5)):
+            assert not trace or trace.encode() not in content, (name, trace)
+
+
+def test_times_and_host_stand_in_timing(finished: Path) -> None:
+    folder = RunFolder(finished / "artifacts")
+    for name in STAGES:
+        timing = stages.read_timing(folder, name)
+        assert timing["seconds"] > 0
+        assert (timing["host"], timing["python"]) == (platform.node(), platform.python_version())
+    training = stages.read_timing(folder, "train")
+    assert training["training_seconds"] <= training["seconds"]
+    assert (training["epochs"], training["threads"]) == (2, 1)
+    assert stages.read_timing(folder, "evaluate")["images"] == 9
+    assert stages.read_timing(RunFolder(finished / "nowhere"), "train") == {}
+
+
+KILLED = """
+import os, pathlib, signal, mite
+from adaptformer.__main__ import main
+rename, states = pathlib.Path.replace, []
+
+def killing(self, target):
+    states.append(target.name == "resume.safetensors")
+    if sum(states) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)  # the second epoch's state is written, but not yet in its place
+    return rename(self, target)
+
+pathlib.Path.replace = killing
+main(["train"])
+"""
+
+
+def test_kill_9_in_training_then_the_same_command_gives_the_same_bytes(
+    finished: Path, project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_stages("validate", "fetch")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(mite.__file__).parent), *sys.path])),
+    }
+    killed = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    folder = RunFolder(project / "artifacts")
+    assert not folder.adapter.exists()
+    assert [path.name for path in folder.root.glob(".resume*")], "the kill came too early or too late"
+    run_stages("train")
+    assert "training resumes after epoch 1" in caplog.messages
+    assert results(project) == {name: results(finished)[name] for name in results(project)}
+    assert {"adapter.safetensors", "history.csv", "plots/curves.png"} <= results(project).keys()
+    left = {path.name for path in folder.root.iterdir()} - {path.name for path in (finished / "artifacts").iterdir()}
+    assert left == set(), "something of the killed run is left"
+
+
+def test_rows_are_handed_on_as_they_come(project: Path) -> None:
+    run_stages("validate", "fetch")
+    told: list[history.EpochRow] = []
+    folder = RunFolder()
+    stages.run("train", params.load(), folder, told.append)
+    assert told == history.read(folder.history)
+
+
+@pytest.mark.parametrize(
+    ("stage", "absent", "first"),
+    [
+        ("train", "manifest", "validate"),
+        ("train", "backbone", "fetch"),
+        ("evaluate", "manifest", "validate"),
+        ("evaluate", "adapter", "train"),
+        ("evaluate", "curves", "train"),
+        ("export", "backbone", "fetch"),
+        ("export", "adapter", "train"),
+    ],
+)
+def test_a_missing_input_names_the_command_to_run_first(
+    project: Path, capsys: pytest.CaptureFixture[str], stage: str, absent: str, first: str
+) -> None:
+    folder = RunFolder()
+    for name in STAGES[stage].inputs:
+        if name not in ("data", absent):
+            getattr(folder, name).parent.mkdir(parents=True, exist_ok=True)
+            getattr(folder, name).touch()
+    before = snapshot(project)
+    assert adaptformer(stage) == 1
+    missing = getattr(folder, absent)
+    assert capsys.readouterr().err == f"error: {missing} is missing\n  fix: run `adaptformer {first}` first\n"
+    assert snapshot(project) == before
+
+
+def test_every_input_but_data_is_asked_for() -> None:
+    for stage in STAGES.values():
+        for name in stage.inputs:
+            assert name == "data" or any(name in other.outputs for other in STAGES.values())
+
+
+def test_parity_is_proven_on_images_spread_over_the_whole_split(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adaptformer.export import graph, parity
+
+    class Seen(Exception):  # noqa: N818
+        pass
+
+    def looking(model: object, content: object, paths: list[Path], *rest: object) -> None:
+        raise Seen(paths)
+
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr(graph, "build", lambda *given: b"")
+    monkeypatch.setattr(parity, "check", looking)
+    for count, labels in ((3, list(mite.CLASSES)), (1, ["amber"]), (100, [c for c in mite.CLASSES for _ in range(3)])):
+        few = params.load().model_copy(
+            update={"export": params.ExportParams(opset=20, parity_images=count, parity_tolerance=1e-4)}
+        )
+        with pytest.raises(Seen) as caught:
+            STAGES["export"].run(few, RunFolder(), lambda row: None)
+        assert [path.parent.name for path in caught.value.args[0]] == labels
+        assert len(set(caught.value.args[0])) == len(labels)
+
+
+def test_a_failed_parity_leaves_no_model(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_project.write_params(project, export__parity_tolerance=1e-12)
+    run_stages("validate", "fetch", "train")
+    before = snapshot(project)
+    assert adaptformer("export") == 1
+    assert "error: the ONNX file differs from the trained model" in capsys.readouterr().err
+    assert snapshot(project) == before
+
+
+class TestFingerprint:
+    """What a resumed training must find unchanged."""
+
+    @pytest.fixture(autouse=True)
+    def _inside(self, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(finished)
+
+    def fingerprint(self, precision: str = "fp32", **changes: object) -> dict[str, object]:
+        return stages._fingerprint("train", params.load().model_copy(update=changes), RunFolder(), precision)
+
+    def test_it_has_a_name_for_all_that_decides_the_result(self) -> None:
+        assert set(self.fingerprint()) == {"image", "adapter", "tuning", "manifest", "backbone", "code", "precision"}
+        assert self.fingerprint() == self.fingerprint()
+        json.dumps(self.fingerprint())
+
+    def test_params_of_the_stage_and_precision_count_and_others_do_not(self) -> None:
+        loaded = params.load()
+        longer = loaded.tuning.model_copy(update={"epochs": 9})
+        assert self.fingerprint(tuning=longer)["tuning"] != self.fingerprint()["tuning"]
+        assert self.fingerprint("bf16")["precision"] == "bf16"
+        for section, change in (
+            ("evaluation", {"batch_size": 1}),
+            ("runtime", {"threads": 9}),
+            ("registry", {"model": "x"}),
+        ):
+            other = getattr(loaded, section).model_copy(update=change)
+            assert self.fingerprint(**{section: other}) == self.fingerprint()
+
+    @pytest.mark.parametrize(
+        ("changed", "name"),
+        [
+            ("artifacts/manifest.csv", "manifest"), ("artifacts/backbone.safetensors", "backbone"),
+            ("tuning/loop.py", "code"), ("model/adapter.py", "code"), ("randomness.py", "code"),
+            ("export/graph.py", None), ("evaluation/metrics.py", None),
+        ],
+    )  # fmt: skip
+    def test_files_that_the_stage_depends_on_count_and_others_do_not(
+        self, monkeypatch: pytest.MonkeyPatch, changed: str, name: str | None
+    ) -> None:
+        before = self.fingerprint()
+        true = files.sha256_file
+        monkeypatch.setattr(
+            files, "sha256_file", lambda path: "another" if path.as_posix().endswith(changed) else true(path)
+        )
+        after = self.fingerprint()
+        assert {key for key in before if before[key] != after[key]} == ({name} if name else set())
+
+
+def test_stages_are_run_by_their_names() -> None:
+    assert [STAGES[name].name for name in STAGES] == list(STAGES)
+    with pytest.raises(KeyError):
+        stages.run("register", params.load(small_project.ROOT / "params.yaml"), RunFolder())
+
+
+def test_errors_of_a_stage_leave_no_timing(project: Path) -> None:
+    with pytest.raises(UserError):
+        stages.run("train", params.load(), RunFolder())
+    assert not RunFolder().timing("train").exists()
