@@ -141,6 +141,7 @@ class Services:
 def main() -> int:
     """Start the services, print their addresses, wait for Ctrl-C or SIGTERM, stop them; return the exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)  # a shell that starts this in the background has it ignored
     try:
         services = Services()
     except UserError as error:
