@@ -80,8 +80,7 @@ def check(
     """
     predictor = Predictor(onnx_file, device="cpu")
     images = np.stack([prepare(path.read_bytes(), contract) for path in paths])
-    exact = ImageContract(contract.size, contract.resize, 1.0, contract.interpolation, contract.mean, contract.std)
-    ours = inference.logits(model, images, exact, batch_size=32, device=torch.device("cpu")).numpy()
+    ours = inference.logits(model, images, contract, batch_size=32, device=torch.device("cpu")).numpy()
     theirs = np.concatenate([_logits(predictor, images[start : start + 32]) for start in range(0, len(images), 32)])
     parity = compare(ours, theirs, tolerance)
     if not parity.holds:

@@ -33,12 +33,12 @@ def test_boxes_lie_within_the_image() -> None:
 
 
 def test_area_and_ratio_keep_their_bounds() -> None:
-    _, _, width, height = boxes().unbind(1)
+    _, _, width, height = boxes(ratio=(0.75, 2.0)).unbind(1)
     area, ratio = width * height, width / height
     assert area.min() > 0.3 - 1e-6
     assert area.max() < 0.8 + 1e-6
-    assert ratio.min() > 0.5 - 1e-6
-    assert ratio.max() < 2.0 + 1e-6
+    assert 0.75 - 1e-6 < ratio.min() < 0.8
+    assert 1.8 < ratio.max() < 2.0 + 1e-6
 
 
 def test_where_every_box_fits_area_and_logarithm_of_the_ratio_are_uniform() -> None:

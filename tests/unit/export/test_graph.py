@@ -73,7 +73,9 @@ def test_the_opset_is_the_one_asked_for(onnx_file: bytes) -> None:
         assert [entry.version for entry in proto.opset_import if not entry.domain] == [opset]
 
 
-def test_exporting_says_nothing_and_leaves_the_logger_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+def test_exporting_says_nothing_and_leaves_the_logger_as_it_was(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     logger = logging.getLogger("torch.onnx")
     logger.setLevel(logging.INFO)
     try:
@@ -84,3 +86,4 @@ def test_exporting_says_nothing_and_leaves_the_logger_as_it_was(capsys: pytest.C
     finally:
         logger.setLevel(logging.NOTSET)
     assert capsys.readouterr() == ("", "")
+    assert not caplog.messages

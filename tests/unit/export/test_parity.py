@@ -102,10 +102,11 @@ def test_a_wrong_class_fails_even_within_the_bound() -> None:
 
 
 @pytest.mark.parametrize("fault", [np.nan, np.inf])
-def test_numbers_that_are_none_never_pass(fault: float) -> None:
+@pytest.mark.parametrize("place", [0, 1])
+def test_numbers_that_are_none_never_pass(fault: float, place: int) -> None:
     ours = logits([1.0, 0.0], [0.0, 1.0])
     theirs = ours.copy()
-    theirs[1, 0] = fault
+    theirs[1, place] = fault
     assert not compare(ours, theirs, TOLERANCE).holds
     assert not compare(theirs, ours, TOLERANCE).holds
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import mite
@@ -83,12 +84,16 @@ def test_nothing_but_faulty_files_runs_no_model(predictor: Predictor, tmp_path: 
 
 
 def test_files_are_read_as_they_are_asked_for(predictor: Predictor, photos: list[Path]) -> None:
-    def endless() -> object:
-        while True:
-            yield photos[0]
+    asked: list[Path] = []
 
-    given = predictor.predict(endless(), top=1, batch_size=2)
-    assert [next(given).path for _ in range(3)] == [photos[0]] * 3
+    def one_by_one() -> Iterator[Path]:
+        for path in photos:
+            asked.append(path)
+            yield path
+
+    given = predictor.predict(one_by_one(), top=1, batch_size=2)
+    assert [next(given).path for _ in range(3)] == photos[:3]
+    assert asked == photos[:4]
 
 
 def test_folders_are_searched_in_order_without_litter(tmp_path: Path) -> None:
