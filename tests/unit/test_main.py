@@ -461,8 +461,8 @@ def test_data_sample_and_import_record_what_they_wrote(
 
 
 def test_pretrain_makes_a_checkpoint_that_fetch_takes(project: Path) -> None:
-    arguments = ("data/train", "own.safetensors", "--model", mite.MODEL, "--epochs", "1", "--threads", "1")
+    arguments = ("data/train", "own.safetensors", "--model", mite.MODEL, "--epochs", "1", "--threads", "2")
     assert adaptformer("pretrain", *arguments, "--origin", "squares", "--licence", "CC0-1.0") == 0
     card = checkpoint.fetch(mite.MODEL, "own.safetensors", None)[1]
     assert (card.licence, card.note) == ("CC0-1.0", "MAE-pretrained by this project on 21 images (squares), 1 epochs")
-    assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2

@@ -168,7 +168,9 @@ def test_each_branch_of_a_choice_is_told(write: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("key", ["crop_scale", "crop_ratio"])
 def test_ranges_must_rise(write: Callable[..., Path], key: str) -> None:
-    assert refusal(write({f"tuning.{key}": [1.0, 0.5]})).cause.endswith(f"{key} must be [low, high], not [1.0, 0.5]")
+    cause = refusal(write({f"tuning.{key}": [1.0, 0.5]})).cause
+    assert cause.startswith("tuning in "), "the whole section is no value to show"
+    assert cause.endswith(f"{key} must be [low, high], not [1.0, 0.5]")
     assert getattr(params.load(write({f"tuning.{key}": [0.5, 0.5]})).tuning, key) == (0.5, 0.5)
 
 

@@ -66,7 +66,7 @@ def test_the_model_learnt_the_colours_and_every_file_says_so(finished: Path) -> 
     assert metrics["images"] == len(predictions) == 9
     assert [row["path"] for row in predictions] == sorted(row["path"] for row in predictions)
     assert len(rows) == 2
-    assert rows[card.epoch - 1].val_top1 == max(row.val_top1 for row in rows)
+    assert rows[card.epoch - 1] == max(rows, key=lambda row: (row.val_top1, -row.val_loss))
     assert card.classes == mite.CLASSES
     assert card.trained == mite.adapter_card().trained
     assert (card.image.mean, card.image.std, card.image.size) == (mite.CONTRACT.mean, mite.CONTRACT.std, mite.SIDE)
@@ -152,6 +152,27 @@ def test_kill_9_in_training_then_the_same_command_gives_the_same_bytes(
     assert left == set(), "something of the killed run is left"
 
 
+class Seen(Exception):  # noqa: N818 - it only ends the stage, and carries what was looked for
+    pass
+
+
+def test_the_params_reach_the_model(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adaptformer.model import classifier
+
+    def looking(model: str, encoder: object, **settings: object) -> None:
+        raise Seen(model, settings)
+
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr(classifier, "build", looking)
+    loaded = params.load()
+    tuning = loaded.tuning.model_copy(update={"seed": 5, "drop_path": 0.25})
+    with pytest.raises(Seen) as caught:
+        STAGES["train"].run(loaded.model_copy(update={"tuning": tuning}), RunFolder(), lambda row: None)
+    settings = {"bottlenecks": (4,), "scale": 0.1, "dropout": 0.1, "layernorm": "none", "placement": "parallel"}
+    settings |= {"pooling": "mean", "image_size": mite.SIDE, "classes": 3, "seed": 5, "drop_path": 0.25}
+    assert caught.value.args == (mite.MODEL, settings)
+
+
 def test_rows_are_handed_on_as_they_come(project: Path) -> None:
     run_stages("validate", "fetch")
     told: list[history.EpochRow] = []
@@ -197,9 +218,6 @@ def test_parity_is_proven_on_images_spread_over_the_whole_split(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from adaptformer.export import graph, parity
-
-    class Seen(Exception):  # noqa: N818
-        pass
 
     def looking(model: object, content: object, paths: list[Path], *rest: object) -> None:
         raise Seen(paths)
@@ -258,6 +276,7 @@ class TestFingerprint:
         ("changed", "name"),
         [
             ("artifacts/manifest.csv", "manifest"), ("artifacts/backbone.safetensors", "backbone"),
+            ("data/augmentation.py", "code"),
             ("tuning/loop.py", "code"), ("model/adapter.py", "code"), ("randomness.py", "code"),
             ("export/graph.py", None), ("evaluation/metrics.py", None),
         ],
