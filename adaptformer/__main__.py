@@ -7,8 +7,14 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adaptformer.errors import UserError
+
+if TYPE_CHECKING:
+    from adaptformer.params import Params
+
+log = logging.getLogger("adaptformer")
 
 STAGES = {
     "validate": "check data/, write the manifest and the data report",
@@ -56,7 +62,19 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, text in STAGES.items():
         stage = commands.add_parser(name, help=text)
+        _add_overrides(stage)
         stage.set_defaults(command=_stage, stage=name)
+
+    backbones = commands.add_parser("backbones", help="list the preconfigured checkpoints")
+    backbones.set_defaults(command=_backbones)
+    shown = commands.add_parser("params", help="show params.yaml with presets and overrides in it, or write it so")
+    _add_overrides(shown)
+    shown.add_argument("--write", action="store_true", help="put the values into params.yaml; its comments stay")
+    shown.set_defaults(command=_params)
+
+    inspect = commands.add_parser("inspect", help="show what an adapter file holds")
+    inspect.add_argument("file", type=Path, metavar="FILE", help="what training makes: adapter.safetensors")
+    inspect.set_defaults(command=_inspect)
 
     predict = commands.add_parser("predict", help="classify images with an exported model, without torch")
     predict.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
@@ -78,20 +96,73 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_overrides(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--preset", action="append", default=[], metavar="NAME", help="use the values of this preset (repeatable)"
+    )
+    command.add_argument(
+        "overrides", nargs="*", type=_override, metavar="KEY=VALUE", help="use this value: tuning.epochs=3"
+    )
+
+
+def _override(text: str) -> str:
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text} is not of the form section.key=value")
+    return text
+
+
 def _positive(text: str) -> int:
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
 
 
-def _stage(given: argparse.Namespace) -> None:
-    from adaptformer import params, stages
-    from adaptformer.run_folder import RunFolder
+def _resolved(given: argparse.Namespace) -> tuple[Params, Params]:
+    """Return the params of the file alone, and with the presets and overrides of the command line."""
+    from adaptformer import params, presets
 
-    loaded = params.load()
-    folder = RunFolder()
+    overrides = {**presets.overlay(given.preset), **params.parse_overrides(given.overrides)}
+    return params.load(), params.load(overrides=overrides)
+
+
+def _stage(given: argparse.Namespace) -> None:
+    from adaptformer import run_folder, stages
+
+    present, wanted = _resolved(given)
+    folder = run_folder.of(present, wanted)
+    if folder.overridden:
+        log.info("run folder: %s/", folder.root)
+    options = [*(word for name in given.preset for word in ("--preset", name)), *given.overrides]
     with folder.lock(f"adaptformer {given.stage}"):
-        stages.run(given.stage, loaded, folder)
+        if stages.is_current(given.stage, wanted, folder):
+            log.info("%s is current", given.stage)
+        else:
+            stages.run(given.stage, wanted, folder, options=options)
+
+
+def _params(given: argparse.Namespace) -> None:
+    from adaptformer import files, params
+    from adaptformer.presets import writing
+
+    present, wanted = _resolved(given)
+    path = Path("params.yaml")
+    text = writing.changed(path.read_text(encoding="utf-8"), params.difference(present, wanted))
+    if given.write:
+        files.write_text(path, text)
+    else:
+        print(text, end="")
+
+
+def _inspect(given: argparse.Namespace) -> None:
+    from adaptformer.model import inspection
+
+    print(inspection.text(given.file))
+
+
+def _backbones(_given: argparse.Namespace) -> None:
+    from adaptformer.model import catalogue
+
+    print(catalogue.table())
 
 
 def _sample(_given: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ here is an error that names it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -49,35 +49,59 @@ class BackboneParams(Section):
     model: Annotated[str, Field(min_length=1)]
     checkpoint: Annotated[str, Field(min_length=1)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    allowed_licences: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 
 
 class AdapterParams(Section):
-    """What is added to the frozen backbone."""
+    """What is added to the backbone, or trained of it."""
 
+    method: Literal["adaptformer", "vpt", "linear", "full"]
     bottlenecks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
-    scale: float | Literal["learned"]
-    dropout: Rate
+    scale: float | Literal["learned", "channel"]
+    activation: Literal["relu", "gelu"]
+    reads: Literal["residual", "norm2"]
+    placement: Literal["parallel", "sequential", "after"]
     layernorm: Literal["none", "in", "out"]
-    placement: Literal["parallel", "sequential"]
+    init: Literal["lora", "houlsby"]
+    dropout: Rate
+    drop_path: Rate
+    prompts: Annotated[int, Field(ge=1)]
+    prompt_depth: Literal["deep", "shallow"]
     pooling: Literal["mean", "token"]
+
+    @model_validator(mode="after")
+    def _reads_fits_placement(self) -> AdapterParams:
+        if self.reads == "norm2" and self.placement != "parallel":
+            raise ValueError(f"reads: norm2 goes with placement: parallel, not {self.placement}")
+        return self
 
 
 class TuningParams(Section):
     """How the adapters are trained."""
 
     seed: Annotated[int, Field(ge=0)]
+    schedule: Literal["joint", "slotwise", "layerwise"]
+    rounds: Annotated[int, Field(ge=1)]
+    order: Literal["up", "down", "random"]
     epochs: Annotated[int, Field(ge=1)]
+    guard: Annotated[float, Field(gt=0)]
+    reset_statistics: bool
     batch_size: Annotated[int, Field(ge=2)]
+    accumulate: Annotated[int, Field(ge=1)]
+    optimiser: Literal["sgd", "adamw"]
     base_lr: Annotated[float, Field(gt=0)]
+    scale_lr: bool
     momentum: Rate
     weight_decay: Annotated[float, Field(ge=0)]
-    warmup_epochs: Annotated[int, Field(ge=0)]
+    warmup_epochs: Annotated[float, Field(ge=0)]
     drop_path: Rate
     crop_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
     crop_ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
     flip: bool
     label_smoothing: Rate
-    selection_metric: Literal["top1", "loss"]
+    balance: Literal["none", "loss", "sampler"]
+    balance_power: Annotated[float, Field(gt=0, le=1)]
+    selection_metric: Literal["top1", "balanced_accuracy", "macro_f1", "loss"]
     precision: Literal["auto", "fp32", "bf16"]
 
     @model_validator(mode="after")
@@ -86,6 +110,8 @@ class TuningParams(Section):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} must be [low, high], not [{low}, {high}]")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
         return self
 
 
@@ -135,8 +161,26 @@ UNTRACKED_SECTIONS = ("registry", "runtime")
 """The sections that no DVC stage depends on."""
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
-    """Return the params of the file at `path`. Raises UserError that names the first faulty key and the way out."""
+def load(path: Path = Path("params.yaml"), overrides: Mapping[str, object] | None = None) -> Params:
+    """Return the params of the file at `path`, with the values of `overrides` (by dotted key) in place of its own.
+
+    Raises UserError that names the first faulty key, or override, and the way out.
+    """
+    content = _content(path)
+    params = _validated(content, str(path))
+    if not overrides:
+        return params
+    for key in overrides:
+        _require_known(key)
+    changed = {section: dict(values) for section, values in content.items()}
+    for key, value in overrides.items():
+        section, _, name = key.partition(".")
+        changed[section][name] = value
+    # The file alone is sound, so whatever is wrong now is an override's doing.
+    return _validated(changed, "the overrides")
+
+
+def _content(path: Path) -> Mapping[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
@@ -148,13 +192,65 @@ def load(path: Path = Path("params.yaml")) -> Params:
         ) from error
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds no sections", f"restore it with `git checkout {path}`")
+    return content
+
+
+def _validated(content: Mapping[str, Any], origin: str) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise _explained(error, path) from error
+        raise _explained(error, origin) from error
 
 
-def _explained(error: ValidationError, path: Path) -> UserError:
+def parse_overrides(arguments: Iterable[str]) -> dict[str, object]:
+    """Return the overrides that a command line gives as `section.key=value`; a value is read as in params.yaml.
+
+    The last one of a key counts. Raises UserError for an argument of another form.
+    """
+    overrides: dict[str, object] = {}
+    for argument in arguments:
+        key, sign, text = argument.partition("=")
+        if not sign:
+            raise UserError(f"the override {argument} has no value", "write it as tuning.epochs=3")
+        try:
+            overrides[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"the value of the override {argument} cannot be read",
+                "write it as in params.yaml, quoted for the shell: 'adapter.bottlenecks=[16, 16]'",
+            ) from error
+    return overrides
+
+
+def _require_known(key: str) -> None:
+    if "." in key and key in known_keys():
+        return
+    values = [known for known in known_keys() if "." in known]
+    # A key of its own section, then the same name in another one, then what looks alike; a bare section names no key.
+    alike = [] if key in known_keys() else difflib.get_close_matches(key, values, n=1)
+    same = [known for known in values if known.endswith(f".{key.rpartition('.')[2]}")]
+    close = (_closest(key) if "." in key else None) or next(iter(same + alike), None)
+    hint = f"did you mean {close}?" if close else "the keys are those of params.yaml: section.key"
+    raise UserError(f"the override {key or '(empty)'} is no key of params.yaml", hint)
+
+
+def flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested sections as dotted keys with their values."""
+    return {
+        f"{section}.{key}": value
+        for section, values in content.items()
+        if isinstance(values, Mapping)
+        for key, value in values.items()
+    }
+
+
+def difference(present: Params, wanted: Params) -> dict[str, Any]:
+    """Return, by dotted key, the values of `wanted` that differ from those of `present`."""
+    before = flat(present.model_dump(mode="json"))
+    return {key: value for key, value in flat(wanted.model_dump(mode="json")).items() if value != before[key]}
+
+
+def _explained(error: ValidationError, path: str) -> UserError:
     """Turn pydantic's faults into one line of cause and one of what to do."""
     faults = error.errors()
     # An unknown key next to a missing one is most often one misspelt key: say that.
@@ -174,7 +270,7 @@ def _explained(error: ValidationError, path: Path) -> UserError:
     value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
     return UserError(
         f"{key}{value} in {path}: {'; '.join(reasons)}{more}",
-        f"correct {key}; the comments in {path} say what it may be",
+        f"correct {key}; the comments in params.yaml say what it may be",
     )
 
 

@@ -10,20 +10,25 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from adaptformer import files
 from adaptformer.errors import UserError
+from adaptformer.params import Params, tracked
 
 DEFAULT = Path("artifacts")
+RUNS = DEFAULT / "runs"
 
 
 class RunFolder:
     """The paths of one run.
 
     The attributes up to `parity` are what the stages hand to each other and what DVC records, each a single file. The
-    rest is git-ignored and unknown to DVC: it holds times and hosts, or is of use to one run only.
+    rest is git-ignored and unknown to DVC: it holds times and hosts, or is of use to one run only. A folder that is
+    `overridden` belongs to a run with overrides: DVC knows nothing of it, and each stage keeps its own record there.
     """
 
-    def __init__(self, root: Path = DEFAULT, data: Path = Path("data")) -> None:
+    def __init__(self, root: Path = DEFAULT, data: Path = Path("data"), *, overridden: bool = False) -> None:
         self.root = root
+        self.overridden = overridden
         self.data = data
         self.manifest = root / "manifest.csv"
         self.data_report = root / "data_report.html"
@@ -45,11 +50,17 @@ class RunFolder:
         self.image_cache = root / "cache"
         self.resume_state = root / "resume.safetensors"
         self.registration = root / "registration.json"
+        self.tracking = root / "tracking.json"
+        self.params = root / "params.json"
         self._lock = root / ".lock"
 
     def timing(self, stage: str) -> Path:
         """Return the file of a stage's seconds, throughput and host."""
         return self.root / "timing" / f"{stage}.json"
+
+    def done(self, stage: str) -> Path:
+        """Return the file that a stage of a run with overrides writes last: what it was made from, and what it made."""
+        return self.root / f"{stage}.done.json"
 
     @contextlib.contextmanager
     def lock(self, holder: str) -> Iterator[None]:
@@ -94,3 +105,15 @@ class RunFolder:
             return f"`{note['holder']}` (process {note['pid']} on {note['host']})"
         except (OSError, ValueError, KeyError):
             return "another run"
+
+
+def of(present: Params, wanted: Params) -> RunFolder:
+    """Return the folder of a run with the params `wanted`, where params.yaml holds `present`.
+
+    It is the default folder unless the two differ in what decides results; then all that decides results names the
+    folder, so that a retry meets its own files and no other run does.
+    """
+    decisive = tracked(wanted)
+    if decisive == tracked(present):
+        return RunFolder()
+    return RunFolder(RUNS / files.sha256_text(files.canonical_json(decisive))[:12], overridden=True)

@@ -1,7 +1,11 @@
-"""`make run`: the whole pipeline in this process, or at once the news that nothing has changed."""
+"""`make run`: the whole pipeline in this process, or at once the news that nothing has changed.
+
+`python -m flows.run [--preset NAME …] [KEY=VALUE …]` runs it with other values than those of params.yaml.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -9,8 +13,9 @@ import time
 
 from adaptformer.data.sample import DVC_DIGEST
 from adaptformer.errors import UserError
-from adaptformer.params import Params, load
-from adaptformer.run_folder import RunFolder
+from adaptformer.params import Params, load, parse_overrides
+from adaptformer.presets import overlay
+from adaptformer.run_folder import RunFolder, of
 from flows.summary import Summary, text
 from tasks import versioning
 from tasks.checkout import ROOT, tracking_uri
@@ -19,9 +24,14 @@ from tasks.registry import present
 
 def main() -> int:
     """Run the pipeline if anything has changed, show the summary, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m flows.run", description="Run the whole pipeline here.")
+    parser.add_argument("--preset", action="append", default=[], metavar="NAME", help="repeatable")
+    parser.add_argument("--register", action="store_true", help="register the model of a run with overrides too")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as tuning.epochs=3")
+    given = parser.parse_args()
     os.chdir(ROOT)
     try:
-        return _run()
+        return _run(given.preset, parse_overrides(given.overrides), True if given.register else None)
     except UserError as error:
         print(f"error: {error.cause}\n  fix: {error.remedy}", file=sys.stderr)
         return 1
@@ -30,19 +40,20 @@ def main() -> int:
         return 130
 
 
-def _run() -> int:
+def _run(presets: list[str], overrides: dict[str, object], register: bool | None) -> int:
     began = time.monotonic()
-    params = load()
-    folder = RunFolder()
+    params = load(overrides={**overlay(presets), **overrides})
+    folder = of(load(), params)
     make_sample_if_wanted(folder)
     versioning.check_data()
-    if versioning.is_clean() and present(folder, params.registry.model):
+    if not folder.overridden and versioning.is_clean() and present(folder, params.registry.model):
         print("Nothing has changed since the last run: data, params, code and results are what DVC recorded.\n")
         print(_shown(params, folder))
         return 0
     print("Starting the pipeline (a temporary Prefect server takes some seconds) ...", flush=True)
-    summary = _train_here()
-    ran = ", ".join(summary.ran) or "nothing but the registration"
+    summary = _train_here(presets, overrides, register)
+    idle = "nothing, all is current" if folder.overridden else "nothing but the registration"
+    ran = ", ".join(summary.ran) or idle
     print(f"\nDone in {time.monotonic() - began:.0f} s; ran {ran}.\n")
     print(_shown(params, folder))
     return 0
@@ -62,7 +73,7 @@ def _shown(params: Params, folder: RunFolder) -> str:
     return text(Summary.of(folder, params, ()), folder, tracking_uri())
 
 
-def _train_here() -> Summary:
+def _train_here(presets: list[str], overrides: dict[str, object], register: bool | None) -> Summary:
     """Run the flow in this process with a temporary server, whose files lie inside the checkout."""
     # Prefect reads its environment as it is imported.
     os.environ.setdefault("PREFECT_HOME", str(ROOT / ".prefect"))
@@ -77,7 +88,7 @@ def _train_here() -> Summary:
     logs.plain_console()
     # Not PREFECT_API_URL= (empty): that counts as a server for Prefect's events, and task runs get lost.
     with temporary_settings(restore_defaults={PREFECT_API_URL}), tags("adaptformer", "make-run"):
-        return train()
+        return train(presets, overrides, register)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,15 @@ from prefect.states import Crashed
 from adaptformer import files
 from adaptformer.errors import UserError
 from adaptformer.params import load
+from adaptformer.run_folder import RunFolder
 from tasks.checkout import ROOT, git_state
 
 log = logging.getLogger("adaptformer")
-CHECKOUT_TAG = f"checkout-{files.sha256_text(str(ROOT))[:8]}"
-"""Tells the runs of this checkout from those of others on the same server."""
+
+
+def folder_tag(folder: RunFolder) -> str:
+    """Return the tag that tells the runs in this folder from those in others, and in other checkouts, on a server."""
+    return f"folder-{files.sha256_text(str(ROOT / folder.root))[:8]}"
 
 
 def name() -> str:
@@ -28,18 +32,18 @@ def name() -> str:
     return f"{model}-{git_state().short}"
 
 
-def tag(*tags: str) -> None:
-    """Add tags to the present flow run, beside those of its deployment and of this checkout."""
+def tag(folder: RunFolder, *tags: str) -> None:
+    """Add tags to the present flow run, beside those of its deployment and of its run folder."""
     with get_client(sync_client=True) as client:
-        client.update_flow_run(flow_run.id, tags=sorted({*flow_run.tags, *tags, CHECKOUT_TAG}))
+        client.update_flow_run(flow_run.id, tags=sorted({*flow_run.tags, *tags, folder_tag(folder)}))
 
 
-def bury_dead() -> None:
-    """Mark runs of this checkout that call themselves running as crashed.
+def bury_dead(folder: RunFolder) -> None:
+    """Mark runs in this folder that call themselves running as crashed.
 
-    The caller holds the run folder's lock, which the system takes from a process that dies: no other run is alive.
+    The caller holds the folder's lock, which the system takes from a process that dies: no other run there is alive.
     """
-    mine = {"tags": {"all_": [CHECKOUT_TAG]}, "state": {"type": {"any_": ["RUNNING"]}}}
+    mine = {"tags": {"all_": [folder_tag(folder)]}, "state": {"type": {"any_": ["RUNNING"]}}}
     with get_client(sync_client=True) as client:
         for dead in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(mine)):
             if str(dead.id) != str(flow_run.id):

@@ -18,7 +18,7 @@ from tasks.registry import Registration, present
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of the default run folder."""
+    """The result of a run folder."""
 
     top1: float
     top5: float
@@ -60,6 +60,7 @@ def _adapter_card(path: Path) -> dict[str, Any]:
 def lines(summary: Summary, folder: RunFolder, tracking_uri: str) -> list[tuple[str, str]]:
     """Return the summary as pairs of what and how much, and where to look."""
     seconds = "" if summary.training_seconds is None else f" in {summary.training_seconds:.0f} s"
+    option = f" --model {folder.model}" if folder.overridden else ""
     share = summary.trained / summary.backbone_parameters
     rows = [
         ("accuracy", f"{summary.top1:.2%} top-1 on the test split (top-5 {summary.top5:.2%}, loss {summary.loss:.4f})"),
@@ -71,7 +72,7 @@ def lines(summary: Summary, folder: RunFolder, tracking_uri: str) -> list[tuple[
     rows += [
         ("pictures", f"{folder.curves.parent}/  (curves, confusion, per class, examples)"),
         ("report", str(folder.report)),
-        ("ONNX file", f"{folder.model}  ->  .venv/bin/adaptformer predict PATH..."),
+        ("ONNX file", f"{folder.model}  ->  .venv/bin/adaptformer predict{option} PATH..."),
         ("MLflow", _mlflow(tracking_uri)),
         ("Prefect", "make up, then http://127.0.0.1:4200"),
     ]

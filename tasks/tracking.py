@@ -104,10 +104,11 @@ def _guarded(method: Callable[Concatenate[Tracker, P], None]) -> Callable[Concat
 class Tracker:
     """One MLflow run, made when something is first logged, so that a flow run with nothing to do leaves none."""
 
-    def __init__(self, name: str, params: Params, lineage: Mapping[str, str]) -> None:
+    def __init__(self, name: str, params: Params, lineage: Mapping[str, str], folder: RunFolder) -> None:
         self.name = name
         self.params = params
         self.lineage = lineage
+        self.folder = str(ROOT / folder.root)
         self.run_id: str | None = None
         self.broken = False
         self._seen: set[tuple[int, int]] = set()
@@ -136,6 +137,7 @@ class Tracker:
             client.log_artifact(run_id, str(getattr(folder, name)))
         for name in PICTURES:
             client.log_artifact(run_id, str(getattr(folder, name)), "plots")
+        files.write_json(folder.tracking, _tracking(folder))
 
     @_guarded
     def finish(self, status: str) -> None:
@@ -145,7 +147,7 @@ class Tracker:
 
     def _log_row(self, row: EpochRow) -> None:
         values = dataclasses.asdict(row)
-        position = (values.pop("phase"), values.pop("epoch"))
+        position = (values["phase"], values.pop("epoch"))
         if position in self._seen:
             return
         self._seen.add(position)
@@ -164,14 +166,26 @@ class Tracker:
 
         experiment = experiment_id(client, self.params.registry.experiment)
         # The caller holds the run folder's lock: a run that calls itself running here was killed.
-        for dead in client.search_runs([experiment], f"tags.`{FOLDER_TAG}` = '{ROOT}' and status = 'RUNNING'"):
+        for dead in client.search_runs([experiment], f"tags.`{FOLDER_TAG}` = '{self.folder}' and status = 'RUNNING'"):
             client.set_terminated(dead.info.run_id, "KILLED")
-        run = client.create_run(experiment, run_name=self.name, tags={**self.lineage, FOLDER_TAG: str(ROOT)})
+        run = client.create_run(experiment, run_name=self.name, tags={**self.lineage, FOLDER_TAG: self.folder})
         run_id = str(run.info.run_id)
         flat = _flat(self.params.model_dump(mode="json"))
         client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
         _log_dataset(client, run_id, self.lineage.get("data.dvc"))
         return run_id
+
+
+def is_tracked(folder: RunFolder) -> bool:
+    """Say whether the folder's present model has been logged where MLflow tracks now."""
+    try:
+        return bool(json.loads(folder.tracking.read_text()) == _tracking(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def _tracking(folder: RunFolder) -> dict[str, str]:
+    return {"tracking_uri": tracking_uri(), "model_sha256": files.sha256_file(folder.model)}
 
 
 def lineage_of_files(folder: RunFolder) -> dict[str, str]:

@@ -5,7 +5,9 @@ Shapes: B images, N tokens, D width, r bottleneck.
     x' = x + DropPath(MHSA(LN1(x)))
     y  = x' + DropPath(FFN(LN2(x'))) + s (Wu drop(ReLU(Wd x' + bd)) + bu)
 
-The adapter reads x' raw, before LN2, and its branch lies outside DropPath.
+The adapter reads x' raw, before LN2, and its branch lies outside DropPath: those are the defaults. Adapter+ (arXiv
+2406.06820) is another choice of the same settings: after the feed-forward part, GELU, a scale for each channel, its own
+initialisation, DropPath on the branch.
 """
 
 from __future__ import annotations
@@ -18,56 +20,91 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Scale = float | Literal["learned", "channel"]
+Placement = Literal["parallel", "sequential", "after"]
+
 
 class Adapter(nn.Module):
-    """A bottleneck of width r on tokens [B, N, D], starting at zero: the adapted model starts equal to the backbone."""
+    """A bottleneck of width r on tokens [B, N, D].
+
+    `init` "lora" starts the branch at zero, so that the adapted model starts equal to the backbone; "houlsby" draws
+    both matrices with standard deviation 0.01, as Adapter+ does.
+    """
 
     def __init__(
         self,
         width: int,
         bottleneck: int,
-        scale: float | Literal["learned"],
+        scale: Scale,
         dropout: float,
         layernorm: Literal["none", "in", "out"],
+        activation: Literal["relu", "gelu"] = "relu",
+        init: Literal["lora", "houlsby"] = "lora",
     ) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(width) if layernorm == "in" else nn.Identity()
         self.down = nn.Linear(width, bottleneck)
+        self.activation = activation
         self.dropout = nn.Dropout(dropout)
         self.up = nn.Linear(bottleneck, width)
-        self.scale: nn.Parameter | float = nn.Parameter(torch.ones(1)) if scale == "learned" else scale
+        learned = {"learned": 1, "channel": width}
+        self.scale: nn.Parameter | float = nn.Parameter(torch.ones(learned[scale])) if isinstance(scale, str) else scale
         self.norm_out = nn.LayerNorm(width) if layernorm == "out" else nn.Identity()
-        nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
-        for zero in (self.down.bias, self.up.weight, self.up.bias):
-            nn.init.zeros_(zero)
+        nn.init.zeros_(self.down.bias)
+        nn.init.zeros_(self.up.bias)
+        if init == "lora":
+            nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+            nn.init.zeros_(self.up.weight)
+        else:
+            for matrix in (self.down.weight, self.up.weight):
+                nn.init.trunc_normal_(matrix, std=0.01, a=-0.02, b=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the branch's value [B, N, D] at tokens [B, N, D], without the residual."""
-        hidden = self.dropout(F.relu(self.down(self.norm_in(x))))
+        hidden = self.down(self.norm_in(x))
+        hidden = self.dropout(F.relu(hidden) if self.activation == "relu" else F.gelu(hidden))
         branch: Tensor = self.norm_out(self.up(hidden) * self.scale)
         return branch
 
 
 class AdaptedBlock(nn.Module):
-    """A frozen block of timm's VisionTransformer with adapters: slots that read the same tokens and are summed."""
+    """A block of timm's VisionTransformer with adapters: slots that read the same tokens and are summed.
+
+    `placement` says what they read and where their sum goes: "parallel" x', beside the feed-forward part; "sequential"
+    the feed-forward part's output, on top of it; "after" the block's output. `reads` "norm2" gives parallel adapters
+    LN2(x') instead of x'.
+    """
 
     block: Any  # timm's Block, whose parts are called below
 
     def __init__(
-        self, block: nn.Module, adapters: Iterable[Adapter], placement: Literal["parallel", "sequential"]
+        self,
+        block: nn.Module,
+        adapters: Iterable[Adapter],
+        placement: Placement,
+        reads: Literal["residual", "norm2"] = "residual",
+        drop_path: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.block = block
         self.adapters = nn.ModuleList(adapters)
         self.placement = placement
+        self.reads = reads
+        self.drop_path = drop_path or nn.Identity()
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the tokens [B, N, D] after attention, feed-forward and adapters."""
         block = self.block
         x: Tensor = tokens + block.drop_path1(block.ls1(block.attn(block.norm1(tokens))))
-        feed_forward = block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-        source = x if self.placement == "parallel" else feed_forward
+        normed = block.norm2(x)
+        feed_forward: Tensor = block.drop_path2(block.ls2(block.mlp(normed)))
+        if self.placement == "parallel":
+            return x + self._added(feed_forward, normed if self.reads == "norm2" else x)
+        if self.placement == "sequential":
+            return x + self._added(feed_forward, feed_forward)
+        return self._added(x + feed_forward, x + feed_forward)
+
+    def _added(self, base: Tensor, source: Tensor) -> Tensor:
         for adapter in self.adapters:
-            feed_forward = feed_forward + adapter(source)
-        adapted: Tensor = x + feed_forward
-        return adapted
+            base = base + self.drop_path(adapter(source))
+        return base

@@ -10,6 +10,7 @@ from adaptformer.data.contract import ImageContract
 from adaptformer.errors import UserError
 from adaptformer.model import classifier, tensor_file
 from adaptformer.model.checkpoint import Card
+from adaptformer.params import AdapterParams
 
 FORMAT = 1
 
@@ -18,7 +19,7 @@ FORMAT = 1
 class AdapterCard:
     """An adapter file's metadata: all that is needed, with the backbone, to build the model again."""
 
-    adapter: dict[str, Any]  # the keywords of `classifier.build` that come from the params section `adapter`
+    adapter: dict[str, Any]  # the params section `adapter`
     classes: tuple[str, ...]
     image: ImageContract
     backbone: Card
@@ -74,9 +75,13 @@ def load(path: Path, backbone_path: Path) -> tuple[classifier.Classifier, Adapte
             f"{path} was trained on backbone {card.backbone.sha256[:12]}, {backbone_path} is {present[:12]}",
             f"fetch {card.backbone.origin} for {card.backbone.model}, or train again on this backbone",
         )
-    settings = {**card.adapter, "bottlenecks": tuple(card.adapter["bottlenecks"])}
     model = classifier.build(
-        card.backbone.model, encoder, image_size=card.image.size, classes=len(card.classes), seed=0, **settings
+        card.backbone.model,
+        encoder,
+        AdapterParams.model_validate(card.adapter),
+        image_size=card.image.size,
+        classes=len(card.classes),
+        seed=0,
     )
     classifier.restore(model, tensors, str(path))
     return model.eval(), card

@@ -17,9 +17,21 @@ import_torchvision()
 import timm  # noqa: E402
 from timm.layers import DropPath, resample_abs_pos_embed  # noqa: E402
 from timm.models import build_model_with_cfg, register_model  # noqa: E402
-from timm.models.vision_transformer import Block, VisionTransformer  # noqa: E402
+from timm.models.deit import VisionTransformerDistilled  # noqa: E402
+from timm.models.vision_transformer import Attention, Block, VisionTransformer  # noqa: E402
 
-__all__ = ["VisionTransformer", "block", "build", "load_encoder", "published", "set_drop_path", "vit_nano_patch4_32"]
+__all__ = [
+    "Attention",
+    "Block",
+    "DropPath",
+    "VisionTransformer",
+    "block",
+    "build",
+    "load_encoder",
+    "published",
+    "set_drop_path",
+    "vit_nano_patch4_32",
+]
 
 
 @register_model  # type: ignore[untyped-decorator]
@@ -33,8 +45,9 @@ def vit_nano_patch4_32(pretrained: bool = False, **kwargs: Any) -> VisionTransfo
 def build(model: str, image_size: int | None = None) -> VisionTransformer:
     """Return the named architecture without a head, randomly initialised; no download.
 
-    `image_size` in pixels, None for the architecture's own. Raises UserError for a name that timm does not know, for
-    one that is no plain VisionTransformer, and for a size that its patches do not divide.
+    `image_size` in pixels, None for the architecture's own. DeiT's distilled models, which have a second token, are
+    accepted. Raises UserError for a name that timm does not know, for one of another family, and for a size that the
+    patches do not divide.
     """
     size = {} if image_size is None else {"img_size": image_size}
     try:
@@ -44,9 +57,13 @@ def build(model: str, image_size: int | None = None) -> VisionTransformer:
         hint = f"did you mean {close[0]}?" if close else "timm.list_models('vit_*') lists the names"
         raise UserError(f"backbone.model = {model} is no architecture that timm knows", hint) from error
     except (TypeError, AssertionError) as error:  # not every family takes an image size or a pooling
-        raise _not_a_vit(model) from error
-    if type(vit) is not VisionTransformer or any(type(block) is not Block for block in vit.blocks):
-        raise _not_a_vit(model)
+        raise _not_a_vit(model, "of another family, or without a class token") from error
+    if type(vit) not in _FAMILY:
+        raise _not_a_vit(model, f"of the family {type(vit).__name__}")
+    if other := {type(block).__name__ for block in vit.blocks if type(block) is not Block}:
+        raise _not_a_vit(model, f"built of {', '.join(sorted(other))}")
+    if vit.pos_embed is None or vit.cls_token is None:
+        raise _not_a_vit(model, "without position embeddings or class token")
     patch = vit.patch_embed.patch_size[0]
     if image_size is not None and image_size % patch:
         raise UserError(
@@ -56,9 +73,13 @@ def build(model: str, image_size: int | None = None) -> VisionTransformer:
     return vit
 
 
-def _not_a_vit(model: str) -> UserError:
+_FAMILY = (VisionTransformer, VisionTransformerDistilled)
+"""Exactly these, no subclass: others change the forward pass, which adapters and export rely on."""
+
+
+def _not_a_vit(model: str, what: str) -> UserError:
     return UserError(
-        f"backbone.model = {model} is not a plain VisionTransformer of timm",
+        f"backbone.model = {model} is not a plain VisionTransformer of timm, but {what}",
         "choose one, such as vit_base_patch16_224.mae; other families have no blocks that an adapter fits",
     )
 

@@ -1,19 +1,18 @@
-"""Where pretrained weights come from, and the card that goes with them."""
+"""Pretrained weights, verified and translated, and the card that goes with them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from adaptformer import files
 from adaptformer.errors import UserError
-from adaptformer.model import backbone, tensor_file
+from adaptformer.model import backbone, catalogue, source, tensor_file
 from adaptformer.model.translation import translate
-
-BUNDLED = "bundled"
 
 
 @dataclass(frozen=True)
@@ -43,55 +42,47 @@ class Card:
         return asdict(self)
 
 
-def fetch(model: str, checkpoint: str, sha256: str | None) -> tuple[dict[str, Tensor], Card]:
+def fetch(
+    model: str, checkpoint: str, sha256: str | None, allowed_licences: Sequence[str]
+) -> tuple[dict[str, Tensor], Card]:
     """Return the encoder tensors of `checkpoint` under timm's names, and their card.
 
-    `checkpoint` is "bundled" or the path of a file; `sha256`, where given, is what the file's bytes must have. Raises
-    UserError for a file that is missing, damaged, of another hash, hostile, or does not fill `model` exactly.
+    `checkpoint` is what `source.locate` understands; `sha256`, where given, is what the file's bytes must have. Raises
+    UserError for a file that cannot be had, is damaged, of another hash, hostile, under a licence that is not allowed,
+    or does not fill `model` exactly.
     """
-    path = _path(model, checkpoint)
+    if source.is_remote(checkpoint) and (published := backbone.published(model)) and published.license:
+        # Nobody should wait for a gigabyte that is then refused.
+        catalogue.allow(published.license, allowed_licences, f"backbone.model = {model}")
+    found = source.locate(model, checkpoint, sha256, allowed_licences)
+    path = found.path
     source_sha256 = files.sha256_file(path)
-    if sha256 is not None and sha256 != source_sha256:
+    if found.sha256 is not None and found.sha256 != source_sha256:
         raise UserError(
-            f"{checkpoint} has sha256 {source_sha256}, not backbone.sha256 = {sha256}",
+            f"{found.origin} has sha256 {source_sha256}, not backbone.sha256 = {found.sha256}",
             "fetch the file again, or correct backbone.sha256 if you meant this file",
         )
     if path.suffix == ".safetensors":
         foreign, metadata = tensor_file.read(path)
     else:
         foreign, metadata = tensor_file.read_foreign(path), {}
-    # The architecture's own image size: what the checkpoint's position embeddings are for.
-    tensors = translate(foreign, backbone.build(model).state_dict())
+    # The architecture's own image size: what the checkpoint's position embeddings are for. Only its shapes are needed.
+    with torch.device("meta"):
+        expected = backbone.build(model).state_dict()
+    tensors = translate(foreign, expected)
     own_hash = tensor_file.content_hash(tensors)
     if metadata.get("sha256", own_hash) != own_hash:
         raise UserError(f"{path.name} does not hold the weights that it names", "fetch the file again")
+    provenance = _provenance(model, metadata)
+    catalogue.allow(provenance["licence"], allowed_licences, found.origin)
     return tensors, Card(
         model=model,
-        origin=f"{BUNDLED}/{path.name}" if checkpoint == BUNDLED else path.name,
+        origin=found.origin,
         parameters=sum(tensor.numel() for tensor in tensors.values()),
         sha256=own_hash,
         source_sha256=source_sha256,
-        **_provenance(model, metadata),
+        **provenance,
     )
-
-
-def _path(model: str, checkpoint: str) -> Path:
-    if checkpoint != BUNDLED:
-        path = Path(checkpoint)
-        if not path.is_file():
-            raise UserError(
-                f"backbone.checkpoint = {checkpoint} is no file", f"give the path of a checkpoint, or {BUNDLED}"
-            )
-        return path
-    folder = Path(__file__).parents[1] / "checkpoints"
-    path = folder / f"{model}.safetensors"
-    if not path.is_file():
-        bundled = ", ".join(sorted(file.stem for file in folder.glob("*.safetensors")))
-        raise UserError(
-            f"no checkpoint is bundled for backbone.model = {model}",
-            f"set backbone.checkpoint to a file, or backbone.model to one of: {bundled}",
-        )
-    return path
 
 
 def _provenance(model: str, metadata: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from adaptformer import randomness
 from adaptformer.errors import UserError
-from adaptformer.model import backbone
+from adaptformer.model import backbone, prompts
 from adaptformer.model.adapter import AdaptedBlock, Adapter
+from adaptformer.model.backbone import DropPath
+from adaptformer.params import AdapterParams
 
 Pooling = Literal["mean", "token"]
 
@@ -36,7 +38,10 @@ class Head(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A VisionTransformer with adapters and a head; only adapters and head are trainable."""
+    """A VisionTransformer with what its method adds, and a head; a distilled one has a second head."""
+
+    tuned: frozenset[str]
+    """Names of the parameters that the method trains; schedules freeze some of them for a while."""
 
     def __init__(self, vit: backbone.VisionTransformer, pooling: Pooling, classes: int) -> None:
         super().__init__()
@@ -45,39 +50,43 @@ class Classifier(nn.Module):
         self.prefix_tokens: int = vit.num_prefix_tokens
         if pooling == "mean":
             vit.norm = nn.Identity()  # fc_norm takes its place, after pooling
-        vit.requires_grad_(False)
         self.head = Head(vit.embed_dim, classes, pooling)
+        distilled = pooling == "token" and getattr(vit, "dist_token", None) is not None
+        self.head_dist = Head(vit.embed_dim, classes, pooling) if distilled else None
 
     def features(self, images: Tensor) -> Tensor:
-        """Return pooled features [B, D] of normalised images [B, 3, s, s]."""
-        tokens: Tensor = self.vit.forward_features(images)
-        return tokens[:, self.prefix_tokens :].mean(dim=1) if self.pooling == "mean" else tokens[:, 0]
+        """Return pooled features [B, D] of normalised images [B, 3, s, s], as the (first) head sees them."""
+        return self._pooled(images)[0]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits [B, C] of normalised images [B, 3, s, s]."""
-        logits: Tensor = self.head(self.features(images))
+        """Return logits [B, C] of normalised images [B, 3, s, s]; of a distilled model the mean of both heads."""
+        pooled = self._pooled(images)
+        logits: Tensor = self.head(pooled[0])
+        if self.head_dist is not None:
+            logits = (logits + self.head_dist(pooled[1])) / 2
         return logits
+
+    def _pooled(self, images: Tensor) -> tuple[Tensor, ...]:
+        tokens: Tensor = self.vit.forward_features(images)
+        if self.pooling == "mean":
+            return (tokens[:, self.prefix_tokens :].mean(dim=1),)
+        return (tokens[:, 0],) if self.head_dist is None else (tokens[:, 0], tokens[:, 1])
 
 
 def build(
     model: str,
     encoder: dict[str, Tensor],
+    settings: AdapterParams,
     *,
     image_size: int,
     classes: int,
-    bottlenecks: tuple[int, ...],
-    scale: float | Literal["learned"],
-    dropout: float,
-    layernorm: Literal["none", "in", "out"],
-    placement: Literal["parallel", "sequential"],
-    pooling: Pooling,
     seed: int,
     drop_path: float = 0.0,
 ) -> Classifier:
     """Return a classifier on the backbone `encoder` (translated tensors of `model`), its new parts drawn from `seed`.
 
-    One adapter slot a block for each of `bottlenecks`. Built under one thread: the initialisation of large tensors
-    differs with two.
+    Only what the method tunes requires gradients. Built under one thread: the initialisation of large tensors differs
+    with two.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -86,26 +95,49 @@ def build(
         backbone.load_encoder(vit, encoder)
         backbone.set_drop_path(vit, drop_path)
         randomness.seed_torch("initialise", seed)
-        classifier = Classifier(vit, pooling, classes)
-        for index, block in enumerate(vit.blocks):
-            slots = [Adapter(vit.embed_dim, width, scale, dropout, layernorm) for width in bottlenecks]
-            vit.blocks[index] = AdaptedBlock(block, slots, placement)
+        classifier = Classifier(vit, settings.pooling, classes)
+        vit.requires_grad_(settings.method == "full")
+        if settings.method == "adaptformer":
+            _install_adapters(vit, settings)
+        elif settings.method == "vpt":
+            prompts.install(vit, settings.prompts, settings.prompt_depth)
     finally:
         torch.set_num_threads(threads)
+    classifier.tuned = frozenset(name for name, p in classifier.named_parameters() if p.requires_grad)
     return classifier
 
 
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that tuning may change, by name, whatever is frozen at the moment: adapters and head."""
-    return {name: parameter for name, parameter in model.named_parameters() if _is_tuned(name)}
+def _install_adapters(vit: backbone.VisionTransformer, settings: AdapterParams) -> None:
+    for index, block in enumerate(vit.blocks):
+        slots = [
+            Adapter(
+                vit.embed_dim,
+                width,
+                settings.scale,
+                settings.dropout,
+                settings.layernorm,
+                settings.activation,
+                settings.init,
+            )
+            for width in settings.bottlenecks
+        ]
+        dropped = DropPath(settings.drop_path) if settings.drop_path else None
+        vit.blocks[index] = AdaptedBlock(block, slots, settings.placement, settings.reads, dropped)
 
 
-def tuned_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return what an adapter file holds: the trainable parameters and the head's BatchNorm statistics, by name."""
-    return {name: tensor for name, tensor in model.state_dict().items() if _is_tuned(name)}
+def trainable(model: Classifier) -> dict[str, nn.Parameter]:
+    """Return the parameters that tuning may change, by name, whatever is frozen at the moment."""
+    return {name: parameter for name, parameter in model.named_parameters() if name in model.tuned}
 
 
-def restore(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
+def tuned_state(model: Classifier) -> dict[str, Tensor]:
+    """Return what an adapter file holds: the trainable parameters and the heads' BatchNorm statistics, by name."""
+    return {
+        name: tensor for name, tensor in model.state_dict().items() if name in model.tuned or name.startswith("head")
+    }
+
+
+def restore(model: Classifier, tensors: dict[str, Tensor], origin: str) -> None:
     """Copy tensors into the trained parts of `model`. Raises UserError unless they fill exactly those."""
     state = tuned_state(model)
     if {name: tensor.shape for name, tensor in state.items()} != {name: t.shape for name, t in tensors.items()}:
@@ -113,7 +145,3 @@ def restore(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
     with torch.no_grad():
         for name, tensor in state.items():
             tensor.copy_(tensors[name])
-
-
-def _is_tuned(name: str) -> bool:
-    return name.startswith("head.") or ".adapters." in name

@@ -72,7 +72,7 @@ def plain_attention(vit: VisionTransformer, device: torch.device, precision: Pre
     """Write attention out where torch's fused one is slow: on a CPU its bf16 backward takes several times as long."""
     if device.type == "cpu" and precision == "bf16":
         for block in vit.blocks:
-            getattr(block, "block", block).attn.fused_attn = False
+            getattr(block, "block", block).attn.fused_attn = False  # adapted and prompted blocks wrap timm's
 
 
 def describe(device: torch.device) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,13 @@ from adaptformer import files
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One epoch; `phase` and `epoch` count from 1, losses are mean cross-entropies in nats, top1 is a fraction of 1."""
+    """One epoch; `round`, `phase` (of the whole schedule) and `epoch` (of its phase) count from 1.
 
+    Losses are mean cross-entropies in nats, accuracies fractions of 1. `rolled_back` is 1 in the last row of a phase
+    whose changes were taken back.
+    """
+
+    round: int
     phase: int
     epoch: int
     lr: float
@@ -23,6 +29,9 @@ class EpochRow:
     train_top1: float
     val_loss: float
     val_top1: float
+    val_balanced_accuracy: float
+    val_macro_f1: float
+    rolled_back: int
 
 
 def write(path: Path, rows: Sequence[EpochRow]) -> None:
@@ -37,10 +46,9 @@ def write(path: Path, rows: Sequence[EpochRow]) -> None:
 def read(path: Path) -> list[EpochRow]:
     """Return the rows of a history file."""
     with path.open(newline="") as file:
-        return [
-            EpochRow(int(row["phase"]), int(row["epoch"]), *(float(row[name]) for name in list(row)[2:]))
-            for row in csv.DictReader(file)
-        ]
+        rows = list(csv.DictReader(file))
+    kinds = typing.get_type_hints(EpochRow)
+    return [EpochRow(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
 
 
 def draw(path: Path, rows: Sequence[EpochRow], chosen: EpochRow) -> None:

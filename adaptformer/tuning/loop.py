@@ -5,6 +5,7 @@ Shapes: B images of a batch, N images of a split, S stored side, s model side, C
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import time
@@ -26,7 +27,7 @@ from adaptformer.model import inference, optimiser_state
 from adaptformer.model.classifier import Classifier, restore, trainable, tuned_state
 from adaptformer.model.device import Precision, computing
 from adaptformer.params import TuningParams
-from adaptformer.tuning import optimiser, resume, schedule
+from adaptformer.tuning import balance, optimiser, resume, schedule
 from adaptformer.tuning.history import EpochRow
 
 log = logging.getLogger("adaptformer")
@@ -58,7 +59,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
     every listener sees the whole history. Raises UserError when the loss is no longer finite.
     """
     model = run.model.to(run.device)
-    phases = schedule.joint(trainable(model), run.params.epochs)
+    phases = plan(run)
     state = resume.load(run.state, run.fingerprint)
     if state:
         restore(model, state.tuned, str(run.state))
@@ -66,13 +67,21 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
         for row in state.rows:
             on_epoch(row)
     else:
-        state = resume.State([], -1, {}, {}, {})
-    for number, phase, first in schedule.remaining(phases, len(state.rows)):
+        state = resume.State([], -1, {}, {}, {}, {})
+    for number, phase, first in schedule.remaining(phases, state.rows):
         steps = optimiser.build(schedule.begin(model, phase), run.params)
         if first > 1:
             optimiser_state.unpack(steps, state.optimiser)
+        else:
+            _begin(model, run.params)
+            state = dataclasses.replace(state, start=_copied(tuned_state(model)))
+            if len(phases) > 1:
+                log.info("phase %d of %d: %s, round %d", number, len(phases), phase.name, phase.round)
         for epoch in range(first, phase.epochs + 1):
-            row = _epoch(run, phase, number, epoch, steps)
+            row = _guarded(run, phase, _epoch(run, phase, number, epoch, steps), state)
+            if row.rolled_back:
+                log.warning("phase %d, %s, is rolled back: validation loss %.4f", number, phase.name, row.val_loss)
+                restore(model, state.start, "the state before the phase")
             state = _advanced(state, row, tuned_state(model), optimiser_state.pack(steps), run.params)
             resume.save(run.state, state, run.fingerprint)
             log.info(
@@ -80,8 +89,48 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
                 epoch, phase.epochs, row.train_loss, row.val_loss, 100 * row.val_top1,
             )  # fmt: skip
             on_epoch(row)
+            if row.rolled_back:
+                break
     restore(model, state.best_tuned, "the best epoch")
     return state.rows, state.best
+
+
+def plan(run: Run) -> list[schedule.Phase]:
+    """Return the phases of a run. Raises UserError for a schedule that does not fit the model."""
+    blocks = run.model.vit.blocks
+    slots = len(getattr(blocks[0], "adapters", ()))
+    return schedule.plan(trainable(run.model), run.params, slots=slots, depth=len(blocks))
+
+
+def _begin(model: Classifier, params: TuningParams) -> None:
+    """Do what the params ask for at the start of a phase."""
+    if params.reset_statistics:
+        for head in (model.head, model.head_dist):
+            if head is not None:
+                head.batch_norm.reset_running_stats()
+
+
+def _guarded(run: Run, phase: schedule.Phase, row: EpochRow, state: resume.State) -> EpochRow:
+    """Mark the row where its phase must be taken back: it diverged, or ends clearly worse than the best before it.
+
+    Raises UserError where there is nothing to go back to.
+    """
+    diverged = not (math.isfinite(row.train_loss) and math.isfinite(row.val_loss))
+    before = [earlier.val_loss for earlier in state.rows if earlier.phase < row.phase]
+    if not before:
+        if diverged:
+            loss = row.val_loss if math.isfinite(row.train_loss) else row.train_loss
+            raise UserError(
+                f"training diverged in epoch {row.epoch}: the loss is {loss}",
+                "lower tuning.base_lr, or lengthen tuning.warmup_epochs",
+            )
+        return row
+    worse = row.epoch == phase.epochs and row.val_loss > min(before) + run.params.guard
+    return dataclasses.replace(row, rolled_back=int(diverged or worse))
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def _advanced(
@@ -89,24 +138,31 @@ def _advanced(
 ) -> resume.State:
     """Return the state after one more epoch; on a full tie the earlier epoch stays the best."""
     rows = [*state.rows, row]
-    if state.best >= 0 and _merit(row, params) <= _merit(rows[state.best], params):
-        return resume.State(rows, state.best, tuned, state.best_tuned, moments)
-    copied = {name: tensor.clone() for name, tensor in tuned.items()}
-    return resume.State(rows, len(rows) - 1, tuned, copied, moments)
+    state = dataclasses.replace(state, rows=rows, tuned=tuned, optimiser=moments)
+    if row.rolled_back or (state.best >= 0 and not _merit(row, params) > _merit(rows[state.best], params)):
+        return state
+    return dataclasses.replace(state, best=len(rows) - 1, best_tuned=_copied(tuned))
 
 
 def _merit(row: EpochRow, params: TuningParams) -> tuple[float, float]:
-    """Return what is larger in a better epoch: the metric that chooses, then the other."""
-    return (row.val_top1, -row.val_loss) if params.selection_metric == "top1" else (-row.val_loss, row.val_top1)
+    """Return what is larger in a better epoch: the metric that chooses, then the loss (top-1 where loss chooses)."""
+    if params.selection_metric == "loss":
+        return -row.val_loss, row.val_top1
+    return float(getattr(row, f"val_{params.selection_metric}")), -row.val_loss
 
 
 def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torch.optim.Optimizer) -> EpochRow:
     """Train one epoch, validate, and return its row."""
-    params, device, contract = run.params, run.device, run.contract
+    params, device = run.params, run.device
     key = (params.seed, number, epoch)
-    order = torch.from_numpy(randomness.permutation(len(run.train.labels), "order", *key))
+    weights = None
+    if params.balance != "none":
+        weights = balance.class_weights(run.train.labels, run.model.head.linear.out_features, params.balance_power)
+    order = torch.from_numpy(balance.order(run.train.labels, weights if params.balance == "sampler" else None, *key))
+    in_loss = None
+    if weights is not None and params.balance == "loss":
+        in_loss = torch.from_numpy(weights).float().to(device)
     boxes = augmentation.random_boxes(len(order), params.crop_scale, params.crop_ratio, params.flip, *key)
-    mean, std = torch.tensor(contract.mean, device=device), torch.tensor(contract.std, device=device)
     batch_size = min(params.batch_size, len(order))
     batches = len(order) // batch_size  # the last incomplete batch is dropped: a batch of one breaks BatchNorm
     loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -117,44 +173,58 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torc
         for group in steps.param_groups:
             group["lr"] = rate
         chosen = order[step * batch_size : (step + 1) * batch_size]
-        images, labels = _batch(run.train, chosen, device)
-        images = augmentation.crop(images, boxes[chosen].to(device), contract.size, contract.interpolation)
         randomness.seed_torch("step", *key, step)  # dropout and stochastic depth draw from it
-        with computing(device, run.precision):
-            logits = run.model(augmentation.normalise(images, mean, std))
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=params.label_smoothing)
         steps.zero_grad(set_to_none=True)
-        loss.backward()
+        for micro in chosen.chunk(params.accumulate):
+            images, labels = _batch(run, micro, boxes)
+            with computing(device, run.precision):
+                logits = run.model(images)
+            loss = F.cross_entropy(logits.float(), labels, weight=in_loss, label_smoothing=params.label_smoothing)
+            share = len(micro) / len(chosen)
+            (loss * share).backward()
+            # Summed on the device: reading a number here would make every step wait for the one before.
+            loss_sum += loss.detach() * share
+            correct += (logits.argmax(1) == labels).sum()
         steps.step()
-        # Summed on the device: reading a number here would make every step wait for the one before.
-        loss_sum += loss.detach()
-        correct += (logits.argmax(1) == labels).sum()
         if time.monotonic() - last_sign > SECONDS_BETWEEN_SIGNS:
             last_sign = time.monotonic()
             log.info("epoch %d/%d: step %d of %d", epoch, phase.epochs, step + 1, batches)
-    train_loss = float(loss_sum) / batches
-    val_loss, val_top1 = _validate(run)
-    for loss_of_split in (train_loss, val_loss):  # only the second one knows what the last step did
-        if not math.isfinite(loss_of_split):
-            raise UserError(
-                f"training diverged in epoch {epoch}: the loss is {loss_of_split}",
-                "lower tuning.base_lr, or lengthen tuning.warmup_epochs",
-            )
-    train_top1 = float(correct) / (batches * batch_size)
-    return EpochRow(number, epoch, *(round(n, 6) for n in (rate, train_loss, train_top1, val_loss, val_top1)))
+    val_loss, val_top1, balanced, macro_f1 = _validate(run)
+    return EpochRow(
+        round=phase.round,
+        phase=number,
+        epoch=epoch,
+        lr=round(rate, 6),
+        train_loss=round(float(loss_sum) / batches, 6),
+        train_top1=round(float(correct) / (batches * batch_size), 6),
+        val_loss=round(val_loss, 6),
+        val_top1=round(val_top1, 6),
+        val_balanced_accuracy=round(balanced, 6),
+        val_macro_f1=round(macro_f1, 6),
+        rolled_back=0,
+    )
 
 
-def _batch(split: LabelledImages, chosen: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the chosen images [B, S, S, 3] uint8 and labels [B] on the device."""
-    index = chosen.numpy()
-    return torch.from_numpy(split.images[index]).to(device), torch.from_numpy(split.labels[index]).to(device)
+def _batch(run: Run, chosen: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the chosen images, cropped and normalised [B, 3, s, s], and their labels [B], on the device.
+
+    The sampler may choose an image twice in an epoch: it then has the same crop.
+    """
+    index, device, contract = chosen.numpy(), run.device, run.contract
+    stored = torch.from_numpy(run.train.images[index]).to(device)
+    cropped = augmentation.crop(stored, boxes[chosen].to(device), contract.size, contract.interpolation)
+    mean, std = torch.tensor(contract.mean, device=device), torch.tensor(contract.std, device=device)
+    labels = torch.from_numpy(run.train.labels[index]).to(device)
+    return augmentation.normalise(cropped, mean, std), labels
 
 
-def _validate(run: Run) -> tuple[float, float]:
-    """Return mean cross-entropy and top-1 on the validation split."""
+def _validate(run: Run) -> tuple[float, float, float, float]:
+    """Return mean cross-entropy, top-1, balanced accuracy and macro-F1 on the validation split."""
     logits = inference.logits(
         run.model, run.validation.images, run.contract,
         batch_size=VALIDATION_BATCH, device=run.device, precision=run.precision,
     )  # fmt: skip
-    labels = torch.from_numpy(run.validation.labels).to(run.device)
-    return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).float().mean())
+    labels = run.validation.labels
+    loss = float(F.cross_entropy(logits, torch.from_numpy(labels).to(run.device)))
+    predicted = logits.argmax(1).cpu().numpy()
+    return loss, float((predicted == labels).mean()), *balance.scores(predicted, labels, logits.shape[1])

@@ -1,4 +1,4 @@
-"""The published recipe's optimiser and learning rate."""
+"""Optimisers and the learning rate: the published recipe, and AdamW."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from adaptformer.params import TuningParams
 
 
 def build(parameters: Iterable[nn.Parameter], params: TuningParams) -> torch.optim.Optimizer:
-    """Return SGD with momentum; its learning rate is set before every step."""
+    """Return the optimiser that the params name; its learning rate is set before every step."""
+    if params.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, lr=0.0, weight_decay=params.weight_decay)
     return torch.optim.SGD(parameters, lr=0.0, momentum=params.momentum, weight_decay=params.weight_decay)
 
 
 def learning_rate(params: TuningParams, progress: float, epochs: int) -> float:
     """Return the rate at `progress` epochs of a phase of `epochs`: linear warm-up, then half a cosine down to 0.
 
-    The peak is base_lr × batch_size / 256. A phase shorter than its warm-up ends within it.
+    The peak is base_lr × batch_size / 256, or base_lr where `scale_lr` is off. A phase shorter than its warm-up ends
+    within it.
     """
-    peak = params.base_lr * params.batch_size / 256
+    peak = params.base_lr * (params.batch_size / 256 if params.scale_lr else 1)
     if progress < params.warmup_epochs:
         return peak * progress / params.warmup_epochs
     return peak * 0.5 * (1 + math.cos(math.pi * (progress - params.warmup_epochs) / (epochs - params.warmup_epochs)))

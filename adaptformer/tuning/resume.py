@@ -25,7 +25,8 @@ FORMAT = 1
 class State:
     """Where a run stands after whole epochs.
 
-    `rows` are all epochs so far, so the position is their last phase and epoch; `best` is the index of the chosen one.
+    `rows` are all epochs so far, so the position is their last phase and epoch; `best` is the index of the chosen one;
+    `start` is what was tuned before the present phase began.
     """
 
     rows: list[EpochRow]
@@ -33,11 +34,12 @@ class State:
     tuned: dict[str, Tensor]
     best_tuned: dict[str, Tensor]
     optimiser: dict[str, Tensor]
+    start: dict[str, Tensor]
 
 
 def save(path: Path, state: State, fingerprint: dict[str, Any]) -> None:
     """Write the state with the fingerprint of the run that it belongs to, and a checksum over both."""
-    parts = {"tuned": state.tuned, "best": state.best_tuned, "optimiser": state.optimiser}
+    parts = {"tuned": state.tuned, "best": state.best_tuned, "optimiser": state.optimiser, "start": state.start}
     tensors = {f"{part}/{name}": tensor for part, table in parts.items() for name, tensor in table.items()}
     metadata = {
         "format": FORMAT,
@@ -72,12 +74,12 @@ def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
             torch.get_num_threads(),
             metadata["threads"],
         )
-    parts: dict[str, dict[str, Tensor]] = {"tuned": {}, "best": {}, "optimiser": {}}
+    parts: dict[str, dict[str, Tensor]] = {"tuned": {}, "best": {}, "optimiser": {}, "start": {}}
     for key, tensor in tensors.items():
         part, _, name = key.partition("/")
         parts[part][name] = tensor
     rows = [EpochRow(**row) for row in metadata["rows"]]
-    return State(rows, metadata["best"], parts["tuned"], parts["best"], parts["optimiser"])
+    return State(rows, metadata["best"], parts["tuned"], parts["best"], parts["optimiser"], parts["start"])
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -95,6 +95,7 @@ def test_training_held_the_gpu_limit(watched, services, prefect):
 
 def test_the_run_is_named_and_tagged(watched, prefect):
     (run,) = post(f"{prefect['PREFECT_API_URL']}/flow_runs/filter", {})
+    assert any(tag.startswith("folder-") for tag in run["tags"])
     assert run["name"].startswith("digits-")
     assert {"adaptformer", "train", "digits"} <= set(run["tags"])
     assert run["state_type"] == "COMPLETED"
@@ -104,6 +105,22 @@ def test_the_mlflow_pages_show_the_runs_files(clone, watched, ports):
     run = json.loads((clone.root / "artifacts/registration.json").read_text())["run_id"]
     report = get(f"http://127.0.0.1:{ports['ADAPTFORMER_MLFLOW_PORT']}/get-artifact?path=report.html&run_uuid={run}")
     assert report == (clone.root / "artifacts/report.html").read_text()
+
+
+def test_overrides_reach_the_worker_and_leave_the_record_alone(clone, watched, prefect):
+    registered = (clone.root / "artifacts/registration.json").read_bytes()
+    output = clone.run(*WATCH, "-p", 'overrides={"tuning.epochs": 1}', **prefect)
+    assert "epoch 1/1:" in output
+    (run,) = (clone.root / "artifacts/runs").iterdir()
+    assert json.loads((run / "params.json").read_text())["tuning"]["epochs"] == 1
+    assert "up to date" in clone.run("dvc", "status")
+    assert (clone.root / "artifacts/registration.json").read_bytes() == registered
+
+
+def test_a_misspelt_override_ends_with_1_and_a_suggestion(clone, watched, prefect):
+    output = clone.run(*WATCH, "-p", 'overrides={"tuning.epoch": 1}', code=1, **prefect)
+    assert "did you mean tuning.epochs?" in output
+    assert "Traceback" not in output
 
 
 def test_a_failed_run_ends_with_1_and_says_why_without_a_traceback(clone, watched, services, prefect):

@@ -12,6 +12,7 @@ FOLDERS = {
     "export": {"data", "model"},
     "pretraining": {"data", "model"},
     "checkpoints": set(),
+    "presets": set(),
 }
 TOP = {"errors.py", "files.py", "page.py", "params.py", "randomness.py", "run_folder.py"}
 

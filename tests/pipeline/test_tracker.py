@@ -1,5 +1,6 @@
 """The tracker alone: against a database of its own, and against a server that is not there."""
 
+import dataclasses
 import logging
 import time
 
@@ -7,16 +8,21 @@ import mlflow
 import pytest
 
 from adaptformer.params import load
+from adaptformer.run_folder import RunFolder
 from adaptformer.tuning.history import EpochRow
 from tasks import tracking
 from tasks.checkout import ROOT
 
-ROW = EpochRow(phase=1, epoch=1, lr=0.1, train_loss=2.0, train_top1=0.3, val_loss=2.1, val_top1=0.2)
+ROW = EpochRow(
+    round=1, phase=1, epoch=1, lr=0.1, train_loss=2.0, train_top1=0.3, val_loss=2.1, val_top1=0.2,
+    val_balanced_accuracy=0.2, val_macro_f1=0.1, rolled_back=0,
+)  # fmt: skip
 
 
 @pytest.fixture
 def tracker():
-    return tracking.Tracker("test", load(ROOT / "params.yaml"), {"git.commit": "0" * 40, "data.dvc": "d" * 32 + ".dir"})
+    lineage = {"git.commit": "0" * 40, "data.dvc": "d" * 32 + ".dir"}
+    return tracking.Tracker("test", load(ROOT / "params.yaml"), lineage, RunFolder())
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def test_nothing_is_made_before_something_is_logged(tracker, uri, tmp_path):
 
 
 def test_an_epoch_told_twice_is_logged_once(tracker, uri):
-    for row in (ROW, ROW, EpochRow(1, 2, 0.1, 1.0, 0.5, 1.1, 0.4), ROW):
+    for row in (ROW, ROW, dataclasses.replace(ROW, epoch=2, train_loss=1.0, val_loss=1.1), ROW):
         tracker.log_epoch(row)
     tracker.finish("FINISHED")
     client = mlflow.MlflowClient(uri)

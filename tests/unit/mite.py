@@ -20,13 +20,17 @@ from adaptformer.model import backbone, classifier, tensor_file
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.backbone import VisionTransformer, timm  # through it, for torchvision's sake
 from adaptformer.model.checkpoint import Card
+from adaptformer.params import AdapterParams
 
 MODEL = "vit_mite_patch4_8"
 SIDE, WIDTH, DEPTH = 8, 12, 2
+LICENCES = ("mit", "apache-2.0")
 CLASSES = ("amber", "blue", "coral")
 CONTRACT = ImageContract(SIDE, "crop", 1.0, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 SETTINGS: dict[str, Any] = {
-    "bottlenecks": (4,), "scale": 0.1, "dropout": 0.0, "layernorm": "none", "placement": "parallel", "pooling": "mean",
+    "method": "adaptformer", "bottlenecks": [4], "scale": 0.1, "activation": "relu", "reads": "residual",
+    "placement": "parallel", "layernorm": "none", "init": "lora", "dropout": 0.0, "drop_path": 0.0, "prompts": 3,
+    "prompt_depth": "deep", "pooling": "mean",
 }  # fmt: skip
 COLOURS = np.array([[230, 160, 30], [30, 60, 220], [240, 110, 90]])
 
@@ -50,10 +54,17 @@ def encoder(seed: int = 0) -> dict[str, Tensor]:
     return {name: centre[name] + 0.3 * torch.randn(shape, generator=numbers) for name, shape in _shapes().items()}
 
 
+def settings(**changes: Any) -> AdapterParams:
+    """The params section `adapter` of the task."""
+    return AdapterParams.model_validate({**SETTINGS, **changes})
+
+
 def model(**changes: Any) -> classifier.Classifier:
-    """The untrained classifier of the task."""
-    settings: dict[str, Any] = {"image_size": SIDE, "classes": len(CLASSES), "seed": 0, **SETTINGS, **changes}
-    return classifier.build(MODEL, encoder(), **settings)
+    """The untrained classifier of the task; `changes` are settings of the adapter or other keywords of `build`."""
+    ours = {key: changes.pop(key) for key in list(changes) if key in SETTINGS}
+    keywords: dict[str, Any] = {"image_size": SIDE, "classes": len(CLASSES), "seed": 0, **changes}
+    keywords["drop_path"] = ours.get("drop_path", 0.0)  # in the backbone and on the adapter's branch
+    return classifier.build(MODEL, encoder(), settings(**ours), **keywords)
 
 
 def stirred(classified: classifier.Classifier, seed: int = 1) -> classifier.Classifier:
@@ -96,3 +107,7 @@ def adapter_card(**settings: Any) -> AdapterCard:
 def write_backbone(path: Path) -> Path:
     tensor_file.write(path, encoder(), backbone_card().to_dict())
     return path
+
+
+def tuned_hash(classified: classifier.Classifier) -> str:
+    return tensor_file.content_hash(classifier.tuned_state(classified))

@@ -234,6 +234,10 @@ def absent(project: Path) -> dict[str, Any]:
     return {"backbone__checkpoint": "nothing.pth"}
 
 
+def licence(project: Path) -> dict[str, Any]:
+    return {"backbone__allowed_licences": ["apache-2.0"]}
+
+
 def no_such_model(project: Path) -> dict[str, Any]:
     return {"backbone__model": "vit_bse_patch16_224"}
 
@@ -247,6 +251,7 @@ def no_such_model(project: Path) -> dict[str, Any]:
         (missing_tensors, r"the checkpoint lacks blocks\.1\.\S+, blocks\.1\.\S+, blocks\.1\.\S+ and 9 more"),
         (truncated, r"mite\.safetensors is damaged"),
         (absent, r"backbone\.checkpoint = nothing\.pth is no file"),
+        (licence, r"mite\.safetensors has the licence MIT, which backbone\.allowed_licences does not list"),
         (no_such_model, r"vit_bse_patch16_224 is no architecture"),
     ],
 )
@@ -463,6 +468,6 @@ def test_data_sample_and_import_record_what_they_wrote(
 def test_pretrain_makes_a_checkpoint_that_fetch_takes(project: Path) -> None:
     arguments = ("data/train", "own.safetensors", "--model", mite.MODEL, "--epochs", "1", "--threads", "2")
     assert adaptformer("pretrain", *arguments, "--origin", "squares", "--licence", "CC0-1.0") == 0
-    card = checkpoint.fetch(mite.MODEL, "own.safetensors", None)[1]
+    card = checkpoint.fetch(mite.MODEL, "own.safetensors", None, ["cc0-1.0"])[1]
     assert (card.licence, card.note) == ("CC0-1.0", "MAE-pretrained by this project on 21 images (squares), 1 epochs")
     assert torch.get_num_threads() == 2

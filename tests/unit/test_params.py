@@ -106,6 +106,8 @@ def test_a_missing_key_is_named_whichever_it_is(write: Callable[..., Path], key:
         ("backbone.model", ""),
         ("backbone.checkpoint", ""),
         ("backbone.sha256", "abc"),
+        ("backbone.allowed_licences", []),
+        ("backbone.allowed_licences", "mit"),
         ("adapter.bottlenecks", []),
         ("adapter.bottlenecks", [0]),
         ("adapter.bottlenecks", 16),

@@ -159,8 +159,8 @@ class Seen(Exception):  # noqa: N818 - it only ends the stage, and carries what 
 def test_the_params_reach_the_model(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from adaptformer.model import classifier
 
-    def looking(model: str, encoder: object, **settings: object) -> None:
-        raise Seen(model, settings)
+    def looking(model: str, encoder: object, settings: object, **others: object) -> None:
+        raise Seen(model, settings, others)
 
     monkeypatch.chdir(finished)
     monkeypatch.setattr(classifier, "build", looking)
@@ -168,9 +168,8 @@ def test_the_params_reach_the_model(finished: Path, monkeypatch: pytest.MonkeyPa
     tuning = loaded.tuning.model_copy(update={"seed": 5, "drop_path": 0.25})
     with pytest.raises(Seen) as caught:
         STAGES["train"].run(loaded.model_copy(update={"tuning": tuning}), RunFolder(), lambda row: None)
-    settings = {"bottlenecks": (4,), "scale": 0.1, "dropout": 0.1, "layernorm": "none", "placement": "parallel"}
-    settings |= {"pooling": "mean", "image_size": mite.SIDE, "classes": 3, "seed": 5, "drop_path": 0.25}
-    assert caught.value.args == (mite.MODEL, settings)
+    others = {"image_size": mite.SIDE, "classes": 3, "seed": 5, "drop_path": 0.25}
+    assert caught.value.args == (mite.MODEL, loaded.adapter, others)
 
 
 def test_rows_are_handed_on_as_they_come(project: Path) -> None:
@@ -233,6 +232,29 @@ def test_parity_is_proven_on_images_spread_over_the_whole_split(
             STAGES["export"].run(few, RunFolder(), lambda row: None)
         assert [path.parent.name for path in caught.value.args[0]] == labels
         assert len(set(caught.value.args[0])) == len(labels)
+
+
+def test_the_merged_model_is_written_and_judged_by_the_one_that_is_not(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adaptformer.export import graph, merging, parity
+
+    folder = RunFolder(finished / "artifacts")
+    model, card = adapter_file.load(folder.adapter, folder.backbone)
+    assert folder.model.read_bytes() == graph.build(merging.merge(model), card, params.load().export.opset)
+
+    class Seen(Exception):  # noqa: N818
+        pass
+
+    def looking(judge: object, *rest: object) -> None:
+        raise Seen(judge)
+
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr(graph, "build", lambda *given: b"")
+    monkeypatch.setattr(parity, "check", looking)
+    with pytest.raises(Seen) as caught:
+        STAGES["export"].run(params.load(), RunFolder(), lambda row: None)
+    assert "head.batch_norm.running_mean" in caught.value.args[0].state_dict()
 
 
 def test_a_failed_parity_leaves_no_model(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from adaptformer.model import backbone
 from adaptformer.model.adapter import AdaptedBlock, Adapter
 from adaptformer.model.backbone import DropPath
 
@@ -170,3 +171,52 @@ def test_layer_scale_of_a_backbone_is_applied() -> None:
     behind = x + 2 * attention(normalised(x, inner.norm1), inner.attn)
     expected = behind + 3 * feed_forward(normalised(behind, inner.norm2), inner.mlp) + branch(behind, made)
     torch.testing.assert_close(AdaptedBlock(inner, [made], "parallel")(x), expected)
+
+
+def block_parts(inner, x):
+    """Return x' and the feed-forward part's output of a plain block."""
+    behind = x + inner.attn(inner.norm1(x))
+    return behind, inner.mlp(inner.norm2(behind))
+
+
+def gelu_branch(x, made):
+    hidden = x @ made.down.weight.T + made.down.bias
+    hidden = 0.5 * hidden * (1 + torch.erf(hidden / 2**0.5))
+    return (hidden @ made.up.weight.T + made.up.bias) * made.scale
+
+
+@pytest.mark.parametrize(("placement", "reads"), [("after", "residual"), ("parallel", "norm2")])
+def test_adapter_plus_and_norm2_against_their_formulas(placement, reads):
+    torch.manual_seed(5)
+    inner = backbone.block(D, 2).double().eval()
+    made = Adapter(D, R, "channel", 0.0, "none", "gelu", "houlsby").double()
+    with torch.no_grad():
+        made.scale.copy_(torch.randn(D))
+        made.up.weight.normal_()
+    x = torch.randn(2, 3, D, dtype=torch.double)
+    behind, output = block_parts(inner, x)
+    source = behind + output if placement == "after" else inner.norm2(behind)
+    expected = behind + output + gelu_branch(source, made)
+    torch.testing.assert_close(AdaptedBlock(inner, [made], placement, reads)(x), expected)
+
+
+def test_houlsby_starts_small_but_not_at_zero():
+    torch.manual_seed(0)
+    made = Adapter(400, 300, "channel", 0.0, "none", "gelu", "houlsby")
+    for matrix in (made.down.weight, made.up.weight):
+        assert 0.007 < matrix.std() < 0.01  # cut off at two standard deviations
+        assert matrix.abs().max() <= 0.02
+    assert not made.down.bias.any()
+    assert made.scale.shape == (400,)
+
+
+def test_drop_path_may_lie_on_the_branch():
+    inner = backbone.block(D, 2).eval()
+    made = Adapter(D, R, 1.0, 0.0, "none")
+    torch.nn.init.ones_(made.up.bias)
+    x = torch.randn(64, 3, D)
+    adapted = AdaptedBlock(inner, [made], "parallel", drop_path=backbone.DropPath(0.5)).train()
+    inner.eval()
+    behind, output = block_parts(inner, x)
+    change = (adapted(x) - behind - output).mean(dim=(1, 2))
+    assert sorted({round(value, 3) for value in change.tolist()}) == [0.0, 2.0], "dropped, or doubled"

@@ -28,10 +28,66 @@ def test_an_unknown_name_is_answered_with_a_close_one() -> None:
     assert "list_models" in caught.value.remedy
 
 
-@pytest.mark.parametrize("model", ["resnet10t", "test_efficientnet", "deit_tiny_distilled_patch16_224", "test_vit3"])
-def test_other_families_are_refused(model: str) -> None:
-    with pytest.raises(UserError, match="not a plain VisionTransformer"):
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [
+        ("resnet10t", "of another family"),
+        ("test_efficientnet", "of another family"),
+        ("test_vit3", "without a class token"),
+        ("vit_small_patch16_dinov3.lvd1689m", "of the family Eva"),
+        ("beit_base_patch16_224", "of the family Beit"),
+    ],
+)
+def test_other_families_are_refused_by_name(model: str, what: str) -> None:
+    with pytest.raises(UserError, match=f"{model} is not a plain VisionTransformer.*{what}"), torch.device("meta"):
         backbone.build(model)
+
+
+def test_layer_scale_and_registers_load_and_their_grid_alone_is_interpolated() -> None:
+    """DINOv2: position embeddings [1, N, D] without entries for class token and registers."""
+    model = "vit_small_patch14_reg4_dinov2.lvd142m"
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in backbone.build(model, 42).state_dict().items()}
+    numbers = torch.Generator().manual_seed(0)
+    encoder = {name: torch.randn(shape, generator=numbers) for name, shape in shapes.items()}
+    assert encoder["pos_embed"].shape == (1, 9, 384)
+    vit = backbone.build(model, 56)
+    backbone.load_encoder(vit, encoder)
+    grid = encoder["pos_embed"].reshape(1, 3, 3, 384).permute(0, 3, 1, 2)
+    larger = F.interpolate(grid, (4, 4), mode="bicubic", antialias=True).permute(0, 2, 3, 1)
+    torch.testing.assert_close(vit.pos_embed.detach(), larger.reshape(1, 16, 384))
+    state = vit.state_dict()
+    for name in ("reg_token", "cls_token", "blocks.11.ls2.gamma"):
+        assert torch.equal(state[name], encoder[name]), name
+    assert vit.forward_features(torch.zeros(1, 3, 56, 56)).shape == (1, 1 + 4 + 16, 384)
+
+
+def test_a_distilled_model_keeps_both_tokens_when_its_grid_is_interpolated() -> None:
+    vit = backbone.build("deit_tiny_distilled_patch16_224", 32)
+    encoder = {name: torch.randn(tensor.shape) for name, tensor in vit.state_dict().items()}
+    assert encoder["pos_embed"].shape == (1, 2 + 4, 192)
+    larger = backbone.build("deit_tiny_distilled_patch16_224", 48)
+    backbone.load_encoder(larger, encoder)
+    assert larger.pos_embed.shape == (1, 2 + 9, 192)
+    assert torch.equal(larger.pos_embed[:, :2], encoder["pos_embed"][:, :2])
+    assert torch.equal(larger.dist_token, encoder["dist_token"])
+    assert isinstance(larger.head_dist, nn.Identity)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("vit_tiny_patch16_224.augreg_in21k", 5_524_416),
+        ("vit_small_patch16_224.augreg_in21k", 21_665_664),
+        ("vit_base_patch16_224.mae", 85_798_656),
+        ("vit_large_patch16_224.mae", 303_301_632),
+        ("vit_huge_patch14_224.mae", 630_764_800),
+    ],
+)
+def test_every_usual_size_has_as_many_parameters_as_published(model: str, parameters: int) -> None:
+    with torch.device("meta"):
+        vit = backbone.build(model)
+    assert sum(parameter.numel() for parameter in vit.parameters()) == parameters
 
 
 def test_an_image_size_that_patches_do_not_divide_names_the_nearest() -> None:

@@ -91,8 +91,8 @@ def test_token_pooling_takes_the_class_token_behind_the_final_norm() -> None:
 def test_vit_b_has_the_published_numbers_of_parameters(bottleneck: int, parameters: int) -> None:
     with torch.device("meta"):  # shapes without numbers: nothing is initialised, nothing downloaded
         encoder = backbone.build("vit_base_patch16_224").state_dict()
-        settings = {**mite.SETTINGS, "bottlenecks": (bottleneck,), "pooling": "token"}
-        model = classifier.build("vit_base_patch16_224", encoder, image_size=224, classes=100, seed=0, **settings)
+        settings = mite.settings(bottlenecks=[bottleneck], pooling="token")
+        model = classifier.build("vit_base_patch16_224", encoder, settings, image_size=224, classes=100, seed=0)
     counts = {name: parameter.numel() for name, parameter in classifier.trainable(model).items()}
     assert (len(encoder), sum(tensor.numel() for tensor in encoder.values())) == (150, 85_798_656)
     assert sum(count for name, count in counts.items() if ".adapters." in name) == parameters
@@ -137,7 +137,7 @@ def test_models_are_built_under_one_thread_and_leave_the_number_as_it_was(monkey
     torch.set_num_threads(3)
     encoder = mite.encoder()
     seen.clear()
-    classifier.build(mite.MODEL, encoder, image_size=mite.SIDE, classes=3, seed=0, **mite.SETTINGS)
+    classifier.build(mite.MODEL, encoder, mite.settings(), image_size=mite.SIDE, classes=3, seed=0)
     assert seen == [1]
     assert torch.get_num_threads() == 3
 

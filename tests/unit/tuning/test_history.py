@@ -9,9 +9,9 @@ from adaptformer.tuning import history
 from adaptformer.tuning.history import EpochRow
 
 ROWS = [
-    EpochRow(1, 1, 0.05, 1.098612, 0.333333, 1.05, 0.4),
-    EpochRow(1, 2, 0.1, 0.7, 0.75, 0.6, 0.8),
-    EpochRow(2, 1, 1e-06, 0.5, 0.9, 0.65, 0.75),
+    EpochRow(1, 1, 1, 0.05, 1.098612, 0.333333, 1.05, 0.4, 0.5, 0.4, 0),
+    EpochRow(1, 1, 2, 0.1, 0.7, 0.75, 0.6, 0.8, 0.5, 0.4, 0),
+    EpochRow(1, 2, 1, 1e-06, 0.5, 0.9, 0.65, 0.75, 0.5, 0.4, 0),
 ]
 
 
@@ -19,8 +19,10 @@ def test_rows_survive_the_file(tmp_path: Path) -> None:
     history.write(tmp_path / "history.csv", ROWS)
     assert history.read(tmp_path / "history.csv") == ROWS
     lines = (tmp_path / "history.csv").read_bytes().decode().split("\n")
-    assert lines[0] == "phase,epoch,lr,train_loss,train_top1,val_loss,val_top1"
-    assert lines[1] == "1,1,0.05,1.098612,0.333333,1.05,0.4"
+    assert lines[0] == (
+        "round,phase,epoch,lr,train_loss,train_top1,val_loss,val_top1,val_balanced_accuracy,val_macro_f1,rolled_back"
+    )
+    assert lines[1] == "1,1,1,0.05,1.098612,0.333333,1.05,0.4,0.5,0.4,0"
     assert len(lines) == 5
     assert lines[-1] == ""
 

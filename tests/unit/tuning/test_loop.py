@@ -254,7 +254,7 @@ def test_the_model_is_left_as_it_was_in_the_best_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, validations: list[tuple[float, float]], best: int
 ) -> None:
     given = iter(validations)
-    monkeypatch.setattr(loop, "_validate", lambda _: next(given))
+    monkeypatch.setattr(loop, "_validate", lambda _: (*next(given), 0.5, 0.5))
     made, kept = run(tmp_path, selection_metric=metric), list[dict[str, Tensor]]()
     _, chosen = loop.train(made, lambda _: kept.append(copies(made.model)))
     assert chosen == best
@@ -266,7 +266,7 @@ def test_the_model_is_left_as_it_was_in_the_best_epoch(
 
 def test_the_best_epoch_survives_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = iter([(1.0, 0.9), (1.0, 0.1), (1.0, 0.2)])
-    monkeypatch.setattr(loop, "_validate", lambda _: next(given))
+    monkeypatch.setattr(loop, "_validate", lambda _: (*next(given), 0.5, 0.5))
     first: list[dict[str, Tensor]] = []
     killed = run(tmp_path)
 

@@ -12,11 +12,15 @@ from adaptformer.tuning.history import EpochRow
 
 FINGERPRINT = {"tuning": {"epochs": 3}, "backbone": "abc", "precision": "fp32"}
 STATE = resume.State(
-    rows=[EpochRow(1, 1, 0.1, 1.0, 0.3, 1.1, 0.4), EpochRow(1, 2, 0.05, 0.9, 0.5, 1.0, 0.3)],
+    rows=[
+        EpochRow(1, 1, 1, 0.1, 1.0, 0.3, 1.1, 0.4, 0.5, 0.4, 0),
+        EpochRow(1, 1, 2, 0.05, 0.9, 0.5, 1.0, 0.3, 0.5, 0.4, 0),
+    ],
     best=0,
     tuned={"head.linear.bias": torch.tensor([1.0, 2.0])},
     best_tuned={"head.linear.bias": torch.tensor([3.0, 4.0])},
     optimiser={"0.momentum_buffer": torch.tensor([5.0, 6.0])},
+    start={"head.linear.bias": torch.tensor([7.0, 8.0])},
 )
 
 
@@ -30,7 +34,7 @@ def test_a_state_comes_back(path: Path) -> None:
     state = resume.load(path, FINGERPRINT)
     assert state is not None
     assert (state.rows, state.best) == (STATE.rows, STATE.best)
-    for part in ("tuned", "best_tuned", "optimiser"):
+    for part in ("tuned", "best_tuned", "optimiser", "start"):
         assert getattr(state, part).keys() == getattr(STATE, part).keys()
         for name, tensor in getattr(STATE, part).items():
             assert torch.equal(getattr(state, part)[name], tensor), part

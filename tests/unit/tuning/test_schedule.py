@@ -3,27 +3,70 @@ from __future__ import annotations
 import mite
 import pytest
 import torch
+from small_runs import tuning_params
 
+from adaptformer.errors import UserError
 from adaptformer.model import classifier
 from adaptformer.tuning import schedule
+from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.schedule import Phase
+
+NAMES = [f"vit.blocks.{b}.adapters.{k}.up.weight" for b in range(3) for k in range(2)] + ["head.linear.weight"]
+HEAD = frozenset({"head.linear.weight"})
+
+
+def plan(**changes: object) -> list[Phase]:
+    return schedule.plan(NAMES, tuning_params(epochs=7, **changes), slots=2, depth=3)
+
+
+def row(phase: int, epoch: int, rolled_back: int = 0) -> EpochRow:
+    return EpochRow(1, phase, epoch, 0.1, 1.0, 0.5, 1.0, 0.5, 0.5, 0.5, rolled_back)
 
 
 def test_joint_training_is_one_phase_of_everything() -> None:
-    assert schedule.joint(["b", "a"], 7) == [Phase("joint", 7, frozenset({"a", "b"}))]
+    assert plan() == [Phase("joint", 1, 7, frozenset(NAMES))]
+
+
+def test_slotwise_takes_one_slot_of_all_blocks_and_the_head_in_each_round() -> None:
+    phases = plan(schedule="slotwise", rounds=2)
+    assert [(phase.round, phase.name, phase.epochs) for phase in phases] == [
+        (1, "slot 0", 7), (1, "slot 1", 7), (2, "slot 0", 7), (2, "slot 1", 7),
+    ]  # fmt: skip
+    assert phases[1].trains == HEAD | {f"vit.blocks.{b}.adapters.1.up.weight" for b in range(3)}
+
+
+def test_layerwise_takes_one_block_and_the_head() -> None:
+    phases = plan(schedule="layerwise")
+    assert [phase.name for phase in phases] == ["block 0", "block 1", "block 2"]
+    assert phases[2].trains == HEAD | {f"vit.blocks.2.adapters.{k}.up.weight" for k in range(2)}
+    assert [phase.name for phase in plan(schedule="layerwise", order="down")] == ["block 2", "block 1", "block 0"]
+
+
+def test_a_random_order_visits_every_block_and_differs_by_round() -> None:
+    phases = plan(schedule="layerwise", order="random", rounds=6)
+    rounds = [tuple(phase.name for phase in phases[i : i + 3]) for i in range(0, 18, 3)]
+    assert all(sorted(names) == ["block 0", "block 1", "block 2"] for names in rounds)
+    assert len(set(rounds)) > 1
+    assert phases == plan(schedule="layerwise", order="random", rounds=6)
+
+
+def test_a_schedule_without_parts_to_train_is_refused() -> None:
+    with pytest.raises(UserError, match="slotwise finds nothing to train in slot 0"):
+        schedule.plan(HEAD, tuning_params(schedule="slotwise"), slots=1, depth=3)
 
 
 def test_what_remains_begins_with_the_next_epoch() -> None:
-    first, second = Phase("first", 2, frozenset()), Phase("second", 3, frozenset())
+    first, second = Phase("first", 1, 2, frozenset()), Phase("second", 1, 3, frozenset())
 
-    def remaining(done: int) -> list[tuple[int, str, int]]:
-        return [(number, phase.name, epoch) for number, phase, epoch in schedule.remaining([first, second], done)]
+    def remaining(*rows: EpochRow) -> list[tuple[int, str, int]]:
+        return [(number, phase.name, epoch) for number, phase, epoch in schedule.remaining([first, second], rows)]
 
-    assert remaining(0) == [(1, "first", 1), (2, "second", 1)]
-    assert remaining(1) == [(1, "first", 2), (2, "second", 1)]
-    assert remaining(2) == [(2, "second", 1)]
-    assert remaining(4) == [(2, "second", 3)]
-    assert remaining(5) == []
+    assert remaining() == [(1, "first", 1), (2, "second", 1)]
+    assert remaining(row(1, 1)) == [(1, "first", 2), (2, "second", 1)]
+    assert remaining(row(1, 1), row(1, 2)) == [(2, "second", 1)]
+    assert remaining(row(1, 2), row(2, 2)) == [(2, "second", 3)]
+    assert remaining(row(2, 3)) == []
+    assert remaining(row(1, 1, rolled_back=1)) == [(2, "second", 1)], "a rolled-back phase is over"
 
 
 def test_a_phase_frees_exactly_what_it_names() -> None:
@@ -31,17 +74,17 @@ def test_a_phase_frees_exactly_what_it_names() -> None:
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     names = frozenset({"head.linear.bias", "vit.blocks.1.adapters.0.up.weight"})
-    returned = schedule.begin(model, Phase("some", 1, names))
+    returned = schedule.begin(model, Phase("some", 1, 1, names))
     parameters = dict(model.named_parameters())
     assert {name for name, parameter in parameters.items() if parameter.requires_grad} == names
     assert [id(parameter) for parameter in returned] == [
         id(parameters["vit.blocks.1.adapters.0.up.weight"]), id(parameters["head.linear.bias"]),
     ]  # fmt: skip
     assert all(parameter.grad is None for parameter in parameters.values()), "an old gradient would move it once more"
-    schedule.begin(model, Phase("all", 1, frozenset(classifier.trainable(model))))
+    schedule.begin(model, Phase("all", 1, 1, frozenset(classifier.trainable(model))))
     assert parameters["head.linear.weight"].requires_grad
 
 
 def test_a_misspelt_name_does_not_silently_train_nothing() -> None:
     with pytest.raises(ValueError, match=r"phase joint names .*head\.linear\.wieght"):
-        schedule.begin(mite.model(), Phase("joint", 1, frozenset({"head.linear.wieght", "head.linear.bias"})))
+        schedule.begin(mite.model(), Phase("joint", 1, 1, frozenset({"head.linear.wieght", "head.linear.bias"})))

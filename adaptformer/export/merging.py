@@ -1,0 +1,199 @@
+"""A trained classifier, simplified for inference: the same function with fewer operations.
+
+Exact, up to rounding (checked in float64), for every kind of adapter:
+
+    slots                    one adapter of their summed width: Wd stacked, Wu side by side
+    scale s (or by channel)  s Wu, s bu
+    a slot's LayerNorm "in"  its affine into Wd and bd; the normalisation itself remains, once for all slots
+    bu                       into the bias of fc2, where the adapter does not read what fc2 gives
+    LayerScale               into the matrix before it
+    last norm, BatchNorm     affine and running statistics into the head's linear layer
+    class token              the last block computes queries and feed-forward for that row alone
+    dropout, DropPath        gone
+
+What stays: an AdaptFormer adapter has a ReLU and reads the residual stream before LayerNorm, so unlike LoRA it does not
+dissolve into fc1 and fc2. A LayerNorm "out" stays after its slot, and slots with it cannot be fused; their scale,
+which stands before that norm, is folded all the same. Blocks with prompts stay as they are. Matrices are combined in
+float64 and rounded once.
+
+Shapes: D width, r bottleneck, C classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptformer.errors import UserError
+from adaptformer.export import folding
+from adaptformer.export.merged_block import FirstRowsAttention, MergedAdapter, MergedBlock, Reads
+from adaptformer.model.adapter import AdaptedBlock, Adapter
+from adaptformer.model.backbone import Attention, Block
+from adaptformer.model.classifier import Classifier, Head
+from adaptformer.model.prompts import PromptedBlock
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+_READS: dict[tuple[str, str], Reads] = {
+    ("parallel", "residual"): "residual",
+    ("parallel", "norm2"): "norm2",
+    ("sequential", "residual"): "feed_forward",
+    ("after", "residual"): "output",
+}
+_KNOWN = {
+    Classifier: {"pooling", "prefix_tokens", "tuned", "vit", "head", "head_dist"},
+    AdaptedBlock: {"placement", "reads", "block", "adapters", "drop_path"},
+    Adapter: {"scale", "activation", "norm_in", "down", "dropout", "up", "norm_out"},
+    Head: {"fc_norm", "batch_norm", "linear"},
+}
+"""The settings and parts that merging knows of: a module with more might compute something else."""
+
+
+@torch.no_grad()
+def merge(model: Classifier) -> Classifier:
+    """Return a new model with the same logits: frozen, on the CPU, in evaluation mode; `model` is left as it is.
+
+    A merged model can be merged again and gives itself. Its features are not the original's, for the last norm's affine
+    lies in the head. Raises UserError for weights that are not finite and for parts that it does not understand.
+    """
+    _refuse_not_finite(model)
+    for module in model.modules():
+        _refuse_unknown(module)
+    merged = copy.deepcopy(model).cpu()
+    vit = merged.vit
+    last = len(vit.blocks) - 1
+    for index, block in enumerate(vit.blocks):
+        rows = (1 if merged.head_dist is None else 2) if merged.pooling == "token" and index == last else None
+        vit.blocks[index] = _merged_block(block, rows)
+    _fold_into_head(merged)
+    for module in list(merged.modules()):
+        for name, part in module.named_children():
+            if isinstance(part, nn.Dropout):
+                # timm's attention asks its dropout for the rate.
+                setattr(module, name, nn.Dropout(0.0) if name == "attn_drop" else nn.Identity())
+    _refuse_not_finite(merged)
+    return merged.requires_grad_(False).eval()
+
+
+def _merged_block(adapted: nn.Module, rows: int | None) -> MergedBlock | PromptedBlock:
+    """Return one block, an AdaptedBlock or a plain Block, merged; with `rows`, for the first rows only."""
+    if isinstance(adapted, (MergedBlock, PromptedBlock)):
+        return adapted
+    block: Any = adapted.block if isinstance(adapted, AdaptedBlock) else adapted
+    if type(block) is not Block or type(block.attn) is not Attention:
+        raise folding.not_understood(f"a block of the kind {type(block).__name__}")
+    attention, mlp = block.attn, block.mlp
+    attention.proj = folding.layer_scaled(attention.proj, block.ls1)
+    mlp.fc2 = folding.layer_scaled(mlp.fc2, block.ls2)
+    adapters: list[MergedAdapter] = []
+    reads: Reads = "residual"
+    if isinstance(adapted, AdaptedBlock) and len(adapted.adapters):
+        reads = _READS[_placement(adapted)]
+        adapters = _fused([_folded(slot) for slot in adapted.adapters if isinstance(slot, Adapter)])
+        if reads in ("residual", "norm2"):
+            _move_biases(adapters, mlp)
+    attn = _first_rows(attention, rows) if rows else attention
+    return MergedBlock(block.norm1, attn, block.norm2, mlp, adapters, reads)
+
+
+def _folded(slot: Adapter) -> MergedAdapter:
+    """Return one slot with its scale in Wu and bu, and the affine of its inner LayerNorm in Wd and bd."""
+    scale = torch.as_tensor(slot.scale, dtype=torch.float64).reshape(-1, 1)  # [1, 1] or, by channel, [D, 1]
+    gain, shift, norm_in = folding.affine(slot.norm_in, slot.down.in_features)
+    down, up = slot.down.weight.double(), slot.up.weight.double()
+    return MergedAdapter(
+        norm_in,
+        folding.linear(down * gain, slot.down.bias.double() + down @ shift, slot.down.weight),
+        _ACTIVATIONS[getattr(slot, "activation", "relu")](),
+        folding.linear(up * scale, slot.up.bias.double() * scale[:, 0], slot.up.weight),
+        slot.norm_out,
+    )
+
+
+def _fused(slots: list[MergedAdapter]) -> list[MergedAdapter]:
+    """Return slots that read the same tokens as one adapter of their summed width, or as they are where one differs."""
+    kinds = {(repr(slot.norm_in), repr(slot.act), repr(slot.norm_out)) for slot in slots}
+    first = slots[0]
+    if len(slots) == 1 or len(kinds) > 1 or not isinstance(first.norm_out, nn.Identity):
+        return slots
+    down = folding.linear(
+        torch.cat([slot.down.weight for slot in slots]),
+        torch.cat([slot.down.bias for slot in slots]),
+        first.down.weight,
+    )
+    bias = torch.stack([slot.up.bias.double() for slot in slots]).sum(0)
+    up = folding.linear(torch.cat([slot.up.weight for slot in slots], dim=1), bias, first.up.weight)
+    return [MergedAdapter(first.norm_in, down, first.act, up, first.norm_out)]
+
+
+def _move_biases(adapters: Iterable[MergedAdapter], mlp: Any) -> None:
+    """Add the adapters' output biases to fc2's; one that a LayerNorm follows stays."""
+    for adapter in adapters:
+        if isinstance(adapter.norm_out, nn.Identity):
+            mlp.fc2 = folding.linear(mlp.fc2.weight, folding.bias(mlp.fc2) + adapter.up.bias.double(), mlp.fc2.weight)
+            adapter.up = folding.linear(adapter.up.weight, None, adapter.up.weight)
+
+
+def _fold_into_head(model: Classifier) -> None:
+    """Put BatchNorm's statistics and the affine of the norm before it into each head's linear layer [C, D]."""
+    vit: Any = model.vit
+    gain, shift, norm = folding.affine(vit.norm, vit.embed_dim)
+    for head in (model.head, model.head_dist):
+        if head is not None:
+            _fold_head(head, gain, shift)
+    vit.norm = norm
+
+
+def _fold_head(head: Any, gain: Tensor, shift: Tensor) -> None:
+    """Fold one head; `gain` and `shift` [D] are the affine of the encoder's norm."""
+    linear, norm = head.linear, head.batch_norm
+    weight, bias = linear.weight.double(), folding.bias(linear)
+    if isinstance(norm, nn.BatchNorm1d):
+        if norm.affine or norm.running_mean is None or norm.running_var is None:
+            raise folding.not_understood("a head whose BatchNorm has an affine or no statistics")
+        weight = weight / (norm.running_var.double() + norm.eps).sqrt()
+        bias = bias - weight @ norm.running_mean.double()
+    # Mean pooling comes between the encoder's norm and the head's, of which only one is there.
+    if not isinstance(head.fc_norm, nn.Identity):
+        gain, shift, head.fc_norm = folding.affine(head.fc_norm, linear.in_features)
+    head.linear = folding.linear(weight * gain, bias + weight @ shift, linear.weight)
+    head.batch_norm = nn.Identity()
+
+
+def _first_rows(attention: Any, rows: int) -> FirstRowsAttention:
+    """Return attention that is asked for the first rows only, its matrix for q, k and v cut in two."""
+    width, weight, bias = attention.attn_dim, attention.qkv.weight, attention.qkv.bias
+    query = folding.linear(weight[:width], None if bias is None else bias[:width], weight)
+    key_value = folding.linear(weight[width:], None if bias is None else bias[width:], weight)
+    return FirstRowsAttention(query, key_value, attention, rows)
+
+
+def _refuse_not_finite(model: nn.Module) -> None:
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise UserError(
+                f"{name} of the trained model holds a number that is not finite",
+                "train again with a smaller tuning.base_lr; nothing was merged",
+            )
+
+
+def _refuse_unknown(module: nn.Module) -> None:
+    """Raise for settings and parts that would change the forward pass in a way that merging does not know."""
+    for kind, known in _KNOWN.items():
+        if isinstance(module, kind):
+            settings = {name for name in vars(module).keys() - vars(nn.Module()).keys() if name[0] != "_"}
+            present = settings | {name for name, _ in [*module.named_children(), *module._parameters.items()]}
+            if type(module) is not kind or present - known:
+                raise folding.not_understood(f"{type(module).__name__} with {sorted(present - known) or 'more'}")
+    if isinstance(module, Classifier) and module.pooling not in {"mean", "token"}:
+        raise folding.not_understood(f"pooling {module.pooling}")
+    if isinstance(module, AdaptedBlock) and _placement(module) not in _READS:
+        raise folding.not_understood(f"adapters placed {' '.join(_placement(module))}")
+
+
+def _placement(adapted: AdaptedBlock) -> tuple[str, str]:
+    """Return where adapters are and what they read, of which only parallel ones have a choice."""
+    return adapted.placement, getattr(adapted, "reads", "residual") if adapted.placement == "parallel" else "residual"

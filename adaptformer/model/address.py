@@ -1,0 +1,61 @@
+"""Where a download may come from, and what may be said of it in a message."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import urllib.request
+from typing import Any
+from urllib.parse import urlsplit
+
+from adaptformer.errors import UserError
+
+
+def check(url: str) -> None:
+    """Raise UserError unless `url` is an https address, or an http one of this machine, without user and password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"{shown(url)} is no address ({one_line(error)})", "correct backbone.checkpoint") from error
+    if parts.username or parts.password:
+        raise UserError(
+            "the address of the checkpoint holds a user or a password", "download it by hand, give its path"
+        )
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(url))):
+        raise UserError(
+            f"{shown(url)} is no https address", "give one with https; http is for this machine's loopback address only"
+        )
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether `url` leads to this machine itself."""
+    host = urlsplit(url).hostname or ""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def shown(url: str) -> str:
+    """Return the address without its query and user, which may hold a signature or a password."""
+    return re.sub(r"//[^/]*@", "//", url.partition("?")[0].partition("#")[0])
+
+
+class Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects only to where a download may come from, and never from https to http."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """Return the request to follow, None for none. Raises UserError where it leads to no allowed address."""
+        if urlsplit(req.full_url).scheme == "https" and urlsplit(newurl).scheme != "https":
+            raise UserError(
+                f"{shown(req.full_url)} redirects to {shown(newurl)}, which is not https", "use another server"
+            )
+        check(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def one_line(error: BaseException) -> str:
+    """Return what is wrong in one line; a server's words may hold anything."""
+    reason = getattr(error, "reason", None) or error
+    text = " ".join(str(getattr(reason, "strerror", None) or reason or type(error).__name__).split())[:160]
+    return "".join(letter if letter.isprintable() else "?" for letter in text) or type(error).__name__

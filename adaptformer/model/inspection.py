@@ -1,0 +1,49 @@
+"""What an adapter file holds, as lines for a terminal: `adaptformer inspect`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from adaptformer.errors import UserError
+from adaptformer.model import adapter_file, tensor_file
+
+NAMES_SHOWN = 10
+
+
+def text(path: Path) -> str:
+    """Return aligned lines on an adapter file: settings, classes, image contract, sizes, trained share, backbone.
+
+    Raises UserError where there is no such file, or one of another kind.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", "name an adapter file, such as artifacts/adapter.safetensors")
+    card = adapter_file.read_card(path)
+    tensors, _ = tensor_file.read(path)
+    sizes: Counter[str] = Counter()
+    for name, tensor in tensors.items():
+        sizes["head" if name.startswith("head.") else "adapters"] += tensor.numel()
+    image, backbone = card.image, card.backbone
+    rows = [
+        ("file", f"{path}, {path.stat().st_size:,} bytes, format {card.format}"),
+        *((name, _plain(value)) for name, value in card.adapter.items()),
+        ("classes", f"{len(card.classes)}: {_shortened(card.classes)}"),
+        ("image", f"{image.size} x {image.size}, {image.resize}, {image.interpolation}, mean {_plain(image.mean)}"),
+        ("stored", ", ".join(f"{part} {sizes[part]:,}" for part in sorted(sizes)) + " numbers, statistics included"),
+        ("trained", f"{card.trained:,} parameters, {card.trained_share:.2%} of the backbone's {backbone.parameters:,}"),
+        ("training", f"epoch {card.epoch} was chosen; {card.precision}"),
+        ("backbone", f"{backbone.model}, sha256 {backbone.sha256}"),
+        ("origin", backbone.origin),
+        ("licence", backbone.licence),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _plain(value: object) -> str:
+    return ", ".join(_plain(part) for part in value) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _shortened(names: tuple[str, ...]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,40 @@
+"""Presets: overlays of params.yaml of two kinds, a data set and a recipe, that combine.
+
+Each is a file beside this one that begins with what it reaches and the command. A preset is nothing but overrides with
+a name: the values of params.yaml, then those of the presets in their order, then overrides of a single key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from adaptformer.errors import UserError
+from adaptformer.params import flat
+
+KINDS = ("data", "recipe")
+
+
+def available() -> dict[str, Path]:
+    """Return the file of every preset by its name, data sets first."""
+    here = Path(__file__).parent
+    return {path.stem: path for kind in KINDS for path in sorted((here / kind).glob("*.yaml"))}
+
+
+def overlay(names: Iterable[str]) -> dict[str, object]:
+    """Return the values of presets by dotted key; of a key that several have, the last one's.
+
+    Raises UserError for a name that there is not, with the one that resembles it most.
+    """
+    values: dict[str, object] = {}
+    files = available()
+    for name in names:
+        if name not in files:
+            close = difflib.get_close_matches(name, list(files), n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(files)}"
+            raise UserError(f"there is no preset {name}", hint)
+        values |= flat(yaml.safe_load(files[name].read_text(encoding="utf-8")))
+    return values

@@ -1,0 +1,35 @@
+"""params.yaml with other values in it, and all its comments."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+
+
+def changed(text: str, values: Mapping[str, Any]) -> str:
+    """Return the YAML text of params.yaml with `values`, by dotted key, in place of its own; comments stay."""
+    yaml = YAML()
+    yaml.width = 4096  # no line is ever broken
+    yaml.preserve_quotes = True
+    # Otherwise a null becomes an empty place, which reads as if something had been forgotten.
+    yaml.representer.add_representer(
+        type(None), lambda into, _: into.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    content = yaml.load(text)
+    for dotted, value in values.items():
+        section, _, key = dotted.partition(".")
+        present = content[section][key]
+        if isinstance(value, list) and isinstance(present, CommentedSeq):
+            present[:] = value  # a new list would lose the comment, which hangs on the old one
+        elif isinstance(value, list):
+            content[section][key] = CommentedSeq(value)
+            content[section][key].fa.set_flow_style()
+        else:
+            content[section][key] = value
+    written = io.StringIO()
+    yaml.dump(content, written)
+    return written.getvalue()

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adaptformer import params
+from adaptformer.errors import UserError
+
+FILE = Path(__file__).resolve().parents[2] / "params.yaml"
+
+
+def refusal(overrides: dict[str, object]) -> UserError:
+    with pytest.raises(UserError) as caught:
+        params.load(FILE, overrides)
+    return caught.value
+
+
+def test_an_override_takes_the_place_of_its_key_and_of_nothing_else() -> None:
+    present = params.load(FILE)
+    wanted = params.load(FILE, {"tuning.epochs": 3, "adapter.bottlenecks": [64, 8]})
+    assert (wanted.tuning.epochs, wanted.adapter.bottlenecks) == (3, (64, 8))
+    assert params.difference(present, wanted) == {"tuning.epochs": 3, "adapter.bottlenecks": [64, 8]}
+    assert params.difference(present, params.load(FILE, {})) == {}
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("tuning.epochs=3", 3),
+        ("adapter.bottlenecks=[64]", [64]),
+        ("adapter.bottlenecks=[16, 8]", [16, 8]),
+        ("tuning.flip=true", True),
+        ("backbone.sha256=null", None),
+        ("adapter.scale=0.1", 0.1),
+        ("backbone.checkpoint=a=b.pth", "a=b.pth"),
+    ],
+)
+def test_the_command_line_reads_values_as_the_file_does(argument: str, value: object) -> None:
+    assert params.parse_overrides([argument]) == {argument.partition("=")[0]: value}
+
+
+def test_each_door_means_the_same() -> None:
+    typed = params.load(FILE, params.parse_overrides(["tuning.base_lr=1e-3", "tuning.epochs=3"]))
+    assert typed == params.load(FILE, {"tuning.base_lr": 0.001, "tuning.epochs": 3})
+
+
+def test_the_last_of_a_key_counts() -> None:
+    assert params.parse_overrides(["tuning.epochs=3", "tuning.epochs=4"]) == {"tuning.epochs": 4}
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("tuning.epoch", "did you mean tuning.epochs?"),
+        ("tunning.epochs", "did you mean tuning.epochs?"),
+        ("epochs", "did you mean tuning.epochs?"),
+        ("adapter.epochs", "did you mean tuning.epochs?"),
+        ("tuning", "section.key"),
+        ("qqq.zzz", "section.key"),
+        ("", "section.key"),
+        ("tuning.epochs.x", "did you mean tuning.epochs?"),
+    ],
+)
+def test_an_unknown_override_is_named_with_a_suggestion(key: str, suggestion: str) -> None:
+    error = refusal({key: 1})
+    assert error.cause == f"the override {key or '(empty)'} is no key of params.yaml"
+    assert suggestion in error.remedy
+
+
+def test_a_value_out_of_range_names_the_override_and_not_the_file() -> None:
+    error = refusal({"tuning.epochs": 0})
+    assert error.cause.startswith("tuning.epochs = 0 in the overrides: ")
+    assert error.remedy.startswith("correct tuning.epochs;")
+
+
+def test_a_fault_of_the_file_is_not_laid_on_the_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(FILE.read_text().replace("  flip:", "  flop:"))
+    with pytest.raises(UserError, match=r"unknown key tuning\.flop") as caught:
+        params.load(path, {"tuning.epochs": 3})
+    assert str(path) in caught.value.cause
+
+
+@pytest.mark.parametrize("argument", ["tuning.epochs", "adapter.bottlenecks=[1", "tuning.epochs=: :"])
+def test_an_argument_that_is_no_override_is_refused(argument: str) -> None:
+    with pytest.raises(UserError, match="the override"):
+        params.parse_overrides([argument])

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import small_project
+import yaml
+from small_project import adaptformer
+
+from adaptformer import params, presets
+from adaptformer.errors import UserError
+from adaptformer.presets import writing
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "params.yaml"
+DATA = [name for name, path in presets.available().items() if path.parent.name == "data"]
+RECIPES = [name for name, path in presets.available().items() if path.parent.name == "recipe"]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "params.yaml").write_text(FILE.read_text())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_presets_are_there() -> None:
+    assert {"cifar100", "svhn", "food101", "flowers102", "imagenet"} <= set(DATA)
+    assert {"adaptformer-64", "adaptformer-4"} <= set(RECIPES)
+    assert set(presets.KINDS) == {path.parent.name for path in presets.available().values()}
+
+
+def test_they_are_in_the_wheel() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert "adaptformer.presets" in settings["packages"]
+    library = ROOT / "adaptformer"
+    packed = {path for pattern in settings["package-data"]["adaptformer"] for path in library.glob(pattern)}
+    assert set(presets.available().values()) <= packed
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("data", DATA)
+def test_every_pair_combines_whatever_the_order(data: str, recipe: str) -> None:
+    wanted = params.load(FILE, presets.overlay([data, recipe]))
+    assert wanted == params.load(FILE, presets.overlay([recipe, data]))
+    assert wanted.registry.model == data
+    assert wanted.image.size == 224
+
+
+@pytest.mark.parametrize("name", presets.available())
+def test_each_begins_with_what_it_reaches_and_a_command_that_names_it(name: str) -> None:
+    text = presets.available()[name].read_text()
+    comment = text[: re.search("^[^#]", text, re.MULTILINE).start()]  # type: ignore[union-attr]
+    assert re.search(r"^# Reaches: (not verified|.*published)", comment, re.MULTILINE)
+    assert "arXiv:" in comment or "not verified" in comment
+    assert re.search(rf"^#   adaptformer train .*--preset {name}( |$)", comment, re.MULTILINE)
+
+
+def test_digits_are_not_mirrored() -> None:
+    assert not params.load(FILE, presets.overlay(["adaptformer-64", "svhn"])).tuning.flip
+
+
+@pytest.mark.parametrize(("name", "hint"), [("cifar", "did you mean cifar100?"), ("zzzz", "there are cifar100, ")])
+def test_an_unknown_preset_is_answered_with_a_suggestion(name: str, hint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        presets.overlay(["svhn", name])
+    assert caught.value.cause == f"there is no preset {name}"
+    assert caught.value.remedy.startswith(hint)
+
+
+def test_overrides_come_after_presets_and_later_presets_after_earlier(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert adaptformer("params", "--preset", "adaptformer-64", "--preset", "adaptformer-4", "tuning.epochs=7") == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["adapter"]["bottlenecks"], shown["tuning"]["epochs"]) == ([4], 7)
+    assert (project / "params.yaml").read_text() == FILE.read_text()
+
+
+def test_what_is_shown_differs_in_the_values_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert adaptformer("params") == 0
+    assert capsys.readouterr().out == FILE.read_text()
+    assert adaptformer("params", "--preset", "cifar100", "--preset", "adaptformer-64") == 0
+    shown, text = capsys.readouterr().out, FILE.read_text()
+    comments = [line.partition("#")[2] for line in text.splitlines()]
+    assert [line.partition("#")[2] for line in shown.splitlines()] == comments
+    values = {**presets.overlay(["cifar100", "adaptformer-64"])}
+    assert params.flat(yaml.safe_load(shown)) == {**params.flat(yaml.safe_load(text)), **values}
+
+
+def test_written_params_are_what_the_presets_meant(project: Path) -> None:
+    wanted = params.load(overrides=presets.overlay(["flowers102", "adaptformer-4"]))
+    assert adaptformer("params", "--preset", "flowers102", "--preset", "adaptformer-4", "--write") == 0
+    assert params.load() == wanted
+    assert (project / "params.yaml").read_text().startswith(FILE.read_text().splitlines()[0])
+    assert [path.name for path in project.iterdir()] == ["params.yaml"]
+
+
+def test_a_fault_leaves_the_file_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert adaptformer("params", "--write", "tuning.epochs=0") == 1
+    assert (project / "params.yaml").read_text() == FILE.read_text()
+
+
+@pytest.mark.parametrize("value", [None, 1e-7, "1.0", [1, 2], True, "a # b: c"])
+def test_any_value_is_read_back_as_it_was(value: object) -> None:
+    text = writing.changed("backbone:\n  sha256: x   # of the file\n  other: null\n", {"backbone.sha256": value})
+    assert "# of the file" in text
+    read = yaml.safe_load(text)["backbone"]
+    assert read["other"] is None
+    assert "other: null" in text
+    assert (float(read["sha256"]) if isinstance(value, float) else read["sha256"]) == value
+
+
+def test_a_stage_takes_presets_and_its_advice_repeats_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(small_project.write(tmp_path / "project"))
+    assert adaptformer("train", "--preset", "adaptformer-4", "tuning.epochs=1") == 1
+    assert "run `adaptformer validate --preset adaptformer-4 tuning.epochs=1` first" in capsys.readouterr().err

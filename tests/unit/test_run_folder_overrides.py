@@ -1,0 +1,173 @@
+"""Runs with overrides: which folder is theirs, what they record there, and when a stage is skipped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import small_project
+from small_project import adaptformer, results
+
+from adaptformer import params, run_folder
+from adaptformer.run_folder import RunFolder
+from adaptformer.stages import STAGES
+
+OVERRIDES = ["tuning.epochs=1", "adapter.bottlenecks=[2]"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = small_project.write(tmp_path_factory.mktemp("overridden"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for name in STAGES:
+            assert adaptformer(name, *OVERRIDES) == 0
+    return root
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy, times of files included, that a test may change."""
+    root = tmp_path / "project"
+    shutil.copytree(finished, root)
+    monkeypatch.chdir(root)
+    return root
+
+
+def folder_of(*overrides: str) -> RunFolder:
+    return run_folder.of(params.load(), params.load(overrides=params.parse_overrides(overrides)))
+
+
+def runs(root: Path) -> list[Path]:
+    return sorted((root / "artifacts/runs").iterdir())
+
+
+def said(caplog: pytest.LogCaptureFixture, *arguments: str) -> list[str]:
+    caplog.clear()
+    assert adaptformer(*arguments) == 0
+    return [record.message for record in caplog.records]
+
+
+def test_what_decides_results_names_the_folder(project: Path) -> None:
+    (run,) = runs(project)
+    assert folder_of(*OVERRIDES).root == run.relative_to(project)
+    content = json.loads((run / "params.json").read_text())
+    assert (content["tuning"]["epochs"], content["adapter"]["bottlenecks"]) == (1, [2])
+    assert not {"registry", "runtime"} & set(content)
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert run.name == hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def test_order_and_untracked_sections_do_not_matter(project: Path) -> None:
+    same = folder_of(*reversed(OVERRIDES), "runtime.threads=2", "registry.model=other")
+    assert same.root == folder_of(*OVERRIDES).root
+    assert folder_of("tuning.epochs=3").root != same.root
+
+
+@pytest.mark.parametrize("override", ["tuning.epochs=2", "runtime.threads=2", "registry.model=other"])
+def test_overrides_that_decide_nothing_stay_in_the_default_folder(project: Path, override: str) -> None:
+    folder = folder_of(override)
+    assert folder.root == Path("artifacts")
+    assert not folder.overridden
+
+
+def test_all_of_the_run_lies_in_its_folder(finished: Path) -> None:
+    (run,) = runs(finished)
+    assert set(results(finished)) == set(), "nothing in artifacts/ itself"
+    beside = {"params.json", *(f"{name}.done.json" for name in STAGES), *(f"timing/{name}.json" for name in STAGES)}
+    outputs = {str(getattr(RunFolder(Path()), name)) for stage in STAGES.values() for name in stage.outputs}
+    present = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    assert {name for name in present if not name.startswith(("cache/", ".lock"))} == beside | outputs
+
+
+def test_the_result_is_that_of_the_same_values_in_params_yaml(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = small_project.write(tmp_path / "plain", tuning__epochs=1, adapter__bottlenecks=[2])
+    monkeypatch.chdir(plain)
+    small_project.run_stages("validate", "fetch", "train")
+    (run,) = runs(finished)
+    assert (run / "adapter.safetensors").read_bytes() == (plain / "artifacts/adapter.safetensors").read_bytes()
+
+
+def test_a_finished_stage_is_skipped(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in STAGES:
+        assert f"{name} is current" in said(caplog, name, *OVERRIDES)
+
+
+def test_the_default_folder_never_skips(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        assert "validate begins" in said(caplog, "validate")
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone", "record gone", "record damaged"])
+def test_a_stage_whose_outputs_are_not_intact_runs_again(
+    project: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    folder = folder_of(*OVERRIDES)
+    before = folder.parity.read_bytes()
+    if damage == "changed":
+        folder.parity.write_text("{}")
+    elif damage == "gone":
+        folder.parity.unlink()
+    elif damage == "record gone":
+        folder.done("export").unlink()
+    else:
+        folder.done("export").write_text("[")
+    assert "export done" in " ".join(said(caplog, "export", *OVERRIDES))
+    assert folder.parity.read_bytes() == before
+    assert "export is current" in said(caplog, "export", *OVERRIDES)
+
+
+def test_a_stage_whose_input_changed_runs_again(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = folder_of(*OVERRIDES)
+    record = json.loads(folder.done("evaluate").read_text())
+    record["inputs"]["adapter"] = "0" * 64
+    folder.done("evaluate").write_text(json.dumps(record))
+    assert "evaluate begins" in said(caplog, "evaluate", *OVERRIDES)
+
+
+def test_touched_data_cost_a_validation_and_no_training(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.utime(next((project / "data/train").rglob("*.png")), (1, 1))
+    assert "validate begins" in said(caplog, "validate", *OVERRIDES)
+    assert "train is current" in said(caplog, "train", *OVERRIDES)
+
+
+def test_changed_data_must_be_validated_first(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    next((project / "data/train").rglob("*.png")).unlink()
+    assert adaptformer("train", *OVERRIDES) == 1
+    told = capsys.readouterr().err
+    assert "data/ is not what artifacts/runs/" in told
+    assert "fix: run `adaptformer validate tuning.epochs=1 'adapter.bottlenecks=[2]'` first" in told
+
+
+def test_a_missing_input_names_the_command_with_its_overrides(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert adaptformer("export", "tuning.epochs=7") == 1
+    told = capsys.readouterr().err
+    assert f"{folder_of('tuning.epochs=7').manifest} is missing" in told
+    assert "fix: run `adaptformer validate tuning.epochs=7` first" in told
+
+
+def test_what_changes_while_a_stage_runs_is_not_recorded(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from adaptformer.data import report
+
+    real = report.data_report
+
+    def while_running(*arguments: object) -> str:
+        next((project / "data/train").rglob("*.png")).write_bytes(b"new")
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(report, "data_report", while_running)
+    folder = folder_of(*OVERRIDES)
+    folder.manifest.unlink()
+    assert adaptformer("validate", *OVERRIDES) == 1
+    assert "inputs changed while the run was going: data (stage validate is not recorded)" in capsys.readouterr().err
+    assert not folder.done("validate").exists()

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from adaptformer.tuning import balance
+
+LABELS = np.repeat([0, 1, 2], [60, 30, 10])
+
+
+def test_full_power_gives_every_class_the_same_weight_in_all() -> None:
+    weights = balance.class_weights(LABELS, 3, 1.0)
+    assert weights * [60, 30, 10] == pytest.approx([100 / 3] * 3)
+
+
+def test_half_power_is_the_square_root_of_that() -> None:
+    weights = balance.class_weights(LABELS, 3, 0.5)
+    assert weights[2] / weights[0] == pytest.approx(6**0.5)
+    assert weights[LABELS].mean() == pytest.approx(1)
+
+
+def test_a_class_without_images_weighs_nothing() -> None:
+    weights = balance.class_weights(LABELS, 4, 1.0)
+    assert weights[3] == 0
+    assert np.isfinite(weights).all()
+
+
+def test_without_weights_each_image_comes_once() -> None:
+    assert sorted(balance.order(LABELS, None, 0, 1, 1)) == list(range(100))
+
+
+def test_the_sampler_draws_rare_classes_as_often_and_by_its_key_alone() -> None:
+    many = np.repeat(LABELS, 50)
+    weights = balance.class_weights(many, 3, 1.0)
+    drawn = np.bincount(many[balance.order(many, weights, 0, 1, 1)], minlength=3)
+    assert drawn == pytest.approx([5000 / 3] * 3, rel=0.1)
+    assert (balance.order(many, weights, 0, 1, 1) == balance.order(many, weights, 0, 1, 1)).all()
+    assert (balance.order(many, weights, 0, 1, 1) != balance.order(many, weights, 0, 1, 2)).any()
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    predicted = np.random.default_rng(0).permutation(LABELS)
+    balanced, f1 = balance.scores(predicted, LABELS, 3)
+    assert balanced == pytest.approx(balanced_accuracy_score(LABELS, predicted))
+    assert f1 == pytest.approx(f1_score(LABELS, predicted, average="macro"))
+
+
+def test_scores_count_only_classes_that_occur() -> None:
+    labels, predicted = np.array([0, 0, 1]), np.array([0, 2, 1])
+    balanced, f1 = balance.scores(predicted, labels, 3)
+    assert balanced == pytest.approx(0.75)
+    assert f1 == pytest.approx((2 / 3 + 1) / 2)

@@ -1,0 +1,144 @@
+"""Iterative training: only what a phase names moves, a killed run ends with the same bytes, a bad phase is undone."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import mite
+import pytest
+import small_runs
+import torch
+
+from adaptformer.model import classifier
+from adaptformer.tuning import loop
+from adaptformer.tuning.history import EpochRow
+
+TWO_SLOTS = {"bottlenecks": [4, 3], "dropout": 0.3}
+SWEEPS = [
+    {"schedule": "slotwise", "rounds": 2, "epochs": 2},
+    {"schedule": "layerwise", "order": "down", "epochs": 2, "reset_statistics": True},
+]
+
+
+class Killed(Exception):  # noqa: N818 - it is what happens, not an error
+    pass
+
+
+def snapshot(model: classifier.Classifier) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_only_the_named_parameters_change_in_a_phase(tmp_path: Path, sweep: dict[str, object]) -> None:
+    run = small_runs.run(tmp_path, model=TWO_SLOTS, warmup_epochs=0, **sweep)
+    phases = loop.plan(run)
+    seen = [snapshot(run.model)]
+    ends = []
+
+    def watch(row: EpochRow) -> None:
+        if row.epoch == phases[row.phase - 1].epochs:
+            seen.append(snapshot(run.model))
+            ends.append(row.rolled_back)
+
+    loop.train(run, watch)
+    assert len(seen) == 1 + len(phases)
+    assert not any(ends), "otherwise nothing would move"
+    for before, after, phase in zip(seen, seen[1:], phases, strict=False):
+        moved = {name for name in before if not torch.equal(before[name], after[name])}
+        assert moved == phase.trains, phase.name
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_a_run_killed_after_any_epoch_ends_with_the_same_bytes(tmp_path: Path, sweep: dict[str, object]) -> None:
+    whole = small_runs.run(tmp_path / "whole", model=small_runs.RESTLESS | {"bottlenecks": [4, 3]}, **sweep)
+    rows, best = loop.train(whole)
+    for survived in range(1, len(rows)):
+        folder = tmp_path / str(survived)
+        count = 0
+
+        def kill(_row: EpochRow) -> None:
+            nonlocal count
+            count += 1
+            if count == survived:  # noqa: B023 - called in this turn of the loop only
+                raise Killed
+
+        settings = small_runs.RESTLESS | {"bottlenecks": [4, 3]}
+        with pytest.raises(Killed):
+            loop.train(small_runs.run(folder, model=settings, **sweep), kill)
+        again = small_runs.run(folder, model=settings, **sweep)
+        assert loop.train(again) == (rows, best)
+        for name, tensor in classifier.tuned_state(whole.model).items():
+            assert torch.equal(classifier.tuned_state(again.model)[name], tensor), (survived, name)
+
+
+def test_a_phase_that_ends_worse_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([1.0, 0.9, 0.95, 2.0, 0.9, 0.8])
+    monkeypatch.setattr(loop, "_validate", lambda _run: (next(losses), 0.5, 0.5, 0.5))
+    run = small_runs.run(tmp_path, model={"bottlenecks": [4, 3, 2]}, schedule="slotwise", epochs=2, guard=0.5)
+    seen = {}
+
+    def watch(row: EpochRow) -> None:
+        seen[row.phase, row.epoch] = snapshot(run.model)
+
+    rows, _ = loop.train(run, watch)
+    assert [(row.phase, row.epoch, row.rolled_back) for row in rows] == [
+        (1, 1, 0), (1, 2, 0), (2, 1, 0), (2, 2, 1), (3, 1, 0), (3, 2, 0),
+    ]  # fmt: skip
+    for name, parameter in seen[2, 2].items():
+        assert torch.equal(parameter, seen[1, 2][name]), name
+    assert any(not torch.equal(p, seen[1, 2][name]) for name, p in seen[2, 1].items()), "phase 2 did train"
+
+
+def test_a_phase_that_diverges_is_taken_back_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([1.0, 0.9, math.nan, 0.9, 0.8])
+    monkeypatch.setattr(loop, "_validate", lambda _run: (next(losses), 0.5, 0.5, 0.5))
+    run = small_runs.run(tmp_path, model={"bottlenecks": [4, 3, 2]}, schedule="slotwise", epochs=2)
+    rows, best = loop.train(run)
+    assert [(row.phase, row.epoch, row.rolled_back) for row in rows] == [
+        (1, 1, 0), (1, 2, 0), (2, 1, 1), (3, 1, 0), (3, 2, 0),
+    ]  # fmt: skip
+    assert best == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"method": "vpt", "prompt_depth": "deep"}, {"vit.blocks.0.prompts", "vit.blocks.1.prompts"}),
+        ({"method": "vpt", "prompt_depth": "shallow"}, {"vit.blocks.0.prompts"}),
+        ({"method": "linear"}, set()),
+    ],
+)
+def test_each_method_trains_its_parts_and_the_head(tmp_path: Path, settings: dict[str, str], parts: set[str]) -> None:
+    run = small_runs.run(tmp_path, model=settings)
+    before = snapshot(run.model)
+    loop.train(run)
+    moved = {name for name, parameter in snapshot(run.model).items() if not torch.equal(parameter, before[name])}
+    assert moved == parts | {name for name in before if name.startswith("head.")}
+
+
+def test_full_fine_tuning_moves_the_backbone_too(tmp_path: Path) -> None:
+    run = small_runs.run(tmp_path, model={"method": "full"}, base_lr=0.5)
+    before = snapshot(run.model)
+    loop.train(run)
+    still = {name for name, parameter in snapshot(run.model).items() if torch.equal(parameter, before[name])}
+    # The BatchNorm behind fc_norm takes out any scale and shift of a channel, so these two hardly matter.
+    assert still <= {"head.fc_norm.weight", "head.fc_norm.bias"}
+    assert classifier.tuned_state(run.model).keys() == run.model.state_dict().keys()
+
+
+@pytest.mark.parametrize("changes", [{"optimiser": "adamw", "base_lr": 0.3}, {"accumulate": 4}, {"balance": "sampler"}])
+def test_every_way_of_optimising_learns_and_resumes(tmp_path: Path, changes: dict[str, object]) -> None:
+    whole = small_runs.run(tmp_path / "whole", epochs=4, **changes)
+    rows, _ = loop.train(whole)
+    assert rows[-1].train_loss < rows[0].train_loss
+
+    def kill(row: EpochRow) -> None:
+        if row.epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        loop.train(small_runs.run(tmp_path / "killed", epochs=4, **changes), kill)
+    again = small_runs.run(tmp_path / "killed", epochs=4, **changes)
+    assert loop.train(again)[0] == rows
+    assert mite.tuned_hash(again.model) == mite.tuned_hash(whole.model)
