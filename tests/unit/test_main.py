@@ -471,3 +471,19 @@ def test_pretrain_makes_a_checkpoint_that_fetch_takes(project: Path) -> None:
     card = checkpoint.fetch(mite.MODEL, "own.safetensors", None, ["cc0-1.0"])[1]
     assert (card.licence, card.note) == ("CC0-1.0", "MAE-pretrained by this project on 21 images (squares), 1 epochs")
     assert torch.get_num_threads() == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(project: Path) -> None:
+    writer = subprocess.Popen(
+        [sys.executable, "-m", "adaptformer", "params"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(Path(command_line.__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert writer.stdout is not None
+    assert writer.stderr is not None
+    writer.stdout.close()  # before anything is written
+    assert writer.stderr.read() == ""
+    assert writer.wait(60) == 0
