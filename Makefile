@@ -11,13 +11,26 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test lint format clean
+.PHONY: help run compare promote rollback history up test lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY)  ## run the whole pipeline here, on what data/ holds (the sample, if there is nothing)
-	@python -m flows.run
+	@python -m flows run
+
+compare: $(READY)  ## train the methods that params.yaml lists and set them side by side
+	@python -m flows compare
+
+# Variables given to make are in the recipe's environment, where no quote in a reason can break the command.
+promote: $(READY)  ## judge the challenger, make it champion if it passes the gate: WHY="…" WHO=… CHALLENGER=VERSION
+	@python -m flows promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
+
+rollback: $(READY)  ## put the version before the champion back to use: WHY="…" is needed, WHO=… TO=VERSION
+	@python -m flows rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
+
+history: $(READY)  ## show which version was in use when, and why
+	@python -m flows history
 
 up: $(READY)  ## start Prefect (server and worker) and the MLflow pages; Ctrl-C stops them
 	@exec python -m flows.services

@@ -132,7 +132,7 @@ def _resolved(given: argparse.Namespace) -> tuple[Params, Params]:
 
 
 def _stage(given: argparse.Namespace) -> None:
-    from adaptformer import run_folder, stages
+    from adaptformer import run_folder, stage_run
 
     present, wanted = _resolved(given)
     folder = run_folder.of(present, wanted)
@@ -140,10 +140,10 @@ def _stage(given: argparse.Namespace) -> None:
         log.info("run folder: %s/", folder.root)
     options = [*(word for name in given.preset for word in ("--preset", name)), *given.overrides]
     with folder.lock(f"adaptformer {given.stage}"):
-        if stages.is_current(given.stage, wanted, folder):
+        if stage_run.is_current(given.stage, wanted, folder):
             log.info("%s is current", given.stage)
         else:
-            stages.run(given.stage, wanted, folder, options=options)
+            stage_run.run(given.stage, wanted, folder, options=options)
 
 
 def _params(given: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from numbers import Real
@@ -31,14 +32,17 @@ caption { text-align: left; color: var(--soft); padding-bottom: .35rem; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); }
 thead th { border-bottom: 2px solid var(--line); }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; }
 .bar { display: block; height: .7rem; min-width: 1px; background: var(--accent); border-radius: .15rem; }
 .bars { display: block; width: 12rem; }
 .pictures { display: flex; flex-wrap: wrap; gap: .75rem; margin: 0; padding: 0; list-style: none; }
 figure { margin: 0; }
-figcaption { font-size: .85rem; color: var(--soft); overflow-wrap: anywhere; }
+figcaption { font-size: .85rem; color: var(--soft); overflow-wrap: anywhere; white-space: pre-line; }
+nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 1.25rem 0 0; padding: 0; list-style: none; }
 img { max-width: 100%; background: #fff; border: 1px solid var(--line); border-radius: .25rem; }
 .pictures img { display: block; width: 6rem; height: 6rem; object-fit: contain; background: var(--raised); }
-.pictures figure { width: 6rem; }
+.pictures figure { width: max-content; min-width: 6rem; max-width: 9rem; }
+section > figure { margin-bottom: 1.25rem; }
 .warnings { background: var(--warn-paper); color: var(--warn); border-left: 4px solid var(--warn); margin: 1rem 0;
   padding: .6rem 1rem .6rem 2rem; }
 @media print { body { max-width: none; padding: 0; } }
@@ -56,8 +60,18 @@ def page(title: str, body: str) -> str:
 
 
 def section(heading: str, body: str) -> str:
-    """Return a part of a page below its heading. `heading` is escaped, `body` is HTML."""
-    return f"<section>\n<h2>{escape(heading)}</h2>\n{body}\n</section>"
+    """Return a part of a page below its heading, by which `contents` finds it. `heading` is escaped, `body` is HTML."""
+    return f'<section id="{_anchor(heading)}">\n<h2>{escape(heading)}</h2>\n{body}\n</section>'
+
+
+def contents(headings: Iterable[str]) -> str:
+    """Return links to the sections of these headings, so that a keyboard need not pass through all of a long page."""
+    links = "".join(f'<li><a href="#{_anchor(heading)}">{escape(heading)}</a></li>' for heading in headings)
+    return f'<nav aria-label="Sections"><ul>{links}</ul></nav>'
+
+
+def _anchor(heading: str) -> str:
+    return "-".join(re.findall("[a-z0-9]+", heading.lower()))
 
 
 def tiles(values: Sequence[tuple[str, str]]) -> str:
@@ -73,12 +87,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str
     `picture` made (Html).
     """
     body = [list(row) for row in rows]
-    numeric = [bool(body) and all(isinstance(row[i], Real) for row in body) for i in range(len(columns))]
+    numeric = [bool(body) and all(isinstance(row[i], _NUMBERS) for row in body) for i in range(len(columns))]
     head = "".join(
         f'<th scope="col"{_class(right)}>{escape(name)}</th>' for name, right in zip(columns, numeric, strict=True)
     )
     lines = "\n".join(
-        "<tr>" + "".join(f"<td{_class(isinstance(cell, Real))}>{_cell(cell)}</td>" for cell in row) + "</tr>"
+        "<tr>" + "".join(f"<td{_class(isinstance(cell, _NUMBERS))}>{_cell(cell)}</td>" for cell in row) + "</tr>"
         for row in body
     )
     label = f"<caption>{escape(caption)}</caption>" if caption else ""
@@ -94,6 +108,25 @@ class Html(str):
     """Text that is HTML already and is not escaped again."""
 
     __slots__ = ()
+
+
+class Number(str):
+    """A number written out, such as "98.05 %"; in a table it is right-aligned as other numbers are."""
+
+    __slots__ = ()
+
+
+def percent(share: float) -> Number:
+    """Return a share of 1 as text."""
+    return Number(f"{100 * share:.2f} %")
+
+
+def between(low: float, high: float) -> Number:
+    """Return a range of shares of 1 as text."""
+    return Number(f"{100 * low:.1f} to {100 * high:.1f} %")
+
+
+_NUMBERS = (Real, Number)
 
 
 def _class(right: bool) -> str:
@@ -114,6 +147,16 @@ def picture(png: bytes, alt: str) -> Html:
     """Return a PNG as an image inside the page. `alt`, which says what it shows, is escaped."""
     encoded = base64.b64encode(png).decode("ascii")
     return Html(f'<img src="data:image/png;base64,{encoded}" alt="{escape(alt, quote=True)}">')
+
+
+def figure(png: bytes, alt: str, caption: str) -> str:
+    """Return a PNG as large as it is, above its caption; both texts are escaped."""
+    return f"<figure>{picture(png, alt)}<figcaption>{escape(caption)}</figcaption></figure>\n"
+
+
+def note(text: str) -> str:
+    """Return a paragraph that explains what stands beside it, escaped."""
+    return f'<p class="soft">{escape(text)}</p>\n'
 
 
 def pictures(items: Iterable[tuple[bytes, str]]) -> str:

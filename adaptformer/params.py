@@ -94,6 +94,7 @@ class TuningParams(Section):
     momentum: Rate
     weight_decay: Annotated[float, Field(ge=0)]
     warmup_epochs: Annotated[float, Field(ge=0)]
+    warmup_steps: Annotated[int, Field(ge=0)] | None
     drop_path: Rate
     crop_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
     crop_ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
@@ -134,6 +135,30 @@ class RegistryParams(Section):
 
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     experiment: Annotated[str, Field(min_length=1)]
+    promotion: Literal["auto", "never"]
+
+
+class GateParams(Section):
+    """What a challenger must show to take the champion's place; each figure is one of unseen test images."""
+
+    metric: Literal["top1", "balanced_accuracy", "macro_f1"]
+    margin: Annotated[float, Field(gt=-1, lt=1)]
+    significance: Annotated[float, Field(gt=0, lt=1)]
+    class_loss: Annotated[float, Field(ge=0, le=1)]
+    class_support: Annotated[int, Field(ge=1)]
+    ece_rise: Annotated[float, Field(ge=0, le=1)]
+    latency_ratio: Annotated[float, Field(gt=0)]
+    size_ratio: Annotated[float, Field(gt=0)]
+    parity: Annotated[float, Field(gt=0)]
+    drift: Annotated[float, Field(gt=0, le=1)]
+
+
+class ComparisonParams(Section):
+    """What `adaptformer/compare` sets side by side."""
+
+    methods: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    values: tuple[Annotated[str, Field(pattern=r"^[a-z_.]+=")], ...]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
 class RuntimeParams(Section):
@@ -154,10 +179,12 @@ class Params(Section):
     evaluation: EvaluationParams
     export: ExportParams
     registry: RegistryParams
+    gate: GateParams
+    comparison: ComparisonParams
     runtime: RuntimeParams
 
 
-UNTRACKED_SECTIONS = ("registry", "runtime")
+UNTRACKED_SECTIONS = ("registry", "gate", "comparison", "runtime")
 """The sections that no DVC stage depends on."""
 
 
@@ -302,5 +329,5 @@ def known_keys() -> list[str]:
 
 
 def tracked(params: Params) -> dict[str, Any]:
-    """Return the sections that decide results, as plain values: all but `registry` and `runtime`."""
+    """Return the sections that decide results, as plain values: all but UNTRACKED_SECTIONS."""
     return params.model_dump(mode="json", exclude=set(UNTRACKED_SECTIONS))

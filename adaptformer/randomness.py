@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 
@@ -30,4 +29,6 @@ def permutation(n: int, purpose: str, *key: int) -> NDArray[np.int64]:
 
 def seed_torch(purpose: str, *key: int) -> None:
     """Seed torch's global generators, from which dropout and initialisation draw."""
+    import torch  # takes seconds, and the gate, which only resamples, does without
+
     torch.manual_seed(int(generator(purpose, *key).integers(2**63)))

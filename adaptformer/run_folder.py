@@ -42,7 +42,10 @@ class RunFolder:
         self.report = root / "report.html"
         self.confusion = root / "plots" / "confusion.png"
         self.per_class = root / "plots" / "per_class.png"
+        self.calibration = root / "plots" / "calibration.png"
         self.examples = root / "plots" / "examples.png"
+        self.model_card = root / "model_card.md"
+        self.profile = root / "profile.safetensors"
         self.model = root / "model.onnx"
         self.parity = root / "parity.json"
 
@@ -113,7 +116,9 @@ def of(present: Params, wanted: Params) -> RunFolder:
     It is the default folder unless the two differ in what decides results; then all that decides results names the
     folder, so that a retry meets its own files and no other run does.
     """
-    decisive = tracked(wanted)
-    if decisive == tracked(present):
-        return RunFolder()
-    return RunFolder(RUNS / files.sha256_text(files.canonical_json(decisive))[:12], overridden=True)
+    return RunFolder() if tracked(wanted) == tracked(present) else apart(wanted)
+
+
+def apart(wanted: Params) -> RunFolder:
+    """Return the folder of its own for a run with the params `wanted`, also where params.yaml says the same."""
+    return RunFolder(RUNS / files.sha256_text(files.canonical_json(tracked(wanted)))[:12], overridden=True)

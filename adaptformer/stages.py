@@ -1,25 +1,19 @@
 """The five stages: functions from files to files, and the one table of them.
 
-Each stage reads files, calls the library, writes files, and does nothing else. `python -m adaptformer STAGE`, `dvc
-repro` and the Prefect tasks all run a stage through `run`.
+Each stage reads files, calls the library, writes files, and does nothing else. Who runs one calls `stage_run.run`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import platform
-import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptformer import files
-from adaptformer.errors import UserError
-from adaptformer.params import Params, tracked
+from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -93,7 +87,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
         chosen,
         precision,
         folder.resume_state,
-        _fingerprint("train", params, folder, precision),
+        fingerprint("train", params, folder, precision),
     )
     began = time.perf_counter()
     rows, best = loop.train(run, on_epoch)
@@ -109,13 +103,14 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
         "epochs": len(rows),
         "device": device.describe(chosen),
         "threads": device.threads(),
+        "peak_memory_mb": device.peak_memory_mb(chosen),
     }
 
 
 def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
-    """Judge the trained model on the test split; write metrics, predictions, pictures and a report."""
-    from adaptformer.data import labelled, manifest
-    from adaptformer.evaluation import metrics, pictures, report
+    """Judge the trained model on the test split; write metrics, predictions, report, model card, the data's profile."""
+    from adaptformer.data import labelled, layout, manifest
+    from adaptformer.evaluation import data_profile, features, metrics, model_card, pictures, predictions, report
     from adaptformer.model import adapter_file, device, inference
 
     chosen = device.choose(params.runtime.device, params.runtime.threads)
@@ -130,24 +125,26 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     evaluation = metrics.Evaluation(logits.cpu().numpy(), test.labels)
     pictures.confusion(folder.confusion, evaluation, card.classes)
     pictures.per_class(folder.per_class, evaluation, card.classes)
+    pictures.calibration(folder.calibration, evaluation)
     pictures.examples(folder.examples, evaluation, card.classes, test.images)
-    shown = {
-        "Confusion": folder.confusion,
-        "Accuracy by class": folder.per_class,
-        "Examples": folder.examples,
-        "Training": folder.curves,
-    }
-    predictions = report.predictions(test.paths, evaluation, card.classes)
-    files.write_text(folder.predictions, predictions.to_csv(index=False, lineterminator="\n"))
-    files.write_text(folder.report, report.html(evaluation, card, shown))
+    drawings = report.Drawings(folder.confusion, folder.per_class, folder.calibration, folder.curves)
+    said = predictions.table(test, evaluation, card.classes)
+    files.write_text(folder.predictions, said.to_csv(index=False, lineterminator="\n"))
+    files.write_text(folder.report, report.html(evaluation, card, test, drawings))
+    images = {split: len(manifest.rows(table, split)) for split in layout.SPLITS}
+    files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning))
+    embed, backbone = features.backbone_features(folder.backbone, card.image, chosen)
+    profile = data_profile.profile(table, folder.data, card.image, embed, backbone, folder.image_cache)
+    data_profile.write(folder.profile, profile)
     files.write_json(folder.metrics, metrics.summary(evaluation, card.classes))
     return {"images": len(test.labels), "images_per_second": round(len(test.labels) / seconds, 1)}
 
 
 def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
-    """Write the model, merged, as one ONNX file and prove that it agrees with the trained one, which is not merged."""
+    """Write the model, merged, as one ONNX file, prove that it agrees with the trained one, not merged, and time it."""
     from adaptformer.data import manifest
-    from adaptformer.export import graph, merging, parity
+    from adaptformer.export import graph, latency, merging, parity
+    from adaptformer.export.predictor import Predictor
     from adaptformer.model import adapter_file, device
 
     device.choose("cpu", params.runtime.threads)
@@ -160,7 +157,12 @@ def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     agreement = parity.check(model, content, paths, card.image, params.export.parity_tolerance)
     files.write_json(folder.parity, agreement.to_dict())
     files.write_bytes(folder.model, content)
-    return {"megabytes": round(len(content) / 1e6, 3)}
+    predictor = Predictor(content, device="cpu", threads=params.runtime.threads)
+    return {
+        "megabytes": round(len(content) / 1e6, 3),
+        "latency_ms": latency.latency_ms([predictor])[0],
+        "images_per_second": latency.images_per_second(predictor),
+    }
 
 
 @dataclass(frozen=True)
@@ -208,8 +210,19 @@ STAGES = {
         Stage(
             evaluate,
             inputs=("data", "manifest", "backbone", "adapter", "curves"),
-            outputs=("metrics", "predictions", "report", "confusion", "per_class", "examples"),
-            params=("evaluation",),
+            outputs=(
+                "metrics",
+                "predictions",
+                "report",
+                "model_card",
+                "profile",
+                "confusion",
+                "per_class",
+                "calibration",
+                "examples",
+            ),
+            # tuning decides the adapter file already; the model card tells of it.
+            params=("evaluation", "tuning"),
             code=("data", "evaluation", "model", "page.py", "randomness.py", *_ALWAYS),
         ),
         Stage(
@@ -224,112 +237,7 @@ STAGES = {
 """The stages in the order in which they run."""
 
 
-def run(
-    name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None = None, options: Sequence[str] = ()
-) -> None:
-    """Run one stage, whose folder the caller has locked, and write `timing/<stage>.json`.
-
-    Raises UserError that names the command to run first, with `options` (overrides and presets as the command line
-    takes them), when an input is missing. In the folder of a run with overrides, also when `data/` is no longer what
-    was validated there, and when an input changed while the stage ran; only there `<stage>.done.json` is written.
-    """
-    stage = STAGES[name]
-    for attribute in stage.inputs:
-        if attribute != "data" and not getattr(folder, attribute).is_file():
-            producer = next(other.name for other in STAGES.values() if attribute in other.outputs)
-            raise UserError(f"{getattr(folder, attribute)} is missing", _first(producer, options))
-    before = _prepare(name, params, folder, options) if folder.overridden else None
-    log.info("%s begins", name)
-    began = time.perf_counter()
-    timing = stage.run(params, folder, on_epoch or (lambda _row: None))
-    seconds = round(time.perf_counter() - began, 3)
-    machine = {"host": platform.node(), "cores": os.cpu_count(), "python": platform.python_version()}
-    files.write_json(folder.timing(name), {"seconds": seconds, **timing, **machine})
-    if before is not None:
-        _record(name, params, folder, before)
-    log.info("%s done in %.1f s", name, seconds)
-
-
-def is_current(name: str, params: Params, folder: RunFolder) -> bool:
-    """Say whether a stage of a run with overrides is done, from its present inputs, with its outputs as it left them.
-
-    Always False in the default folder, where DVC keeps the record.
-    """
-    if not folder.overridden or not all(
-        getattr(folder, attribute).exists() for attribute in (*STAGES[name].inputs, *STAGES[name].outputs)
-    ):
-        return False
-    # No stage is current on data that nobody has validated; `run` says what to do then.
-    validated = name == "validate" or "data" not in STAGES[name].inputs or _is_validated(folder)
-    present = {"inputs": _inputs(name, params, folder), "outputs": _outputs(name, folder)}
-    return validated and _done(folder, name) == present
-
-
-def _first(producer: str, options: Sequence[str]) -> str:
-    return f"run `{shlex.join(['adaptformer', producer, *options])}` first"
-
-
-def _prepare(name: str, params: Params, folder: RunFolder, options: Sequence[str]) -> dict[str, Any]:
-    """Say what the folder is, take back the stage's record, and return what the stage is about to be made from."""
-    if name != "validate" and "data" in STAGES[name].inputs and not _is_validated(folder):
-        raise UserError(f"data/ is not what {folder.manifest} was made from", _first("validate", options))
-    files.write_json(folder.params, tracked(params))
-    folder.done(name).unlink(missing_ok=True)
-    return _inputs(name, params, folder)
-
-
-def _is_validated(folder: RunFolder) -> bool:
-    return bool(_done(folder, "validate").get("inputs", {}).get("data") == _listing(folder.data))
-
-
-def _record(name: str, params: Params, folder: RunFolder, before: dict[str, Any]) -> None:
-    """Write the stage's record, unless an input is no longer what it was `before`. Raises UserError then."""
-    after = _inputs(name, params, folder)
-    changed = sorted(key for key in before if before[key] != after.get(key))
-    if changed:
-        raise UserError(
-            f"inputs changed while the run was going: {', '.join(changed)} (stage {name} is not recorded)",
-            "leave data/ and the code alone until the run ends, then run the same command again",
-        )
-    files.write_json(folder.done(name), {"inputs": after, "outputs": _outputs(name, folder)})
-
-
-def _done(folder: RunFolder, name: str) -> dict[str, Any]:
-    """Return a stage's record; empty where there is none or it is damaged."""
-    try:
-        content = json.loads(folder.done(name).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _inputs(name: str, params: Params, folder: RunFolder) -> dict[str, Any]:
-    """Return what a stage's record names: its fingerprint, and what no hash of an input shows."""
-    inputs = _fingerprint(name, params, folder)
-    if name == "validate":
-        inputs["data"] = _listing(folder.data)
-    checkpoint = Path(params.backbone.checkpoint)
-    if name == "fetch" and checkpoint.is_file():
-        inputs["checkpoint"] = [checkpoint.stat().st_size, checkpoint.stat().st_mtime_ns]
-    return inputs
-
-
-def _outputs(name: str, folder: RunFolder) -> dict[str, str]:
-    return {attribute: files.sha256_file(getattr(folder, attribute)) for attribute in STAGES[name].outputs}
-
-
-def _listing(data: Path) -> str:
-    """Return a hash over path, size and time of every file below `data`.
-
-    Reading all images would take as long as validating them; a file that is merely touched costs one more validation,
-    whose manifest is then the same.
-    """
-    found = sorted(path for path in data.rglob("*") if path.is_file())
-    rows = [[path.relative_to(data).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in found]
-    return files.sha256_text(files.canonical_json(rows))
-
-
-def _fingerprint(name: str, params: Params, folder: RunFolder, precision: str | None = None) -> dict[str, Any]:
+def fingerprint(name: str, params: Params, folder: RunFolder, precision: str | None = None) -> dict[str, Any]:
     """Return all that the result of a stage depends on, by name, as a resumed run must find it again."""
     stage = STAGES[name]
     library = Path(__file__).parent
@@ -350,10 +258,3 @@ def _fingerprint(name: str, params: Params, folder: RunFolder, precision: str | 
         "code": files.sha256_text(files.canonical_json(code)),
         **({} if precision is None else {"precision": precision}),
     }
-
-
-def read_timing(folder: RunFolder, stage: str) -> dict[str, Any]:
-    """Return what `run` wrote about a stage's speed; empty where it never ran here."""
-    path = folder.timing(stage)
-    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return content

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
@@ -11,9 +13,11 @@ from prefect.states import Crashed
 
 from adaptformer import files
 from adaptformer.errors import UserError
-from adaptformer.params import load
+from adaptformer.params import Params, difference, load
 from adaptformer.run_folder import RunFolder
+from tasks import versioning
 from tasks.checkout import ROOT, git_state
+from tasks.tracker import Tracker
 
 log = logging.getLogger("adaptformer")
 
@@ -49,3 +53,32 @@ def bury_dead(folder: RunFolder) -> None:
             if str(dead.id) != str(flow_run.id):
                 log.info("run %s was killed; marked as crashed", dead.name)
                 client.set_flow_run_state(dead.id, Crashed(message="its process was killed"), force=True)
+
+
+@contextlib.contextmanager
+def tracked(params: Params, folder: RunFolder, **tags: str) -> Iterator[Tracker]:
+    """Yield the flow run's tracker, and close its MLflow run as the body ends: finished, failed or killed.
+
+    The tags that are not empty join the lineage.
+    """
+    git = git_state()
+    lineage = {
+        "data.dvc": versioning.data_digest() or "none",
+        "git.commit": git.commit,
+        "git.dirty": str(git.dirty).lower(),
+        "prefect.flow_run_id": str(flow_run.id),
+        **{key: value for key, value in tags.items() if value},
+    }
+    if changed := difference(load(), params):
+        lineage["overrides"] = files.canonical_json(changed)
+    tracker = Tracker(str(flow_run.name), params, lineage, folder)
+    tracker.send_kept()
+    try:
+        yield tracker
+    except Exception:
+        tracker.finish("FAILED")
+        raise
+    except BaseException:
+        tracker.finish("KILLED")
+        raise
+    tracker.finish("FINISHED")

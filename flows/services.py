@@ -23,7 +23,7 @@ from tasks.checkout import ROOT, tracking_uri
 
 HOST = "127.0.0.1"
 POOL = "adaptformer"
-LIMITS = {"gpu": 1}
+LIMITS = {"gpu": 1, "promotion": 1}
 START_SECONDS = 120
 STOP_SECONDS = 15
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
@@ -64,7 +64,7 @@ class Services:
         if not tracking_uri().startswith("http"):
             self._start_mlflow()
         self._wait("prefect-server", lambda: _answers(f"{self.api}/health"))
-        _say("deploying adaptformer/train ...")
+        _say("deploying adaptformer/train and its companions ...")
         self._command("prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite")
         self._spawn("prefect-worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
         for limit, places in LIMITS.items():

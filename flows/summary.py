@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
-from adaptformer.stages import read_timing
+from adaptformer.stage_run import read_timing
 from tasks.checkout import ROOT
 from tasks.registry import Registration, present
 
@@ -30,12 +30,13 @@ class Summary:
     epochs: int
     registration: Registration | None
     ran: tuple[str, ...]
+    decision: str
 
     @classmethod
-    def of(cls, folder: RunFolder, params: Params, ran: tuple[str, ...]) -> Summary:
-        """Read the summary of a complete run folder; `ran` are the stages that this run ran."""
+    def of(cls, folder: RunFolder, params: Params, ran: tuple[str, ...], decision: str = "") -> Summary:
+        """Read the summary of a complete run folder; `ran` are the stages that this run ran, `decision` the gate's."""
         metrics = json.loads(folder.metrics.read_text())
-        card = _adapter_card(folder.adapter)
+        card = adapter_card(folder.adapter)
         return cls(
             top1=metrics["top1"],
             top5=metrics["top5"],
@@ -47,10 +48,11 @@ class Summary:
             epochs=len(folder.history.read_text().splitlines()) - 1,
             registration=present(folder, params.registry.model),
             ran=ran,
+            decision=decision,
         )
 
 
-def _adapter_card(path: Path) -> dict[str, Any]:
+def adapter_card(path: Path) -> dict[str, Any]:
     """Read the adapter file's metadata without torch, which takes seconds to import."""
     with safe_open(path, framework="np") as file:
         card: dict[str, Any] = json.loads(file.metadata()["adaptformer"])
@@ -68,9 +70,11 @@ def lines(summary: Summary, folder: RunFolder, tracking_uri: str) -> list[tuple[
         ("trainable", f"{summary.trained:,} parameters, {share:.1%} of the backbone's {summary.backbone_parameters:,}"),
     ]
     if summary.registration:
-        rows.append(("model", f"{summary.registration.model} version {summary.registration.version}, alias challenger"))
+        rows.append(("model", f"{summary.registration.model} version {summary.registration.version}"))
+    if summary.decision:
+        rows.append(("gate", summary.decision))
     rows += [
-        ("pictures", f"{folder.curves.parent}/  (curves, confusion, per class, examples)"),
+        ("pictures", f"{folder.curves.parent}/  (curves, confusion, per class, calibration, examples)"),
         ("report", str(folder.report)),
         ("ONNX file", f"{folder.model}  ->  .venv/bin/adaptformer predict{option} PATH..."),
         ("MLflow", _mlflow(tracking_uri)),
@@ -99,6 +103,7 @@ def markdown(summary: Summary) -> str:
         ("loss", f"{summary.loss:.4f}"),
         ("stages run", ", ".join(summary.ran) or "none, all current"),
         ("model version", f"{model.model} {model.version}" if model else "not registered"),
+        ("gate", summary.decision or "not asked"),
         ("MLflow run", model.run_id if model else "-"),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.runtime import flow_run
 
-from adaptformer import files, run_folder, stages
+from adaptformer import run_folder, stage_run
 from adaptformer.errors import UserError
-from adaptformer.params import Params, difference, load
+from adaptformer.params import GateParams, Params, load
 from adaptformer.presets import overlay
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES
 from flows import logs, runs
+from flows.promotion import show
 from flows.summary import Summary, markdown
 from tasks import versioning
-from tasks.checkout import GitState, git_state
-from tasks.registry import present
-from tasks.stages import REGISTER, run_stage
-from tasks.tracking import Tracker, is_tracked
+from tasks.checkout import who_asks
+from tasks.registry import Registration, is_champion, present
+from tasks.stages import PROMOTE, REGISTER, run_stage
+from tasks.tracking import is_tracked
 
 logs.install()
 log = logging.getLogger("adaptformer")
@@ -31,13 +30,17 @@ log = logging.getLogger("adaptformer")
 
 @flow(name="adaptformer", flow_run_name=runs.name)
 def train(
-    presets: list[str] | None = None, overrides: dict[str, Any] | None = None, register: bool | None = None
+    presets: list[str] | None = None,
+    overrides: dict[str, Any] | None = None,
+    register: bool | None = None,
+    promotion: Literal["auto", "never"] | None = None,
 ) -> Summary:
     """Bring all five stages up to date, record them, track the run and register the model as challenger.
 
     `presets` by name and `overrides` by dotted key take the place of values in params.yaml; where they change what
     decides results, the run has a folder of its own, DVC's records stay as they are, and the model is registered only
-    when `register` says so.
+    when `register` says so. `promotion`, where given, takes the place of registry.promotion: with "auto" the gate
+    judges every newly registered model.
     """
     given = {**overlay(presets or ()), **(overrides or {})}
     folder = run_folder.of(load(), load(overrides=given))
@@ -50,7 +53,7 @@ def train(
         if run_folder.of(load(), params).root != folder.root:
             raise UserError("params.yaml changed as the run began", "run the same command again")
         runs.tag(folder, params.registry.model, *([folder.root.name] if folder.overridden else []))
-        with tracked(params, folder, presets or []) as tracker:
+        with runs.tracked(params, folder, presets=", ".join(presets or ())) as tracker:
             ran = []
             for name in STAGES:
                 if is_current(name, params, folder):
@@ -64,39 +67,25 @@ def train(
             unregistered = wanted and present(folder, params.registry.model) is None
             if due or unregistered or not is_tracked(folder):
                 tracker.log_results(folder)
+            decision = ""
             if wanted and (due or unregistered):
-                REGISTER(folder, params.registry.model, tracker.run_id, tracker.lineage)
-        summary = Summary.of(folder, params, tuple(ran))
+                made = REGISTER(folder, params.registry.model, tracker.run_id, tracker.lineage)
+                if (promotion or params.registry.promotion) == "auto":
+                    decision = judge(made, params.gate)
+        summary = Summary.of(folder, params, tuple(ran), decision)
     create_markdown_artifact(key="training", markdown=markdown(summary), description="The last run's result")
     return summary
 
 
+def judge(made: Registration, bounds: GateParams) -> str:
+    """Let the gate decide on a newly registered version and return its sentence; empty where it is champion already."""
+    if is_champion(made):
+        return ""
+    outcome = PROMOTE(made.model, bounds, version=made.version, who=who_asks(), why="")
+    show(outcome)
+    return outcome.decision.sentence
+
+
 def is_current(name: str, params: Params, folder: RunFolder) -> bool:
     """Ask whoever keeps the folder's record: DVC in the default folder, the stages themselves in any other."""
-    return stages.is_current(name, params, folder) if folder.overridden else versioning.is_current(name)
-
-
-@contextlib.contextmanager
-def tracked(params: Params, folder: RunFolder, presets: Sequence[str]) -> Iterator[Tracker]:
-    """Yield the run's tracker, and close its MLflow run as the body ends: finished, failed or killed."""
-    git: GitState = git_state()
-    lineage = {
-        "data.dvc": versioning.data_digest() or "none",
-        "git.commit": git.commit,
-        "git.dirty": str(git.dirty).lower(),
-        "prefect.flow_run_id": str(flow_run.id),
-    }
-    if changed := difference(load(), params):
-        lineage["overrides"] = files.canonical_json(changed)
-    if presets:
-        lineage["presets"] = ", ".join(presets)
-    tracker = Tracker(str(flow_run.name), params, lineage, folder)
-    try:
-        yield tracker
-    except Exception:
-        tracker.finish("FAILED")
-        raise
-    except BaseException:
-        tracker.finish("KILLED")
-        raise
-    tracker.finish("FINISHED")
+    return stage_run.is_current(name, params, folder) if folder.overridden else versioning.is_current(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import subprocess
 from dataclasses import dataclass
@@ -14,6 +15,18 @@ ROOT = Path(__file__).resolve().parents[1]
 def tracking_uri() -> str:
     """Return where MLflow tracks: MLFLOW_TRACKING_URI, else the SQLite database at the checkout's root."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{ROOT / 'mlflow.db'}"
+
+
+def promotion_lock(name: str) -> Path:
+    """Return the file that promotions of the model `name` lock: beside a local database, else at the root."""
+    uri = tracking_uri()
+    database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else ROOT / "mlflow.db"
+    return database.with_name(f"{database.name}.{name}.lock")
+
+
+def who_asks() -> str:
+    """Return who is at work here: git's user name, else the system's."""
+    return _git("config", "user.name") or getpass.getuser()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version as installed
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptformer import files
@@ -50,7 +51,7 @@ def present(folder: RunFolder, model: str) -> Registration | None:
 def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[str, str]) -> Registration:
     """Make the folder's ONNX file the `challenger` of the registered model `name`, and write `registration.json`.
 
-    Bytes that are registered already keep their version. The first version ever of its name becomes `champion` too.
+    Bytes that are registered already keep their version, and a champion stays what it is.
     Raises UserError when the registry cannot be used; all stages are recorded by then, so nothing is lost.
     """
     try:
@@ -60,12 +61,9 @@ def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[
         if version is None:
             _new_version(client, folder, name, run_id, lineage)
             version = _version_of(client, name, sha256)
-        aliases = client.get_registered_model(name).aliases
         number = str(version.version)
-        if str(aliases.get("challenger")) != number:
+        if number not in {alias(client, name, "challenger"), alias(client, name, "champion")}:
             client.set_registered_model_alias(name, "challenger", number)
-        if "champion" not in aliases and number == "1":
-            client.set_registered_model_alias(name, "champion", number)
     except UserError:
         raise
     except Exception as error:  # whatever MLflow, its database or the network raise
@@ -77,6 +75,56 @@ def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[
     registration = Registration(name, number, sha256, tracking_uri(), version.run_id or "")
     files.write_json(folder.registration, asdict(registration))
     return registration
+
+
+def alias(client: MlflowClient, name: str, which: str) -> str | None:
+    """Return the version that an alias names, None if there is no such alias."""
+    found = client.get_registered_model(name).aliases.get(which)
+    return None if found is None else str(found)
+
+
+def is_champion(registration: Registration) -> bool:
+    """Say whether a registered version is in use at this moment."""
+    return alias(tracking.connect(), registration.model, "champion") == registration.version
+
+
+def require_model(client: MlflowClient, name: str) -> None:
+    """Raise UserError unless there is a registered model of that name."""
+    if not client.search_registered_models(f"name = '{name}'"):
+        raise UserError(
+            f"no model {name} is registered at {tracking_uri()}",
+            "train and register one (`make run`), or correct registry.model in params.yaml",
+        )
+
+
+def require_version(client: MlflowClient, name: str, version: str) -> None:
+    """Raise UserError unless there is such a version."""
+    there = [str(found.version) for found in client.search_model_versions(f"name = '{name}'")]
+    if version not in there:
+        listed = ", ".join(sorted(there, key=int)) or "none"
+        raise UserError(f"{name} has no version {version}", f"there are: {listed}")
+
+
+def artifact(client: MlflowClient, run_id: str | None, path: str, into: Path) -> Path | None:
+    """Return a file of an MLflow run, fetched into a folder of the run below `into`; None if it has no such file."""
+    if not run_id or path not in {file.path for file in client.list_artifacts(run_id)}:
+        return None
+    folder = into / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(client.download_artifacts(run_id, path, str(folder)))
+
+
+def model_file(name: str, version: str, into: Path) -> Path:
+    """Return the ONNX file of a version, fetched into a folder of its own below `into`."""
+    import mlflow
+
+    folder = into / f"{name}-{version}"
+    folder.mkdir(parents=True, exist_ok=True)
+    fetched = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=str(folder)))
+    found = sorted(fetched.rglob("*.onnx"))
+    if not found:
+        raise UserError(f"{name} version {version} holds no ONNX file", "choose a version that this project registered")
+    return found[0]
 
 
 def _version_of(client: MlflowClient, name: str, sha256: str) -> Any:

@@ -12,12 +12,12 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.settings import get_current_settings
 
-from adaptformer import stages
+from adaptformer import stage_run, stages
 from adaptformer.errors import UserError
-from adaptformer.params import Params
+from adaptformer.params import GateParams, Params
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import OnEpoch
-from tasks import registry
+from tasks import promotion, registry
 
 RETRIES = {"fetch": 2, "train": 2}
 """Only stages that may be entered again: fetch starts over, train resumes from its last state."""
@@ -31,8 +31,8 @@ def run_stage(name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | 
 
 
 def _body(name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None) -> None:
-    with _gpu_slot() if name == "train" else contextlib.nullcontext():
-        stages.run(name, params, folder, on_epoch)
+    with slot("gpu") if name == "train" else contextlib.nullcontext():
+        stage_run.run(name, params, folder, on_epoch)
 
 
 def _worth_retrying(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -41,23 +41,23 @@ def _worth_retrying(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> 
 
 
 @contextlib.contextmanager
-def _gpu_slot() -> Iterator[None]:
-    """Hold the one place of the global concurrency limit `gpu` where a lasting server is in use.
+def slot(limit: str) -> Iterator[None]:
+    """Hold a place of a global concurrency limit, `gpu` or `promotion`, where a lasting server is in use.
 
-    A temporary server would keep the place of a killed run for ever, and the folder's lock serialises there anyway.
+    A temporary server would keep the place of a killed run for ever, and locks on files serialise there anyway.
     """
     if not get_current_settings().api.url:
         yield
         return
     logger = get_run_logger()
-    logger.info("Waiting for the concurrency limit gpu")
-    held = concurrency("gpu", lease_duration=60, timeout_seconds=600)
+    logger.info("Waiting for the concurrency limit %s", limit)
+    held = concurrency(limit, lease_duration=60, timeout_seconds=600)
     try:
         held.__enter__()
     except TimeoutError as error:
         raise UserError(
-            "another training has kept the concurrency limit `gpu` for ten minutes",
-            "run the same command again later; `prefect global-concurrency-limit inspect gpu` shows the limit",
+            f"other runs have kept the concurrency limit `{limit}` for ten minutes",
+            f"run the same command again later; `prefect global-concurrency-limit inspect {limit}` shows the limit",
         ) from error
     with contextlib.ExitStack() as stack:
         stack.push(held.__exit__)
@@ -87,3 +87,18 @@ REGISTER = Task(
     cache_policy=NO_CACHE,
 )
 """The registry's step as a task: it acts on the world, so it is none of the five stages."""
+
+
+def _promote(model: str, bounds: GateParams, *, version: str, who: str, why: str) -> promotion.Outcome:
+    with slot("promotion"):
+        return promotion.promote(model, bounds, version=version, who=who, why=why)
+
+
+PROMOTE = Task(
+    _promote,
+    name="promote",
+    task_run_name="promote",
+    description="Judge a version against the champion, and make it champion if it passes the gate.",
+    cache_policy=NO_CACHE,
+)
+"""The gate as a task of the flow that has just registered a model."""

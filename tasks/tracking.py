@@ -1,49 +1,43 @@
-"""MLflow runs: one for each flow run that made something, with params, epochs, results and lineage.
-
-Tracking that fails never stops a training: the first failure is told once, and the run goes on without.
-"""
+"""What is said to MLflow's tracking store. All of it may be said twice: no run, point or file is doubled by that."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
-import functools
-import json
 import logging
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING
 
-from adaptformer import files
-from adaptformer.params import Params
-from adaptformer.run_folder import RunFolder
-from adaptformer.tuning import history
-from adaptformer.tuning.history import EpochRow
-from tasks.checkout import ROOT, tracking_uri
+from adaptformer.errors import UserError
+from tasks.checkout import tracking_uri
+from tasks.record import DATA_TAG, FOLDER_TAG, Point, Record
+from tasks.results import MODEL_TAG, Artifacts, is_tracked, lineage_of_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
-logger = logging.getLogger("adaptformer.tracking")
-P = ParamSpec("P")
-MODEL_TAG = "model.sha256"
-FOLDER_TAG = "adaptformer.folder"
-DEAD_SERVER_SECONDS = 10
-FILES = ("report", "data_report", "manifest", "adapter", "backbone_card", "parity", "metrics", "history")
-PICTURES = ("curves", "confusion", "per_class", "examples")
-LINEAGE_OF_BACKBONE = ("model", "sha256", "source_sha256", "licence")
+__all__ = ["FOLDER_TAG", "MODEL_TAG", "connect", "experiment_id", "is_tracked", "lineage_of_files"]
+
+ID_TAG = "adaptformer.run"
+PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+"""How long a server may be silent, in seconds, and how often it is asked again; MLflow's own come to minutes."""
+FIRST_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+"""The same for the first question: a server that is dead from the start delays a run by no more than this."""
+PARAMS_A_BATCH, POINTS_A_BATCH = 100, 900
+"""MLflow takes no more than 100 params, and 1000 numbers, at once."""
 
 
 def connect() -> MlflowClient:
     """Return a client of the tracking store, whose database is made first, once, where it is a local one."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
-    # MLflow's own defaults wait several minutes for a server that is not there.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(DEAD_SERVER_SECONDS))
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    for key, value in PATIENCE.items():
+        os.environ.setdefault(key, value)
     import mlflow
 
     for name in ("mlflow", "alembic", "urllib3"):
@@ -52,9 +46,35 @@ def connect() -> MlflowClient:
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     client = mlflow.MlflowClient(uri, uri)
-    with _database_lock(uri):
+    with _database_lock(uri), _first_patience():
         client.search_experiments(max_results=1)
     return client
+
+
+@contextlib.contextmanager
+def _first_patience() -> Iterator[None]:
+    """Have less patience within the body, unless the user has set another one."""
+    ours = [key for key, value in PATIENCE.items() if os.environ[key] == value]
+    os.environ.update({key: FIRST_PATIENCE[key] for key in ours})
+    try:
+        yield
+    finally:
+        os.environ.update({key: PATIENCE[key] for key in ours})
+
+
+@contextlib.contextmanager
+def answering(loss: str) -> Iterator[None]:
+    """Turn whatever MLflow, its database or the network raise in the body into a UserError; `loss` says what stays."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        line = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"MLflow at {tracking_uri()} fails: {type(error).__name__}: {line}",
+            f"see that it answers there, then run the same command again; {loss}",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -84,117 +104,77 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     return str(client.create_experiment(name, artifact_location=location))
 
 
-def _guarded(method: Callable[Concatenate[Tracker, P], None]) -> Callable[Concatenate[Tracker, P], None]:
-    """Make a method of Tracker harmless: its first failure is logged, and the tracker is silent from then on."""
-
-    @functools.wraps(method)
-    def guarded(tracker: Tracker, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        if tracker.broken:
-            return
-        try:
-            method(tracker, *args, **kwargs)
-        except Exception as error:  # whatever MLflow, its database or the network raise
-            tracker.broken = True
-            line = " ".join(str(error).split())[:200]
-            logger.warning("Tracking stopped, the run goes on without: %s: %s", type(error).__name__, line)
-
-    return guarded
+def find(client: MlflowClient, experiment: str, tag: str, value: str) -> Run | None:
+    """Return the first run of an experiment that bears a tag with this value, if there is one."""
+    found = client.search_runs([experiment_id(client, experiment)], f"tags.`{tag}` = '{value}'", max_results=1)
+    return found[0] if found else None
 
 
-class Tracker:
-    """One MLflow run, made when something is first logged, so that a flow run with nothing to do leaves none."""
+def begin(client: MlflowClient, record: Record) -> str:
+    """Return the id of the record's MLflow run; make it, with params and data set, unless it is there."""
+    from mlflow.entities import Param
 
-    def __init__(self, name: str, params: Params, lineage: Mapping[str, str], folder: RunFolder) -> None:
-        self.name = name
-        self.params = params
-        self.lineage = lineage
-        self.folder = str(ROOT / folder.root)
-        self.run_id: str | None = None
-        self.broken = False
-        self._seen: set[tuple[int, int]] = set()
-        self._client: MlflowClient | None = None
+    run = find(client, record.experiment, ID_TAG, record.id) or client.create_run(
+        experiment_id(client, record.experiment), record.start, {**record.tags, ID_TAG: record.id}, record.name
+    )
+    run_id = str(run.info.run_id)
+    params = [Param(key, value) for key, value in record.params.items()]
+    for first in range(0, len(params), PARAMS_A_BATCH):
+        client.log_batch(run_id, params=params[first : first + PARAMS_A_BATCH])
+    _log_dataset(client, run_id, record.tags.get(DATA_TAG))
+    return run_id
 
-    @_guarded
-    def log_epoch(self, row: EpochRow) -> None:
-        """Log an epoch's numbers as one batch; an epoch told again after a resumption is logged once."""
-        self._log_row(row)
 
-    @_guarded
-    def log_results(self, folder: RunFolder) -> None:
-        """Log what the run folder holds: the history unless it was logged epoch by epoch, metrics, times, files."""
-        client, run_id = self._run()
-        if not self._seen:
-            for row in history.read(folder.history):
-                self._log_row(row)
-        numbers = {f"test_{key}": value for key, value in _numbers(json.loads(folder.metrics.read_text())).items()}
-        for timing in sorted(folder.timing("train").parent.glob("*.json")):
-            times = _numbers(json.loads(timing.read_text()))
-            numbers |= {f"timing.{timing.stem}.{key}": value for key, value in times.items()}
-        _log_numbers(client, run_id, numbers)
-        for key, value in lineage_of_files(folder).items():
-            client.set_tag(run_id, key, value)
-        for name in FILES:
-            client.log_artifact(run_id, str(getattr(folder, name)))
-        for name in PICTURES:
-            client.log_artifact(run_id, str(getattr(folder, name)), "plots")
-        files.write_json(folder.tracking, _tracking(folder))
-
-    @_guarded
-    def finish(self, status: str) -> None:
-        """Close the run, if there is one, as FINISHED, FAILED or KILLED."""
-        if self.run_id is not None and self._client is not None:
-            self._client.set_terminated(self.run_id, status)
-
-    def _log_row(self, row: EpochRow) -> None:
-        values = dataclasses.asdict(row)
-        position = (values["phase"], values.pop("epoch"))
-        if position in self._seen:
-            return
-        self._seen.add(position)
-        client, run_id = self._run()
-        _log_numbers(client, run_id, values, step=len(self._seen))
-
-    def _run(self) -> tuple[MlflowClient, str]:
-        if self._client is None:
-            self._client = connect()
-        if self.run_id is None:
-            self.run_id = self._begin(self._client)
-        return self._client, self.run_id
-
-    def _begin(self, client: MlflowClient) -> str:
-        from mlflow.entities import Param
-
-        experiment = experiment_id(client, self.params.registry.experiment)
-        # The caller holds the run folder's lock: a run that calls itself running here was killed.
-        for dead in client.search_runs([experiment], f"tags.`{FOLDER_TAG}` = '{self.folder}' and status = 'RUNNING'"):
+def bury_dead(client: MlflowClient, record: Record) -> None:
+    """Close the runs of the record's folder that call themselves running; the caller holds the folder's lock."""
+    experiment = experiment_id(client, record.experiment)
+    mine = f"tags.`{FOLDER_TAG}` = '{record.tags[FOLDER_TAG]}' and status = 'RUNNING'"
+    for dead in client.search_runs([experiment], mine):
+        if dead.data.tags.get(ID_TAG) != record.id:
             client.set_terminated(dead.info.run_id, "KILLED")
-        run = client.create_run(experiment, run_name=self.name, tags={**self.lineage, FOLDER_TAG: self.folder})
-        run_id = str(run.info.run_id)
-        flat = _flat(self.params.model_dump(mode="json"))
-        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
-        _log_dataset(client, run_id, self.lineage.get("data.dvc"))
-        return run_id
 
 
-def is_tracked(folder: RunFolder) -> bool:
-    """Say whether the folder's present model has been logged where MLflow tracks now."""
+def log_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> None:
+    """Log numbers. MLflow keeps one of those that are equal in name, value, time and step."""
+    from mlflow.entities import Metric
+
+    for first in range(0, len(points), POINTS_A_BATCH):
+        batch = points[first : first + POINTS_A_BATCH]
+        client.log_batch(run_id, metrics=[Metric(*point) for point in batch])
+
+
+def log_files(client: MlflowClient, run_id: str, tags: Mapping[str, str], artifacts: Artifacts) -> None:
+    """Log result files, and the tags that speak of them."""
+    for key, value in tags.items():
+        client.set_tag(run_id, key, value)
+    for path, place in artifacts:
+        client.log_artifact(run_id, str(path), place or None)
+
+
+def send(client: MlflowClient, record: Record, artifacts: Artifacts) -> str:
+    """Log a run that has ended, from its beginning to its end, and return its id in MLflow."""
+    run_id = begin(client, record)
+    log_points(client, run_id, record.points)
+    log_files(client, run_id, record.tags, artifacts)
+    client.set_terminated(run_id, record.status, record.end)
+    return run_id
+
+
+def go_on(client: MlflowClient, run_id: str) -> bool:
+    """Call a run finished that was logged before, whole; return False where it has been deleted since."""
+    from mlflow.exceptions import MlflowException
+
     try:
-        return bool(json.loads(folder.tracking.read_text()) == _tracking(folder))
-    except (OSError, ValueError):
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    if run.info.lifecycle_stage != "active":
         return False
-
-
-def _tracking(folder: RunFolder) -> dict[str, str]:
-    return {"tracking_uri": tracking_uri(), "model_sha256": files.sha256_file(folder.model)}
-
-
-def lineage_of_files(folder: RunFolder) -> dict[str, str]:
-    """Return what names the files that a model comes from: backbone and its licence, manifest, model."""
-    card = json.loads(folder.backbone_card.read_text())
-    tags = {f"backbone.{key}": str(card[key]) for key in LINEAGE_OF_BACKBONE}
-    tags["manifest.sha256"] = files.sha256_file(folder.manifest)
-    tags[MODEL_TAG] = files.sha256_file(folder.model)
-    return tags
+    if run.info.status != "FINISHED":
+        client.set_terminated(run_id, "FINISHED")
+    return True
 
 
 def _log_dataset(client: MlflowClient, run_id: str, digest: str | None) -> None:
@@ -207,23 +187,3 @@ def _log_dataset(client: MlflowClient, run_id: str, digest: str | None) -> None:
     client.log_inputs(
         run_id, [DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
     )
-
-
-def _log_numbers(client: MlflowClient, run_id: str, values: Mapping[str, float], step: int = 0) -> None:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(key, float(value), now, step) for key, value in values.items()])
-
-
-def _numbers(content: Mapping[str, Any]) -> dict[str, float]:
-    """Keep the top-level numbers of a JSON file."""
-    return {k: v for k, v in content.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested sections into dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

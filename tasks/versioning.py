@@ -11,15 +11,18 @@ import logging
 import re
 import sys
 from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from adaptformer import files
 from adaptformer.errors import UserError
 from tasks.checkout import ROOT
 
 DATA_FILE = "data.dvc"
+LOCK_FILE = "dvc.lock"
 Fingerprint = dict[str, Any]
 """What DVC records of a stage's dependencies: hashes of files and folders, values of params sections."""
 
@@ -154,3 +157,57 @@ def data_digest(root: Path = ROOT) -> str | None:
         return None
     except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
         raise UserError(f"{DATA_FILE} cannot be read", f"restore it with `git checkout {DATA_FILE}`") from error
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A result of `dvc exp run`: its commit, the commit that it started from, and when (milliseconds since 1970)."""
+
+    name: str
+    revision: str
+    baseline: str
+    when: int
+    lock: bytes
+    """Its dvc.lock, which names all inputs and outputs: an equal one at hand means the very same results."""
+
+
+def experiments() -> list[Experiment]:
+    """Return all results of `dvc exp run`, of all baselines, the oldest first."""
+    with _repo() as repo:
+        lock = (ROOT / LOCK_FILE).relative_to(repo.scm.root_dir).as_posix()
+        found = [
+            Experiment(
+                name=name,
+                revision=revision,
+                baseline=baseline,
+                when=int(repo.scm.resolve_commit(revision).commit_time * 1000),
+                lock=_content(repo.scm.get_fs(revision), lock) or b"",
+            )
+            for baseline, named in repo.experiments.ls(all_commits=True).items()
+            for name, revision in named
+        ]
+    return sorted(found, key=lambda experiment: (experiment.when, experiment.name))
+
+
+def lock_file() -> bytes:
+    """Return the present dvc.lock, empty where there is none."""
+    path = ROOT / LOCK_FILE
+    return path.read_bytes() if path.is_file() else b""
+
+
+def take_out(revision: str, paths: Iterable[str], into: Path) -> None:
+    """Write files as they are at a revision below the folder `into`, as far as git or DVC's cache has them."""
+    with _repo() as repo, repo.switch(revision):
+        for path in paths:
+            content = _content(repo.dvcfs, path)
+            if content is not None:
+                files.write_bytes(into / path, content)
+
+
+def _content(filesystem: Any, path: str) -> bytes | None:
+    from dvc.exceptions import DvcException
+
+    try:
+        return bytes(filesystem.read_bytes(path))
+    except (OSError, DvcException):  # never there, or no longer in the cache
+        return None

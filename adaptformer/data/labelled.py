@@ -17,11 +17,12 @@ from adaptformer.data.contract import ImageContract
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Stored images [N, S, S, 3] uint8, their class indices [N] and their paths relative to data/."""
+    """Stored images [N, S, S, 3] uint8, their class indices [N], and of their files path below data/ and sha256."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     paths: list[str]
+    sha256: list[str]
 
 
 def load(
@@ -34,4 +35,4 @@ def load(
     rows = manifests.rows(manifest, split)
     index = {name: number for number, name in enumerate(classes)}
     labels = np.array([index[label] for label in rows["label"]], dtype=np.int64)
-    return LabelledImages(load_images(rows, data, contract, cache), labels, list(rows["path"]))
+    return LabelledImages(load_images(rows, data, contract, cache), labels, list(rows["path"]), list(rows["sha256"]))

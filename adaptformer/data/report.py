@@ -123,13 +123,14 @@ def _examples(manifest: pd.DataFrame, data: Path) -> str:
     chosen = train.sort_values("sha256").groupby("label", sort=True).head(_PICTURES_PER_CLASS)
     labels = sorted(chosen["label"].unique())[:_CLASSES_PICTURED]
     shown = chosen[chosen["label"].isin(labels)].sort_values(["label", "sha256"])
-    items = [(_thumbnail(data / path), label) for path, label in zip(shown["path"], shown["label"], strict=True)]
+    items = [(thumbnail(data / path), label) for path, label in zip(shown["path"], shown["label"], strict=True)]
     hidden = train["label"].nunique() - len(labels)
     note = f'<p class="soft">{hidden:,} more classes are not shown.</p>' if hidden else ""
     return page.pictures([(png, label) for png, label in items if png]) + note
 
 
-def _thumbnail(path: Path) -> bytes:
+def thumbnail(path: Path) -> bytes:
+    """Return a file's image as a PNG of 64 x 64 pixels, the whole of it on black; no bytes where it cannot be read."""
     try:
         pixels = to_square(decode(path.read_bytes()), _THUMBNAIL)
     except (OSError, DamagedImage):

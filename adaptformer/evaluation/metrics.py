@@ -6,9 +6,16 @@ Shapes: N images, C classes. Losses in nats, accuracies as fractions of 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from adaptformer.evaluation import calibration, statistics
+from adaptformer.evaluation.statistics import Interval, Metric
+
+NAMES: dict[Metric, str] = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
+"""What a reader calls each metric that has an interval."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +33,29 @@ class Evaluation:
         result: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
         return result
 
-    @property
+    @cached_property
     def predicted(self) -> NDArray[np.int64]:
         """Index of the largest logit [N]."""
         best: NDArray[np.int64] = self.logits.argmax(axis=1)
         return best
+
+    @cached_property
+    def confidence(self) -> NDArray[np.float64]:
+        """Probability of the predicted class [N]."""
+        best: NDArray[np.float64] = self.probabilities.max(axis=1)
+        return best
+
+    @cached_property
+    def probability_of_label(self) -> NDArray[np.float64]:
+        """Probability of the true class [N]."""
+        true: NDArray[np.float64] = self.probabilities[np.arange(len(self.labels)), self.labels]
+        return true
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether the predicted class is the true one [N]."""
+        hits: NDArray[np.bool_] = self.predicted == self.labels
+        return hits
 
     def top(self, k: int) -> float:
         """Return the share of images whose class is among the k largest logits (all classes, where there are fewer)."""
@@ -40,8 +65,12 @@ class Evaluation:
     @property
     def loss(self) -> float:
         """Mean cross-entropy."""
-        true = self.probabilities[np.arange(len(self.labels)), self.labels]
-        return float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean())
+        return float(-np.log(np.maximum(self.probability_of_label, np.finfo(np.float64).tiny)).mean())
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error (calibration.py)."""
+        return calibration.ece(self.confidence, self.correct)
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -53,22 +82,41 @@ class Evaluation:
     @property
     def recall(self) -> NDArray[np.float64]:
         """Share of each class's images that were recognised [C]; NaN for a class without images."""
+        return np.array([share.value for share in self.per_class])
+
+    @property
+    def per_class(self) -> list[Interval]:
+        """Top-1 of each class [C] with Wilson's interval."""
         counts = self.confusion
-        with np.errstate(invalid="ignore"):
-            result: NDArray[np.float64] = np.diag(counts) / counts.sum(axis=1)
-        return result
+        return [
+            statistics.wilson(int(hits), int(images))
+            for hits, images in zip(counts.diagonal(), counts.sum(axis=1), strict=True)
+        ]
+
+    @cached_property
+    def scores(self) -> dict[Metric, Interval]:
+        """Top-1, balanced accuracy and macro-F1, each with its bootstrap interval."""
+        classes = self.logits.shape[1]
+        return {metric: statistics.interval(metric, self.labels, self.predicted, classes) for metric in NAMES}
 
 
 def summary(evaluation: Evaluation, classes: tuple[str, ...]) -> dict[str, object]:
-    """Return metrics.json: top1, top5, loss at its top level, then per class the number of images and top1."""
+    """Return metrics.json: single numbers at its top level, the intervals of three of them, and each class's top1."""
     counts = evaluation.confusion.sum(axis=1)
+    scores = evaluation.scores
     return {
-        "top1": round(evaluation.top(1), 6),
+        **{metric: round(score.value, 6) for metric, score in scores.items()},
         "top5": round(evaluation.top(5), 6),
         "loss": round(evaluation.loss, 6),
+        "ece": round(evaluation.ece, 6),
         "images": len(evaluation.labels),
+        "intervals": {metric: score.to_list() for metric, score in scores.items()},
         "per_class": {
-            name: {"images": int(count), "top1": None if count == 0 else round(float(recall), 6)}
-            for name, count, recall in zip(classes, counts, evaluation.recall, strict=True)
+            name: {
+                "images": int(count),
+                "top1": round(share.value, 6) if count else None,
+                "interval": share.to_list() if count else None,
+            }
+            for name, count, share in zip(classes, counts, evaluation.per_class, strict=True)
         },
     }

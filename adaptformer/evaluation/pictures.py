@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from adaptformer import files
+from adaptformer.evaluation import calibration as calibrating
+from adaptformer.evaluation import mistakes
 from adaptformer.evaluation.metrics import Evaluation
+from adaptformer.evaluation.statistics import Interval
 
-_INK, _ACCENT, _WRONG = "#1f2933", "#0b6e99", "#d1495b"
+_INK, _ACCENT, _PALE, _WRONG = "#1f2933", "#0b6e99", "#86b9d1", "#d1495b"
+_TENTHS = [i / 10 for i in range(11)]
 _MOST_LABELS = 40
 """Above this many classes, names on an axis cannot be read: ticks are left out."""
 
@@ -39,34 +44,82 @@ def confusion(path: Path, evaluation: Evaluation, classes: Sequence[str]) -> Non
 
 
 def per_class(path: Path, evaluation: Evaluation, classes: Sequence[str]) -> None:
-    """Draw the top-1 accuracy of each class, lowest first (the lowest 40, where there are more)."""
-    recall = evaluation.recall
+    """Draw each class's top-1 accuracy with its interval, lowest first (the lowest 40, where there are more)."""
+    recall, shares = evaluation.recall, evaluation.per_class
     order = [index for index in np.argsort(recall, kind="stable") if not np.isnan(recall[index])][:_MOST_LABELS]
+    chosen = [shares[index] for index in order]
     figure = Figure(figsize=(7, 1.2 + 0.26 * len(order)), layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh(range(len(order)), [recall[index] for index in order], color=_ACCENT)
-    axes.set_yticks(range(len(order)), [classes[index] for index in order])
-    axes.bar_label(bars, [f"{100 * recall[index]:.1f} %" for index in order], padding=6, fontsize=8)
+    axes.barh(
+        range(len(order)), [share.value for share in chosen], xerr=_reach(chosen), color=_PALE, ecolor=_INK, capsize=2
+    )
+    axes.set_yticks(range(len(order)), [_short(classes[index]) for index in order])
+    for place, share in enumerate(chosen):
+        axes.text(1.03, place, f"{100 * share.value:.1f} %", va="center", fontsize=8)
     axes.axvline(evaluation.top(1), color=_WRONG, linewidth=1, linestyle="--")
-    axes.set_xlim(0, 1.12)
-    axes.set_xlabel("top-1 accuracy on the test split; dashed: all images")
+    axes.set_xlim(0, 1.15)
+    axes.set_xticks(_TENTHS[::2])
+    axes.set_xlabel("top-1 accuracy on the test split, with 95 % intervals; dashed: all images")
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 
 
+def calibration(path: Path, evaluation: Evaluation) -> None:
+    """Draw the reliability diagram, and beside it the accuracy of the most confident images against their share."""
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _reliability(left, calibrating.reliability(evaluation.confidence, evaluation.correct))
+    left.set_title(f"calibration error {100 * evaluation.ece:.2f} %", fontsize=11)
+    curve = calibrating.coverage(evaluation.confidence, evaluation.correct)
+    right.plot(curve.share, curve.accuracy, color=_ACCENT)
+    right.set_title("accuracy of the most confident images", fontsize=11)
+    right.set_xlabel("share of the test images")
+    right.set_ylabel("top-1 accuracy")
+    right.set_xlim(0, 1)
+    right.set_ylim(max(0.0, curve.accuracy.min() - 0.05), 1.005)
+    for axes in (left, right):
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def _reliability(axes: Axes, bins: Sequence[calibrating.Bin]) -> None:
+    filled = [part for part in bins if part.images]
+    accuracies = [part.accuracy for part in filled]
+    axes.bar(
+        [part.low for part in filled], [share.value for share in accuracies], width=1 / len(bins), align="edge",
+        yerr=_reach(accuracies), color=_PALE, edgecolor="white", ecolor=_INK, capsize=2,
+        label="accuracy, 95 % interval",
+    )  # fmt: skip
+    axes.plot([0, 1], [0, 1], color=_WRONG, linewidth=1, linestyle="--", label="perfectly calibrated")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.set_xticks(_TENTHS[::2])
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("top-1 accuracy")
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+
+
+def _reach(shares: Sequence[Interval]) -> NDArray[np.float64]:
+    """Return how far intervals reach below and above their values [2, number]."""
+    below = [share.value - share.low for share in shares]
+    above = [share.high - share.value for share in shares]
+    # At shares of 0 and 1 rounding can leave a tiny negative reach, which matplotlib refuses.
+    reach: NDArray[np.float64] = np.array([below, above]).clip(min=0.0)
+    return reach
+
+
 def examples(path: Path, evaluation: Evaluation, classes: Sequence[str], images: NDArray[np.uint8]) -> None:
     """Draw the most confident mistakes, then the least sure hits: 24 images [N, S, S, 3] at most."""
-    confidence = evaluation.probabilities.max(axis=1)
-    wrong = evaluation.predicted != evaluation.labels
-    mistakes = [int(index) for index in np.argsort(-confidence, kind="stable") if wrong[index]][:12]
-    unsure = [int(index) for index in np.argsort(confidence, kind="stable") if not wrong[index]][: 24 - len(mistakes)]
-    chosen = mistakes + unsure
+    confidence, wrong = evaluation.confidence, ~evaluation.correct
+    surest = mistakes.most_confident(evaluation, 12)
+    chosen = surest + mistakes.least_sure(evaluation, 24 - len(surest))
     columns = 8
     rows = -(-len(chosen) // columns)
     figure = Figure(figsize=(1.35 * columns, 1.75 * rows), layout="constrained")
     figure.suptitle(
-        f"{len(mistakes)} most confident of {int(wrong.sum())} mistakes, then the least sure hits", fontsize=11
+        f"{len(surest)} most confident of {int(wrong.sum())} mistakes, then the least sure hits", fontsize=11
     )
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.axis("off")

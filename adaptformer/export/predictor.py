@@ -83,7 +83,7 @@ class Predictor:
         while batch := list(islice(remaining, batch_size)):
             prepared = [self._prepared(path) for path in batch]
             images = [image for image in prepared if not isinstance(image, str)]
-            rows = iter(_softmax(self.logits(np.stack(images)))) if images else iter(())
+            rows = iter(softmax(self.logits(np.stack(images)))) if images else iter(())
             for path, image in zip(batch, prepared, strict=True):
                 if isinstance(image, str):
                     yield Prediction(path, fault=image)
@@ -121,7 +121,8 @@ def images_below(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the probabilities [B, C] of logits [B, C]."""
     exponents = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     result: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
     return result

@@ -88,6 +88,11 @@ ENTRIES = (
 )  # fmt: skip
 
 
+def commercial_use(licence: str) -> bool | None:
+    """Tell whether a licence of weights allows commercial use; None for one that is not known here."""
+    return _COMMERCIAL_USE.get(licence.lower())
+
+
 def find(identifier: str) -> Entry | None:
     """Return the entry of that id, None if there is none."""
     return next((entry for entry in ENTRIES if entry.id == identifier), None)

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
 from adaptformer import files
 from adaptformer.errors import UserError
 from adaptformer.model import address
@@ -107,17 +110,28 @@ def _extent(response: Any) -> tuple[int, int | None]:
 
 
 def _copy(response: Any, out: IO[bytes], url: str, start: int, total: int | None) -> int:
-    """Write the response to `out`, with a line in the log each few seconds, and return the number of bytes."""
+    """Write the response to `out` and return the number of bytes; progress is a bar in a terminal, else lines."""
     done, began = 0, time.monotonic()
     told = began
-    while piece := _piece(response, url):
-        out.write(piece)
-        done += len(piece)
-        if (now := time.monotonic()) - told >= _SECONDS_BETWEEN_LINES:
-            told = now
-            share = f" of {total / 1e6:.0f}" if total else ""
-            log.info("%.0f%s MB, %.1f MB/s", (start + done) / 1e6, share, done / 1e6 / (now - began))
+    with _bar(start, total) as bar:
+        while piece := _piece(response, url):
+            out.write(piece)
+            done += len(piece)
+            bar.update(bar.task_ids[0], completed=start + done)
+            if bar.disable and (now := time.monotonic()) - told >= _SECONDS_BETWEEN_LINES:
+                told = now
+                share = f" of {total / 1e6:.0f}" if total else ""
+                log.info("%.0f%s MB, %.1f MB/s", (start + done) / 1e6, share, done / 1e6 / (now - began))
     return done
+
+
+def _bar(start: int, total: int | None) -> Progress:
+    """Return a progress bar over the bytes of a file, on standard error, which shows itself in a terminal only."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    bar.add_task("", completed=start, total=total)
+    return bar
 
 
 def _piece(response: Any, url: str) -> bytes:

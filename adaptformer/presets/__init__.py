@@ -1,4 +1,4 @@
-"""Presets: overlays of params.yaml of two kinds, a data set and a recipe, that combine.
+"""Presets: overlays of params.yaml of three kinds, a data set, a backbone and a recipe, that combine.
 
 Each is a file beside this one that begins with what it reaches and the command. A preset is nothing but overrides with
 a name: the values of params.yaml, then those of the presets in their order, then overrides of a single key.
@@ -15,7 +15,7 @@ import yaml
 from adaptformer.errors import UserError
 from adaptformer.params import flat
 
-KINDS = ("data", "recipe")
+KINDS = ("data", "backbone", "recipe")
 
 
 def available() -> dict[str, Path]:

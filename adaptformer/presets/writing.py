@@ -15,6 +15,7 @@ def changed(text: str, values: Mapping[str, Any]) -> str:
     yaml = YAML()
     yaml.width = 4096  # no line is ever broken
     yaml.preserve_quotes = True
+    yaml.indent(mapping=2, sequence=4, offset=2)  # as params.yaml has it
     # Otherwise a null becomes an empty place, which reads as if something had been forgotten.
     yaml.representer.add_representer(
         type(None), lambda into, _: into.represent_scalar("tag:yaml.org,2002:null", "null")

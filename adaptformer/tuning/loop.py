@@ -122,7 +122,7 @@ def _guarded(run: Run, phase: schedule.Phase, row: EpochRow, state: resume.State
             loss = row.val_loss if math.isfinite(row.train_loss) else row.train_loss
             raise UserError(
                 f"training diverged in epoch {row.epoch}: the loss is {loss}",
-                "lower tuning.base_lr, or lengthen tuning.warmup_epochs",
+                "lower tuning.base_lr, or lengthen the warm-up (tuning.warmup_epochs)",
             )
         return row
     worse = row.epoch == phase.epochs and row.val_loss > min(before) + run.params.guard
@@ -169,7 +169,7 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torc
     rate, last_sign = 0.0, time.monotonic()
     run.model.train()
     for step in range(batches):
-        rate = optimiser.learning_rate(params, epoch - 1 + step / batches, phase.epochs)
+        rate = optimiser.learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches)
         for group in steps.param_groups:
             group["lr"] = rate
         chosen = order[step * batch_size : (step + 1) * batch_size]

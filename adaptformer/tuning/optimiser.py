@@ -18,13 +18,14 @@ def build(parameters: Iterable[nn.Parameter], params: TuningParams) -> torch.opt
     return torch.optim.SGD(parameters, lr=0.0, momentum=params.momentum, weight_decay=params.weight_decay)
 
 
-def learning_rate(params: TuningParams, progress: float, epochs: int) -> float:
+def learning_rate(params: TuningParams, progress: float, epochs: int, steps: int) -> float:
     """Return the rate at `progress` epochs of a phase of `epochs`: linear warm-up, then half a cosine down to 0.
 
-    The peak is base_lr × batch_size / 256, or base_lr where `scale_lr` is off. A phase shorter than its warm-up ends
-    within it.
+    The peak is base_lr × batch_size / 256, or base_lr where `scale_lr` is off. An epoch has `steps` optimiser steps: a
+    warm-up given in steps is a part of it. A phase shorter than its warm-up ends within it.
     """
     peak = params.base_lr * (params.batch_size / 256 if params.scale_lr else 1)
-    if progress < params.warmup_epochs:
-        return peak * progress / params.warmup_epochs
-    return peak * 0.5 * (1 + math.cos(math.pi * (progress - params.warmup_epochs) / (epochs - params.warmup_epochs)))
+    warmup = params.warmup_epochs if params.warmup_steps is None else params.warmup_steps / steps
+    if progress < warmup:
+        return peak * progress / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (epochs - warmup)))

@@ -21,6 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 6
 TINY = {"epochs": EPOCHS, "warmup_epochs": 0, "batch_size": 32, "parity_images": 16}
 TRAIN, TEST = 200, 60
+IDENTITY = {
+    f"GIT_{role}_{key}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for key, value in (("NAME", "Test"), ("EMAIL", "test@example.org"))
+}
+"""Who commits, for `dvc exp run`, which makes commits."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Clone:
 
     def flow(self, **options) -> str:
         """What `make run` does once the environment is there."""
-        return self.run(sys.executable, "-m", "flows.run", **options)
+        return self.run(sys.executable, "-m", "flows", "run", **options)
 
     def set_params(self, **values: object) -> None:
         """Change values in params.yaml by their last key, comments and all else kept."""

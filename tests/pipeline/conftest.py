@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
+import socket
 import sqlite3
 import sys
 
 import clones
 import pytest
+
+from tasks import outbox
 
 
 @pytest.fixture
@@ -20,7 +24,7 @@ def project(tmp_path):
 def killed(tmp_path_factory):
     """A clone whose flow was killed, process group and all, while it trained; and what lay there then."""
     clone = clones.make(tmp_path_factory.mktemp("flow"))
-    process = clone.start(sys.executable, "-m", "flows.run")
+    process = clone.start(sys.executable, "-m", "flows", "run")
     try:
         # MLflow's run is made when the first epoch is done, and then the next one begins.
         clones.wait_for(lambda: tracked_runs(clone, "RUNNING"), process, 120)
@@ -43,6 +47,50 @@ def reproduced(tmp_path_factory):
     """Another clone, with its own DVC cache, in which `dvc repro` ran."""
     clone = clones.make(tmp_path_factory.mktemp("dvc"))
     return clone, clone.run("dvc", "repro")
+
+
+@pytest.fixture(scope="session")
+def experimented(reproduced, tmp_path_factory):
+    """A copy of that clone in which `dvc exp run` then trained for two epochs; and what it printed."""
+    clone = clones.Clone(tmp_path_factory.mktemp("exp") / "clone")
+    shutil.copytree(reproduced[0].root, clone.root, symlinks=True)
+    return clone, clone.run("dvc", "exp", "run", "--name", "short", "-S", "tuning.epochs=2", **clones.IDENTITY)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """MLflow's database with nothing in it: making one takes seconds, copying it none."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def database(empty_database, tmp_path, monkeypatch):
+    """A database of the test's own, where MLflow tracks."""
+    path = tmp_path / "deep/mlflow.db"
+    path.parent.mkdir()
+    shutil.copy2(empty_database, path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def unsent(tmp_path, monkeypatch):
+    """An outbox of the test's own."""
+    monkeypatch.setattr(outbox, "FOLDER", tmp_path / "unsent")
+    return outbox.FOLDER
+
+
+@pytest.fixture
+def silent():
+    """The address of a server that takes connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def tracked_runs(clone, status):

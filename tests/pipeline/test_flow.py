@@ -95,11 +95,8 @@ def test_the_manifest_has_a_row_for_each_image(flown):
     assert manifest.count("train/") == TRAIN
 
 
-def test_an_experiment_overrides_a_parameter_and_leaves_its_own_results(reproduced):
-    clone, _ = reproduced
-    identity = {"GIT_AUTHOR_NAME": "Test", "GIT_AUTHOR_EMAIL": "test@example.org"}
-    identity |= {"GIT_COMMITTER_NAME": "Test", "GIT_COMMITTER_EMAIL": "test@example.org"}
-    out = clone.run("dvc", "exp", "run", "-S", "tuning.epochs=2", **identity)
+def test_an_experiment_overrides_a_parameter_and_leaves_its_own_results(experimented):
+    clone, out = experimented
     assert "Running stage 'train'" in out
     assert "Running stage 'fetch'" not in out
     assert len((clone.root / "artifacts/history.csv").read_text().splitlines()) == 1 + 2

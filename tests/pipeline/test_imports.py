@@ -9,6 +9,7 @@ FOLDERS = {
     "model": {"data"},
     "tuning": {"data", "model"},
     "evaluation": {"data", "model"},
+    "gate": {"evaluation"},
     "export": {"data", "model"},
     "pretraining": {"data", "model"},
     "checkpoints": set(),
@@ -51,6 +52,7 @@ def test_top_level_files_import_no_folder():
 
 def test_stages_import_no_door():
     assert units_imported_by("stages.py") <= set(FOLDERS) | TOP
+    assert units_imported_by("stage_run.py") <= {"stages.py"} | TOP
 
 
 @pytest.mark.parametrize("module", ["adaptformer.export.predictor", "adaptformer.export.table", "adaptformer.__main__"])

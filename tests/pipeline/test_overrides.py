@@ -11,7 +11,7 @@ OVERRIDES = ("tuning.epochs=1", "adapter.bottlenecks=[2]")
 
 
 def flow(clone, *arguments, **options):
-    return clone.run(sys.executable, "-m", "flows.run", *arguments, **options)
+    return clone.run(sys.executable, "-m", "flows", "run", *arguments, **options)
 
 
 @pytest.fixture(scope="module")

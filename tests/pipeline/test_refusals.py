@@ -129,7 +129,7 @@ from pathlib import Path
 from adaptformer.errors import UserError
 from adaptformer.params import load
 from adaptformer.run_folder import RunFolder
-from adaptformer.stages import run
+from adaptformer.stage_run import run
 from tasks import versioning
 
 with versioning.exclusive():

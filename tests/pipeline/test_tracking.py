@@ -53,7 +53,7 @@ def test_results_and_files_are_there(client, finished, flown):
     assert finished.data.metrics["timing.train.seconds"] > 0
     names = {file.path for file in client.list_artifacts(finished.info.run_id)}
     assert {"report.html", "manifest.csv", "adapter.safetensors", "parity.json", "plots"} <= names
-    assert len(client.list_artifacts(finished.info.run_id, "plots")) == 4
+    assert len(client.list_artifacts(finished.info.run_id, "plots")) == 5
 
 
 def test_the_run_is_found_by_the_digest_of_its_data(client, finished, flown):
@@ -79,11 +79,13 @@ def test_lineage_is_on_the_run_and_on_the_version(client, finished, flown):
     assert version.run_id == finished.info.run_id
 
 
-def test_the_first_version_is_challenger_and_champion(client):
-    assert {name: str(v) for name, v in client.get_registered_model("digits").aliases.items()} == {
-        "challenger": "1",
-        "champion": "1",
-    }
+def test_the_first_version_passed_the_gate_and_is_champion(client, flown):
+    assert {name: str(v) for name, v in client.get_registered_model("digits").aliases.items()} == {"champion": "1"}
+    sentence = client.get_model_version("digits", "1").tags["gate.sentence"]
+    assert sentence.startswith("Version 1 becomes the first champion")
+    assert f"gate       {sentence}" in flown[1]
+    (move,) = client.search_model_versions("name = 'digits-history'")
+    assert move.tags["kind"] == "promotion"
 
 
 def test_the_registered_model_is_the_file_and_runs(flown, finished, monkeypatch):
@@ -110,9 +112,8 @@ def test_prefect_knows_the_dead_run_as_crashed(flown):
 def test_the_same_bytes_registered_twice_are_one_version(client, flown):
     clone, _ = flown
     (clone.root / "artifacts/registration.json").unlink()
-    client.delete_registered_model_alias("digits", "challenger")
     output = clone.flow()
     assert "ran nothing but the registration" in output
     assert len(client.search_model_versions("name = 'digits'")) == 1
-    assert str(client.get_registered_model("digits").aliases["challenger"]) == "1"
+    assert {name: str(v) for name, v in client.get_registered_model("digits").aliases.items()} == {"champion": "1"}
     assert (clone.root / "artifacts/registration.json").is_file()

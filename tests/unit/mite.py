@@ -6,6 +6,7 @@ classes by their colour.
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,10 @@ def coloured(per_class: int, seed: int = 0, side: int = SIDE) -> LabelledImages:
     noise = np.random.default_rng(seed).integers(-25, 26, (len(labels), side, side, 3))
     pixels = np.clip(COLOURS[labels][:, None, None] + noise, 0, 255).astype(np.uint8)
     return LabelledImages(
-        pixels, labels.astype(np.int64), [f"train/{CLASSES[c]}/{i}.png" for i, c in enumerate(labels)]
+        pixels,
+        labels.astype(np.int64),
+        [f"train/{CLASSES[c]}/{i}.png" for i, c in enumerate(labels)],
+        [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels],
     )
 
 

@@ -11,11 +11,13 @@ from small_project import adaptformer
 
 from adaptformer import params, presets
 from adaptformer.errors import UserError
+from adaptformer.model import catalogue
 from adaptformer.presets import writing
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "params.yaml"
 DATA = [name for name, path in presets.available().items() if path.parent.name == "data"]
+BACKBONES = [name for name, path in presets.available().items() if path.parent.name == "backbone"]
 RECIPES = [name for name, path in presets.available().items() if path.parent.name == "recipe"]
 
 
@@ -47,6 +49,24 @@ def test_every_pair_combines_whatever_the_order(data: str, recipe: str) -> None:
     assert wanted == params.load(FILE, presets.overlay([recipe, data]))
     assert wanted.registry.model == data
     assert wanted.image.size == 224
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_backbone_names_an_entry_of_the_catalogue_whose_licence_it_allows(name: str) -> None:
+    backbone = params.load(FILE, presets.overlay(["svhn", name])).backbone
+    entry = catalogue.find(backbone.checkpoint)
+    assert entry is not None
+    assert entry.model == backbone.model
+    catalogue.allow(entry.licence, backbone.allowed_licences, name)
+
+
+def test_one_backbone_is_for_commercial_use_and_refuses_what_is_not() -> None:
+    backbone = params.load(FILE, presets.overlay(["augreg-vit-base"])).backbone
+    entry = catalogue.find(backbone.checkpoint)
+    assert entry is not None
+    assert entry.commercial_use
+    with pytest.raises(UserError, match="cc-by-nc"):
+        catalogue.allow("cc-by-nc-4.0", backbone.allowed_licences, "MAE")
 
 
 @pytest.mark.parametrize("name", presets.available())

@@ -17,7 +17,7 @@ import pytest
 import small_project
 from small_project import adaptformer, results, run_stages, snapshot
 
-from adaptformer import files, params, stages
+from adaptformer import files, params, stage_run, stages
 from adaptformer.errors import UserError
 from adaptformer.model import adapter_file
 from adaptformer.run_folder import RunFolder
@@ -65,6 +65,10 @@ def test_the_model_learnt_the_colours_and_every_file_says_so(finished: Path) -> 
     assert metrics["top1"] == pytest.approx(sum(hits) / 9, abs=1e-6)
     assert metrics["images"] == len(predictions) == 9
     assert [row["path"] for row in predictions] == sorted(row["path"] for row in predictions)
+    for row in predictions:
+        assert row["sha256"] == files.sha256_file(finished / "data" / row["path"])
+    assert "| train | 18 |\n| validation | 3 |\n| test | 9 |" in folder.model_card.read_text()
+    assert "  epochs: 2\n" in folder.model_card.read_text()
     assert len(rows) == 2
     assert rows[card.epoch - 1] == max(rows, key=lambda row: (row.val_top1, -row.val_loss))
     assert card.classes == mite.CLASSES
@@ -105,14 +109,17 @@ def test_results_tell_neither_place_nor_host(finished: Path) -> None:
 def test_times_and_host_stand_in_timing(finished: Path) -> None:
     folder = RunFolder(finished / "artifacts")
     for name in STAGES:
-        timing = stages.read_timing(folder, name)
+        timing = stage_run.read_timing(folder, name)
         assert timing["seconds"] > 0
         assert (timing["host"], timing["python"]) == (platform.node(), platform.python_version())
-    training = stages.read_timing(folder, "train")
+    training = stage_run.read_timing(folder, "train")
     assert training["training_seconds"] <= training["seconds"]
     assert (training["epochs"], training["threads"]) == (2, 1)
-    assert stages.read_timing(folder, "evaluate")["images"] == 9
-    assert stages.read_timing(RunFolder(finished / "nowhere"), "train") == {}
+    assert stage_run.read_timing(folder, "evaluate")["images"] == 9
+    exporting = stage_run.read_timing(folder, "export")
+    assert exporting["megabytes"] == round(folder.model.stat().st_size / 1e6, 3)
+    assert min(exporting["latency_ms"], exporting["images_per_second"]) > 0
+    assert stage_run.read_timing(RunFolder(finished / "nowhere"), "train") == {}
 
 
 KILLED = """
@@ -176,7 +183,7 @@ def test_rows_are_handed_on_as_they_come(project: Path) -> None:
     run_stages("validate", "fetch")
     told: list[history.EpochRow] = []
     folder = RunFolder()
-    stages.run("train", params.load(), folder, told.append)
+    stage_run.run("train", params.load(), folder, told.append)
     assert told == history.read(folder.history)
 
 
@@ -274,7 +281,7 @@ class TestFingerprint:
         monkeypatch.chdir(finished)
 
     def fingerprint(self, precision: str = "fp32", **changes: object) -> dict[str, object]:
-        return stages._fingerprint("train", params.load().model_copy(update=changes), RunFolder(), precision)
+        return stages.fingerprint("train", params.load().model_copy(update=changes), RunFolder(), precision)
 
     def test_it_has_a_name_for_all_that_decides_the_result(self) -> None:
         assert set(self.fingerprint()) == {"image", "adapter", "tuning", "manifest", "backbone", "code", "precision"}
@@ -318,10 +325,10 @@ class TestFingerprint:
 def test_stages_are_run_by_their_names() -> None:
     assert [STAGES[name].name for name in STAGES] == list(STAGES)
     with pytest.raises(KeyError):
-        stages.run("register", params.load(small_project.ROOT / "params.yaml"), RunFolder())
+        stage_run.run("register", params.load(small_project.ROOT / "params.yaml"), RunFolder())
 
 
 def test_errors_of_a_stage_leave_no_timing(project: Path) -> None:
     with pytest.raises(UserError):
-        stages.run("train", params.load(), RunFolder())
+        stage_run.run("train", params.load(), RunFolder())
     assert not RunFolder().timing("train").exists()

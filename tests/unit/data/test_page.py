@@ -1,4 +1,19 @@
-from adaptformer.page import bar, page, picture, pictures, table, tiles, warnings
+from adaptformer.page import (
+    Number,
+    bar,
+    between,
+    contents,
+    figure,
+    note,
+    page,
+    percent,
+    picture,
+    pictures,
+    section,
+    table,
+    tiles,
+    warnings,
+)
 
 
 def test_titles_and_texts_are_escaped() -> None:
@@ -38,3 +53,29 @@ def test_a_picture_lies_in_the_page() -> None:
 
 def test_no_warnings_are_no_list() -> None:
     assert warnings([]) == ""
+
+
+def test_written_out_numbers_are_aligned_as_numbers() -> None:
+    html = table(["name", "share"], [("a", percent(0.12345)), ("b", 3)])
+    assert '<th scope="col" class="number">share</th>' in html
+    assert '<td class="number">12.35 %</td>' in html
+    assert "<td>a</td>" in html
+    assert Number("<") in "<"
+    assert "&lt;" in table(["x"], [(Number("<"),)])
+    assert between(0.1234, 1) == "12.3 to 100.0 %"
+
+
+def test_contents_lead_to_the_sections() -> None:
+    headings = ["What is <this>?", "Accuracy"]
+    links = contents(headings)
+    assert links.count("<a ") == 2
+    assert '<a href="#what-is-this">What is &lt;this&gt;?</a>' in links
+    assert 'id="what-is-this"' in section(headings[0], "")
+    assert '<a href="#accuracy">' in links
+    assert 'id="accuracy"' in section(headings[1], "")
+
+
+def test_figures_and_notes_are_escaped() -> None:
+    assert figure(b"", '"x"', "<y>").startswith('<figure><img src="data:image/png;base64," alt="&quot;x&quot;">')
+    assert "<figcaption>&lt;y&gt;</figcaption>" in figure(b"", "", "<y>")
+    assert note("<z>") == '<p class="soft">&lt;z&gt;</p>\n'

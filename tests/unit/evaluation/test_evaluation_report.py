@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -11,110 +14,40 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptformer.evaluation import pictures, report
+from adaptformer.data.labelled import LabelledImages
+from adaptformer.evaluation import report
 from adaptformer.evaluation.metrics import Evaluation
 
 NUMBERS = np.random.default_rng(0)
-EVALUATION = Evaluation(NUMBERS.normal(size=(30, 3)).astype(np.float32), NUMBERS.integers(0, 3, 30))
-IMAGES = NUMBERS.integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
-
-DRAWINGS: dict[str, Callable[..., None]] = {
-    "confusion": pictures.confusion,
-    "per_class": pictures.per_class,
-    "examples": lambda path, evaluation, classes: pictures.examples(path, evaluation, classes, IMAGES),
-}
+EVALUATION = Evaluation(NUMBERS.normal(size=(60, 3)).astype(np.float32), NUMBERS.integers(0, 3, 60))
+PIXELS = NUMBERS.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS.keys())
-def test_pictures_are_the_same_bytes_each_time_and_tell_no_version(draw: Callable[..., None], tmp_path: Path) -> None:
-    draw(tmp_path / "1.png", EVALUATION, mite.CLASSES)
-    draw(tmp_path / "2.png", EVALUATION, mite.CLASSES)
-    content = (tmp_path / "1.png").read_bytes()
-    assert content == (tmp_path / "2.png").read_bytes()
-    with Image.open(tmp_path / "1.png") as picture:
-        assert picture.info.keys() == {"dpi"}
+def labelled(evaluation: Evaluation, pixels: np.ndarray = PIXELS) -> LabelledImages:
+    count = len(evaluation.labels)
+    return LabelledImages(pixels[:count], evaluation.labels, [f"test/{i:02}.png" for i in range(count)], [""] * count)
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that would be written."""
-    figures: list[Any] = []
-    monkeypatch.setattr(pictures, "_save", lambda figure, path: figures.append(figure))
-    return figures
+def part(text: str, anchor: str) -> str:
+    """One section of the page."""
+    return text.partition(f'<section id="{anchor}">')[2].partition("</section>")[0]
 
 
-def test_the_confusion_picture_shows_counts_and_shares(drawn: list[Any], tmp_path: Path) -> None:
-    evaluation = Evaluation(np.eye(3, dtype=np.float32)[[0, 1, 1, 1]], np.array([0, 0, 1, 0]))
-    pictures.confusion(tmp_path, evaluation, mite.CLASSES)
-    axes = drawn[0].axes[0]
-    np.testing.assert_allclose(axes.images[0].get_array(), [[1 / 3, 2 / 3, 0], [0, 1, 0], [0, 0, 0]])
-    assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
-        ((0, 0), "1"), ((1, 0), "2"), ((1, 1), "1"),
-    }  # fmt: skip
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
-    assert [label.get_text() for label in axes.get_yticklabels()] == list(mite.CLASSES)
-
-
-def test_with_many_classes_what_cannot_be_read_is_left_out(drawn: list[Any], tmp_path: Path) -> None:
-    names = [f"class {i}" for i in range(45)]
-    evaluation = Evaluation(np.eye(45, dtype=np.float32), np.arange(45))
-    pictures.confusion(tmp_path, evaluation, names)
-    axes = drawn[0].axes[0]
-    assert not axes.texts
-    assert not {label.get_text() for label in axes.get_xticklabels()} & set(names)
-    pictures.per_class(tmp_path, evaluation, names)
-    assert len(drawn[1].axes[0].patches) == 40
-
-
-def test_classes_are_drawn_worst_first_without_those_that_have_no_image(drawn: list[Any], tmp_path: Path) -> None:
-    evaluation = Evaluation(np.eye(4, dtype=np.float32)[[0, 1, 0, 2]], np.array([0, 1, 1, 1]))
-    pictures.per_class(tmp_path, evaluation, ("a", "b", "c", "d"))
-    axes = drawn[0].axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "a"]
-    assert [bar.get_width() for bar in axes.patches] == pytest.approx([1 / 3, 1])
-    assert [text.get_text() for text in axes.texts] == ["33.3 %", "100.0 %"]
-
-
-def test_examples_are_the_surest_mistakes_then_the_least_sure_hits(drawn: list[Any], tmp_path: Path) -> None:
-    logits = np.array([[3, 0, 0], [9, 0, 0], [2, 0, 0], [0, 4, 0]], np.float32)
-    evaluation = Evaluation(logits, np.array([0, 1, 0, 2]))
-    pictures.examples(tmp_path, evaluation, ("a", "a class whose name is far too long", "c"), IMAGES)
-    titles = [axes.get_title() for axes in drawn[0].axes if axes.images]
-    assert titles == ["a class whose name is f…\n100 %", "c → a class whose name …\n96 %", "a\n79 %", "a\n91 %"]
-    shown = [axes.images[0].get_array() for axes in drawn[0].axes if axes.images]
-    np.testing.assert_array_equal(shown, IMAGES[[1, 3, 2, 0]])
-    assert drawn[0].get_suptitle() == "2 most confident of 2 mistakes, then the least sure hits"
-
-
-def test_at_most_24_examples_are_drawn_half_of_them_mistakes(drawn: list[Any], tmp_path: Path) -> None:
-    evaluation = Evaluation(np.eye(2, dtype=np.float32)[[0] * 30], np.array([0, 1] * 15))
-    pictures.examples(tmp_path, evaluation, ("a", "b"), IMAGES)
-    titles = [axes.get_title() for axes in drawn[0].axes if axes.images]
-    assert (len(titles), sum("→" in title for title in titles)) == (24, 12)
-
-
-def test_predictions_tell_each_image_apart() -> None:
-    logits = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]], np.float32))
-    table = report.predictions(["test/b/1.png", "test/c/2.png"], Evaluation(logits, np.array([1, 2])), mite.CLASSES)
-    assert table.to_dict("records") == [
-        {"path": "test/b/1.png", "label": "blue", "predicted": "amber", "confidence": 0.7, "probability_of_label": 0.2},
-        {
-            "path": "test/c/2.png",
-            "label": "coral",
-            "predicted": "coral",
-            "confidence": 0.5,
-            "probability_of_label": 0.5,
-        },
-    ]
+def cells(text: str) -> list[list[str]]:
+    """The rows of all tables."""
+    rows = re.findall("<tr>(.*?)</tr>", text)
+    return [[re.sub("<.*?>", "", cell) for cell in re.findall("<td.*?>(.*?)</td>", row)] for row in rows]
 
 
 @pytest.fixture
 def page(tmp_path: Path) -> Callable[..., str]:
-    pictures.confusion(tmp_path / "confusion.png", EVALUATION, mite.CLASSES)
+    drawings = report.Drawings(*(tmp_path / f"{name}.png" for name in report.Drawings._fields))
+    for number, path in enumerate(drawings):
+        Image.new("L", (1, 1), number).save(path)
 
-    def write(evaluation: Evaluation = EVALUATION, **changes: Any) -> str:
+    def write(evaluation: Evaluation = EVALUATION, pixels: np.ndarray = PIXELS, **changes: Any) -> str:
         card = replace(mite.adapter_card(), **changes)
-        return report.html(evaluation, card, {"Confusion": tmp_path / "confusion.png"})
+        return report.html(evaluation, card, labelled(evaluation, pixels), drawings)
 
     return write
 
@@ -139,19 +72,132 @@ def test_the_report_tells_what_was_measured_and_on_what(page: Callable[..., str]
         f"{100 * card.trained_share:.2f} %", card.backbone.sha256, "mite.safetensors", "MIT", "bottlenecks",
     ):  # fmt: skip
         assert expected in text, expected
-    assert text.count("data:image/png;base64,") == 1
+
+
+def test_each_metric_has_its_interval(page: Callable[..., str]) -> None:
+    assert cells(part(page(), "accuracy"))[1:] == [
+        [name, f"{100 * score.value:.2f} %", f"{100 * score.low:.1f} to {100 * score.high:.1f} %"]
+        for name, score in zip(("top-1", "balanced accuracy", "macro-F1"), EVALUATION.scores.values(), strict=True)
+    ]
+
+
+def test_each_drawing_stands_in_its_section(page: Callable[..., str], tmp_path: Path) -> None:
+    text = page()
+    anchors = {"confusion": "confusion", "per_class": "classes", "calibration": "confidence", "curves": "training"}
+    for drawing, anchor in anchors.items():
+        content = base64.b64encode((tmp_path / f"{drawing}.png").read_bytes()).decode()
+        assert content in part(text, anchor)
+
+
+def test_a_keyboard_reaches_every_section_and_every_table(page: Callable[..., str]) -> None:
+    text = page()
+    links = re.findall('<a href="#(.*?)">', text)
+    assert links == re.findall('<section id="(.*?)">', text)
+    assert len(links) == 7
+    assert text.count("<table>") == text.count('<div class="wide" tabindex="0" role="region" aria-label="')
+    assert re.findall("<img[^>]*>", text) == re.findall('<img[^>]* alt="[^"]{4,}">', text)
+
+
+def test_the_page_needs_nothing_from_outside(page: Callable[..., str]) -> None:
+    text = re.sub(r"base64,[^\"]*", "", page())
+    assert not re.search(r"(https?:)?//[a-z]|<script|<link|url\(", text)
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_every_tag_is_closed(page: Callable[..., str]) -> None:
+    tags = Tags()
+    tags.feed(page())
+    assert tags.open == []
+
+
+def test_confidence_is_told_in_numbers(page: Callable[..., str]) -> None:
+    shares = np.array([[0.9, 0.06, 0.04], [0.78, 0.12, 0.1], [0.55, 0.35, 0.1], [0.55, 0.35, 0.1]])
+    text = part(page(Evaluation(np.log(shares).astype(np.float32), np.array([0, 0, 0, 1]))), "confidence")
+    assert "On average it is 69.50 %, and 75.00 % of the predictions are right." in text
+    rows = [row for row in cells(text) if row]
+    assert rows[:2] == [["100.00 %", "55.00 %", "75.00 %"], ["50.00 %", "78.00 %", "100.00 %"]]
+    assert rows[2:] == [
+        ["53.3 to 60.0 %", "2", "55.00 %", "50.00 %", "9.5 to 90.5 %"],
+        ["73.3 to 80.0 %", "1", "78.00 %", "100.00 %", "20.7 to 100.0 %"],
+        ["86.7 to 93.3 %", "1", "90.00 %", "100.00 %", "20.7 to 100.0 %"],
+    ]
+
+
+def figures(text: str, heading: str) -> tuple[list[str], list[np.ndarray]]:
+    """Captions and pixels of the pictures below a heading of the third level."""
+    group = re.search(f"<h3>{heading}.*?</h3>(.*?)</ul>", text, re.DOTALL)
+    assert group is not None, heading
+    captions = re.findall("<figcaption>(.*?)</figcaption>", group[1], re.DOTALL)
+    assert captions == re.findall('alt="(.*?)"', group[1], re.DOTALL)
+    encoded = re.findall('base64,([^"]*)"', group[1])
+    return captions, [np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))) for png in encoded]
+
+
+def test_mistakes_are_shown_with_both_labels_and_where_they_lie(page: Callable[..., str]) -> None:
+    shares = np.array([[0.7, 0.2, 0.1], [0.9, 0.06, 0.04], [0.5, 0.25, 0.25], [0.2, 0.6, 0.2]])
+    evaluation = Evaluation(np.log(shares).astype(np.float32), np.array([1, 2, 0, 1]))
+    text = part(page(evaluation), "images-to-look-at")
+    assert "2 of 4 test images were taken for another class." in text
+    assert re.findall("<h3>(.*?)</h3>", text) == ["All mistakes, most confident first", "Right, but least sure"]
+    captions, shown = figures(text, "All mistakes")
+    assert captions == [
+        "true coral: 4.00 %\npredicted amber: 90.00 %\ntest/01.png",
+        "true blue: 20.00 %\npredicted amber: 70.00 %\ntest/00.png",
+    ]
+    np.testing.assert_array_equal(shown, PIXELS[[1, 0]])
+    captions, shown = figures(text, "Right, but least sure")
+    assert captions == ["amber: 50.00 %\ntest/02.png", "blue: 60.00 %\ntest/03.png"]
+    np.testing.assert_array_equal(shown, PIXELS[[2, 3]])
+
+
+def test_of_many_mistakes_the_surest_and_the_worst_are_shown(page: Callable[..., str]) -> None:
+    text = part(page(), "images-to-look-at")
+    wrong = np.flatnonzero(~EVALUATION.correct)
+    assert len(wrong) > 12
+    for heading, value in (
+        ("Most confident mistakes", -EVALUATION.confidence),
+        ("Worst mistakes", EVALUATION.probability_of_label),
+    ):
+        captions, _ = figures(text, heading)
+        expected = wrong[np.argsort(value[wrong])][:12]
+        assert [caption.rpartition("\n")[2] for caption in captions] == [f"test/{i:02}.png" for i in expected]
+
+
+def test_large_images_are_shown_small(page: Callable[..., str]) -> None:
+    large = np.zeros((60, 300, 300, 3), np.uint8)
+    _, shown = figures(page(pixels=large), "Worst mistakes")
+    assert {image.shape for image in shown} == {(128, 128, 3)}
+
+
+def test_a_model_without_mistakes_has_none_to_show(page: Callable[..., str]) -> None:
+    text = page(Evaluation(np.eye(3, dtype=np.float32) * 9, np.arange(3)))
+    assert "There is no mistake." in part(text, "confusion")
+    assert "mistakes" not in part(text, "images-to-look-at")
+
+
+def test_the_most_frequent_mistake_is_told_in_words(page: Callable[..., str]) -> None:
+    evaluation = Evaluation(np.eye(3, dtype=np.float32)[[0, 1, 1, 1, 0]], np.array([0, 0, 1, 0, 2]))
+    assert "The most frequent mistake: amber taken for blue, 2 of 3 mistakes." in part(page(evaluation), "confusion")
 
 
 def test_the_report_says_what_a_class_is_most_often_taken_for(page: Callable[..., str]) -> None:
     evaluation = Evaluation(np.eye(3, dtype=np.float32)[[0, 1, 1, 1]], np.array([0, 0, 1, 0]))
-    text = page(evaluation)
-    amber, blue = re.search("<tr><td>amber.*?</tr>", text), re.search("<tr><td>blue.*?</tr>", text)
-    assert amber is not None
-    assert blue is not None
-    assert "33.33 %" in amber[0]
-    assert "blue (2)" in amber[0]
-    assert "none" in blue[0]
-    assert "<tr><td>coral" not in text, "a class without test images has no accuracy"
+    assert cells(part(page(evaluation), "classes"))[1:] == [
+        ["amber", "3", "33.33 %", "6.1 to 79.2 %", "blue (2)"],
+        ["blue", "1", "100.00 %", "20.7 to 100.0 %", "none"],
+    ], "a class without test images has no accuracy"
 
 
 def test_names_of_classes_are_no_html(page: Callable[..., str]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as judge
 
+from adaptformer.evaluation import calibration, statistics
 from adaptformer.evaluation.metrics import Evaluation, summary
 
 
@@ -44,6 +45,37 @@ def test_recall_is_scikit_learns() -> None:
     np.testing.assert_allclose(RANDOM.recall, expected)
 
 
+def test_balanced_accuracy_and_macro_f1_are_scikit_learns() -> None:
+    rare = Evaluation(RANDOM.logits[:60], np.where(RANDOM.labels[:60] == 3, 0, RANDOM.labels[:60]))
+    for evaluation in (RANDOM, rare):
+        given = {metric: score.value for metric, score in evaluation.scores.items()}
+        present = np.unique(evaluation.labels)
+        assert given == pytest.approx(
+            {
+                "top1": judge.accuracy_score(evaluation.labels, evaluation.predicted),
+                "balanced_accuracy": judge.recall_score(
+                    evaluation.labels, evaluation.predicted, labels=present, average="macro"
+                ),
+                "macro_f1": judge.f1_score(evaluation.labels, evaluation.predicted, labels=present, average="macro"),
+            }
+        )
+        assert len(set(given.values())) == 3
+        assert all(score.low < score.value < score.high for score in evaluation.scores.values())
+
+
+def test_confidence_is_the_probability_of_the_prediction() -> None:
+    rows = np.arange(len(RANDOM.labels))
+    np.testing.assert_array_equal(RANDOM.confidence, RANDOM.probabilities[rows, RANDOM.predicted])
+    np.testing.assert_array_equal(RANDOM.probability_of_label, RANDOM.probabilities[rows, RANDOM.labels])
+    np.testing.assert_array_equal(RANDOM.correct, RANDOM.labels == RANDOM.predicted)
+    assert RANDOM.ece == calibration.ece(RANDOM.confidence, RANDOM.correct) > 0
+
+
+def test_each_class_has_wilsons_interval() -> None:
+    hits, images = RANDOM.confusion.diagonal(), RANDOM.confusion.sum(axis=1)
+    assert RANDOM.per_class == [statistics.wilson(int(h), int(n)) for h, n in zip(hits, images, strict=True)]
+
+
 def test_a_class_without_images_has_no_recall_and_a_row_of_zeros() -> None:
     evaluation = Evaluation(np.eye(4, dtype=np.float32)[[0, 1, 1]], np.array([0, 1, 0]))
     np.testing.assert_array_equal(evaluation.recall, [0.5, 1.0, np.nan, np.nan])
@@ -77,10 +109,17 @@ def test_the_summary_holds_fractions_and_survives_json() -> None:
     assert content == {
         "top1": 0.666667,
         "top5": 1.0,
+        "balanced_accuracy": 0.75,
+        "macro_f1": 0.666667,
         "loss": round(evaluation.loss, 6),
+        "ece": round(abs(2 / 3 - float(evaluation.confidence[0])), 6),
         "images": 3,
+        "intervals": {metric: score.to_list() for metric, score in evaluation.scores.items()},
         "per_class": {
-            "a": {"images": 2, "top1": 0.5}, "b": {"images": 1, "top1": 1.0}, "c": {"images": 0, "top1": None},
+            "a": {"images": 2, "top1": 0.5, "interval": statistics.wilson(1, 2).to_list()},
+            "b": {"images": 1, "top1": 1.0, "interval": statistics.wilson(1, 1).to_list()},
+            "c": {"images": 0, "top1": None, "interval": None},
         },
-    }  # fmt: skip
+    }
+    assert set(content["intervals"]) == {"top1", "balanced_accuracy", "macro_f1"}  # type: ignore[call-overload]
     assert json.loads(json.dumps(content, allow_nan=False)) == content

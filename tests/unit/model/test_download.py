@@ -203,3 +203,15 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
     assert download.cache_folder() == Path("/home/me/.cache/adaptformer")
+
+
+def test_in_a_terminal_a_bar_shows_how_far_it_is(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # how rich is told that there is a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    download.fetch(server.url, server.sha256)
+    shown = capsys.readouterr()
+    assert "━" in shown.err
+    assert f"{len(server.content) / 1e6:.1f}/{len(server.content) / 1e6:.1f}" in shown.err
+    assert shown.out == ""

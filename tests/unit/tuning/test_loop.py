@@ -187,7 +187,7 @@ def test_the_learning_rate_follows_the_formula_at_every_step(tmp_path: Path, mon
     monkeypatch.setattr(torch.optim.SGD, "step", noting)
     made = run(tmp_path, per_class=8, batch_size=8, epochs=3)
     rows, _ = loop.train(made)
-    expected = [optimiser.learning_rate(made.params, step / 3, 3) for step in range(9)]
+    expected = [optimiser.learning_rate(made.params, step / 3, 3, 3) for step in range(9)]
     assert used == pytest.approx(expected)
     assert [row.lr for row in rows] == pytest.approx(expected[2::3], abs=1e-6)
 

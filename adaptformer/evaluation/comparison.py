@@ -1,0 +1,168 @@
+"""Methods side by side on the same test images: one table, and accuracy against trained parameters as a picture.
+
+Shapes: N test images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from adaptformer import files
+from adaptformer.errors import UserError
+from adaptformer.evaluation import statistics
+from adaptformer.evaluation.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One run: a method with one seed, which test images it got right [N], and what it cost.
+
+    `images` names them; `memory_mb` is the training process's peak, of the GPU where it trained on one.
+    """
+
+    method: str
+    seed: int
+    images: tuple[str, ...]
+    right: NDArray[np.bool_]
+    trained: int
+    seconds: float
+    memory_mb: float
+    adapter_bytes: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method over all its seeds: means, and for top-1 also the 95 % interval and the seeds' extremes."""
+
+    method: str
+    seeds: int
+    trained: int
+    top1: Interval
+    least: float
+    most: float
+    seconds: float
+    memory_mb: float
+    adapter_bytes: int
+
+
+COLUMNS = (
+    "method", "seeds", "trained parameters", "top-1", "95 % interval", "over the seeds", "training s", "peak memory MB",
+    "adapter file bytes",
+)  # fmt: skip
+
+
+def rows(runs: Iterable[Trained]) -> list[Row]:
+    """Return one row a method, in the order in which the methods first come.
+
+    The interval is a bootstrap over the test images of each image's share of seeds that got it right: it speaks of
+    other images of this kind, the extremes of other seeds. Raises UserError unless all runs saw the same images.
+    """
+    by_method: dict[str, list[Trained]] = {}
+    for run in runs:
+        by_method.setdefault(run.method, []).append(run)
+    if len({run.images for group in by_method.values() for run in group}) > 1:
+        raise UserError(
+            "the runs of this comparison were judged on different test images",
+            "leave data/ alone while a comparison runs, then run the same command again",
+        )
+    return [_row(method, group) for method, group in by_method.items()]
+
+
+def _row(method: str, group: Sequence[Trained]) -> Row:
+    shares = np.mean([run.right for run in group], axis=0)
+    each = [float(run.right.mean()) for run in group]
+    return Row(
+        method=method,
+        seeds=len(group),
+        trained=group[0].trained,
+        top1=statistics.mean(shares),
+        least=min(each),
+        most=max(each),
+        seconds=float(np.mean([run.seconds for run in group])),
+        memory_mb=float(np.mean([run.memory_mb for run in group])),
+        adapter_bytes=group[0].adapter_bytes,
+    )
+
+
+def table(compared: Sequence[Row]) -> pd.DataFrame:
+    """Return the rows as text for people, one column each of COLUMNS."""
+    return pd.DataFrame(
+        [
+            (
+                row.method,
+                str(row.seeds),
+                f"{row.trained:,}",
+                f"{row.top1.value:.2%}",
+                f"{row.top1.low:.2%} to {row.top1.high:.2%}",
+                f"{row.least:.2%} to {row.most:.2%}" if row.seeds > 1 else "one seed",
+                f"{row.seconds:.0f}",
+                f"{row.memory_mb:.0f}",
+                f"{row.adapter_bytes:,}",
+            )
+            for row in compared
+        ],
+        columns=list(COLUMNS),
+    )
+
+
+def text(compared: Sequence[Row]) -> str:
+    """Return the table with aligned columns, for a terminal."""
+    return str(table(compared).to_string(index=False))
+
+
+def markdown(compared: Sequence[Row]) -> str:
+    """Return the table in Markdown, numbers to the right."""
+    frame = table(compared)
+    sides = ["---" if name == "method" else "---:" for name in frame.columns]
+    lines = [list(frame.columns), sides, *frame.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def csv(compared: Sequence[Row]) -> str:
+    """Return the numbers behind the table as CSV; shares as fractions of 1."""
+    frame = pd.DataFrame(
+        [
+            {
+                "method": row.method, "seeds": row.seeds, "trained": row.trained, "top1": round(row.top1.value, 6),
+                "low": round(row.top1.low, 6), "high": round(row.top1.high, 6), "least": round(row.least, 6),
+                "most": round(row.most, 6), "seconds": round(row.seconds, 3), "memory_mb": round(row.memory_mb, 1),
+                "adapter_bytes": row.adapter_bytes,
+            }
+            for row in compared
+        ]
+    )  # fmt: skip
+    return str(frame.to_csv(index=False, lineterminator="\n"))
+
+
+def draw(path: Path, compared: Sequence[Row]) -> None:
+    """Draw top-1 with its interval against trained parameters, on a logarithmic axis, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for number, row in enumerate(sorted(compared, key=lambda row: row.trained)):
+        below, above = row.top1.value - row.top1.low, row.top1.high - row.top1.value
+        axes.errorbar(
+            row.trained, 100 * row.top1.value, yerr=[[100 * below], [100 * above]],
+            fmt="o", color="#0b6e99", ecolor="#9aa5b1", capsize=3,
+        )  # fmt: skip
+        # Neighbours on the axis write to different sides, so that their names do not lie on each other.
+        side = 8 if number % 2 else -8
+        axes.annotate(
+            row.method.partition(" ")[0], (row.trained, 100 * row.top1.value), (side, 6), textcoords="offset points",
+            ha="left" if side > 0 else "right", fontsize=9,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.margins(x=0.16)
+    axes.set_xlabel("trained parameters, head included")
+    axes.set_ylabel("top-1 on the test split, %; bars: 95 % interval")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    with files.replacing(path) as beside:
+        figure.savefig(beside, dpi=120, metadata={"Software": None})

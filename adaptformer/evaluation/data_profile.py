@@ -1,0 +1,100 @@
+"""A data set's profile: sizes, colours, and what the plain backbone sees in it, in one small file.
+
+It is kept with the model that learned from the data, so that comparing two data sets later needs no image.
+
+Shapes: N images, D width of the backbone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from adaptformer import files
+from adaptformer.data.cache import load_images
+from adaptformer.data.contract import ImageContract
+from adaptformer.data.resizing import centre_crop
+from adaptformer.errors import UserError
+
+IMAGES = 1000
+"""At most so many images of a data set are looked at."""
+
+_AT_ONCE = 128
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is known of a data set's images.
+
+    `sizes` [N, 2] are width and height in pixels, as displayed; `channels` [N, 6] mean and standard deviation of red,
+    green and blue, of values in [0, 1], as the model sees the image by the contract `image`; `embeddings` [N, D] are
+    what the backbone of this sha256 makes of it.
+    """
+
+    sizes: NDArray[np.int64]
+    channels: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
+    image: ImageContract
+    backbone: str
+
+
+def profile(
+    manifest: pd.DataFrame,
+    data: Path,
+    contract: ImageContract,
+    embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    backbone: str,
+    cache: Path,
+) -> Profile:
+    """Return the profile of at most 1,000 images of all splits: those with the smallest sha256, each once.
+
+    Thus most stay the same when images are added. `embed` (features.backbone_features) turns images [B, s, s, 3] into
+    embeddings [B, D]; `backbone` is the sha256 of what it computes with; `cache` is the folder of prepared images.
+    Raises UserError when `data` no longer fits the manifest.
+    """
+    rows = manifest.sort_values(["sha256", "path"]).drop_duplicates("sha256").head(IMAGES).reset_index(drop=True)
+    images = centre_crop(load_images(rows, data, contract, cache), contract.size)
+    batches = [np.array(images[start : start + _AT_ONCE]) for start in range(0, len(images), _AT_ONCE)]
+    return Profile(
+        rows[["width", "height"]].to_numpy(np.int64),
+        np.concatenate([_channels(batch) for batch in batches]),
+        np.concatenate([embed(batch) for batch in batches]),
+        contract,
+        backbone,
+    )
+
+
+def _channels(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    values = batch.reshape(len(batch), -1, 3) / 255
+    return np.concatenate([values.mean(axis=1), values.std(axis=1)], axis=1).astype(np.float32)
+
+
+def write(path: Path, found: Profile) -> None:
+    """Write a profile as one safetensors file, whole or not at all; equal profiles give equal bytes."""
+    arrays = {"sizes": found.sizes, "channels": found.channels, "embeddings": found.embeddings}
+    metadata = files.canonical_json({"backbone": found.backbone, "image": found.image.to_dict()})
+    with files.replacing(path) as beside:
+        # The key of model/tensor_file.py, which needs torch; reading a profile does not.
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, beside, {"adaptformer": metadata}
+        )
+
+
+def read(path: Path) -> Profile:
+    """Return the profile at `path`. Raises UserError for a file that is damaged or no profile."""
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = json.loads((file.metadata() or {})["adaptformer"])
+            sizes, channels, embeddings = map(file.get_tensor, ("sizes", "channels", "embeddings"))
+        image = ImageContract.from_dict(metadata["image"])
+        return Profile(sizes, channels, embeddings, image, str(metadata["backbone"]))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no profile of a data set", "make it anew: register the model again") from error

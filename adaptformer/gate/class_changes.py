@@ -1,0 +1,90 @@
+"""What a challenger wins and loses in each class, with intervals that hold for few images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from adaptformer.evaluation.statistics import Interval, wilson
+from adaptformer.gate.pairing import Pairs
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """One shared class: its compared images, top-1 of both sides, and the difference with its 95 % interval."""
+
+    label: str
+    images: int
+    champion: float
+    challenger: float
+    gained: int
+    lost: int
+    change: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class NewClass:
+    """A class that only the challenger knows: its unseen images, and top-1 with its interval (None without images)."""
+
+    label: str
+    images: int
+    top1: float | None
+    low: float | None
+    high: float | None
+
+
+def class_changes(pairs: Pairs) -> tuple[ClassChange, ...]:
+    """Return the shared classes that have compared images, the largest fall first."""
+    labels, ours, theirs = pairs.labels, pairs.right("challenger"), pairs.right("champion")
+    changes = []
+    for index, label in enumerate(pairs.shared):
+        of_class = labels == index
+        images = int(of_class.sum())
+        if images == 0:
+            continue
+        both = int((of_class & ours & theirs).sum())
+        gained, lost = int((of_class & ours & ~theirs).sum()), int((of_class & theirs & ~ours).sum())
+        change = newcombe(both, gained, lost, images - both - gained - lost)
+        shares = ((both + lost) / images, (both + gained) / images)
+        changes.append(ClassChange(label, images, *shares, gained, lost, change.value, change.low, change.high))
+    return tuple(sorted(changes, key=lambda change: (change.change, change.label)))
+
+
+def new_classes(pairs: Pairs) -> tuple[NewClass, ...]:
+    """Return the classes that only the challenger knows, by name."""
+    result = []
+    for label in pairs.new:
+        rows = pairs.apart[pairs.apart["label"] == label]
+        if len(rows) == 0:
+            result.append(NewClass(label, 0, None, None, None))
+            continue
+        top1 = wilson(int((rows["challenger_predicted"] == label).sum()), len(rows))
+        result.append(NewClass(label, len(rows), top1.value, top1.low, top1.high))
+    return tuple(result)
+
+
+def newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
+    """Return the difference of two paired shares of hits with an interval made of Wilson's (method 10).
+
+    `both` images are right on both sides, `gained` only on ours, `lost` only on theirs. Unlike resampling it gives an
+    interval also where no image of a few changed. Newcombe, Stat. Med. 17 (1998) 2635.
+    """
+    images = both + gained + lost + neither
+    ours, theirs = wilson(both + gained, images), wilson(both + lost, images)
+    margins = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
+    cross: float = both * neither - gained * lost
+    if cross > 0:  # corrected for continuity, as the method asks
+        cross = max(cross - images / 2, 0)
+    phi = cross / math.sqrt(margins) if margins else 0.0
+
+    def distance(one: float, other: float) -> float:
+        return math.sqrt(max(one**2 - 2 * phi * one * other + other**2, 0.0))
+
+    value = (gained - lost) / images
+    return Interval(
+        value,
+        value - distance(ours.value - ours.low, theirs.high - theirs.value),
+        value + distance(ours.high - ours.value, theirs.value - theirs.low),
+    )

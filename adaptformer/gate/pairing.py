@@ -1,0 +1,118 @@
+"""Two models' answers to the same test images, side by side, without the images that would flatter one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+_IMAGE = ["sha256", "label", "copy"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model as the gate sees it.
+
+    `predictions` has one row a test image: path, sha256, label, predicted, confidence, probability_of_label. `seen`
+    are the sha256 of the images that the model trained or validated on. `megabytes` and `latency_ms` (an image) are
+    the ONNX file's; `parity` is its largest relative difference of logits to the trained model, None where unknown.
+    """
+
+    version: str
+    classes: tuple[str, ...]
+    predictions: pd.DataFrame
+    seen: frozenset[str]
+    megabytes: float
+    latency_ms: float
+    parity: float | None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many test images are not compared: seen by one model, by either, and unseen ones of classes not shared."""
+
+    seen_by_challenger: int
+    seen_by_champion: int
+    seen: int
+    other_classes: int
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The compared images, one row each, sorted by path.
+
+    `rows` has the columns path, label, and of both sides, with the prefixes challenger_ and champion_, predicted and
+    confidence. `apart` are rows of unseen images whose class not both models know.
+    """
+
+    rows: pd.DataFrame
+    apart: pd.DataFrame
+    left_out: LeftOut
+    shared: tuple[str, ...]
+    new: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Index of each image's class among the shared ones [N]."""
+        return _codes(self.rows["label"], self.shared)
+
+    def predicted(self, side: str) -> NDArray[np.int64]:
+        """Return the index of a side's answers among the shared classes [N]; any other answer counts as one more."""
+        return _codes(self.rows[f"{side}_predicted"], self.shared)
+
+    def right(self, side: str) -> NDArray[np.bool_]:
+        """Tell which answers of a side, "challenger" or "champion", are right [N]."""
+        return np.equal(self.predicted(side), self.labels)
+
+    def confidence(self, side: str) -> NDArray[np.float64]:
+        """Return the probability that a side gave its answers [N]."""
+        return self.rows[f"{side}_confidence"].to_numpy(np.float64)
+
+
+def pair(challenger: Judged, champion: Judged) -> Pairs:
+    """Return both models' answers to the images that neither has seen and whose class both know.
+
+    Images are matched by sha256 and label. Raises ValueError when the models were not asked about the same ones.
+    """
+    ours, theirs = _answers(challenger, "challenger"), _answers(champion, "champion")
+    both = ours.merge(theirs.drop(columns="path"), on=_IMAGE, validate="one_to_one")
+    if not len(both) == len(ours) == len(theirs):
+        raise ValueError(f"versions {challenger.version} and {champion.version} have predicted different test images")
+    shared = tuple(sorted(set(challenger.classes) & set(champion.classes)))
+    seen = [both["sha256"].isin(model.seen).to_numpy() for model in (challenger, champion)]
+    unseen, known = ~(seen[0] | seen[1]), both["label"].isin(shared).to_numpy()
+    left_out = LeftOut(int(seen[0].sum()), int(seen[1].sum()), int((~unseen).sum()), int((unseen & ~known).sum()))
+    return Pairs(
+        both[unseen & known],
+        both[unseen & ~known],
+        left_out,
+        shared,
+        new=tuple(sorted(set(challenger.classes) - set(shared))),
+        dropped=tuple(sorted(set(champion.classes) - set(shared))),
+    )
+
+
+def alone(challenger: Judged) -> Pairs:
+    """Return a model's answers to the images that it has not seen, as compared with nothing."""
+    rows = _answers(challenger, "challenger")
+    seen, known = rows["sha256"].isin(challenger.seen), rows["label"].isin(challenger.classes)
+    left_out = LeftOut(int(seen.sum()), 0, int(seen.sum()), int((~seen & ~known).sum()))
+    shared = tuple(sorted(challenger.classes))
+    return Pairs(rows[~seen & known], rows[~seen & ~known], left_out, shared, new=(), dropped=())
+
+
+def _answers(model: Judged, side: str) -> pd.DataFrame:
+    table = model.predictions.sort_values(["path", "sha256", "label"], ignore_index=True)
+    # A file that occurs twice is two images, as it is in every other figure.
+    table["copy"] = table.groupby(["sha256", "label"]).cumcount()
+    renamed = {"predicted": f"{side}_predicted", "confidence": f"{side}_confidence"}
+    return table[["path", *_IMAGE, *renamed]].rename(columns=renamed)
+
+
+def _codes(names: pd.Series[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    found = pd.Index(list(classes)).get_indexer(pd.Index(names)).astype(np.int64)
+    return np.where(found < 0, len(classes), found)

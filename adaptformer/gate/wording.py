@@ -1,0 +1,52 @@
+"""How the gate writes figures and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+METRICS = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
+
+
+def percent(share: float) -> str:
+    """Return a share of 1 as "95.5 %"."""
+    return f"{100 * share:.1f} %"
+
+
+def points(difference: float) -> str:
+    """Return a signed difference of shares in percentage points: "+0.3", "−0.5", "0.0"; "+0.02" where it is small."""
+    value = 100 * difference
+    digits = 2 if 0 < abs(value) < 0.1 else 1
+    text = f"{abs(value):.{digits}f}"
+    return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
+
+
+def unsigned(difference: float) -> str:
+    """Return the size of a difference in points: "0.3"."""
+    return points(difference).lstrip("+−")
+
+
+def between(low: float, high: float) -> str:
+    """Return an interval of a difference in points as a clause."""
+    return f"between {points(low)} and {points(high)}"
+
+
+def chance(p: float) -> str:
+    """Return a p-value as it is usually written."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 image", "1,024 images" or "2 classes"."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def named(labels: Sequence[str]) -> str:
+    """Return "the class a" or "the classes a, b", five names at most."""
+    more = f" and {len(labels) - 5:,} more" if len(labels) > 5 else ""
+    return f"the {'class' if len(labels) == 1 else 'classes'} {', '.join(labels[:5])}{more}"
+
+
+def clause(sentence: str) -> str:
+    """Return a sentence as a part of another: it begins small and has no full stop."""
+    return sentence[0].lower() + sentence[1:].removesuffix(".")

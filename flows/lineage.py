@@ -1,0 +1,53 @@
+"""The answers to "which models saw this image" and "what went into this version", for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adaptformer.params import load
+from tasks import lineage, tracking
+from tasks.lineage import Origin, Sightings
+
+MEANING = {"train": "trained on", "validation": "chose the epoch", "test": "only judged"}
+
+
+def show(what: str, model: str | None, everywhere: bool) -> int:
+    """Print the answer for an image (a file, or its sha256) or for a version (its number, or an alias)."""
+    sha256 = lineage.image(what)
+    name = model or load().registry.model
+    with tracking.answering("nothing was changed"):
+        client = tracking.connect()
+        if sha256 is None:
+            print(origin_text(lineage.origin(client, name, what)))
+        else:
+            names = lineage.models(client) if everywhere else [name]
+            print(sightings_text(lineage.who_saw(client, names, sha256), names))
+    return 0
+
+
+def sightings_text(seen: Sightings, names: Sequence[str]) -> str:
+    """Return a table of the versions that hold an image, and what it was to them."""
+    lines = [f"image sha256 {seen.sha256}"]
+    if seen.found:
+        rows = [("model", "version", "aliases", "split", "meaning", "label", "path")]
+        rows += [
+            (one.model, one.version, ", ".join(one.aliases), one.split, MEANING[one.split], one.label, one.path)
+            for one in seen.found
+        ]
+        lines += _aligned(rows)
+    else:
+        lines.append(f"no version of {', '.join(names) or 'any model'} has seen it ({seen.looked_at} looked at)")
+    if seen.unknown:
+        lines.append(f"unknown, because no manifest is kept: {', '.join(seen.unknown)}")
+    return "\n".join(lines)
+
+
+def origin_text(origin: Origin) -> str:
+    """Return what went into a version as aligned lines, and then its moves."""
+    lines = [f"{origin.model} version {origin.version}", *(f"  {line}" for line in _aligned(origin.facts))]
+    return "\n".join([*lines, *(f"  moved: {sentence}" for sentence in origin.moves)])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

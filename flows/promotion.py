@@ -1,0 +1,53 @@
+"""The flows `adaptformer/promote` and `adaptformer/rollback`: what is in use, moved with reasons."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from adaptformer.gate.decision import markdown
+from adaptformer.params import load
+from flows import logs, runs
+from tasks import promotion
+from tasks.checkout import who_asks
+from tasks.stages import slot
+
+logs.install()
+log = logging.getLogger("adaptformer")
+
+
+@flow(name="adaptformer", flow_run_name=runs.name)
+def promote(version: str | None = None, model: str | None = None, who: str | None = None, why: str = "") -> State[str]:
+    """Judge a version (the challenger, if none is given) and make it champion if it passes the gate.
+
+    `model` is registry.model unless given. A refusal is an answer, not a failure: the run completes in the state
+    "Refused".
+    """
+    params = load()
+    with slot("promotion"):
+        outcome = promotion.promote(
+            model or params.registry.model, params.gate, version=version, who=who or who_asks(), why=why
+        )
+    show(outcome)
+    return Completed(name="Promoted" if outcome.promoted else "Refused", message=outcome.decision.sentence)
+
+
+@flow(name="adaptformer", flow_run_name=runs.name)
+def rollback(why: str, to: str | None = None, model: str | None = None, who: str | None = None) -> State[str]:
+    """Put a version (the one before the champion, if none is given) back to use, after it was loaded and run."""
+    with slot("promotion"):
+        moved = promotion.rollback(model or load().registry.model, to=to, who=who or who_asks(), why=why)
+    log.info("%s", moved.sentence)
+    return Completed(name="Rolled back", message=moved.sentence)
+
+
+def show(outcome: promotion.Outcome) -> None:
+    """Put a decision into the log and onto Prefect's page of the run."""
+    log.info("%s", outcome.decision.sentence)
+    create_markdown_artifact(
+        key="decision", markdown=markdown(outcome.decision), description=f"The gate's decision on {outcome.name}"
+    )

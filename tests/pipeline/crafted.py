@@ -1,0 +1,47 @@
+"""Run folders made by hand, with small files in place of what a training leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from adaptformer import files
+from adaptformer.run_folder import RunFolder
+from adaptformer.tuning import history
+from adaptformer.tuning.history import EpochRow
+from tasks import results
+
+ROW = EpochRow(
+    round=1, phase=1, epoch=1, lr=0.1, train_loss=2.0, train_top1=0.3, val_loss=2.1, val_top1=0.2,
+    val_balanced_accuracy=0.2, val_macro_f1=0.1, rolled_back=0,
+)  # fmt: skip
+CARD = {"model": "mite", "sha256": "b" * 64, "source_sha256": "c" * 64, "licence": "mit"}
+
+
+def row(epoch: int) -> EpochRow:
+    return EpochRow(**{**vars(ROW), "epoch": epoch, "train_loss": 3.0 - epoch})
+
+
+def manifest(*images: tuple[str, str, str]) -> str:
+    """The manifest of images given as path, split and content; the label is the folder's name."""
+    lines = ["path,label,split,width,height,mode,bytes,sha256"]
+    lines += [f"{path},{path.split('/')[-2]},{split},8,8,L,9,{files.sha256_text(text)}" for path, split, text in images]
+    return "\n".join(lines) + "\n"
+
+
+def run_folder(root: Path, epochs: int = 2, top1: float = 0.75, images: tuple[tuple[str, str, str], ...] = ()):
+    """A run folder with every file that is logged."""
+    folder = RunFolder(root)
+    for path, _ in [(getattr(folder, name), "") for name in (*results.FILES, *results.PICTURES, "model")]:
+        files.write_text(path, f"{path.name} of {top1}\n")
+    files.write_text(folder.manifest, manifest(*images))
+    files.write_json(folder.backbone_card, CARD)
+    files.write_json(folder.metrics, {"top1": top1, "top5": 1.0, "loss": 0.5, "per_class": []})
+    files.write_json(folder.timing("train"), {"seconds": 1.5, "device": "cpu"})
+    history.write(folder.history, [row(epoch) for epoch in range(1, epochs + 1)])
+    return folder
+
+
+def kept(unsent: Path) -> list[dict]:
+    """What an outbox keeps, the oldest first."""
+    return [json.loads(path.read_text()) for path in sorted(unsent.glob("[!.]*/run.json"))]

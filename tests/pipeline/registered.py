@@ -1,0 +1,109 @@
+"""Versions in a real registry without any training: a tiny graph that tells colours apart, and made-up evidence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from onnx import TensorProto, helper
+from PIL import Image
+
+from adaptformer.data import manifest as manifests
+from adaptformer.data.contract import ImageContract
+from adaptformer.run_folder import RunFolder
+from tasks import registry, tracking
+
+CLASSES = ("blue", "green", "red")
+CONTRACT = ImageContract(8, "crop", 1.0, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+COLOURS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
+TESTS = 300
+
+
+def graph(sharpness: float = 0.1, classes: tuple[str, ...] = CLASSES) -> bytes:
+    """A model that answers with the strongest colour; `sharpness` makes its bytes differ from another one's."""
+    order = [("red", "green", "blue").index(name) for name in classes]
+    weights = np.zeros((3, len(classes)), np.float32)
+    weights[order, range(len(classes))] = sharpness
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["colour"], keepdims=0),
+        helper.make_node("MatMul", ["colour", "weights"], ["logits"]),
+    ]
+    made = helper.make_graph(
+        nodes, "colours",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 8, 8, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(classes)])],
+        [
+            helper.make_tensor("weights", TensorProto.FLOAT, weights.shape, weights.ravel()),
+            helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
+        ],
+    )  # fmt: skip
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    content = {"classes": list(classes), "image": CONTRACT.to_dict()}
+    helper.set_model_props(model, {"adaptformer": json.dumps(content)})
+    return model.SerializeToString()
+
+
+def manifest(tests: int = TESTS, trained: int = 30) -> pd.DataFrame:
+    rows = [row(split, n) for split, count in (("train", trained), ("test", tests)) for n in range(count)]
+    return pd.DataFrame(rows, columns=list(manifests.COLUMNS))
+
+
+def row(split: str, n: int) -> tuple[object, ...]:
+    label = CLASSES[n % 3]
+    content = picture(label, n if split == "test" else 10_000 + n)
+    return (f"{split}/{label}/{n}.png", label, split, 8, 8, "RGB", len(content), hashlib.sha256(content).hexdigest())
+
+
+def picture(label: str, n: int) -> bytes:
+    """A PPM of one colour with a corner that tells it from all others."""
+    pixels = np.full((8, 8, 3), COLOURS[label], np.uint8)
+    pixels[0, 0] = (n % 251, n // 251, 7)
+    return b"P6 8 8 255\n" + pixels.tobytes()
+
+
+def write_data(root: Path, table: pd.DataFrame) -> None:
+    for path in table["path"]:
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        split, label, name = path.split("/")
+        number = int(name.removesuffix(".png"))
+        file.write_bytes(picture(label, number if split == "test" else 10_000 + number))
+    Image.open(root / table["path"][0]).load()
+
+
+def predictions(table: pd.DataFrame, wrong: set[int], classes: tuple[str, ...] = CLASSES) -> pd.DataFrame:
+    """Answers to the test images: right, but for those whose numbers are in `wrong`."""
+    test = manifests.rows(table, "test")
+    answers = [
+        classes[(classes.index(label) + 1) % len(classes)] if n in wrong else label
+        for n, label in enumerate(test["label"])
+    ]
+    right = [answer == label for answer, label in zip(answers, test["label"], strict=True)]
+    return test[["path", "sha256", "label"]].assign(
+        predicted=answers, confidence=0.9, probability_of_label=[0.9 if one else 0.05 for one in right]
+    )
+
+
+def register(root: Path, name: str, wrong: set[int], *, sharpness: float = 0.1, table: pd.DataFrame | None = None,
+             parity: float = 1e-6, keep_predictions: bool = True) -> str:  # fmt: skip
+    """Register one more version of `name` with its evidence and return its number."""
+    folder = RunFolder(root / f"{name}-{sharpness}-{len(wrong)}")
+    table = manifest() if table is None else table
+    folder.root.mkdir(parents=True, exist_ok=True)
+    folder.model.write_bytes(graph(sharpness))
+    manifests.write_manifest(folder.manifest, table)
+    predictions(table, wrong).to_csv(folder.predictions, index=False)
+    folder.parity.write_text(json.dumps({"relative": parity}))
+    card = {"model": "vit_none", "sha256": "0" * 64, "source_sha256": "1" * 64, "licence": "MIT"}
+    folder.backbone_card.write_text(json.dumps(card))
+    client = tracking.connect()
+    run_id = client.create_run(tracking.experiment_id(client, "test"), run_name=name).info.run_id
+    for attribute in ("manifest", "parity", *(["predictions"] if keep_predictions else [])):
+        client.log_artifact(run_id, str(getattr(folder, attribute)))
+    made = registry.register(folder, name, run_id, {"data.dvc": "d" * 32, "git.commit": "c" * 40})
+    client.set_terminated(run_id)
+    return made.version

@@ -1,0 +1,342 @@
+"""Promotion, rollback and their history, with a real MLflow server on SQLite; nothing is trained."""
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import registered
+import yaml
+
+from adaptformer.errors import UserError
+from adaptformer.params import GateParams
+from tasks import journal, promotion, tracking
+from tasks.journal import Move, State
+
+ROOT = Path(__file__).resolve().parents[2]
+BOUNDS = GateParams(**(yaml.safe_load((ROOT / "params.yaml").read_text())["gate"] | {"latency_ratio": 1000.0}))
+WRITES = (
+    "create_registered_model",
+    "create_model_version",
+    "set_registered_model_alias",
+    "delete_registered_model_alias",
+    "set_model_version_tag",
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A real MLflow server, which hands out artifacts too; its address."""
+    root = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = (
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{root}/mlflow.db",
+        "--artifacts-destination", str(root / "files"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+    )  # fmt: skip
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen(
+        command, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        until = time.monotonic() + 90
+        while not answers(f"http://127.0.0.1:{port}/health"):
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers(url):
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def client(server, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    monkeypatch.chdir(tmp_path)
+    return tracking.connect()
+
+
+@pytest.fixture
+def name(request):
+    """A registered model of its own for each test."""
+    return re.sub(r"\W", "-", request.node.name)[-60:].strip("-")
+
+
+def ask(name, version=None, why="asked by a test"):
+    return promotion.promote(name, BOUNDS, version=version, who="Ada", why=why)
+
+
+def wrong(count, of=0):
+    """The numbers of `count` images that a model gets wrong, the first one at `of`."""
+    return set(range(of, of + count))
+
+
+@pytest.fixture
+def champion(client, name, tmp_path):
+    """Version 1, in use: 60 of 300 test images wrong."""
+    assert registered.register(tmp_path, name, wrong(60)) == "1"
+    assert ask(name).promoted
+    return name
+
+
+def challenge(root, name, errors, **options):
+    return registered.register(root, name, errors, sharpness=0.2, **options)
+
+
+def test_the_first_version_becomes_champion_and_the_history_says_why(client, champion):
+    assert journal.aliases(client, champion) == State("1", None)
+    assert "challenger" not in client.get_registered_model(champion).aliases
+    ((move, holds),) = promotion.history(champion)
+    assert holds
+    assert (move.kind, move.before, move.after) == ("promotion", State(), State("1", None))
+    assert (move.who, move.why) == ("Ada", "asked by a test")
+
+
+def test_a_better_challenger_is_promoted(client, champion, tmp_path):
+    assert challenge(tmp_path, champion, wrong(20)) == "2"
+    assert client.get_registered_model(champion).aliases["challenger"] == "2"
+    outcome = ask(champion)
+    assert outcome.promoted
+    assert journal.aliases(client, champion) == State("2", "1")
+    assert "challenger" not in client.get_registered_model(champion).aliases
+    assert outcome.decision.sentence.startswith("Version 2 replaces version 1")
+
+
+@pytest.mark.parametrize(("errors", "word"), [(wrong(90), "worse"), (wrong(57), "chance")])
+def test_a_worse_or_insignificantly_better_challenger_is_refused(client, champion, tmp_path, errors, word):
+    challenge(tmp_path, champion, errors)
+    outcome = ask(champion)
+    assert not outcome.promoted
+    assert journal.aliases(client, champion) == State("1", None)
+    assert client.get_registered_model(champion).aliases["challenger"] == "2"
+    assert len(promotion.history(champion)) == 1
+    assert client.get_model_version(champion, "2").tags["gate.decision"] == "refused"
+
+
+def test_the_decision_is_kept_with_the_version(client, champion, tmp_path):
+    challenge(tmp_path, champion, wrong(20))
+    outcome = ask(champion, why="spring data")
+    version = client.get_model_version(champion, "2")
+    assert version.tags["gate.decision"] == "passed"
+    assert version.tags["gate.champion"] == "1"
+    checks = json.loads(version.tags["gate.checks"])
+    assert {check["verdict"] for check in checks} == {"pass"}
+    folder = version.tags["gate.page"].rpartition("/")[0]
+    kept = json.loads(Path(client.download_artifacts(version.run_id, f"{folder}/decision.json", ".")).read_text())
+    assert (kept["promoted"], kept["who"], kept["why"]) == (True, "Ada", "spring data")
+    page = Path(client.download_artifacts(version.run_id, f"{folder}/decision.html", ".")).read_text()
+    assert outcome.decision.sentence in page
+    assert outcome.page.read_text() == page
+    assert outcome.decision.sentence in version.description
+    assert version.tags["gate.page"] in version.description
+    assert promotion.history(champion)[-1][0].evidence == version.tags["gate.sha256"]
+
+
+def test_images_that_the_challenger_trained_on_are_left_out(client, champion, tmp_path):
+    table = registered.manifest()
+    table.loc[table["split"] == "train", "sha256"] = list(table.loc[table["split"] == "test", "sha256"][:30])
+    challenge(tmp_path, champion, wrong(20, 30), table=table)
+    decision = ask(champion).decision
+    assert decision.images == registered.TESTS - 30
+    assert decision.left_out.seen_by_challenger == 30
+
+
+def test_other_test_images_mean_that_both_models_are_judged_anew(client, champion, tmp_path):
+    table = registered.manifest(tests=120)
+    challenge(tmp_path, champion, wrong(20), table=table)
+    with pytest.raises(UserError, match="is not the test image"):
+        ask(champion)
+    registered.write_data(tmp_path / "data", table)
+    decision = ask(champion).decision
+    # The graphs behind both versions know every colour, whatever the recorded answers say.
+    assert decision.images == 120
+    assert decision.numbers["top1_champion"] == decision.numbers["top1_challenger"] == 1.0
+    assert not decision.promoted
+
+
+def test_a_rollback_really_moves_and_a_second_one_goes_back_again(client, champion, tmp_path):
+    challenge(tmp_path, champion, wrong(20))
+    assert ask(champion).promoted
+    move = promotion.rollback(champion, to=None, who="Bob", why="it dislikes rain")
+    assert journal.aliases(client, champion) == State("1", "2")
+    assert (move.kind, move.before, move.after) == ("rollback", State("2", "1"), State("1", "2"))
+    promotion.rollback(champion, to=None, who="Bob", why="it was the camera")
+    assert journal.aliases(client, champion) == State("2", "1")
+    assert [move.why for move, _ in promotion.history(champion)][-2:] == ["it dislikes rain", "it was the camera"]
+
+
+def test_a_version_that_answers_otherwise_than_it_was_judged_by_is_not_rolled_back_to(client, champion, tmp_path):
+    challenge(tmp_path, champion, wrong(20))
+    assert ask(champion).promoted
+    registered.write_data(tmp_path / "data", registered.manifest())
+    with pytest.raises(UserError, match="no longer gives the answers"):
+        promotion.rollback(champion, to="1", who="Bob", why="x")
+    assert journal.aliases(client, champion) == State("2", "1")
+
+
+def test_a_rollback_needs_a_reason_and_somewhere_to_go(client, champion):
+    with pytest.raises(UserError, match="needs a reason"):
+        promotion.rollback(champion, to=None, who="Bob", why=" ")
+    with pytest.raises(UserError, match="no previous version"):
+        promotion.rollback(champion, to=None, who="Bob", why="x")
+    with pytest.raises(UserError, match="has no version 9"):
+        promotion.rollback(champion, to="9", who="Bob", why="x")
+
+
+def test_what_cannot_be_judged_is_said(client, champion):
+    with pytest.raises(UserError, match="no challenger; version 1 is champion"):
+        ask(champion)
+    with pytest.raises(UserError, match="is champion already"):
+        ask(champion, version="1")
+    with pytest.raises(UserError, match="no model nothing is registered"):
+        ask("nothing")
+
+
+def test_a_champion_moved_by_hand_stays_and_the_history_says_so(client, champion, tmp_path):
+    challenge(tmp_path, champion, wrong(20))
+    client.set_registered_model_alias(champion, "champion", "2")
+    moves = promotion.history(champion)
+    assert [move.kind for move, _ in moves] == ["promotion", "outside"]
+    assert moves[-1][0].after == State("2", "1")
+    assert journal.aliases(client, champion) == State("2", "1")
+    assert promotion.history(champion) == moves  # looked at again, nothing more is written
+    promotion.rollback(champion, to=None, who="Bob", why="back")
+    assert journal.aliases(client, champion) == State("1", "2")
+
+
+def race(uri, name, after, start, results):
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    client = tracking.connect()
+    wanted = Move("promotion", State("1", None), State(after, "1"), after, "2026-01-01T00:00:00Z", "race")
+    start.wait(60)
+    try:
+        results.put((after, journal.move(client, name, wanted).number))
+    except UserError as error:
+        results.put((after, error.cause))
+
+
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(client, champion, server, tmp_path):
+    versions = ["2", "3"]
+    for version in versions:
+        assert registered.register(tmp_path, champion, wrong(20), sharpness=int(version) / 10) == version
+    context = multiprocessing.get_context("spawn")
+    start, results = context.Barrier(2), context.Queue()
+    racers = [context.Process(target=race, args=(server, champion, version, start, results)) for version in versions]
+    for racer in racers:
+        racer.start()
+    told = dict(results.get(timeout=120) for _ in racers)
+    for racer in racers:
+        racer.join()
+    ((winner, number),) = [(version, result) for version, result in told.items() if isinstance(result, int)]
+    (loser,) = set(versions) - {winner}
+    assert "came first" in told[loser]
+    assert journal.aliases(client, champion) == State(winner, "1")
+    assert {move.number: holds for move, holds in promotion.history(champion)}[number]
+    assert sum(holds for _, holds in promotion.history(champion)) == 2
+
+
+def killed_before(client, name, wanted, write):
+    """Make the move in a forked process that is killed, as by the system, just before its `write`-th write.
+
+    Return whether it was killed: it is not when there are fewer writes.
+    """
+    child = os.fork()
+    if child == 0:
+        from mlflow import MlflowClient
+
+        count = 0
+
+        def counted(method):
+            def call(*args, **kwargs):
+                nonlocal count
+                count += 1
+                if count == write:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return method(*args, **kwargs)
+
+            return call
+
+        for method in WRITES:
+            setattr(MlflowClient, method, counted(getattr(MlflowClient, method)))
+        try:
+            journal.move(client, name, wanted)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def test_a_promotion_killed_at_any_point_is_completed_or_undone_by_the_next_start(client, champion, tmp_path):
+    challenge(tmp_path, champion, wrong(20))
+    outcomes = []
+    for write in range(1, 20):
+        before = journal.settle(client, champion)
+        number = len(journal.read(client, champion))
+        after = State("2" if before.champion == "1" else "1", before.champion)
+        wanted = Move("promotion", before, after, "Ada", "2026-01-01T00:00:00Z", f"killed before write {write}")
+        killed = killed_before(client, champion, wanted, write)
+        written = len(journal.read(client, champion)) > number
+        now = journal.settle(client, champion)
+        assert now == (after if written else before), write
+        assert journal.aliases(client, champion) == now
+        assert all(holds for _, holds in promotion.history(champion))
+        assert all(move.done for move, _ in promotion.history(champion))
+        outcomes.append(written)
+        if not killed:
+            break
+    assert not killed
+    # Before the first write nothing has happened; after it the move is completed, however far it came.
+    assert outcomes[0] is False
+    assert all(outcomes[1:])
+    assert len(outcomes) >= 5
+
+
+@pytest.fixture
+def flows(client, server, name, project):
+    """Run `python -m flows …` in a clone, on the server; return its exit code and its output."""
+
+    def run(*arguments):
+        process = project.start(sys.executable, "-m", "flows", *arguments, "--model", name, MLFLOW_TRACKING_URI=server)
+        output, _ = process.communicate(timeout=300)
+        return process.returncode, output
+
+    project.set_params(latency_ratio=1000.0)
+    return run
+
+
+def test_the_commands_end_with_0_promoted_2_refused_1_error(client, flows, champion, tmp_path):
+    code, output = flows("promote")
+    assert (code, output.count("\n")) == (1, 2), output
+    challenge(tmp_path, champion, wrong(90))
+    code, output = flows("promote", "--why", "try it")
+    assert code == 2, output
+    assert "Version 2 does not replace version 1" in output
+    registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
+    code, output = flows("promote", "--who", "CI", "--why", "it's better")
+    assert code == 0, output
+    assert journal.aliases(client, champion) == State("3", "1")
+    code, output = flows("rollback", "--why", "regret")
+    assert code == 0, output
+    assert journal.aliases(client, champion) == State("1", "3")
+    code, output = flows("history")
+    assert code == 0, output
+    assert re.search(r"promotion +1 -> 3 +CI +it's better", output)
+    assert re.search(r"rollback +3 -> 1 .* regret", output)

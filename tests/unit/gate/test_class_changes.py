@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from two_models import BETTER, CHAMPION, decision, judged
+
+from adaptformer.evaluation.statistics import wilson
+from adaptformer.gate.class_changes import ClassChange, newcombe
+
+
+def test_each_class_has_its_counts_shares_and_interval() -> None:
+    # The champion is wrong on 7 ants, 7 bees and 6 cats; the challenger on 2, 2 and 1 of these, and on two other bees.
+    changes = decision(judged("7", [*range(5), 31, 34])).changes
+    assert [change.label for change in changes] == ["bee", "ant", "cat"]
+    found = newcombe(51, 5, 2, 2)
+    assert changes[0] == ClassChange("bee", 60, 53 / 60, 56 / 60, 5, 2, found.value, found.low, found.high)
+    assert found.value == 3 / 60
+    assert (changes[1].gained, changes[1].lost, changes[1].change) == (5, 0, 5 / 60)
+
+
+def test_the_largest_fall_comes_first_and_equal_ones_by_name() -> None:
+    assert [change.label for change in decision(CHAMPION, BETTER).changes] == ["ant", "bee", "cat"]
+    assert [change.label for change in decision().changes] == ["ant", "bee", "cat"]
+    worst = decision(judged("7", range(2, 180, 3))).changes
+    assert worst[0].label == "cat"
+    assert worst[0].challenger == 0
+
+
+def test_a_class_without_images_is_left_out() -> None:
+    assert [change.label for change in decision(judged("7", (), 2), judged("5", (0, 1), 2)).changes] == ["ant", "bee"]
+
+
+def test_the_interval_mirrors_and_holds_where_nothing_changed() -> None:
+    there, back = newcombe(20, 12, 2, 6), newcombe(20, 2, 12, 6)
+    assert (there.value, there.low, there.high) == pytest.approx((-back.value, -back.high, -back.low))
+    nothing = newcombe(12, 0, 0, 0)
+    assert (nothing.value, nothing.low, nothing.high) == pytest.approx(
+        (0, -(1 - wilson(12, 12).low), 1 - wilson(12, 12).low)
+    )
+
+
+def test_unrelated_sides_have_the_interval_of_unpaired_shares() -> None:
+    found, ours, theirs = newcombe(8, 12, 8, 12), wilson(20, 40), wilson(16, 40)  # φ = 0
+    assert found.low == pytest.approx(0.1 - math.hypot(0.5 - ours.low, theirs.high - 0.4))
+    assert found.high == pytest.approx(0.1 + math.hypot(ours.high - 0.5, 0.4 - theirs.low))
+
+
+def test_related_sides_have_a_narrower_one() -> None:
+    related, unrelated = newcombe(18, 2, 0, 20), newcombe(10, 10, 8, 12)
+    assert related.high - related.low < 0.6 * (unrelated.high - unrelated.low)
+
+
+@pytest.mark.parametrize(
+    ("shares", "most"),
+    [((0.7, 0.1, 0.05, 0.15), 0.98), ((0.5, 0.2, 0.2, 0.1), 0.98), ((0.9, 0.04, 0.04, 0.02), 1.0)],
+)
+def test_95_of_100_intervals_hold_the_truth_or_more_near_1(
+    shares: tuple[float, float, float, float], most: float
+) -> None:
+    images, covered = 24, 0.0
+    truth = shares[1] - shares[2]
+    for both in range(images + 1):
+        for gained in range(images + 1 - both):
+            for lost in range(images + 1 - both - gained):
+                counts = (both, gained, lost, images - both - gained - lost)
+                found = newcombe(*counts)
+                if found.low <= truth <= found.high:
+                    ways = math.factorial(images) / math.prod(map(math.factorial, counts))
+                    covered += ways * math.prod(share**count for share, count in zip(shares, counts, strict=True))
+    assert 0.94 < covered < most

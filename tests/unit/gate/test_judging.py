@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from two_models import BETTER, CHAMPION, answering, decision, failed, judged, reason, sha256
+
+from adaptformer.evaluation import statistics
+from adaptformer.evaluation.calibration import ece
+from adaptformer.gate.pairing import Judged, pair
+from adaptformer.gate.rules import FEW
+
+
+def test_a_better_model_replaces_the_champion() -> None:
+    found = decision()
+    assert found.promoted
+    assert failed(found) == []
+    assert found.sentence == (
+        "Version 7 replaces version 5: of 180 test images it gets 15 right that version 5 got wrong, and 0 wrong that "
+        "version 5 got right (top-1 88.9 % to 97.2 %)."
+    )
+    assert (found.challenger, found.champion, found.metric, found.images) == ("7", "5", "top1", 180)
+
+
+def test_the_numbers_are_those_of_the_statistics() -> None:
+    numbers = decision(judged("7", [*range(5), 30, 31])).numbers
+    labels = np.arange(180) % 3
+    ours, theirs = labels.copy(), labels.copy()
+    for wrong, predicted in (([*range(5), 30, 31], ours), (range(20), theirs)):
+        predicted[list(wrong)] = (labels[list(wrong)] + 1) % 3
+    gain = statistics.paired("top1", labels, ours, theirs, 4)
+    assert numbers == pytest.approx(
+        {
+            "top1_challenger": 173 / 180, "top1_champion": 160 / 180, "gain": 13 / 180, "gain_low": gain.low,
+            "gain_high": gain.high, "p": statistics.mcnemar(15, 2), "ece_challenger": 0.0, "ece_champion": 0.0,
+        }
+    )  # fmt: skip
+
+
+def test_a_worse_model_is_refused() -> None:
+    found = decision(CHAMPION, BETTER)
+    assert not found.promoted
+    assert failed(found) == ["gain in top-1", "McNemar's test on top-1", "loss in a class"]
+    assert found.sentence.startswith(
+        "Version 5 does not replace version 7: its top-1 is lower by 8.3 points (between −"
+    )
+    assert "it gets 0 right that version 7 got wrong, and 15 wrong that version 7 got right" in found.sentence
+    assert found.sentence.endswith("; 2 more checks fail.")
+
+
+def test_a_gain_that_may_be_chance_is_refused() -> None:
+    found = decision(judged("7", [*range(17), 60]))
+    assert failed(found) == ["gain in top-1", "McNemar's test on top-1"]
+    assert "the gain of 1.1 points in top-1 may be chance (between −1.1 and +3.3)" in found.sentence
+    assert found.sentence.endswith("; one more check fails.")
+
+
+CALIBRATED_BADLY = answering(BETTER, confidence=dict.fromkeys(range(180), 0.5))
+ONE_CLASS_WORSE = judged("7", [*range(0, 20, 3), *range(90, 102, 3)])  # 13 won, but four ants lost
+
+
+@pytest.mark.parametrize(
+    ("challenger", "bounds", "name", "expected"),
+    [
+        (BETTER, {"margin": 0.06}, "gain in top-1", "gain of 8.3 points in top-1 may be less than the 6.0 asked for"),
+        (BETTER, {"significance": 1e-5}, "McNemar's test on top-1", "It has 15 of the 15 images"),
+        (BETTER, {"class_loss": 0.0}, None, ""),
+        (ONE_CLASS_WORSE, {}, "loss in a class", "In the class ant its top-1 falls by 6.7 points"),
+        (CALIBRATED_BADLY, {}, "calibration error", "calibration error rises from 0.0 % to 47.2 %"),
+        (replace(BETTER, parity=2e-4), {}, "parity of the ONNX file", "differ by up to 0.0002 of the largest"),
+        (replace(BETTER, parity=None), {}, "parity of the ONNX file", "It is not known whether"),
+        (replace(BETTER, parity=math.nan), {}, "parity of the ONNX file", "It is not known whether"),
+        (replace(BETTER, latency_ms=1.6), {}, "latency", "1.60 times the champion's (1.00 to 1.60 ms an image)"),
+        (replace(BETTER, latency_ms=math.nan), {}, "latency", "was not measured"),
+        (replace(BETTER, latency_ms=0.0), {}, "latency", "was not measured"),
+        (replace(BETTER, megabytes=3.2), {}, "size", "1.60 times the champion's (2.00 to 3.20 MB)"),
+    ],
+)  # fmt: skip
+def test_each_bound_alone_refuses(challenger: Judged, bounds: dict[str, Any], name: str | None, expected: str) -> None:
+    found = decision(challenger, **bounds)
+    assert failed(found) == ([name] if name else [])
+    assert found.promoted == (name is None)
+    if name:
+        assert expected in reason(found, name)
+        assert reason(found, name)[1:].removesuffix(".") in found.sentence
+
+
+@pytest.mark.parametrize(
+    "challenger",
+    [replace(BETTER, parity=1e-4), replace(BETTER, latency_ms=1.5), replace(BETTER, megabytes=3.0)],
+)
+def test_what_reaches_its_bound_passes(challenger: Judged) -> None:
+    assert decision(challenger).promoted
+
+
+def test_a_class_may_fall_to_the_bound_and_not_below() -> None:
+    falls = {lost: decision(judged("7", [*range(0, 20, 3), *range(60, 60 + 3 * lost, 3)])) for lost in (3, 4)}
+    assert failed(falls[3]) == []
+    assert failed(falls[4]) == ["loss in a class"]
+    assert reason(falls[4], "loss in a class") == (
+        "In the class ant its top-1 falls by 6.7 points (88.3 % to 81.7 % of 60 images)."
+    )
+
+
+def test_the_worst_class_is_named_and_the_others_counted() -> None:
+    found = decision(judged("7", [*range(30, 45, 3), *range(31, 49, 3)]), judged("5", range(2, 60, 3)))
+    assert reason(found, "loss in a class") == (
+        "In the class bee its top-1 falls by 10.0 points (100.0 % to 90.0 % of 60 images), "
+        "and 1 more class falls too far."
+    )
+
+
+def test_classes_of_few_images_are_not_judged_alone() -> None:
+    found = decision(judged("7", range(0, 24, 3)), class_support=61)
+    assert "loss in a class" not in failed(found)
+    check = next(check for check in found.checks if check.name == "loss in a class")
+    assert check.verdict == "warn"
+    assert "loss in a class" in failed(decision(judged("7", range(0, 60, 3)), class_support=60))
+
+
+def test_with_a_negative_margin_a_model_may_be_a_little_worse() -> None:
+    slightly = judged("7", [*range(1, 20), 30])
+    assert decision(slightly, margin=-0.03).promoted
+    found = decision(slightly, margin=-0.005)
+    assert failed(found) == ["gain in top-1"]
+    assert "may be worse by more than 0.5 points" in found.sentence
+    assert next(c for c in found.checks if c.name.startswith("McNemar")).verdict == "info"
+
+
+def test_the_chosen_metric_decides() -> None:
+    rare = dict.fromkeys(range(0, 180, 18), "dog")  # ten ants are dogs now
+    classes = ("ant", "bee", "cat", "dog")
+    champion = answering(judged("5", (), classes=classes), label=rare)
+    right = answering(judged("7", (), classes=classes), label=rare, predicted=rare)
+    worse = answering(right, predicted=dict.fromkeys((1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 16), "ant"))
+    assert failed(decision(worse, champion, class_loss=0.5)) == ["gain in top-1", "McNemar's test on top-1"]
+    found = decision(worse, champion, class_loss=0.5, metric="balanced_accuracy")
+    assert failed(found) == ["McNemar's test on top-1"]
+    assert found.numbers["balanced_accuracy_champion"] == pytest.approx(0.75)
+    promoted = decision(right, champion, metric="macro_f1")
+    assert promoted.sentence.endswith("(macro-F1 72.7 % to 100.0 %).")
+
+
+def test_models_that_answer_alike_are_refused_whatever_the_margin() -> None:
+    found = decision(replace(CHAMPION, version="7"), margin=-0.1)
+    assert failed(found) == ["changed answers"]
+    assert found.sentence == (
+        "Version 7 does not replace version 5: it gives the champion's answer to every one of 180 test images."
+    )
+    otherwise = answering(replace(CHAMPION, version="7"), predicted={0: "cat"})  # wrong as well
+    found = decision(otherwise, margin=-0.1)
+    assert failed(found) == ["changed answers"]
+    assert "it is right and wrong where the champion is, on every one of 180 test images" in found.sentence
+
+
+def test_images_that_either_has_seen_are_left_out_and_counted() -> None:
+    found = decision(replace(BETTER, seen=sha256(*range(10, 20), 500)), replace(CHAMPION, seen=sha256(19, 20, 21)))
+    assert found.images == 168
+    counts = found.left_out
+    assert (counts.seen_by_challenger, counts.seen_by_champion, counts.seen, counts.other_classes) == (10, 3, 12, 0)
+    assert {int(image.path[-7:-4]) for image in found.newly_right} == {5, 6, 7, 8, 9}
+
+
+def test_without_unseen_images_nothing_is_promoted() -> None:
+    found = decision(replace(BETTER, seen=sha256(*range(180))))
+    assert failed(found) == ["test images"]
+    assert found.sentence == (
+        "Version 7 does not replace version 5: there is no test image that neither model has seen and whose class both "
+        "know."
+    )
+    assert found.numbers == {}
+    json.dumps(found.to_dict(), allow_nan=False)
+    assert decision(judged("7", (), images=0), judged("5", (), images=0)).promoted is False
+
+
+@pytest.mark.parametrize(("images", "verdict"), [(FEW, "pass"), (FEW - 1, "warn")])
+def test_few_images_warn(images: int, verdict: str) -> None:
+    found = decision(judged("7", (), images), judged("5", range(30), images))
+    assert found.checks[0].verdict == verdict
+    assert found.promoted
+
+
+def test_a_class_that_the_challenger_lost_refuses_it() -> None:
+    found = decision(replace(BETTER, classes=("ant", "bee")))
+    assert failed(found) == ["classes"]
+    assert reason(found, "classes") == "It does not know the class cat, which the champion knows."
+    assert (found.dropped, found.shared, found.images, found.left_out.other_classes) == (
+        ("cat",),
+        ("ant", "bee"),
+        120,
+        60,
+    )
+
+
+def test_a_new_class_is_reported_apart() -> None:
+    champion = answering(replace(CHAMPION, classes=("bee", "ant")), predicted=dict.fromkeys(range(2, 180, 3), "ant"))
+    found = decision(judged("7", range(6)), champion, significance=0.06)
+    assert found.promoted
+    (new,) = found.new
+    top1 = statistics.wilson(58, 60)
+    assert (new.label, new.images, new.top1, new.low, new.high) == ("cat", 60, top1.value, top1.low, top1.high)
+    assert found.images == 120
+    assert not any(image.label == "cat" for image in (*found.newly_right, *found.newly_wrong))
+    check = next(check for check in found.checks if check.name == "classes")
+    assert (check.verdict, check.reason) == (
+        "info",
+        "It also knows the class cat; their 60 test images are reported apart.",
+    )
+
+
+def test_an_answer_outside_the_shared_classes_is_wrong() -> None:
+    challenger = answering(
+        replace(BETTER, classes=("ant", "bee", "cat", "dog")), predicted=dict.fromkeys(range(60, 75), "dog")
+    )
+    found = decision(challenger)
+    assert (len(found.newly_right), len(found.newly_wrong)) == (15, 15)
+    assert found.new[0].images == 0
+    assert found.new[0].top1 is None
+    assert {image.challenger for image in found.newly_wrong} == {"dog"}
+    assert found.numbers["gain"] == 0
+
+
+def test_a_first_model_only_needs_unseen_images_and_parity() -> None:
+    found = decision(replace(BETTER, latency_ms=math.nan, megabytes=900.0, seen=sha256(0)), None)
+    assert found.promoted
+    assert [check.name for check in found.checks] == ["test images", "parity of the ONNX file"]
+    top1 = statistics.wilson(175, 179)
+    assert found.sentence == (
+        "Version 7 becomes the first champion: there was nothing to compare it with; of 179 test images it gets "
+        f"97.8 % right (between {100 * top1.low:.1f} % and {100 * top1.high:.1f} %)."
+    )
+    assert failed(decision(replace(BETTER, parity=None), None)) == ["parity of the ONNX file"]
+    refused = decision(replace(BETTER, seen=sha256(*range(180))), None)
+    assert refused.sentence == (
+        "Version 7 does not become the first champion: there is no test image that it has not seen."
+    )
+
+
+def test_images_are_matched_by_content_not_by_order_or_name() -> None:
+    table = CHAMPION.predictions.sample(frac=1, random_state=1, ignore_index=True)
+    table["path"] = [f"test/elsewhere/{i}.png" for i in range(len(table))]
+    assert decision(BETTER, replace(CHAMPION, predictions=table)).to_dict() == decision().to_dict()
+
+
+def test_the_order_of_the_rows_changes_no_digit() -> None:
+    challenger = answering(BETTER, confidence=dict(enumerate(0.94 + 0.05 * np.random.default_rng(0).random(180))))
+    mixed = [
+        replace(model, predictions=model.predictions.sample(frac=1, random_state=seed))
+        for seed, model in enumerate((challenger, CHAMPION))
+    ]
+    assert decision(*mixed) == decision(challenger)
+    assert pair(*mixed).rows["path"].is_monotonic_increasing
+
+
+def test_an_image_that_lies_there_twice_counts_twice() -> None:
+    def doubled(model: Judged) -> Judged:
+        again = model.predictions.assign(path=model.predictions["path"] + ".copy.png")
+        return replace(model, predictions=pd.concat([model.predictions, again]))
+
+    found = decision(doubled(BETTER), doubled(CHAMPION))
+    assert (found.images, len(found.newly_right)) == (360, 30)
+
+
+def test_models_judged_on_different_images_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="different test images"):
+        decision(BETTER, judged("5", (), images=179))
+    with pytest.raises(ValueError, match="different test images"):
+        decision(answering(BETTER, label={0: "bee"}))
+
+
+def test_changed_images_come_with_the_challengers_most_confident_first() -> None:
+    challenger = answering(judged("7", [*range(18), 30, 31]), confidence={18: 0.3, 19: 0.7, 30: 0.2, 31: 0.9})
+    found = decision(challenger)
+    assert [(i.path, i.label, i.champion, i.challenger, i.confidence) for i in found.newly_right] == [
+        ("test/bee/019.png", "bee", "cat", "bee", 0.7), ("test/ant/018.png", "ant", "bee", "ant", 0.3),
+    ]  # fmt: skip
+    assert [(image.path, image.challenger) for image in found.newly_wrong] == [
+        ("test/bee/031.png", "cat"), ("test/ant/030.png", "bee"),
+    ]  # fmt: skip
+
+
+def test_calibration_is_judged_by_the_compared_images_alone() -> None:
+    confidence = {i: 0.99 if i % 2 else 0.7 for i in range(180)}
+    numbers = decision(replace(answering(BETTER, confidence=confidence), seen=sha256(*range(1, 90, 2)))).numbers
+    left = [i for i in range(180) if i >= 90 or i % 2 == 0]
+    expected = ece(np.array([confidence[i] for i in left]), np.array([i >= 5 for i in left]))
+    assert numbers["ece_challenger"] == pytest.approx(expected)
+
+
+def test_the_gate_never_imports_torch() -> None:
+    modules = "judging, page, drift"
+    check = f"import sys; from adaptformer.gate import {modules}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)
