@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 import weakref
 
 from adaptformer.errors import UserError
@@ -45,6 +46,8 @@ def install() -> None:
     """Put the filter on Prefect's loggers, and let the library's INFO lines through; twice does no harm."""
     for name in LOGGERS:
         logging.getLogger(name).addFilter(FILTER)
+    # Prefect makes a class of a flow's parameters, and `register` is a method of every abstract class.
+    warnings.filterwarnings("ignore", 'Field name "register"')
     # `extra_loggers` in pyproject.toml hands this logger's lines to Prefect but leaves its level at WARNING.
     logging.getLogger("adaptformer").setLevel(logging.INFO)
 

@@ -13,7 +13,7 @@ from adaptformer.gate.decision import markdown
 from adaptformer.params import load
 from flows import logs, runs
 from tasks import promotion
-from tasks.checkout import who_asks
+from tasks.checkout import mlflow_pages, who_asks
 from tasks.stages import slot
 
 logs.install()
@@ -48,6 +48,7 @@ def rollback(why: str, to: str | None = None, model: str | None = None, who: str
 def show(outcome: promotion.Outcome) -> None:
     """Put a decision into the log and onto Prefect's page of the run."""
     log.info("%s", outcome.decision.sentence)
-    create_markdown_artifact(
-        key="decision", markdown=markdown(outcome.decision), description=f"The gate's decision on {outcome.name}"
-    )
+    pages = mlflow_pages()
+    page = f"{pages}/{outcome.link}" if pages else outcome.page.resolve().as_uri()
+    text = f"{markdown(outcome.decision)}\n[The decision, with images]({page})\n"
+    create_markdown_artifact(key="decision", markdown=text, description=f"The gate's decision on {outcome.name}")

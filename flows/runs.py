@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
+from prefect.artifacts import create_link_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.runtime import flow_run
@@ -15,8 +16,8 @@ from adaptformer import files
 from adaptformer.errors import UserError
 from adaptformer.params import Params, difference, load
 from adaptformer.run_folder import RunFolder
-from tasks import versioning
-from tasks.checkout import ROOT, git_state
+from tasks import tracking, versioning
+from tasks.checkout import ROOT, git_state, mlflow_pages
 from tasks.tracker import Tracker
 
 log = logging.getLogger("adaptformer")
@@ -53,6 +54,15 @@ def bury_dead(folder: RunFolder) -> None:
             if str(dead.id) != str(flow_run.id):
                 log.info("run %s was killed; marked as crashed", dead.name)
                 client.set_flow_run_state(dead.id, Crashed(message="its process was killed"), force=True)
+
+
+def show_report(folder: RunFolder, run_id: str | None) -> None:
+    """Link the evaluation report to the flow run: the copy in MLflow's pages where there are some, else the file."""
+    link = folder.report.resolve().as_uri()
+    if run_id and (pages := mlflow_pages()):
+        with contextlib.suppress(Exception):  # tracking that fails costs a link, never a run
+            link = f"{pages}/{tracking.page_of(tracking.connect().get_run(run_id).info, folder.report.name)}"
+    create_link_artifact(key="report", link=link, link_text="Evaluation report", description="On the test split")
 
 
 @contextlib.contextmanager

@@ -46,6 +46,7 @@ class Services:
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run begins when it is asked for, not up to 10 s later
+            "ADAPTFORMER_MLFLOW_PAGES": f"http://{HOST}:{self.mlflow_port}",  # for links on Prefect's pages
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for features not used here
             "DO_NOT_TRACK": "true",
             "MLFLOW_DISABLE_TELEMETRY": "true",

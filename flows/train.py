@@ -72,6 +72,7 @@ def train(
                 made = REGISTER(folder, params.registry.model, tracker.run_id, tracker.lineage)
                 if (promotion or params.registry.promotion) == "auto":
                     decision = judge(made, params.gate)
+        runs.show_report(folder, tracker.run_id)
         summary = Summary.of(folder, params, tuple(ran), decision)
     create_markdown_artifact(key="training", markdown=markdown(summary), description="The last run's result")
     return summary

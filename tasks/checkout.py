@@ -17,6 +17,12 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{ROOT / 'mlflow.db'}"
 
 
+def mlflow_pages() -> str | None:
+    """Return the address of MLflow's pages: the tracking server, or `make up`'s; None where neither is known."""
+    uri = tracking_uri()
+    return uri if uri.startswith("http") else os.environ.get("ADAPTFORMER_MLFLOW_PAGES")
+
+
 def promotion_lock(name: str) -> Path:
     """Return the file that promotions of the model `name` lock: beside a local database, else at the root."""
     uri = tracking_uri()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from adaptformer import files
 from adaptformer.errors import UserError
 from adaptformer.gate.decision import Decision
+from tasks import tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,10 +38,7 @@ def keep(client: MlflowClient, name: str, decision: Decision, page: str, *, who:
     content = json.dumps({**decision.to_dict(), "who": who, "why": why, "when": when}, indent=2, ensure_ascii=False)
     client.log_text(run.run_id, content, f"{folder}/decision.json")
     client.log_text(run.run_id, page, f"{folder}/decision.html")
-    kept = Kept(
-        files.sha256_text(content),
-        f"#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/{folder}/decision.html",
-    )
+    kept = Kept(files.sha256_text(content), tracking.page_of(run, f"{folder}/decision.html"))
     tags = {
         "gate.decision": "passed" if decision.promoted else "refused",
         "gate.sentence": decision.sentence,

@@ -17,7 +17,7 @@ from tasks.results import MODEL_TAG, Artifacts, is_tracked, lineage_of_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Run, RunInfo
 
 __all__ = ["FOLDER_TAG", "MODEL_TAG", "connect", "experiment_id", "is_tracked", "lineage_of_files"]
 
@@ -92,6 +92,11 @@ def _database_lock(uri: str) -> Iterator[None]:
 
 def _sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def page_of(run: RunInfo, path: str) -> str:
+    """Return where MLflow's pages show a file of a run, below their address."""
+    return f"#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/{path}"
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -87,8 +88,9 @@ def test_afterwards_dvc_is_clean_and_the_model_is_registered(clone, watched):
 
 
 def test_training_held_the_gpu_limit(watched, services, prefect):
-    (limit,) = post(f"{prefect['PREFECT_API_URL']}/v2/concurrency_limits/filter", {})
-    assert (limit["name"], limit["limit"], limit["active_slots"]) == ("gpu", 1, 0)
+    limits = post(f"{prefect['PREFECT_API_URL']}/v2/concurrency_limits/filter", {})
+    free = [(limit["name"], limit["limit"], limit["active_slots"]) for limit in limits]
+    assert sorted(free) == [("gpu", 1, 0), ("promotion", 1, 0)]
     assert "concurrency-limit.acquired * gpu" in watched
     assert "concurrency-limit.released * gpu" in watched
 
@@ -115,6 +117,31 @@ def test_overrides_reach_the_worker_and_leave_the_record_alone(clone, watched, p
     assert json.loads((run / "params.json").read_text())["tuning"]["epochs"] == 1
     assert "up to date" in clone.run("dvc", "status")
     assert (clone.root / "artifacts/registration.json").read_bytes() == registered
+
+
+def test_the_gate_and_the_way_back_are_deployments(clone, watched, prefect):
+    again = ("-p", 'overrides={"tuning.epochs": 1}', "-p", "register=true", "-p", "promotion=never")
+    assert "Completed" in clone.run(*WATCH, *again, **prefect)
+    promote = tuple(word.replace("/train", "/promote") for word in WATCH)
+    asked = clone.run(*promote, "-p", "who=Ada", "-p", "why=one epoch", **prefect)
+    assert "Version 2 does not replace version 1" in asked
+    assert "Refused" in asked
+    assert "concurrency-limit.acquired * promotion" in asked
+    rollback = tuple(word.replace("/train", "/rollback") for word in WATCH)
+    assert "Rolled back" in clone.run(*rollback, "-p", "to=2", "-p", "who=Ada", "-p", "why=just to see", **prefect)
+    assert "needs a reason" in clone.run(*rollback, "-p", "why= ", code=1, **prefect)
+    history = clone.run(sys.executable, "-m", "flows", "history")
+    assert re.search(r"promotion +- -> 1 ", history)
+    assert re.search(r"rollback +1 -> 2 +Ada +just to see", history)
+
+
+def test_the_prefect_run_links_the_report_and_the_decision(clone, watched, prefect, ports):
+    artifacts = post(f"{prefect['PREFECT_API_URL']}/artifacts/filter", {})
+    mlflow = f"http://127.0.0.1:{ports['ADAPTFORMER_MLFLOW_PORT']}/#/experiments/"
+    for key, page in (("report", "report.html"), ("decision", "decision.html")):
+        texts = [artifact["data"] for artifact in artifacts if artifact["key"] == key]
+        assert texts
+        assert all(mlflow in text and page in text for text in texts)
 
 
 def test_a_misspelt_override_ends_with_1_and_a_suggestion(clone, watched, prefect):
