@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import pandas as pd
 
 from adaptformer import files
 from adaptformer.data import manifest as manifests
-from adaptformer.data import report
+from adaptformer.data import reading, report
 from adaptformer.data.resizing import prepare
 from adaptformer.errors import UserError
 from adaptformer.evaluation import data_profile
@@ -154,11 +153,8 @@ def predict(predictor: Predictor, rows: pd.DataFrame, data: Path) -> pd.DataFram
 
 
 def _content(path: Path, sha256: str) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        content = b""
-    if hashlib.sha256(content).hexdigest() != sha256:
+    content = reading.content(path, sha256)
+    if content is None:
         raise UserError(
             f"{path} is not the test image that the challenger was judged on",
             "bring the challenger's data back (`dvc checkout`, `dvc pull`), or train a challenger on the present data",
@@ -179,7 +175,7 @@ def thumbnails(candidate: Candidate, data: Path) -> Callable[[str], bytes | None
 
     def thumbnail(path: str) -> bytes | None:
         file = data / path
-        if not file.is_file() or files.sha256_file(file) != expected.get(path):
+        if reading.content(file, expected.get(path, "")) is None:
             return None
         return report.thumbnail(file) or None
 
@@ -219,7 +215,7 @@ def _there(candidate: Candidate, data: Path) -> pd.DataFrame:
         return pd.DataFrame()
     chosen = recorded.iloc[:: max(1, len(recorded) // CHECKED_IMAGES)]
     present = [
-        (data / path).is_file() and files.sha256_file(data / path) == sha256
+        reading.content(data / path, sha256) is not None
         for path, sha256 in zip(chosen["path"], chosen["sha256"], strict=True)
     ]
     return chosen[present].reset_index(drop=True)

@@ -23,7 +23,7 @@ from adaptformer.gate import page as decision_page
 from adaptformer.gate.decision import Decision
 from adaptformer.params import GateParams
 from tasks import decisions, evidence, journal, registry, tracking
-from tasks.checkout import promotion_lock, tracking_uri
+from tasks.checkout import promotion_lock
 from tasks.journal import Move, State
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ log = logging.getLogger("adaptformer")
 DECISIONS = Path("artifacts") / "decisions"
 DATA = Path("data")
 WAIT_SECONDS = 600
+COMPLETED = "a move that was begun is completed then"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str, why
 
     Raises UserError where there is nothing to judge, where evidence is missing, and where another move came first.
     """
-    with _registry(), _one_at_a_time(name), tempfile.TemporaryDirectory() as scratch:
+    with tracking.answering(COMPLETED), _one_at_a_time(name), tempfile.TemporaryDirectory() as scratch:
         client = tracking.connect()
         before, candidate = _asked(client, name, version)
         challenger = evidence.gather(client, name, candidate, Path(scratch))
@@ -106,7 +107,7 @@ def rollback(name: str, *, to: str | None, who: str, why: str) -> Move:
     """
     if not why.strip():
         raise UserError("a rollback needs a reason", "say why: it stays in the history")
-    with _registry(), _one_at_a_time(name), tempfile.TemporaryDirectory() as scratch:
+    with tracking.answering(COMPLETED), _one_at_a_time(name), tempfile.TemporaryDirectory() as scratch:
         client = tracking.connect()
         registry.require_model(client, name)
         before = journal.settle(client, name)
@@ -126,28 +127,13 @@ def rollback(name: str, *, to: str | None, who: str, why: str) -> Move:
 
 def history(name: str) -> list[tuple[Move, bool]]:
     """Return every move with whether it holds, after completing or noting what is open. Raises UserError likewise."""
-    with _registry():
+    with tracking.answering(COMPLETED):
         client = tracking.connect()
         registry.require_model(client, name)
         journal.settle(client, name)
         moves = journal.read(client, name)
         held = {move.number for move in journal.holding(moves)}
         return [(move, move.number in held) for move in moves]
-
-
-@contextlib.contextmanager
-def _registry() -> Iterator[None]:
-    """Turn whatever MLflow, its database or the network raise into a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        line = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"the registry at {tracking_uri()} failed: {line}",
-            "see that MLflow answers there, then ask again; a move that was begun is completed then",
-        ) from error
 
 
 @contextlib.contextmanager

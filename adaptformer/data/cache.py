@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import pandas as pd
 import PIL
 
 from adaptformer import files
-from adaptformer.data import decoding, resizing
+from adaptformer.data import decoding, reading, resizing
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.errors import UserError
@@ -80,12 +79,9 @@ def _write(
 
 
 def _prepared(data: Path, contract: ImageContract, wanted: tuple[str, str]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    path, sha256 = data / wanted[0], wanted[1]
-    try:
-        content = path.read_bytes()
-    except OSError:
-        content = b""
-    if hashlib.sha256(content).hexdigest() != sha256:
+    path = data / wanted[0]
+    content = reading.content(path, wanted[1])
+    if content is None:
         raise UserError(
             f"{data}/ has changed since the manifest was written: {path}", "run `dvc add data`, then the same run again"
         )

@@ -35,6 +35,15 @@ def read_facts(path: Path) -> ImageFacts | str:
     return ImageFacts(description.width, description.height, description.mode, len(content), sha256)
 
 
+def content(path: Path, sha256: str) -> bytes | None:
+    """Return a file's bytes; None where they have another sha256, or cannot be read."""
+    try:
+        found = path.read_bytes()
+    except OSError:
+        return None
+    return found if hashlib.sha256(found).hexdigest() == sha256 else None
+
+
 def read_all(paths: Sequence[Path]) -> Iterator[ImageFacts | str]:
     """Yield `read_facts` of each path, in order, read by one thread per core: Pillow decodes outside Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:

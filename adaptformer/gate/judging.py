@@ -42,7 +42,7 @@ def decide(challenger: Judged, champion: Judged | None, bounds: GateParams, drif
     names = f"Version {challenger.version} {{}} version {champion.version}"
     if promoted:
         before, after = (percent(numbers[f"{bounds.metric}_{side}"]) for side in ("champion", "challenger"))
-        changed = _changes(pairs, champion.version)
+        changed = _changes(pairs, champion.version) or "it is right and wrong on the same test images"
         sentence = f"{names.format('replaces')}: {changed} ({METRICS[bounds.metric]} {before} to {after})."
     else:
         sentence = f"{names.format('does not replace')}: {_why_not(checks, _changes(pairs, champion.version))}."
@@ -114,7 +114,7 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
         "ece_challenger": float(errors[0]),
         "ece_champion": float(errors[1]),
     }
-    checks = [rules.answers(pairs, gained, lost)]
+    checks = [rules.answers(pairs, gained, lost, bounds.margin)]
     if gained or lost:  # else these would only say it again
         checks += [
             rules.gain(bounds.metric, gain, bounds.margin),

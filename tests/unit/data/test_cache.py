@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_an_undecodable_file_names_the_stage(
     train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path
 ) -> None:
     (data / "train/cat/0.png").write_bytes(b"junk")
-    train = train.assign(sha256=caching.hashlib.sha256(b"junk").hexdigest())[:1].assign(path="train/cat/0.png")
+    train = train.assign(sha256=hashlib.sha256(b"junk").hexdigest())[:1].assign(path="train/cat/0.png")
     with pytest.raises(UserError, match="cannot be decoded: not an image") as caught:
         load_images(train, data, contract, folder)
     assert "adaptformer validate" in caught.value.remedy
