@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from adaptformer.params import parse_overrides
 from flows.door import opened
@@ -18,8 +19,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return opened(lambda: int(given.command(given)))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Ends with 1 where it is called wrongly: 2, which argparse takes, means refused here."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and how to call it."""
+        self.exit(1, f"error: {message}\n  fix: {self.format_usage()}")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows", description="Run the pipeline, and what follows it, here.")
+    parser = _Parser(prog="python -m flows", description="Run the pipeline, and what follows it, here.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="bring the whole pipeline up to date, track and register it (`make run`)")

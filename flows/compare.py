@@ -13,6 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from adaptformer import files, params, presets, run_folder
+from adaptformer.errors import UserError
 from adaptformer.evaluation import comparison
 from adaptformer.evaluation.comparison import Trained
 from adaptformer.params import Params
@@ -60,7 +61,12 @@ def compare(
 
 def resolved(method: str, seed: int, overrides: dict[str, Any]) -> Params:
     """Return the params of a method with a seed. Raises UserError for a preset or a key that there is not."""
-    words = shlex.split(method)
+    try:
+        words = shlex.split(method)
+    except ValueError as error:
+        raise UserError(
+            f"the method {method} cannot be read: {error}", "quote as in a shell, each word apart"
+        ) from error
     own = params.parse_overrides([word for word in words if "=" in word])
     named = presets.overlay([word for word in words if "=" not in word])
     return params.load(overrides={**named, **overrides, **own, "tuning.seed": seed})

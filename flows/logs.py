@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import warnings
-import weakref
 
 from adaptformer.errors import UserError
 
+SHOWN = "shown_in_the_log"
 LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "prefect.engine")
 
 
@@ -20,7 +20,6 @@ class OneCause(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self.show_user_errors = True
-        self._shown: weakref.WeakSet[BaseException] = weakref.WeakSet()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Shorten a record in place; return False for one that says nothing new."""
@@ -29,8 +28,8 @@ class OneCause(logging.Filter):
             record.msg, record.args = "Finished in state Failed", ()
         if error is None:
             return True
-        again = error in self._shown
-        self._shown.add(error)
+        again = hasattr(error, SHOWN)
+        setattr(error, SHOWN, True)  # on the exception itself: Python's own ones cannot be referred to weakly
         if isinstance(error, UserError):
             record.msg, record.args, record.exc_info = str(error), (), None
             return self.show_user_errors and not again

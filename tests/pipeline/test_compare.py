@@ -58,3 +58,10 @@ def test_a_method_that_is_no_preset_is_refused_before_anything_runs(compared):
     output = clone.run(sys.executable, "-m", "flows", "compare", "--method", "liner", code=1)
     assert "error: there is no preset liner\n  fix: did you mean linear?" in output
     assert "train begins" not in output
+
+
+def test_a_method_that_cannot_be_read_is_two_lines(compared):
+    clone, _ = compared
+    output = clone.run(sys.executable, "-m", "flows", "compare", "--method", "linear 'x", code=1)
+    assert "error: the method linear 'x cannot be read: No closing quotation" in output
+    assert "Traceback" not in output
