@@ -33,7 +33,7 @@ def temporary_server(*tags: str) -> Iterator[None]:
     os.environ.setdefault("PREFECT_HOME", str(ROOT / ".prefect"))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "true")
-    import prefect
+    import prefect.main  # sets logging up as it is imported: before the console is made plain
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from flows import logs

@@ -135,6 +135,15 @@ def test_the_gate_and_the_way_back_are_deployments(clone, watched, prefect):
     assert re.search(r"rollback +1 -> 2 +Ada +just to see", history)
 
 
+def test_methods_are_compared_on_the_worker(clone, watched, prefect):
+    compare = tuple(word.replace("/train", "/compare") for word in WATCH)
+    options = ("-p", 'methods=["linear"]', "-p", "seeds=[0]", "-p", 'overrides={"tuning.epochs": 1}')
+    output = clone.run(*compare, *options, **prefect)
+    assert "epoch 1/1:" in output  # the log of the process of its own streams as well
+    (folder,) = (clone.root / "artifacts/comparisons").iterdir()
+    assert "linear" in (folder / "comparison.csv").read_text()
+
+
 def test_the_prefect_run_links_the_report_and_the_decision(clone, watched, prefect, ports):
     artifacts = post(f"{prefect['PREFECT_API_URL']}/artifacts/filter", {})
     mlflow = f"http://127.0.0.1:{ports['ADAPTFORMER_MLFLOW_PORT']}/#/experiments/"

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 
+import clones
 import pytest
 
 METHODS = ("linear", "adaptformer-4 adapter.bottlenecks=[2]")
@@ -12,8 +13,8 @@ COMMAND = (sys.executable, "-m", "flows", "compare", *OPTIONS, "--seed", "0", "t
 
 
 @pytest.fixture(scope="module")
-def compared(flown):
-    clone, _ = flown
+def compared(tmp_path_factory):
+    clone = clones.make(tmp_path_factory.mktemp("compare"))
     return clone, clone.run(*COMMAND)
 
 
@@ -41,9 +42,11 @@ def test_each_run_has_its_folder_and_its_mlflow_run(compared):
     assert str(sorted(METHODS)) in clone.python(code)
 
 
-def test_the_default_folder_and_its_record_stay_as_they_are(compared):
+def test_nothing_is_written_where_dvc_keeps_its_record(compared):
     clone, _ = compared
-    assert "up to date" in clone.run("dvc", "status")
+    assert not (clone.root / "dvc.lock").exists()
+    names = {path.name for path in (clone.root / "artifacts").iterdir()}
+    assert names == {"runs", "comparisons"}
 
 
 def test_what_is_done_is_not_done_again(compared):
