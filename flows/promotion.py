@@ -21,7 +21,9 @@ log = logging.getLogger("adaptformer")
 
 
 @flow(name="adaptformer", flow_run_name=runs.name)
-def promote(version: str | None = None, model: str | None = None, who: str | None = None, why: str = "") -> State[str]:
+def promote(
+    version: int | str | None = None, model: str | None = None, who: str | None = None, why: str = ""
+) -> State[str]:
     """Judge a version (the challenger, if none is given) and make it champion if it passes the gate.
 
     `model` is registry.model unless given. A refusal is an answer, not a failure: the run completes in the state
@@ -30,19 +32,24 @@ def promote(version: str | None = None, model: str | None = None, who: str | Non
     params = load()
     with slot("promotion"):
         outcome = promotion.promote(
-            model or params.registry.model, params.gate, version=version, who=who or who_asks(), why=why
+            model or params.registry.model, params.gate, version=_text(version), who=who or who_asks(), why=why
         )
     show(outcome)
     return Completed(name="Promoted" if outcome.promoted else "Refused", message=outcome.decision.sentence)
 
 
 @flow(name="adaptformer", flow_run_name=runs.name)
-def rollback(why: str, to: str | None = None, model: str | None = None, who: str | None = None) -> State[str]:
+def rollback(why: str, to: int | str | None = None, model: str | None = None, who: str | None = None) -> State[str]:
     """Put a version (the one before the champion, if none is given) back to use, after it was loaded and run."""
     with slot("promotion"):
-        moved = promotion.rollback(model or load().registry.model, to=to, who=who or who_asks(), why=why)
+        moved = promotion.rollback(model or load().registry.model, to=_text(to), who=who or who_asks(), why=why)
     log.info("%s", moved.sentence)
     return Completed(name="Rolled back", message=moved.sentence)
+
+
+def _text(version: int | str | None) -> str | None:
+    """Return a version as the registry writes it; `-p to=2` is a number to Prefect."""
+    return None if version is None else str(version)
 
 
 def show(outcome: promotion.Outcome) -> None:
