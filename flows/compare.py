@@ -68,6 +68,10 @@ def resolved(method: str, seed: int, overrides: dict[str, Any]) -> Params:
             f"the method {method} cannot be read: {error}", "quote as in a shell, each word apart"
         ) from error
     own = params.parse_overrides([word for word in words if "=" in word])
+    if apart := [key for key in own if key.startswith("data.") or key == "tuning.seed"]:
+        raise UserError(
+            f"the method {method} sets {apart[0]}, which all methods share", "give it for all, or as a seed"
+        )
     named = presets.overlay([word for word in words if "=" not in word])
     return params.load(overrides={**named, **overrides, **own, "tuning.seed": seed})
 
@@ -90,7 +94,7 @@ def read(method: str, seed: int, folder: RunFolder) -> Trained:
     return Trained(
         method=method,
         seed=seed,
-        images=tuple(predictions["path"]),
+        images=tuple(predictions["sha256"] + " " + predictions["path"]),
         right=(predictions["label"] == predictions["predicted"]).to_numpy(),
         trained=adapter_card(folder.adapter)["trained"],
         seconds=timing["training_seconds"],

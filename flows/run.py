@@ -15,7 +15,7 @@ from flows.door import temporary_server
 from flows.summary import Summary, text
 from tasks import outbox, versioning
 from tasks.checkout import tracking_uri
-from tasks.registry import present
+from tasks.registry import is_due, present
 
 
 def run(presets: list[str], overrides: dict[str, object], register: bool | None) -> int:
@@ -25,7 +25,9 @@ def run(presets: list[str], overrides: dict[str, object], register: bool | None)
     folder = of(load(), params)
     make_sample_if_wanted(folder)
     versioning.check_data()
-    if not folder.overridden and versioning.is_clean() and present(folder, params.registry.model):
+    made = present(folder, params.registry.model)
+    settled = made is not None and not is_due(made, params.registry.promotion)
+    if not folder.overridden and settled and versioning.is_clean():
         print("Nothing has changed since the last run: data, params, code and results are what DVC recorded.\n")
         _send_kept()
         print(_shown(params, folder))

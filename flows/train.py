@@ -20,7 +20,7 @@ from flows.promotion import show
 from flows.summary import Summary, markdown
 from tasks import versioning
 from tasks.checkout import who_asks
-from tasks.registry import Registration, is_champion, present
+from tasks.registry import Registration, is_due, mark_judged, not_to_be_asked, present
 from tasks.stages import PROMOTE, REGISTER, run_stage
 from tasks.tracking import is_tracked
 
@@ -34,13 +34,14 @@ def train(
     overrides: dict[str, Any] | None = None,
     register: bool | None = None,
     promotion: Literal["auto", "never"] | None = None,
+    who: str | None = None,
 ) -> Summary:
     """Bring all five stages up to date, record them, track the run and register the model as challenger.
 
     `presets` by name and `overrides` by dotted key take the place of values in params.yaml; where they change what
     decides results, the run has a folder of its own, DVC's records stay as they are, and the model is registered only
     when `register` says so. `promotion`, where given, takes the place of registry.promotion: with "auto" the gate
-    judges every newly registered model.
+    judges every newly registered model, asked for by `who`.
     """
     given = {**overlay(presets or ()), **(overrides or {})}
     folder = run_folder.of(load(), load(overrides=given))
@@ -69,20 +70,23 @@ def train(
                 tracker.log_results(folder)
             decision = ""
             if wanted and (due or unregistered):
-                made = REGISTER(folder, params.registry.model, tracker.run_id, tracker.lineage)
-                if (promotion or params.registry.promotion) == "auto":
-                    decision = judge(made, params.gate)
+                REGISTER(folder, params.registry.model, tracker.run_id, tracker.lineage)
+            registration = present(folder, params.registry.model)
+            if registration and wanted and is_due(registration, promotion or params.registry.promotion):
+                decision = judge(registration, params.gate, who)
+                mark_judged(folder, registration)
         runs.show_report(folder, tracker.run_id)
         summary = Summary.of(folder, params, tuple(ran), decision)
     create_markdown_artifact(key="training", markdown=markdown(summary), description="The last run's result")
     return summary
 
 
-def judge(made: Registration, bounds: GateParams) -> str:
-    """Let the gate decide on a newly registered version and return its sentence; empty where it is champion already."""
-    if is_champion(made):
-        return ""
-    outcome = PROMOTE(made.model, bounds, version=made.version, who=who_asks(), why="")
+def judge(registration: Registration, bounds: GateParams, who: str | None) -> str:
+    """Let the gate decide on a registered version and return its sentence, or why it is not asked."""
+    reason = not_to_be_asked(registration)
+    if reason is not None:
+        return reason
+    outcome = PROMOTE(registration.model, bounds, version=registration.version, who=who or who_asks(), why="")
     show(outcome)
     return outcome.decision.sentence
 

@@ -8,6 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from adaptformer import files
+
 ROOT = Path(__file__).resolve().parents[1]
 """The root of the checkout that this code lies in."""
 
@@ -27,12 +29,17 @@ def promotion_lock(name: str) -> Path:
     """Return the file that promotions of the model `name` lock: beside a local database, else at the root."""
     uri = tracking_uri()
     database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else ROOT / "mlflow.db"
-    return database.with_name(f"{database.name}.{name}.lock")
+    return database.with_name(f"{database.name}.{files.sha256_text(name)[:12]}.lock")
 
 
 def who_asks() -> str:
     """Return who is at work here: git's user name, else the system's."""
-    return _git("config", "user.name") or getpass.getuser()
+    if name := _git("config", "user.name"):
+        return name
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return f"uid {os.getuid()}"
 
 
 @dataclass(frozen=True)

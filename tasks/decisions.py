@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+MARK = "**The gate:**"
+"""Where the gate's part of a version's description begins."""
+
+
 @dataclass(frozen=True)
 class Kept:
     """Where a decision is kept: the sha256 of its JSON, and the address of its page within MLflow's pages."""
@@ -51,5 +55,18 @@ def keep(client: MlflowClient, name: str, decision: Decision, page: str, *, who:
     }
     for key, value in tags.items():
         client.set_model_version_tag(name, version, key, value)
-    client.update_model_version(name, version, f"{decision.sentence}\n\n[The decision, with images]({kept.link})")
+    _describe(client, name, version, f"{decision.sentence}\n\n[The decision, with images]({kept.link})")
     return kept
+
+
+def overtaken(client: MlflowClient, name: str, version: str, cause: str) -> None:
+    """Say with a version that it passed the gate, but that another move came first."""
+    client.set_model_version_tag(name, version, "gate.decision", "overtaken")
+    client.set_model_version_tag(name, version, "gate.sentence", f"Not put to use: {cause}")
+    _describe(client, name, version, f"It passed the gate, but was not put to use: {cause}")
+
+
+def _describe(client: MlflowClient, name: str, version: str, text: str) -> None:
+    """Put the gate's words at the end of a version's description, in place of its earlier ones; a person's stay."""
+    own = (client.get_model_version(name, version).description or "").partition(MARK)[0].rstrip()
+    client.update_model_version(name, version, f"{own}\n\n{MARK}\n{text}".lstrip())

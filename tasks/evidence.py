@@ -166,7 +166,10 @@ def drifts(challenger: Candidate, champion: Candidate | None, bound: float) -> l
     """Return how far the challenger's data lie from the champion's; nothing where one of them kept no profile."""
     if champion is None or challenger.profile is None or champion.profile is None:
         return []
-    return drift.compare(data_profile.read(challenger.profile), data_profile.read(champion.profile), bound)
+    try:
+        return drift.compare(data_profile.read(challenger.profile), data_profile.read(champion.profile), bound)
+    except UserError as error:  # drift only warns, and so does its absence
+        return [Check("drift", "info", "not measured", f"at most {bound:g}", f"Not compared: {error.cause}.")]
 
 
 def thumbnails(candidate: Candidate, data: Path) -> Callable[[str], bytes | None]:
@@ -196,10 +199,11 @@ def require_running(candidate: Candidate, data: Path) -> int:
     there = _there(candidate, data)
     if sound and len(there):
         answers = predict(predictor, there, data)
-        differs = (answers["predicted"] != there["predicted"]) & (
-            (answers["confidence"] - there["confidence"]).abs() > SAME_CONFIDENCE
+        # "Not within", for NaN compares false with everything.
+        differs = (answers["predicted"] != there["predicted"]) & ~(
+            (answers["confidence"] - there["confidence"]).abs() <= SAME_CONFIDENCE
         )
-        sound = not bool(differs.any())
+        sound = not bool(differs.any()) and bool(np.isfinite(answers["confidence"]).all())
     if not sound:
         raise UserError(
             f"{candidate.name} version {candidate.version} no longer gives the answers that it was judged by",

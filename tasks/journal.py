@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import uuid
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,7 +39,10 @@ class State:
 
 @dataclass(frozen=True)
 class Move:
-    """One move from a state to another; `when` is UTC in ISO form, `evidence` the sha256 of the decision, or empty."""
+    """One move from a state to another; `when` is UTC in ISO form, `evidence` the sha256 of the decision, or empty.
+
+    `id` tells a move from another one like it: a request that is sent again, since its answer was lost, is the same.
+    """
 
     kind: Kind
     before: State
@@ -47,6 +51,7 @@ class Move:
     when: str
     why: str
     evidence: str = ""
+    id: str = ""
     number: int = 0
     done: bool = False
 
@@ -120,10 +125,11 @@ def settle(client: MlflowClient, name: str) -> State:
                 return truth
             _tidy(client, name, last)
         elif last is not None and (seen == mine or (not last.done and _is_halfway(seen, last))):
-            _apply(client, name, last)
-            mine = last.after  # what was read may be old by now: whoever wrote last looks once more, and mends
+            if holding(read(client, name))[-1] == last:  # else another move came since
+                _apply(client, name, last)
+                mine = last.after  # what was read may be old by now: whoever wrote last looks once more, and mends
         else:
-            _write(client, name, _outside_move(truth, seen))
+            _write(client, name, _outside_move(truth, seen, _versions(client, name)))
     raise UserError(f"the aliases of {name} do not come to rest", "see who else is moving them, then try again")
 
 
@@ -132,15 +138,34 @@ def move(client: MlflowClient, name: str, wanted: Move) -> Move:
 
     Raises UserError where another move came first; then nothing of this one is made.
     """
-    number = _write(client, name, wanted)
+    if settle(client, name) != wanted.before:  # somebody moved an alias since the asker looked
+        raise _overtaken(client, name)
+    wanted = dataclasses.replace(wanted, id=uuid.uuid4().hex)
+    _write(client, name, wanted)
+    after = settle(client, name)
+    made = next((one for one in holding(read(client, name)) if one.id == wanted.id), None)
+    if made is None or after != wanted.after:
+        raise _overtaken(client, name)
+    return made
+
+
+def _overtaken(client: MlflowClient, name: str) -> UserError:
     held = holding(read(client, name))
-    if number not in {one.number for one in held}:
-        other = held[-1].sentence if held else "the journal changed"
-        raise UserError(
-            f"another move of {name} came first ({other})", "look at `python -m flows history`, then ask again"
-        )
-    settle(client, name)
-    return dataclasses.replace(wanted, number=number)
+    other = held[-1].sentence if held else "the journal changed"
+    return UserError(
+        f"another move of {name} came first ({other})", "look at `python -m flows history`, then ask again"
+    )
+
+
+def withdrawn(moves: Sequence[Move], version: str) -> Move | None:
+    """Return the move by which a person last took a version out of use, unless it has been put to use again since."""
+    found = None
+    for one in holding(moves):
+        if one.after.champion == version:
+            found = None
+        elif one.before.champion == version and one.kind != "promotion":
+            found = one
+    return found
 
 
 def aliases(client: MlflowClient, name: str) -> State:
@@ -159,8 +184,9 @@ def _is_halfway(seen: State, last: Move) -> bool:
 
 
 def _apply(client: MlflowClient, name: str, last: Move) -> None:
+    there = _versions(client, name)
     for alias, version in (("previous", last.after.previous), ("champion", last.after.champion)):
-        if version is not None:
+        if version in there:
             client.set_registered_model_alias(name, alias, version)
         else:
             client.delete_registered_model_alias(name, alias)
@@ -174,9 +200,13 @@ def _tidy(client: MlflowClient, name: str, last: Move) -> None:
     client.set_model_version_tag(history_name(name), str(last.number), DONE_TAG, "true")
 
 
-def _outside_move(truth: State, seen: State) -> Move:
-    # Who moved only `champion` still wants the way back: `previous` becomes what was in use before.
-    previous = truth.champion if seen.previous == truth.previous and truth.champion else seen.previous
+def _versions(client: MlflowClient, name: str) -> dict[str, Any]:
+    return {str(found.version): found for found in client.search_model_versions(f"name = '{name}'")}
+
+
+def _outside_move(truth: State, seen: State, there: Collection[str]) -> Move:
+    # Who moved only `champion` still wants the way back: `previous` becomes what was in use before, if it still exists.
+    previous = truth.champion if seen.previous == truth.previous and truth.champion in there else seen.previous
     after = State(seen.champion, previous)
     return Move("outside", truth, after, OUTSIDE, files.utc_now(), "found when the aliases were next looked at")
 
@@ -185,11 +215,11 @@ def _write(client: MlflowClient, name: str, wanted: Move) -> int:
     history = history_name(name)
     if not client.search_registered_models(f"name = '{history}'"):
         _create(client, name, history)
-    states = (wanted.after, wanted.before)
-    named = [version for state in states for version in (state.champion, state.previous) if version]
-    if not named:
-        raise UserError(f"{name} has no champion to move from or to", "train and register a model first")
-    source: Any = client.get_model_version(name, named[0])
+    there = _versions(client, name)
+    named = [wanted.after.champion, wanted.before.champion, *sorted(there, key=int)]
+    source = next((there[version] for version in named if version in there), None)
+    if source is None:
+        raise UserError(f"{name} has no version left", "train and register a model first")
     written = client.create_model_version(
         history, source.source, source.run_id, {MOVE_TAG: wanted.to_json(), "kind": wanted.kind},
         description=wanted.sentence, model_id=_model_id(source.source),

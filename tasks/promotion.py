@@ -65,7 +65,9 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str, why
         client = tracking.connect()
         before, candidate = _asked(client, name, version)
         challenger = evidence.gather(client, name, candidate, Path(scratch))
-        champion = None if before.champion is None else evidence.gather(client, name, before.champion, Path(scratch))
+        # Where somebody has taken the alias away, the version that was in use last is what must be beaten.
+        in_use = before.champion or before.previous
+        champion = None if in_use is None else evidence.gather(client, name, in_use, Path(scratch))
         sides = evidence.judged(challenger, champion, DATA)
         decision = judging.decide(*sides, bounds, evidence.drifts(challenger, champion, bounds.drift))
         page = decision_page.html(decision, evidence.thumbnails(challenger, DATA))
@@ -75,13 +77,13 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str, why
         moved = None
         if decision.promoted:
             wanted = Move(
-                "promotion", before, State(candidate, before.champion), who, files.utc_now(),
+                "promotion", before, State(candidate, in_use), who, files.utc_now(),
                 why or decision.sentence, kept.sha256,
             )  # fmt: skip
             try:
                 moved = journal.move(client, name, wanted)
-            except UserError:
-                client.set_model_version_tag(name, candidate, "gate.decision", "overtaken")
+            except UserError as error:
+                decisions.overtaken(client, name, candidate, error.cause)
                 raise
         return Outcome(name, decision, local, kept.link, moved)
 
@@ -117,6 +119,8 @@ def rollback(name: str, *, to: str | None, who: str, why: str) -> Move:
         registry.require_version(client, name, version)
         if version == before.champion:
             raise UserError(f"version {version} of {name} is champion already", "name another one with --to")
+        if version not in {move.after.champion for move in journal.holding(journal.read(client, name))}:
+            raise UserError(f"version {version} of {name} was never in use", "let the gate judge it: `make promote`")
         checked = evidence.require_running(evidence.gather(client, name, version, Path(scratch)), DATA)
         log.info(
             "version %s of %s runs; %d of its test images are here and answered as recorded", version, name, checked
@@ -127,7 +131,7 @@ def rollback(name: str, *, to: str | None, who: str, why: str) -> Move:
 
 def history(name: str) -> list[tuple[Move, bool]]:
     """Return every move with whether it holds, after completing or noting what is open. Raises UserError likewise."""
-    with tracking.answering(COMPLETED):
+    with tracking.answering(COMPLETED), _one_at_a_time(name):
         client = tracking.connect()
         registry.require_model(client, name)
         journal.settle(client, name)

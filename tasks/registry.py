@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from adaptformer import files
 from adaptformer.errors import UserError
 from adaptformer.run_folder import RunFolder
-from tasks import tracking
+from tasks import journal, tracking
 from tasks.checkout import tracking_uri
 
 if TYPE_CHECKING:
@@ -24,13 +24,27 @@ RUNTIME_PACKAGES = ("onnx", "onnxruntime-gpu", "numpy")
 
 @dataclass(frozen=True)
 class Registration:
-    """Where a model file stands in the registry; `registration.json` holds it."""
+    """Where a model file stands in the registry; `registration.json` holds it.
+
+    `judged` says whether the gate was asked about it from here.
+    """
 
     model: str
     version: str
     model_sha256: str
     tracking_uri: str
     run_id: str
+    judged: bool = False
+
+
+def is_due(registration: Registration | None, promotion: str) -> bool:
+    """Say whether a registered model still has to meet the gate, where each of them should ("auto")."""
+    return promotion == "auto" and registration is not None and not registration.judged
+
+
+def mark_judged(folder: RunFolder, registration: Registration) -> None:
+    """Write down that the gate was asked: a run that is killed before this asks again."""
+    files.write_json(folder.registration, asdict(registration) | {"judged": True})
 
 
 def present(folder: RunFolder, model: str) -> Registration | None:
@@ -83,9 +97,16 @@ def alias(client: MlflowClient, name: str, which: str) -> str | None:
     return None if found is None else str(found)
 
 
-def is_champion(registration: Registration) -> bool:
-    """Say whether a registered version is in use at this moment."""
-    return alias(tracking.connect(), registration.model, "champion") == registration.version
+def not_to_be_asked(registration: Registration) -> str | None:
+    """Return why the gate need not be asked about a version: "" where that is in use; None where it must be."""
+    with tracking.answering("the model is registered"):
+        client = tracking.connect()
+        if alias(client, registration.model, "champion") == registration.version:
+            return ""
+        gone = journal.withdrawn(journal.read(client, registration.model), registration.version)
+    if gone is None:
+        return None
+    return f"Version {registration.version} is not judged again: {gone.who} took it out of use ({gone.why})."
 
 
 def require_model(client: MlflowClient, name: str) -> None:

@@ -26,6 +26,8 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIE
 """How long a server may be silent, in seconds, and how often it is asked again; MLflow's own come to minutes."""
 FIRST_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 """The same for the first question: a server that is dead from the start delays a run by no more than this."""
+STRANGERS = {"mlflow", "sqlalchemy", "alembic", "requests", "urllib3"}
+"""Whose exceptions mean that MLflow, its database or the network failed."""
 PARAMS_A_BATCH, POINTS_A_BATCH = 100, 900
 """MLflow takes no more than 100 params, and 1000 numbers, at once."""
 
@@ -67,9 +69,9 @@ def answering(loss: str) -> Iterator[None]:
     """Turn whatever MLflow, its database or the network raise in the body into a UserError; `loss` says what stays."""
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
+        if type(error).__module__.partition(".")[0] not in STRANGERS and not isinstance(error, ConnectionError):
+            raise  # a UserError, or a fault of this project's own, which must not pass for MLflow's
         line = " ".join(str(error).split())[:200]
         raise UserError(
             f"MLflow at {tracking_uri()} fails: {type(error).__name__}: {line}",

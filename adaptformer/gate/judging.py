@@ -14,7 +14,7 @@ import numpy as np
 from adaptformer.evaluation import statistics
 from adaptformer.evaluation.calibration import ece
 from adaptformer.gate import rules
-from adaptformer.gate.class_changes import ClassChange, class_changes, new_classes
+from adaptformer.gate.class_changes import ClassChange, class_changes, new_classes, newcombe
 from adaptformer.gate.decision import ChangedImage, Check, Decision
 from adaptformer.gate.pairing import Judged, Pairs, alone, pair
 from adaptformer.gate.wording import METRICS, clause, counted, percent
@@ -100,6 +100,9 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
     classes = len(pairs.shared) + 1  # one more for every answer that is no shared class
     answers = (pairs.labels, pairs.predicted("challenger"), pairs.predicted("champion"))
     gain = statistics.paired(bounds.metric, *answers, classes)
+    if not gained and not lost:  # resampling would know no doubt where no image of even a few changed
+        both = int((ours & theirs).sum())
+        gain = newcombe(both, 0, 0, len(ours) - both)
     p = statistics.mcnemar(gained, lost)
     errors = [ece(pairs.confidence("challenger"), ours), ece(pairs.confidence("champion"), theirs)]
     numbers = {
@@ -115,7 +118,7 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
         "ece_champion": float(errors[1]),
     }
     checks = [rules.answers(pairs, gained, lost, bounds.margin)]
-    if gained or lost:  # else these would only say it again
+    if gained or lost or bounds.margin < 0:  # else these would only say it again
         checks += [
             rules.gain(bounds.metric, gain, bounds.margin),
             rules.significance(gained, lost, p, bounds.significance, bounds.margin),

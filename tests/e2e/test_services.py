@@ -128,11 +128,14 @@ def test_the_gate_and_the_way_back_are_deployments(clone, watched, prefect):
     assert "Refused" in asked
     assert "concurrency-limit.acquired * promotion" in asked
     rollback = tuple(word.replace("/train", "/rollback") for word in WATCH)
-    assert "Rolled back" in clone.run(*rollback, "-p", "to=2", "-p", "who=Ada", "-p", "why=just to see", **prefect)
-    assert "needs a reason" in clone.run(*rollback, "-p", "why= ", code=1, **prefect)
+    assert "was never in use" in clone.run(*rollback, "-p", "to=2", "-p", "why=just to see", code=1, **prefect)
+    moved = "from mlflow import MlflowClient as C; C('sqlite:///mlflow.db').set_registered_model_alias("
+    clone.python(f"{moved}'digits', 'champion', '2')")
+    assert "Rolled back" in clone.run(*rollback, "-p", "to=1", "-p", "who=Ada", "-p", "why=by hand", **prefect)
     history = clone.run(sys.executable, "-m", "flows", "history")
     assert re.search(r"promotion +- -> 1 ", history)
-    assert re.search(r"rollback +1 -> 2 +Ada +just to see", history)
+    assert re.search(r"outside +1 -> 2 ", history)
+    assert re.search(r"rollback +2 -> 1 +Ada +by hand", history)
 
 
 def test_methods_are_compared_on_the_worker(clone, watched, prefect):

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 import registered
 import yaml
+from mlflow import MlflowClient
 
 from adaptformer.errors import UserError
 from adaptformer.params import GateParams
-from tasks import journal, promotion, tracking
+from tasks import decisions, journal, promotion, tracking
 from tasks.journal import Move, State
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,6 +223,82 @@ def test_a_champion_moved_by_hand_stays_and_the_history_says_so(client, champion
     assert journal.aliases(client, champion) == State("1", "2")
 
 
+def test_without_an_alias_the_version_that_was_in_use_last_is_to_be_beaten(client, champion, tmp_path):
+    challenge(tmp_path, champion, wrong(90))
+    client.delete_registered_model_alias(champion, "champion")
+    outcome = ask(champion)
+    assert outcome.decision.champion == "1"
+    assert not outcome.promoted
+    registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
+    assert ask(champion).promoted
+    assert journal.aliases(client, champion) == State("3", "1")
+
+
+def test_a_deleted_champion_blocks_nothing(client, champion, tmp_path):
+    challenge(tmp_path, champion, wrong(20))
+    assert ask(champion).promoted
+    client.delete_model_version(champion, "2")
+    assert promotion.history(champion)[-1][0].kind == "outside"
+    registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
+    assert ask(champion).promoted
+    assert journal.aliases(client, champion).champion == "3"
+
+
+def test_a_champion_moved_while_it_is_judged_is_not_overrun(client, champion, tmp_path, monkeypatch):
+    challenge(tmp_path, champion, wrong(20))
+    registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
+    keep = decisions.keep
+
+    def moving(*args, **kwargs):
+        client.set_registered_model_alias(champion, "champion", "2")
+        return keep(*args, **kwargs)
+
+    monkeypatch.setattr(decisions, "keep", moving)
+    with pytest.raises(UserError, match=r"another move .* came first .*outside"):
+        ask(champion)
+    assert journal.aliases(client, champion) == State("2", "1")
+    version = client.get_model_version(champion, "3")
+    assert version.tags["gate.decision"] == "overtaken"
+    assert "not put to use" in version.description
+    assert "replaces" not in version.description
+
+
+def test_a_request_that_is_sent_again_is_one_move(client, champion, tmp_path, monkeypatch):
+    challenge(tmp_path, champion, wrong(20))
+    create = MlflowClient.create_model_version
+    monkeypatch.setattr(MlflowClient, "create_model_version", lambda *a, **k: create(*a, **k) and create(*a, **k))
+    assert ask(champion).promoted
+    assert journal.aliases(client, champion) == State("2", "1")
+    assert [holds for _, holds in promotion.history(champion)] == [True, True, False]
+
+
+def test_only_what_was_in_use_is_rolled_back_to(client, champion, tmp_path):
+    challenge(tmp_path, champion, wrong(90))
+    assert not ask(champion).promoted
+    with pytest.raises(UserError, match=r"version 2 .* was never in use"):
+        promotion.rollback(champion, to="2", who="Bob", why="x")
+
+
+def test_what_a_person_took_out_of_use_is_known_until_it_is_put_to_use_again(client, champion, tmp_path):
+    challenge(tmp_path, champion, wrong(20))
+    assert ask(champion).promoted
+    assert journal.withdrawn(journal.read(client, champion), "1") is None  # beaten, not withdrawn
+    promotion.rollback(champion, to=None, who="Bob", why="rain")
+    assert journal.withdrawn(journal.read(client, champion), "2").why == "rain"
+    assert ask(champion, version="2").promoted
+    assert journal.withdrawn(journal.read(client, champion), "2") is None
+
+
+def test_a_persons_description_stays(client, champion, tmp_path):
+    challenge(tmp_path, champion, wrong(90))
+    client.update_model_version(champion, "2", "customer sign-off, ticket 12")
+    for _ in range(2):
+        ask(champion)
+    description = client.get_model_version(champion, "2").description
+    assert description.startswith("customer sign-off, ticket 12")
+    assert description.count("does not replace") == 1
+
+
 def race(uri, name, after, start, results):
     os.environ["MLFLOW_TRACKING_URI"] = uri
     client = tracking.connect()
@@ -260,8 +337,6 @@ def killed_before(client, name, wanted, write):
     """
     child = os.fork()
     if child == 0:
-        from mlflow import MlflowClient
-
         count = 0
 
         def counted(method):

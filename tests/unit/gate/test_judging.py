@@ -168,6 +168,13 @@ def test_models_that_answer_alike_pass_where_the_challenger_need_not_be_better()
     )
 
 
+def test_few_images_without_a_change_do_not_show_that_a_model_is_no_worse() -> None:
+    few = judged("5", range(2), images=40)
+    found = decision(replace(few, version="7"), few, margin=-0.01)
+    assert failed(found) == ["gain in top-1"]
+    assert "may be worse by more than 1.0 points" in found.sentence
+
+
 def test_images_that_either_has_seen_are_left_out_and_counted() -> None:
     found = decision(replace(BETTER, seen=sha256(*range(10, 20), 500)), replace(CHAMPION, seen=sha256(19, 20, 21)))
     assert found.images == 168
