@@ -57,7 +57,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     from adaptformer.data import labelled, manifest
     from adaptformer.data.contract import ImageContract
     from adaptformer.model import adapter_file, checkpoint, classifier, device, tensor_file
-    from adaptformer.tuning import history, loop
+    from adaptformer.tuning import history, loop, resume
 
     encoder, metadata = tensor_file.read(folder.backbone)
     backbone = checkpoint.Card.from_dict(metadata)
@@ -89,9 +89,10 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
         folder.resume_state,
         fingerprint("train", params, folder, precision),
     )
+    before = resume.seconds(run.state, run.fingerprint)
     began = time.perf_counter()
     rows, best = loop.train(run, on_epoch)
-    seconds = time.perf_counter() - began
+    seconds = before + time.perf_counter() - began
     settings = params.adapter.model_dump(mode="json")
     card = adapter_file.AdapterCard(settings, tuple(classes), contract, backbone, precision, best + 1, trained)
     adapter_file.write(folder.adapter, model, card)

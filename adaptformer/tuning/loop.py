@@ -58,6 +58,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
     A state of the same run at `run.state` is resumed; rows from before the kill are handed to `on_epoch` again, so that
     every listener sees the whole history. Raises UserError when the loss is no longer finite.
     """
+    began = time.perf_counter()
     model = run.model.to(run.device)
     phases = plan(run)
     state = resume.load(run.state, run.fingerprint)
@@ -68,6 +69,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
             on_epoch(row)
     else:
         state = resume.State([], -1, {}, {}, {}, {})
+    spent = state.seconds
     for number, phase, first in schedule.remaining(phases, state.rows):
         steps = optimiser.build(schedule.begin(model, phase), run.params)
         if first > 1:
@@ -83,6 +85,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
                 log.warning("phase %d, %s, is rolled back: validation loss %.4f", number, phase.name, row.val_loss)
                 restore(model, state.start, "the state before the phase")
             state = _advanced(state, row, tuned_state(model), optimiser_state.pack(steps), run.params)
+            state = dataclasses.replace(state, seconds=spent + time.perf_counter() - began)
             resume.save(run.state, state, run.fingerprint)
             log.info(
                 "epoch %d/%d: train loss %.4f, validation loss %.4f, top-1 %.2f %%",

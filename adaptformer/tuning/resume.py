@@ -18,7 +18,7 @@ from adaptformer.tuning.history import EpochRow
 
 log = logging.getLogger("adaptformer")
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class State:
     """Where a run stands after whole epochs.
 
     `rows` are all epochs so far, so the position is their last phase and epoch; `best` is the index of the chosen one;
-    `start` is what was tuned before the present phase began.
+    `start` is what was tuned before the present phase began. `seconds` is how long it took to come here.
     """
 
     rows: list[EpochRow]
@@ -35,6 +35,7 @@ class State:
     best_tuned: dict[str, Tensor]
     optimiser: dict[str, Tensor]
     start: dict[str, Tensor]
+    seconds: float = 0.0
 
 
 def save(path: Path, state: State, fingerprint: dict[str, Any]) -> None:
@@ -45,6 +46,7 @@ def save(path: Path, state: State, fingerprint: dict[str, Any]) -> None:
         "format": FORMAT,
         "rows": [dataclasses.asdict(row) for row in state.rows],
         "best": state.best,
+        "seconds": state.seconds,
         "fingerprint": fingerprint,
         "threads": torch.get_num_threads(),
     }
@@ -79,7 +81,14 @@ def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
         part, _, name = key.partition("/")
         parts[part][name] = tensor
     rows = [EpochRow(**row) for row in metadata["rows"]]
-    return State(rows, metadata["best"], parts["tuned"], parts["best"], parts["optimiser"], parts["start"])
+    tensor_parts = (parts["tuned"], parts["best"], parts["optimiser"], parts["start"])
+    return State(rows, metadata["best"], *tensor_parts, metadata["seconds"])
+
+
+def seconds(path: Path, fingerprint: dict[str, Any]) -> float:
+    """Return how long the training took that a killed run of the same fingerprint left at `path`; 0 without one."""
+    read = _read(path) if path.exists() else None
+    return float(read[1]["seconds"]) if read and read[1]["fingerprint"] == fingerprint else 0.0
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import small_runs
 import torch
 
 from adaptformer.model import tensor_file
-from adaptformer.tuning import resume
+from adaptformer.tuning import loop, resume
 from adaptformer.tuning.history import EpochRow
 
 FINGERPRINT = {"tuning": {"epochs": 3}, "backbone": "abc", "precision": "fp32"}
@@ -38,6 +40,33 @@ def test_a_state_comes_back(path: Path) -> None:
         assert getattr(state, part).keys() == getattr(STATE, part).keys()
         for name, tensor in getattr(STATE, part).items():
             assert torch.equal(getattr(state, part)[name], tensor), part
+
+
+def killed(_row: EpochRow) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_seconds_of_all_pieces_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = small_runs.run(tmp_path / "whole", epochs=2)
+    saved: list[float] = []
+    save = resume.save
+
+    def noting(path: Path, state: resume.State, fingerprint: dict[str, Any]) -> None:
+        save(path, state, fingerprint)
+        saved.append(state.seconds)
+
+    monkeypatch.setattr(resume, "save", noting)
+    loop.train(ended)
+    assert 0 < saved[0] < saved[1]
+    assert resume.seconds(ended.state, ended.fingerprint) == saved[1]
+    assert resume.seconds(ended.state, {"other": 1}) == resume.seconds(tmp_path / "none", ended.fingerprint) == 0
+    # Resumed after its first epoch, a run begins with that epoch's seconds.
+    run = small_runs.run(tmp_path / "pieces", epochs=2)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(run, killed)
+    first = resume.seconds(run.state, run.fingerprint)
+    loop.train(small_runs.run(tmp_path / "pieces", epochs=2))
+    assert saved[-1] > first > 0
 
 
 def test_where_there_is_none_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -93,7 +122,7 @@ def test_another_format_starts_afresh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(resume, "FORMAT", 2)
+        patch.setattr(resume, "FORMAT", resume.FORMAT + 1)
         resume.save(tmp_path / "x.safetensors", STATE, FINGERPRINT)
     assert resume.load(tmp_path / "x.safetensors", FINGERPRINT) is None
     assert "another format" in caplog.messages[0]
