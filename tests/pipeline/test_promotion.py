@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from adaptformer.errors import UserError
 from adaptformer.params import GateParams
-from tasks import decisions, journal, promotion, tracking
+from tasks import decisions, journal, promotion, registry, tracking
 from tasks.journal import Move, State
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -285,6 +285,10 @@ def test_what_a_person_took_out_of_use_is_known_until_it_is_put_to_use_again(cli
     assert journal.withdrawn(journal.read(client, champion), "1") is None  # beaten, not withdrawn
     promotion.rollback(champion, to=None, who="Bob", why="rain")
     assert journal.withdrawn(journal.read(client, champion), "2").why == "rain"
+    # A run does not put it back of itself; it neither asks about what is in use.
+    made = [registry.Registration(champion, version, "0" * 64, "", "") for version in ("2", "1")]
+    assert "Bob took it out of use (rain)" in registry.not_to_be_asked(made[0])
+    assert registry.not_to_be_asked(made[1]) == ""
     assert ask(champion, version="2").promoted
     assert journal.withdrawn(journal.read(client, champion), "2") is None
 

@@ -1,6 +1,7 @@
 """What MLflow and Prefect know after the flow; the first run was killed, the second went through."""
 
 import hashlib
+import json
 import sqlite3
 import subprocess
 
@@ -116,4 +117,15 @@ def test_the_same_bytes_registered_twice_are_one_version(client, flown):
     assert "ran nothing but the registration" in output
     assert len(client.search_model_versions("name = 'digits'")) == 1
     assert {name: str(v) for name, v in client.get_registered_model("digits").aliases.items()} == {"champion": "1"}
-    assert (clone.root / "artifacts/registration.json").is_file()
+    assert json.loads((clone.root / "artifacts/registration.json").read_text())["judged"]
+
+
+def test_a_version_that_was_registered_but_not_judged_is_judged_by_the_next_run(client, flown):
+    clone, _ = flown
+    path = clone.root / "artifacts/registration.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"judged": False}))  # as a kill before the gate leaves it
+    for alias in ("champion", "previous"):
+        client.delete_registered_model_alias("digits", alias)
+    assert "Nothing has changed" not in clone.flow()
+    assert json.loads(path.read_text())["judged"]
+    assert "Nothing has changed" in clone.flow()
