@@ -231,6 +231,7 @@ def test_a_next_run_with_nothing_to_do_sends_it_too(client, keep, folder, monkey
         monkeypatch.setattr(run.versioning, name, lambda answer=answer: answer)
     for name in ("make_sample_if_wanted", "present", "_shown"):
         monkeypatch.setattr(run, name, lambda *_: "shown")
+    monkeypatch.setattr(run, "is_due", lambda *_: False)
     keep(folder)
     with monkeypatch.context() as context:
         context.setenv("MLFLOW_TRACKING_URI", NOWHERE)
