@@ -132,7 +132,7 @@ def _resolved(given: argparse.Namespace) -> tuple[Params, Params]:
 
 
 def _stage(given: argparse.Namespace) -> None:
-    from adaptformer import run_folder, stage_run
+    from adaptformer import run_folder, stage_runner
 
     present, wanted = _resolved(given)
     folder = run_folder.of(present, wanted)
@@ -140,10 +140,10 @@ def _stage(given: argparse.Namespace) -> None:
         log.info("run folder: %s/", folder.root)
     options = [*(word for name in given.preset for word in ("--preset", name)), *given.overrides]
     with folder.lock(f"adaptformer {given.stage}"):
-        if stage_run.is_current(given.stage, wanted, folder):
+        if stage_runner.is_current(given.stage, wanted, folder):
             log.info("%s is current", given.stage)
         else:
-            stage_run.run(given.stage, wanted, folder, options=options)
+            stage_runner.run(given.stage, wanted, folder, options=options)
 
 
 def _params(given: argparse.Namespace) -> None:
@@ -166,13 +166,13 @@ def _inspect(given: argparse.Namespace) -> None:
 
 
 def _backbones(_given: argparse.Namespace) -> None:
-    from adaptformer.model import catalogue
+    from adaptformer.checkpoints import catalogue
 
     print(catalogue.table())
 
 
 def _sample(_given: argparse.Namespace) -> None:
-    from adaptformer.data import importing, sample
+    from adaptformer.dataset_import import importing, sample
     from adaptformer.run_folder import RunFolder
 
     data = RunFolder().data
@@ -182,7 +182,7 @@ def _sample(_given: argparse.Namespace) -> None:
 
 def _import(given: argparse.Namespace) -> None:
     from adaptformer import params
-    from adaptformer.data import importing
+    from adaptformer.dataset_import import importing
     from adaptformer.run_folder import RunFolder
 
     data = RunFolder().data
@@ -199,17 +199,17 @@ def _record(recorded: bool, what: str) -> None:
 
 
 def _predict(given: argparse.Namespace) -> int:
-    from adaptformer.export import predictor, table
+    from adaptformer.export import prediction_table, predictor
 
     if not given.model.is_file():
         raise UserError(f"{given.model} does not exist", "run the pipeline first (`make run`), or give --model")
     model = predictor.Predictor(given.model, device=given.device)
     predictions = model.predict(predictor.images_below(given.paths), given.top)
     if given.csv:
-        faults = table.write_csv(sys.stdout, predictions, given.top)
+        faults = prediction_table.write_csv(sys.stdout, predictions, given.top)
     else:
         print(f"{given.model} on {model.provider}", file=sys.stderr)
-        faults = table.write_table(sys.stdout, predictions)
+        faults = prediction_table.write_table(sys.stdout, predictions)
     if faults:
         raise UserError(
             f"{faults} of the files could not be read as images", "the others were classified; remove or mend them"

@@ -1,6 +1,6 @@
 """The five stages: functions from files to files, and the one table of them.
 
-Each stage reads files, calls the library, writes files, and does nothing else. Who runs one calls `stage_run.run`.
+Each stage reads files, calls the library, writes files, and does nothing else. Who runs one calls `stage_runner.run`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ Timing = dict[str, Any]
 
 def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Scan `data/`, check it, carve what splits are missing, and write the manifest and the data report."""
-    from adaptformer.data import manifest, report, schema
+    from adaptformer.data import manifest
+    from adaptformer.validation import checks, report
 
     table, unreadable = manifest.scan(folder.data, params.data.validation_fraction, params.data.seed)
-    faults = schema.check(table, unreadable)
+    faults = checks.check(table, unreadable)
     if len(faults):
-        log.error("%s", schema.fault_table(faults))
-    schema.raise_on_faults(faults, folder.faults)
+        log.error("%s", checks.fault_table(faults))
+    checks.raise_on_faults(faults, folder.faults)
     folder.faults.unlink(missing_ok=True)
     manifest.write_manifest(folder.manifest, table)
     files.write_text(folder.data_report, report.data_report(table, folder.data))
@@ -43,10 +44,11 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 
 def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Get the pretrained checkpoint, verify it, translate it and write it with its card."""
-    from adaptformer.model import checkpoint, tensor_file
+    from adaptformer.checkpoints import fetching
+    from adaptformer.model import tensor_file
 
     wanted = params.backbone
-    tensors, card = checkpoint.fetch(wanted.model, wanted.checkpoint, wanted.sha256, wanted.allowed_licences)
+    tensors, card = fetching.fetch(wanted.model, wanted.checkpoint, wanted.sha256, wanted.allowed_licences)
     tensor_file.write(folder.backbone, tensors, card.to_dict())
     files.write_json(folder.backbone_card, card.to_dict())
     return {"parameters": card.parameters}
@@ -56,11 +58,11 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     """Train the adapters and the head; write the adapter file, the history and its curves."""
     from adaptformer.data import labelled, manifest
     from adaptformer.data.contract import ImageContract
-    from adaptformer.model import adapter_file, checkpoint, classifier, device, tensor_file
+    from adaptformer.model import adapter_file, backbone_card, classifier, device, tensor_file
     from adaptformer.tuning import history, loop, resume
 
     encoder, metadata = tensor_file.read(folder.backbone)
-    backbone = checkpoint.Card.from_dict(metadata)
+    backbone = backbone_card.BackboneCard.from_dict(metadata)
     contract = ImageContract(**params.image.model_dump(), mean=backbone.mean, std=backbone.std)
     table = manifest.read_manifest(folder.manifest)
     classes = manifest.class_names(table)
@@ -192,21 +194,21 @@ STAGES = {
             inputs=("data",),
             outputs=("manifest", "data_report"),
             params=("data",),
-            code=("data", "page.py", "randomness.py", *_ALWAYS),
+            code=("data", "html_page.py", "randomness.py", "validation", *_ALWAYS),
         ),
         Stage(
             fetch,
             inputs=(),
             outputs=("backbone", "backbone_card"),
             params=("backbone",),
-            code=("checkpoints", "data", "model", "page.py", "randomness.py", *_ALWAYS),
+            code=("checkpoints", "data", "model", "randomness.py", *_ALWAYS),
         ),
         Stage(
             train,
             inputs=("data", "manifest", "backbone"),
             outputs=("adapter", "history", "curves"),
             params=("image", "adapter", "tuning"),
-            code=("data", "model", "page.py", "randomness.py", "tuning", *_ALWAYS),
+            code=("data", "model", "randomness.py", "tuning", *_ALWAYS),
         ),
         Stage(
             evaluate,
@@ -224,14 +226,14 @@ STAGES = {
             ),
             # tuning decides the adapter file already; the model card tells of it.
             params=("evaluation", "tuning"),
-            code=("data", "evaluation", "model", "page.py", "randomness.py", *_ALWAYS),
+            code=("data", "evaluation", "html_page.py", "model", "randomness.py", *_ALWAYS),
         ),
         Stage(
             export,
             inputs=("data", "manifest", "backbone", "adapter"),
             outputs=("model", "parity"),
             params=("export",),
-            code=("data", "export", "model", "page.py", "randomness.py", *_ALWAYS),
+            code=("data", "export", "model", "randomness.py", *_ALWAYS),
         ),
     )
 }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from adaptformer.params import parse_overrides
-from flows.door import opened
+from flows.local import opened
 
 REFUSED = 2
 
@@ -76,15 +76,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from flows.run import run
+    from flows.local import run
 
     return run(given.preset, parse_overrides(given.overrides), True if given.register else None)
 
 
 def _compare(given: argparse.Namespace) -> int:
     from adaptformer.run_folder import RunFolder
-    from flows.door import temporary_server
-    from flows.run import make_sample_if_wanted
+    from flows.local import make_sample_if_wanted, temporary_server
 
     overrides = parse_overrides(given.overrides)
     make_sample_if_wanted(RunFolder())
@@ -104,8 +103,8 @@ def _add_who_and_why(command: argparse.ArgumentParser, *, why_is_needed: bool) -
 def _promote(given: argparse.Namespace) -> int:
     from adaptformer.gate.decision import table
     from adaptformer.params import load
-    from tasks import promotion
-    from tasks.checkout import who_asks
+    from adaptformer.registry import promotion
+    from adaptformer.tracking.project import who_asks
 
     params = load()
     outcome = promotion.promote(
@@ -118,8 +117,8 @@ def _promote(given: argparse.Namespace) -> int:
 
 def _rollback(given: argparse.Namespace) -> int:
     from adaptformer.params import load
-    from tasks import promotion
-    from tasks.checkout import who_asks
+    from adaptformer.registry import promotion
+    from adaptformer.tracking.project import who_asks
 
     name = given.model or load().registry.model
     print(promotion.rollback(name, to=given.to, who=given.who or who_asks(), why=given.why).sentence)
@@ -128,10 +127,10 @@ def _rollback(given: argparse.Namespace) -> int:
 
 def _history(given: argparse.Namespace) -> int:
     from adaptformer.params import load
-    from tasks import journal, promotion
+    from adaptformer.registry import moves, promotion
 
-    moves = promotion.history(given.model or load().registry.model)
-    print(journal.as_json(moves) if given.json else journal.as_table(moves))
+    every = promotion.history(given.model or load().registry.model)
+    print(moves.as_json(every) if given.json else moves.as_table(every))
     return 0
 
 

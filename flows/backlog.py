@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tasks import dvc_runs, outbox, tracking
-from tasks.checkout import tracking_uri
+from adaptformer.tracking import dvc_experiments, mlflow_store, outbox
+from adaptformer.tracking.project import tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,8 +19,8 @@ def sync() -> int:
     if outbox.is_empty():
         print("Nothing is kept here: MLflow was told of every run.")
         return 0
-    with tracking.answering(NOTHING_LOST):
-        _send_kept(tracking.connect())
+    with mlflow_store.answering(NOTHING_LOST):
+        _send_kept(mlflow_store.connect())
     if not outbox.is_empty():
         print(f"{outbox.FOLDER.name}/ holds what a run that is still going on could not tell; it is sent afterwards.")
     return 0
@@ -28,11 +28,11 @@ def sync() -> int:
 
 def log(names: Sequence[str]) -> int:
     """Log what DVC made and MLflow does not have, one line each, and return the exit code."""
-    with tracking.answering("what is logged already is not logged again"):
-        client = tracking.connect()
+    with mlflow_store.answering("what is logged already is not logged again"):
+        client = mlflow_store.connect()
         _send_kept(client)
         count = 0
-        for logged in dvc_runs.log(client, names):
+        for logged in dvc_experiments.log(client, names):
             count += 1
             fate = f"run {logged.run_id}" if logged.run_id else f"not logged: {logged.why}"
             score = "" if logged.top1 is None else f"  top1 {logged.top1:.4f}"

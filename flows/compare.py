@@ -18,19 +18,20 @@ from adaptformer.evaluation import comparison
 from adaptformer.evaluation.comparison import Trained
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
-from adaptformer.stage_run import read_timing
-from flows import logs, runs
+from adaptformer.stage_runner import read_timing
+from adaptformer.tracking import dvc_repository
+from adaptformer.tracking.mlflow_store import is_tracked
+from flows import flow_run, log_filter
 from flows.summary import adapter_card
-from tasks import apart, versioning
+from tasks import apart
 from tasks.stages import slot
-from tasks.tracking import is_tracked
 
-logs.install()
+log_filter.install()
 log = logging.getLogger("adaptformer")
 HOLDER = "adaptformer/compare"
 
 
-@flow(name="adaptformer", flow_run_name=runs.name)
+@flow(name="adaptformer", flow_run_name=flow_run.name)
 def compare(
     methods: list[str] | None = None, seeds: list[int] | None = None, overrides: dict[str, Any] | None = None
 ) -> str:
@@ -47,7 +48,7 @@ def compare(
         for method in methods or settings.methods
         for seed in seeds or settings.seeds
     ]
-    versioning.check_data()
+    dvc_repository.check_data()
     results = []
     for number, (method, seed, wanted) in enumerate(plan, start=1):
         log.info("%d of %d: %s, seed %d", number, len(plan), method, seed)
@@ -82,7 +83,7 @@ def _run(method: str, seed: int, wanted: Params) -> Trained:
     with slot("gpu"):
         ran = apart.complete(wanted, folder, HOLDER)
     if ran or not is_tracked(folder):
-        with folder.lock(HOLDER), runs.tracked(wanted, folder, comparison=method) as tracker:
+        with folder.lock(HOLDER), flow_run.tracked(wanted, folder, comparison=method) as tracker:
             tracker.log_results(folder)
     return read(method, seed, folder)
 

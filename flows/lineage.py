@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adaptformer.params import load
-from tasks import lineage, tracking
-from tasks.lineage import Origin, Sightings
+from adaptformer.registry import lineage
+from adaptformer.registry.lineage import Origin, Sightings
+from adaptformer.tracking import mlflow_store
 
 MEANING = {"train": "trained on", "validation": "chose the epoch", "test": "only judged"}
 
@@ -15,8 +16,8 @@ def show(what: str, model: str | None, everywhere: bool) -> int:
     """Print the answer for an image (a file, or its sha256) or for a version (its number, or an alias)."""
     sha256 = lineage.image(what)
     name = model or load().registry.model
-    with tracking.answering("nothing was changed"):
-        client = tracking.connect()
+    with mlflow_store.answering("nothing was changed"):
+        client = mlflow_store.connect()
         if sha256 is None:
             print(origin_text(lineage.origin(client, name, what)))
         else:

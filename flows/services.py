@@ -19,7 +19,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]  # comes with dvc
 
 from adaptformer.errors import UserError
-from tasks.checkout import ROOT, tracking_uri
+from adaptformer.tracking.project import ROOT, tracking_uri
 
 HOST = "127.0.0.1"
 POOL = "adaptformer"
@@ -76,7 +76,7 @@ class Services:
             self._wait("mlflow", lambda: _answers(f"http://{HOST}:{self.mlflow_port}/health"))
 
     def _start_mlflow(self) -> None:
-        from tasks.tracking import connect
+        from adaptformer.tracking.mlflow_store import connect
 
         connect()  # makes the database, so that the server and a flow do not both migrate it
         self._spawn(

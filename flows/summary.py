@@ -10,10 +10,10 @@ from typing import Any
 from safetensors import safe_open
 
 from adaptformer.params import Params
+from adaptformer.registry.versions import Registration, present
 from adaptformer.run_folder import RunFolder
-from adaptformer.stage_run import read_timing
-from tasks.checkout import ROOT
-from tasks.registry import Registration, present
+from adaptformer.stage_runner import read_timing
+from adaptformer.tracking.project import ROOT
 
 
 @dataclass(frozen=True)

@@ -9,26 +9,26 @@ from typing import Any, Literal
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from adaptformer import run_folder, stage_run
+from adaptformer import run_folder, stage_runner
 from adaptformer.errors import UserError
 from adaptformer.params import GateParams, Params, load
 from adaptformer.presets import overlay
+from adaptformer.registry.versions import Registration, is_due, mark_judged, not_to_be_asked, present
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES
-from flows import logs, runs
-from flows.promotion import show
+from adaptformer.tracking import dvc_repository
+from adaptformer.tracking.mlflow_store import is_tracked
+from adaptformer.tracking.project import who_asks
+from flows import flow_run, log_filter
+from flows.promote import show
 from flows.summary import Summary, markdown
-from tasks import versioning
-from tasks.checkout import who_asks
-from tasks.registry import Registration, is_due, mark_judged, not_to_be_asked, present
 from tasks.stages import PROMOTE, REGISTER, run_stage
-from tasks.tracking import is_tracked
 
-logs.install()
+log_filter.install()
 log = logging.getLogger("adaptformer")
 
 
-@flow(name="adaptformer", flow_run_name=runs.name)
+@flow(name="adaptformer", flow_run_name=flow_run.name)
 def train(
     presets: list[str] | None = None,
     overrides: dict[str, Any] | None = None,
@@ -46,21 +46,24 @@ def train(
     given = {**overlay(presets or ()), **(overrides or {})}
     folder = run_folder.of(load(), load(overrides=given))
     # A run with overrides writes nothing that DVC knows, so it neither needs DVC's lock nor stands in its way.
-    with folder.lock("adaptformer/train"), contextlib.nullcontext() if folder.overridden else versioning.exclusive():
-        runs.bury_dead(folder)
-        versioning.check_data()
-        sources = {} if folder.overridden else versioning.source_fingerprints(STAGES)
+    with (
+        folder.lock("adaptformer/train"),
+        contextlib.nullcontext() if folder.overridden else dvc_repository.exclusive(),
+    ):
+        flow_run.bury_dead(folder)
+        dvc_repository.check_data()
+        sources = {} if folder.overridden else dvc_repository.source_fingerprints(STAGES)
         params = load(overrides=given)
         if run_folder.of(load(), params).root != folder.root:
             raise UserError("params.yaml changed as the run began", "run the same command again")
-        runs.tag(folder, params.registry.model, *([folder.root.name] if folder.overridden else []))
-        with runs.tracked(params, folder, presets=", ".join(presets or ())) as tracker:
+        flow_run.tag(folder, params.registry.model, *([folder.root.name] if folder.overridden else []))
+        with flow_run.tracked(params, folder, presets=", ".join(presets or ())) as tracker:
             ran = []
             for name in STAGES:
                 if is_current(name, params, folder):
                     log.info("%s is current", name)
                     continue
-                with contextlib.nullcontext() if folder.overridden else versioning.recorded(name, sources[name]):
+                with contextlib.nullcontext() if folder.overridden else dvc_repository.recorded(name, sources[name]):
                     run_stage(name, params, folder, tracker.log_epoch if name == "train" else None)
                 ran.append(name)
             wanted = not folder.overridden if register is None else register
@@ -75,7 +78,7 @@ def train(
             if registration and wanted and is_due(registration, promotion or params.registry.promotion):
                 decision = judge(registration, params.gate, who)
                 mark_judged(folder, registration)
-        runs.show_report(folder, tracker.run_id)
+        flow_run.show_report(folder, tracker.run_id)
         summary = Summary.of(folder, params, tuple(ran), decision)
     create_markdown_artifact(key="training", markdown=markdown(summary), description="The last run's result")
     return summary
@@ -93,4 +96,4 @@ def judge(registration: Registration, bounds: GateParams, who: str | None) -> st
 
 def is_current(name: str, params: Params, folder: RunFolder) -> bool:
     """Ask whoever keeps the folder's record: DVC in the default folder, the stages themselves in any other."""
-    return stage_run.is_current(name, params, folder) if folder.overridden else versioning.is_current(name)
+    return stage_runner.is_current(name, params, folder) if folder.overridden else dvc_repository.is_current(name)

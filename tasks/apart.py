@@ -8,7 +8,7 @@ import multiprocessing
 import queue
 from multiprocessing.connection import Connection
 
-from adaptformer import stage_run
+from adaptformer import stage_runner
 from adaptformer.errors import UserError
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
@@ -71,8 +71,8 @@ def _stages(params: Params, folder: RunFolder, holder: str, there: Connection) -
     try:
         with folder.lock(holder):
             for name in STAGES:
-                if not stage_run.is_current(name, params, folder):
-                    stage_run.run(name, params, folder)
+                if not stage_runner.is_current(name, params, folder):
+                    stage_runner.run(name, params, folder)
                     ran.append(name)
     except Exception as error:  # of whatever kind: it is raised over there
         there.send(("error", error))

@@ -12,12 +12,12 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.settings import get_current_settings
 
-from adaptformer import stage_run, stages
+from adaptformer import stage_runner, stages
 from adaptformer.errors import UserError
 from adaptformer.params import GateParams, Params
+from adaptformer.registry import promotion, versions
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import OnEpoch
-from tasks import promotion, registry
 
 RETRIES = {"fetch": 2, "train": 2}
 """Only stages that may be entered again: fetch starts over, train resumes from its last state."""
@@ -32,7 +32,7 @@ def run_stage(name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | 
 
 def _body(name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None) -> None:
     with slot("gpu") if name == "train" else contextlib.nullcontext():
-        stage_run.run(name, params, folder, on_epoch)
+        stage_runner.run(name, params, folder, on_epoch)
 
 
 def _worth_retrying(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -80,7 +80,7 @@ TASKS = {
 """One task a stage, by the stage's name."""
 
 REGISTER = Task(
-    registry.register,
+    versions.register,
     name="register",
     task_run_name="register",
     description="Make the ONNX file the challenger of its registered model.",

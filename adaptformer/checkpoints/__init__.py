@@ -1,1 +1,1 @@
-"""The checkpoints that come with the package, one safetensors file for each architecture."""
+"""Pretrained checkpoints: catalogue, source, download, translation; and the file that comes with the package."""

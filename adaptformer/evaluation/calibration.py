@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer.evaluation.statistics import Interval, wilson
+from adaptformer.evaluation.intervals import Interval, wilson
 
 BINS = 15
 """As many as Guo et al. (2017) use."""

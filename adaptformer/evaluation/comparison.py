@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from adaptformer import files
 from adaptformer.errors import UserError
-from adaptformer.evaluation import statistics
-from adaptformer.evaluation.statistics import Interval
+from adaptformer.evaluation import intervals
+from adaptformer.evaluation.intervals import Interval
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _row(method: str, group: Sequence[Trained]) -> Row:
         method=method,
         seeds=len(group),
         trained=group[0].trained,
-        top1=statistics.mean(shares),
+        top1=intervals.mean(shares),
         least=min(each),
         most=max(each),
         seconds=float(np.mean([run.seconds for run in group])),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adaptformer.data.contract import ImageContract
 from adaptformer.model import backbone, inference, tensor_file
-from adaptformer.model.checkpoint import Card
+from adaptformer.model.backbone_card import BackboneCard
 
 _BATCH = 64
 
@@ -38,7 +38,7 @@ def backbone_features(
     `path` is a run's backbone.safetensors. Raises UserError for a file that is damaged.
     """
     encoder, metadata = tensor_file.read(path)
-    card = Card.from_dict(metadata)
+    card = BackboneCard.from_dict(metadata)
     vit = backbone.build(card.model, contract.size)
     backbone.load_encoder(vit, encoder)
     model = _Pooled(vit).eval().to(device)

@@ -11,8 +11,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer.evaluation import calibration, statistics
-from adaptformer.evaluation.statistics import Interval, Metric
+from adaptformer.evaluation import calibration, intervals
+from adaptformer.evaluation.intervals import Interval, Metric
 
 NAMES: dict[Metric, str] = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
 """What a reader calls each metric that has an interval."""
@@ -89,7 +89,7 @@ class Evaluation:
         """Top-1 of each class [C] with Wilson's interval."""
         counts = self.confusion
         return [
-            statistics.wilson(int(hits), int(images))
+            intervals.wilson(int(hits), int(images))
             for hits, images in zip(counts.diagonal(), counts.sum(axis=1), strict=True)
         ]
 
@@ -97,7 +97,7 @@ class Evaluation:
     def scores(self) -> dict[Metric, Interval]:
         """Top-1, balanced accuracy and macro-F1, each with its bootstrap interval."""
         classes = self.logits.shape[1]
-        return {metric: statistics.interval(metric, self.labels, self.predicted, classes) for metric in NAMES}
+        return {metric: intervals.interval(metric, self.labels, self.predicted, classes) for metric in NAMES}
 
 
 def summary(evaluation: Evaluation, classes: tuple[str, ...]) -> dict[str, object]:

@@ -12,10 +12,9 @@ import yaml
 
 from adaptformer.data.contract import ImageContract
 from adaptformer.evaluation.metrics import NAMES, Evaluation
-from adaptformer.model import catalogue
+from adaptformer.html_page import between, percent
 from adaptformer.model.adapter_file import AdapterCard
-from adaptformer.model.checkpoint import Card
-from adaptformer.page import between, percent
+from adaptformer.model.backbone_card import BackboneCard, allows_commercial_use
 from adaptformer.params import TuningParams
 
 _LISTED = 100
@@ -49,7 +48,7 @@ def text(evaluation: Evaluation, card: AdapterCard, images: Mapping[str, int], t
 
 def _front_matter(card: AdapterCard) -> str:
     backbone, licence = card.backbone, card.backbone.licence.lower()
-    known = licence == "unknown" or catalogue.commercial_use(licence) is not None
+    known = licence == "unknown" or allows_commercial_use(licence) is not None
     content = {
         "license": licence if known else "other",
         **({} if known else {"license_name": card.backbone.licence}),
@@ -83,7 +82,7 @@ def _use(evaluation: Evaluation, card: AdapterCard) -> str:
     untested = [name for name, count in zip(card.classes, counts, strict=True) if not count]
     if untested:
         limits.append(f"Without test images, hence not judged: {_names(untested)}.")
-    if catalogue.commercial_use(card.backbone.licence) is False:
+    if allows_commercial_use(card.backbone.licence) is False:
         limits.append("No commercial use: see the backbone's licence.")
     return _section("Intended use and limits", "\n".join([*lines, "", *(f"- {limit}" for limit in limits)]))
 
@@ -130,12 +129,12 @@ def _training(card: AdapterCard, tuning: TuningParams) -> str:
     return _section("Training", f"Trained in {card.precision}; {chosen}. As in params.yaml:\n\n```yaml\n{written}```")
 
 
-def _backbone(backbone: Card) -> str:
+def _backbone(backbone: BackboneCard) -> str:
     use = {
         True: "It allows commercial use.",
         False: "It does not allow commercial use, of this model either, which contains the weights.",
         None: "Whether it allows commercial use is not known here: read its terms.",
-    }[catalogue.commercial_use(backbone.licence)]
+    }[allows_commercial_use(backbone.licence)]
     rows = [
         ("architecture", backbone.model),
         ("origin", backbone.origin),

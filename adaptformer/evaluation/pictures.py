@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from adaptformer import files
 from adaptformer.evaluation import calibration as calibrating
 from adaptformer.evaluation import mistakes
+from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.evaluation.statistics import Interval
 
 _INK, _ACCENT, _PALE, _WRONG = "#1f2933", "#0b6e99", "#86b9d1", "#d1495b"
 _TENTHS = [i / 10 for i in range(11)]

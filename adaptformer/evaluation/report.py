@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer import page
+from adaptformer import html_page
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import report_confidence, report_images
 from adaptformer.evaluation.metrics import NAMES, Evaluation
@@ -34,34 +34,34 @@ def html(evaluation: Evaluation, card: AdapterCard, test: LabelledImages, drawin
         ("Confidence", report_confidence.section(evaluation, drawings.calibration.read_bytes())),
         ("Images to look at", report_images.section(evaluation, card, test)),
         ("Training", _training(card, drawings.curves.read_bytes())),
-        ("What was evaluated", page.table(["setting", "value"], _settings(card))),
+        ("What was evaluated", html_page.table(["setting", "value"], _settings(card))),
     ]
     body = [
-        page.tiles(_tiles(evaluation, card)),
-        page.contents(heading for heading, _ in sections),
-        *(page.section(heading, content) for heading, content in sections),
+        html_page.tiles(_tiles(evaluation, card)),
+        html_page.contents(heading for heading, _ in sections),
+        *(html_page.section(heading, content) for heading, content in sections),
     ]
-    return page.page("Evaluation on the test split", "\n".join(body))
+    return html_page.page("Evaluation on the test split", "\n".join(body))
 
 
 def _tiles(evaluation: Evaluation, card: AdapterCard) -> list[tuple[str, str]]:
     return [
-        *((NAMES[metric], page.percent(score.value)) for metric, score in evaluation.scores.items()),
-        ("top-5", page.percent(evaluation.top(5))),
-        ("calibration error", page.percent(evaluation.ece)),
+        *((NAMES[metric], html_page.percent(score.value)) for metric, score in evaluation.scores.items()),
+        ("top-5", html_page.percent(evaluation.top(5))),
+        ("calibration error", html_page.percent(evaluation.ece)),
         ("cross-entropy", f"{evaluation.loss:.4f}"),
         ("test images", f"{len(evaluation.labels):,}"),
         ("trained parameters", f"{card.trained:,}"),
-        ("share of the backbone", page.percent(card.trained_share)),
+        ("share of the backbone", html_page.percent(card.trained_share)),
     ]
 
 
 def _accuracy(evaluation: Evaluation) -> str:
     rows = [
-        (NAMES[metric], page.percent(score.value), page.between(score.low, score.high))
+        (NAMES[metric], html_page.percent(score.value), html_page.between(score.low, score.high))
         for metric, score in evaluation.scores.items()
     ]
-    return page.table(["metric", "on these images", "95 % interval"], rows) + page.note(
+    return html_page.table(["metric", "on these images", "95 % interval"], rows) + html_page.note(
         "The intervals come from drawing the test images anew, with repetition. Balanced accuracy and macro-F1 are "
         "means over the classes: rare ones count as much as frequent ones."
     )
@@ -73,8 +73,8 @@ def _classes(evaluation: Evaluation, card: AdapterCard, drawing: bytes) -> str:
         (
             name,
             int(counts[index].sum()),
-            page.percent(share.value),
-            page.between(share.low, share.high),
+            html_page.percent(share.value),
+            html_page.between(share.low, share.high),
             _confused_with(counts[index], index, card.classes),
         )
         for index, (name, share) in enumerate(zip(card.classes, evaluation.per_class, strict=True))
@@ -82,7 +82,7 @@ def _classes(evaluation: Evaluation, card: AdapterCard, drawing: bytes) -> str:
     ]
     columns = ["class", "test images", "top-1", "95 % interval", "most often taken for"]
     caption = "Lowest first. The fewer test images a class has, the wider its interval (Wilson's)."
-    return page.figure(drawing, "Bars: top-1 of each class with its interval.", caption) + page.table(
+    return html_page.figure(drawing, "Bars: top-1 of each class with its interval.", caption) + html_page.table(
         columns, rows, "each class, in the order of the model's outputs"
     )
 
@@ -103,12 +103,12 @@ def _confusion(evaluation: Evaluation, card: AdapterCard, drawing: bytes) -> str
         if others.any()
         else "There is no mistake."
     )
-    return page.figure(drawing, "Matrix: rows are true classes, columns predicted ones.", caption)
+    return html_page.figure(drawing, "Matrix: rows are true classes, columns predicted ones.", caption)
 
 
 def _training(card: AdapterCard, drawing: bytes) -> str:
     caption = f"Epoch {card.epoch} was chosen, by the validation split."
-    return page.figure(drawing, "Curves: loss and top-1 of the training and validation splits.", caption)
+    return html_page.figure(drawing, "Curves: loss and top-1 of the training and validation splits.", caption)
 
 
 def _settings(card: AdapterCard) -> list[tuple[str, str]]:

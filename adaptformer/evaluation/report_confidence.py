@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adaptformer import page
+from adaptformer import html_page
 from adaptformer.evaluation import calibration
 from adaptformer.evaluation.calibration import Bin, Coverage
 from adaptformer.evaluation.metrics import Evaluation
@@ -15,15 +15,16 @@ def section(evaluation: Evaluation, drawing: bytes) -> str:
     """Return the section as HTML, with the drawing (PNG) of both curves."""
     confidence, correct = evaluation.confidence, evaluation.correct
     words = (
-        f"Confidence is the probability of the predicted class. On average it is {page.percent(confidence.mean())}, "
-        f"and {page.percent(correct.mean())} of the predictions are right. The expected calibration error, "
-        f"{page.percent(evaluation.ece)}, is the mean distance between the two over {calibration.BINS} bins of "
+        f"Confidence is the probability of the predicted class. On average it is "
+        f"{html_page.percent(confidence.mean())}, "
+        f"and {html_page.percent(correct.mean())} of the predictions are right. The expected calibration error, "
+        f"{html_page.percent(evaluation.ece)}, is the mean distance between the two over {calibration.BINS} bins of "
         "confidence (Guo et al., 2017)."
     )
     return "".join(
         [
-            page.note(words),
-            page.figure(
+            html_page.note(words),
+            html_page.figure(
                 drawing,
                 "Two diagrams: accuracy at each confidence; accuracy of the most confident images.",
                 "The tables below have the numbers.",
@@ -37,24 +38,24 @@ def section(evaluation: Evaluation, drawing: bytes) -> str:
 def _covered(curve: Coverage) -> str:
     points = dict.fromkeys(curve.at(share) for share in _SHARES)  # with few thresholds several are the same
     rows = [
-        (page.percent(curve.share[i]), page.percent(curve.threshold[i]), page.percent(curve.accuracy[i]))
+        (html_page.percent(curve.share[i]), html_page.percent(curve.threshold[i]), html_page.percent(curve.accuracy[i]))
         for i in points
     ]
     columns = ["answered", "from a confidence of", "top-1 of these"]
-    return page.table(columns, rows, "if only the most confident images are answered")
+    return html_page.table(columns, rows, "if only the most confident images are answered")
 
 
 def _bins(bins: list[Bin]) -> str:
     rows = [
         (
-            page.between(part.low, part.high),
+            html_page.between(part.low, part.high),
             part.images,
-            page.percent(part.confidence),
-            page.percent(part.accuracy.value),
-            page.between(part.accuracy.low, part.accuracy.high),
+            html_page.percent(part.confidence),
+            html_page.percent(part.accuracy.value),
+            html_page.between(part.accuracy.low, part.accuracy.high),
         )
         for part in bins
         if part.images
     ]
     columns = ["confidence", "test images", "mean confidence", "top-1", "95 % interval"]
-    return page.table(columns, rows, "calibration, bin by bin")
+    return html_page.table(columns, rows, "calibration, bin by bin")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from adaptformer import page
+from adaptformer import html_page
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import mistakes
 from adaptformer.evaluation.metrics import Evaluation
@@ -23,13 +23,13 @@ _SIDE = 128
 def section(evaluation: Evaluation, card: AdapterCard, test: LabelledImages) -> str:
     """Return the section as HTML; each image stands above its labels, their probabilities and its path below data/."""
     wrong = int((~evaluation.correct).sum())
-    parts = [page.note(f"{wrong:,} of {len(evaluation.labels):,} test images were taken for another class.")]
+    parts = [html_page.note(f"{wrong:,} of {len(evaluation.labels):,} test images were taken for another class.")]
     for heading, indices in _groups(evaluation, wrong):
         items = [
             (_small(test.images[index]), _caption(evaluation, card, test.paths[index], index)) for index in indices
         ]
         if items:
-            parts.append(f"<h3>{heading}</h3>\n{page.pictures(items)}\n")
+            parts.append(f"<h3>{heading}</h3>\n{html_page.pictures(items)}\n")
     return "".join(parts)
 
 
@@ -45,10 +45,10 @@ def _groups(evaluation: Evaluation, wrong: int) -> list[tuple[str, list[int]]]:
 
 
 def _caption(evaluation: Evaluation, card: AdapterCard, path: str, index: int) -> str:
-    true = f"{card.classes[evaluation.labels[index]]}: {page.percent(evaluation.probability_of_label[index])}"
+    true = f"{card.classes[evaluation.labels[index]]}: {html_page.percent(evaluation.probability_of_label[index])}"
     if evaluation.correct[index]:
         return f"{true}\n{path}"
-    taken = f"{card.classes[evaluation.predicted[index]]}: {page.percent(evaluation.confidence[index])}"
+    taken = f"{card.classes[evaluation.predicted[index]]}: {html_page.percent(evaluation.confidence[index])}"
     return f"true {true}\npredicted {taken}\n{path}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from adaptformer.evaluation.statistics import Interval, wilson
+from adaptformer.evaluation.intervals import Interval, wilson
 from adaptformer.gate.pairing import Pairs
 
 

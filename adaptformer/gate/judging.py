@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptformer.evaluation import statistics
+from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
 from adaptformer.gate import rules
 from adaptformer.gate.class_changes import ClassChange, class_changes, new_classes, newcombe
@@ -64,7 +64,7 @@ def decide(challenger: Judged, champion: Judged | None, bounds: GateParams, drif
 def _first(challenger: Judged, bounds: GateParams, drift: Sequence[Check]) -> Decision:
     pairs = alone(challenger)
     hits, images = int(pairs.right("challenger").sum()), len(pairs.rows)
-    top1 = statistics.wilson(hits, images)
+    top1 = intervals.wilson(hits, images)
     checks = [rules.images(images, champion=False), rules.parity(challenger.parity, bounds.parity)]
     promoted = _passed(checks)
     if promoted:
@@ -99,17 +99,17 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
     gained, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     classes = len(pairs.shared) + 1  # one more for every answer that is no shared class
     answers = (pairs.labels, pairs.predicted("challenger"), pairs.predicted("champion"))
-    gain = statistics.paired(bounds.metric, *answers, classes)
+    gain = intervals.paired(bounds.metric, *answers, classes)
     if not gained and not lost:  # resampling would know no doubt where no image of even a few changed
         both = int((ours & theirs).sum())
         gain = newcombe(both, 0, 0, len(ours) - both)
-    p = statistics.mcnemar(gained, lost)
+    p = intervals.mcnemar(gained, lost)
     errors = [ece(pairs.confidence("challenger"), ours), ece(pairs.confidence("champion"), theirs)]
     numbers = {
         "top1_challenger": float(ours.mean()),
         "top1_champion": float(theirs.mean()),
-        f"{bounds.metric}_challenger": statistics.score(bounds.metric, answers[0], answers[1], classes),
-        f"{bounds.metric}_champion": statistics.score(bounds.metric, answers[0], answers[2], classes),
+        f"{bounds.metric}_challenger": intervals.score(bounds.metric, answers[0], answers[1], classes),
+        f"{bounds.metric}_champion": intervals.score(bounds.metric, answers[0], answers[2], classes),
         "gain": gain.value,
         "gain_low": gain.low,
         "gain_high": gain.high,

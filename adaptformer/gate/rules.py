@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from adaptformer.evaluation.statistics import Interval
+from adaptformer.evaluation.intervals import Interval
 from adaptformer.gate.class_changes import ClassChange, NewClass
 from adaptformer.gate.decision import Check, Verdict
 from adaptformer.gate.pairing import Pairs

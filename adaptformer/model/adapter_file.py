@@ -9,7 +9,7 @@ from typing import Any
 from adaptformer.data.contract import ImageContract
 from adaptformer.errors import UserError
 from adaptformer.model import classifier, tensor_file
-from adaptformer.model.checkpoint import Card
+from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.params import AdapterParams
 
 FORMAT = 1
@@ -22,7 +22,7 @@ class AdapterCard:
     adapter: dict[str, Any]  # the params section `adapter`
     classes: tuple[str, ...]
     image: ImageContract
-    backbone: Card
+    backbone: BackboneCard
     precision: str
     epoch: int
     trained: int
@@ -45,7 +45,7 @@ class AdapterCard:
                 **content,
                 "classes": tuple(content["classes"]),
                 "image": ImageContract.from_dict(content["image"]),
-                "backbone": Card.from_dict(content["backbone"]),
+                "backbone": BackboneCard.from_dict(content["backbone"]),
             }
         )
 

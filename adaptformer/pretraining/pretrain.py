@@ -20,8 +20,9 @@ from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage, decode
 from adaptformer.data.resizing import to_square
 from adaptformer.errors import UserError
-from adaptformer.model import backbone, optimiser_state, tensor_file
+from adaptformer.model import backbone, tensor_file
 from adaptformer.pretraining.mae import MaskedAutoencoder
+from adaptformer.tuning import optimiser_state
 
 log = logging.getLogger("adaptformer")
 

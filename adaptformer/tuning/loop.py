@@ -23,11 +23,11 @@ from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.errors import UserError
-from adaptformer.model import inference, optimiser_state
+from adaptformer.model import inference
 from adaptformer.model.classifier import Classifier, restore, trainable, tuned_state
 from adaptformer.model.device import Precision, computing
 from adaptformer.params import TuningParams
-from adaptformer.tuning import balance, optimiser, resume, schedule
+from adaptformer.tuning import balance, optimiser, optimiser_state, resume, schedule
 from adaptformer.tuning.history import EpochRow
 
 log = logging.getLogger("adaptformer")

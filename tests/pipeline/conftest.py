@@ -11,7 +11,7 @@ import sys
 import clones
 import pytest
 
-from tasks import outbox
+from adaptformer.tracking import outbox
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from adaptformer import files
 from adaptformer.run_folder import RunFolder
+from adaptformer.tracking import run_files
 from adaptformer.tuning import history
 from adaptformer.tuning.history import EpochRow
-from tasks import results
 
 ROW = EpochRow(
     round=1, phase=1, epoch=1, lr=0.1, train_loss=2.0, train_top1=0.3, val_loss=2.1, val_top1=0.2,
@@ -32,7 +32,7 @@ def manifest(*images: tuple[str, str, str]) -> str:
 def run_folder(root: Path, epochs: int = 2, top1: float = 0.75, images: tuple[tuple[str, str, str], ...] = ()):
     """A run folder with every file that is logged."""
     folder = RunFolder(root)
-    for path, _ in [(getattr(folder, name), "") for name in (*results.FILES, *results.PICTURES, "model")]:
+    for path, _ in [(getattr(folder, name), "") for name in (*run_files.FILES, *run_files.PICTURES, "model")]:
         files.write_text(path, f"{path.name} of {top1}\n")
     files.write_text(folder.manifest, manifest(*images))
     files.write_json(folder.backbone_card, CARD)

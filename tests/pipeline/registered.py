@@ -13,8 +13,9 @@ from PIL import Image
 
 from adaptformer.data import manifest as manifests
 from adaptformer.data.contract import ImageContract
+from adaptformer.registry import versions
 from adaptformer.run_folder import RunFolder
-from tasks import registry, tracking
+from adaptformer.tracking import mlflow_store
 
 CLASSES = ("blue", "green", "red")
 CONTRACT = ImageContract(8, "crop", 1.0, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -100,10 +101,10 @@ def register(root: Path, name: str, wrong: set[int], *, sharpness: float = 0.1, 
     folder.parity.write_text(json.dumps({"relative": parity}))
     card = {"model": "vit_none", "sha256": "0" * 64, "source_sha256": "1" * 64, "licence": "MIT"}
     folder.backbone_card.write_text(json.dumps(card))
-    client = tracking.connect()
-    run_id = client.create_run(tracking.experiment_id(client, "test"), run_name=name).info.run_id
+    client = mlflow_store.connect()
+    run_id = client.create_run(mlflow_store.experiment_id(client, "test"), run_name=name).info.run_id
     for attribute in ("manifest", "parity", *(["predictions"] if keep_predictions else [])):
         client.log_artifact(run_id, str(getattr(folder, attribute)))
-    made = registry.register(folder, name, run_id, {"data.dvc": "d" * 32, "git.commit": "c" * 40})
+    made = versions.register(folder, name, run_id, {"data.dvc": "d" * 32, "git.commit": "c" * 40})
     client.set_terminated(run_id)
     return made.version

@@ -1,30 +1,57 @@
+"""The direction of the imports: flows -> tasks -> adaptformer, and inside the library only downwards."""
+
 import subprocess
 import sys
 
 import pytest
 from imports import ROOT, imported, module_name, sources, units_imported_by
 
-FOLDERS = {
+PIXELS = {"data"}
+MODEL = {"data", "model"}
+LIBRARY = {
     "data": set(),
-    "model": {"data"},
-    "tuning": {"data", "model"},
-    "evaluation": {"data", "model"},
+    "model": PIXELS,
+    "checkpoints": MODEL,
+    "validation": PIXELS,
+    "dataset_import": PIXELS,
+    "tuning": MODEL,
+    "evaluation": MODEL,
+    "export": MODEL,
+    "pretraining": MODEL | {"tuning"},
     "gate": {"evaluation"},
-    "export": {"data", "model"},
-    "pretraining": {"data", "model"},
-    "checkpoints": set(),
     "presets": set(),
+    "stages.py": MODEL | {"checkpoints", "validation", "tuning", "evaluation", "export"},
+    "stage_runner.py": {"stages.py"},
+    "tracking": {"tuning", "presets", "stages.py", "stage_runner.py"},
+    "registry": MODEL | {"evaluation", "export", "gate", "validation", "tracking"},
 }
-TOP = {"errors.py", "files.py", "page.py", "params.py", "randomness.py", "run_folder.py"}
+"""What each folder or file of the library may import of the others, besides BASE."""
+BASE = {"errors.py", "files.py", "html_page.py", "params.py", "randomness.py", "run_folder.py"}
+COMMAND_LINE = {"__init__.py", "__main__.py", "py.typed"}
 
 
 def tops(path):
     return {module.split(".")[0] for module in imported(path)}
 
 
+def folders_that_import(*packages):
+    importing = [path for path in sources("adaptformer", "tasks", "flows") if tops(path) & set(packages)]
+    names = [module_name(path).split(".") for path in importing]
+    return {".".join(parts[:2]) if parts[0] == "adaptformer" else parts[0] for parts in names}
+
+
+def test_only_flows_and_tasks_import_prefect():
+    assert folders_that_import("prefect") == {"flows", "tasks"}
+
+
+def test_only_tracking_and_registry_import_mlflow_or_dvc():
+    assert folders_that_import("mlflow") == {"adaptformer.tracking", "adaptformer.registry"}
+    assert folders_that_import("dvc") == {"adaptformer.tracking"}
+
+
 @pytest.mark.parametrize("path", sources("adaptformer"), ids=module_name)
-def test_the_library_knows_no_orchestrator(path):
-    assert not tops(path) & {"prefect", "mlflow", "dvc", "tasks", "flows"}
+def test_the_library_imports_neither_tasks_nor_flows(path):
+    assert not tops(path) & {"tasks", "flows"}
 
 
 @pytest.mark.parametrize("path", sources("tasks"), ids=module_name)
@@ -32,30 +59,24 @@ def test_tasks_do_not_import_flows(path):
     assert "flows" not in tops(path)
 
 
-def test_only_two_files_import_mlflow_and_one_dvc():
-    ours = sources("adaptformer", "tasks", "flows", "benchmarks")
-    assert {module_name(path) for path in ours if "mlflow" in tops(path)} == {"tasks.tracking", "tasks.registry"}
-    assert {module_name(path) for path in ours if "dvc" in tops(path)} == {"tasks.versioning"}
+def test_every_part_of_the_library_has_its_place_in_the_order():
+    parts = {place.name for place in (ROOT / "adaptformer").iterdir() if place.name != "__pycache__"}
+    assert parts == LIBRARY.keys() | BASE | COMMAND_LINE
+
+
+@pytest.mark.parametrize("part", sorted(LIBRARY))
+def test_a_part_of_the_library_imports_only_what_lies_below_it(part):
+    assert units_imported_by(part) <= LIBRARY[part] | BASE
+
+
+def test_the_base_imports_nothing_else_of_the_library():
+    for name in BASE:
+        assert units_imported_by(name) <= BASE, name
 
 
 @pytest.mark.parametrize(
-    "folder", sorted(p.name for p in (ROOT / "adaptformer").iterdir() if (p / "__init__.py").is_file())
+    "module", ["adaptformer.export.predictor", "adaptformer.export.prediction_table", "adaptformer.__main__"]
 )
-def test_folders_of_the_library_import_only_what_lies_below_them(folder):
-    assert units_imported_by(folder) <= FOLDERS[folder] | TOP
-
-
-def test_top_level_files_import_no_folder():
-    for name in TOP:
-        assert units_imported_by(name) <= TOP, name
-
-
-def test_stages_import_no_door():
-    assert units_imported_by("stages.py") <= set(FOLDERS) | TOP
-    assert units_imported_by("stage_run.py") <= {"stages.py"} | TOP
-
-
-@pytest.mark.parametrize("module", ["adaptformer.export.predictor", "adaptformer.export.table", "adaptformer.__main__"])
 def test_predicting_never_imports_torch(module):
     check = f"import sys, {module}; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)

@@ -8,8 +8,9 @@ import pytest
 import registered
 
 from adaptformer.errors import UserError
+from adaptformer.registry import lineage, moves
+from adaptformer.tracking import mlflow_store
 from flows.lineage import origin_text, sightings_text
-from tasks import journal, lineage, tracking
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -17,7 +18,7 @@ NOWHERE = "http://127.0.0.1:9"
 @pytest.fixture
 def client(database, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    return tracking.connect()
+    return mlflow_store.connect()
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_an_image_that_nobody_saw(client, colours):
 
 def test_all_models_are_looked_at_but_not_their_journals(client, colours, tmp_path):
     registered.register(tmp_path, "others", set(), sharpness=0.3, table=registered.manifest(tests=3, trained=3))
-    journal.settle(client, "colours")
+    moves.settle(client, "colours")
     assert "colours-history" in {found.name for found in client.search_registered_models()}
     assert lineage.models(client) == ["colours", "others"]
     image = hashlib.sha256(registered.picture("blue", 10_000)).hexdigest()
@@ -110,7 +111,7 @@ def test_what_went_into_a_version(client, colours):
         "presets": "linear",
     }.items():
         client.set_model_version_tag("colours", "1", key, value)
-    journal.settle(client, "colours")
+    moves.settle(client, "colours")
     origin = lineage.origin(client, "colours", "champion")
     assert origin == lineage.origin(client, "colours", "1")
     facts = dict(origin.facts)
@@ -125,8 +126,8 @@ def test_what_went_into_a_version(client, colours):
     assert "moved: outside: version 1" in origin_text(origin)
     assert lineage.origin(client, "colours", "2").moves == ()
     client.set_registered_model_alias("colours", "previous", "2")
-    journal.settle(client, "colours")
-    assert len(journal.read(client, "colours")) == 2
+    moves.settle(client, "colours")
+    assert len(moves.read(client, "colours")) == 2
     assert lineage.origin(client, "colours", "1").moves == origin.moves, "1 stayed in use"
 
 

@@ -18,11 +18,11 @@ import pytest
 from crafted import kept, row, run_folder
 
 from adaptformer.params import load
+from adaptformer.tracking import mlflow_store, outbox, run_files
+from adaptformer.tracking.project import ROOT
+from adaptformer.tracking.tracker import Tracker
 from flows import __main__ as command
 from flows import backlog
-from tasks import outbox, results, tracking
-from tasks.checkout import ROOT
-from tasks.tracker import Tracker
 
 NOWHERE = "http://127.0.0.1:9"
 pytestmark = pytest.mark.filterwarnings("ignore:Logger.*without a flow run id")
@@ -78,7 +78,7 @@ def check_whole(client, run, folder, record):
     top = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"manifest.csv", "predictions.csv", "adapter.safetensors", "plots"} <= top
     assert len(client.list_artifacts(run.info.run_id, "plots")) == 5
-    assert results.run_of(folder) == run.info.run_id
+    assert run_files.run_of(folder) == run.info.run_id
 
 
 class DiedError(BaseException):
@@ -136,12 +136,12 @@ def test_a_folder_with_other_results_by_now_is_not_called_tracked(client, keep, 
     keep(folder)
     folder.model.write_text("another model\n")
     list(outbox.send_all(client))
-    assert results.run_of(folder) is None
+    assert run_files.run_of(folder) is None
 
 
 def test_a_rest_that_a_killed_process_left_is_removed(client, keep, unsent, folder):
     keep(folder)
-    for record in unsent.rglob("run.json"):
+    for record in unsent.rglob("local.json"):
         record.unlink()
     assert list(outbox.send_all(client)) == []
     assert outbox.is_empty()
@@ -155,8 +155,8 @@ sys.path.insert(0, "tests/pipeline")
 import crafted
 from adaptformer.params import load
 from adaptformer.run_folder import RunFolder
-from tasks import outbox
-from tasks.tracker import Tracker
+from adaptformer.tracking import outbox
+from adaptformer.tracking.tracker import Tracker
 outbox.FOLDER = Path(sys.argv[1])
 tracker = Tracker("alone", load(), {}, RunFolder(Path(sys.argv[2])))
 tracker.log_epoch(crafted.row(1))
@@ -183,12 +183,12 @@ def test_a_living_run_is_let_be_and_a_killed_one_is_sent_as_killed(client, unsen
 
 
 def test_the_next_run_sends_it_before_its_own(client, keep, folder, monkeypatch, caplog):
-    from flows import runs
+    from flows import flow_run
 
     keep(folder)
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(runs, "flow_run", types.SimpleNamespace(id="0", name="next"))
-    with runs.tracked(load(ROOT / "params.yaml"), folder):
+    monkeypatch.setattr(flow_run, "flow_run", types.SimpleNamespace(id="0", name="next"))
+    with flow_run.tracked(load(ROOT / "params.yaml"), folder):
         assert outbox.is_empty()
         assert [run.info.run_name for run in all_runs(client)] == ["test"]
     assert len(all_runs(client)) == 1
@@ -224,20 +224,20 @@ def test_what_fails_to_be_sent_keeps_the_next_run_from_nothing(client, keep, uns
 
 
 def test_a_next_run_with_nothing_to_do_sends_it_too(client, keep, folder, monkeypatch, capsys):
-    from flows import run
+    from flows import local
 
     monkeypatch.chdir(ROOT)
     for name, answer in (("check_data", None), ("is_clean", True)):
-        monkeypatch.setattr(run.versioning, name, lambda answer=answer: answer)
+        monkeypatch.setattr(local.versioning, name, lambda answer=answer: answer)
     for name in ("make_sample_if_wanted", "present", "_shown"):
-        monkeypatch.setattr(run, name, lambda *_: "shown")
-    monkeypatch.setattr(run, "is_due", lambda *_: False)
+        monkeypatch.setattr(local, name, lambda *_: "shown")
+    monkeypatch.setattr(local, "is_due", lambda *_: False)
     keep(folder)
     with monkeypatch.context() as context:
         context.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-        assert run.run([], {}, None) == 0
+        assert local.run([], {}, None) == 0
         assert "warning: MLflow at" in capsys.readouterr().out
-    assert run.run([], {}, None) == 0
+    assert local.run([], {}, None) == 0
     assert "sent test, finished, as run" in capsys.readouterr().out
     assert outbox.is_empty()
 
@@ -333,7 +333,7 @@ def test_a_server_that_dies_in_the_middle_of_a_run_gets_the_rest_later(server, u
     assert time.monotonic() - began < 30
     assert len(kept(unsent)) == 1
     server.start()
-    client = tracking.connect()
+    client = mlflow_store.connect()
     assert client.get_run(begun).info.status == "RUNNING"
     (sent,) = outbox.send_all(client)
     assert sent.run_id == begun
@@ -342,4 +342,4 @@ def test_a_server_that_dies_in_the_middle_of_a_run_gets_the_rest_later(server, u
     history = client.get_metric_history(begun, "train_loss")
     assert [(point.step, point.value) for point in history] == [(1, 2.0), (2, 1.0)]
     assert "predictions.csv" in {file.path for file in client.list_artifacts(begun)}
-    assert results.run_of(folder) == begun
+    assert run_files.run_of(folder) == begun

@@ -19,8 +19,9 @@ from mlflow import MlflowClient
 
 from adaptformer.errors import UserError
 from adaptformer.params import GateParams
-from tasks import decisions, journal, promotion, registry, tracking
-from tasks.journal import Move, State
+from adaptformer.registry import decision_record, moves, promotion, versions
+from adaptformer.registry.moves import Move, State
+from adaptformer.tracking import mlflow_store
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUNDS = GateParams(**(yaml.safe_load((ROOT / "params.yaml").read_text())["gate"] | {"latency_ratio": 1000.0}))
@@ -72,7 +73,7 @@ def answers(url):
 def client(server, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     monkeypatch.chdir(tmp_path)
-    return tracking.connect()
+    return mlflow_store.connect()
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def challenge(root, name, errors, **options):
 
 
 def test_the_first_version_becomes_champion_and_the_history_says_why(client, champion):
-    assert journal.aliases(client, champion) == State("1", None)
+    assert moves.aliases(client, champion) == State("1", None)
     assert "challenger" not in client.get_registered_model(champion).aliases
     ((move, holds),) = promotion.history(champion)
     assert holds
@@ -116,7 +117,7 @@ def test_a_better_challenger_is_promoted(client, champion, tmp_path):
     assert client.get_registered_model(champion).aliases["challenger"] == "2"
     outcome = ask(champion)
     assert outcome.promoted
-    assert journal.aliases(client, champion) == State("2", "1")
+    assert moves.aliases(client, champion) == State("2", "1")
     assert "challenger" not in client.get_registered_model(champion).aliases
     assert outcome.decision.sentence.startswith("Version 2 replaces version 1")
 
@@ -126,7 +127,7 @@ def test_a_worse_or_insignificantly_better_challenger_is_refused(client, champio
     challenge(tmp_path, champion, errors)
     outcome = ask(champion)
     assert not outcome.promoted
-    assert journal.aliases(client, champion) == State("1", None)
+    assert moves.aliases(client, champion) == State("1", None)
     assert client.get_registered_model(champion).aliases["challenger"] == "2"
     assert len(promotion.history(champion)) == 1
     assert client.get_model_version(champion, "2").tags["gate.decision"] == "refused"
@@ -177,10 +178,10 @@ def test_a_rollback_really_moves_and_a_second_one_goes_back_again(client, champi
     challenge(tmp_path, champion, wrong(20))
     assert ask(champion).promoted
     move = promotion.rollback(champion, to=None, who="Bob", why="it dislikes rain")
-    assert journal.aliases(client, champion) == State("1", "2")
+    assert moves.aliases(client, champion) == State("1", "2")
     assert (move.kind, move.before, move.after) == ("rollback", State("2", "1"), State("1", "2"))
     promotion.rollback(champion, to=None, who="Bob", why="it was the camera")
-    assert journal.aliases(client, champion) == State("2", "1")
+    assert moves.aliases(client, champion) == State("2", "1")
     assert [move.why for move, _ in promotion.history(champion)][-2:] == ["it dislikes rain", "it was the camera"]
 
 
@@ -190,7 +191,7 @@ def test_a_version_that_answers_otherwise_than_it_was_judged_by_is_not_rolled_ba
     registered.write_data(tmp_path / "data", registered.manifest())
     with pytest.raises(UserError, match="no longer gives the answers"):
         promotion.rollback(champion, to="1", who="Bob", why="x")
-    assert journal.aliases(client, champion) == State("2", "1")
+    assert moves.aliases(client, champion) == State("2", "1")
 
 
 def test_a_rollback_needs_a_reason_and_somewhere_to_go(client, champion):
@@ -217,10 +218,10 @@ def test_a_champion_moved_by_hand_stays_and_the_history_says_so(client, champion
     moves = promotion.history(champion)
     assert [move.kind for move, _ in moves] == ["promotion", "outside"]
     assert moves[-1][0].after == State("2", "1")
-    assert journal.aliases(client, champion) == State("2", "1")
+    assert moves.aliases(client, champion) == State("2", "1")
     assert promotion.history(champion) == moves  # looked at again, nothing more is written
     promotion.rollback(champion, to=None, who="Bob", why="back")
-    assert journal.aliases(client, champion) == State("1", "2")
+    assert moves.aliases(client, champion) == State("1", "2")
 
 
 def test_without_an_alias_the_version_that_was_in_use_last_is_to_be_beaten(client, champion, tmp_path):
@@ -231,7 +232,7 @@ def test_without_an_alias_the_version_that_was_in_use_last_is_to_be_beaten(clien
     assert not outcome.promoted
     registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
     assert ask(champion).promoted
-    assert journal.aliases(client, champion) == State("3", "1")
+    assert moves.aliases(client, champion) == State("3", "1")
 
 
 def test_a_deleted_champion_blocks_nothing(client, champion, tmp_path):
@@ -241,22 +242,22 @@ def test_a_deleted_champion_blocks_nothing(client, champion, tmp_path):
     assert promotion.history(champion)[-1][0].kind == "outside"
     registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
     assert ask(champion).promoted
-    assert journal.aliases(client, champion).champion == "3"
+    assert moves.aliases(client, champion).champion == "3"
 
 
 def test_a_champion_moved_while_it_is_judged_is_not_overrun(client, champion, tmp_path, monkeypatch):
     challenge(tmp_path, champion, wrong(20))
     registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
-    keep = decisions.keep
+    keep = decision_record.keep
 
     def moving(*args, **kwargs):
         client.set_registered_model_alias(champion, "champion", "2")
         return keep(*args, **kwargs)
 
-    monkeypatch.setattr(decisions, "keep", moving)
+    monkeypatch.setattr(decision_record, "keep", moving)
     with pytest.raises(UserError, match=r"another move .* came first .*outside"):
         ask(champion)
-    assert journal.aliases(client, champion) == State("2", "1")
+    assert moves.aliases(client, champion) == State("2", "1")
     version = client.get_model_version(champion, "3")
     assert version.tags["gate.decision"] == "overtaken"
     assert "not put to use" in version.description
@@ -268,7 +269,7 @@ def test_a_request_that_is_sent_again_is_one_move(client, champion, tmp_path, mo
     create = MlflowClient.create_model_version
     monkeypatch.setattr(MlflowClient, "create_model_version", lambda *a, **k: create(*a, **k) and create(*a, **k))
     assert ask(champion).promoted
-    assert journal.aliases(client, champion) == State("2", "1")
+    assert moves.aliases(client, champion) == State("2", "1")
     assert [holds for _, holds in promotion.history(champion)] == [True, True, False]
 
 
@@ -282,15 +283,15 @@ def test_only_what_was_in_use_is_rolled_back_to(client, champion, tmp_path):
 def test_what_a_person_took_out_of_use_is_known_until_it_is_put_to_use_again(client, champion, tmp_path):
     challenge(tmp_path, champion, wrong(20))
     assert ask(champion).promoted
-    assert journal.withdrawn(journal.read(client, champion), "1") is None  # beaten, not withdrawn
+    assert moves.withdrawn(moves.read(client, champion), "1") is None  # beaten, not withdrawn
     promotion.rollback(champion, to=None, who="Bob", why="rain")
-    assert journal.withdrawn(journal.read(client, champion), "2").why == "rain"
+    assert moves.withdrawn(moves.read(client, champion), "2").why == "rain"
     # A run does not put it back of itself; it neither asks about what is in use.
-    made = [registry.Registration(champion, version, "0" * 64, "", "") for version in ("2", "1")]
-    assert "Bob took it out of use (rain)" in registry.not_to_be_asked(made[0])
-    assert registry.not_to_be_asked(made[1]) == ""
+    made = [versions.Registration(champion, version, "0" * 64, "", "") for version in ("2", "1")]
+    assert "Bob took it out of use (rain)" in versions.not_to_be_asked(made[0])
+    assert versions.not_to_be_asked(made[1]) == ""
     assert ask(champion, version="2").promoted
-    assert journal.withdrawn(journal.read(client, champion), "2") is None
+    assert moves.withdrawn(moves.read(client, champion), "2") is None
 
 
 def test_a_persons_description_stays(client, champion, tmp_path):
@@ -305,11 +306,11 @@ def test_a_persons_description_stays(client, champion, tmp_path):
 
 def race(uri, name, after, start, results):
     os.environ["MLFLOW_TRACKING_URI"] = uri
-    client = tracking.connect()
+    client = mlflow_store.connect()
     wanted = Move("promotion", State("1", None), State(after, "1"), after, "2026-01-01T00:00:00Z", "race")
     start.wait(60)
     try:
-        results.put((after, journal.move(client, name, wanted).number))
+        results.put((after, moves.move(client, name, wanted).number))
     except UserError as error:
         results.put((after, error.cause))
 
@@ -329,7 +330,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(client, champi
     ((winner, number),) = [(version, result) for version, result in told.items() if isinstance(result, int)]
     (loser,) = set(versions) - {winner}
     assert "came first" in told[loser]
-    assert journal.aliases(client, champion) == State(winner, "1")
+    assert moves.aliases(client, champion) == State(winner, "1")
     assert {move.number: holds for move, holds in promotion.history(champion)}[number]
     assert sum(holds for _, holds in promotion.history(champion)) == 2
 
@@ -356,7 +357,7 @@ def killed_before(client, name, wanted, write):
         for method in WRITES:
             setattr(MlflowClient, method, counted(getattr(MlflowClient, method)))
         try:
-            journal.move(client, name, wanted)
+            moves.move(client, name, wanted)
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -367,15 +368,15 @@ def test_a_promotion_killed_at_any_point_is_completed_or_undone_by_the_next_star
     challenge(tmp_path, champion, wrong(20))
     outcomes = []
     for write in range(1, 20):
-        before = journal.settle(client, champion)
-        number = len(journal.read(client, champion))
+        before = moves.settle(client, champion)
+        number = len(moves.read(client, champion))
         after = State("2" if before.champion == "1" else "1", before.champion)
         wanted = Move("promotion", before, after, "Ada", "2026-01-01T00:00:00Z", f"killed before write {write}")
         killed = killed_before(client, champion, wanted, write)
-        written = len(journal.read(client, champion)) > number
-        now = journal.settle(client, champion)
+        written = len(moves.read(client, champion)) > number
+        now = moves.settle(client, champion)
         assert now == (after if written else before), write
-        assert journal.aliases(client, champion) == now
+        assert moves.aliases(client, champion) == now
         assert all(holds for _, holds in promotion.history(champion))
         assert all(move.done for move, _ in promotion.history(champion))
         outcomes.append(written)
@@ -411,10 +412,10 @@ def test_the_commands_end_with_0_promoted_2_refused_1_error(client, flows, champ
     registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
     code, output = flows("promote", "--who", "CI", "--why", "it's better")
     assert code == 0, output
-    assert journal.aliases(client, champion) == State("3", "1")
+    assert moves.aliases(client, champion) == State("3", "1")
     code, output = flows("rollback", "--why", "regret")
     assert code == 0, output
-    assert journal.aliases(client, champion) == State("1", "3")
+    assert moves.aliases(client, champion) == State("1", "3")
     code, output = flows("history")
     assert code == 0, output
     assert re.search(r"promotion +1 -> 3 +CI +it's better", output)

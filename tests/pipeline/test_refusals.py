@@ -7,7 +7,7 @@ from pathlib import Path
 import clones
 import pytest
 
-from adaptformer.data.sample import DVC_DIGEST
+from adaptformer.dataset_import.sample import DVC_DIGEST
 
 HOLD = (
     "import time\nfrom {module} import {name}\nwith {name}{call}:\n    print('held', flush=True)\n    time.sleep(300)\n"
@@ -111,14 +111,14 @@ def test_dvc_repro_beside_a_flow_stops_before_it_deletes_anything(clone, holder)
     manifest = clone.root / "artifacts/manifest.csv"
     manifest.parent.mkdir(exist_ok=True)
     manifest.write_text("half a run\n")
-    process = holder(HOLD.format(module="tasks.versioning", name="exclusive", call="()"))
+    process = holder(HOLD.format(module="adaptformer.tracking.dvc_repository", name="exclusive", call="()"))
     output = clone.run("dvc", "repro", code=255)
     assert f"(PID {process.pid})" in output
     assert manifest.read_text() == "half a run\n"
 
 
 def test_a_flow_beside_another_dvc_process_names_it(clone, holder):
-    process = holder(HOLD.format(module="tasks.versioning", name="exclusive", call="()"))
+    process = holder(HOLD.format(module="adaptformer.tracking.dvc_repository", name="exclusive", call="()"))
     cause, _ = fault(clone.flow(code=1))
     assert cause.startswith("DVC is busy with ")
     assert f"(process {process.pid})" in cause
@@ -129,8 +129,8 @@ from pathlib import Path
 from adaptformer.errors import UserError
 from adaptformer.params import load
 from adaptformer.run_folder import RunFolder
-from adaptformer.stage_run import run
-from tasks import versioning
+from adaptformer.stage_runner import run
+from adaptformer.tracking import dvc_repository as versioning
 
 with versioning.exclusive():
     sources = versioning.source_fingerprints(["validate"])["validate"]
@@ -145,7 +145,7 @@ with versioning.exclusive():
 
 @pytest.mark.parametrize(
     ("when", "what"),
-    [("body", "params.yaml"), ("before", "params.yaml"), ("body", "data"), ("body", "adaptformer/page.py")],
+    [("body", "params.yaml"), ("before", "params.yaml"), ("body", "data"), ("body", "adaptformer/html_page.py")],
 )
 def test_what_changes_while_the_run_goes_is_not_recorded(project, when, what):
     file = Path("data/train/0/0.png" if what == "data" else what)
@@ -175,7 +175,7 @@ def test_what_did_not_change_is_recorded(project):
 
 
 MAKE_SAMPLE = (
-    "from adaptformer.run_folder import RunFolder; from flows.run import make_sample_if_wanted as m; m(RunFolder())"
+    "from adaptformer.run_folder import RunFolder; from flows.local import make_sample_if_wanted as m; m(RunFolder())"
 )
 
 

@@ -11,9 +11,9 @@ from crafted import ROW, kept, row, run_folder
 
 from adaptformer.params import load
 from adaptformer.run_folder import RunFolder
-from tasks import outbox, results, tracking
-from tasks.checkout import ROOT
-from tasks.tracker import Tracker
+from adaptformer.tracking import mlflow_store, outbox, run_files
+from adaptformer.tracking.project import ROOT
+from adaptformer.tracking.tracker import Tracker
 
 NOWHERE = "http://127.0.0.1:9"
 LINEAGE = {"git.commit": "0" * 40, "data.dvc": "d" * 32 + ".dir"}
@@ -76,7 +76,9 @@ def test_an_epoch_told_twice_is_logged_once(tracker, client):
 
 def test_each_epoch_sends_its_own_numbers_only(tracker, database, monkeypatch):
     sent = []
-    monkeypatch.setattr(tracking, "log_points", lambda _client, _run_id, points: sent.append({p[3] for p in points}))
+    monkeypatch.setattr(
+        mlflow_store, "log_points", lambda _client, _run_id, points: sent.append({p[3] for p in points})
+    )
     for epoch in (1, 2, 3):
         tracker.log_epoch(row(epoch))
     assert sent == [{1}, {2}, {3}]
@@ -109,15 +111,15 @@ def test_results_are_logged_with_all_their_files(client, unsent, tmp_path):
     top = {file.path for file in client.list_artifacts(tracker.run_id)}
     assert {"predictions.csv", "model_card.md", "manifest.csv", "plots"} <= top
     assert "plots/calibration.png" in {file.path for file in client.list_artifacts(tracker.run_id, "plots")}
-    assert results.run_of(folder) == tracker.run_id
+    assert run_files.run_of(folder) == tracker.run_id
 
 
 def test_other_results_in_the_folder_are_not_tracked(client, unsent, tmp_path):
     folder = run_folder(tmp_path / "run")
     begin(folder).log_results(folder)
-    assert results.is_tracked(folder)
+    assert run_files.is_tracked(folder)
     folder.predictions.write_text("others\n")
-    assert not results.is_tracked(folder)
+    assert not run_files.is_tracked(folder)
 
 
 def test_the_same_results_stay_one_run_which_is_finished_then(client, unsent, tmp_path):
@@ -138,7 +140,7 @@ def test_results_whose_run_was_deleted_get_another_one(client, unsent, tmp_path)
     client.delete_run(first.run_id)
     second.log_results(folder)
     assert second.run_id not in {first.run_id, None}
-    assert results.run_of(folder) == second.run_id
+    assert run_files.run_of(folder) == second.run_id
 
 
 def test_a_server_that_is_not_there_is_told_once_and_stops_nothing(tracker, unsent, monkeypatch, warned):

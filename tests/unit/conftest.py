@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from picture_fixtures import contract, picture, sound, tree  # noqa: F401 - fixtures of several folders
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from adaptformer.data.labelled import LabelledImages
 from adaptformer.model import backbone, classifier, tensor_file
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.backbone import VisionTransformer, timm  # through it, for torchvision's sake
-from adaptformer.model.checkpoint import Card
+from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.params import AdapterParams
 
 MODEL = "vit_mite_patch4_8"
@@ -93,14 +93,14 @@ def coloured(per_class: int, seed: int = 0, side: int = SIDE) -> LabelledImages:
     )
 
 
-def backbone_card(**changes: Any) -> Card:
+def backbone_card(**changes: Any) -> BackboneCard:
     tensors = encoder()
     values = {
         "model": MODEL, "origin": "mite.safetensors", "licence": "MIT", "mean": CONTRACT.mean, "std": CONTRACT.std,
         "note": "random", "parameters": sum(tensor.numel() for tensor in tensors.values()),
         "sha256": tensor_file.content_hash(tensors), "source_sha256": "0" * 64,
     }  # fmt: skip
-    return Card(**{**values, **changes})
+    return BackboneCard(**{**values, **changes})
 
 
 def adapter_card(**settings: Any) -> AdapterCard:

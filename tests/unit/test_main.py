@@ -22,9 +22,9 @@ from PIL import Image
 from small_project import adaptformer, run_stages, snapshot
 
 from adaptformer import __main__ as command_line
+from adaptformer.checkpoints import fetching
 from adaptformer.errors import UserError
 from adaptformer.export.predictor import Prediction
-from adaptformer.model import checkpoint
 from adaptformer.run_folder import RunFolder
 
 
@@ -441,7 +441,7 @@ def test_a_missing_model_or_path_is_told(photos: Path, capsys: pytest.CaptureFix
 def test_data_sample_and_import_record_what_they_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from adaptformer.data import importing, sample
+    from adaptformer.dataset_import import importing, sample
 
     source = small_project.write(tmp_path / "source") / "data"
     project = small_project.write(tmp_path / "project")
@@ -468,7 +468,7 @@ def test_data_sample_and_import_record_what_they_wrote(
 def test_pretrain_makes_a_checkpoint_that_fetch_takes(project: Path) -> None:
     arguments = ("data/train", "own.safetensors", "--model", mite.MODEL, "--epochs", "1", "--threads", "2")
     assert adaptformer("pretrain", *arguments, "--origin", "squares", "--licence", "CC0-1.0") == 0
-    card = checkpoint.fetch(mite.MODEL, "own.safetensors", None, ["cc0-1.0"])[1]
+    card = fetching.fetch(mite.MODEL, "own.safetensors", None, ["cc0-1.0"])[1]
     assert (card.licence, card.note) == ("CC0-1.0", "MAE-pretrained by this project on 21 images (squares), 1 epochs")
     assert torch.get_num_threads() == 2
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import small_project
 import yaml
+from setuptools import find_packages
 from small_project import adaptformer
 
 from adaptformer import params, presets
+from adaptformer.checkpoints import catalogue
 from adaptformer.errors import UserError
-from adaptformer.model import catalogue
 from adaptformer.presets import writing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +37,9 @@ def test_the_presets_are_there() -> None:
 
 def test_they_are_in_the_wheel() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert "adaptformer.presets" in settings["packages"]
+    found = find_packages(ROOT, include=settings["packages"]["find"]["include"])
+    assert "adaptformer.presets" in found
+    assert not {"flows", "tasks", "tests"} & set(found)
     library = ROOT / "adaptformer"
     packed = {path for pattern in settings["package-data"]["adaptformer"] for path in library.glob(pattern)}
     assert set(presets.available().values()) <= packed

@@ -157,7 +157,7 @@ def test_a_missing_input_names_the_command_with_its_overrides(
 def test_what_changes_while_a_stage_runs_is_not_recorded(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from adaptformer.data import report
+    from adaptformer.validation import report
 
     real = report.data_report
 

@@ -17,7 +17,7 @@ import pytest
 import small_project
 from small_project import adaptformer, results, run_stages, snapshot
 
-from adaptformer import files, params, stage_run, stages
+from adaptformer import files, params, stage_runner, stages
 from adaptformer.errors import UserError
 from adaptformer.model import adapter_file
 from adaptformer.run_folder import RunFolder
@@ -109,17 +109,17 @@ def test_results_tell_neither_place_nor_host(finished: Path) -> None:
 def test_times_and_host_stand_in_timing(finished: Path) -> None:
     folder = RunFolder(finished / "artifacts")
     for name in STAGES:
-        timing = stage_run.read_timing(folder, name)
+        timing = stage_runner.read_timing(folder, name)
         assert timing["seconds"] > 0
         assert (timing["host"], timing["python"]) == (platform.node(), platform.python_version())
-    training = stage_run.read_timing(folder, "train")
+    training = stage_runner.read_timing(folder, "train")
     assert training["training_seconds"] <= training["seconds"]
     assert (training["epochs"], training["threads"]) == (2, 1)
-    assert stage_run.read_timing(folder, "evaluate")["images"] == 9
-    exporting = stage_run.read_timing(folder, "export")
+    assert stage_runner.read_timing(folder, "evaluate")["images"] == 9
+    exporting = stage_runner.read_timing(folder, "export")
     assert exporting["megabytes"] == round(folder.model.stat().st_size / 1e6, 3)
     assert min(exporting["latency_ms"], exporting["images_per_second"]) > 0
-    assert stage_run.read_timing(RunFolder(finished / "nowhere"), "train") == {}
+    assert stage_runner.read_timing(RunFolder(finished / "nowhere"), "train") == {}
 
 
 KILLED = """
@@ -183,7 +183,7 @@ def test_rows_are_handed_on_as_they_come(project: Path) -> None:
     run_stages("validate", "fetch")
     told: list[history.EpochRow] = []
     folder = RunFolder()
-    stage_run.run("train", params.load(), folder, told.append)
+    stage_runner.run("train", params.load(), folder, told.append)
     assert told == history.read(folder.history)
 
 
@@ -325,10 +325,10 @@ class TestFingerprint:
 def test_stages_are_run_by_their_names() -> None:
     assert [STAGES[name].name for name in STAGES] == list(STAGES)
     with pytest.raises(KeyError):
-        stage_run.run("register", params.load(small_project.ROOT / "params.yaml"), RunFolder())
+        stage_runner.run("register", params.load(small_project.ROOT / "params.yaml"), RunFolder())
 
 
 def test_errors_of_a_stage_leave_no_timing(project: Path) -> None:
     with pytest.raises(UserError):
-        stage_run.run("train", params.load(), RunFolder())
+        stage_runner.run("train", params.load(), RunFolder())
     assert not RunFolder().timing("train").exists()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from adaptformer.evaluation import calibration, statistics
+from adaptformer.evaluation import calibration, intervals
 
 NUMBERS = np.random.default_rng(0)
 CONFIDENCE = NUMBERS.uniform(0.2, 1, 500).round(2)  # on the edges of bins, too, and with ties
@@ -62,7 +62,7 @@ def test_an_edge_belongs_to_the_bin_below() -> None:
     assert [(part.low, part.high, part.images) for part in bins] == [
         (0.0, 0.2, 2), (0.2, 0.4, 1), (0.4, 0.6, 0), (0.6, 0.8, 0), (0.8, 1.0, 1),
     ]  # fmt: skip
-    assert bins[0].accuracy == statistics.wilson(1, 2)
+    assert bins[0].accuracy == intervals.wilson(1, 2)
     assert math.isnan(bins[2].confidence)
     assert math.isnan(bins[2].accuracy.value)
 

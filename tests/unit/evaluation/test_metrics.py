@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as judge
 
-from adaptformer.evaluation import calibration, statistics
+from adaptformer.evaluation import calibration, intervals
 from adaptformer.evaluation.metrics import Evaluation, summary
 
 
@@ -73,7 +73,7 @@ def test_confidence_is_the_probability_of_the_prediction() -> None:
 
 def test_each_class_has_wilsons_interval() -> None:
     hits, images = RANDOM.confusion.diagonal(), RANDOM.confusion.sum(axis=1)
-    assert RANDOM.per_class == [statistics.wilson(int(h), int(n)) for h, n in zip(hits, images, strict=True)]
+    assert RANDOM.per_class == [intervals.wilson(int(h), int(n)) for h, n in zip(hits, images, strict=True)]
 
 
 def test_a_class_without_images_has_no_recall_and_a_row_of_zeros() -> None:
@@ -116,8 +116,8 @@ def test_the_summary_holds_fractions_and_survives_json() -> None:
         "images": 3,
         "intervals": {metric: score.to_list() for metric, score in evaluation.scores.items()},
         "per_class": {
-            "a": {"images": 2, "top1": 0.5, "interval": statistics.wilson(1, 2).to_list()},
-            "b": {"images": 1, "top1": 1.0, "interval": statistics.wilson(1, 1).to_list()},
+            "a": {"images": 2, "top1": 0.5, "interval": intervals.wilson(1, 2).to_list()},
+            "b": {"images": 1, "top1": 1.0, "interval": intervals.wilson(1, 1).to_list()},
             "c": {"images": 0, "top1": None, "interval": None},
         },
     }

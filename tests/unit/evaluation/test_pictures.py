@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptformer.evaluation import pictures, statistics
+from adaptformer.evaluation import intervals, pictures
 from adaptformer.evaluation.metrics import Evaluation
 
 NUMBERS = np.random.default_rng(0)
@@ -73,8 +73,8 @@ def test_classes_are_drawn_worst_first_without_those_that_have_no_image(drawn: l
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([1 / 3, 1])
     assert [(text.get_position()[1], text.get_text()) for text in axes.texts] == [(0, "33.3 %"), (1, "100.0 %")]
     reaches = [(ends[0][0], ends[1][0]) for ends in axes.collections[0].get_segments()]
-    intervals = [statistics.wilson(1, 3), statistics.wilson(1, 1)]
-    assert reaches == [pytest.approx((share.low, share.high)) for share in intervals]
+    expected = [intervals.wilson(1, 3), intervals.wilson(1, 1)]
+    assert reaches == [pytest.approx((share.low, share.high)) for share in expected]
 
 
 def test_the_reliability_diagram_has_a_bar_for_each_bin_with_images(drawn: list[Any], tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_the_reliability_diagram_has_a_bar_for_each_bin_with_images(drawn: list[
         (pytest.approx(14 / 15), pytest.approx(1 / 15), 1.0),
     ]
     reaches = [(ends[0][1], ends[1][1]) for ends in left.collections[0].get_segments()]
-    intervals = [statistics.wilson(1, 2), statistics.wilson(1, 1)]
-    assert reaches == [pytest.approx((share.low, share.high)) for share in intervals]
+    expected = [intervals.wilson(1, 2), intervals.wilson(1, 1)]
+    assert reaches == [pytest.approx((share.low, share.high)) for share in expected]
     assert left.get_title() == f"calibration error {100 * evaluation.ece:.2f} %"
     assert right.lines[0].get_xydata().tolist() == [[pytest.approx(1 / 3), 1.0], [1.0, pytest.approx(2 / 3)]]
 

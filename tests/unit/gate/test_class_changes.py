@@ -5,7 +5,7 @@ import math
 import pytest
 from two_models import BETTER, CHAMPION, decision, judged
 
-from adaptformer.evaluation.statistics import wilson
+from adaptformer.evaluation.intervals import wilson
 from adaptformer.gate.class_changes import ClassChange, newcombe
 
 

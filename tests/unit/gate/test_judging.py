@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from two_models import BETTER, CHAMPION, answering, decision, failed, judged, reason, sha256
 
-from adaptformer.evaluation import statistics
+from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
 from adaptformer.gate.pairing import Judged, pair
 from adaptformer.gate.rules import FEW
@@ -35,11 +35,11 @@ def test_the_numbers_are_those_of_the_statistics() -> None:
     ours, theirs = labels.copy(), labels.copy()
     for wrong, predicted in (([*range(5), 30, 31], ours), (range(20), theirs)):
         predicted[list(wrong)] = (labels[list(wrong)] + 1) % 3
-    gain = statistics.paired("top1", labels, ours, theirs, 4)
+    gain = intervals.paired("top1", labels, ours, theirs, 4)
     assert numbers == pytest.approx(
         {
             "top1_challenger": 173 / 180, "top1_champion": 160 / 180, "gain": 13 / 180, "gain_low": gain.low,
-            "gain_high": gain.high, "p": statistics.mcnemar(15, 2), "ece_challenger": 0.0, "ece_champion": 0.0,
+            "gain_high": gain.high, "p": intervals.mcnemar(15, 2), "ece_challenger": 0.0, "ece_champion": 0.0,
         }
     )  # fmt: skip
 
@@ -219,7 +219,7 @@ def test_a_new_class_is_reported_apart() -> None:
     found = decision(judged("7", range(6)), champion, significance=0.06)
     assert found.promoted
     (new,) = found.new
-    top1 = statistics.wilson(58, 60)
+    top1 = intervals.wilson(58, 60)
     assert (new.label, new.images, new.top1, new.low, new.high) == ("cat", 60, top1.value, top1.low, top1.high)
     assert found.images == 120
     assert not any(image.label == "cat" for image in (*found.newly_right, *found.newly_wrong))
@@ -246,7 +246,7 @@ def test_a_first_model_only_needs_unseen_images_and_parity() -> None:
     found = decision(replace(BETTER, latency_ms=math.nan, megabytes=900.0, seen=sha256(0)), None)
     assert found.promoted
     assert [check.name for check in found.checks] == ["test images", "parity of the ONNX file"]
-    top1 = statistics.wilson(175, 179)
+    top1 = intervals.wilson(175, 179)
     assert found.sentence == (
         "Version 7 becomes the first champion: there was nothing to compare it with; of 179 test images it gets "
         f"97.8 % right (between {100 * top1.low:.1f} % and {100 * top1.high:.1f} %)."
@@ -310,6 +310,6 @@ def test_calibration_is_judged_by_the_compared_images_alone() -> None:
 
 
 def test_the_gate_never_imports_torch() -> None:
-    modules = "judging, page, drift"
+    modules = "judging, decision_page, drift"
     check = f"import sys; from adaptformer.gate import {modules}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)

@@ -1,0 +1,183 @@
+"""Large files by https: streamed, resumed, verified by hash, cached by hash."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import http.client
+import logging
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+from adaptformer import files
+from adaptformer.checkpoints import address
+from adaptformer.errors import UserError
+
+log = logging.getLogger("adaptformer")
+
+_PIECE = 1 << 20
+_TIMEOUT = 30.0
+_SECONDS_BETWEEN_LINES = 5.0
+_AGAIN = "run the same command again: it goes on where it stopped"
+
+
+def cache_folder() -> Path:
+    """Return where downloads are kept: $ADAPTFORMER_CACHE, else adaptformer/ in $XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("ADAPTFORMER_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adaptformer"
+
+
+def fetch(url: str, sha256: str) -> Path:
+    """Return the path of the file at `url` in the cache, downloaded unless it is there already.
+
+    A transfer that was cut off goes on where it stopped. Only bytes with the hash `sha256` get the name under which
+    they are found again. Raises UserError for an address that is not allowed, a server that does not answer or not
+    with the file, a transfer that ends early, and another hash.
+    """
+    address.check(url)
+    suffix = ".safetensors" if urlsplit(url).path.endswith(".safetensors") else ".pth"
+    path = cache_folder() / f"{sha256}{suffix}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path.with_suffix(".lock"), address.shown(url)):
+            if not path.is_file() or files.sha256_file(path) != sha256:
+                path.unlink(missing_ok=True)
+                _complete(url, path, sha256)
+    except OSError as error:  # those of the network are UserErrors by now
+        raise UserError(
+            f"cannot keep the download in {path.parent}: {error.strerror or error}",
+            "free space or make the folder writable, or set ADAPTFORMER_CACHE to another one",
+        ) from error
+    return path
+
+
+def _complete(url: str, path: Path, sha256: str) -> None:
+    """Bring the partial file beside `path` to its end, verify it and give it its name."""
+    partial = path.with_suffix(".partial")
+    resumed = _transfer(url, partial)
+    if (found := files.sha256_file(partial)) != sha256 and resumed:
+        # What was there may have come from another version of the file: once from the beginning.
+        partial.unlink()
+        _transfer(url, partial)
+        found = files.sha256_file(partial)
+    if found != sha256:
+        partial.unlink()
+        raise UserError(
+            f"the file at {address.shown(url)} has sha256 {found}, not {sha256}",
+            "check backbone.checkpoint and backbone.sha256; the file was not kept",
+        )
+    with partial.open("rb+") as written:
+        os.fsync(written.fileno())
+    partial.replace(path)
+
+
+def _transfer(url: str, partial: Path) -> bool:
+    """Append to `partial` what it lacks; return whether it went on from an earlier transfer."""
+    offset = partial.stat().st_size if partial.exists() else 0
+    with _answer(url, offset) as response:
+        if response is None:  # nothing lies beyond the offset: the file is complete, or not this one
+            return True
+        start, total = _extent(response)
+        if start not in {0, offset}:
+            raise UserError(f"{address.shown(url)} answered with another part than was asked for", "use another server")
+        with partial.open("r+b" if partial.exists() else "wb") as out:
+            out.truncate(start)
+            out.seek(start)
+            done = start + _copy(response, out, url, start, total)
+    if total is not None and done < total:
+        raise UserError(f"the transfer of {address.shown(url)} ended after {done} of {total} bytes", _AGAIN)
+    return start > 0
+
+
+def _extent(response: Any) -> tuple[int, int | None]:
+    """Return the first byte that a response holds and the size of the whole file, None where it does not say."""
+    if response.status == http.HTTPStatus.PARTIAL_CONTENT:
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        return (int(found[1]), int(found[2])) if found else (-1, None)
+    length = response.headers.get("Content-Length", "")
+    return 0, int(length) if length.isdigit() else None
+
+
+def _copy(response: Any, out: IO[bytes], url: str, start: int, total: int | None) -> int:
+    """Write the response to `out` and return the number of bytes; progress is a bar in a terminal, else lines."""
+    done, began = 0, time.monotonic()
+    told = began
+    with _bar(start, total) as bar:
+        while piece := _piece(response, url):
+            out.write(piece)
+            done += len(piece)
+            bar.update(bar.task_ids[0], completed=start + done)
+            if bar.disable and (now := time.monotonic()) - told >= _SECONDS_BETWEEN_LINES:
+                told = now
+                share = f" of {total / 1e6:.0f}" if total else ""
+                log.info("%.0f%s MB, %.1f MB/s", (start + done) / 1e6, share, done / 1e6 / (now - began))
+    return done
+
+
+def _bar(start: int, total: int | None) -> Progress:
+    """Return a progress bar over the bytes of a file, on standard error, which shows itself in a terminal only."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    bar.add_task("", completed=start, total=total)
+    return bar
+
+
+def _piece(response: Any, url: str) -> bytes:
+    try:
+        piece: bytes = response.read(_PIECE)
+    except (OSError, http.client.HTTPException) as error:
+        raise UserError(f"the transfer of {address.shown(url)} broke off: {address.one_line(error)}", _AGAIN) from error
+    return piece
+
+
+@contextlib.contextmanager
+def _answer(url: str, offset: int) -> Iterator[Any]:
+    """Yield the server's response to a request for the bytes from `offset` on; None if there are none."""
+    request = urllib.request.Request(url, headers={"User-Agent": "adaptformer"})  # noqa: S310 - the address was checked
+    if offset:
+        request.add_header("Range", f"bytes={offset}-")
+    # A proxy cannot reach this machine's loopback address.
+    handlers = [address.Redirects(), *([urllib.request.ProxyHandler({})] if address.is_loopback(url) else [])]
+    log.info("%s: %s", "resuming" if offset else "downloading", address.shown(url))
+    try:
+        response = urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if offset and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            yield None
+            return
+        raise UserError(
+            f"{address.shown(url)} answered {error.code} {address.one_line(error)}",
+            "check backbone.checkpoint, or try later",
+        ) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise UserError(
+            f"{urlsplit(url).hostname} cannot be reached: {address.one_line(error)}",
+            "check the network; or get the file elsewhere and set backbone.checkpoint to its path",
+        ) from error
+    with response:
+        yield response
+
+
+@contextlib.contextmanager
+def _alone(lock: Path, what: str) -> Iterator[None]:
+    """Hold a lock that the system releases when this process dies; wait for another one's."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for another process that downloads %s", what)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,1 @@
+"""Bringing labelled images into data/: class folders, the sample."""

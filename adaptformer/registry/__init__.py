@@ -1,0 +1,1 @@
+"""Registered models: versions, the gate's decisions, promotion, rollback, history, lineage."""

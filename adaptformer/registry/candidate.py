@@ -1,0 +1,226 @@
+"""What the gate asks about a registered version: read from the registry, measured here where it is not recorded."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from adaptformer import files
+from adaptformer.data import manifest as manifests
+from adaptformer.data import reading
+from adaptformer.data.resizing import prepare
+from adaptformer.errors import UserError
+from adaptformer.evaluation import data_profile
+from adaptformer.export.latency import latency_ms
+from adaptformer.export.predictor import Predictor, softmax
+from adaptformer.gate import drift
+from adaptformer.gate.decision import Check
+from adaptformer.gate.pairing import Judged
+from adaptformer.registry import versions
+from adaptformer.validation.thumbnails import thumbnail as thumbnail_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger("adaptformer")
+
+COLUMNS = {"path", "sha256", "label", "predicted", "confidence", "probability_of_label"}
+BATCH = 32
+CHECKED_IMAGES = 32
+SAME_CONFIDENCE = 0.01
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A registered version with the files of the run that made it; what its run did not keep is None."""
+
+    name: str
+    version: str
+    model: Path
+    manifest: pd.DataFrame
+    predictions: pd.DataFrame | None
+    parity: float | None
+    profile: Path | None
+
+    @property
+    def test_digest(self) -> str:
+        """Hash over the sorted (path, label, sha256) of the test images: equal means judged on the same images."""
+        test = manifests.rows(self.manifest, "test")[["path", "label", "sha256"]]
+        return files.sha256_text(files.canonical_json(sorted(test.to_numpy().tolist())))
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """The sha256 of every image that it trained or validated on."""
+        return frozenset(self.manifest.loc[self.manifest["split"] != "test", "sha256"])
+
+
+def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candidate:
+    """Fetch what is known about a version. Raises UserError where it cannot be judged: no manifest, no model file."""
+    run_id = client.get_model_version(name, version).run_id
+    manifest = versions.artifact(client, run_id, "manifest.csv", into)
+    if manifest is None:
+        raise UserError(
+            f"{name} version {version} has no manifest, so nobody knows which images it has seen",
+            "it was not registered by this project: choose another version, or move the alias in MLflow by hand",
+        )
+    predictions = versions.artifact(client, run_id, "predictions.csv", into)
+    parity = versions.artifact(client, run_id, "parity.json", into)
+    return Candidate(
+        name=name,
+        version=version,
+        model=versions.model_file(name, version, into),
+        manifest=manifests.read_manifest(manifest),
+        predictions=None if predictions is None else _read_predictions(predictions),
+        parity=None if parity is None else float(json.loads(parity.read_text())["relative"]),
+        profile=versions.artifact(client, run_id, "profile.safetensors", into),
+    )
+
+
+def _read_predictions(path: Path) -> pd.DataFrame | None:
+    """Return recorded predictions, or None where they are of a form that cannot be compared."""
+    table = pd.read_csv(path, dtype="str", keep_default_na=False)
+    if not set(table.columns) >= COLUMNS:
+        return None
+    return table.astype({"confidence": "float64", "probability_of_label": "float64"})
+
+
+def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tuple[Judged, Judged | None]:
+    """Return both sides as the gate takes them, on the challenger's test images.
+
+    Recorded predictions count where both were judged on the same images; else both models run on the files in `data`.
+    The latency is measured here, now and of both in turn. Raises UserError where `data` is needed and is not what the
+    challenger was tested on.
+    """
+    sides = [challenger] if champion is None else [challenger, champion]
+    recorded = all(side.predictions is not None and side.test_digest == challenger.test_digest for side in sides)
+    if not recorded:
+        log.info("both models are judged anew: their recorded test images differ")
+    # One thread each: idle threads of the one keep spinning for a while, and would slow the other one down.
+    predictors = [Predictor(side.model, device="cpu", threads=1) for side in sides]
+    speeds = latency_ms(predictors)
+    rows = manifests.rows(challenger.manifest, "test")
+    answers = [
+        side.predictions if recorded and side.predictions is not None else predict(predictor, rows, data)
+        for side, predictor in zip(sides, predictors, strict=True)
+    ]
+    found = [
+        Judged(
+            version=side.version,
+            classes=predictor.classes,
+            predictions=answer,
+            seen=side.seen,
+            megabytes=side.model.stat().st_size / 1e6,
+            latency_ms=speed,
+            parity=side.parity,
+        )
+        for side, predictor, answer, speed in zip(sides, predictors, answers, speeds, strict=True)
+    ]
+    return found[0], found[1] if champion is not None else None
+
+
+def predict(predictor: Predictor, rows: pd.DataFrame, data: Path) -> pd.DataFrame:
+    """Run a model on the image files of manifest rows and return predictions as `evaluate` records them.
+
+    Raises UserError for a file that is not the one of its row.
+    """
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        part = rows.iloc[start : start + BATCH]
+        pixels = [
+            prepare(_content(data / path, sha256), predictor.contract)
+            for path, sha256 in zip(part["path"], part["sha256"], strict=True)
+        ]
+        probabilities = softmax(predictor.logits(np.stack(pixels)))
+        best = probabilities.argmax(axis=1)
+        index = {label: number for number, label in enumerate(predictor.classes)}
+        of_label = [
+            float(row[index[label]]) if label in index else 0.0
+            for row, label in zip(probabilities, part["label"], strict=True)
+        ]
+        answers = {
+            "predicted": [predictor.classes[number] for number in best],
+            "confidence": probabilities.max(axis=1),
+            "probability_of_label": of_label,
+        }
+        parts.append(part[["path", "sha256", "label"]].assign(**answers))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _content(path: Path, sha256: str) -> bytes:
+    content = reading.content(path, sha256)
+    if content is None:
+        raise UserError(
+            f"{path} is not the test image that the challenger was judged on",
+            "bring the challenger's data back (`dvc checkout`, `dvc pull`), or train a challenger on the present data",
+        )
+    return content
+
+
+def drifts(challenger: Candidate, champion: Candidate | None, bound: float) -> list[Check]:
+    """Return how far the challenger's data lie from the champion's; nothing where one of them kept no profile."""
+    if champion is None or challenger.profile is None or champion.profile is None:
+        return []
+    try:
+        return drift.compare(data_profile.read(challenger.profile), data_profile.read(champion.profile), bound)
+    except UserError as error:  # drift only warns, and so does its absence
+        return [Check("drift", "info", "not measured", f"at most {bound:g}", f"Not compared: {error.cause}.")]
+
+
+def thumbnails(candidate: Candidate, data: Path) -> Callable[[str], bytes | None]:
+    """Return a function from an image's path to its PNG, None where the file is no longer the one of the manifest."""
+    expected = dict(zip(candidate.manifest["path"], candidate.manifest["sha256"], strict=True))
+
+    def thumbnail(path: str) -> bytes | None:
+        file = data / path
+        if reading.content(file, expected.get(path, "")) is None:
+            return None
+        return thumbnail_of(file) or None
+
+    return thumbnail
+
+
+def require_running(candidate: Candidate, data: Path) -> int:
+    """Run a version on images, as it is about to be put to use, and return how many it answered as recorded.
+
+    Random pixels always; besides, those of its recorded test images whose files lie in `data`. Raises UserError for
+    a model that does not open, gives no finite numbers, or answers otherwise than when it was judged.
+    """
+    predictor = Predictor(candidate.model, device="cpu")
+    size = predictor.contract.size
+    noise = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
+    logits = predictor.logits(noise)
+    sound = logits.shape == (3, len(predictor.classes)) and bool(np.isfinite(logits).all())
+    there = _there(candidate, data)
+    if sound and len(there):
+        answers = predict(predictor, there, data)
+        # "Not within", for NaN compares false with everything.
+        differs = (answers["predicted"] != there["predicted"]) & ~(
+            (answers["confidence"] - there["confidence"]).abs() <= SAME_CONFIDENCE
+        )
+        sound = not bool(differs.any()) and bool(np.isfinite(answers["confidence"]).all())
+    if not sound:
+        raise UserError(
+            f"{candidate.name} version {candidate.version} no longer gives the answers that it was judged by",
+            "nothing was moved; choose another version with --to",
+        )
+    return len(there)
+
+
+def _there(candidate: Candidate, data: Path) -> pd.DataFrame:
+    """Return recorded predictions of some test images whose files lie in `data` unchanged, spread over all of them."""
+    recorded = candidate.predictions
+    if recorded is None:
+        return pd.DataFrame()
+    chosen = recorded.iloc[:: max(1, len(recorded) // CHECKED_IMAGES)]
+    present = [
+        reading.content(data / path, sha256) is not None
+        for path, sha256 in zip(chosen["path"], chosen["sha256"], strict=True)
+    ]
+    return chosen[present].reset_index(drop=True)

@@ -1,0 +1,72 @@
+"""Where a decision of the gate is kept: with the version that it is about, for programs and for people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adaptformer import files
+from adaptformer.errors import UserError
+from adaptformer.gate.decision import Decision
+from adaptformer.tracking import mlflow_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+MARK = "**The gate:**"
+"""Where the gate's part of a version's description begins."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a decision is kept: the sha256 of its JSON, and the address of its page within MLflow's pages."""
+
+    sha256: str
+    link: str
+
+
+def keep(client: MlflowClient, name: str, decision: Decision, page: str, *, who: str, why: str) -> Kept:
+    """Keep a decision with its version: JSON and page as files of its run, the table and the sentence as tags.
+
+    The version's description, which MLflow's pages show, says the sentence and leads to the page.
+    """
+    version = decision.challenger
+    run_id = client.get_model_version(name, version).run_id
+    if run_id is None:
+        raise UserError(f"{name} version {version} belongs to no MLflow run", "choose a version of this project")
+    run = client.get_run(run_id).info
+    when = files.utc_now()
+    folder = f"decisions/{when.replace(':', '')}"
+    content = json.dumps({**decision.to_dict(), "who": who, "why": why, "when": when}, indent=2, ensure_ascii=False)
+    client.log_text(run.run_id, content, f"{folder}/decision.json")
+    client.log_text(run.run_id, page, f"{folder}/decision.html")
+    kept = Kept(files.sha256_text(content), mlflow_store.page_of(run, f"{folder}/decision.html"))
+    tags = {
+        "gate.decision": "passed" if decision.promoted else "refused",
+        "gate.sentence": decision.sentence,
+        "gate.champion": decision.champion or "none",
+        "gate.checks": files.canonical_json(decision.to_dict()["checks"]),
+        "gate.page": f"{folder}/decision.html",
+        "gate.sha256": kept.sha256,
+        "gate.when": when,
+        "gate.who": who,
+    }
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, value)
+    _describe(client, name, version, f"{decision.sentence}\n\n[The decision, with images]({kept.link})")
+    return kept
+
+
+def overtaken(client: MlflowClient, name: str, version: str, cause: str) -> None:
+    """Say with a version that it passed the gate, but that another move came first."""
+    client.set_model_version_tag(name, version, "gate.decision", "overtaken")
+    client.set_model_version_tag(name, version, "gate.sentence", f"Not put to use: {cause}")
+    _describe(client, name, version, f"It passed the gate, but was not put to use: {cause}")
+
+
+def _describe(client: MlflowClient, name: str, version: str, text: str) -> None:
+    """Put the gate's words at the end of a version's description, in place of its earlier ones; a person's stay."""
+    own = (client.get_model_version(name, version).description or "").partition(MARK)[0].rstrip()
+    client.update_model_version(name, version, f"{own}\n\n{MARK}\n{text}".lstrip())

@@ -1,0 +1,186 @@
+"""Which registered versions saw an image, and what went into a version: both read from what the registry keeps."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from adaptformer import files
+from adaptformer.data import manifest as manifests
+from adaptformer.data.layout import SPLITS
+from adaptformer.errors import UserError
+from adaptformer.registry import moves, versions
+from adaptformer.tracking.record import DATA_TAG
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+GATE_PREFIX = "gate."
+GATE_CHECKS = "gate.checks"
+"""The whole table of checks as JSON: the page that `gate.page` names shows it to people."""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """An image in the manifest of a version; one that stands there under several paths has as many of them."""
+
+    model: str
+    version: str
+    aliases: tuple[str, ...]
+    split: str
+    label: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """All sightings of an image, how many versions were looked at, and those of which nobody knows what they saw."""
+
+    sha256: str
+    found: tuple[Sighting, ...]
+    looked_at: int
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What went into a version, in pairs of what and how much, and the moves that put it to use or took it out."""
+
+    model: str
+    version: str
+    facts: tuple[tuple[str, str], ...]
+    moves: tuple[str, ...]
+
+
+def image(what: str) -> str | None:
+    """Return the sha256 that `what` means as an image: that of a file's bytes, or the 64 digits themselves.
+
+    None where it means no image, but perhaps a version or an alias.
+    """
+    path = Path(what).expanduser()
+    if path.is_file():
+        return files.sha256_file(path)
+    if re.fullmatch("[0-9a-fA-F]{64}", what):
+        return what.lower()
+    if path.is_dir() or "/" in what or path.suffix:
+        fault = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"{what} {fault}", "name an image file, the sha256 of one, a version such as 3, or an alias")
+    return None
+
+
+def models(client: MlflowClient) -> list[str]:
+    """Return the names of all registered models, journals left out."""
+    names = {found.name for found in _all(client.search_registered_models)}
+    return sorted(names - {moves.history_name(name) for name in names})
+
+
+def who_saw(client: MlflowClient, names: Sequence[str], sha256: str) -> Sightings:
+    """Look for an image, by the hash of its bytes, in the manifest of every version of the models."""
+    found: list[Sighting] = []
+    unknown = []
+    looked_at = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        read: dict[str, pd.DataFrame] = {}
+        for name in names:
+            versions.require_model(client, name)
+            aliases = _aliases(client, name)
+            for version in _versions(client, name):
+                number = str(version.version)
+                manifest = _manifest(client, version, Path(temporary), read)
+                if manifest is None:
+                    unknown.append(f"{name} {number}")
+                    continue
+                looked_at += 1
+                for row in manifest[manifest["sha256"] == sha256].itertuples():
+                    named = tuple(aliases.get(number, ()))
+                    found.append(Sighting(name, number, named, str(row.split), str(row.label), str(row.path)))
+    return Sightings(sha256, tuple(found), looked_at, tuple(unknown))
+
+
+def origin(client: MlflowClient, name: str, which: str) -> Origin:
+    """Return what went into a version, given by its number or by an alias. Raises UserError where there is no such."""
+    versions.require_model(client, name)
+    aliases = _aliases(client, name)
+    number = next((version for version, named in aliases.items() if which in named), which)
+    if not number.isdigit():
+        have = ", ".join(sorted(alias for named in aliases.values() for alias in named)) or "none"
+        raise UserError(f"there is no file {which}, and {name} has no alias {which}", f"its aliases: {have}")
+    versions.require_version(client, name, number)
+    version = client.get_model_version(name, number)
+    facts = _facts(client, version, aliases.get(number, []))
+    sentences = [
+        move.sentence
+        for move in moves.holding(moves.read(client, name))
+        if move.before.champion != move.after.champion and number in {move.before.champion, move.after.champion}
+    ]
+    return Origin(name, number, tuple((what, value) for what, value in facts if value), tuple(sentences))
+
+
+def _facts(client: MlflowClient, version: Any, aliases: Sequence[str]) -> Iterator[tuple[str, str]]:
+    tags = version.tags
+    dirty = {"true": ", with changes that were not committed", "false": ""}.get(tags.get("git.dirty", ""), "")
+    yield "aliases", ", ".join(aliases)
+    yield "git commit", f"{tags.get('git.commit', '')}{dirty}"
+    yield "data", tags.get(DATA_TAG, "")
+    with tempfile.TemporaryDirectory() as temporary:
+        manifest = _manifest(client, version, Path(temporary), {})
+    yield "images", "no manifest is kept" if manifest is None else _counts(manifest)
+    yield "backbone", tags.get("backbone.model", "")
+    yield "its sha256", tags.get("backbone.sha256", "")
+    yield "its licence", tags.get("backbone.licence", "")
+    yield "presets", tags.get("presets", "")
+    yield "overrides", tags.get("overrides", "")
+    yield "Prefect run", tags.get("prefect.flow_run_id", "")
+    yield "MLflow run", version.run_id or ""
+    top1 = client.get_run(version.run_id).data.metrics.get("test_top1") if version.run_id else None
+    yield "top1", "" if top1 is None else f"{top1:.4f}"
+    yield "model sha256", tags.get("model.sha256", "")
+    for key in sorted(tags):
+        if key.startswith(GATE_PREFIX) and key != GATE_CHECKS:
+            yield key, tags[key]
+
+
+def _counts(manifest: pd.DataFrame) -> str:
+    counts = ((split, len(manifests.rows(manifest, split))) for split in SPLITS)
+    return ", ".join(f"{count} {split}" for split, count in counts)
+
+
+def _manifest(client: MlflowClient, version: Any, into: Path, read: dict[str, pd.DataFrame]) -> pd.DataFrame | None:
+    """Return a version's manifest, None if its run has none; what is in `read` by its hash is not fetched again."""
+    key = version.tags.get("manifest.sha256") or f"run {version.run_id}"
+    if key not in read:
+        path = versions.artifact(client, version.run_id, "manifest.csv", into)
+        if path is None:
+            return None
+        read[key] = manifests.read_manifest(path)
+    return read[key]
+
+
+def _aliases(client: MlflowClient, name: str) -> dict[str, list[str]]:
+    """Return the aliases of each version that has one."""
+    aliases: dict[str, list[str]] = {}
+    for alias, version in sorted(client.get_registered_model(name).aliases.items()):
+        aliases.setdefault(str(version), []).append(alias)
+    return aliases
+
+
+def _versions(client: MlflowClient, name: str) -> list[Any]:
+    found = _all(lambda page_token: client.search_model_versions(f"name = '{name}'", page_token=page_token))
+    return sorted(found, key=lambda version: int(version.version))
+
+
+def _all(search: Any) -> Iterator[Any]:
+    """Yield what a search of MLflow finds, of all its pages."""
+    token = None
+    while True:
+        page = search(page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

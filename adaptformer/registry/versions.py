@@ -1,0 +1,200 @@
+"""The model registry: a run's ONNX file as a model version, the aliases `challenger` and `champion`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptformer import files
+from adaptformer.errors import UserError
+from adaptformer.registry import moves
+from adaptformer.run_folder import RunFolder
+from adaptformer.tracking import mlflow_store
+from adaptformer.tracking.project import tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+RUNTIME_PACKAGES = ("onnx", "onnxruntime-gpu", "numpy")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where a model file stands in the registry; `registration.json` holds it.
+
+    `judged` says whether the gate was asked about it from here.
+    """
+
+    model: str
+    version: str
+    model_sha256: str
+    tracking_uri: str
+    run_id: str
+    judged: bool = False
+
+
+def is_due(registration: Registration | None, promotion: str) -> bool:
+    """Say whether a registered model still has to meet the gate, where each of them should ("auto")."""
+    return promotion == "auto" and registration is not None and not registration.judged
+
+
+def mark_judged(folder: RunFolder, registration: Registration) -> None:
+    """Write down that the gate was asked: a run that is killed before this asks again."""
+    files.write_json(folder.registration, asdict(registration) | {"judged": True})
+
+
+def present(folder: RunFolder, model: str) -> Registration | None:
+    """Return the registration that names this folder's model file, under this name and URI; None if there is none.
+
+    Reads one small file and hashes the model; imports no MLflow.
+    """
+    try:
+        registration = Registration(**json.loads(folder.registration.read_text()))
+        sha256 = files.sha256_file(folder.model)
+    except (OSError, ValueError, TypeError):
+        return None
+    wanted = (model, sha256, tracking_uri())
+    found = (registration.model, registration.model_sha256, registration.tracking_uri)
+    return registration if found == wanted else None
+
+
+def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[str, str]) -> Registration:
+    """Make the folder's ONNX file the `challenger` of the registered model `name`, and write `registration.json`.
+
+    Bytes that are registered already keep their version, and a champion stays what it is.
+    Raises UserError when the registry cannot be used; all stages are recorded by then, so nothing is lost.
+    """
+    try:
+        client = mlflow_store.connect()
+        sha256 = files.sha256_file(folder.model)
+        version = _version_of(client, name, sha256)
+        if version is None:
+            _new_version(client, folder, name, run_id, lineage)
+            version = _version_of(client, name, sha256)
+        number = str(version.version)
+        if number not in {alias(client, name, "challenger"), alias(client, name, "champion")}:
+            client.set_registered_model_alias(name, "challenger", number)
+    except UserError:
+        raise
+    except Exception as error:  # whatever MLflow, its database or the network raise
+        line = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the model is made but not registered at {tracking_uri()}: {line}",
+            "see that MLflow answers there, then run the same command again: only this step is left to do",
+        ) from error
+    registration = Registration(name, number, sha256, tracking_uri(), version.run_id or "")
+    files.write_json(folder.registration, asdict(registration))
+    return registration
+
+
+def alias(client: MlflowClient, name: str, which: str) -> str | None:
+    """Return the version that an alias names, None if there is no such alias."""
+    found = client.get_registered_model(name).aliases.get(which)
+    return None if found is None else str(found)
+
+
+def not_to_be_asked(registration: Registration) -> str | None:
+    """Return why the gate need not be asked about a version: "" where that is in use; None where it must be."""
+    with mlflow_store.answering("the model is registered"):
+        client = mlflow_store.connect()
+        if alias(client, registration.model, "champion") == registration.version:
+            return ""
+        gone = moves.withdrawn(moves.read(client, registration.model), registration.version)
+    if gone is None:
+        return None
+    return f"Version {registration.version} is not judged again: {gone.who} took it out of use ({gone.why})."
+
+
+def require_model(client: MlflowClient, name: str) -> None:
+    """Raise UserError unless there is a registered model of that name."""
+    if not client.search_registered_models(f"name = '{name}'"):
+        raise UserError(
+            f"no model {name} is registered at {tracking_uri()}",
+            "train and register one (`make run`), or correct registry.model in params.yaml",
+        )
+
+
+def require_version(client: MlflowClient, name: str, version: str) -> None:
+    """Raise UserError unless there is such a version."""
+    there = [str(found.version) for found in client.search_model_versions(f"name = '{name}'")]
+    if version not in there:
+        listed = ", ".join(sorted(there, key=int)) or "none"
+        raise UserError(f"{name} has no version {version}", f"there are: {listed}")
+
+
+def artifact(client: MlflowClient, run_id: str | None, path: str, into: Path) -> Path | None:
+    """Return a file of an MLflow run, fetched into a folder of the run below `into`; None if it has no such file."""
+    if not run_id or path not in {file.path for file in client.list_artifacts(run_id)}:
+        return None
+    folder = into / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(client.download_artifacts(run_id, path, str(folder)))
+
+
+def model_file(name: str, version: str, into: Path) -> Path:
+    """Return the ONNX file of a version, fetched into a folder of its own below `into`."""
+    import mlflow
+
+    folder = into / f"{name}-{version}"
+    folder.mkdir(parents=True, exist_ok=True)
+    fetched = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=str(folder)))
+    found = sorted(fetched.rglob("*.onnx"))
+    if not found:
+        raise UserError(f"{name} version {version} holds no ONNX file", "choose a version that this project registered")
+    return found[0]
+
+
+def _version_of(client: MlflowClient, name: str, sha256: str) -> Any:
+    """Return the version that holds exactly these bytes, or None."""
+    found = client.search_model_versions(f"name = '{name}' and tag.`{mlflow_store.MODEL_TAG}` = '{sha256}'")
+    return min(found, key=lambda version: int(version.version), default=None)
+
+
+def _new_version(
+    client: MlflowClient, folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[str, str]
+) -> None:
+    import mlflow
+    import onnx
+
+    if run_id is None:
+        raise UserError(
+            "the model is made but not registered, because tracking failed",
+            f"see that MLflow answers at {tracking_uri()}, then run the same command again",
+        )
+    content = onnx.load(folder.model)
+    with mlflow.start_run(run_id=run_id):
+        logged = mlflow.onnx.log_model(
+            content,
+            name="model",
+            signature=_signature(content),
+            pip_requirements=[f"{package}=={installed(package)}" for package in RUNTIME_PACKAGES],
+            save_as_external_data=False,
+        )
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    # The tags come with the version in one transaction: a version without its hash would be made twice.
+    tags = {**lineage, **mlflow_store.lineage_of_files(folder)}
+    client.create_model_version(name, logged.model_uri, run_id, tags, model_id=logged.model_id)
+
+
+def _signature(model: Any) -> ModelSignature:
+    """Read names, types and shapes of inputs and outputs from the graph; a named dimension becomes -1."""
+    import onnx
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    def schema(values: Any) -> Any:
+        return Schema([TensorSpec(*_type_and_shape(value, onnx), name=value.name) for value in values])
+
+    return ModelSignature(schema(model.graph.input), schema(model.graph.output))
+
+
+def _type_and_shape(value: Any, onnx: Any) -> tuple[Any, tuple[int, ...]]:
+    tensor = value.type.tensor_type
+    shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
+    return onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape

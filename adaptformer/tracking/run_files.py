@@ -1,0 +1,84 @@
+"""What of a run folder goes to MLflow, and the note in the folder that says where it went."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adaptformer import files
+from adaptformer.run_folder import RunFolder
+from adaptformer.tracking.project import tracking_uri
+
+MODEL_TAG = "model.sha256"
+FILES = (
+    "report", "model_card", "data_report", "manifest", "adapter", "backbone_card", "parity", "metrics", "history",
+    "predictions", "profile",
+)  # fmt: skip
+PICTURES = ("curves", "confusion", "per_class", "calibration", "examples")
+LINEAGE_OF_BACKBONE = ("model", "sha256", "source_sha256", "licence")
+
+Artifacts = list[tuple[Path, str]]
+"""Files, each with the folder of the run's artifacts that it belongs in; "" is the top."""
+
+
+def artifacts(folder: RunFolder) -> Artifacts:
+    """Return the files that are logged with a run, as far as they are there."""
+    wanted = [(getattr(folder, name), "") for name in FILES] + [(getattr(folder, name), "plots") for name in PICTURES]
+    return [(path, place) for path, place in wanted if path.is_file()]
+
+
+def numbers(folder: RunFolder) -> dict[str, float]:
+    """Return the test metrics as `test_NAME`, and what the stages say of their speed as `timing.STAGE.NAME`."""
+    found = {f"test_{key}": value for key, value in _numbers(folder.metrics).items()}
+    for timing in sorted(folder.timing("train").parent.glob("*.json")):
+        found |= {f"timing.{timing.stem}.{key}": value for key, value in _numbers(timing).items()}
+    return found
+
+
+def _numbers(path: Path) -> dict[str, float]:
+    content: Mapping[str, Any] = json.loads(path.read_text())
+    return {k: v for k, v in content.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+
+
+def lineage_of_files(folder: RunFolder) -> dict[str, str]:
+    """Return what names the files that a model comes from, as far as they are there: backbone, manifest, model."""
+    tags = {}
+    if folder.backbone_card.is_file():
+        card = json.loads(folder.backbone_card.read_text())
+        tags = {f"backbone.{key}": str(card[key]) for key in LINEAGE_OF_BACKBONE}
+    for tag, path in (("manifest.sha256", folder.manifest), (MODEL_TAG, folder.model)):
+        if path.is_file():
+            tags[tag] = files.sha256_file(path)
+    return tags
+
+
+def sha256(folder: RunFolder) -> str:
+    """Return one hash over the model and all files that are logged: equal results have equal hashes."""
+    paths = [folder.model, *(path for path, _ in artifacts(folder))]
+    return files.sha256_text(files.canonical_json({path.name: files.sha256_file(path) for path in paths}))
+
+
+def remember(folder: RunFolder, run_id: str) -> None:
+    """Note in the folder that its results are logged where MLflow tracks now, and as which run."""
+    files.write_json(folder.tracking, {**_note(folder), "run_id": run_id})
+
+
+def run_of(folder: RunFolder) -> str | None:
+    """Return the MLflow run that the folder's present results are logged as, where MLflow tracks now."""
+    try:
+        note = json.loads(folder.tracking.read_text())
+        run_id = str(note.pop("run_id"))
+        return run_id if note == _note(folder) else None
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+
+
+def is_tracked(folder: RunFolder) -> bool:
+    """Say whether the folder's present results are logged where MLflow tracks now."""
+    return run_of(folder) is not None
+
+
+def _note(folder: RunFolder) -> dict[str, str]:
+    return {"tracking_uri": tracking_uri(), "results_sha256": sha256(folder)}

@@ -1,0 +1,43 @@
+"""Each exception is shown once in a run's log: a user's fault as two lines, any other with its traceback."""
+
+import logging
+
+import pytest
+
+from adaptformer.errors import UserError
+from flows import __main__ as doors
+from flows.log_filter import OneCause
+
+
+def record(error):
+    return logging.LogRecord("prefect", logging.ERROR, "file", 1, "failed", (), (type(error), error, None))
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), OSError("x"), MemoryError(), RuntimeError("x")])
+def test_a_fault_is_shown_with_its_traceback_once(error):
+    shown = OneCause()
+    first, second = record(error), record(error)
+    assert shown.filter(first)
+    assert first.exc_info[1] is error
+    assert shown.filter(second)
+    assert second.exc_info is None
+
+
+def test_a_users_fault_is_two_lines_once():
+    shown = OneCause()
+    first, second = record(UserError("cause", "remedy")), None
+    assert shown.filter(first)
+    assert first.getMessage() == "cause\nremedy"
+    assert first.exc_info is None
+    second = record(UserError("cause", "remedy"))
+    error = second.exc_info[1]
+    assert shown.filter(second)
+    assert not shown.filter(record(error))
+
+
+@pytest.mark.parametrize("arguments", [[], ["promote", "--bogus"], ["rollback"], ["nothing"]])
+def test_a_wrong_call_ends_with_1_for_2_means_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        doors.main(arguments)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("error: ")

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import mite
+import pytest
+import torch
+
+from adaptformer import files
+from adaptformer.checkpoints import fetching, foreign_file
+from adaptformer.errors import UserError
+from adaptformer.model import backbone, tensor_file
+from adaptformer.model.backbone_card import BackboneCard
+
+NAMED = "test_vit.r160_in1k"  # small published weights whose normalisation timm knows
+
+
+def official(path: Path, model: str, **changes: Any) -> Path:
+    """A file as MAE's authors publish them: tensors under "model", decoder included, and an argparse.Namespace."""
+    encoder = backbone.build(model).state_dict()
+    decoder = {"mask_token": torch.zeros(1, 1, 4), "decoder_embed.weight": torch.zeros(4, 4)}
+    args = argparse.Namespace(model="mae_vit_base_patch16", norm_pix_loss=True)
+    torch.save({"model": {**encoder, **decoder}, "args": args, "epoch": 799, **changes}, path)
+    return path
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    return mite.write_backbone(tmp_path / "mite.safetensors")
+
+
+def test_the_bundled_checkpoint_fills_its_model_and_tells_its_origin() -> None:
+    tensors, card = fetching.fetch("vit_nano_patch4_32", "bundled", None, mite.LICENCES)
+    backbone.load_encoder(backbone.build("vit_nano_patch4_32"), tensors)
+    file = Path(fetching.__file__).parents[1] / "checkpoints" / "vit_nano_patch4_32.safetensors"
+    assert card.origin == "bundled/vit_nano_patch4_32.safetensors"
+    assert card.source_sha256 == files.sha256_file(file)
+    assert card.sha256 == tensor_file.content_hash(tensors)
+    assert card.parameters == sum(tensor.numel() for tensor in tensors.values())
+    assert "pretrained by this project" in card.note
+    assert card.licence
+    assert all(0 < value < 1 for value in (*card.mean, *card.std))
+
+
+def test_every_bundled_checkpoint_can_be_fetched() -> None:
+    folder = Path(fetching.__file__).parents[1] / "checkpoints"
+    names = [path.stem for path in folder.glob("*.safetensors")]
+    assert names
+    for name in names:
+        assert fetching.fetch(name, "bundled", None, mite.LICENCES)[1].model == name
+
+
+def test_a_model_without_a_bundled_checkpoint_names_those_that_have_one() -> None:
+    with pytest.raises(UserError, match=f"no checkpoint is bundled for backbone.model = {mite.MODEL}") as caught:
+        fetching.fetch(mite.MODEL, "bundled", None, mite.LICENCES)
+    assert "vit_nano_patch4_32" in caught.value.remedy
+
+
+def test_the_official_layout_takes_normalisation_and_licence_from_timm(tmp_path: Path) -> None:
+    path = official(tmp_path / "mae.pth", NAMED)
+    tensors, card = fetching.fetch(NAMED, str(path), files.sha256_file(path), mite.LICENCES)
+    config = backbone.published(NAMED)
+    assert config is not None
+    assert tensors.keys() == backbone.build(NAMED).state_dict().keys()
+    assert (card.mean, card.std, card.licence) == (tuple(config.mean), tuple(config.std), config.license)
+    assert card.origin == "mae.pth", "the card must not hold a path of this machine"
+
+
+def test_the_same_weights_have_the_same_hash_in_any_file(tmp_path: Path) -> None:
+    tensors = backbone.build(NAMED).state_dict()
+    torch.save({"model": tensors}, tmp_path / "a.pth")
+    tensor_file.write(tmp_path / "b.safetensors", {f"module.{name}": t for name, t in tensors.items()}, {})
+    cards = [fetching.fetch(NAMED, str(tmp_path / name), None, mite.LICENCES)[1] for name in ("a.pth", "b.safetensors")]
+    assert cards[0].sha256 == cards[1].sha256
+    assert cards[0].source_sha256 != cards[1].source_sha256
+
+
+def test_what_fetch_wrote_can_be_fetched_again(own: Path, tmp_path: Path) -> None:
+    tensors, card = fetching.fetch(mite.MODEL, str(own), None, mite.LICENCES)
+    tensor_file.write(tmp_path / "again.safetensors", tensors, card.to_dict())
+    again = fetching.fetch(mite.MODEL, str(tmp_path / "again.safetensors"), None, mite.LICENCES)[1]
+    assert (again.sha256, again.mean, again.std, again.licence, again.note) == (
+        card.sha256, mite.CONTRACT.mean, mite.CONTRACT.std, "MIT", "random",
+    )  # fmt: skip
+
+
+def test_a_card_survives_json() -> None:
+    card = mite.backbone_card()
+    assert BackboneCard.from_dict(json.loads(json.dumps(card.to_dict()))) == card
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"backbone\.checkpoint = .*nothing\.pth is no file") as caught:
+        fetching.fetch(mite.MODEL, str(tmp_path / "nothing.pth"), None, mite.LICENCES)
+    assert "bundled" in caught.value.remedy
+    with pytest.raises(UserError, match="is no file"):
+        fetching.fetch(mite.MODEL, str(tmp_path), None, mite.LICENCES)
+
+
+def test_another_hash_than_the_expected_one_is_refused(own: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        fetching.fetch(mite.MODEL, str(own), "0" * 64, mite.LICENCES)
+    assert files.sha256_file(own) in caught.value.cause
+    assert f"not backbone.sha256 = {'0' * 64}" in caught.value.cause
+    assert fetching.fetch(mite.MODEL, str(own), files.sha256_file(own), mite.LICENCES)
+
+
+def test_a_hostile_file_of_another_hash_is_not_even_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = official(tmp_path / "mae.pth", NAMED)
+    monkeypatch.setattr(foreign_file, "read_foreign", lambda path: pytest.fail("opened"))
+    with pytest.raises(UserError, match="has sha256"):
+        fetching.fetch(NAMED, str(path), "0" * 64, mite.LICENCES)
+
+
+def test_weights_other_than_their_metadata_names_are_refused(tmp_path: Path) -> None:
+    tensor_file.write(tmp_path / "x.safetensors", mite.encoder(seed=3), mite.backbone_card().to_dict())
+    with pytest.raises(UserError, match="does not hold the weights that it names"):
+        fetching.fetch(mite.MODEL, str(tmp_path / "x.safetensors"), None, mite.LICENCES)
+
+
+def test_a_checkpoint_of_another_architecture_lists_what_differs(own: Path) -> None:
+    with pytest.raises(UserError, match=r"lacks blocks\.2\."):
+        fetching.fetch("vit_nano_patch4_32", str(own), None, mite.LICENCES)
+
+
+def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
+    tensors = {**mite.encoder(), "norm.weight": torch.ones(24)}
+    torch.save({"model": tensors}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"another shape for norm\.weight \(24,\) instead of \(12,\)"):
+        fetching.fetch(mite.MODEL, str(tmp_path / "x.pth"), None, mite.LICENCES)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_truncated_file_is_refused(own: Path, tmp_path: Path, suffix: str) -> None:
+    source = own if suffix == "safetensors" else official(tmp_path / "mae.pth", NAMED)
+    path = tmp_path / f"half.{suffix}"
+    path.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    with pytest.raises(UserError, match=rf"half\.{suffix} is damaged"):
+        fetching.fetch(mite.MODEL, str(path), None, mite.LICENCES)
+
+
+@pytest.mark.parametrize("model", ["test_vit", mite.MODEL])
+def test_weights_without_a_known_normalisation_are_refused(tmp_path: Path, model: str) -> None:
+    path = official(tmp_path / "x.pth", model)
+    with pytest.raises(UserError, match=f"does not say its normalisation, nor does backbone.model = {model}") as caught:
+        fetching.fetch(model, str(path), None, mite.LICENCES)
+    assert "vit_base_patch16_224.mae" in caught.value.remedy

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from adaptformer.export.prediction_table import write_csv, write_table
+from adaptformer.export.predictor import Prediction
+
+PREDICTIONS = [
+    Prediction(Path("photos/a.png"), ("cat", "dog"), (0.75, 0.25)),
+    Prediction(Path("b.png"), fault="empty file"),
+    Prediction(Path('c "1", x.png'), ("dog", "cat"), (0.999999, 0.000001)),
+]
+
+
+def test_the_table_lines_up_behind_the_longest_path() -> None:
+    out = io.StringIO()
+    assert write_table(out, PREDICTIONS) == 1
+    assert out.getvalue().splitlines() == [
+        'photos/a.png   cat 75.0 %   dog 25.0 %',
+        'b.png          not read: empty file',
+        'c "1", x.png   dog 100.0 %   cat 0.0 %',
+    ]  # fmt: skip
+
+
+def test_no_predictions_are_no_lines() -> None:
+    out = io.StringIO()
+    assert write_table(out, []) == 0
+    assert out.getvalue() == ""
+
+
+def test_csv_has_a_column_for_each_rank_and_quotes_what_needs_it() -> None:
+    out = io.StringIO()
+    assert write_csv(out, PREDICTIONS, top=2) == 1
+    assert out.getvalue().splitlines()[0] == "path,fault,class1,probability1,class2,probability2"
+    rows = list(csv.DictReader(io.StringIO(out.getvalue())))
+    assert [row["path"] for row in rows] == ["photos/a.png", "b.png", 'c "1", x.png']
+    assert rows[0] == {
+        "path": "photos/a.png", "fault": "", "class1": "cat", "probability1": "0.750000", "class2": "dog",
+        "probability2": "0.250000",
+    }  # fmt: skip
+    assert (rows[1]["fault"], rows[1]["class1"]) == ("empty file", "")
+    assert rows[2]["probability2"] == "0.000001"
+    assert "\r" not in out.getvalue()
+
+
+def test_csv_is_written_row_by_row() -> None:
+    out, lengths = io.StringIO(), []
+
+    def one_by_one() -> object:
+        for prediction in PREDICTIONS:
+            lengths.append(len(out.getvalue().splitlines()))
+            yield prediction
+
+    write_csv(out, one_by_one(), top=2)
+    assert lengths == [1, 2, 3]
+
+
+def test_every_row_of_csv_has_as_many_cells_as_the_header() -> None:
+    out = io.StringIO()
+    write_csv(out, PREDICTIONS, top=3)
+    assert {len(row) for row in csv.reader(io.StringIO(out.getvalue()))} == {8}
