@@ -160,7 +160,7 @@ def _params(given: argparse.Namespace) -> None:
 
 
 def _inspect(given: argparse.Namespace) -> None:
-    from adaptformer.model import inspection
+    from adaptformer.commands import inspection
 
     print(inspection.text(given.file))
 

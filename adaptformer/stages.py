@@ -201,7 +201,7 @@ STAGES = {
             inputs=(),
             outputs=("backbone", "backbone_card"),
             params=("backbone",),
-            code=("checkpoints", "data", "model", "randomness.py", *_ALWAYS),
+            code=("checkpoints", "data", "model", "randomness.py", "text_table.py", *_ALWAYS),
         ),
         Stage(
             train,
@@ -226,7 +226,7 @@ STAGES = {
             ),
             # tuning decides the adapter file already; the model card tells of it.
             params=("evaluation", "tuning"),
-            code=("data", "evaluation", "html_page.py", "model", "randomness.py", *_ALWAYS),
+            code=("data", "evaluation", "html_page.py", "model", "randomness.py", "text_table.py", *_ALWAYS),
         ),
         Stage(
             export,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
+from adaptformer import text_table
 from adaptformer.params import load
 from adaptformer.registry import lineage
 from adaptformer.registry.lineage import Origin, Sightings
@@ -30,12 +32,12 @@ def sightings_text(seen: Sightings, names: Sequence[str]) -> str:
     """Return a table of the versions that hold an image, and what it was to them."""
     lines = [f"image sha256 {seen.sha256}"]
     if seen.found:
-        rows = [("model", "version", "aliases", "split", "meaning", "label", "path")]
-        rows += [
+        headers = ("model", "version", "aliases", "split", "meaning", "label", "path")
+        rows = [
             (one.model, one.version, ", ".join(one.aliases), one.split, MEANING[one.split], one.label, one.path)
             for one in seen.found
         ]
-        lines += _aligned(rows)
+        lines.append(text_table.aligned(rows, headers))
     else:
         lines.append(f"no version of {', '.join(names) or 'any model'} has seen it ({seen.looked_at} looked at)")
     if seen.unknown:
@@ -45,10 +47,5 @@ def sightings_text(seen: Sightings, names: Sequence[str]) -> str:
 
 def origin_text(origin: Origin) -> str:
     """Return what went into a version as aligned lines, and then its moves."""
-    lines = [f"{origin.model} version {origin.version}", *(f"  {line}" for line in _aligned(origin.facts))]
+    lines = [f"{origin.model} version {origin.version}", textwrap.indent(text_table.aligned(origin.facts), "  ")]
     return "\n".join([*lines, *(f"  moved: {sentence}" for sentence in origin.moves)])
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+from adaptformer import text_table
 from adaptformer.params import Params
 from adaptformer.registry.versions import Registration, present
 from adaptformer.run_folder import RunFolder
@@ -106,4 +107,4 @@ def markdown(summary: Summary) -> str:
         ("gate", summary.decision or "not asked"),
         ("MLflow run", model.run_id if model else "-"),
     ]
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    return text_table.markdown(rows, ("", ""))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adaptformer import text_table
 from adaptformer.errors import UserError
 from adaptformer.model.backbone_card import COMMERCIAL_USE
 
@@ -112,10 +113,8 @@ def allow(licence: str, allowed: Sequence[str], what: str) -> None:
 
 def table() -> str:
     """Return the entries as a table of text, a line each under a line of headings, then their notes."""
-    rows: list[tuple[str, ...]] = [
-        ("id", "backbone.model", "parameters", "patch", "pixels", "mean", "std", "licence", "commercial", "file")
-    ]
-    rows += [
+    headers = ("id", "backbone.model", "parameters", "patch", "pixels", "mean", "std", "licence", "commercial", "file")
+    rows = [
         (
             entry.id,
             entry.model,
@@ -129,7 +128,5 @@ def table() -> str:
         )
         for entry in ENTRIES
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     notes = [f"{entry.id}: {entry.note}" for entry in ENTRIES]
-    return "\n".join([*lines, "", *notes])
+    return "\n".join([text_table.aligned(rows, headers), "", *notes])

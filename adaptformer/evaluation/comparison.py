@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptformer import files
+from adaptformer import files, text_table
 from adaptformer.errors import UserError
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.intervals import Interval
@@ -113,15 +113,14 @@ def table(compared: Sequence[Row]) -> pd.DataFrame:
 
 def text(compared: Sequence[Row]) -> str:
     """Return the table with aligned columns, for a terminal."""
-    return str(table(compared).to_string(index=False))
+    frame = table(compared)
+    return text_table.aligned(frame.to_numpy().tolist(), list(frame.columns))
 
 
 def markdown(compared: Sequence[Row]) -> str:
     """Return the table in Markdown, numbers to the right."""
     frame = table(compared)
-    sides = ["---" if name == "method" else "---:" for name in frame.columns]
-    lines = [list(frame.columns), sides, *frame.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return text_table.markdown(frame.to_numpy().tolist(), list(frame.columns), numbers=list(frame.columns[1:]))
 
 
 def csv(compared: Sequence[Row]) -> str:

@@ -5,11 +5,11 @@ It states what the files of a run say and nothing else, so equal results give eq
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import yaml
 
+from adaptformer import text_table
 from adaptformer.data.contract import ImageContract
 from adaptformer.evaluation.metrics import NAMES, Evaluation
 from adaptformer.html_page import between, percent
@@ -169,7 +169,7 @@ def _triple(values: Iterable[float]) -> str:
 
 def _names(names: Sequence[str]) -> str:
     more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-    return ", ".join(_plain(name) for name in names[:_LISTED]) + more
+    return ", ".join(text_table.escaped(name) for name in names[:_LISTED]) + more
 
 
 def _section(heading: str, body: str) -> str:
@@ -177,10 +177,4 @@ def _section(heading: str, body: str) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *([_plain(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _plain(value: str) -> str:
-    """Return text, such as a class's name, without meaning to Markdown or HTML."""
-    return re.sub(r"([\\`*_<>|\[\]#])", r"\\\1", " ".join(value.split()))
+    return text_table.markdown([[text_table.escaped(cell) for cell in row] for row in rows], columns).rstrip()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from adaptformer import text_table
 from adaptformer.gate.class_changes import ClassChange, NewClass
 from adaptformer.gate.pairing import LeftOut
 
@@ -77,32 +77,16 @@ def _plain(value: Any) -> Any:
 def table(decision: Decision) -> str:
     """Return the decision for a terminal: a line a check, the reason below what did not pass, the sentence last."""
     rows = [(check.verdict, check.name, check.value, check.bound) for check in _all(decision)]
-    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
-    lines = [_aligned(_COLUMNS, widths), "  ".join("-" * width for width in widths)]
-    for check, row in zip(_all(decision), rows, strict=True):
-        lines.append(_aligned(row, widths))
-        if check.verdict != "pass":
-            lines.append(" " * (widths[0] + 2) + check.reason)
-    return "\n".join([*lines, "", decision.sentence])
+    reasons = [f"{check.name}: {check.reason}" for check in _all(decision) if check.verdict != "pass"]
+    return "\n".join([text_table.aligned(rows, _COLUMNS), "", *reasons, *([""] if reasons else []), decision.sentence])
 
 
 def markdown(decision: Decision) -> str:
     """Return the decision for Prefect: the sentence, then each check with its reason."""
-    lines = [f"**{_escaped(decision.sentence)}**", "", "| | check | value | bound | reason |", "|---|---|---|---|---|"]
-    for check in _all(decision):
-        cells = (check.verdict, check.name, check.value, check.bound, check.reason)
-        lines.append("| " + " | ".join(map(_escaped, cells)) + " |")
-    return "\n".join(lines) + "\n"
+    cells = [(check.verdict, check.name, check.value, check.bound, check.reason) for check in _all(decision)]
+    rows = [tuple(map(text_table.escaped, row)) for row in cells]
+    return f"**{text_table.escaped(decision.sentence)}**\n\n{text_table.markdown(rows, (*_COLUMNS, 'reason'))}"
 
 
 def _all(decision: Decision) -> tuple[Check, ...]:
     return (*decision.checks, *decision.drift)
-
-
-def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-
-
-def _escaped(text: str) -> str:
-    """Take the meaning from what Markdown would read as its own: names of classes may hold anything."""
-    return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", " ".join(text.split()))

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptformer import files
+from adaptformer import files, text_table
 from adaptformer.errors import UserError
 
 if TYPE_CHECKING:
@@ -248,8 +248,8 @@ def as_table(moves: Sequence[tuple[Move, bool]]) -> str:
     """Return moves, each with whether it holds, as aligned lines for a terminal, the latest last."""
     if not moves:
         return "no version was ever put to use"
-    rows = [("", "when (UTC)", "what", "champion", "who", "why")]
-    rows += [
+    headers = ("", "when (UTC)", "what", "champion", "who", "why")
+    rows = [
         (
             str(move.number),
             move.when,
@@ -260,10 +260,7 @@ def as_table(moves: Sequence[tuple[Move, bool]]) -> str:
         )
         for move, holds in moves
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return text_table.aligned(rows, headers)
 
 
 def as_json(moves: Sequence[tuple[Move, bool]]) -> str:

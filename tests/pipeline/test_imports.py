@@ -26,8 +26,8 @@ LIBRARY = {
     "registry": MODEL | {"evaluation", "export", "gate", "validation", "tracking"},
 }
 """What each folder or file of the library may import of the others, besides BASE."""
-BASE = {"errors.py", "files.py", "html_page.py", "params.py", "randomness.py", "run_folder.py"}
-COMMAND_LINE = {"__init__.py", "__main__.py", "py.typed"}
+BASE = {"errors.py", "files.py", "html_page.py", "params.py", "randomness.py", "run_folder.py", "text_table.py"}
+COMMAND_LINE = {"__init__.py", "__main__.py", "commands", "py.typed"}
 
 
 def tops(path):

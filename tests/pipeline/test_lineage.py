@@ -94,8 +94,8 @@ def test_a_version_without_a_manifest_is_said_to_be_unknown(client, colours):
 def test_equal_manifests_are_fetched_once(client, colours, tmp_path, monkeypatch):
     registered.register(tmp_path, "colours", set(), sharpness=0.4, table=colours)
     fetched = []
-    real = lineage.registry.artifact
-    monkeypatch.setattr(lineage.registry, "artifact", lambda *a: fetched.append(a[1]) or real(*a))
+    real = lineage.versions.artifact
+    monkeypatch.setattr(lineage.versions, "artifact", lambda *a: fetched.append(a[1]) or real(*a))
     found = lineage.who_saw(client, ["colours"], hashlib.sha256(registered.picture("blue", 0)).hexdigest())
     assert [one.version for one in found.found] == ["1", "3"]
     assert len(fetched) == 2

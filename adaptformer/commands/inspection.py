@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from adaptformer import text_table
 from adaptformer.errors import UserError
 from adaptformer.model import adapter_file, tensor_file
 
@@ -36,8 +37,7 @@ def text(path: Path) -> str:
         ("origin", backbone.origin),
         ("licence", backbone.licence),
     ]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return text_table.aligned(rows)
 
 
 def _plain(value: object) -> str:

@@ -1,0 +1,1 @@
+"""The commands of `adaptformer`, each imported only when it runs."""
