@@ -163,10 +163,11 @@ def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         agreement = parity.check(model, beside, paths, card.image, settings.parity_tolerance, threads)
         files.write_json(folder.parity, agreement.to_dict())
     predictor = Predictor(folder.model, device="cpu", threads=threads)
+    (milliseconds,) = latency.latency_ms([predictor])
     return {
         "megabytes": round(model_file.size(folder.model) / 1e6, 3),
-        "latency_ms": latency.latency_ms([predictor])[0],
-        "images_per_second": latency.images_per_second(predictor),
+        "latency_ms": milliseconds,
+        "images_per_second": latency.images_per_second(predictor, milliseconds),
     }
 
 
