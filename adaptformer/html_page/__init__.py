@@ -1,12 +1,58 @@
-"""The shell of every HTML page of the project: one file, readable from disk, in light and dark, without a network."""
+"""HTML pages: templates (`*.html.j2`) that lie beside the code that fills them, and what all of them share.
+
+`base.html.j2` is the shell of every page, `macros.html.j2` has the parts that pages are made of.
+"""
 
 from __future__ import annotations
 
 import base64
 import re
 from collections.abc import Iterable, Sequence
-from html import escape
+from functools import cache
+from html import escape as _html_escape
 from numbers import Real
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+
+def render(template: str, **values: object) -> str:
+    """Return a page; `template` is its path below adaptformer/, `values` are what it shows.
+
+    Values are escaped wherever they stand, and one that is missing is an error. Equal values give equal text.
+    """
+    return _environment().get_template(template).render(values, headings=[])
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parents[1]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"anchor": _anchor, "base64": _base64, "percent": percent, "unbroken": _unbroken}
+    environment.globals |= {"between": between}
+    return environment
+
+
+def _anchor(heading: str) -> str:
+    """Return the id of the section with this heading."""
+    return "-".join(re.findall("[a-z0-9]+", heading.lower()))
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _unbroken(text: object) -> Markup:
+    """Return text, escaped, in which no line breaks between a number and "%" or within "top-1"."""
+    content = str(escape(text)).replace(" %", "\u00a0%")
+    return Markup(re.sub(r"\btop-\d", r'<span class="unbroken">\g<0></span>', content))  # noqa: S704
+
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #5b6169; --paper: #ffffff; --raised: #f4f5f7;
@@ -54,29 +100,25 @@ def page(title: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n<h1>{escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{_html_escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n<main>\n<h1>{_html_escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
 def section(heading: str, body: str) -> str:
     """Return a part of a page below its heading, by which `contents` finds it. `heading` is escaped, `body` is HTML."""
-    return f'<section id="{_anchor(heading)}">\n<h2>{escape(heading)}</h2>\n{body}\n</section>'
+    return f'<section id="{_anchor(heading)}">\n<h2>{_html_escape(heading)}</h2>\n{body}\n</section>'
 
 
 def contents(headings: Iterable[str]) -> str:
     """Return links to the sections of these headings, so that a keyboard need not pass through all of a long page."""
-    links = "".join(f'<li><a href="#{_anchor(heading)}">{escape(heading)}</a></li>' for heading in headings)
+    links = "".join(f'<li><a href="#{_anchor(heading)}">{_html_escape(heading)}</a></li>' for heading in headings)
     return f'<nav aria-label="Sections"><ul>{links}</ul></nav>'
-
-
-def _anchor(heading: str) -> str:
-    return "-".join(re.findall("[a-z0-9]+", heading.lower()))
 
 
 def tiles(values: Sequence[tuple[str, str]]) -> str:
     """Return large figures side by side, each with its name above: pairs of (name, value), both escaped."""
-    pairs = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values)
+    pairs = "".join(f"<div><dt>{_html_escape(name)}</dt><dd>{_html_escape(value)}</dd></div>" for name, value in values)
     return f'<dl class="tiles">{pairs}</dl>'
 
 
@@ -89,15 +131,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str
     body = [list(row) for row in rows]
     numeric = [bool(body) and all(isinstance(row[i], _NUMBERS) for row in body) for i in range(len(columns))]
     head = "".join(
-        f'<th scope="col"{_class(right)}>{escape(name)}</th>' for name, right in zip(columns, numeric, strict=True)
+        f'<th scope="col"{_class(right)}>{_html_escape(name)}</th>'
+        for name, right in zip(columns, numeric, strict=True)
     )
     lines = "\n".join(
         "<tr>" + "".join(f"<td{_class(isinstance(cell, _NUMBERS))}>{_cell(cell)}</td>" for cell in row) + "</tr>"
         for row in body
     )
-    label = f"<caption>{escape(caption)}</caption>" if caption else ""
+    label = f"<caption>{_html_escape(caption)}</caption>" if caption else ""
     # A region that scrolls must be reachable by keyboard, and then needs a name.
-    name = escape(caption or ", ".join(columns), quote=True)
+    name = _html_escape(caption or ", ".join(columns), quote=True)
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="{name}">\n<table>{label}'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody></table>\n</div>"
@@ -134,7 +177,7 @@ def _class(right: bool) -> str:
 
 
 def _cell(cell: object) -> str:
-    return cell if isinstance(cell, Html) else escape(str(cell))
+    return cell if isinstance(cell, Html) else _html_escape(str(cell))
 
 
 def bar(share: float) -> Html:
@@ -146,23 +189,23 @@ def bar(share: float) -> Html:
 def picture(png: bytes, alt: str) -> Html:
     """Return a PNG as an image inside the page. `alt`, which says what it shows, is escaped."""
     encoded = base64.b64encode(png).decode("ascii")
-    return Html(f'<img src="data:image/png;base64,{encoded}" alt="{escape(alt, quote=True)}">')
+    return Html(f'<img src="data:image/png;base64,{encoded}" alt="{_html_escape(alt, quote=True)}">')
 
 
 def figure(png: bytes, alt: str, caption: str) -> str:
     """Return a PNG as large as it is, above its caption; both texts are escaped."""
-    return f"<figure>{picture(png, alt)}<figcaption>{escape(caption)}</figcaption></figure>\n"
+    return f"<figure>{picture(png, alt)}<figcaption>{_html_escape(caption)}</figcaption></figure>\n"
 
 
 def note(text: str) -> str:
     """Return a paragraph that explains what stands beside it, escaped."""
-    return f'<p class="soft">{escape(text)}</p>\n'
+    return f'<p class="soft">{_html_escape(text)}</p>\n'
 
 
 def pictures(items: Iterable[tuple[bytes, str]]) -> str:
     """Return small PNGs in a grid, each above its caption, which is escaped and serves as its description."""
     figures = "".join(
-        f"<li><figure>{picture(png, caption)}<figcaption>{escape(caption)}</figcaption></figure></li>"
+        f"<li><figure>{picture(png, caption)}<figcaption>{_html_escape(caption)}</figcaption></figure></li>"
         for png, caption in items
     )
     return f'<ul class="pictures">{figures}</ul>'
@@ -172,4 +215,4 @@ def warnings(lines: Sequence[str]) -> str:
     """Return a highlighted list of warnings, escaped; nothing when there are none."""
     if not lines:
         return ""
-    return '<ul class="warnings">' + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+    return '<ul class="warnings">' + "".join(f"<li>{_html_escape(line)}</li>" for line in lines) + "</ul>"
