@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from adaptformer.data import augmentation, resizing
@@ -124,6 +126,15 @@ def test_the_box_of_a_whole_square_returns_it(interpolation: str) -> None:
     np.testing.assert_array_equal(cropped, np.stack(images))
 
 
+def test_an_enlarged_square_has_the_pixels_that_sampling_on_a_grid_gave() -> None:
+    # Until photos kept their aspect, crops were sampled from the square by grid_sample.
+    square = torch.from_numpy(noise(32, 32))
+    grid = F.affine_grid(torch.eye(2, 3)[None], [1, 3, 56, 56], align_corners=False)
+    before = F.grid_sample(square.permute(2, 0, 1)[None].float(), grid, padding_mode="border", align_corners=False)
+    now = augmentation.crop([square.numpy()], torch.tensor([[0, 0, 32, 32, 0]]), 56, "bilinear")
+    torch.testing.assert_close(augmentation.planes(now), before, atol=1.5, rtol=0)
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_mirrored_boxes_are_flipped_sideways(interpolation: str) -> None:
     box, image = [3, 1, 7, 11, 0], noise(12, 17)
@@ -134,17 +145,17 @@ def test_mirrored_boxes_are_flipped_sideways(interpolation: str) -> None:
     assert not torch.equal(mirrored, upright)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 8])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_a_batch_of_mixed_shapes_is_cropped_as_torchvision_crops_each_image(interpolation: str, threads: int) -> None:
+def test_a_batch_of_mixed_shapes_is_cropped_as_torchvision_crops_each_image(interpolation: str) -> None:
     images = [noise(*shape, seed) for seed, shape in enumerate([(60, 90), (90, 60), (7, 7), (50, 150), (1, 3)])]
     chosen = augmentation.random_boxes(np.array([image.shape[:2] for image in images]), *PUBLISHED, False, 1)
-    torch.set_num_threads(threads)
     cropped = augmentation.crop(images, chosen, 24, interpolation)
     for image, box, found in zip(images, chosen.tolist(), cropped, strict=True):
-        pixels = torch.from_numpy(image).permute(2, 0, 1)
-        expected = resized_crop(pixels, *box[:4], [24, 24], InterpolationMode(interpolation), antialias=True)
-        np.testing.assert_array_equal(found.permute(2, 0, 1), expected)
+        expected = resized_crop(Image.fromarray(image), *box[:4], [24, 24], InterpolationMode(interpolation))
+        np.testing.assert_allclose(found.int(), np.array(expected, int), atol=1)
+    for threads in (2, 8):
+        torch.set_num_threads(threads)
+        assert torch.equal(augmentation.crop(images, chosen, 24, interpolation), cropped)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -173,7 +184,7 @@ def test_bicubic_overshoot_is_cut_to_the_range_of_bytes() -> None:
 
 def test_a_fault_in_a_thread_is_raised() -> None:
     torch.set_num_threads(2)
-    with pytest.raises(ValueError, match="[Aa]nti-?alias"):
+    with pytest.raises(ValueError, match="Anti-alias"):
         augmentation.crop([noise(8, 8)] * 2, torch.tensor([[0, 0, 8, 8, 0]] * 2), 4, "trilinear")
 
 
