@@ -77,12 +77,17 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
         split: labelled.load(table, split, classes, folder.data, contract, folder.image_cache)
         for split in ("train", "validation")
     }
+    photos = labelled.training_photos(
+        table, folder.data, contract, folder.image_cache,
+        crop_scale=params.tuning.crop_scale, crop_ratio=params.tuning.crop_ratio,
+    )  # fmt: skip
     trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
     share = f"{trained:,} of {backbone.parameters:,} parameters ({100 * trained / backbone.parameters:.2f} %)"
     log.info("training %s on %d images, %s on %s", share, len(images["train"].labels), precision, chosen)
     run = loop.Run(
         model,
         images["train"],
+        photos,
         images["validation"],
         contract,
         params.tuning,
