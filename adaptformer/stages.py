@@ -194,7 +194,7 @@ STAGES = {
             inputs=("data",),
             outputs=("manifest", "data_report"),
             params=("data",),
-            code=("data", "html_page.py", "randomness.py", "validation", *_ALWAYS),
+            code=("data", "html_page", "randomness.py", "validation", *_ALWAYS),
         ),
         Stage(
             fetch,
@@ -226,7 +226,7 @@ STAGES = {
             ),
             # tuning decides the adapter file already; the model card tells of it.
             params=("evaluation", "tuning"),
-            code=("data", "evaluation", "html_page.py", "model", "randomness.py", "text_table.py", *_ALWAYS),
+            code=("data", "evaluation", "html_page", "model", "randomness.py", "text_table.py", *_ALWAYS),
         ),
         Stage(
             export,
@@ -248,7 +248,7 @@ def fingerprint(name: str, params: Params, folder: RunFolder, precision: str | N
         source
         for entry in stage.code
         for source in ([library / entry] if entry.endswith(".py") else (library / entry).rglob("*.*"))
-        if source.suffix in {".py", ".safetensors"}
+        if source.suffix in {".py", ".j2", ".safetensors"}
     )
     code = {source.relative_to(library).as_posix(): files.sha256_file(source) for source in sources}
     return {

@@ -277,6 +277,7 @@ def test_what_merging_does_not_know_is_refused() -> None:
         assert caught.value.remedy == "report it; nothing was exported"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["mean", "token"])
 def test_the_exported_merged_model_agrees_with_the_unmerged_one_and_has_fewer_nodes(
     pooling: str, photos: list[Path]
