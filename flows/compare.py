@@ -37,7 +37,8 @@ def compare(
 
 def _complete(run: MethodRun) -> Trained:
     with slot("gpu"):
-        return method_runs.complete(run, flow_run.lineage())
+        method_runs.bring_up_to_date(run)
+    return method_runs.track(run, flow_run.lineage())
 
 
 COMPLETE = Task(

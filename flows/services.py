@@ -86,7 +86,7 @@ class Services:
         )  # fmt: skip
 
     def watch(self) -> None:
-        """Return never, unless one of the processes ends: that raises UserError."""
+        """Wait until one of the processes ends; raises UserError then."""
         while True:
             for name in self.running:
                 self._require_alive(name)

@@ -57,15 +57,24 @@ def resolved(file: ParamsFile, method: str, seed: int, overrides: Mapping[str, o
     return MethodRun(method, seed, wanted, params.difference(file.params, wanted), run_folder.apart(wanted))
 
 
-def complete(run: MethodRun, tags: Mapping[str, str] | None = None) -> Trained:
-    """Bring a run up to date in a process of its own, track it unless it is tracked, and return its result."""
+def bring_up_to_date(run: MethodRun) -> None:
+    """Run what is not current of a run, in a process of its own."""
     subprocess_run.run(run.folder, [params.as_override(key, value) for key, value in run.changed.items()])
+
+
+def track(run: MethodRun, tags: Mapping[str, str]) -> Trained:
+    """Track a complete run with these tags, unless it is tracked, and return its result."""
     with run.folder.lock("adaptformer compare"):
         if not mlflow_store.is_tracked(run.folder):
-            labels = {**(tags or {}), "comparison": run.method}
+            labels = {**tags, "comparison": run.method}
             with tracked_run.tracked(run.params, run.changed, run.folder, labels) as tracker:
                 tracker.log_results(run.folder)
         return _result(run)
+
+
+def _complete(run: MethodRun) -> Trained:
+    bring_up_to_date(run)
+    return track(run, {})
 
 
 def compare(
@@ -73,7 +82,7 @@ def compare(
     methods: Sequence[str] | None,
     seeds: Sequence[int] | None,
     overrides: Mapping[str, object] | None,
-    complete_one: Callable[[MethodRun], Trained] = complete,
+    complete: Callable[[MethodRun], Trained] = _complete,
 ) -> tuple[str, Path]:
     """Bring the run of every method with every seed up to date; return the table in Markdown and its folder.
 
@@ -90,7 +99,7 @@ def compare(
     for number, run in enumerate(runs, start=1):
         log.info("%d of %d: %s, seed %d", number, len(runs), run.method, run.seed)
         file.require_unchanged()  # the run's process reads it
-        results.append(complete_one(run))
+        results.append(complete(run))
     compared = comparison.rows(results)
     root = _write(compared, runs)
     log.info("%s\n\nwritten to %s/", comparison.text(compared), root)

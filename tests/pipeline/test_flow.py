@@ -130,7 +130,7 @@ for name in sys.argv[1:]:
     print(name, current, resumes)
 """
 OUTSIDE_OF_TRAINING = (
-    "checkpoints/download.py", "dataset_import/importing.py", "html_page.py", "tracking/tracker.py",
+    "checkpoints/download.py", "dataset_import/importing.py", "html_page/base.html.j2", "tracking/tracker.py",
     "commands/stages.py", "validation/report.py", "evaluation/report.py", "stage_runner.py",
 )  # fmt: skip
 
