@@ -24,13 +24,13 @@ compare: $(READY)  ## train the methods that params.yaml lists and set them side
 
 # Variables given to make are in the recipe's environment, where no quote in a reason can break the command.
 promote: $(READY)  ## judge the challenger, make it champion if it passes the gate: WHY="…" WHO=… CHALLENGER=VERSION
-	@python -m flows promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
+	@adaptformer promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
 
 rollback: $(READY)  ## put the version before the champion back to use: WHY="…" is needed, WHO=… TO=VERSION
-	@python -m flows rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
+	@adaptformer rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
 
 history: $(READY)  ## show which version was in use when, and why
-	@python -m flows history
+	@adaptformer history
 
 up: $(READY)  ## start Prefect (server and worker) and the MLflow pages; Ctrl-C stops them
 	@exec python -m flows.services

@@ -23,7 +23,7 @@ log = logging.getLogger("adaptformer")
 
 OnEpoch = Callable[["EpochRow"], None]
 Timing = dict[str, Any]
-"""What a stage says of its own speed, beside its seconds; it goes to timing/ and nowhere else."""
+"""Timing that a stage reports beside its seconds; it goes to timing/ and nowhere else."""
 
 
 def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
@@ -187,7 +187,7 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """The name at every door."""
+        """The name by which every command and flow calls it."""
         return self.run.__name__
 
 
