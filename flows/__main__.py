@@ -60,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     history.add_argument("--json", action="store_true", help="as JSON, a line each")
     history.set_defaults(command=_history)
 
-    sync = commands.add_parser("sync", help="send MLflow what runs had to keep while it did not answer")
-    sync.set_defaults(command=_sync)
+    upload = commands.add_parser("upload", help="upload runs that MLflow missed while it did not answer")
+    upload.set_defaults(command=_upload)
 
     log = commands.add_parser("log", help="log what `dvc repro` and `dvc exp run` made to MLflow, each result once")
     log.add_argument("--exp", action="append", default=[], metavar="NAME", help="only this experiment; repeatable")
@@ -104,12 +104,12 @@ def _promote(given: argparse.Namespace) -> int:
     from adaptformer.gate.decision import table
     from adaptformer.params import load
     from adaptformer.registry import promotion
-    from adaptformer.tracking.project import who_asks
+    from adaptformer.tracking.git import user_name
 
     params = load()
     outcome = promotion.promote(
         given.model or params.registry.model, params.gate,
-        version=given.version, who=given.who or who_asks(), why=given.why,
+        version=given.version, who=given.who or user_name(), why=given.why,
     )  # fmt: skip
     print(f"{table(outcome.decision)}\n\nthe decision, with images: {outcome.page}")
     return 0 if outcome.promoted else REFUSED
@@ -118,10 +118,10 @@ def _promote(given: argparse.Namespace) -> int:
 def _rollback(given: argparse.Namespace) -> int:
     from adaptformer.params import load
     from adaptformer.registry import promotion
-    from adaptformer.tracking.project import who_asks
+    from adaptformer.tracking.git import user_name
 
     name = given.model or load().registry.model
-    print(promotion.rollback(name, to=given.to, who=given.who or who_asks(), why=given.why).sentence)
+    print(promotion.rollback(name, to=given.to, who=given.who or user_name(), why=given.why).sentence)
     return 0
 
 
@@ -134,10 +134,10 @@ def _history(given: argparse.Namespace) -> int:
     return 0
 
 
-def _sync(_given: argparse.Namespace) -> int:
-    from flows.backlog import sync
+def _upload(_given: argparse.Namespace) -> int:
+    from flows.backlog import upload
 
-    return sync()
+    return upload()
 
 
 def _log(given: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
 from adaptformer.stage_runner import read_timing
 from adaptformer.tracking import dvc_repository
-from adaptformer.tracking.mlflow_store import is_tracked
+from adaptformer.tracking.run_files import is_tracked
 from flows import flow_run, log_filter
 from flows.summary import adapter_card
 from tasks import apart

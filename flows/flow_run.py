@@ -17,7 +17,8 @@ from adaptformer.errors import UserError
 from adaptformer.params import Params, difference, load
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import dvc_repository, mlflow_store
-from adaptformer.tracking.project import ROOT, git_state, mlflow_pages
+from adaptformer.tracking.git import git_state
+from adaptformer.tracking.locations import mlflow_pages, root
 from adaptformer.tracking.tracker import Tracker
 
 log = logging.getLogger("adaptformer")
@@ -25,7 +26,7 @@ log = logging.getLogger("adaptformer")
 
 def folder_tag(folder: RunFolder) -> str:
     """Return the tag that tells the runs in this folder from those in others, and in other checkouts, on a server."""
-    return f"folder-{files.sha256_text(str(ROOT / folder.root))[:8]}"
+    return f"folder-{files.sha256_text(str(root() / folder.root))[:8]}"
 
 
 def name() -> str:
@@ -71,18 +72,16 @@ def tracked(params: Params, folder: RunFolder, **tags: str) -> Iterator[Tracker]
 
     The tags that are not empty join the lineage.
     """
-    git = git_state()
     lineage = {
         "data.dvc": dvc_repository.data_digest() or "none",
-        "git.commit": git.commit,
-        "git.dirty": str(git.dirty).lower(),
+        **git_state().tags,
         "prefect.flow_run_id": str(flow_run.id),
         **{key: value for key, value in tags.items() if value},
     }
     if changed := difference(load(), params):
         lineage["overrides"] = files.canonical_json(changed)
     tracker = Tracker(str(flow_run.name), params, lineage, folder)
-    tracker.send_kept()
+    tracker.upload_waiting()
     try:
         yield tracker
     except Exception:

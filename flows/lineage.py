@@ -18,7 +18,7 @@ def show(what: str, model: str | None, everywhere: bool) -> int:
     """Print the answer for an image (a file, or its sha256) or for a version (its number, or an alias)."""
     sha256 = lineage.image(what)
     name = model or load().registry.model
-    with mlflow_store.answering("nothing was changed"):
+    with mlflow_store.user_errors("nothing was changed"):
         client = mlflow_store.connect()
         if sha256 is None:
             print(origin_text(lineage.origin(client, name, what)))
@@ -39,7 +39,7 @@ def sightings_text(seen: Sightings, names: Sequence[str]) -> str:
         ]
         lines.append(text_table.aligned(rows, headers))
     else:
-        lines.append(f"no version of {', '.join(names) or 'any model'} has seen it ({seen.looked_at} looked at)")
+        lines.append(f"no version of {', '.join(names) or 'any model'} has seen it ({seen.searched} searched)")
     if seen.unknown:
         lines.append(f"unknown, because no manifest is kept: {', '.join(seen.unknown)}")
     return "\n".join(lines)

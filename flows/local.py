@@ -15,8 +15,9 @@ from adaptformer.params import Params, load
 from adaptformer.presets import overlay
 from adaptformer.registry.versions import is_due, present
 from adaptformer.run_folder import RunFolder, of
-from adaptformer.tracking import dvc_repository, outbox
-from adaptformer.tracking.project import ROOT, tracking_uri
+from adaptformer.tracking import dvc_repository, uploads
+from adaptformer.tracking.locations import tracking_uri
+from flows import ROOT
 from flows.summary import Summary, text
 
 
@@ -31,7 +32,7 @@ def run(presets: list[str], overrides: dict[str, object], register: bool | None)
     settled = made is not None and not is_due(made, params.registry.promotion)
     if not folder.overridden and settled and dvc_repository.is_clean():
         print("Nothing has changed since the last run: data, params, code and results are what DVC recorded.\n")
-        _send_kept()
+        _upload_waiting()
         print(_shown(params, folder))
         return 0
     print("Starting the pipeline (a temporary Prefect server takes some seconds) ...", flush=True)
@@ -43,14 +44,14 @@ def run(presets: list[str], overrides: dict[str, object], register: bool | None)
     return 0
 
 
-def _send_kept() -> None:
-    """Send what earlier runs had to keep, if there is anything: where nothing else is to do, this still is."""
-    if outbox.is_empty():
+def _upload_waiting() -> None:
+    """Upload runs that wait for it: there may be some where everything else is up to date."""
+    if not uploads.waiting():
         return
-    from flows.backlog import sync
+    from flows.backlog import upload
 
     try:
-        sync()
+        upload()
     except UserError as error:
         print(f"warning: {error.cause}")
 

@@ -12,7 +12,8 @@ from prefect.states import Completed
 from adaptformer.gate.decision import markdown
 from adaptformer.params import load
 from adaptformer.registry import promotion
-from adaptformer.tracking.project import mlflow_pages, who_asks
+from adaptformer.tracking.git import user_name
+from adaptformer.tracking.locations import mlflow_pages
 from flows import flow_run, log_filter
 from tasks.stages import slot
 
@@ -32,7 +33,7 @@ def promote(
     params = load()
     with slot("promotion"):
         outcome = promotion.promote(
-            model or params.registry.model, params.gate, version=_text(version), who=who or who_asks(), why=why
+            model or params.registry.model, params.gate, version=_text(version), who=who or user_name(), why=why
         )
     show(outcome)
     return Completed(name="Promoted" if outcome.promoted else "Refused", message=outcome.decision.sentence)
@@ -42,7 +43,7 @@ def promote(
 def rollback(why: str, to: int | str | None = None, model: str | None = None, who: str | None = None) -> State[str]:
     """Put a version (the one before the champion, if none is given) back to use, after it was loaded and run."""
     with slot("promotion"):
-        moved = promotion.rollback(model or load().registry.model, to=_text(to), who=who or who_asks(), why=why)
+        moved = promotion.rollback(model or load().registry.model, to=_text(to), who=who or user_name(), why=why)
     log.info("%s", moved.sentence)
     return Completed(name="Rolled back", message=moved.sentence)
 

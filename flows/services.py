@@ -19,7 +19,8 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]  # comes with dvc
 
 from adaptformer.errors import UserError
-from adaptformer.tracking.project import ROOT, tracking_uri
+from adaptformer.tracking.locations import tracking_uri
+from flows import ROOT
 
 HOST = "127.0.0.1"
 POOL = "adaptformer"
