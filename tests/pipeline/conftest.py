@@ -14,9 +14,6 @@ from filelock import FileLock
 
 from adaptformer.run_folder import RunFolder
 
-CALLS = ("create_run", "log_batch", "log_inputs", "set_tag", "log_artifact", "set_terminated")
-"""What writes to a run in MLflow."""
-
 
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory):
@@ -121,7 +118,7 @@ def outage(monkeypatch):
     @contextlib.contextmanager
     def outage():
         with monkeypatch.context() as context:
-            for name in (*CALLS, "search_experiments", "get_experiment_by_name", "search_runs", "get_run"):
+            for name in (*crafted.CALLS, "search_experiments", "get_experiment_by_name", "search_runs", "get_run"):
                 context.setattr(mlflow.MlflowClient, name, refuse)
             yield
 

@@ -7,8 +7,7 @@ import types
 
 import pytest
 from clones import ROOT
-from conftest import CALLS
-from crafted import files_of, row, run_folder, runs, steps
+from crafted import CALLS, files_of, row, run_folder, runs, steps
 
 from adaptformer.__main__ import main
 from adaptformer.params import load
