@@ -130,6 +130,7 @@ class ExportParams(Section):
     """The ONNX file and the bound within which it must agree with the trained model."""
 
     opset: Annotated[int, Field(ge=18, le=23)]
+    external_data_mb: Annotated[int, Field(ge=0, le=2000)]
     parity_images: Annotated[int, Field(ge=1)]
     parity_tolerance: Annotated[float, Field(gt=0)]
 

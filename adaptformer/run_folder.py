@@ -48,6 +48,7 @@ class RunFolder:
         self.model_card = root / "model_card.md"
         self.profile = root / "profile.safetensors"
         self.model = root / "model.onnx"
+        self.model_weights = root / "model.onnx.data"
         self.parity = root / "parity.json"
 
         self.faults = root / "data_faults.csv"
