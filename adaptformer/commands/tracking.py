@@ -1,4 +1,4 @@
-"""Results into MLflow after the fact: what DVC made, and what runs could not upload."""
+"""What MLflow does not have yet: results of DVC, and runs waiting for upload."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _upload(_given: argparse.Namespace) -> None:
 
 
 def upload() -> None:
-    """Upload the runs that wait for it and print a line for each. Raises UserError where MLflow fails."""
+    """Upload the runs that wait for it, and print one line for each. Raises UserError where MLflow fails."""
     from adaptformer.tracking import mlflow_store, uploads
 
     if not uploads.waiting():

@@ -136,7 +136,7 @@ def artifact(client: MlflowClient, run_id: str | None, path: str, into: Path) ->
 
 
 def fetch_model(name: str, version: str, into: Path) -> Path:
-    """Return the ONNX file of a version, fetched with its weights into a folder of its own below `into`."""
+    """Return the ONNX file of a version, downloaded with its weights into a folder of its own below `into`."""
     import mlflow
 
     folder = into / f"{name}-{version}"

@@ -77,7 +77,7 @@ def _database_lock() -> Iterator[None]:
 
 @contextlib.contextmanager
 def user_errors(assurance: str) -> Iterator[None]:
-    """Turn failures of MLflow, its database or the network into a UserError; `assurance` ends its remedy."""
+    """Turn failures of MLflow, its database or the network in the body into a UserError that ends in `assurance`."""
     try:
         yield
     except Exception as error:

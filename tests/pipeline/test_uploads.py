@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import types
 
 import pytest
 from clones import ROOT
@@ -215,9 +216,9 @@ def test_a_next_run_with_nothing_to_do_uploads_too(folder, miss, outage, monkeyp
 
     for name, answer in (("check_data", None), ("is_clean", True)):
         monkeypatch.setattr(local.dvc_repository, name, lambda answer=answer: answer)
-    monkeypatch.setattr(local.Summary, "of", lambda *_: None)
     for name in ("make_sample_if_wanted", "present", "text"):
         monkeypatch.setattr(local, name, lambda *_: "shown")
+    monkeypatch.setattr(local, "Summary", types.SimpleNamespace(of=lambda *_: None))
     monkeypatch.setattr(local, "is_due", lambda *_: False)
     miss(folder)
     with outage():
@@ -228,19 +229,14 @@ def test_a_next_run_with_nothing_to_do_uploads_too(folder, miss, outage, monkeyp
     assert uploads.waiting() == []
 
 
-def upload():
-    """The command, in the folder of the test."""
-    return main(["upload"])
-
-
-def test_the_command_uploads_and_says_what(client, folder, miss, monkeypatch, capsys):
-    assert upload() == 0
+def test_the_command_uploads_and_says_what(client, folder, miss, capsys):
+    assert main(["upload"]) == 0
     assert capsys.readouterr().out == "No run waits for upload.\n"
     miss(folder, "FAILED")
     with folder.lock("a run"):
-        assert upload() == 0
+        assert main(["upload"]) == 0
         assert capsys.readouterr().out == "artifacts/ is in use: what waits there is uploaded afterwards\n"
-    assert upload() == 0
+    assert main(["upload"]) == 0
     (run,) = runs(client)
     assert capsys.readouterr().out == f"uploaded test, failed, as run {run.info.run_id}\n"
 
@@ -248,7 +244,7 @@ def test_the_command_uploads_and_says_what(client, folder, miss, monkeypatch, ca
 def test_the_command_fails_with_cause_and_remedy_while_mlflow_does_not_answer(folder, miss, monkeypatch, capsys):
     miss(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-    assert upload() == 1
+    assert main(["upload"]) == 1
     cause, remedy = capsys.readouterr().err.splitlines()
     assert cause.startswith(f"error: MLflow at {NOWHERE} fails: ")
     assert "run the same command again; runs that are not uploaded still wait" in remedy
