@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -280,22 +279,21 @@ def test_what_merging_does_not_know_is_refused() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["mean", "token"])
 def test_the_exported_merged_model_agrees_with_the_unmerged_one_and_has_fewer_nodes(
-    pooling: str, photos: list[Path]
+    pooling: str, photos: list[Path], onnx_file: bytes
 ) -> None:
-    settings = {"pooling": pooling, "bottlenecks": (4, 2), "scale": "learned", "layernorm": "in"}
-    model, card = trained(**settings), mite.adapter_card(**settings)
-    files = {merged: graph.build(merge(model) if merged else model, card, opset=20) for merged in (True, False)}
-    assert parity.check(model, files[True], photos, mite.CONTRACT, 1e-4).relative < 1e-5
-    protos = {merged: onnx.load_from_string(content) for merged, content in files.items()}
-    matmuls = {
-        merged: sum(node.op_type in ("MatMul", "Gemm") for node in proto.graph.node) for merged, proto in protos.items()
-    }
+    settings = {"pooling": pooling, "bottlenecks": (4, 2), "scale": "learned", "layernorm": "in"}  # those of onnx_file
+    model = trained(**settings)
+    content = graph.build(merge(model), mite.adapter_card(**settings), opset=20)
+    assert parity.check(model, content, photos, mite.CONTRACT, 1e-4).relative < 1e-5
+    merged, unmerged = onnx.load_from_string(content).graph, onnx.load_from_string(onnx_file).graph
     slots = 2 * mite.DEPTH  # two products each, of which half are left
     split = pooling == "token"  # q apart from k and v
-    assert matmuls[True] == matmuls[False] - slots + split
-    assert len(protos[True].graph.node) < len(protos[False].graph.node)
-    assert json.loads(protos[True].metadata_props[0].value) == json.loads(protos[False].metadata_props[0].value)
-    assert graph.build(merge(model), card, opset=20) == files[True]
+    assert products(merged) == products(unmerged) - slots + split
+    assert len(merged.node) < len(unmerged.node)
+
+
+def products(whole: onnx.GraphProto) -> int:
+    return sum(node.op_type in ("MatMul", "Gemm") for node in whole.node)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "token"])
