@@ -24,19 +24,20 @@ compare: $(READY)  ## train the methods that params.yaml lists and set them side
 
 # Variables given to make are in the recipe's environment, where no quote in a reason can break the command.
 promote: $(READY)  ## judge the challenger, make it champion if it passes the gate: WHY="…" WHO=… CHALLENGER=VERSION
-	@python -m flows promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
+	@adaptformer promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
 
 rollback: $(READY)  ## put the version before the champion back to use: WHY="…" is needed, WHO=… TO=VERSION
-	@python -m flows rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
+	@adaptformer rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
 
 history: $(READY)  ## show which version was in use when, and why
-	@python -m flows history
+	@adaptformer history
 
 up: $(READY)  ## start Prefect (server and worker) and the MLflow pages; Ctrl-C stops them
 	@exec python -m flows.services
 
+# The tests of one file share what is expensive, so a file is run by one worker.
 test: lint  ## lint, type check, and run all tests
-	@python -m pytest
+	@python -m pytest -n 2 --dist loadfile
 
 # Hours on two cores, so no part of `make test`: docs/testing.md.
 mutants: $(READY)  ## break the code one expression at a time and list what no test notices: ONLY='adaptformer.gate.*'
