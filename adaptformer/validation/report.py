@@ -28,16 +28,10 @@ def data_report(manifest: pd.DataFrame, data: Path) -> str:
     examples, hidden_classes = _examples(manifest, data)
     return html_page.render(
         "validation/report.html.j2",
-        figures=[
-            ("images", f"{len(manifest):,}"),
-            ("classes", f"{len(counts):,}"),
-            *((split, f"{counts[split].sum():,}") for split in SPLITS),
-            ("size on disk", f"{manifest['bytes'].sum() / 1e6:,.1f} MB"),
-        ],
+        manifest=manifest,
         warnings=warnings(manifest),
         splits=list(SPLITS),
-        classes=list(counts.itertuples()),
-        largest=counts["train"].max(),
+        counts=counts,
         sizes=[(name, *sides[name]) for name in sides],
         common_sizes=_most_common(pixels),
         common_modes=_most_common(manifest["mode"]),

@@ -46,7 +46,7 @@ ESCAPED = "&lt;b&gt;&amp;&#34;&#39;"
 @pytest.mark.parametrize(
     "part",
     [
-        "{{ name }}", "{{ parts.tiles([(name, name)]) }}", "{{ parts.table(name, [name], [[name]]) }}",
+        "{{ name }}", "{{ parts.tile(name, name) }}", "{{ parts.table(name, [name], [[name]]) }}",
         "{{ parts.pictures([(b, name)]) }}", "{{ parts.warnings([name]) }}", "{{ parts.note(name) }}",
         "{% call parts.section(name) %}{{ name }}{% endcall %}", "{{ parts.figure(b, name, name) }}",
     ],
