@@ -115,7 +115,7 @@ def test_mistakes_are_shown_with_both_labels_and_where_they_lie(page: Callable[.
     np.testing.assert_array_equal(shown, PIXELS[[2, 3]])
 
 
-def test_of_many_mistakes_the_surest_and_the_worst_are_shown(page: Callable[..., str]) -> None:
+def test_of_many_mistakes_the_most_confident_and_the_worst_are_shown(page: Callable[..., str]) -> None:
     text = section(page(), "Images to look at")
     wrong = np.flatnonzero(~EVALUATION.correct)
     assert len(wrong) > 12

@@ -93,7 +93,9 @@ def test_the_reliability_diagram_has_a_bar_for_each_bin_with_images(drawn: list[
     assert right.lines[0].get_xydata().tolist() == [[pytest.approx(1 / 3), 1.0], [1.0, pytest.approx(2 / 3)]]
 
 
-def test_examples_are_the_surest_mistakes_then_the_least_sure_hits(drawn: list[Any], tmp_path: Path) -> None:
+def test_examples_are_confident_mistakes_then_the_least_confident_correct_predictions(
+    drawn: list[Any], tmp_path: Path
+) -> None:
     logits = np.array([[3, 0, 0], [9, 0, 0], [2, 0, 0], [0, 4, 0]], np.float32)
     evaluation = Evaluation(logits, np.array([0, 1, 0, 2]))
     pictures.examples(tmp_path, evaluation, ("a", "a class whose name is far too long", "c"), IMAGES)
