@@ -15,9 +15,9 @@ HOLD = (
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
+def clone(pristine, tmp_path_factory):
     """A clone for all tests of this file; each leaves it as it found it."""
-    return clones.make(tmp_path_factory.mktemp("refusals"))
+    return clones.copy(pristine, tmp_path_factory.mktemp("refusals"))
 
 
 def fault(output):
