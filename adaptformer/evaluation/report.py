@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from adaptformer import html_page
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import report_confidence, report_images
-from adaptformer.evaluation.metrics import NAMES, Evaluation
+from adaptformer.evaluation.metrics import Evaluation
+from adaptformer.evaluation.scores import NAMES
 from adaptformer.model.adapter_file import AdapterCard
 
 

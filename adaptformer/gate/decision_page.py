@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from adaptformer import html_page
+from adaptformer.evaluation.scores import NAMES
 from adaptformer.gate.class_changes import ClassChange
 from adaptformer.gate.decision import ChangedImage, Check, Decision
-from adaptformer.gate.wording import METRICS, chance, counted, percent, points
+from adaptformer.gate.rules import name_of_test
+from adaptformer.gate.wording import chance, counted, percent, points
 
 _PICTURES = 24
 _CLASSES = 60
@@ -41,17 +43,17 @@ def _outcome(decision: Decision) -> str:
     numbers = decision.numbers
     tiles = [("decision", "promoted" if decision.promoted else "refused"), ("compared images", f"{decision.images:,}")]
     if "gain" in numbers:
-        shown = {"top1": "top-1", decision.metric: METRICS[decision.metric]}
+        shown = {"top1": "top-1", decision.metric: NAMES[decision.metric]}
         tiles += [
             (name, f"{percent(numbers[f'{key}_champion'])} → {percent(numbers[f'{key}_challenger'])}")
             for key, name in shown.items()
         ]
         tiles += [
             (
-                f"gain in {METRICS[decision.metric]}, points (95 %)",
+                f"gain in {NAMES[decision.metric]}, points (95 %)",
                 f"{points(numbers['gain'])} ({points(numbers['gain_low'])} to {points(numbers['gain_high'])})",
             ),
-            ("McNemar's test", chance(numbers["p"])),
+            (name_of_test(decision.metric), chance(numbers["p"])),
         ]
     elif "top1_challenger" in numbers:
         interval = f"({percent(numbers['top1_low'])} to {percent(numbers['top1_high'])})"
