@@ -1,1 +1,1 @@
-"""Prefect flows, and the doors that start them: `make run` and `make up`."""
+"""Prefect flows, and what starts them: `make run`, `make compare`, `make up`."""

@@ -152,9 +152,7 @@ def move(client: MlflowClient, name: str, wanted: Move) -> Move:
 def _overtaken(client: MlflowClient, name: str) -> UserError:
     held = holding(read(client, name))
     other = held[-1].sentence if held else "the journal changed"
-    return UserError(
-        f"another move of {name} came first ({other})", "look at `python -m flows history`, then ask again"
-    )
+    return UserError(f"another move of {name} came first ({other})", "look at `adaptformer history`, then ask again")
 
 
 def withdrawn(moves: Sequence[Move], version: str) -> Move | None:

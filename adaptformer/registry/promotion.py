@@ -117,7 +117,7 @@ def rollback(name: str, *, to: str | None, who: str, why: str) -> Move:
         before = moves.settle(client, name)
         version = to or before.previous
         if version is None:
-            raise UserError(f"{name} has no previous version", "name one: `python -m flows rollback --to VERSION`")
+            raise UserError(f"{name} has no previous version", "name one: `adaptformer rollback --to VERSION`")
         versions.require_version(client, name, version)
         if version == before.champion:
             raise UserError(f"version {version} of {name} is champion already", "name another one with --to")

@@ -63,7 +63,7 @@ def log(client: MlflowClient, names: Sequence[str] = ()) -> Iterator[Logged]:
 def _log_present(client: MlflowClient, experiment: Experiment | None) -> Iterator[Logged]:
     """Log the run folder's results; `experiment` has the same ones."""
     folder = RunFolder()
-    with folder.lock("python -m flows log"), dvc_repository.exclusive():
+    with folder.lock("adaptformer log"), dvc_repository.exclusive():
         if not folder.model.is_file() or not dvc_repository.is_clean():
             yield Logged(f"{folder.root}/", why="`dvc status` is not clean: what lies there is not what DVC recorded")
             return

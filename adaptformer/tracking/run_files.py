@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptformer import files
+from adaptformer.export import model_file
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking.project import tracking_uri
 
@@ -48,16 +49,17 @@ def lineage_of_files(folder: RunFolder) -> dict[str, str]:
     if folder.backbone_card.is_file():
         card = json.loads(folder.backbone_card.read_text())
         tags = {f"backbone.{key}": str(card[key]) for key in LINEAGE_OF_BACKBONE}
-    for tag, path in (("manifest.sha256", folder.manifest), (MODEL_TAG, folder.model)):
-        if path.is_file():
-            tags[tag] = files.sha256_file(path)
+    if folder.manifest.is_file():
+        tags["manifest.sha256"] = files.sha256_file(folder.manifest)
+    if folder.model.is_file():
+        tags[MODEL_TAG] = model_file.sha256(folder.model)
     return tags
 
 
 def sha256(folder: RunFolder) -> str:
     """Return one hash over the model and all files that are logged: equal results have equal hashes."""
-    paths = [folder.model, *(path for path, _ in artifacts(folder))]
-    return files.sha256_text(files.canonical_json({path.name: files.sha256_file(path) for path in paths}))
+    hashes = {path.name: files.sha256_file(path) for path, _ in artifacts(folder)}
+    return files.sha256_text(files.canonical_json({**hashes, folder.model.name: model_file.sha256(folder.model)}))
 
 
 def remember(folder: RunFolder, run_id: str) -> None:
