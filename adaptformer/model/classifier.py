@@ -56,17 +56,23 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return pooled features [B, D] of normalised images [B, 3, s, s], as the (first) head sees them."""
-        return self._pooled(images)[0]
+        return self.pooled(images)[0]
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The head, and a distilled model's second one."""
+        return (self.head,) if self.head_dist is None else (self.head, self.head_dist)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [B, C] of normalised images [B, 3, s, s]; of a distilled model the mean of both heads."""
-        pooled = self._pooled(images)
+        pooled = self.pooled(images)
         logits: Tensor = self.head(pooled[0])
         if self.head_dist is not None:
             logits = (logits + self.head_dist(pooled[1])) / 2
         return logits
 
-    def _pooled(self, images: Tensor) -> tuple[Tensor, ...]:
+    def pooled(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return pooled features [B, D] of normalised images [B, 3, s, s], one for each of `heads`."""
         tokens: Tensor = self.vit.forward_features(images)
         if self.pooling == "mean":
             return (tokens[:, self.prefix_tokens :].mean(dim=1),)

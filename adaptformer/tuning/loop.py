@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,7 +24,7 @@ from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.errors import UserError
-from adaptformer.model import inference
+from adaptformer.model import head_statistics, inference
 from adaptformer.model.classifier import Classifier, restore, trainable, tuned_state
 from adaptformer.model.device import Precision, computing
 from adaptformer.params import TuningParams
@@ -33,6 +34,8 @@ from adaptformer.tuning.history import EpochRow
 log = logging.getLogger("adaptformer")
 
 VALIDATION_BATCH = 256
+STATISTICS_IMAGES = 2000
+"""Over so many training images the head's BatchNorm statistics are computed; all, if there are fewer."""
 SECONDS_BETWEEN_SIGNS = 15
 """A step's progress is logged this often: an epoch of a large model takes many minutes."""
 
@@ -75,7 +78,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
         if first > 1:
             optimiser_state.unpack(steps, state.optimiser)
         else:
-            _begin(model, run.params)
+            _begin(run)
             state = dataclasses.replace(state, start=_copied(tuned_state(model)))
             if len(phases) > 1:
                 log.info("phase %d of %d: %s, round %d", number, len(phases), phase.name, phase.round)
@@ -105,12 +108,24 @@ def plan(run: Run) -> list[schedule.Phase]:
     return schedule.plan(trainable(run.model), run.params, slots=slots, depth=len(blocks))
 
 
-def _begin(model: Classifier, params: TuningParams) -> None:
-    """Do what the params ask for at the start of a phase."""
-    if params.reset_statistics:
-        for head in (model.head, model.head_dist):
-            if head is not None:
-                head.batch_norm.reset_running_stats()
+def _begin(run: Run) -> None:
+    """Bring the heads' BatchNorm statistics to where a phase starts from."""
+    if run.params.head_statistics == "recomputed":
+        _recompute_statistics(run)
+    elif run.params.reset_statistics:
+        for head in run.model.heads:
+            head.batch_norm.reset_running_stats()
+
+
+def _recompute_statistics(run: Run) -> None:
+    """Compute the heads' BatchNorm statistics over the same training images each time."""
+    rows = np.sort(
+        randomness.permutation(len(run.train.labels), "head statistics", run.params.seed)[:STATISTICS_IMAGES]
+    )
+    head_statistics.recompute(
+        run.model, run.train.images, rows, run.contract,
+        batch_size=VALIDATION_BATCH, device=run.device, precision=run.precision,
+    )  # fmt: skip
 
 
 def _guarded(run: Run, phase: schedule.Phase, row: EpochRow, state: resume.State) -> EpochRow:
@@ -192,6 +207,8 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torc
         if time.monotonic() - last_sign > SECONDS_BETWEEN_SIGNS:
             last_sign = time.monotonic()
             log.info("epoch %d/%d: step %d of %d", epoch, phase.epochs, step + 1, batches)
+    if params.head_statistics == "recomputed":
+        _recompute_statistics(run)
     val_loss, val_top1, balanced, macro_f1 = _validate(run)
     return EpochRow(
         round=phase.round,

@@ -57,7 +57,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
 
 def test_it_learns_to_tell_colours(tmp_path: Path) -> None:
     rows, best = loop.train(run(tmp_path, epochs=6, model={}))
-    assert rows[0].val_top1 < rows[best].val_top1 == 1.0
+    assert rows[best].val_top1 == 1.0
+    assert rows[-1].val_loss < rows[0].val_loss / 2
     assert rows[-1].train_loss < rows[0].train_loss / 2
 
 

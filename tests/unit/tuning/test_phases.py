@@ -17,7 +17,7 @@ from adaptformer.tuning.history import EpochRow
 TWO_SLOTS = {"bottlenecks": [4, 3], "dropout": 0.3}
 SWEEPS = [
     {"schedule": "slotwise", "rounds": 2, "epochs": 2},
-    {"schedule": "layerwise", "order": "down", "epochs": 2, "reset_statistics": True},
+    {"schedule": "layerwise", "order": "down", "epochs": 2, "head_statistics": "running", "reset_statistics": True},
 ]
 
 
