@@ -131,10 +131,12 @@ def _recompute_statistics(run: Run) -> None:
 def _guarded(run: Run, phase: schedule.Phase, row: EpochRow, state: resume.State) -> EpochRow:
     """Mark the row where its phase must be taken back: it diverged, or ends clearly worse than the best before it.
 
+    Phases that were taken back themselves are no measure: nothing of them is left in the model.
     Raises UserError where there is nothing to go back to.
     """
     diverged = not (math.isfinite(row.train_loss) and math.isfinite(row.val_loss))
-    before = [earlier.val_loss for earlier in state.rows if earlier.phase < row.phase]
+    undone = {earlier.phase for earlier in state.rows if earlier.rolled_back}
+    before = [earlier.val_loss for earlier in state.rows if earlier.phase not in undone | {row.phase}]
     if not before:
         if diverged:
             loss = row.val_loss if math.isfinite(row.train_loss) else row.train_loss
