@@ -28,7 +28,7 @@ from adaptformer.model import head_statistics, inference
 from adaptformer.model.classifier import Classifier, restore, trainable, tuned_state
 from adaptformer.model.device import Precision, computing
 from adaptformer.params import TuningParams
-from adaptformer.tuning import balance, optimiser, optimiser_state, resume, schedule
+from adaptformer.tuning import balance, losses, optimiser, optimiser_state, resume, schedule
 from adaptformer.tuning.history import EpochRow
 
 log = logging.getLogger("adaptformer")
@@ -181,7 +181,7 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torc
     order = torch.from_numpy(balance.order(run.train.labels, weights if params.balance == "sampler" else None, *key))
     in_loss = None
     if weights is not None and params.balance == "loss":
-        in_loss = torch.from_numpy(weights).float().to(device)
+        in_loss = torch.from_numpy(weights).float()
     boxes = augmentation.random_boxes(len(order), params.crop_scale, params.crop_ratio, params.flip, *key)
     batch_size = min(params.batch_size, len(order))
     batches = len(order) // batch_size  # the last incomplete batch is dropped: a batch of one breaks BatchNorm
@@ -195,15 +195,15 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torc
         chosen = order[step * batch_size : (step + 1) * batch_size]
         randomness.seed_torch("step", *key, step)  # dropout and stochastic depth draw from it
         steps.zero_grad(set_to_none=True)
-        for micro in chosen.chunk(params.accumulate):
+        shares = losses.image_weights(torch.from_numpy(run.train.labels[chosen.numpy()]), in_loss).to(device)
+        for micro, share in zip(chosen.chunk(params.accumulate), shares.chunk(params.accumulate), strict=True):
             images, labels = _batch(run, micro, boxes)
             with computing(device, run.precision):
                 logits = run.model(images)
-            loss = F.cross_entropy(logits.float(), labels, weight=in_loss, label_smoothing=params.label_smoothing)
-            share = len(micro) / len(chosen)
-            (loss * share).backward()
+            loss = losses.weighted_cross_entropy(logits.float(), labels, share, params.label_smoothing)
+            loss.backward()
             # Summed on the device: reading a number here would make every step wait for the one before.
-            loss_sum += loss.detach() * share
+            loss_sum += loss.detach()
             correct += (logits.argmax(1) == labels).sum()
         steps.step()
         if time.monotonic() - last_sign > SECONDS_BETWEEN_SIGNS:
