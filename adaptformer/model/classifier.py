@@ -32,7 +32,16 @@ class Head(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return logits [B, C] for pooled features [B, D]."""
+        """Return fp32 logits [B, C] for pooled features [B, D], under bf16 autocast too.
+
+        With 8 bits of precision the two best of many classes often tie, and validation chooses the epoch by them.
+        """
+        if torch.is_autocast_enabled(features.device.type):
+            with torch.autocast(features.device.type, enabled=False):
+                return self._logits(features.float())
+        return self._logits(features)
+
+    def _logits(self, features: Tensor) -> Tensor:
         logits: Tensor = self.linear(self.batch_norm(self.fc_norm(features)))
         return logits
 

@@ -298,12 +298,11 @@ def test_divergence_in_the_very_last_step_is_found_on_the_validation_split(tmp_p
 
 def test_bf16_trains_on_a_cpu_and_keeps_fp32_parameters(tmp_path: Path) -> None:
     full, half = run(tmp_path / "full", model={}), run(tmp_path / "half", model={}, precision="bf16")
-    computed: set[torch.dtype] = set()
-    half.model.head.linear.register_forward_hook(
-        lambda layer, given, logits: computed.add(logits.dtype) if layer.training else None
-    )
+    computed: dict[str, set[torch.dtype]] = {"adapter": set(), "head": set()}
+    for part, layer in (("adapter", half.model.vit.blocks[0].adapters[0].up), ("head", half.model.head.linear)):
+        layer.register_forward_hook(lambda _, given, result, part=part: computed[part].add(result.dtype))
     rows = [loop.train(made)[0] for made in (full, half)]
-    assert computed == {torch.bfloat16}
+    assert computed == {"adapter": {torch.bfloat16}, "head": {torch.float32}}, "in training and in validation"
     assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
     assert rows[0] != rows[1]
     assert rows[1][-1].train_loss == pytest.approx(rows[0][-1].train_loss, abs=0.2)
