@@ -28,8 +28,9 @@ from adaptformer.model import head_statistics, inference
 from adaptformer.model.classifier import Classifier, restore, trainable, tuned_state
 from adaptformer.model.device import Precision, computing
 from adaptformer.params import TuningParams
-from adaptformer.tuning import balance, losses, optimiser, optimiser_state, resume, schedule
+from adaptformer.tuning import balance, losses, optimiser_state, resume, schedule
 from adaptformer.tuning.history import EpochRow
+from adaptformer.tuning.optimiser import build_optimiser, learning_rate, set_learning_rate
 
 log = logging.getLogger("adaptformer")
 
@@ -74,20 +75,21 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
         state = resume.State([], -1, {}, {}, {}, {})
     spent = state.seconds
     for number, phase, first in schedule.remaining(phases, state.rows):
-        steps = optimiser.build(schedule.begin(model, phase), run.params)
+        schedule.begin(model, phase)
+        optimiser = build_optimiser(model, run.params)
         if first > 1:
-            optimiser_state.unpack(steps, state.optimiser)
+            optimiser_state.unpack(optimiser, state.optimiser)
         else:
             _begin(run)
             state = dataclasses.replace(state, start=_copied(tuned_state(model)))
             if len(phases) > 1:
                 log.info("phase %d of %d: %s, round %d", number, len(phases), phase.name, phase.round)
         for epoch in range(first, phase.epochs + 1):
-            row = _guarded(run, phase, _epoch(run, phase, number, epoch, steps), state)
+            row = _guarded(run, phase, _epoch(run, phase, number, epoch, optimiser), state)
             if row.rolled_back:
                 log.warning("phase %d, %s, is rolled back: validation loss %.4f", number, phase.name, row.val_loss)
                 restore(model, state.start, "the state before the phase")
-            state = _advanced(state, row, tuned_state(model), optimiser_state.pack(steps), run.params)
+            state = _advanced(state, row, tuned_state(model), optimiser_state.pack(optimiser), run.params)
             state = dataclasses.replace(state, seconds=spent + time.perf_counter() - began)
             resume.save(run.state, state, run.fingerprint)
             log.info(
@@ -171,7 +173,7 @@ def _merit(row: EpochRow, params: TuningParams) -> tuple[float, float]:
     return float(getattr(row, f"val_{params.selection_metric}")), -row.val_loss
 
 
-def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torch.optim.Optimizer) -> EpochRow:
+def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, optimiser: torch.optim.Optimizer) -> EpochRow:
     """Train one epoch, validate, and return its row."""
     params, device = run.params, run.device
     key = (params.seed, number, epoch)
@@ -189,12 +191,11 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torc
     rate, last_sign = 0.0, time.monotonic()
     run.model.train()
     for step in range(batches):
-        rate = optimiser.learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches)
-        for group in steps.param_groups:
-            group["lr"] = rate
+        rate = learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches)
+        set_learning_rate(optimiser, rate)
         chosen = order[step * batch_size : (step + 1) * batch_size]
         randomness.seed_torch("step", *key, step)  # dropout and stochastic depth draw from it
-        steps.zero_grad(set_to_none=True)
+        optimiser.zero_grad(set_to_none=True)
         shares = losses.image_weights(torch.from_numpy(run.train.labels[chosen.numpy()]), in_loss).to(device)
         for micro, share in zip(chosen.chunk(params.accumulate), shares.chunk(params.accumulate), strict=True):
             images, labels = _batch(run, micro, boxes)
@@ -205,7 +206,7 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torc
             # Summed on the device: reading a number here would make every step wait for the one before.
             loss_sum += loss.detach()
             correct += (logits.argmax(1) == labels).sum()
-        steps.step()
+        optimiser.step()
         if time.monotonic() - last_sign > SECONDS_BETWEEN_SIGNS:
             last_sign = time.monotonic()
             log.info("epoch %d/%d: step %d of %d", epoch, phase.epochs, step + 1, batches)

@@ -69,8 +69,8 @@ def remaining(phases: list[Phase], rows: Sequence[EpochRow]) -> Iterator[tuple[i
             yield number, phase, last.epoch + 1
 
 
-def begin(model: nn.Module, phase: Phase) -> list[nn.Parameter]:
-    """Freeze all but what the phase names and return that, in the order of the model's parameters.
+def begin(model: nn.Module, phase: Phase) -> None:
+    """Let exactly the parameters that the phase names require gradients, and drop old gradients.
 
     Raises ValueError for a name that the model does not have: a misspelt one must not silently train nothing.
     """
@@ -80,4 +80,3 @@ def begin(model: nn.Module, phase: Phase) -> list[nn.Parameter]:
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in phase.trains)
         parameter.grad = None
-    return [parameter for name, parameter in parameters.items() if name in phase.trains]

@@ -19,8 +19,9 @@ from adaptformer.data import augmentation
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.errors import UserError
 from adaptformer.model import adapter_file, classifier, tensor_file
-from adaptformer.tuning import loop, optimiser, resume
+from adaptformer.tuning import loop, resume
 from adaptformer.tuning.history import EpochRow
+from adaptformer.tuning.optimiser import learning_rate
 
 
 class Interruption(Exception):  # noqa: N818 - as KeyboardInterrupt
@@ -188,7 +189,7 @@ def test_the_learning_rate_follows_the_formula_at_every_step(tmp_path: Path, mon
     monkeypatch.setattr(torch.optim.SGD, "step", noting)
     made = run(tmp_path, per_class=8, batch_size=8, epochs=3)
     rows, _ = loop.train(made)
-    expected = [optimiser.learning_rate(made.params, step / 3, 3, 3) for step in range(9)]
+    expected = [learning_rate(made.params, step / 3, 3, 3) for step in range(9)]
     assert used == pytest.approx(expected)
     assert [row.lr for row in rows] == pytest.approx(expected[2::3], abs=1e-6)
 

@@ -74,12 +74,9 @@ def test_a_phase_frees_exactly_what_it_names() -> None:
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     names = frozenset({"head.linear.bias", "vit.blocks.1.adapters.0.up.weight"})
-    returned = schedule.begin(model, Phase("some", 1, 1, names))
+    schedule.begin(model, Phase("some", 1, 1, names))
     parameters = dict(model.named_parameters())
     assert {name for name, parameter in parameters.items() if parameter.requires_grad} == names
-    assert [id(parameter) for parameter in returned] == [
-        id(parameters["vit.blocks.1.adapters.0.up.weight"]), id(parameters["head.linear.bias"]),
-    ]  # fmt: skip
     assert all(parameter.grad is None for parameter in parameters.values()), "an old gradient would move it once more"
     schedule.begin(model, Phase("all", 1, 1, frozenset(classifier.trainable(model))))
     assert parameters["head.linear.weight"].requires_grad
