@@ -5,6 +5,7 @@ Shapes: B images, N patches, D width, C classes, s image side.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from adaptformer.errors import UserError
 from adaptformer.model import backbone, prompts
 from adaptformer.model.adapter import AdaptedBlock, Adapter
 from adaptformer.model.backbone import DropPath
+from adaptformer.model.parts import Kind
 from adaptformer.params import AdapterParams
 
 Pooling = Literal["mean", "token"]
@@ -40,6 +42,11 @@ class Head(nn.Module):
             with torch.autocast(features.device.type, enabled=False):
                 return self._logits(features.float())
         return self._logits(features)
+
+    def added(self) -> Iterator[tuple[Kind, int | None, nn.Parameter]]:
+        """Yield all parameters: no backbone has a head."""
+        for parameter in self.parameters():
+            yield "head", None, parameter
 
     def _logits(self, features: Tensor) -> Tensor:
         logits: Tensor = self.linear(self.batch_norm(self.fc_norm(features)))
@@ -145,11 +152,20 @@ def trainable(model: Classifier) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if name in model.tuned}
 
 
+def head_statistics(model: Classifier) -> dict[str, Tensor]:
+    """Return the statistics of the heads' BatchNorm by name."""
+    return {
+        f"{prefix}.{name}": buffer
+        for prefix, module in model.named_modules()
+        if isinstance(module, Head)
+        for name, buffer in module.named_buffers()
+    }
+
+
 def tuned_state(model: Classifier) -> dict[str, Tensor]:
     """Return what an adapter file holds: the trainable parameters and the heads' BatchNorm statistics, by name."""
-    return {
-        name: tensor for name, tensor in model.state_dict().items() if name in model.tuned or name.startswith("head")
-    }
+    kept = model.tuned | head_statistics(model).keys()
+    return {name: tensor for name, tensor in model.state_dict().items() if name in kept}
 
 
 def restore(model: Classifier, tensors: dict[str, Tensor], origin: str) -> None:

@@ -24,9 +24,10 @@ from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.errors import UserError
-from adaptformer.model import head_statistics, inference
-from adaptformer.model.classifier import Classifier, restore, trainable, tuned_state
+from adaptformer.model import batch_norm, inference
+from adaptformer.model.classifier import Classifier, restore, tuned_state
 from adaptformer.model.device import Precision, computing
+from adaptformer.model.parts import parts
 from adaptformer.params import TuningParams
 from adaptformer.tuning import balance, losses, optimiser_state, resume, schedule
 from adaptformer.tuning.history import EpochRow
@@ -104,10 +105,21 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
 
 
 def plan(run: Run) -> list[schedule.Phase]:
-    """Return the phases of a run. Raises UserError for a schedule that does not fit the model."""
-    blocks = run.model.vit.blocks
-    slots = len(getattr(blocks[0], "adapters", ()))
-    return schedule.plan(trainable(run.model), run.params, slots=slots, depth=len(blocks))
+    """Return the phases of a run. Raises UserError for params that do not fit its model or its data."""
+    images = len(run.train.labels)
+    if images < 2:
+        raise UserError(
+            f"the training split has {images} image{'' if images == 1 else 's'}, and BatchNorm needs two at least",
+            "add images to data/, then run `adaptformer validate` again",
+        )
+    batch = min(run.params.batch_size, images)
+    if batch // run.params.accumulate < 2:
+        raise UserError(
+            f"tuning.accumulate = {run.params.accumulate} makes micro-batches of one image out of a batch of {batch}",
+            f"set it to {batch // 2} or less: BatchNorm needs two images in each",
+        )
+    tuned = {name: part for name, part in parts(run.model).items() if name in run.model.tuned}
+    return schedule.plan(tuned, run.params)
 
 
 def _begin(run: Run) -> None:
@@ -124,7 +136,7 @@ def _recompute_statistics(run: Run) -> None:
     rows = np.sort(
         randomness.permutation(len(run.train.labels), "head statistics", run.params.seed)[:STATISTICS_IMAGES]
     )
-    head_statistics.recompute(
+    batch_norm.recompute_statistics(
         run.model, run.train.images, rows, run.contract,
         batch_size=VALIDATION_BATCH, device=run.device, precision=run.precision,
     )  # fmt: skip
@@ -197,7 +209,9 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, optimiser: 
         randomness.seed_torch("step", *key, step)  # dropout and stochastic depth draw from it
         optimiser.zero_grad(set_to_none=True)
         shares = losses.image_weights(torch.from_numpy(run.train.labels[chosen.numpy()]), in_loss).to(device)
-        for micro, share in zip(chosen.chunk(params.accumulate), shares.chunk(params.accumulate), strict=True):
+        for micro, share in zip(
+            chosen.tensor_split(params.accumulate), shares.tensor_split(params.accumulate), strict=True
+        ):
             images, labels = _batch(run, micro, boxes)
             with computing(device, run.precision):
                 logits = run.model(images)

@@ -152,6 +152,38 @@ def test_a_split_smaller_than_a_batch_is_one_batch(tmp_path: Path, seen: list[li
     assert len(rows) == 2
 
 
+@pytest.mark.parametrize(("images", "said"), [(1, "has 1 image,"), (0, "has 0 images,")])
+def test_a_split_without_two_images_is_refused_before_training(tmp_path: Path, images: int, said: str) -> None:
+    few = mite.coloured(1)
+    split = LabelledImages(few.images[:images], few.labels[:images], few.paths[:images], few.sha256[:images])
+    with pytest.raises(UserError, match=said) as caught:
+        loop.train(run(tmp_path, train=split))
+    assert "data/" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("per_class", "accumulate", "batch", "most"), [(7, 8, 8, "4 or less"), (1, 2, 3, "1 or less"), (7, 4, 8, None)]
+)
+def test_micro_batches_of_one_image_are_refused_before_training(
+    tmp_path: Path, per_class: int, accumulate: int, batch: int, most: str | None
+) -> None:
+    made = run(tmp_path, per_class=per_class, accumulate=accumulate, epochs=1)
+    if most is None:
+        loop.train(made)
+        return
+    with pytest.raises(UserError) as caught:
+        loop.train(made)
+    assert caught.value.cause == (
+        f"tuning.accumulate = {accumulate} makes micro-batches of one image out of a batch of {batch}"
+    )
+    assert most in caught.value.remedy
+
+
+def test_micro_batches_of_a_small_split_are_of_equal_size(tmp_path: Path, seen: list[list[int]]) -> None:
+    loop.train(run(tmp_path, per_class=3, batch_size=16, accumulate=4, epochs=1))
+    assert sorted(map(len, seen)) == [2, 2, 2, 3], "not 3, 3, 3 and nothing, and none of one image"
+
+
 def test_each_epoch_has_an_order_of_its_own_that_the_seed_decides(tmp_path: Path, seen: list[list[int]]) -> None:
     loop.train(run(tmp_path / "1", epochs=2))
     first, second = [*chain(*seen[:2])], [*chain(*seen[2:])]

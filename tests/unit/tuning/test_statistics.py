@@ -86,7 +86,7 @@ def test_a_phase_begins_with_those_of_the_weights_as_they_are(tmp_path: Path) ->
 def test_a_large_split_gives_a_fixed_part_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "STATISTICS_IMAGES", 6)
     used: list[np.ndarray] = []
-    recompute = loop.head_statistics.recompute
+    recompute = loop.batch_norm.recompute_statistics
 
     def noting(
         model: classifier.Classifier, images: np.ndarray, rows: np.ndarray, *rest: object, **more: object
@@ -94,7 +94,7 @@ def test_a_large_split_gives_a_fixed_part_of_itself(tmp_path: Path, monkeypatch:
         used.append(rows)
         recompute(model, images, rows, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop.head_statistics, "recompute", noting)
+    monkeypatch.setattr(loop.batch_norm, "recompute_statistics", noting)
     made = run(tmp_path, epochs=2)
     loop.train(made)
     assert len(set(used[0].tolist())) == 6

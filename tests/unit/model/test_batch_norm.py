@@ -5,14 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from adaptformer.model import backbone, classifier, head_statistics, inference
+from adaptformer.model import backbone, batch_norm, classifier, inference
 
 CPU = torch.device("cpu")
 ROWS = np.array([1, 2, 4, 5, 7, 8, 11])
 
 
 def recompute(model: classifier.Classifier, images: np.ndarray, batch_size: int = 3) -> None:
-    head_statistics.recompute(model, images, ROWS, mite.CONTRACT, batch_size=batch_size, device=CPU, precision="fp32")
+    batch_norm.recompute_statistics(
+        model, images, ROWS, mite.CONTRACT, batch_size=batch_size, device=CPU, precision="fp32"
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
@@ -44,7 +46,7 @@ def test_a_distilled_model_has_those_of_both_its_heads() -> None:
     )
     images = mite.coloured(5, side=16).images
     contract = mite.CONTRACT.__class__(16, "crop", 1.0, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
-    head_statistics.recompute(model, images, ROWS, contract, batch_size=4, device=CPU, precision="fp32")
+    batch_norm.recompute_statistics(model, images, ROWS, contract, batch_size=4, device=CPU, precision="fp32")
     (batch,) = inference.prepared(images, ROWS, contract, batch_size=100, device=CPU)
     with torch.no_grad():
         pooled = model.eval().pooled(batch)

@@ -1,4 +1,4 @@
-"""The statistics of the head's BatchNorm, computed anew for the weights as they are.
+"""Statistics of the head's BatchNorm, computed anew for the weights as they are.
 
 In training BatchNorm keeps running averages of its batches' mean and variance, which trail features that adapters
 move. Shapes: N images, S stored side, D width.
@@ -18,7 +18,7 @@ from adaptformer.model.device import Precision, computing
 
 
 @torch.no_grad()
-def recompute(
+def recompute_statistics(
     model: Classifier,
     images: NDArray[np.uint8],
     rows: NDArray[np.int64],
