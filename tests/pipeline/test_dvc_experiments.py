@@ -5,6 +5,7 @@ import shutil
 
 import mlflow
 import pytest
+from clones import ROOT
 from crafted import CARD, run_folder
 
 from adaptformer import files
@@ -12,7 +13,6 @@ from adaptformer.params import load
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import dvc_experiments, dvc_repository, run_files
 from adaptformer.tracking.dvc_repository import Experiment
-from adaptformer.tracking.project import ROOT
 from adaptformer.tracking.tracker import Tracker
 from adaptformer.tuning import history
 
