@@ -5,6 +5,7 @@ Each stage reads files, calls the library, writes files, and does nothing else. 
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ log = logging.getLogger("adaptformer")
 
 OnEpoch = Callable[["EpochRow"], None]
 Timing = dict[str, Any]
-"""What a stage says of its own speed, beside its seconds; it goes to timing/ and nowhere else."""
+"""Timing that a stage reports beside its seconds; it goes to timing/ and nowhere else."""
 
 
 def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
@@ -77,19 +78,24 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
         split: labelled.load(table, split, classes, folder.data, contract, folder.image_cache)
         for split in ("train", "validation")
     }
+    photos = labelled.training_photos(
+        table, folder.data, contract, folder.image_cache,
+        crop_scale=params.tuning.crop_scale, crop_ratio=params.tuning.crop_ratio,
+    )  # fmt: skip
     trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
     share = f"{trained:,} of {backbone.parameters:,} parameters ({100 * trained / backbone.parameters:.2f} %)"
     log.info("training %s on %d images, %s on %s", share, len(images["train"].labels), precision, chosen)
     run = loop.Run(
         model,
         images["train"],
+        photos,
         images["validation"],
         contract,
         params.tuning,
         chosen,
         precision,
         folder.resume_state,
-        fingerprint("train", params, folder, precision),
+        fingerprint("train", params, folder, precision, chosen.type),
     )
     before = resume.seconds(run.state, run.fingerprint)
     began = time.perf_counter()
@@ -183,9 +189,12 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """The name at every door."""
+        """The name by which every command and flow calls it."""
         return self.run.__name__
 
+
+_NUMERICS = ("torch", "timm", "pillow")
+"""The packages whose versions decide pixels, models and weights."""
 
 _ALWAYS = ("errors.py", "files.py", "params.py", "run_folder.py")
 
@@ -197,7 +206,7 @@ STAGES = {
             inputs=("data",),
             outputs=("manifest", "data_report"),
             params=("data",),
-            code=("data", "html_page.py", "randomness.py", "validation", *_ALWAYS),
+            code=("data", "html_page", "randomness.py", "validation", *_ALWAYS),
         ),
         Stage(
             fetch,
@@ -229,7 +238,7 @@ STAGES = {
             ),
             # tuning decides the adapter file already; the model card tells of it.
             params=("evaluation", "tuning"),
-            code=("data", "evaluation", "html_page.py", "model", "randomness.py", "text_table.py", *_ALWAYS),
+            code=("data", "evaluation", "html_page", "model", "randomness.py", "text_table.py", *_ALWAYS),
         ),
         Stage(
             export,
@@ -243,15 +252,20 @@ STAGES = {
 """The stages in the order in which they run."""
 
 
-def fingerprint(name: str, params: Params, folder: RunFolder, precision: str | None = None) -> dict[str, Any]:
-    """Return all that the result of a stage depends on, by name, as a resumed run must find it again."""
+def fingerprint(
+    name: str, params: Params, folder: RunFolder, precision: str | None = None, device: str | None = None
+) -> dict[str, Any]:
+    """Return all that the result of a stage depends on, by name, as a resumed run must find it again.
+
+    `precision` and the type of `device` are those of training; no other stage has them.
+    """
     stage = STAGES[name]
     library = Path(__file__).parent
     sources = sorted(
         source
         for entry in stage.code
         for source in ([library / entry] if entry.endswith(".py") else (library / entry).rglob("*.*"))
-        if source.suffix in {".py", ".safetensors"}
+        if source.suffix in {".py", ".j2", ".safetensors"}
     )
     code = {source.relative_to(library).as_posix(): files.sha256_file(source) for source in sources}
     return {
@@ -262,5 +276,7 @@ def fingerprint(name: str, params: Params, folder: RunFolder, precision: str | N
             if attribute != "data"
         },
         "code": files.sha256_text(files.canonical_json(code)),
+        "versions": {package: importlib.metadata.version(package) for package in _NUMERICS},
         **({} if precision is None else {"precision": precision}),
+        **({} if device is None else {"device": device}),
     }

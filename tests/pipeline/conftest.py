@@ -1,69 +1,84 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import signal
 import socket
 import sqlite3
 import sys
 
 import clones
+import crafted
+import psutil
 import pytest
+from filelock import FileLock
 
-from adaptformer.tracking import outbox
-
-
-@pytest.fixture
-def project(tmp_path):
-    """A clone in which nothing has run yet."""
-    return clones.make(tmp_path)
+from adaptformer.run_folder import RunFolder
 
 
 @pytest.fixture(scope="session")
-def killed(tmp_path_factory):
-    """A clone whose flow was killed, process group and all, while it trained; and what lay there then."""
-    clone = clones.make(tmp_path_factory.mktemp("flow"))
+def pristine(tmp_path_factory):
+    """A clone in which nothing has run, to be copied: making one takes seconds."""
+    return clones.make(tmp_path_factory.mktemp("pristine") / "clone")
+
+
+@pytest.fixture
+def project(pristine, tmp_path):
+    """A clone in which nothing has run yet."""
+    return clones.copy(pristine, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def killed(pristine, tmp_path_factory):
+    """A clone whose flow was killed while it trained, its process alone; what lay there then; its Prefect server."""
+    clone = clones.copy(pristine, tmp_path_factory.mktemp("flow"))
     process = clone.start(sys.executable, "-m", "flows", "run")
     try:
         # MLflow's run is made when the first epoch is done, and then the next one begins.
         clones.wait_for(lambda: tracked_runs(clone, "RUNNING"), process, 120)
-        os.killpg(process.pid, signal.SIGKILL)
+        children = psutil.Process(process.pid).children(recursive=True)
+        servers = [child for child in children if "uvicorn" in child.cmdline()]
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(servers, timeout=60)
     finally:
         clones.kill_group(process)
     left = sorted(path.name for path in (clone.root / "artifacts").iterdir())
-    return clone, left
+    return clone, left, (servers, alive)
 
 
 @pytest.fixture(scope="session")
 def flown(killed):
     """The same clone after the same command again, which went through; and what it printed."""
-    clone, _ = killed
+    clone = killed[0]
     return clone, clone.flow()
 
 
 @pytest.fixture(scope="session")
-def reproduced(tmp_path_factory):
+def reproduced(pristine, tmp_path_factory):
     """Another clone, with its own DVC cache, in which `dvc repro` ran."""
-    clone = clones.make(tmp_path_factory.mktemp("dvc"))
+    clone = clones.copy(pristine, tmp_path_factory.mktemp("dvc"))
     return clone, clone.run("dvc", "repro")
 
 
 @pytest.fixture(scope="session")
 def experimented(reproduced, tmp_path_factory):
     """A copy of that clone in which `dvc exp run` then trained for two epochs; and what it printed."""
-    clone = clones.Clone(tmp_path_factory.mktemp("exp") / "clone")
-    shutil.copytree(reproduced[0].root, clone.root, symlinks=True)
+    clone = clones.copy(reproduced[0], tmp_path_factory.mktemp("exp"))
     return clone, clone.run("dvc", "exp", "run", "--name", "short", "-S", "tuning.epochs=2", **clones.IDENTITY)
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """MLflow's database with nothing in it: making one takes seconds, copying it none."""
+def empty_database(tmp_path_factory, worker_id):
+    """MLflow's database with nothing in it: making one takes seconds, so the workers of pytest-xdist share it."""
     import mlflow
 
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    base = tmp_path_factory.getbasetemp()
+    path = (base if worker_id == "master" else base.parent) / "empty.db"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            begun = path.with_suffix(".begun")
+            mlflow.MlflowClient(f"sqlite:///{begun}").search_experiments()
+            begun.rename(path)
     return path
 
 
@@ -78,19 +93,46 @@ def database(empty_database, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def unsent(tmp_path, monkeypatch):
-    """An outbox of the test's own."""
-    monkeypatch.setattr(outbox, "FOLDER", tmp_path / "unsent")
-    return outbox.FOLDER
+def client(database):
+    import mlflow
+
+    return mlflow.MlflowClient(f"sqlite:///{database}")
+
+
+@pytest.fixture
+def folder(tmp_path, database, monkeypatch):
+    """The run folder of a checkout with nothing but params.yaml and results."""
+    shutil.copy2(clones.ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return crafted.run_folder(RunFolder().root)
+
+
+@pytest.fixture
+def outage(monkeypatch):
+    """A context in which MLflow answers nothing."""
+    import mlflow
+
+    def refuse(*_arguments, **_options):
+        raise ConnectionError("MLflow is down")
+
+    @contextlib.contextmanager
+    def outage():
+        with monkeypatch.context() as context:
+            for name in (*crafted.CALLS, "search_experiments", "get_experiment_by_name", "search_runs", "get_run"):
+                context.setattr(mlflow.MlflowClient, name, refuse)
+            yield
+
+    return outage
 
 
 @pytest.fixture
 def silent():
-    """The address of a server that takes connections and never answers."""
+    """A socket that takes connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.setblocking(False)
+        yield listener
 
 
 def tracked_runs(clone, status):

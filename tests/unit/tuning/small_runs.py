@@ -8,6 +8,7 @@ from typing import Any
 import mite
 import torch
 
+from adaptformer.data.photos import Photos
 from adaptformer.params import TuningParams
 from adaptformer.tuning import loop
 
@@ -18,7 +19,8 @@ RESTLESS = {"dropout": 0.3, "drop_path": 0.3}
 def tuning_params(**changes: Any) -> TuningParams:
     values: dict[str, Any] = {
         "seed": 0, "schedule": "joint", "rounds": 1, "order": "up", "epochs": 3, "guard": 0.5,
-        "reset_statistics": False, "batch_size": 8, "accumulate": 1, "optimiser": "sgd", "base_lr": 8.0,
+        "head_statistics": "recomputed", "reset_statistics": False,
+        "batch_size": 8, "accumulate": 1, "optimiser": "sgd", "base_lr": 8.0,
         "scale_lr": True, "momentum": 0.9, "weight_decay": 0.0, "warmup_epochs": 1, "warmup_steps": None,
         "drop_path": 0.0, "crop_scale": (0.7, 1.0), "crop_ratio": (0.75, 1.3333), "flip": True, "label_smoothing": 0.0,
         "balance": "none", "balance_power": 1.0, "selection_metric": "top1", "precision": "fp32",
@@ -29,9 +31,11 @@ def tuning_params(**changes: Any) -> TuningParams:
 def run(folder: Path, *, per_class: int = 7, model: dict[str, Any] | None = None, **changes: Any) -> loop.Run:
     """A run on 3 × `per_class` images; `changes` are those of the params or fields of the run itself."""
     fields = {name: changes.pop(name) for name in list(changes) if name in loop.Run.__dataclass_fields__}
+    train = fields.get("train", mite.coloured(per_class))
     values = {
         "model": mite.model(**(RESTLESS if model is None else model)),
-        "train": mite.coloured(per_class),
+        "train": train,
+        "photos": Photos.of_one_size(train.images),
         "validation": mite.coloured(4, seed=1),
         "contract": mite.CONTRACT,
         "params": tuning_params(**changes),
