@@ -316,8 +316,8 @@ def test_the_whole_interval_of_a_first_model_lies_above_chance(right: int, promo
     assert failed(found) == ([] if promoted else ["top-1 above chance"])
     if not promoted:
         assert found.sentence == (
-            "Version 7 does not become the first champion: it is not shown to be better than always answering ant, which "
-            "gets 33.3 % in top-1."
+            "Version 7 does not become the first champion: it is not shown to be better than always answering ant, "
+            "which gets 33.3 % in top-1."
         )
 
 

@@ -61,8 +61,8 @@ ASKED = "interval above 0.0"
                 "info",
                 "1",
                 "better below 10",
-                "With this one, 1 version met a champion on these test images; if none were better, at least one would still "
-                "pass with a chance of up to 5.0 %.",
+                "With this one, 1 version met a champion on these test images; if none were better, at least one "
+                "would still pass with a chance of up to 5.0 %.",
             ),
         ),
         (
@@ -72,8 +72,8 @@ ASKED = "interval above 0.0"
                 "info",
                 "9",
                 "better below 10",
-                "With this one, 9 versions met a champion on these test images; if none were better, at least one would still "
-                "pass with a chance of up to 37.0 %.",
+                "With this one, 9 versions met a champion on these test images; if none were better, at least one "
+                "would still pass with a chance of up to 37.0 %.",
             ),
         ),
         (
@@ -356,8 +356,8 @@ ASKED = "interval above 0.0"
                 "fail",
                 "30.0 points (ant)",
                 LIMIT,
-                "In the class ant its top-1 falls by 30.0 points (90.0 % to 60.0 % of 100 images; p = 0.001, corrected for "
-                "2 classes), and 1 more class falls too far.",
+                "In the class ant its top-1 falls by 30.0 points (90.0 % to 60.0 % of 100 images; p = 0.001, "
+                "corrected for 2 classes), and 1 more class falls too far.",
             ),
         ),
         (
