@@ -32,7 +32,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Numbers of test images that are not compared: seen by each model, by either, and unseen ones of unshared classes."""
+    """Numbers of test images left out: seen by each model, by either, and unseen ones of unshared classes."""
 
     seen_by_challenger: int
     seen_by_champion: int
