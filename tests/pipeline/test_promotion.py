@@ -141,7 +141,7 @@ def test_the_decision_is_kept_with_the_version(client, champion, tmp_path):
     assert version.tags["gate.decision"] == "passed"
     assert version.tags["gate.champion"] == "1"
     checks = json.loads(version.tags["gate.checks"])
-    assert {check["verdict"] for check in checks} == {"pass"}
+    assert [check["name"] for check in checks if check["verdict"] != "pass"] == ["looks at these test images"]
     folder = version.tags["gate.page"].rpartition("/")[0]
     kept = json.loads(Path(client.download_artifacts(version.run_id, f"{folder}/decision.json", ".")).read_text())
     assert (kept["promoted"], kept["who"], kept["why"]) == (True, "Ada", "spring data")
@@ -151,6 +151,29 @@ def test_the_decision_is_kept_with_the_version(client, champion, tmp_path):
     assert outcome.decision.sentence in version.description
     assert version.tags["gate.page"] in version.description
     assert promotion.history(champion)[-1][0].evidence == version.tags["gate.sha256"]
+
+
+def looks(decision):
+    return next(check.value for check in decision.checks if check.name == "looks at these test images")
+
+
+def test_comparisons_on_the_same_test_images_are_counted(client, champion, tmp_path):
+    for number, sharpness in enumerate((0.2, 0.3, 0.4), start=1):
+        registered.register(tmp_path, champion, wrong(90), sharpness=sharpness)
+        assert looks(ask(champion).decision) == str(number)
+    assert looks(ask(champion).decision) == "3"  # the same version again is no further look
+    table = registered.manifest(tests=120)
+    registered.register(tmp_path, champion, wrong(90), sharpness=0.5, table=table)
+    registered.write_data(tmp_path / "data", table)
+    assert looks(ask(champion).decision) == "1"
+
+
+def test_a_first_version_no_better_than_chance_is_refused(client, name, tmp_path):
+    registered.register(tmp_path, name, wrong(200))
+    outcome = ask(name)
+    assert not outcome.promoted
+    assert "not shown to be better than always answering blue, which gets 33.3 % in top-1" in outcome.decision.sentence
+    assert moves.aliases(client, name) == State()
 
 
 def test_images_that_the_challenger_trained_on_are_left_out(client, champion, tmp_path):
