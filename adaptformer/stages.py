@@ -56,7 +56,7 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 
 
 def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
-    """Train the adapters and the head; write the adapter file, the history and its curves."""
+    """Train what the method tunes, and the head; write the adapter file, the history and its curves."""
     from adaptformer.data import labelled, manifest
     from adaptformer.data.contract import ImageContract
     from adaptformer.model import adapter_file, backbone_card, classifier, device, tensor_file
