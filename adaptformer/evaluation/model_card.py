@@ -11,7 +11,8 @@ import yaml
 
 from adaptformer import text_table
 from adaptformer.data.contract import ImageContract
-from adaptformer.evaluation.metrics import NAMES, Evaluation
+from adaptformer.evaluation.metrics import Evaluation
+from adaptformer.evaluation.scores import NAMES
 from adaptformer.html_page import between, percent
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.backbone_card import BackboneCard, allows_commercial_use

@@ -41,7 +41,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"anchor": _anchor, "base64": _base64, "percent": percent, "unbroken": _unbroken}
+    environment.filters |= {
+        "anchor": _anchor,
+        "base64": _base64,
+        "percent": percent,
+        "thousands": "{:,}".format,
+        "unbroken": _unbroken,
+    }
     environment.globals |= {"between": between}
     return environment
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 from two_models import BETTER, CHAMPION, answering, decision, judged, sha256
-from web_pages import captions, check, figures, headline, rows, section
+from web_pages import captions, check, figures, headline, rows, section, words
 
 from adaptformer.gate.class_changes import ClassChange
 from adaptformer.gate.decision import Check, Decision
@@ -33,6 +33,12 @@ def test_the_sentence_comes_first_and_then_the_outcome() -> None:
         "McNemar's test": "p < 0.001",
     }
     assert figures(shown(decision(CHAMPION, BETTER)))["decision"] == "refused"
+
+
+def test_the_metric_that_was_compared_is_shown_beside_top1() -> None:
+    found = figures(shown(decision(metric="balanced_accuracy")))
+    assert found["top-1"] == found["balanced accuracy"] == "88.9 % → 97.2 %"
+    assert found["gain in balanced accuracy, points (95 %)"].startswith("+8.3 (")
 
 
 def test_every_check_is_listed_with_its_reason() -> None:
@@ -70,7 +76,7 @@ def test_changed_images_are_shown_with_both_predictions() -> None:
     page = shown(decision(judged("7", [*range(5), 31])))
     assert captions(section(page, "Newly right: 15 images"))[0] == "ant: bee → ant"
     assert captions(section(page, "Newly wrong: 1 image")) == ["bee: bee → cat"]
-    assert "prediction of version 5 → prediction of version 7" in page
+    assert "True class: prediction of version 5 → prediction of version 7; the most confident first." in words(page)
 
 
 def test_at_most_24_images_are_shown_the_most_confident_ones() -> None:
@@ -100,9 +106,9 @@ def test_classes_of_one_model_are_listed_apart() -> None:
     found = decision(replace(BETTER, classes=("ant", "bee", "dog")), replace(CHAMPION, classes=("ant", "cat")))
     listed = rows(section(shown(found), "Classes known to only one model"))
     assert [row[:3] for row in listed] == [
-        ["cat", "dropped: only version 5 knows it", ""],
-        ["bee", "new: only version 7 knows it", "60"],
-        ["dog", "new: only version 7 knows it", "0"],
+        ["cat", "version 5", ""],
+        ["bee", "version 7", "60"],
+        ["dog", "version 7", "0"],
     ]
     assert listed[1][3].startswith("96.7 % (")
     assert listed[2][3] == "unknown"
