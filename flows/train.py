@@ -13,7 +13,7 @@ from adaptformer import run_folder, stage_runner
 from adaptformer.errors import UserError
 from adaptformer.params import GateParams, Params, load
 from adaptformer.presets import overlay
-from adaptformer.registry.versions import Registration, is_due, mark_judged, reason_not_to_judge, present
+from adaptformer.registry.versions import Registration, is_due, mark_judged, present, reason_not_to_judge
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES
 from adaptformer.tracking import dvc_repository

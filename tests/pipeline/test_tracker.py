@@ -37,7 +37,7 @@ def test_nothing_is_created_before_something_is_logged(tracker, tmp_path, monkey
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'new.db'}")
     tracker.upload_waiting()
     tracker.finish("FINISHED")
-    assert not any(tmp_path.rglob("*.db"))
+    assert not (tmp_path / "new.db").exists()
     assert uploads.waiting() == []
 
 
@@ -174,9 +174,7 @@ def test_results_that_wait_for_upload_do_not_wait_twice(folder, outage):
     assert len(list(folder.root.glob("upload-*.json"))) == 1
 
 
-def test_a_note_that_cannot_be_written_gives_one_more_warning_and_stops_nothing(
-    tracker, outage, monkeypatch, warnings
-):
+def test_a_note_that_cannot_be_written_gives_one_more_warning_and_stops_nothing(tracker, outage, monkeypatch, warnings):
     def full(*_):
         raise UserError("no space left", "free some")
 
