@@ -11,7 +11,7 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare promote rollback history up test lint format clean
+.PHONY: help run compare promote rollback history up test mutants lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,19 +24,24 @@ compare: $(READY)  ## train the methods that params.yaml lists and set them side
 
 # Variables given to make are in the recipe's environment, where no quote in a reason can break the command.
 promote: $(READY)  ## judge the challenger, make it champion if it passes the gate: WHY="…" WHO=… CHALLENGER=VERSION
-	@python -m flows promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
+	@adaptformer promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
 
 rollback: $(READY)  ## put the version before the champion back to use: WHY="…" is needed, WHO=… TO=VERSION
-	@python -m flows rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
+	@adaptformer rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
 
 history: $(READY)  ## show which version was in use when, and why
-	@python -m flows history
+	@adaptformer history
 
 up: $(READY)  ## start Prefect (server and worker) and the MLflow pages; Ctrl-C stops them
 	@exec python -m flows.services
 
+# The tests of one file share what is expensive, so a file is run by one worker.
 test: lint  ## lint, type check, and run all tests
-	@python -m pytest
+	@python -m pytest -n 2 --dist loadfile
+
+# Hours on two cores, so no part of `make test`: docs/testing.md.
+mutants: $(READY)  ## break the code one expression at a time and list what no test notices: ONLY='adaptformer.gate.*'
+	@python tests/mutants.py $${ONLY:+"$$ONLY"}
 
 lint: $(READY)  ## ruff and mypy
 	@ruff check
@@ -48,7 +53,7 @@ format: $(READY)  ## let ruff format the code
 	@ruff format
 
 clean:  ## remove the environment and caches; data, results, MLflow's and Prefect's files stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache mutants *.egg-info
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # The stamp is written last: an interrupted install is done again. The base interpreter makes the environment, for

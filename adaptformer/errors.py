@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """A failure that the user can mend: one line of cause, one line of what to do.
+    """A failure that the user can fix: one line of cause, one line of what to do.
 
-    Every door shows exactly these two lines and exits with 1; the traceback appears only on request
+    Every command shows exactly these two lines and exits with 1; the traceback appears only on request
     (`adaptformer --traceback …`).
     """
 

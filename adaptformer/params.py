@@ -7,13 +7,17 @@ here is an error that names it.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from adaptformer import files
 from adaptformer.errors import UserError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -126,6 +130,7 @@ class ExportParams(Section):
     """The ONNX file and the bound within which it must agree with the trained model."""
 
     opset: Annotated[int, Field(ge=18, le=23)]
+    external_data_mb: Annotated[int, Field(ge=0, le=2000)]
     parity_images: Annotated[int, Field(ge=1)]
     parity_tolerance: Annotated[float, Field(gt=0)]
 
@@ -188,38 +193,67 @@ UNTRACKED_SECTIONS = ("registry", "gate", "comparison", "runtime")
 """The sections that no DVC stage depends on."""
 
 
-def load(path: Path = Path("params.yaml"), overrides: Mapping[str, object] | None = None) -> Params:
-    """Return the params of the file at `path`, with the values of `overrides` (by dotted key) in place of its own.
+@dataclass(frozen=True)
+class ParamsFile:
+    """A file of params as it was when it was read: its params, its values by section, the sha256 of its bytes."""
 
-    Raises UserError that names the first faulty key, or override, and the way out.
-    """
-    content = _content(path)
-    params = _validated(content, str(path))
-    if not overrides:
-        return params
-    for key in overrides:
-        _require_known(key)
-    changed = {section: dict(values) for section, values in content.items()}
-    for key, value in overrides.items():
-        section, _, name = key.partition(".")
-        changed[section][name] = value
-    # The file alone is sound, so whatever is wrong now is an override's doing.
-    return _validated(changed, "the overrides")
+    path: Path
+    params: Params
+    content: Mapping[str, Any]
+    sha256: str
+
+    def replaced(self, overrides: Mapping[str, object]) -> Params:
+        """Return the file's params with the values of `overrides`, by dotted key, in place of its own.
+
+        Raises UserError that names the first faulty override, and the way out.
+        """
+        if not overrides:
+            return self.params
+        for key in overrides:
+            _require_known(key)
+        changed = {section: dict(values) for section, values in self.content.items()}
+        for key, value in overrides.items():
+            section, _, name = key.partition(".")
+            changed[section][name] = value
+        # The file alone is valid, so any fault now comes from an override.
+        return _validated(changed, "the overrides")
+
+    def require_unchanged(self) -> None:
+        """Raise UserError where the file no longer holds what was read."""
+        if not self.path.is_file() or files.sha256_file(self.path) != self.sha256:
+            raise UserError(f"{self.path} changed while it was in use", "run the same command again")
 
 
-def _content(path: Path) -> Mapping[str, Any]:
+def read(path: Path = Path("params.yaml")) -> ParamsFile:
+    """Read a file of params. Raises UserError that names the first faulty key, and the way out."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"there is no {path}", "run in the root of a checkout, where params.yaml lies") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        line = " ".join(str(error).split())
-        raise UserError(
-            f"{path} cannot be read: {line}", f"mend {path}; `git diff {path}` shows what changed"
-        ) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    sections = _sections(path, content)
+    return ParamsFile(path, _validated(sections, str(path)), sections, hashlib.sha256(content).hexdigest())
+
+
+def load(path: Path = Path("params.yaml"), overrides: Mapping[str, object] | None = None) -> Params:
+    """Return the params of the file at `path`, with `overrides` by dotted key; raises as `read` and `replaced` do."""
+    return read(path).replaced(overrides or {})
+
+
+def _sections(path: Path, text: bytes) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(text.decode())
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise _unreadable(path, error) from error
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds no sections", f"restore it with `git checkout {path}`")
     return content
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    line = " ".join(str(error).split())
+    return UserError(f"{path} cannot be read: {line}", f"correct {path}; `git diff {path}` shows what changed")
 
 
 def _validated(content: Mapping[str, Any], origin: str) -> Params:
@@ -269,6 +303,13 @@ def flat(content: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(values, Mapping)
         for key, value in values.items()
     }
+
+
+def as_override(key: str, value: object) -> str:
+    """Return `key=value` as the command line takes it; the inverse of `parse_overrides`."""
+    # YAML marks the end of a document that is a bare scalar.
+    written = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=sys.maxsize)
+    return f"{key}={written.rstrip().removesuffix('...').rstrip()}"
 
 
 def difference(present: Params, wanted: Params) -> dict[str, Any]:

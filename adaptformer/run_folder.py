@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from adaptformer import files
 from adaptformer.errors import UserError
@@ -47,6 +48,7 @@ class RunFolder:
         self.model_card = root / "model_card.md"
         self.profile = root / "profile.safetensors"
         self.model = root / "model.onnx"
+        self.model_weights = root / "model.onnx.data"
         self.parity = root / "parity.json"
 
         self.faults = root / "data_faults.csv"
@@ -67,34 +69,30 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self, holder: str) -> Iterator[None]:
-        """Hold the folder for `holder` (what is shown to others, e.g. "adaptformer train").
+        """Hold the folder for `holder`, the command that others are shown, such as "adaptformer train".
 
         The system releases the lock when the process dies, however it dies. Raises UserError that names the present
         holder when the folder is in use.
         """
+        lock = FileLock(self._lock, timeout=0, mode=0o644)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o644)
+            held = lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"{self.root}/ is in use by {self._held_by()}",
+                "wait until it ends, or stop it, then run the same command again",
+            ) from error
         except OSError as error:
             raise UserError(
                 f"cannot write in {self.root}/: {error.strerror}", f"make {self.root}/ writable, or remove it"
             ) from error
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(
-                    f"{self.root}/ is in use by {self._held_by()}",
-                    "wait until it ends, or stop it, then run the same command again",
-                ) from error
-            os.ftruncate(descriptor, 0)
+        with held:
             note = {"holder": holder, "pid": os.getpid(), "host": socket.gethostname()}
-            os.write(descriptor, json.dumps(note).encode())
+            self._lock.write_text(json.dumps(note))
             self._remove_leftovers()
             yield
-            os.ftruncate(descriptor, 0)
-        finally:
-            os.close(descriptor)
+            self._lock.write_text("")
 
     def _remove_leftovers(self) -> None:
         """Remove what a killed run was just writing: the lock allows no other writer."""

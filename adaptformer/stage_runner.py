@@ -1,4 +1,4 @@
-"""Running a stage: what must be there before, how long it took, and, beside DVC's, the record of what it was made from.
+"""Running a stage: its inputs checked, its time measured, and, where DVC keeps no record, one of what it was made from.
 
 `python -m adaptformer STAGE`, `dvc repro` and the Prefect tasks all run a stage through `run`.
 """

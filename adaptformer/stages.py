@@ -23,7 +23,7 @@ log = logging.getLogger("adaptformer")
 
 OnEpoch = Callable[["EpochRow"], None]
 Timing = dict[str, Any]
-"""What a stage says of its own speed, beside its seconds; it goes to timing/ and nowhere else."""
+"""Timing that a stage reports beside its seconds; it goes to timing/ and nowhere else."""
 
 
 def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
@@ -77,12 +77,17 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
         split: labelled.load(table, split, classes, folder.data, contract, folder.image_cache)
         for split in ("train", "validation")
     }
+    photos = labelled.training_photos(
+        table, folder.data, contract, folder.image_cache,
+        crop_scale=params.tuning.crop_scale, crop_ratio=params.tuning.crop_ratio,
+    )  # fmt: skip
     trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
     share = f"{trained:,} of {backbone.parameters:,} parameters ({100 * trained / backbone.parameters:.2f} %)"
     log.info("training %s on %d images, %s on %s", share, len(images["train"].labels), precision, chosen)
     run = loop.Run(
         model,
         images["train"],
+        photos,
         images["validation"],
         contract,
         params.tuning,
@@ -144,25 +149,27 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 
 
 def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
-    """Write the model, merged, as one ONNX file, prove that it agrees with the trained one, not merged, and time it."""
+    """Write the merged model as an ONNX file, prove that it agrees with the trained, unmerged model, and time it."""
     from adaptformer.data import manifest
-    from adaptformer.export import graph, latency, merging, parity
+    from adaptformer.export import graph, latency, merging, model_file, parity
     from adaptformer.export.predictor import Predictor
     from adaptformer.model import adapter_file, device
 
+    settings = params.export
     device.choose("cpu", params.runtime.threads)
+    threads = device.threads()
     model, card = adapter_file.load(folder.adapter, folder.backbone)
-    content = graph.build(merging.merge(model), card, params.export.opset)
     test = manifest.rows(manifest.read_manifest(folder.manifest), "test")
     # Spread over the whole split, whose rows are sorted by class.
-    count = min(params.export.parity_images, len(test))
+    count = min(settings.parity_images, len(test))
     paths = [folder.data / test["path"][index * len(test) // count] for index in range(count)]
-    agreement = parity.check(model, content, paths, card.image, params.export.parity_tolerance)
-    files.write_json(folder.parity, agreement.to_dict())
-    files.write_bytes(folder.model, content)
-    predictor = Predictor(content, device="cpu", threads=params.runtime.threads)
+    with model_file.replacing(folder.model) as beside:
+        graph.write(beside, merging.merge(model), card, settings.opset, settings.external_data_mb)
+        agreement = parity.check(model, beside, paths, card.image, settings.parity_tolerance, threads)
+        files.write_json(folder.parity, agreement.to_dict())
+    predictor = Predictor(folder.model, device="cpu", threads=threads)
     return {
-        "megabytes": round(len(content) / 1e6, 3),
+        "megabytes": round(model_file.size(folder.model) / 1e6, 3),
         "latency_ms": latency.latency_ms([predictor])[0],
         "images_per_second": latency.images_per_second(predictor),
     }
@@ -180,7 +187,7 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """The name at every door."""
+        """The name by which every command and flow calls it."""
         return self.run.__name__
 
 
@@ -194,7 +201,7 @@ STAGES = {
             inputs=("data",),
             outputs=("manifest", "data_report"),
             params=("data",),
-            code=("data", "html_page.py", "randomness.py", "validation", *_ALWAYS),
+            code=("data", "html_page", "randomness.py", "validation", *_ALWAYS),
         ),
         Stage(
             fetch,
@@ -226,12 +233,12 @@ STAGES = {
             ),
             # tuning decides the adapter file already; the model card tells of it.
             params=("evaluation", "tuning"),
-            code=("data", "evaluation", "html_page.py", "model", "randomness.py", "text_table.py", *_ALWAYS),
+            code=("data", "evaluation", "html_page", "model", "randomness.py", "text_table.py", *_ALWAYS),
         ),
         Stage(
             export,
             inputs=("data", "manifest", "backbone", "adapter"),
-            outputs=("model", "parity"),
+            outputs=("model", "model_weights", "parity"),
             params=("export",),
             code=("data", "export", "model", "randomness.py", *_ALWAYS),
         ),
@@ -248,7 +255,7 @@ def fingerprint(name: str, params: Params, folder: RunFolder, precision: str | N
         source
         for entry in stage.code
         for source in ([library / entry] if entry.endswith(".py") else (library / entry).rglob("*.*"))
-        if source.suffix in {".py", ".safetensors"}
+        if source.suffix in {".py", ".j2", ".safetensors"}
     )
     code = {source.relative_to(library).as_posix(): files.sha256_file(source) for source in sources}
     return {

@@ -1,4 +1,4 @@
-"""Prefect flows, and the commands that start them: `make run` and `make up`."""
+"""Prefect flows, and the commands that start them: `make run`, `make compare`, `make up`."""
 
 from pathlib import Path
 

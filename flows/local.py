@@ -7,25 +7,26 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+from adaptformer import presets as all_presets
+from adaptformer.commands.tracking import upload
 from adaptformer.dataset_import.sample import DVC_DIGEST
 from adaptformer.errors import UserError
-from adaptformer.params import Params, load
-from adaptformer.presets import overlay
+from adaptformer.params import Params, ParamsFile
 from adaptformer.registry.versions import is_due, present
 from adaptformer.run_folder import RunFolder, of
 from adaptformer.tracking import dvc_repository, uploads
 from adaptformer.tracking.locations import tracking_uri
-from flows import ROOT
+from flows import ROOT, server_watchdog
 from flows.summary import Summary, text
 
 
-def run(presets: list[str], overrides: dict[str, object], register: bool | None) -> int:
-    """Run the pipeline if anything has changed, show the summary, and return the exit code."""
+def run(presets: list[str], overrides: dict[str, object], register: bool | None) -> None:
+    """Run the pipeline if anything has changed, and show the summary."""
     began = time.monotonic()
-    params = load(overrides={**overlay(presets), **overrides})
-    folder = of(load(), params)
+    file, params = all_presets.resolve(presets, overrides)
+    folder = of(file.params, params)
     make_sample_if_wanted(folder)
     dvc_repository.check_data()
     made = present(folder, params.registry.model)
@@ -33,23 +34,20 @@ def run(presets: list[str], overrides: dict[str, object], register: bool | None)
     if not folder.overridden and settled and dvc_repository.is_clean():
         print("Nothing has changed since the last run: data, params, code and results are what DVC recorded.\n")
         _upload_waiting()
-        print(_shown(params, folder))
-        return 0
+        print(text(Summary.of(folder, params, ()), folder, tracking_uri()))
+        return
     print("Starting the pipeline (a temporary Prefect server takes some seconds) ...", flush=True)
-    summary = _train_here(presets, overrides, register)
+    summary = _train_here(file, params, presets, overrides, register)
     idle = "nothing, all is current" if folder.overridden else "nothing but the registration"
     ran = ", ".join(summary.ran) or idle
     print(f"\nDone in {time.monotonic() - began:.0f} s; ran {ran}.\n")
     print(text(summary, folder, tracking_uri()))
-    return 0
 
 
 def _upload_waiting() -> None:
     """Upload runs that wait for it: there may be some where everything else is up to date."""
     if not uploads.waiting():
         return
-    from flows.backlog import upload
-
     try:
         upload()
     except UserError as error:
@@ -66,28 +64,20 @@ def make_sample_if_wanted(folder: RunFolder) -> None:
         raise UserError("the sample data set could not be written", "see the lines above")
 
 
-def _shown(params: Params, folder: RunFolder) -> str:
-    return text(Summary.of(folder, params, ()), folder, tracking_uri())
-
-
-def _train_here(presets: list[str], overrides: dict[str, object], register: bool | None) -> Summary:
+def _train_here(
+    file: ParamsFile, params: Params, presets: list[str], overrides: dict[str, object], register: bool | None
+) -> Summary:
     with temporary_server("make-run"):
-        from flows.train import train
+        from prefect import flow
+
+        from flows.train import update
+
+        # The flow adaptformer/train, but for the params, which are read already; its arguments are what Prefect shows.
+        @flow(name="adaptformer")
+        def train(presets: list[str], overrides: dict[str, object], register: bool | None) -> Summary:  # noqa: ARG001
+            return update(file, params, presets, register)
 
         return train(presets, overrides, register)
-
-
-def opened(body: Callable[[], int]) -> int:
-    """Run `body` in the checkout's root and return its exit code; of a UserError cause and remedy, and 1."""
-    os.chdir(ROOT)
-    try:
-        return body()
-    except UserError as error:
-        print(f"error: {error.cause}\n  fix: {error.remedy}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
 
 
 @contextlib.contextmanager
@@ -99,6 +89,7 @@ def temporary_server(*tags: str) -> Iterator[None]:
     os.environ.setdefault("PREFECT_HOME", str(ROOT / ".prefect"))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    server_watchdog.start()
     import prefect.main  # sets logging up as it is imported: before the console is made plain
     from prefect.settings import PREFECT_API_URL, temporary_settings
 

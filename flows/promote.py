@@ -9,19 +9,19 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from adaptformer import params
 from adaptformer.gate.decision import markdown
-from adaptformer.params import load
 from adaptformer.registry import promotion
 from adaptformer.tracking.git import user_name
 from adaptformer.tracking.locations import mlflow_pages
 from flows import flow_run, log_filter
-from tasks.stages import slot
+from tasks.limits import slot
 
 log_filter.install()
 log = logging.getLogger("adaptformer")
 
 
-@flow(name="adaptformer", flow_run_name=flow_run.name)
+@flow(name="adaptformer")
 def promote(
     version: int | str | None = None, model: str | None = None, who: str | None = None, why: str = ""
 ) -> State[str]:
@@ -30,20 +30,23 @@ def promote(
     `model` is registry.model unless given. A refusal is an answer, not a failure: the run completes in the state
     "Refused".
     """
-    params = load()
+    loaded = params.load()
+    flow_run.label(loaded)
     with slot("promotion"):
         outcome = promotion.promote(
-            model or params.registry.model, params.gate, version=_text(version), who=who or user_name(), why=why
+            model or loaded.registry.model, loaded.gate, version=_text(version), who=who or user_name(), why=why
         )
     show(outcome)
     return Completed(name="Promoted" if outcome.promoted else "Refused", message=outcome.decision.sentence)
 
 
-@flow(name="adaptformer", flow_run_name=flow_run.name)
+@flow(name="adaptformer")
 def rollback(why: str, to: int | str | None = None, model: str | None = None, who: str | None = None) -> State[str]:
     """Put a version (the one before the champion, if none is given) back to use, after it was loaded and run."""
+    loaded = params.load()
+    flow_run.label(loaded)
     with slot("promotion"):
-        moved = promotion.rollback(model or load().registry.model, to=_text(to), who=who or user_name(), why=why)
+        moved = promotion.rollback(model or loaded.registry.model, to=_text(to), who=who or user_name(), why=why)
     log.info("%s", moved.sentence)
     return Completed(name="Rolled back", message=moved.sentence)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # comes with dvc
 
+from adaptformer.commands import exit_code
 from adaptformer.errors import UserError
 from adaptformer.tracking.locations import tracking_uri
 from flows import ROOT
@@ -86,7 +87,7 @@ class Services:
         )  # fmt: skip
 
     def watch(self) -> None:
-        """Return never, unless one of the processes ends: that raises UserError."""
+        """Wait until one of the processes ends; raises UserError then."""
         while True:
             for name in self.running:
                 self._require_alive(name)
@@ -147,13 +148,13 @@ def main() -> int:
     try:
         services = Services()
     except UserError as error:
-        return _failed(error)
+        return exit_code.failed(error)
     try:
         services.start()
         _say(_addresses(services))
         services.watch()
     except UserError as error:
-        return _failed(error)
+        return exit_code.failed(error)
     except KeyboardInterrupt:
         _say("stopping ...")
     finally:
@@ -176,11 +177,6 @@ def _addresses(services: Services) -> str:
             "  stop      Ctrl-C",
         )
     )
-
-
-def _failed(error: UserError) -> int:
-    print(f"error: {error.cause}\n  fix: {error.remedy}", file=sys.stderr)
-    return 1
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from safetensors import safe_open
 
 from adaptformer import text_table
+from adaptformer.commands import adapter_summary
 from adaptformer.params import Params
 from adaptformer.registry.versions import Registration, present
 from adaptformer.run_folder import RunFolder
@@ -24,6 +21,7 @@ class Summary:
     top1: float
     top5: float
     loss: float
+    parts: str
     backbone: str
     trained: int
     backbone_parameters: int
@@ -37,11 +35,12 @@ class Summary:
     def of(cls, folder: RunFolder, params: Params, ran: tuple[str, ...], decision: str = "") -> Summary:
         """Read the summary of a complete run folder; `ran` are the stages that this run ran, `decision` the gate's."""
         metrics = json.loads(folder.metrics.read_text())
-        card = adapter_card(folder.adapter)
+        card = adapter_summary.card(folder.adapter)
         return cls(
             top1=metrics["top1"],
             top5=metrics["top5"],
             loss=metrics["loss"],
+            parts=adapter_summary.trained_parts(params.adapter, params.tuning),
             backbone=card["backbone"]["model"],
             trained=card["trained"],
             backbone_parameters=card["backbone"]["parameters"],
@@ -53,13 +52,6 @@ class Summary:
         )
 
 
-def adapter_card(path: Path) -> dict[str, Any]:
-    """Read the adapter file's metadata without torch, which takes seconds to import."""
-    with safe_open(path, framework="np") as file:
-        card: dict[str, Any] = json.loads(file.metadata()["adaptformer"])
-    return card
-
-
 def lines(summary: Summary, folder: RunFolder, tracking_uri: str) -> list[tuple[str, str]]:
     """Return the summary as pairs of what and how much, and where to look."""
     seconds = "" if summary.training_seconds is None else f" in {summary.training_seconds:.0f} s"
@@ -67,7 +59,7 @@ def lines(summary: Summary, folder: RunFolder, tracking_uri: str) -> list[tuple[
     share = summary.trained / summary.backbone_parameters
     rows = [
         ("accuracy", f"{summary.top1:.2%} top-1 on the test split (top-5 {summary.top5:.2%}, loss {summary.loss:.4f})"),
-        ("trained", f"AdaptFormer adapters and head on {summary.backbone}, {summary.epochs} epochs{seconds}"),
+        ("trained", f"{summary.backbone}: {summary.parts}, {summary.epochs} epochs{seconds}"),
         ("trainable", f"{summary.trained:,} parameters, {share:.1%} of the backbone's {summary.backbone_parameters:,}"),
     ]
     if summary.registration:

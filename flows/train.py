@@ -1,34 +1,37 @@
-"""The flow `adaptformer`: from `data/` to a registered model, skipping what DVC finds current."""
+"""The flow `adaptformer/train`: from `data/` to a registered model, skipping what is current."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from adaptformer import presets as all_presets
 from adaptformer import run_folder, stage_runner
-from adaptformer.errors import UserError
-from adaptformer.params import GateParams, Params, load
-from adaptformer.presets import overlay
+from adaptformer.params import GateParams, Params, ParamsFile, difference
 from adaptformer.registry.versions import Registration, is_due, mark_judged, present, reason_not_to_judge
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES
 from adaptformer.tracking import dvc_repository
 from adaptformer.tracking.git import user_name
 from adaptformer.tracking.run_files import is_tracked
+from adaptformer.tracking.tracked_run import tracked
 from flows import flow_run, log_filter
 from flows.promote import show
 from flows.summary import Summary, markdown
-from tasks.stages import PROMOTE, REGISTER, run_stage
+from tasks.promotion import PROMOTE
+from tasks.registration import REGISTER
+from tasks.stages import run_stage
 
 log_filter.install()
 log = logging.getLogger("adaptformer")
 
 
-@flow(name="adaptformer", flow_run_name=flow_run.name)
+@flow(name="adaptformer")
 def train(
     presets: list[str] | None = None,
     overrides: dict[str, Any] | None = None,
@@ -43,21 +46,33 @@ def train(
     when `register` says so. `promotion`, where given, takes the place of registry.promotion: with "auto" the gate
     judges every newly registered model, asked for by `who`.
     """
-    given = {**overlay(presets or ()), **(overrides or {})}
-    folder = run_folder.of(load(), load(overrides=given))
+    file, params = all_presets.resolve(presets or (), overrides)
+    return update(file, params, presets or (), register, promotion, who)
+
+
+def update(
+    file: ParamsFile,
+    params: Params,
+    presets: Sequence[str] = (),
+    register: bool | None = None,
+    promotion: Literal["auto", "never"] | None = None,
+    who: str | None = None,
+) -> Summary:
+    """Do what the flow does, within its run, with `params` that were resolved from `file`."""
+    folder = run_folder.of(file.params, params)
     # A run with overrides writes nothing that DVC knows, so it neither needs DVC's lock nor stands in its way.
     with (
         folder.lock("adaptformer/train"),
         contextlib.nullcontext() if folder.overridden else dvc_repository.exclusive(),
     ):
-        flow_run.bury_dead(folder)
+        own = [folder.root.name] if folder.overridden else []
+        flow_run.label(params, flow_run.folder_tag(folder), *own)
+        flow_run.mark_crashed(folder)
         dvc_repository.check_data()
         sources = {} if folder.overridden else dvc_repository.source_fingerprints(STAGES)
-        params = load(overrides=given)
-        if run_folder.of(load(), params).root != folder.root:
-            raise UserError("params.yaml changed as the run began", "run the same command again")
-        flow_run.tag(folder, params.registry.model, *([folder.root.name] if folder.overridden else []))
-        with flow_run.tracked(params, folder, presets=", ".join(presets or ())) as tracker:
+        file.require_unchanged()  # since it was read: the fingerprints are of the same params
+        tags = {**flow_run.lineage(), "presets": ", ".join(presets)}
+        with tracked(params, difference(file.params, params), folder, tags) as tracker:
             ran = []
             for name in STAGES:
                 if is_current(name, params, folder):

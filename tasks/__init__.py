@@ -1,1 +1,1 @@
-"""Thin Prefect tasks around the library's stages, and what they record: DVC, MLflow, the model registry."""
+"""Thin Prefect tasks around the library: the stages, registration, promotion, and the limits they wait for."""

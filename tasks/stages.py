@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 
-from prefect import Task, get_run_logger
+from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.concurrency.sync import concurrency
-from prefect.settings import get_current_settings
 
 from adaptformer import stage_runner, stages
 from adaptformer.errors import UserError
-from adaptformer.params import GateParams, Params
-from adaptformer.registry import promotion, versions
+from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import OnEpoch
+from tasks.limits import slot
 
 RETRIES = {"fetch": 2, "train": 2}
 """Only stages that may be entered again: fetch starts over, train resumes from its last state."""
@@ -36,32 +33,8 @@ def _body(name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None
 
 
 def _worth_retrying(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Say whether the failure may go away by itself; what the user must mend does not."""
+    """Say whether the failure may go away by itself; what the user must fix does not."""
     return not isinstance(state.data, UserError)
-
-
-@contextlib.contextmanager
-def slot(limit: str) -> Iterator[None]:
-    """Hold a place of a global concurrency limit, `gpu` or `promotion`, where a lasting server is in use.
-
-    A temporary server would keep the place of a killed run for ever, and locks on files serialise there anyway.
-    """
-    if not get_current_settings().api.url:
-        yield
-        return
-    logger = get_run_logger()
-    logger.info("Waiting for the concurrency limit %s", limit)
-    held = concurrency(limit, lease_duration=60, timeout_seconds=600)
-    try:
-        held.__enter__()
-    except TimeoutError as error:
-        raise UserError(
-            f"other runs have kept the concurrency limit `{limit}` for ten minutes",
-            f"run the same command again later; `prefect global-concurrency-limit inspect {limit}` shows the limit",
-        ) from error
-    with contextlib.ExitStack() as stack:
-        stack.push(held.__exit__)
-        yield
 
 
 TASKS = {
@@ -78,27 +51,3 @@ TASKS = {
     for name in stages.STAGES
 }
 """One task a stage, by the stage's name."""
-
-REGISTER = Task(
-    versions.register,
-    name="register",
-    task_run_name="register",
-    description="Make the ONNX file the challenger of its registered model.",
-    cache_policy=NO_CACHE,
-)
-"""The registry's step as a task: it acts on the world, so it is none of the five stages."""
-
-
-def _promote(model: str, bounds: GateParams, *, version: str, who: str, why: str) -> promotion.Outcome:
-    with slot("promotion"):
-        return promotion.promote(model, bounds, version=version, who=who, why=why)
-
-
-PROMOTE = Task(
-    _promote,
-    name="promote",
-    task_run_name="promote",
-    description="Judge a version against the champion, and make it champion if it passes the gate.",
-    cache_policy=NO_CACHE,
-)
-"""The gate as a task of the flow that has just registered a model."""

@@ -1,1 +1,1 @@
-"""The commands of `adaptformer`, each imported only when it runs."""
+"""The commands of `adaptformer`, one file a group; each imports what it needs only when it runs, so help is fast."""

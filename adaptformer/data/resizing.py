@@ -1,7 +1,7 @@
-"""RGB pixels to the square that the model sees: the only resizing of the project.
+"""RGB pixels to the square that the model sees.
 
-Cache, training, evaluation, the parity check and the ONNX predictor use these functions and nothing else, so they see
-the same pixels. N images, H x W pixels, S = contract.stored_size.
+Validation, evaluation, the parity check and the ONNX predictor all use these functions, so they see the same pixels.
+Training cuts its random crops from photos.py's images. N images, H x W pixels, S = contract.stored_size.
 """
 
 from __future__ import annotations
@@ -19,23 +19,29 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
+def resample_filter(interpolation: str) -> Image.Resampling:
+    """Return Pillow's filter, which is antialiased when it shrinks. Raises ValueError for an unknown interpolation."""
+    if interpolation not in _FILTERS:
+        raise ValueError(f"unknown interpolation {interpolation!r}")
+    return _FILTERS[interpolation]
+
+
 def to_square(image: Pixels, contract: ImageContract) -> Pixels:
     """Resize an image [H, W, 3] uint8 to [S, S, 3] by the contract's policy.
 
-    "crop" scales the shorter side to S and keeps the centre, "pad" scales the longer side to S and centres it on
-    black, "squash" scales both. Shrinking is antialiased. Raises ValueError for another policy or interpolation.
+    "crop" scales the shorter side to S and keeps the centre, "pad" scales the longer side to S and centres the image
+    on black, "squash" scales both sides to S. Shrinking is antialiased. Raises ValueError for an unknown policy or
+    interpolation.
     """
     side = contract.stored_size
-    if contract.interpolation not in _FILTERS:
-        raise ValueError(f"unknown interpolation {contract.interpolation!r}")
-    resample = _FILTERS[contract.interpolation]
+    resample = resample_filter(contract.interpolation)
     height, width = image.shape[:2]
     source = Image.fromarray(image)
     if contract.resize == "squash":
         return np.array(source.resize((side, side), resample))
     if contract.resize == "crop":
-        # Scaling the centre square alone equals scaling all and cropping (the filter still reads beyond the box), but a
-        # strip of 1 x 100,000 pixels does not become one of S x 100,000 S on the way.
+        # Scaling the centre square alone gives the same pixels as scaling the whole image and cropping, because the
+        # filter still reads beyond the box; but a strip of 1 x 100,000 pixels is never enlarged to S x 100,000 S.
         short = min(height, width)
         left, top = (width - short) / 2, (height - short) / 2
         return np.array(source.resize((side, side), resample, box=(left, top, left + short, top + short)))

@@ -1,55 +1,51 @@
-"""The report's section of single test images: mistakes, and hits by a hair."""
+"""The test images that the report shows: mistakes, and correct predictions of low confidence."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from adaptformer import html_page
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import mistakes
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.model.adapter_file import AdapterCard
+from adaptformer.html_page import percent
 
 _SHOWN = 12
 """Images in each group."""
 _SIDE = 128
 """Largest side of a picture in pixels; the page shows it smaller."""
 
-
-def section(evaluation: Evaluation, card: AdapterCard, test: LabelledImages) -> str:
-    """Return the section as HTML; each image stands above its labels, their probabilities and its path below data/."""
-    wrong = int((~evaluation.correct).sum())
-    parts = [html_page.note(f"{wrong:,} of {len(evaluation.labels):,} test images were taken for another class.")]
-    for heading, indices in _groups(evaluation, wrong):
-        items = [
-            (_small(test.images[index]), _caption(evaluation, card, test.paths[index], index)) for index in indices
-        ]
-        if items:
-            parts.append(f"<h3>{heading}</h3>\n{html_page.pictures(items)}\n")
-    return "".join(parts)
+Group = tuple[str, list[tuple[bytes, str]]]
+"""A heading, and PNGs with their captions."""
 
 
-def _groups(evaluation: Evaluation, wrong: int) -> list[tuple[str, list[int]]]:
-    surest, unsure = mistakes.most_confident(evaluation, _SHOWN), mistakes.least_sure(evaluation, _SHOWN)
-    if wrong <= _SHOWN:
-        return [("All mistakes, most confident first", surest), ("Right, but least sure", unsure)]
+def groups(evaluation: Evaluation, classes: Sequence[str], test: LabelledImages) -> list[Group]:
+    """Return groups of images; a caption has the labels, their probabilities, and the path below data/."""
+    confident = mistakes.most_confident(evaluation, _SHOWN)
+    if (~evaluation.correct).sum() <= _SHOWN:
+        chosen = {"All mistakes, most confident first": confident}
+    else:
+        chosen = {
+            "Most confident mistakes: highest probability of the predicted class": confident,
+            "Worst mistakes: lowest probability of the true class": mistakes.worst(evaluation, _SHOWN),
+        }
+    chosen["Correct, but least confident"] = mistakes.least_confident(evaluation, _SHOWN)
     return [
-        ("Most confident mistakes: highest probability of the predicted class", surest),
-        ("Worst mistakes: lowest probability of the true class", mistakes.worst(evaluation, _SHOWN)),
-        ("Right, but least sure", unsure),
+        (heading, [(_small(test.images[i]), _caption(evaluation, classes, test.paths[i], i)) for i in indices])
+        for heading, indices in chosen.items()
     ]
 
 
-def _caption(evaluation: Evaluation, card: AdapterCard, path: str, index: int) -> str:
-    true = f"{card.classes[evaluation.labels[index]]}: {html_page.percent(evaluation.probability_of_label[index])}"
+def _caption(evaluation: Evaluation, classes: Sequence[str], path: str, index: int) -> str:
+    true = f"{classes[evaluation.labels[index]]}: {percent(evaluation.probability_of_label[index])}"
     if evaluation.correct[index]:
         return f"{true}\n{path}"
-    taken = f"{card.classes[evaluation.predicted[index]]}: {html_page.percent(evaluation.confidence[index])}"
-    return f"true {true}\npredicted {taken}\n{path}"
+    predicted = f"{classes[evaluation.predicted[index]]}: {percent(evaluation.confidence[index])}"
+    return f"true {true}\npredicted {predicted}\n{path}"
 
 
 def _small(pixels: NDArray[np.uint8]) -> bytes:

@@ -41,9 +41,9 @@ def bias(layer: nn.Linear) -> Tensor:
 def linear(weight: Tensor, shift: Tensor | None, like: Tensor) -> nn.Linear:
     """Return a linear layer of weight [out, in] and bias [out], rounded to the dtype of `like`."""
     made = nn.Linear(weight.shape[1], weight.shape[0], bias=shift is not None, device="meta")
-    made.weight = nn.Parameter(weight.to(like.dtype, copy=True), requires_grad=False)
+    made.weight = nn.Parameter(weight.to(like.dtype), requires_grad=False)
     if shift is not None:
-        made.bias = nn.Parameter(shift.to(like.dtype, copy=True), requires_grad=False)
+        made.bias = nn.Parameter(shift.to(like.dtype), requires_grad=False)
     return made
 
 

@@ -1,4 +1,4 @@
-"""One ONNX file of backbone, adapters and head: uint8 images in, logits out.
+"""The ONNX graph of backbone, adapters and head: uint8 images in, logits out.
 
 Shapes: B images, s image side, C classes.
 """
@@ -10,20 +10,25 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir
 import torch
 from torch import Tensor, nn
 
 from adaptformer import files
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
+from adaptformer.export import model_file
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.classifier import Classifier
 
 METADATA_KEY = "adaptformer"
 INPUT, OUTPUT = "images", "logits"
+_INLINE_BYTES = 256
+"""Tensors of at most this size stay in the ONNX file: they are shapes and axes, which its checker looks at."""
 
 
 class _FromBytes(nn.Module):
@@ -45,11 +50,35 @@ class _FromBytes(nn.Module):
         return logits
 
 
-def build(model: Classifier, card: AdapterCard, opset: int) -> bytes:
-    """Return the ONNX file's bytes; equal models give equal bytes, wherever they are exported.
+def write(path: Path, model: Classifier, card: AdapterCard, opset: int, external_data_mb: int) -> None:
+    """Write the ONNX file `path`, and beside it its weights; equal models give equal bytes, wherever they are exported.
 
     The batch is symbolic. Class names and the image contract lie in the file's metadata under the key "adaptformer".
+    Weights of `external_data_mb` megabytes or more go to the file `model_file.weights_of(path)`, which is empty
+    otherwise: protobuf holds no message above 2 GiB. Raises UserError where the system refuses to write.
     """
+    program = _exported(model, card, opset)
+    weights = model_file.weights_of(path)
+    described = metadata(card)
+    size = sum(value.const_value.nbytes for value in program.graph.initializers.values() if value.const_value)
+    # `files.replacing` around both turns what the system refuses into one UserError.
+    with files.replacing(path) as beside:
+        if size >= external_data_mb * 1e6:
+            onnx_ir.external_data.unload_from_model(
+                program, path.parent, weights.name, size_threshold_bytes=_INLINE_BYTES
+            )
+            described["weights"] = {"bytes": weights.stat().st_size, "sha256": files.sha256_file(weights)}
+        else:
+            weights.write_bytes(b"")
+        proto = _stripped(onnx_ir.to_proto(program))
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = METADATA_KEY, files.canonical_json(described)
+        beside.write_bytes(proto.SerializeToString(deterministic=True))
+    onnx.checker.check_model(path)
+
+
+def _exported(model: Classifier, card: AdapterCard, opset: int) -> onnx_ir.Model:
+    """Return the graph of the classifier behind its normalisation; its weights share the model's memory."""
     graph = _FromBytes(model, card.image).eval()
     size = card.image.size
     # An example batch of two: one would be taken for a constant.
@@ -66,12 +95,7 @@ def build(model: Classifier, card: AdapterCard, opset: int) -> bytes:
             verbose=False,
         )
     assert program is not None  # noqa: S101 - only the legacy exporter returns None
-    proto = _stripped(program.model_proto)
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, files.canonical_json(metadata(card))
-    onnx.checker.check_model(proto)
-    content: bytes = proto.SerializeToString(deterministic=True)
-    return content
+    return program.model
 
 
 def metadata(card: AdapterCard) -> dict[str, Any]:

@@ -11,8 +11,8 @@ Exact, up to rounding (checked in float64), for every kind of adapter:
     class token              the last block computes queries and feed-forward for that row alone
     dropout, DropPath        gone
 
-What stays: an AdaptFormer adapter has a ReLU and reads the residual stream before LayerNorm, so unlike LoRA it does not
-dissolve into fc1 and fc2. A LayerNorm "out" stays after its slot, and slots with it cannot be fused; their scale,
+What stays: an AdaptFormer adapter has a ReLU and reads the residual stream before LayerNorm, so unlike LoRA it cannot
+be folded into fc1 and fc2. A LayerNorm "out" stays after its slot, and slots with it cannot be fused; their scale,
 which stands before that norm, is folded all the same. Blocks with prompts stay as they are. Matrices are combined in
 float64 and rounded once.
 
@@ -56,13 +56,16 @@ _KNOWN = {
 def merge(model: Classifier) -> Classifier:
     """Return a new model with the same logits: frozen, on the CPU, in evaluation mode; `model` is left as it is.
 
-    A merged model can be merged again and gives itself. Its features are not the original's, for the last norm's affine
-    lies in the head. Raises UserError for weights that are not finite and for parts that it does not understand.
+    Weights that merging does not change share the memory of those of `model` where that is on the CPU. A merged model
+    can be merged again and gives itself. Its features are not the original's, for the last norm's affine lies in the
+    head. Raises UserError for weights that are not finite and for parts that it does not understand.
     """
     _refuse_not_finite(model)
     for module in model.modules():
         _refuse_unknown(module)
-    merged = copy.deepcopy(model).cpu()
+    # A deep copy of the modules, not of the weights: a large model lies in memory once.
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
+    merged = copy.deepcopy(model, shared).cpu()
     vit = merged.vit
     last = len(vit.blocks) - 1
     for index, block in enumerate(vit.blocks):

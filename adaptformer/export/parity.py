@@ -21,6 +21,7 @@ from adaptformer.export.predictor import Predictor
 from adaptformer.model import inference
 from adaptformer.model.classifier import Classifier
 
+BATCH = 32
 BATCHES = (1, 3, 8)
 """Batch sizes at which the file must give the same logits: a graph may freeze its batch despite a symbolic one."""
 
@@ -72,16 +73,24 @@ def compare(ours: NDArray[np.float32], theirs: NDArray[np.float32], tolerance: f
 
 
 def check(
-    model: Classifier, onnx_file: bytes, paths: Sequence[Path], contract: ImageContract, tolerance: float
+    model: Classifier,
+    onnx_file: Path,
+    paths: Sequence[Path],
+    contract: ImageContract,
+    tolerance: float,
+    threads: int,
 ) -> Parity:
     """Run both on the image files, from their bytes on, and return how they agree.
 
-    Raises UserError where the bound does not hold or where the file depends on the batch size.
+    The trained model runs on torch's threads, the ONNX file, which is opened from disk, on `threads`. Raises UserError
+    where the bound does not hold or where the file depends on the batch size.
     """
-    predictor = Predictor(onnx_file, device="cpu")
     images = np.stack([prepare(path.read_bytes(), contract) for path in paths])
-    ours = inference.logits(model, images, contract, batch_size=32, device=torch.device("cpu")).numpy()
-    theirs = np.concatenate([_logits(predictor, images[start : start + 32]) for start in range(0, len(images), 32)])
+    ours = inference.logits(model, images, contract, batch_size=BATCH, device=torch.device("cpu")).numpy()
+    predictor = Predictor(onnx_file, device="cpu", threads=threads)
+    theirs = np.concatenate(
+        [_logits(predictor, images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    )
     parity = compare(ours, theirs, tolerance)
     if not parity.holds:
         raise UserError(

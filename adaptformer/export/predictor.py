@@ -17,12 +17,17 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from adaptformer import files
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.layout import ignored
 from adaptformer.data.resizing import prepare
 from adaptformer.errors import UserError
 
+WEIGHTS = "model.onnx.data"
+"""The name by which an exported model refers to weights outside of it, whatever name it has itself by now."""
+
+_BOTH = f"copy model.onnx and {WEIGHTS} from the same run into one folder, or export the model again"
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 
 
@@ -39,31 +44,22 @@ class Prediction:
 class Predictor:
     """An ONNX file of this project, ready to run."""
 
-    def __init__(
-        self, content: bytes | Path, device: Literal["auto", "cpu", "cuda"] = "auto", threads: int = 0
-    ) -> None:
-        """Open the model. Raises UserError for a file that is none, and for CUDA asked for in vain."""
-        onnxruntime.set_default_logger_severity(4)  # a missing CUDA library is reported below, by name
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = threads
-        wanted = [_PROVIDERS["cpu"]] if device == "cpu" else [_PROVIDERS["cuda"], _PROVIDERS["cpu"]]
-        offered = onnxruntime.get_available_providers()
+    def __init__(self, path: Path, device: Literal["auto", "cpu", "cuda"] = "auto", threads: int = 0) -> None:
+        """Open the model at `path`, its weights beside it where it has such a file.
+
+        `threads` is the number of CPU threads, 0 for onnxruntime's own choice. Raises UserError for a file that is no
+        model of this project, for weights that are missing or belong to another model, and where CUDA is asked for and
+        cannot be loaded.
+        """
+        self._session = _session(path, device, threads)
         try:
-            model = str(content) if isinstance(content, Path) else content
-            self._session = onnxruntime.InferenceSession(
-                model, options, providers=[name for name in wanted if name in offered]
-            )
             metadata = json.loads(self._session.get_modelmeta().custom_metadata_map["adaptformer"])
             self.classes: tuple[str, ...] = tuple(metadata["classes"])
             self.contract = ImageContract.from_dict(metadata["image"])
         except KeyError as error:
-            raise UserError(f"{_name(content)} is no model of adaptformer", "give the model.onnx of a run") from error
-        except Exception as error:  # onnxruntime's own exceptions share no base class
-            raise UserError(
-                f"{_name(content)} cannot be opened: {' '.join(str(error).split())[:160]}",
-                "export the model again: `adaptformer export`",
-            ) from error
+            raise UserError(f"{path} is no model of adaptformer", "give the model.onnx of a run") from error
+        if "weights" in metadata:
+            _require_weights(path, metadata["weights"]["sha256"])
         self.provider: str = self._session.get_providers()[0]
         """The one that really runs: onnxruntime lists CUDA as available where it cannot be loaded."""
         if device == "cuda" and self.provider != _PROVIDERS["cuda"]:
@@ -128,5 +124,29 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return result
 
 
-def _name(content: bytes | Path) -> str:
-    return str(content) if isinstance(content, Path) else "the model"
+def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSession:
+    onnxruntime.set_default_logger_severity(4)  # the caller reports a missing CUDA library by name
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    wanted = [_PROVIDERS["cpu"]] if device == "cpu" else [_PROVIDERS["cuda"], _PROVIDERS["cpu"]]
+    offered = onnxruntime.get_available_providers()
+    providers = [name for name in wanted if name in offered]
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # onnxruntime's own exceptions share no base class
+        told = " ".join(str(error).split())[:160]
+        weights = path.with_name(WEIGHTS)
+        if not (path.is_file() and WEIGHTS.encode() in path.read_bytes()):
+            remedy = "export the model again: `adaptformer export`"
+            raise UserError(f"{path} cannot be opened: {told}", remedy) from error
+        if not weights.is_file():
+            raise UserError(f"{path} needs {weights}, which does not exist", _BOTH) from error
+        raise UserError(f"{path} cannot be opened with the weights in {weights}: {told}", _BOTH) from error
+
+
+def _require_weights(path: Path, sha256: str) -> None:
+    """Raise UserError unless the weights beside an ONNX file are its own: another model's fit in size and names."""
+    weights = path.with_name(WEIGHTS)
+    if files.sha256_file(weights) != sha256:
+        raise UserError(f"{weights} does not hold the weights of {path}", _BOTH)

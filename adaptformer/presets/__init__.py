@@ -7,13 +7,14 @@ a name: the values of params.yaml, then those of the presets in their order, the
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
 
+from adaptformer import params
 from adaptformer.errors import UserError
-from adaptformer.params import flat
+from adaptformer.params import Params, ParamsFile, flat
 
 KINDS = ("data", "backbone", "recipe")
 
@@ -38,3 +39,12 @@ def overlay(names: Iterable[str]) -> dict[str, object]:
             raise UserError(f"there is no preset {name}", hint)
         values |= flat(yaml.safe_load(files[name].read_text(encoding="utf-8")))
     return values
+
+
+def resolve(names: Iterable[str] = (), overrides: Mapping[str, object] | None = None) -> tuple[ParamsFile, Params]:
+    """Read params.yaml, once, and return it with the params that a run with presets and overrides uses.
+
+    Raises UserError for a fault in the file, a preset or a key that does not exist, and a value that is not allowed.
+    """
+    file = params.read()
+    return file, file.replaced({**overlay(names), **(overrides or {})})

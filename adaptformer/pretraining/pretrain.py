@@ -125,7 +125,8 @@ def _epoch(
 ) -> float:
     """Train one epoch and return its mean loss."""
     order = torch.from_numpy(randomness.permutation(len(pixels), "order", recipe.seed, epoch))
-    boxes = augmentation.random_boxes(len(pixels), recipe.crop_scale, (3 / 4, 4 / 3), True, recipe.seed, epoch)
+    shapes = np.tile(np.array(pixels.shape[1:3]), (len(pixels), 1))
+    boxes = augmentation.random_boxes(shapes, recipe.crop_scale, (3 / 4, 4 / 3), True, recipe.seed, epoch)
     steps = max(1, len(pixels) // recipe.batch_size)
     total = torch.zeros(())
     size = model.vit.patch_embed.img_size[0]
@@ -133,8 +134,8 @@ def _epoch(
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
         for group in optimiser.param_groups:
             group["lr"] = _learning_rate(recipe, epoch + step / steps)
-        batch = augmentation.crop(pixels[chosen], boxes[chosen], size, "bicubic")
-        batch = augmentation.normalise(batch, mean, std)
+        cropped = augmentation.crop(list(pixels[chosen].numpy()), boxes[chosen], size, "bicubic")
+        batch = augmentation.normalise(augmentation.planes(cropped), mean, std)
         patches = torch.from_numpy(
             randomness.uniform((len(chosen), model.vit.patch_embed.num_patches), "mask", recipe.seed, epoch, step)
         ).argsort(dim=1)

@@ -18,6 +18,7 @@ from adaptformer.data import reading
 from adaptformer.data.resizing import prepare
 from adaptformer.errors import UserError
 from adaptformer.evaluation import data_profile
+from adaptformer.export import model_file
 from adaptformer.export.latency import latency_ms
 from adaptformer.export.predictor import Predictor, softmax
 from adaptformer.gate import drift
@@ -75,7 +76,7 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
     return Candidate(
         name=name,
         version=version,
-        model=versions.model_file(name, version, into),
+        model=versions.fetch_model(name, version, into),
         manifest=manifests.read_manifest(manifest),
         predictions=None if predictions is None else _read_predictions(predictions),
         parity=None if parity is None else float(json.loads(parity.read_text())["relative"]),
@@ -116,7 +117,7 @@ def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tup
             classes=predictor.classes,
             predictions=answer,
             seen=side.seen,
-            megabytes=side.model.stat().st_size / 1e6,
+            megabytes=model_file.size(side.model) / 1e6,
             latency_ms=speed,
             parity=side.parity,
         )

@@ -4,8 +4,8 @@ A second registered model, NAME-history, holds the journal of the model NAME. Ea
 say who moved the aliases, when, from where, to where, why and on what evidence. MLflow gives each version number to one
 caller only, whereas a tag or an alias has the value that was written last. So of two promotions at once both write a
 move; the one with the lower number is valid, and the other one is void, because it starts from a version that is no
-longer champion. The valid moves decide what is in use. The aliases are a copy of that for readers; whoever reads the
-journal next corrects them.
+longer champion. The valid moves decide what is in use. The aliases are a copy of that for readers, and whoever reads
+the journal next corrects them.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptformer import files
 from adaptformer.errors import UserError
+from adaptformer.export import model_file
 from adaptformer.registry import moves
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store, run_files
@@ -51,11 +52,11 @@ def mark_judged(folder: RunFolder, registration: Registration) -> None:
 def present(folder: RunFolder, model: str) -> Registration | None:
     """Return the registration of the folder's model file as a version of `model` where MLflow tracks now, or None.
 
-    Reads one small file and hashes the model; imports no MLflow.
+    Reads one small file and hashes the model with its weights; imports no MLflow.
     """
     try:
         registration = Registration(**json.loads(folder.registration.read_text()))
-        sha256 = files.sha256_file(folder.model)
+        sha256 = model_file.sha256(folder.model)
     except (OSError, ValueError, TypeError):
         return None
     wanted = (model, sha256, tracking_uri())
@@ -71,7 +72,7 @@ def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[
     """
     try:
         client = mlflow_store.connect()
-        sha256 = files.sha256_file(folder.model)
+        sha256 = model_file.sha256(folder.model)
         version = _version_of(client, name, sha256)
         if version is None:
             _new_version(client, folder, name, run_id, lineage)
@@ -134,8 +135,8 @@ def artifact(client: MlflowClient, run_id: str | None, path: str, into: Path) ->
     return Path(client.download_artifacts(run_id, path, str(folder)))
 
 
-def model_file(name: str, version: str, into: Path) -> Path:
-    """Return the ONNX file of a version, downloaded into a folder of its own below `into`."""
+def fetch_model(name: str, version: str, into: Path) -> Path:
+    """Return the ONNX file of a version, downloaded with its weights into a folder of its own below `into`."""
     import mlflow
 
     folder = into / f"{name}-{version}"
@@ -164,7 +165,8 @@ def _new_version(
             "the model is exported but not registered, because tracking failed",
             f"see that MLflow answers at {tracking_uri()}, then run the same command again",
         )
-    content = onnx.load(folder.model)
+    # Weights outside of the file stay there: MLflow would read them all and write them under another name.
+    content = onnx.load(folder.model, load_external_data=False)
     with mlflow.start_run(run_id=run_id):
         logged = mlflow.onnx.log_model(
             content,
@@ -173,6 +175,8 @@ def _new_version(
             pip_requirements=[f"{package}=={installed(package)}" for package in RUNTIME_PACKAGES],
             save_as_external_data=False,
         )
+    if folder.model_weights.is_file() and folder.model_weights.stat().st_size:
+        client.log_model_artifact(logged.model_id, str(folder.model_weights))
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     # The version gets its tags in the same transaction: one without its hash would be registered again.

@@ -121,7 +121,7 @@ def log_epoch(client: MlflowClient, run_id: str, row: EpochRow, step: int) -> No
 
 
 def log_results(client: MlflowClient, run_id: str, folder: RunFolder, when: int | None = None) -> None:
-    """Log what the run folder holds: history, metrics, timing, hashes, files; `when` is the numbers' time, else now."""
+    """Log what the run folder holds: history, metrics, timing, hashes, files; `when` is the numbers' time, or now."""
     from mlflow.entities import Metric, RunTag
 
     moment = now() if when is None else when

@@ -77,7 +77,7 @@ def _database_lock() -> Iterator[None]:
 
 @contextlib.contextmanager
 def user_errors(assurance: str) -> Iterator[None]:
-    """Turn failures of MLflow, its database or the network in the body into UserErrors; `assurance` ends the remedy."""
+    """Turn failures of MLflow, its database or the network in the body into a UserError that ends in `assurance`."""
     try:
         yield
     except Exception as error:
@@ -100,7 +100,7 @@ def page_of(run: RunInfo, path: str) -> str:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Return the id of an experiment, created if needed; with a local database its files lie in mlartifacts/ there."""
+    """Return an experiment's id, created if needed; beside a local database its files lie in mlartifacts/."""
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
         return str(experiment.experiment_id)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptformer import files
+from adaptformer.export import model_file
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking.locations import tracking_uri
 
@@ -48,9 +49,10 @@ def lineage(folder: RunFolder) -> dict[str, str]:
     if folder.backbone_card.is_file():
         card = json.loads(folder.backbone_card.read_text())
         tags = {f"backbone.{key}": str(card[key]) for key in LINEAGE_OF_BACKBONE}
-    for tag, path in (("manifest.sha256", folder.manifest), (MODEL_TAG, folder.model)):
-        if path.is_file():
-            tags[tag] = files.sha256_file(path)
+    if folder.manifest.is_file():
+        tags["manifest.sha256"] = files.sha256_file(folder.manifest)
+    if folder.model.is_file():
+        tags[MODEL_TAG] = model_file.sha256(folder.model)
     return tags
 
 
@@ -59,8 +61,9 @@ def sha256(folder: RunFolder) -> str:
 
     Raises OSError where the model, the metrics or the history are missing.
     """
-    paths = {folder.model, folder.metrics, folder.history, *(path for path, _ in artifacts(folder))}
-    return files.sha256_text(files.canonical_json({path.name: files.sha256_file(path) for path in paths}))
+    paths = {folder.metrics, folder.history, *(path for path, _ in artifacts(folder))}
+    hashes = {path.name: files.sha256_file(path) for path in paths}
+    return files.sha256_text(files.canonical_json({**hashes, folder.model.name: model_file.sha256(folder.model)}))
 
 
 def remember(folder: RunFolder, run_id: str) -> None:

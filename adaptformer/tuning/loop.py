@@ -1,6 +1,6 @@
 """The training loop: phases of epochs of steps, resumable after every epoch.
 
-Shapes: B images of a batch, N images of a split, S stored side, s model side, C classes.
+Shapes: B images of a batch, N images of a split, s model side, C classes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from adaptformer import randomness
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
+from adaptformer.data.photos import Photos
 from adaptformer.errors import UserError
 from adaptformer.model import inference
 from adaptformer.model.classifier import Classifier, restore, trainable, tuned_state
@@ -39,10 +40,14 @@ SECONDS_BETWEEN_SIGNS = 15
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that one training run works with; `fingerprint` names all that its result depends on."""
+    """Everything that one training run works with; `fingerprint` names all that its result depends on.
+
+    `photos` are the images of `train`, in the same order, as training crops them.
+    """
 
     model: Classifier
     train: LabelledImages
+    photos: Photos
     validation: LabelledImages
     contract: ImageContract
     params: TuningParams
@@ -165,7 +170,8 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torc
     in_loss = None
     if weights is not None and params.balance == "loss":
         in_loss = torch.from_numpy(weights).float().to(device)
-    boxes = augmentation.random_boxes(len(order), params.crop_scale, params.crop_ratio, params.flip, *key)
+    shapes = run.photos.shapes[order.numpy()]  # by draw: an image that the sampler draws twice gets two crops
+    boxes = augmentation.random_boxes(shapes, params.crop_scale, params.crop_ratio, params.flip, *key)
     batch_size = min(params.batch_size, len(order))
     batches = len(order) // batch_size  # the last incomplete batch is dropped: a batch of one breaks BatchNorm
     loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -175,11 +181,12 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torc
         rate = optimiser.learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches)
         for group in steps.param_groups:
             group["lr"] = rate
-        chosen = order[step * batch_size : (step + 1) * batch_size]
+        drawn = slice(step * batch_size, (step + 1) * batch_size)
+        chosen = order[drawn]
         randomness.seed_torch("step", *key, step)  # dropout and stochastic depth draw from it
         steps.zero_grad(set_to_none=True)
-        for micro in chosen.chunk(params.accumulate):
-            images, labels = _batch(run, micro, boxes)
+        for micro, crops in zip(chosen.chunk(params.accumulate), boxes[drawn].chunk(params.accumulate), strict=True):
+            images, labels = _batch(run, micro, crops)
             with computing(device, run.precision):
                 logits = run.model(images)
             loss = F.cross_entropy(logits.float(), labels, weight=in_loss, label_smoothing=params.label_smoothing)
@@ -209,16 +216,12 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torc
 
 
 def _batch(run: Run, chosen: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the chosen images, cropped and normalised [B, 3, s, s], and their labels [B], on the device.
-
-    The sampler may choose an image twice in an epoch: it then has the same crop.
-    """
+    """Return crops of the chosen images, normalised [B, 3, s, s], and their labels [B], on the device."""
     index, device, contract = chosen.numpy(), run.device, run.contract
-    stored = torch.from_numpy(run.train.images[index]).to(device)
-    cropped = augmentation.crop(stored, boxes[chosen].to(device), contract.size, contract.interpolation)
+    cropped = augmentation.crop([run.photos[i] for i in index], boxes, contract.size, contract.interpolation)
     mean, std = torch.tensor(contract.mean, device=device), torch.tensor(contract.std, device=device)
     labels = torch.from_numpy(run.train.labels[index]).to(device)
-    return augmentation.normalise(cropped, mean, std), labels
+    return augmentation.normalise(augmentation.planes(cropped.to(device)), mean, std), labels
 
 
 def _validate(run: Run) -> tuple[float, float, float, float]:

@@ -1,4 +1,4 @@
-"""The page about a data set: what is in it, how it is split, and what deserves a look."""
+"""The page about a data set: what is in it, how it is split, and what deserves attention."""
 
 from __future__ import annotations
 
@@ -23,32 +23,33 @@ def data_report(manifest: pd.DataFrame, data: Path) -> str:
     It holds no date, host or absolute path. Thumbnails are read from `data`; a file that is gone is left out.
     """
     counts = _counts(manifest)
-    body = [
-        html_page.tiles(
-            [
-                ("images", f"{len(manifest):,}"),
-                ("classes", f"{len(counts):,}"),
-                *((split, f"{counts[split].sum():,}") for split in SPLITS),
-                ("size on disk", f"{manifest['bytes'].sum() / 1e6:,.1f} MB"),
-            ]
-        ),
-        html_page.warnings(warnings(manifest)),
-        html_page.section("Classes", _class_table(counts)),
-        html_page.section("Images", _size_table(manifest) + _common(manifest)),
-        html_page.section("Duplicates within a split", _duplicates(manifest)),
-        html_page.section("Examples", _examples(manifest, data)),
-    ]
-    return html_page.page("Data report", "\n".join(part for part in body if part))
+    sides = manifest[["width", "height", "bytes"]].quantile([0.0, 0.5, 1.0], interpolation="lower").astype("int64")
+    pixels = manifest["width"].astype("str") + " x " + manifest["height"].astype("str")
+    examples, hidden_classes = _examples(manifest, data)
+    return html_page.render(
+        "validation/report.html.j2",
+        manifest=manifest,
+        warnings=warnings(manifest),
+        splits=list(SPLITS),
+        counts=counts,
+        sizes=[(name, *map("{:,}".format, sides[name])) for name in sides],
+        common_sizes=_most_common(pixels),
+        common_modes=_most_common(manifest["mode"]),
+        duplicates=_duplicates(manifest),
+        listed=_LISTED,
+        examples=examples,
+        hidden_classes=hidden_classes,
+    )
 
 
 def warnings(manifest: pd.DataFrame) -> list[str]:
-    """Return what is no fault but deserves a look: one line each."""
+    """Return what is no fault but deserves attention: one line each."""
     counts = _counts(manifest)
     lines = []
     for split in ("validation", "test"):
         missing = list(counts.index[counts[split] == 0])
         if missing:
-            lines.append(f"{_some(missing)}: no image in {split}, so nothing is known about how well it is recognised")
+            lines.append(f"{_some(missing)}: no images in {split}, so its accuracy there is unknown")
     few = list(counts.index[counts["train"] < _FEW_IMAGES])
     if few:
         lines.append(f"{_some(few)}: fewer than {_FEW_IMAGES} images in train")
@@ -59,7 +60,8 @@ def warnings(manifest: pd.DataFrame) -> list[str]:
         )
     repeated = int(manifest.duplicated(["split", "sha256"]).sum())
     if repeated:
-        lines.append(f"{repeated:,} exact duplicates within a split count more than once")
+        noun = "duplicate" if repeated == 1 else "duplicates"
+        lines.append(f"{repeated:,} exact {noun} within a split: the same image counts more than once")
     return lines
 
 
@@ -74,47 +76,25 @@ def _counts(manifest: pd.DataFrame) -> pd.DataFrame:
     return table.reindex(columns=list(SPLITS), fill_value=0)
 
 
-def _class_table(counts: pd.DataFrame) -> str:
-    largest = int(counts["train"].max())
-    rows = [(label, *map(int, row), html_page.bar(row[0] / largest)) for label, *row in counts.itertuples()]
-    return html_page.table(["class", *SPLITS, "images in train"], rows, "images per class and split")
-
-
-def _size_table(manifest: pd.DataFrame) -> str:
-    sides = manifest[["width", "height", "bytes"]].quantile([0.0, 0.5, 1.0], interpolation="lower").astype("int64")
-    rows = [(name, *map(int, sides[name])) for name in sides]
-    return html_page.table(["", "least", "median", "most"], rows, "width and height in pixels, files in bytes")
-
-
-def _common(manifest: pd.DataFrame) -> str:
-    sizes = (manifest["width"].astype("str") + " x " + manifest["height"].astype("str")).rename("size")
-    return "".join(
-        html_page.table([str(values.name), "images"], _most_common(values), caption)
-        for values, caption in ((sizes, "most common sizes in pixels"), (manifest["mode"], "pixel modes, as stored"))
-    )
-
-
-def _most_common(values: pd.Series[str]) -> list[tuple[str, int]]:
-    counts = values.value_counts()
+def _most_common(values: pd.Series[str]) -> list[tuple[str, str]]:
     # Equal counts come in no fixed order: sort by name within.
-    return sorted(((str(name), int(n)) for name, n in counts.items()), key=lambda pair: (-pair[1], pair[0]))[:10]
+    counts = sorted(values.value_counts().items(), key=lambda pair: (-pair[1], str(pair[0])))
+    return [(str(name), f"{count:,}") for name, count in counts[:10]]
 
 
-def _duplicates(manifest: pd.DataFrame) -> str:
+def _duplicates(manifest: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return each group of files with the same bytes as its split and the files' paths."""
     repeated = manifest[manifest.duplicated(["split", "sha256"], keep=False)]
-    if repeated.empty:
-        return '<p class="soft">None.</p>'
-    groups = [(str(split), ", ".join(group)) for (split, _), group in repeated.groupby(["split", "sha256"])["path"]]
-    return html_page.table(["split", "the same bytes"], sorted(groups)[:_LISTED], f"{len(groups):,} groups")
+    groups = repeated.groupby(["split", "sha256"])["path"]
+    return sorted((str(split), ", ".join(paths)) for (split, _), paths in groups)
 
 
-def _examples(manifest: pd.DataFrame, data: Path) -> str:
+def _examples(manifest: pd.DataFrame, data: Path) -> tuple[list[tuple[bytes, str]], int]:
+    """Return thumbnails with their classes, and the number of classes that have none because there are too many."""
     train = manifest[manifest["split"] == "train"]
     # By hash: neither the first files by name, which are often alike, nor a random draw.
     chosen = train.sort_values("sha256").groupby("label", sort=True).head(_PICTURES_PER_CLASS)
     labels = sorted(chosen["label"].unique())[:_CLASSES_PICTURED]
     shown = chosen[chosen["label"].isin(labels)].sort_values(["label", "sha256"])
     items = [(thumbnail(data / path), label) for path, label in zip(shown["path"], shown["label"], strict=True)]
-    hidden = train["label"].nunique() - len(labels)
-    note = f'<p class="soft">{hidden:,} more classes are not shown.</p>' if hidden else ""
-    return html_page.pictures([(png, label) for png, label in items if png]) + note
+    return [(png, label) for png, label in items if png], train["label"].nunique() - len(labels)

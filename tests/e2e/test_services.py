@@ -132,7 +132,7 @@ def test_the_gate_and_the_way_back_are_deployments(clone, watched, prefect):
     moved = "from mlflow import MlflowClient as C; C('sqlite:///mlflow.db').set_registered_model_alias("
     clone.python(f"{moved}'digits', 'champion', '2')")
     assert "Rolled back" in clone.run(*rollback, "-p", "to=1", "-p", "who=Ada", "-p", "why=by hand", **prefect)
-    history = clone.run(sys.executable, "-m", "flows", "history")
+    history = clone.run(sys.executable, "-m", "adaptformer", "history")
     assert re.search(r"promotion +- -> 1 ", history)
     assert re.search(r"outside +1 -> 2 ", history)
     assert re.search(r"rollback +2 -> 1 +Ada +by hand", history)

@@ -29,6 +29,18 @@ IDENTITY = {
 """Who commits, for `dvc exp run`, which makes commits."""
 
 
+COUNT_READS = """
+import sys
+from adaptformer import params
+read, reads = params.read, []
+params.read = lambda *path: reads.append(path) or read(*path)
+from flows.__main__ import main
+code = main(sys.argv[1:])
+print(f"params.yaml was read {len(reads)} times")
+sys.exit(code)
+"""
+
+
 @dataclass(frozen=True)
 class Clone:
     """A folder like a fresh `git clone` of the working tree."""
@@ -70,6 +82,10 @@ class Clone:
 
     def python(self, code: str, **options) -> str:
         return self.run(sys.executable, "-c", code, **options)
+
+    def flow_counting_reads(self, *arguments: str, **options) -> str:
+        """`python -m flows …`, which prints at its end how often its process read params.yaml."""
+        return self.run(sys.executable, "-c", COUNT_READS, *arguments, **options)
 
     def flow(self, **options) -> str:
         """What `make run` does once the environment is there."""
@@ -120,6 +136,13 @@ def make(root: Path) -> Clone:
     clone.run("git", "add", "--all")
     clone.run("git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "--quiet", "-m", "clone")
     return clone
+
+
+def copy(clone: Clone, folder: Path) -> Clone:
+    """Copy a clone, with its DVC cache, to a new one in `folder`."""
+    root = folder / "clone"
+    shutil.copytree(clone.root, root, symlinks=True)
+    return Clone(root)
 
 
 def write_digits(data: Path) -> None:

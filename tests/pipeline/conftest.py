@@ -1,64 +1,69 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import signal
 import socket
 import sqlite3
 import sys
 
 import clones
 import crafted
+import psutil
 import pytest
 from filelock import FileLock
 
 from adaptformer.run_folder import RunFolder
 
-CALLS = ("create_run", "log_batch", "log_inputs", "set_tag", "log_artifact", "set_terminated")
-"""What writes to a run in MLflow."""
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory):
+    """A clone in which nothing has run, to be copied: making one takes seconds."""
+    return clones.make(tmp_path_factory.mktemp("pristine") / "clone")
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(pristine, tmp_path):
     """A clone in which nothing has run yet."""
-    return clones.make(tmp_path)
+    return clones.copy(pristine, tmp_path)
 
 
 @pytest.fixture(scope="session")
-def killed(tmp_path_factory):
-    """A clone whose flow was killed, process group and all, while it trained; and what lay there then."""
-    clone = clones.make(tmp_path_factory.mktemp("flow"))
+def killed(pristine, tmp_path_factory):
+    """A clone whose flow was killed while it trained, its process alone; what lay there then; its Prefect server."""
+    clone = clones.copy(pristine, tmp_path_factory.mktemp("flow"))
     process = clone.start(sys.executable, "-m", "flows", "run")
     try:
         # MLflow's run is made when the first epoch is done, and then the next one begins.
         clones.wait_for(lambda: tracked_runs(clone, "RUNNING"), process, 120)
-        os.killpg(process.pid, signal.SIGKILL)
+        children = psutil.Process(process.pid).children(recursive=True)
+        servers = [child for child in children if "uvicorn" in child.cmdline()]
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(servers, timeout=60)
     finally:
         clones.kill_group(process)
     left = sorted(path.name for path in (clone.root / "artifacts").iterdir())
-    return clone, left
+    return clone, left, (servers, alive)
 
 
 @pytest.fixture(scope="session")
 def flown(killed):
     """The same clone after the same command again, which went through; and what it printed."""
-    clone, _ = killed
+    clone = killed[0]
     return clone, clone.flow()
 
 
 @pytest.fixture(scope="session")
-def reproduced(tmp_path_factory):
+def reproduced(pristine, tmp_path_factory):
     """Another clone, with its own DVC cache, in which `dvc repro` ran."""
-    clone = clones.make(tmp_path_factory.mktemp("dvc"))
+    clone = clones.copy(pristine, tmp_path_factory.mktemp("dvc"))
     return clone, clone.run("dvc", "repro")
 
 
 @pytest.fixture(scope="session")
 def experimented(reproduced, tmp_path_factory):
     """A copy of that clone in which `dvc exp run` then trained for two epochs; and what it printed."""
-    clone = clones.Clone(tmp_path_factory.mktemp("exp") / "clone")
-    shutil.copytree(reproduced[0].root, clone.root, symlinks=True)
+    clone = clones.copy(reproduced[0], tmp_path_factory.mktemp("exp"))
     return clone, clone.run("dvc", "exp", "run", "--name", "short", "-S", "tuning.epochs=2", **clones.IDENTITY)
 
 
@@ -113,7 +118,7 @@ def outage(monkeypatch):
     @contextlib.contextmanager
     def outage():
         with monkeypatch.context() as context:
-            for name in (*CALLS, "search_experiments", "get_experiment_by_name", "search_runs", "get_run"):
+            for name in (*crafted.CALLS, "search_experiments", "get_experiment_by_name", "search_runs", "get_run"):
                 context.setattr(mlflow.MlflowClient, name, refuse)
             yield
 

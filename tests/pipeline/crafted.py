@@ -16,6 +16,9 @@ ROW = EpochRow(
 )  # fmt: skip
 CARD = {"model": "mite", "sha256": "b" * 64, "source_sha256": "c" * 64, "licence": "mit"}
 
+CALLS = ("create_run", "log_batch", "log_inputs", "set_tag", "log_artifact", "set_terminated")
+"""What writes to a run in MLflow."""
+
 
 def row(epoch: int) -> EpochRow:
     return EpochRow(**{**vars(ROW), "epoch": epoch, "train_loss": 3.0 - epoch})

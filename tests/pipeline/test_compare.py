@@ -1,4 +1,4 @@
-"""Methods side by side, in this process, with a real (temporary) Prefect server and MLflow's database."""
+"""Methods side by side: the flow, with a real (temporary) Prefect server, and the command, which needs none."""
 
 import csv
 import json
@@ -9,13 +9,13 @@ import pytest
 
 METHODS = ("linear", "adaptformer-4 adapter.bottlenecks=[2]")
 OPTIONS = [word for method in METHODS for word in ("--method", method)]
-COMMAND = (sys.executable, "-m", "flows", "compare", *OPTIONS, "--seed", "0", "tuning.epochs=1")
+WORDS = ("compare", *OPTIONS, "--seed", "0", "tuning.epochs=1")
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory):
-    clone = clones.make(tmp_path_factory.mktemp("compare"))
-    return clone, clone.run(*COMMAND)
+def compared(pristine, tmp_path_factory):
+    clone = clones.copy(pristine, tmp_path_factory.mktemp("compare"))
+    return clone, clone.flow_counting_reads(*WORDS)
 
 
 def test_there_is_one_table_and_one_picture(compared):
@@ -49,22 +49,43 @@ def test_nothing_is_written_where_dvc_keeps_its_record(compared):
     assert names == {"runs", "comparisons"}
 
 
-def test_what_is_done_is_not_done_again(compared):
-    clone, _ = compared
-    output = clone.run(*COMMAND)
+def test_params_yaml_is_read_once(compared):
+    assert "params.yaml was read 1 times" in compared[1]
+
+
+def test_the_command_shows_the_same_table_and_does_nothing_again(compared):
+    clone, flow_output = compared
+    files = {path: path.read_bytes() for path in (clone.root / "artifacts/comparisons").rglob("*.*")}
+    output = clone.run(sys.executable, "-m", "adaptformer", *WORDS)
+    assert "export is current" in output
     assert "train begins" not in output
-    assert "written to artifacts/comparisons/" in output
+    table = output[output.index("method ") :]
+    assert table in flow_output
+    assert {path: path.read_bytes() for path in (clone.root / "artifacts/comparisons").rglob("*.*")} == files
 
 
-def test_a_method_that_is_no_preset_is_refused_before_anything_runs(compared):
+def test_a_method_that_fails_is_two_lines(compared):
     clone, _ = compared
-    output = clone.run(sys.executable, "-m", "flows", "compare", "--method", "liner", code=1)
-    assert "error: there is no preset liner\n  fix: did you mean linear?" in output
-    assert "train begins" not in output
+    method = "linear backbone.checkpoint=nowhere.safetensors"
+    output = clone.run(sys.executable, "-m", "adaptformer", "compare", "--method", method, code=1)
+    assert "fetch begins" in output
+    cause, remedy = output.splitlines()[-2:]
+    assert cause.startswith("error: ")
+    assert "nowhere.safetensors" in cause
+    assert remedy.startswith("  fix: ")
+    assert output.count("nowhere.safetensors") == 2  # in the method's name, too
 
 
-def test_a_method_that_cannot_be_read_is_two_lines(compared):
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [
+        ("liner", "error: there is no preset liner\n  fix: did you mean linear?\n"),
+        ("linear 'x", "error: the method linear 'x cannot be read: No closing quotation"),
+        ("linear tuning.seed=3", "error: the method linear tuning.seed=3 sets tuning.seed, which all methods share"),
+    ],
+)
+def test_a_method_that_cannot_be_resolved_is_refused_before_anything_runs(compared, method, error):
     clone, _ = compared
-    output = clone.run(sys.executable, "-m", "flows", "compare", "--method", "linear 'x", code=1)
-    assert "error: the method linear 'x cannot be read: No closing quotation" in output
-    assert "Traceback" not in output
+    output = clone.run(sys.executable, "-m", "adaptformer", "compare", "--method", method, code=1)
+    assert output.startswith(error)
+    assert len(output.splitlines()) == 2

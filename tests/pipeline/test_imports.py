@@ -22,11 +22,11 @@ LIBRARY = {
     "presets": set(),
     "stages.py": MODEL | {"checkpoints", "validation", "tuning", "evaluation", "export"},
     "stage_runner.py": {"stages.py"},
-    "tracking": {"tuning", "presets", "stages.py", "stage_runner.py"},
+    "tracking": {"tuning", "export", "presets", "stages.py", "stage_runner.py"},
     "registry": MODEL | {"evaluation", "export", "gate", "validation", "tracking"},
 }
 """What each folder or file of the library may import of the others, besides BASE."""
-BASE = {"errors.py", "files.py", "html_page.py", "params.py", "randomness.py", "run_folder.py", "text_table.py"}
+BASE = {"errors.py", "files.py", "html_page", "params.py", "randomness.py", "run_folder.py", "text_table.py"}
 COMMAND_LINE = {"__init__.py", "__main__.py", "commands", "py.typed"}
 
 

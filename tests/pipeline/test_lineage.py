@@ -7,10 +7,10 @@ import sys
 import pytest
 import registered
 
+from adaptformer.commands import lineage_text
 from adaptformer.errors import UserError
 from adaptformer.registry import lineage, moves
 from adaptformer.tracking import mlflow_store
-from flows.lineage import origin_text, sightings_text
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -63,13 +63,13 @@ def test_an_image_under_two_paths_is_told_twice(client, tmp_path):
 
 def test_the_table_says_what_the_image_was_to_each_version(client, colours):
     found = lineage.who_saw(client, ["colours"], hashlib.sha256(registered.picture("green", 1)).hexdigest())
-    text = sightings_text(found, ["colours"])
+    text = lineage_text.sightings(found, ["colours"])
     assert re.search(r"colours +1 +champion +test +only judged +green +test/green/1.png", text)
     assert re.search(r"colours +2 +challenger +validation +chose the epoch +green +test/green/1.png", text)
 
 
 def test_an_image_that_nobody_saw(client, colours):
-    text = sightings_text(lineage.who_saw(client, ["colours"], "0" * 64), ["colours"])
+    text = lineage_text.sightings(lineage.who_saw(client, ["colours"], "0" * 64), ["colours"])
     assert "no version of colours has seen it (2 searched)" in text
 
 
@@ -87,7 +87,7 @@ def test_a_version_without_a_manifest_is_said_to_be_unknown(client, colours):
     client.create_model_version("colours", source, client.create_run("0").info.run_id)
     found = lineage.who_saw(client, ["colours"], "0" * 64)
     assert (found.searched, found.unknown) == (2, ("colours 3",))
-    assert "no manifest is kept: colours 3" in sightings_text(found, ["colours"])
+    assert "no manifest is kept: colours 3" in lineage_text.sightings(found, ["colours"])
     assert ("images", "no manifest is kept") in lineage.origin(client, "colours", "3").facts
 
 
@@ -123,7 +123,7 @@ def test_what_went_into_a_version(client, colours):
     assert "champion" in facts["aliases"]
     assert not {"overrides", "gate.checks"} & set(facts)
     assert [move.split(",")[0] for move in origin.moves] == ["outside: version 1 in place of no version"]
-    assert "moved: outside: version 1" in origin_text(origin)
+    assert "moved: outside: version 1" in lineage_text.origin(origin)
     assert lineage.origin(client, "colours", "2").moves == ()
     client.set_registered_model_alias("colours", "previous", "2")
     moves.settle(client, "colours")
@@ -162,7 +162,7 @@ def test_one_command_answers_both(flown):
     clone, _ = flown
 
     def ask(*what, code=0, **environment):
-        return clone.run(sys.executable, "-m", "flows", "lineage", *what, code=code, **environment)
+        return clone.run(sys.executable, "-m", "adaptformer", "lineage", *what, code=code, **environment)
 
     image = next((clone.root / "data/test").rglob("*.png"))
     out = ask(str(image.relative_to(clone.root)))

@@ -7,7 +7,7 @@ import sys
 import mlflow
 import pytest
 
-COMMAND = (sys.executable, "-m", "flows", "log")
+COMMAND = (sys.executable, "-m", "adaptformer", "log")
 
 
 def runs(clone, database="mlflow.db"):

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from imports import ROOT, closure, imported_by_function, unit
 
-from adaptformer.__main__ import STAGES as COMMANDS
+from adaptformer.commands.stages import STAGES as COMMANDS
 from adaptformer.params import UNTRACKED_SECTIONS, Params
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES

@@ -15,10 +15,10 @@ def flow(clone, *arguments, **options):
 
 
 @pytest.fixture(scope="module")
-def overridden(tmp_path_factory):
+def overridden(pristine, tmp_path_factory):
     """A clone in which only a run with overrides took place; and what it printed."""
-    clone = clones.make(tmp_path_factory.mktemp("overrides"))
-    return clone, flow(clone, *OVERRIDES)
+    clone = clones.copy(pristine, tmp_path_factory.mktemp("overrides"))
+    return clone, clone.flow_counting_reads("run", *OVERRIDES)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,10 @@ def test_it_runs_in_its_own_folder_and_leaves_dvc_alone(overridden):
     assert not (clone.root / "dvc.lock").exists()
     assert [path.name for path in (clone.root / "artifacts").iterdir()] == ["runs"]
     assert clone.run("git", "status", "--porcelain") == ""
+
+
+def test_params_yaml_is_read_once(overridden):
+    assert "params.yaml was read 1 times" in overridden[1]
 
 
 def test_it_is_tracked_with_what_it_ran_with_and_not_registered(overridden, client):

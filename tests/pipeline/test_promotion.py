@@ -391,11 +391,13 @@ def test_a_promotion_killed_at_any_point_is_completed_or_undone_by_the_next_star
 
 
 @pytest.fixture
-def flows(client, server, name, project):
-    """Run `python -m flows …` in a clone, on the server; return its exit code and its output."""
+def command(client, server, name, project):
+    """Run `adaptformer …` in a clone, on the server; return its exit code and its output."""
 
     def run(*arguments):
-        process = project.start(sys.executable, "-m", "flows", *arguments, "--model", name, MLFLOW_TRACKING_URI=server)
+        process = project.start(
+            sys.executable, "-m", "adaptformer", *arguments, "--model", name, MLFLOW_TRACKING_URI=server
+        )
         output, _ = process.communicate(timeout=300)
         return process.returncode, output
 
@@ -403,21 +405,21 @@ def flows(client, server, name, project):
     return run
 
 
-def test_the_commands_end_with_0_promoted_2_refused_1_error(client, flows, champion, tmp_path):
-    code, output = flows("promote")
+def test_the_commands_end_with_0_promoted_2_refused_1_error(client, command, champion, tmp_path):
+    code, output = command("promote")
     assert (code, output.count("\n")) == (1, 2), output
     challenge(tmp_path, champion, wrong(90))
-    code, output = flows("promote", "--why", "try it")
+    code, output = command("promote", "--why", "try it")
     assert code == 2, output
     assert "Version 2 does not replace version 1" in output
     registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
-    code, output = flows("promote", "--who", "CI", "--why", "it's better")
+    code, output = command("promote", "--who", "CI", "--why", "it's better")
     assert code == 0, output
     assert moves.aliases(client, champion) == State("3", "1")
-    code, output = flows("rollback", "--why", "regret")
+    code, output = command("rollback", "--why", "regret")
     assert code == 0, output
     assert moves.aliases(client, champion) == State("1", "3")
-    code, output = flows("history")
+    code, output = command("history")
     assert code == 0, output
     assert re.search(r"promotion +1 -> 3 +CI +it's better", output)
     assert re.search(r"rollback +3 -> 1 .* regret", output)

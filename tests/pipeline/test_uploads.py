@@ -7,12 +7,12 @@ import types
 
 import pytest
 from clones import ROOT
-from conftest import CALLS
-from crafted import files_of, row, run_folder, runs, steps
+from crafted import CALLS, files_of, row, run_folder, runs, steps
 
+from adaptformer.__main__ import main
 from adaptformer.params import load
 from adaptformer.run_folder import RUNS
-from adaptformer.tracking import run_files, uploads
+from adaptformer.tracking import run_files, tracked_run, uploads
 from adaptformer.tracking.tracker import Tracker
 
 NOWHERE = "http://127.0.0.1:9"
@@ -169,12 +169,9 @@ def test_runs_wait_in_every_run_folder_and_all_are_uploaded(client, folder, miss
     assert run_files.is_tracked(overridden)
 
 
-def test_the_next_run_uploads_before_its_own_start(client, folder, miss, monkeypatch):
-    from flows import flow_run
-
+def test_the_next_run_uploads_before_its_own_start(client, folder, miss):
     miss(folder)
-    monkeypatch.setattr(flow_run, "flow_run", types.SimpleNamespace(id="0", name="next"))
-    with folder.lock("next"), flow_run.tracked(load(), folder) as tracker:
+    with folder.lock("next"), tracked_run.tracked(load(), {}, folder, {}) as tracker:
         assert uploads.waiting() == []
         assert [run.info.run_name for run in runs(client)] == ["test"]
         tracker.log_results(folder)
@@ -219,35 +216,27 @@ def test_a_next_run_with_nothing_to_do_uploads_too(folder, miss, outage, monkeyp
 
     for name, answer in (("check_data", None), ("is_clean", True)):
         monkeypatch.setattr(local.dvc_repository, name, lambda answer=answer: answer)
-    for name in ("make_sample_if_wanted", "present", "_shown"):
+    for name in ("make_sample_if_wanted", "present", "text"):
         monkeypatch.setattr(local, name, lambda *_: "shown")
+    monkeypatch.setattr(local, "Summary", types.SimpleNamespace(of=lambda *_: None))
     monkeypatch.setattr(local, "is_due", lambda *_: False)
     miss(folder)
     with outage():
-        assert local.run([], {}, None) == 0
+        local.run([], {}, None)
     assert "warning: MLflow at" in capsys.readouterr().out
-    assert local.run([], {}, None) == 0
+    local.run([], {}, None)
     assert "uploaded test, finished, as run" in capsys.readouterr().out
     assert uploads.waiting() == []
 
 
-def upload(monkeypatch):
-    """The command, in the folder of the test."""
-    from flows import __main__ as command
-    from flows import local
-
-    monkeypatch.setattr(local, "ROOT", ".")
-    return command.main(["upload"])
-
-
-def test_the_command_uploads_and_says_what(client, folder, miss, monkeypatch, capsys):
-    assert upload(monkeypatch) == 0
+def test_the_command_uploads_and_says_what(client, folder, miss, capsys):
+    assert main(["upload"]) == 0
     assert capsys.readouterr().out == "No run waits for upload.\n"
     miss(folder, "FAILED")
     with folder.lock("a run"):
-        assert upload(monkeypatch) == 0
+        assert main(["upload"]) == 0
         assert capsys.readouterr().out == "artifacts/ is in use: what waits there is uploaded afterwards\n"
-    assert upload(monkeypatch) == 0
+    assert main(["upload"]) == 0
     (run,) = runs(client)
     assert capsys.readouterr().out == f"uploaded test, failed, as run {run.info.run_id}\n"
 
@@ -255,7 +244,7 @@ def test_the_command_uploads_and_says_what(client, folder, miss, monkeypatch, ca
 def test_the_command_fails_with_cause_and_remedy_while_mlflow_does_not_answer(folder, miss, monkeypatch, capsys):
     miss(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-    assert upload(monkeypatch) == 1
+    assert main(["upload"]) == 1
     cause, remedy = capsys.readouterr().err.splitlines()
     assert cause.startswith(f"error: MLflow at {NOWHERE} fails: ")
     assert "run the same command again; runs that are not uploaded still wait" in remedy

@@ -23,6 +23,7 @@ from small_project import adaptformer, run_stages, snapshot
 
 from adaptformer import __main__ as command_line
 from adaptformer.checkpoints import fetching
+from adaptformer.commands import stages
 from adaptformer.errors import UserError
 from adaptformer.export.predictor import Prediction
 from adaptformer.run_folder import RunFolder
@@ -46,7 +47,10 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, s
     return match[1], match[2]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["predict", "--help"], ["data", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], *([command, "--help"] for command in ("train", "predict", "data", "promote", "log", "compare"))],
+)
 def test_help_imports_nothing_that_takes_its_time(arguments: list[str]) -> None:
     heavy = (
         "torch",
@@ -60,6 +64,9 @@ def test_help_imports_nothing_that_takes_its_time(arguments: list[str]) -> None:
         "yaml",
         "PIL",
         "sklearn",
+        "filelock",
+        "mlflow",
+        "dvc",
     )
     code = (
         "import sys\nfrom adaptformer.__main__ import main\n"
@@ -76,18 +83,56 @@ def test_help_names_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
         adaptformer("--help")
     assert end.value.code == 0
     told = capsys.readouterr().out
-    for name, text in command_line.STAGES.items():
+    for name, text in stages.STAGES.items():
         assert re.search(rf"\n +{name} +{text.split(';')[0][:20]}", told), name
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["train", "extra"], ["predict"], ["predict", "x", "--top", "0"]])
-def test_a_wrong_command_line_is_answered_with_its_usage(
+WRONG_CALLS = [
+    [], ["fly"], ["train", "extra"], ["predict"], ["predict", "x", "--top", "0"], ["rollback"], ["promote", "--bogus"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", WRONG_CALLS)
+def test_a_wrong_call_exits_with_1_and_shows_the_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
         adaptformer(*arguments)
-    assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: adaptformer")
+    assert end.value.code == 1, "2 means that the gate refused a model"
+    cause, remedy = capsys.readouterr().err.splitlines()
+    assert cause.startswith("error: ")
+    assert remedy.startswith("  fix: call it as adaptformer ")
+
+
+def test_a_command_whose_packages_are_not_installed_says_what_to_install(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    assert failure(capsys, "history") == ("mlflow is not installed", "pip install 'adaptformer[pipeline]'")
+
+
+def test_a_refused_model_exits_with_2(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from adaptformer.registry import promotion
+
+    asked: list[Any] = []
+
+    def promote(name: str, *_: object, **options: object) -> promotion.Outcome:
+        asked.append((name, options))
+        return promotion.Outcome(name, None, Path("page.html"), "", moved)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(promotion, "promote", promote)
+    monkeypatch.setattr("adaptformer.gate.decision.table", lambda _: "the table")
+    moved: Any = None
+    assert adaptformer("promote", "--who", "Ada", "--why", "better") == 2
+    assert capsys.readouterr().out == "the table\n\nthe decision, with images: page.html\n"
+    moved = "a move"
+    assert adaptformer("promote", "--version", "3", "--model", "other", "--who", "Ada") == 0
+    assert asked == [
+        ("squares", {"version": None, "who": "Ada", "why": "better"}),
+        ("other", {"version": "3", "who": "Ada", "why": ""}),
+    ]
 
 
 def test_the_traceback_is_shown_on_request_only(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,9 +148,9 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupted(given: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command_line, "_stage", interrupted)
+    monkeypatch.setattr(stages, "_stage", interrupted)
     assert adaptformer("train") == 130
-    assert capsys.readouterr().err == "stopped; the same command goes on from the last whole epoch\n"
+    assert capsys.readouterr().err == "stopped; the same command goes on from where it was\n"
 
 
 def test_stages_tell_their_progress_on_standard_error(project: Path) -> None:
@@ -331,7 +376,7 @@ def test_cuda_asked_for_in_vain_is_told(
     assert failure(capsys, "train")[0].startswith("runtime.device = cuda, but torch finds no CUDA device")
 
 
-@pytest.mark.parametrize("stage", command_line.STAGES)
+@pytest.mark.parametrize("stage", stages.STAGES)
 def test_artifacts_that_cannot_be_written_are_told(
     project: Path, capsys: pytest.CaptureFixture[str], stage: str
 ) -> None:

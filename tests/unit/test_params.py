@@ -141,6 +141,8 @@ def test_a_missing_key_is_named_whichever_it_is(write: Callable[..., Path], key:
         ("evaluation.batch_size", 0),
         ("export.opset", 17),
         ("export.opset", 24),
+        ("export.external_data_mb", -1),
+        ("export.external_data_mb", 2001),
         ("export.parity_images", 0),
         ("export.parity_tolerance", 0),
         ("registry.model", "a/b"),

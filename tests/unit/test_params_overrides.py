@@ -86,3 +86,43 @@ def test_a_fault_of_the_file_is_not_laid_on_the_overrides(tmp_path: Path) -> Non
 def test_an_argument_that_is_no_override_is_refused(argument: str) -> None:
     with pytest.raises(UserError, match="the override"):
         params.parse_overrides([argument])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        3,
+        0.1,
+        1e-05,
+        1e16,
+        True,
+        None,
+        "mean",
+        "3",
+        "null",
+        "a: b",
+        "it's",
+        "",
+        "é",
+        [16, 8],
+        ["mit", "a, b"],
+        [0.5, 1.0],
+    ],
+)
+def test_an_override_that_is_written_is_read_as_the_same_value(value: object) -> None:
+    written = params.as_override("section.key", value)
+    assert "\n" not in written
+    assert params.parse_overrides([written]) == {"section.key": value}
+
+
+def test_a_file_that_changes_after_it_was_read_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(FILE.read_bytes())
+    file = params.read(path)
+    file.require_unchanged()
+    path.write_bytes(path.read_bytes() + b"# a comment\n")
+    with pytest.raises(UserError, match=r"params\.yaml changed while it was in use"):
+        file.require_unchanged()
+    path.unlink()
+    with pytest.raises(UserError, match="changed while it was in use"):
+        file.require_unchanged()

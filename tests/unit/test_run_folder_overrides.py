@@ -104,6 +104,25 @@ def test_the_default_folder_never_skips(project: Path, caplog: pytest.LogCapture
         assert "validate begins" in said(caplog, "validate")
 
 
+def test_the_pipeline_runs_what_is_not_current(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = folder_of(*OVERRIDES)
+    folder.parity.unlink()
+    told = said(caplog, "pipeline", *OVERRIDES)
+    assert [line for line in told if line.endswith("is current")] == [f"{name} is current" for name in [*STAGES][:-1]]
+    assert "export begins" in told
+    assert folder.parity.is_file()
+
+
+def test_the_pipeline_in_a_folder_of_its_own_leaves_the_default_one_alone(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # What params.yaml says is now what the finished run used, so that all of it is current.
+    small_project.write_params(project, tuning__epochs=1, adapter__bottlenecks=[2])
+    told = said(caplog, "pipeline", "--own-folder")
+    assert told[1:] == [f"{name} is current" for name in STAGES]
+    assert results(project) == {}
+
+
 @pytest.mark.parametrize("damage", ["changed", "gone", "record gone", "record damaged"])
 def test_a_stage_whose_outputs_are_not_intact_runs_again(
     project: Path, caplog: pytest.LogCaptureFixture, damage: str

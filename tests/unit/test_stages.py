@@ -7,19 +7,23 @@ import io
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import mite
+import onnxruntime
 import pytest
 import small_project
+import torch
 from small_project import adaptformer, results, run_stages, snapshot
 
 from adaptformer import files, params, stage_runner, stages
 from adaptformer.errors import UserError
-from adaptformer.model import adapter_file
+from adaptformer.export import merging, model_file
+from adaptformer.model import adapter_file, classifier, device, inference
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES
 from adaptformer.tuning import history
@@ -229,12 +233,11 @@ def test_parity_is_proven_on_images_spread_over_the_whole_split(
         raise Seen(paths)
 
     monkeypatch.chdir(finished)
-    monkeypatch.setattr(graph, "build", lambda *given: b"")
+    monkeypatch.setattr(graph, "write", lambda *given: None)
     monkeypatch.setattr(parity, "check", looking)
     for count, labels in ((3, list(mite.CLASSES)), (1, ["amber"]), (100, [c for c in mite.CLASSES for _ in range(3)])):
-        few = params.load().model_copy(
-            update={"export": params.ExportParams(opset=20, parity_images=count, parity_tolerance=1e-4)}
-        )
+        loaded = params.load()
+        few = loaded.model_copy(update={"export": loaded.export.model_copy(update={"parity_images": count})})
         with pytest.raises(Seen) as caught:
             STAGES["export"].run(few, RunFolder(), lambda row: None)
         assert [path.parent.name for path in caught.value.args[0]] == labels
@@ -242,13 +245,14 @@ def test_parity_is_proven_on_images_spread_over_the_whole_split(
 
 
 def test_the_merged_model_is_written_and_judged_by_the_one_that_is_not(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from adaptformer.export import graph, merging, parity
 
     folder = RunFolder(finished / "artifacts")
     model, card = adapter_file.load(folder.adapter, folder.backbone)
-    assert folder.model.read_bytes() == graph.build(merging.merge(model), card, params.load().export.opset)
+    graph.write(tmp_path / "model.onnx", merging.merge(model), card, params.load().export.opset, 1800)
+    assert folder.model.read_bytes() == (tmp_path / "model.onnx").read_bytes()
 
     class Seen(Exception):  # noqa: N818
         pass
@@ -257,7 +261,7 @@ def test_the_merged_model_is_written_and_judged_by_the_one_that_is_not(
         raise Seen(judge)
 
     monkeypatch.chdir(finished)
-    monkeypatch.setattr(graph, "build", lambda *given: b"")
+    monkeypatch.setattr(graph, "write", lambda *given: None)
     monkeypatch.setattr(parity, "check", looking)
     with pytest.raises(Seen) as caught:
         STAGES["export"].run(params.load(), RunFolder(), lambda row: None)
@@ -271,6 +275,95 @@ def test_a_failed_parity_leaves_no_model(project: Path, capsys: pytest.CaptureFi
     assert adaptformer("export") == 1
     assert "error: the ONNX file differs from the trained model" in capsys.readouterr().err
     assert snapshot(project) == before
+
+
+def test_a_model_above_the_threshold_keeps_its_weights_in_a_file_beside_it(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(finished, tmp_path / "large"))
+    monkeypatch.chdir(root)
+    folder = RunFolder()
+    assert folder.model_weights.read_bytes() == b""
+    before = model_file.size(folder.model)
+    small_project.write_params(root, export__external_data_mb=0)
+    run_stages("export")
+    assert folder.model_weights.stat().st_size > folder.model.stat().st_size / 4
+    assert folder.model.stat().st_size < before
+    assert stage_runner.read_timing(folder, "export")["megabytes"] == round(model_file.size(folder.model) / 1e6, 3)
+    assert json.loads(folder.parity.read_text()) == json.loads((finished / "artifacts/parity.json").read_text())
+    answers = []
+    for place in (finished, root):
+        monkeypatch.chdir(place)
+        assert adaptformer("predict", "data/test", "--csv", "--device", "cpu") == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1]
+    folder.model_weights.unlink()
+    assert adaptformer("predict", "data/test", "--device", "cpu") == 1
+    assert capsys.readouterr().err == (
+        "error: artifacts/model.onnx needs artifacts/model.onnx.data, which does not exist\n"
+        "  fix: copy model.onnx and model.onnx.data from the same run into one folder, or export the model again\n"
+    )
+    run_stages("export")
+    small_project.write_params(root)
+    run_stages("export")
+    assert {name: results(root)[name] for name in ("model.onnx", "model.onnx.data")} == {
+        name: results(finished)[name] for name in ("model.onnx", "model.onnx.data")
+    }
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, 1), (3, 3), (0, 5)])
+def test_export_runs_on_the_threads_that_it_is_told(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, expected: int
+) -> None:
+    root = Path(shutil.copytree(finished, tmp_path / "threads"))
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(device, "default_threads", lambda: 5)
+    torch_threads: dict[str, int] = {}
+    session_threads: list[int] = []
+
+    def looking(place: object, name: str) -> None:
+        true = getattr(place, name)
+
+        def noting(*given: object, **options: object) -> object:
+            torch_threads[name] = torch.get_num_threads()
+            return true(*given, **options)
+
+        monkeypatch.setattr(place, name, noting)
+
+    looking(torch.onnx, "export")
+    looking(merging, "merge")
+    looking(inference, "logits")
+    true = onnxruntime.InferenceSession
+
+    def session(path: str, options: onnxruntime.SessionOptions, **others: object) -> object:
+        session_threads.append(options.intra_op_num_threads)
+        return true(path, options, **others)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    small_project.write_params(root, runtime__threads=threads)
+    run_stages("export")
+    assert torch_threads == {"export": expected, "merge": expected, "logits": expected}
+    assert session_threads == [expected, expected], "parity and timing"
+
+
+@pytest.mark.parametrize(("batch_size", "expected"), [(4, [4, 4, 1]), (9, [9]), (100, [9])])
+def test_evaluation_sees_as_many_images_at_once_as_it_is_told(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, expected: list[int]
+) -> None:
+    root = Path(shutil.copytree(finished, tmp_path / "batches"))
+    monkeypatch.chdir(root)
+    small_project.write_params(root, evaluation__batch_size=batch_size)
+    seen: list[int] = []
+    true = classifier.Classifier.forward
+
+    def noting(self: classifier.Classifier, images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return true(self, images)
+
+    monkeypatch.setattr(classifier.Classifier, "forward", noting)
+    run_stages("evaluate")
+    assert seen == expected
+    assert results(root)["metrics.json"] == results(finished)["metrics.json"]
 
 
 class TestFingerprint:

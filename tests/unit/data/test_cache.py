@@ -75,19 +75,22 @@ def test_another_geometry_is_another_file(
 
 
 def test_other_rows_order_pillow_and_code_are_another_file(
-    train: pd.DataFrame, contract: ImageContract, monkeypatch: pytest.MonkeyPatch
+    train: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = {caching._key(train, contract), caching._key(train[::-1], contract), caching._key(train[:4], contract)}
+    def key(rows: pd.DataFrame) -> str:
+        return caching._key(rows, [4], caching.resizing)
+
+    keys = {key(train), key(train[::-1]), key(train[:4]), caching._key(train, [4], caching.photos)}
     with monkeypatch.context() as patch:
         patch.setattr(caching.PIL, "__version__", "0.0")
-        keys.add(caching._key(train, contract))
+        keys.add(key(train))
     monkeypatch.setattr(caching.inspect, "getsource", lambda module: module.__name__)
-    keys.add(caching._key(train, contract))
-    assert len(keys) == 5
+    keys.add(key(train))
+    assert len(keys) == 6
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"junk", lambda content: b""])
-def test_a_damaged_file_is_made_anew(
+def test_a_damaged_file_is_rewritten(
     train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     first = np.array(load_images(train, data, contract, folder))
@@ -97,7 +100,7 @@ def test_a_damaged_file_is_made_anew(
 
 
 @pytest.mark.parametrize("now", [b"other bytes", None])
-def test_changed_data_is_told(
+def test_changed_data_is_an_error(
     train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path, now: bytes | None
 ) -> None:
     file = data / train["path"][3]
@@ -146,7 +149,7 @@ def test_what_a_killed_run_left_is_removed(
     assert len(files_in(folder)) == 1
 
 
-def test_a_file_of_another_shape_is_made_anew(
+def test_a_file_of_another_shape_is_rewritten(
     train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path
 ) -> None:
     first = np.array(load_images(train, data, contract, folder))

@@ -8,18 +8,37 @@ import pytest
 from PIL import Image
 
 from adaptformer.export import graph
+from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.classifier import Classifier
+
+SETTINGS = {"bottlenecks": (4, 2), "scale": "learned", "layernorm": "in"}
 
 
 @pytest.fixture(scope="session")
 def model() -> Classifier:
     """A model as if trained, with every kind of part in it."""
-    return mite.stirred(mite.model(bottlenecks=(4, 2), scale="learned", layernorm="in"))
+    return mite.stirred(mite.model(**SETTINGS))
 
 
 @pytest.fixture(scope="session")
-def onnx_file(model: Classifier) -> bytes:
-    return graph.build(model, mite.adapter_card(bottlenecks=(4, 2), scale="learned", layernorm="in"), opset=20)
+def card() -> AdapterCard:
+    return mite.adapter_card(**SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def onnx_file(model: Classifier, card: AdapterCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model in one file. Tests only read it."""
+    path = tmp_path_factory.mktemp("inside") / "model.onnx"
+    graph.write(path, model, card, 20, 1)
+    return path
+
+
+@pytest.fixture(scope="session")
+def large_file(model: Classifier, card: AdapterCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model as if it were too large for one file. Tests only read it."""
+    path = tmp_path_factory.mktemp("outside") / "model.onnx"
+    graph.write(path, model, card, 20, 0)
+    return path
 
 
 @pytest.fixture

@@ -7,25 +7,30 @@ from pathlib import Path
 import mite
 import numpy as np
 import onnx
+import onnx_ir
 import onnxruntime
 import pytest
 import torch
 
+from adaptformer import files
+from adaptformer.errors import UserError
 from adaptformer.export import graph
+from adaptformer.export.model_file import weights_of
 from adaptformer.model import inference
+from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.classifier import Classifier
 
 
 def test_the_batch_is_symbolic_and_every_size_gives_the_models_logits(
-    model: Classifier, onnx_file: bytes, images: np.ndarray
+    model: Classifier, onnx_file: Path, images: np.ndarray
 ) -> None:
-    proto = onnx.load_from_string(onnx_file)
+    proto = onnx.load(onnx_file)
     (given,), (returned,) = proto.graph.input, proto.graph.output
     assert given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     sizes = [dim.dim_value or dim.dim_param for dim in given.type.tensor_type.shape.dim]
     assert sizes == ["batch", mite.SIDE, mite.SIDE, 3]
     assert [dim.dim_value or dim.dim_param for dim in returned.type.tensor_type.shape.dim] == ["batch", 3]
-    session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
     for size in (1, 3, 8):
         expected = inference.logits(
             model, images[:size], mite.CONTRACT, batch_size=size, device=torch.device("cpu")
@@ -34,8 +39,8 @@ def test_the_batch_is_symbolic_and_every_size_gives_the_models_logits(
         np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_the_metadata_tell_all_that_the_predictor_needs(onnx_file: bytes) -> None:
-    (entry,) = onnx.load_from_string(onnx_file).metadata_props
+def test_the_metadata_tell_all_that_the_predictor_needs(onnx_file: Path) -> None:
+    (entry,) = onnx.load(onnx_file).metadata_props
     assert entry.key == "adaptformer"
     card = mite.backbone_card()
     assert json.loads(entry.value) == {
@@ -47,18 +52,86 @@ def test_the_metadata_tell_all_that_the_predictor_needs(onnx_file: bytes) -> Non
     }
 
 
+@pytest.mark.parametrize("external_data_mb", [1, 0])
 def test_the_bytes_are_the_same_from_another_folder_and_hold_no_path(
-    model: Classifier, onnx_file: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Classifier,
+    card: AdapterCard,
+    onnx_file: Path,
+    large_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    external_data_mb: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    card = mite.adapter_card(bottlenecks=(4, 2), scale="learned", layernorm="in")
-    assert graph.build(model, card, opset=20) == onnx_file
-    for trace in (str(Path(graph.__file__).parents[2]), "site-packages", ".py", str(tmp_path)):
-        assert trace.encode() not in onnx_file, trace
+    again = Path("elsewhere/model.onnx")
+    graph.write(again, model, card, 20, external_data_mb)
+    before = onnx_file if external_data_mb else large_file
+    for path, expected in ((again, before), (weights_of(again), weights_of(before))):
+        assert path.read_bytes() == expected.read_bytes()
+        for trace in (str(Path(graph.__file__).parents[2]), "site-packages", ".py", str(tmp_path), "elsewhere"):
+            assert trace.encode() not in path.read_bytes(), trace
 
 
-def test_nothing_of_the_exporter_is_left_anywhere(onnx_file: bytes) -> None:
-    proto = onnx.load_from_string(onnx_file)
+def test_weights_lie_inside_up_to_the_threshold(onnx_file: Path) -> None:
+    assert weights_of(onnx_file).read_bytes() == b""
+    assert not [tensor for tensor in onnx.load(onnx_file).graph.initializer if tensor.external_data]
+    assert "weights" not in json.loads(onnx.load(onnx_file).metadata_props[0].value)
+
+
+def test_and_from_the_threshold_on_in_one_file_beside_with_their_hash_in_the_metadata(
+    onnx_file: Path, large_file: Path
+) -> None:
+    weights = weights_of(large_file)
+    assert sorted(path.name for path in large_file.parent.iterdir()) == ["model.onnx", "model.onnx.data"]
+    proto = onnx.load(large_file, load_external_data=False)
+    outside = [tensor for tensor in proto.graph.initializer if tensor.external_data]
+    assert {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"} == {
+        "model.onnx.data"
+    }
+    assert sum(int(entry.value) for t in outside for entry in t.external_data if entry.key == "length") == (
+        weights.stat().st_size
+    )
+    inside = onnx.load(onnx_file)
+    described = json.loads(proto.metadata_props[0].value)
+    assert described.pop("weights") == {"bytes": weights.stat().st_size, "sha256": files.sha256_file(weights)}
+    assert described == json.loads(inside.metadata_props[0].value)
+    whole = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(large_file).graph.initializer}
+    assert whole.keys() == {tensor.name for tensor in inside.graph.initializer}
+    for tensor in inside.graph.initializer:
+        np.testing.assert_array_equal(whole[tensor.name], onnx.numpy_helper.to_array(tensor))
+
+
+def test_the_threshold_is_in_megabytes_of_all_weights_together(
+    card: AdapterCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(floats: int) -> onnx_ir.Model:
+        """A graph that answers with the first of `floats` numbers, kept in two tensors."""
+        halves = [onnx.numpy_helper.from_array(np.zeros(floats // 2, np.float32), name) for name in "ab"]
+        out = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [floats // 2])
+        node = onnx.helper.make_node("Add", ["a", "b"], ["logits"])
+        proto = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [out], halves), ir_version=9)
+        return onnx_ir.from_proto(proto)
+
+    for floats, outside in ((499_998, False), (500_000, True)):
+        monkeypatch.setattr(graph, "_exported", lambda *_, count=floats: made(count))
+        graph.write(tmp_path / "model.onnx", mite.model(), card, 20, 2)
+        assert (weights_of(tmp_path / "model.onnx").stat().st_size > 0) is outside
+
+
+def test_what_the_system_refuses_is_one_error(
+    model: Classifier, card: AdapterCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(onnx_ir.external_data, "unload_from_model", full)
+    with pytest.raises(UserError, match=r"cannot write .*model\.onnx: No space left"):
+        graph.write(tmp_path / "model.onnx", model, card, 20, 0)
+
+
+@pytest.mark.parametrize("which", ["onnx_file", "large_file"])
+def test_nothing_of_the_exporter_is_left_anywhere(which: str, request: pytest.FixtureRequest) -> None:
+    proto = onnx.load(request.getfixturevalue(which))
     whole = proto.graph
     items = [*whole.node, *whole.value_info, *whole.initializer, *whole.input, *whole.output, whole, *proto.functions]
     assert items
@@ -66,11 +139,11 @@ def test_nothing_of_the_exporter_is_left_anywhere(onnx_file: bytes) -> None:
     assert not proto.doc_string
 
 
-def test_the_opset_is_the_one_asked_for(onnx_file: bytes) -> None:
-    older = graph.build(mite.model().eval(), mite.adapter_card(), opset=18)
-    for content, opset in ((older, 18), (onnx_file, 20)):
-        proto = onnx.load_from_string(content)
-        assert [entry.version for entry in proto.opset_import if not entry.domain] == [opset]
+def test_the_opset_is_the_one_asked_for(onnx_file: Path, tmp_path: Path) -> None:
+    older = tmp_path / "model.onnx"
+    graph.write(older, mite.model().eval(), mite.adapter_card(), 18, 1)
+    for path, opset in ((older, 18), (onnx_file, 20)):
+        assert [entry.version for entry in onnx.load(path).opset_import if not entry.domain] == [opset]
 
 
 def test_exporting_says_nothing_and_leaves_the_logger_as_it_was(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import mite
 import numpy as np
@@ -105,7 +106,7 @@ def test_throughput_is_of_batches_of_32(made: Made, clock: Clock) -> None:
     assert len(clock.visits) == 7
 
 
-def test_a_real_model_runs(onnx_file: bytes) -> None:
+def test_a_real_model_runs(onnx_file: Path) -> None:
     predictor = Predictor(onnx_file, device="cpu", threads=1)
     fast, same = latency.latency_ms([predictor, predictor], runs=1)
     assert min(fast, same) > 0

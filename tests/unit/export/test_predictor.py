@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,13 +16,14 @@ import torch
 
 from adaptformer.data.resizing import prepare
 from adaptformer.errors import UserError
+from adaptformer.export import model_file
 from adaptformer.export.predictor import Predictor, images_below
 from adaptformer.model.classifier import Classifier
 
 
-@pytest.fixture
-def predictor(onnx_file: bytes) -> Predictor:
-    return Predictor(onnx_file, device="cpu")
+@pytest.fixture(params=["onnx_file", "large_file"])
+def predictor(request: pytest.FixtureRequest) -> Predictor:
+    return Predictor(request.getfixturevalue(request.param), device="cpu")
 
 
 def test_it_knows_classes_and_contract_from_the_file(predictor: Predictor) -> None:
@@ -117,13 +119,48 @@ def test_what_is_no_onnx_file_is_refused_by_name(tmp_path: Path, content: bytes)
     with pytest.raises(UserError, match=r"model\.onnx cannot be opened") as caught:
         Predictor(tmp_path / "model.onnx")
     assert str(caught.value).count("\n") == 1
-    with pytest.raises(UserError, match="the model cannot be opened"):
-        Predictor(content)
+
+
+class TestWeightsBeside:
+    """A model with its weights in a file beside it."""
+
+    @pytest.fixture
+    def copied(self, large_file: Path, tmp_path: Path) -> Path:
+        return Path(shutil.copytree(large_file.parent, tmp_path / "copied")) / "model.onnx"
+
+    def refused(self, path: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            Predictor(path, device="cpu")
+        assert "copy model.onnx and model.onnx.data from the same run into one folder" in caught.value.remedy
+        assert str(caught.value).count("\n") == 1
+        return caught.value.cause
+
+    def test_that_are_missing_are_told(self, copied: Path) -> None:
+        weights = model_file.weights_of(copied)
+        weights.unlink()
+        assert self.refused(copied) == f"{copied} needs {weights}, which does not exist"
+
+    @pytest.mark.parametrize("kept", [0, 1000])
+    def test_that_are_empty_or_cut_off_are_told(self, copied: Path, kept: int) -> None:
+        weights = model_file.weights_of(copied)
+        weights.write_bytes(weights.read_bytes()[:kept])
+        assert f"{copied} cannot be opened with the weights in {weights}: " in self.refused(copied)
+
+    def test_of_another_model_of_the_same_size_are_told(self, copied: Path) -> None:
+        weights = model_file.weights_of(copied)
+        content = bytearray(weights.read_bytes())
+        content[100] ^= 1
+        weights.write_bytes(content)
+        assert self.refused(copied) == f"{weights} does not hold the weights of {copied}"
+
+    def test_are_found_by_their_name_whatever_the_model_is_called(self, copied: Path) -> None:
+        renamed = copied.rename(copied.with_name("flowers.onnx"))
+        assert Predictor(renamed, device="cpu").classes == mite.CLASSES
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"classes": ["a"]}, {"image": mite.CONTRACT.to_dict()}])
-def test_another_programs_model_is_refused(onnx_file: bytes, tmp_path: Path, metadata: object) -> None:
-    proto = onnx.load_from_string(onnx_file)
+def test_another_programs_model_is_refused(onnx_file: Path, tmp_path: Path, metadata: object) -> None:
+    proto = onnx.load(onnx_file)
     del proto.metadata_props[:]
     if metadata is not None:
         entry = proto.metadata_props.add()
@@ -143,7 +180,7 @@ def without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "InferenceSession", on_cpu)
 
 
-def test_cuda_asked_for_in_vain_is_told(onnx_file: bytes, without_cuda: None) -> None:
+def test_cuda_asked_for_in_vain_is_told(onnx_file: Path, without_cuda: None) -> None:
     with pytest.raises(UserError, match="CUDA was asked for, but onnxruntime could not load it") as caught:
         Predictor(onnx_file, device="cuda")
     assert "--device cpu" in caught.value.remedy
@@ -158,7 +195,7 @@ def test_cuda_asked_for_in_vain_is_told(onnx_file: bytes, without_cuda: None) ->
     ],
 )
 def test_cuda_is_tried_first_unless_cpu_is_asked_for(
-    onnx_file: bytes, monkeypatch: pytest.MonkeyPatch, device: object, wanted: list[str]
+    onnx_file: Path, monkeypatch: pytest.MonkeyPatch, device: object, wanted: list[str]
 ) -> None:
     session, asked = onnxruntime.InferenceSession, list[list[str]]()
 
@@ -174,14 +211,13 @@ def test_cuda_is_tried_first_unless_cpu_is_asked_for(
     assert asked == [wanted]
 
 
-def test_predicting_imports_no_torch(onnx_file: bytes, photos: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(onnx_file)
+def test_predicting_imports_no_torch(onnx_file: Path, photos: list[Path]) -> None:
     code = (
         "import sys; from adaptformer.__main__ import main;"
         "code = main(['predict', '--device', 'cpu', '--model', sys.argv[1], sys.argv[2]]);"
         "print(code, [name for name in ('torch', 'timm', 'torchvision', 'pandas') if name in sys.modules])"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "model.onnx"), str(photos[0].parent)]
+    command = [sys.executable, "-c", code, str(onnx_file), str(photos[0].parent)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "0 []"
     assert len(result.stdout.splitlines()) == len(photos) + 1

@@ -8,6 +8,7 @@ from typing import Any
 import mite
 import torch
 
+from adaptformer.data.photos import Photos
 from adaptformer.params import TuningParams
 from adaptformer.tuning import loop
 
@@ -29,9 +30,11 @@ def tuning_params(**changes: Any) -> TuningParams:
 def run(folder: Path, *, per_class: int = 7, model: dict[str, Any] | None = None, **changes: Any) -> loop.Run:
     """A run on 3 × `per_class` images; `changes` are those of the params or fields of the run itself."""
     fields = {name: changes.pop(name) for name in list(changes) if name in loop.Run.__dataclass_fields__}
+    train = fields.get("train", mite.coloured(per_class))
     values = {
         "model": mite.model(**(RESTLESS if model is None else model)),
-        "train": mite.coloured(per_class),
+        "train": train,
+        "photos": Photos.of_one_size(train.images),
         "validation": mite.coloured(4, seed=1),
         "contract": mite.CONTRACT,
         "params": tuning_params(**changes),

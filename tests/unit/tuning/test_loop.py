@@ -17,6 +17,7 @@ from torch import Tensor
 
 from adaptformer.data import augmentation
 from adaptformer.data.labelled import LabelledImages
+from adaptformer.data.photos import Photos
 from adaptformer.errors import UserError
 from adaptformer.model import adapter_file, classifier, tensor_file
 from adaptformer.tuning import loop, optimiser, resume
@@ -226,18 +227,23 @@ def test_a_model_that_comes_in_evaluation_mode_is_trained_all_the_same(tmp_path:
     assert loop.train(evaluated) == loop.train(usual)
 
 
-def test_an_image_is_cropped_by_its_own_box_whatever_its_place_in_the_batch(
-    tmp_path: Path, seen: list[list[int]]
-) -> None:
+@pytest.mark.parametrize(("balance", "accumulate"), [("none", 1), ("sampler", 1), ("sampler", 2)])
+def test_each_draw_has_a_crop_of_its_own(tmp_path: Path, seen: list[list[int]], balance: str, accumulate: int) -> None:
     given: list[Tensor] = []
-    made = run(tmp_path, epochs=1)
+    photos = Photos.of_one_size(mite.coloured(7, side=20).images)
+    made = run(tmp_path, epochs=1, photos=photos, balance=balance, accumulate=accumulate)
     made.model.register_forward_pre_hook(lambda _, args: given.append(args[0]) if made.model.training else None)
     loop.train(made)
-    boxes = augmentation.random_boxes(21, made.params.crop_scale, made.params.crop_ratio, True, 0, 1, 1)
+    order = [index for batch in seen for index in batch]
+    boxes = augmentation.random_boxes(
+        np.full((21, 2), 20), made.params.crop_scale, made.params.crop_ratio, True, 0, 1, 1
+    )[: len(order)]
+    cropped = augmentation.crop([photos[index] for index in order], boxes, mite.SIDE, "bilinear")
     mean, std = torch.tensor(mite.CONTRACT.mean), torch.tensor(mite.CONTRACT.std)
-    for batch, images in zip(seen, given, strict=True):
-        cropped = augmentation.crop(torch.from_numpy(made.train.images[batch]), boxes[batch], mite.SIDE, "bilinear")
-        torch.testing.assert_close(images, augmentation.normalise(cropped, mean, std))
+    torch.testing.assert_close(torch.cat(given), augmentation.normalise(augmentation.planes(cropped), mean, std))
+    crops = {(index, *box) for index, box in zip(order, boxes.tolist(), strict=True)}
+    assert len(crops) == len(order)
+    assert (len(set(order)) < len(order)) == (balance == "sampler")  # which drew some images twice
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,132 @@
+"""The runs of a comparison: resolved from methods and seeds, brought up to date one by one, set side by side.
+
+A method is a text of names of presets and single values, "adaptformer-4 adapter.scale=0.1". Each run has a folder of
+its own, so what is done there is not done again.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from adaptformer import files, params, presets, run_folder
+from adaptformer.commands import adapter_summary, subprocess_run
+from adaptformer.errors import UserError
+from adaptformer.evaluation import comparison
+from adaptformer.evaluation.comparison import Trained
+from adaptformer.params import Params, ParamsFile
+from adaptformer.run_folder import RunFolder
+from adaptformer.stage_runner import read_timing
+from adaptformer.tracking import dvc_repository, run_files, tracked_run
+
+log = logging.getLogger("adaptformer")
+
+
+@dataclass(frozen=True)
+class MethodRun:
+    """A method with a seed: the params that these come to, where they differ from params.yaml's, and their folder."""
+
+    method: str
+    seed: int
+    params: Params
+    changed: Mapping[str, Any]
+    folder: RunFolder
+
+
+def resolved(file: ParamsFile, method: str, seed: int, overrides: Mapping[str, object]) -> MethodRun:
+    """Return the run of a method with a seed. Raises UserError for a preset or a key that does not exist."""
+    try:
+        words = shlex.split(method)
+    except ValueError as error:
+        raise UserError(
+            f"the method {method} cannot be read: {error}", "quote as in a shell, each word apart"
+        ) from error
+    own = params.parse_overrides([word for word in words if "=" in word])
+    if shared := [key for key in own if key.startswith("data.") or key == "tuning.seed"]:
+        raise UserError(
+            f"the method {method} sets {shared[0]}, which all methods share", "give it for all, or as a seed"
+        )
+    named = presets.overlay([word for word in words if "=" not in word])
+    wanted = file.replaced({**named, **overrides, **own, "tuning.seed": seed})
+    return MethodRun(method, seed, wanted, params.difference(file.params, wanted), run_folder.apart(wanted))
+
+
+def bring_up_to_date(run: MethodRun) -> None:
+    """Run what is not current of a run, in a process of its own."""
+    subprocess_run.run(run.folder, [params.as_override(key, value) for key, value in run.changed.items()])
+
+
+def track(run: MethodRun, tags: Mapping[str, str]) -> Trained:
+    """Track a complete run with these tags, unless it is tracked, and return its result."""
+    with run.folder.lock("adaptformer compare"):
+        if not run_files.is_tracked(run.folder):
+            labels = {**tags, "comparison": run.method}
+            with tracked_run.tracked(run.params, run.changed, run.folder, labels) as tracker:
+                tracker.log_results(run.folder)
+        return _result(run)
+
+
+def _complete(run: MethodRun) -> Trained:
+    bring_up_to_date(run)
+    return track(run, {})
+
+
+def compare(
+    file: ParamsFile,
+    methods: Sequence[str] | None,
+    seeds: Sequence[int] | None,
+    overrides: Mapping[str, object] | None,
+    complete: Callable[[MethodRun], Trained] = _complete,
+) -> tuple[str, Path]:
+    """Bring the run of every method with every seed up to date; return the table in Markdown and its folder.
+
+    `overrides` by dotted key hold for all methods, a method's own values above those; what is None is as `comparison`
+    in the file says. Raises UserError before anything runs where a method cannot be resolved.
+    """
+    wanted = file.params.comparison
+    shared = {**params.parse_overrides(wanted.values), **(overrides or {})}
+    runs = [
+        resolved(file, method, seed, shared) for method in methods or wanted.methods for seed in seeds or wanted.seeds
+    ]
+    dvc_repository.check_data()
+    results = []
+    for number, run in enumerate(runs, start=1):
+        log.info("%d of %d: %s, seed %d", number, len(runs), run.method, run.seed)
+        file.require_unchanged()  # the run's process reads it
+        results.append(complete(run))
+    compared = comparison.rows(results)
+    root = _write(compared, runs)
+    log.info("%s\n\nwritten to %s/", comparison.text(compared), root)
+    return comparison.markdown(compared), root
+
+
+def _result(run: MethodRun) -> Trained:
+    """Read from the files of a complete run what the table says of it."""
+    predictions = pd.read_csv(run.folder.predictions, dtype="str", keep_default_na=False)
+    timing = read_timing(run.folder, "train")
+    return Trained(
+        method=run.method,
+        seed=run.seed,
+        images=tuple(predictions["sha256"] + " " + predictions["path"]),
+        right=(predictions["label"] == predictions["predicted"]).to_numpy(),
+        trained=adapter_summary.card(run.folder.adapter)["trained"],
+        seconds=timing["training_seconds"],
+        memory_mb=timing["peak_memory_mb"],
+        adapter_bytes=run.folder.adapter.stat().st_size,
+    )
+
+
+def _write(compared: Sequence[comparison.Row], runs: Sequence[MethodRun]) -> Path:
+    """Write table, numbers and picture into a folder that is named by the runs, and return it."""
+    names = [run.folder.root.name for run in runs]
+    root = run_folder.DEFAULT / "comparisons" / files.sha256_text(files.canonical_json(names))[:12]
+    files.write_text(root / "comparison.md", comparison.markdown(compared))
+    files.write_text(root / "comparison.csv", comparison.csv(compared))
+    comparison.draw(root / "comparison.png", compared)
+    return root

@@ -1,0 +1,80 @@
+"""Checkpoints, adapter files and exported models: list, inspect, predict, pretrain."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptformer.commands.parsing import positive
+from adaptformer.errors import UserError
+
+if TYPE_CHECKING:
+    from adaptformer.commands.parsing import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the commands of this group to the parser."""
+    backbones = commands.add_parser("backbones", help="list the preconfigured checkpoints")
+    backbones.set_defaults(command=_backbones)
+
+    inspect = commands.add_parser("inspect", help="show what an adapter file holds")
+    inspect.add_argument("file", type=Path, metavar="FILE", help="what training makes: adapter.safetensors")
+    inspect.set_defaults(command=_inspect)
+
+    predict = commands.add_parser("predict", help="classify images with an exported model, without torch")
+    predict.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
+    predict.add_argument("--model", type=Path, default=Path("artifacts/model.onnx"), help="default: %(default)s")
+    predict.add_argument("--top", type=positive, default=3, help="classes shown for each image (default: %(default)s)")
+    predict.add_argument("--csv", action="store_true", help="write CSV to standard output instead of a table")
+    predict.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    predict.set_defaults(command=_predict)
+
+    pretrain = commands.add_parser("pretrain", help="pretrain a small encoder on unlabelled images (MAE)")
+    pretrain.add_argument("images", type=Path, help="folder with images in any depth")
+    pretrain.add_argument("output", type=Path, help="checkpoint to write (.safetensors)")
+    pretrain.add_argument("--model", default="vit_nano_patch4_32", help="architecture (default: %(default)s)")
+    pretrain.add_argument("--epochs", type=positive, required=True)
+    pretrain.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = one a core")
+    pretrain.add_argument("--origin", required=True, help="what the images are, for the checkpoint's card")
+    pretrain.add_argument("--licence", required=True, help="licence of the weights, for the checkpoint's card")
+    pretrain.set_defaults(command=_pretrain)
+
+
+def _backbones(_given: argparse.Namespace) -> None:
+    from adaptformer.checkpoints import catalogue
+
+    print(catalogue.table())
+
+
+def _inspect(given: argparse.Namespace) -> None:
+    from adaptformer.commands import inspection
+
+    print(inspection.text(given.file))
+
+
+def _predict(given: argparse.Namespace) -> None:
+    from adaptformer.export import prediction_table, predictor
+
+    if not given.model.is_file():
+        raise UserError(f"{given.model} does not exist", "run the pipeline first (`make run`), or give --model")
+    model = predictor.Predictor(given.model, device=given.device)
+    predictions = model.predict(predictor.images_below(given.paths), given.top)
+    if given.csv:
+        faults = prediction_table.write_csv(sys.stdout, predictions, given.top)
+    else:
+        print(f"{given.model} on {model.provider}", file=sys.stderr)
+        faults = prediction_table.write_table(sys.stdout, predictions)
+    if faults:
+        raise UserError(
+            f"{faults} of the files could not be read as images", "the others were classified; remove or mend them"
+        )
+
+
+def _pretrain(given: argparse.Namespace) -> None:
+    from adaptformer.model import device
+    from adaptformer.pretraining.pretrain import Recipe, pretrain
+
+    device.choose("cpu", given.threads)
+    pretrain(given.images, given.output, Recipe(given.model, given.epochs), given.origin, given.licence)

@@ -1,0 +1,55 @@
+"""Parts of the parser that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from adaptformer.params import Params, ParamsFile
+
+    Commands = argparse._SubParsersAction["Parser"]
+
+Command = Callable[[argparse.Namespace], int | None]
+"""What runs a command: takes the parsed arguments, returns the exit code, None for 0."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Exits with 1 on a wrong call: 2, argparse's own choice, means that the gate refused a model."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and how to call the command."""
+        usage = " ".join(self.format_usage().removeprefix("usage: ").split())
+        self.exit(1, f"error: {message}\n  fix: call it as {usage}\n")
+
+
+def add_overrides(command: argparse.ArgumentParser) -> None:
+    """Give a command the options that replace values of params.yaml."""
+    command.add_argument(
+        "--preset", action="append", default=[], metavar="NAME", help="use the values of this preset (repeatable)"
+    )
+    command.add_argument(
+        "overrides", nargs="*", type=override, metavar="KEY=VALUE", help="use this value: tuning.epochs=3"
+    )
+
+
+def resolved(given: argparse.Namespace) -> tuple[ParamsFile, Params]:
+    """Return params.yaml, and its params with the presets and overrides of the command line."""
+    from adaptformer import params, presets
+
+    return presets.resolve(given.preset, params.parse_overrides(given.overrides))
+
+
+def positive(text: str) -> int:
+    """Return an argument as a number from 1 on."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def override(text: str) -> str:
+    """Return an argument that replaces a value of params.yaml as it was given; its key is looked up later."""
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text} is not of the form section.key=value")
+    return text

@@ -1,0 +1,57 @@
+"""The two files of an exported model: `model.onnx`, and beside it `model.onnx.data` for weights too large for it.
+
+`model.onnx.data` is always written, with 0 bytes where `model.onnx` holds all weights, so that each run has the same
+files. Where it is not empty, the metadata of `model.onnx` state its size and hash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from adaptformer import files
+
+
+def weights_of(model: Path) -> Path:
+    """Return the path of the weights that belong to the ONNX file `model`."""
+    return model.with_name(f"{model.name}.data")
+
+
+def size(model: Path) -> int:
+    """Return the bytes of the model, weights included."""
+    return sum(path.stat().st_size for path in _parts(model))
+
+
+def sha256(model: Path) -> str:
+    """Return one hash for the model: that of the ONNX file, or over the hashes of both files where there are two."""
+    hashes = [files.sha256_file(path) for path in _parts(model)]
+    return hashes[0] if len(hashes) == 1 else files.sha256_text(files.canonical_json(hashes))
+
+
+@contextlib.contextmanager
+def replacing(model: Path) -> Iterator[Path]:
+    """Yield the path of an ONNX file to write, with its weights beside it; on success both replace those of `model`.
+
+    They have their final names in a folder of their own, because an ONNX file refers to its weights by name. The old
+    ONNX file goes first and the new one comes last: it never stands beside the weights of another. When the body
+    raises, nothing of the new files is left.
+    """
+    staging = model.with_name(f".{model.name}.staging")
+    try:
+        shutil.rmtree(staging, ignore_errors=True)  # what a killed process left
+        staging.mkdir(parents=True)
+        yield staging / model.name
+        model.unlink(missing_ok=True)
+        for path in (weights_of(model), model):
+            with files.replacing(path) as beside:
+                (staging / path.name).rename(beside)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _parts(model: Path) -> list[Path]:
+    """Return the files that hold the model: without the weights file where that is empty or absent."""
+    weights = weights_of(model)
+    return [model, weights] if weights.is_file() and weights.stat().st_size else [model]

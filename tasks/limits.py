@@ -1,0 +1,36 @@
+"""Prefect's global concurrency limits: `gpu` for training, `promotion` for the gate."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from prefect import get_run_logger
+from prefect.concurrency.sync import concurrency
+from prefect.settings import get_current_settings
+
+from adaptformer.errors import UserError
+
+
+@contextlib.contextmanager
+def slot(limit: str) -> Iterator[None]:
+    """Hold a place of a global concurrency limit, `gpu` or `promotion`, where a lasting server is in use.
+
+    A temporary server would keep the place of a killed run for ever, and locks on files serialise there anyway.
+    """
+    if not get_current_settings().api.url:
+        yield
+        return
+    logger = get_run_logger()
+    logger.info("Waiting for the concurrency limit %s", limit)
+    held = concurrency(limit, lease_duration=60, timeout_seconds=600)
+    try:
+        held.__enter__()
+    except TimeoutError as error:
+        raise UserError(
+            f"other runs have kept the concurrency limit `{limit}` for ten minutes",
+            f"run the same command again later; `prefect global-concurrency-limit inspect {limit}` shows the limit",
+        ) from error
+    with contextlib.ExitStack() as stack:
+        stack.push(held.__exit__)
+        yield

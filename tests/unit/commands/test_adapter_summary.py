@@ -1,0 +1,30 @@
+"""What the summary of a run says was trained: what its method and schedule really train."""
+
+import pytest
+import small_project
+
+from adaptformer.commands import adapter_summary
+from adaptformer.params import load
+
+ADAPTERS = "adapters (width 16, parallel to the feed-forward layers) and the head"
+CASES = [
+    ({}, ADAPTERS),
+    ({"adapter.bottlenecks": [16, 8]}, ADAPTERS.replace("width 16", "2 slots of widths 16, 8")),
+    ({"adapter.placement": "sequential"}, ADAPTERS.replace("parallel to", "behind")),
+    ({"adapter.placement": "after"}, ADAPTERS.replace("parallel to the feed-forward layers", "behind the blocks")),
+    ({"adapter.method": "vpt", "adapter.prompts": 9}, "9 visual prompts in every block and the head"),
+    (
+        {"adapter.method": "vpt", "adapter.prompts": 9, "adapter.prompt_depth": "shallow"},
+        "9 visual prompts before the first block and the head",
+    ),
+    ({"adapter.method": "linear"}, "the head alone"),
+    ({"adapter.method": "full"}, "the whole backbone and the head"),
+    ({"tuning.schedule": "slotwise"}, f"{ADAPTERS}, slot by slot"),
+    ({"tuning.schedule": "layerwise", "tuning.rounds": 2}, f"{ADAPTERS}, block by block in 2 rounds"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "words"), CASES)
+def test_the_words_are_those_of_the_method_and_the_schedule(overrides: dict[str, object], words: str) -> None:
+    wanted = load(small_project.ROOT / "params.yaml", overrides)
+    assert adapter_summary.trained_parts(wanted.adapter, wanted.tuning) == words

@@ -1,0 +1,82 @@
+"""A pipeline in a process of its own: its log lines and its error come to the caller."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from adaptformer.commands import subprocess_run
+from adaptformer.errors import UserError
+from adaptformer.run_folder import RunFolder
+
+FOLDER = RunFolder(Path("artifacts/runs/0123"))
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module `adaptformer` that the process finds in its current folder, in place of the real one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    return tmp_path / "adaptformer.py"
+
+
+def test_the_words_go_there_and_the_lines_come_here(program: Path, caplog: pytest.LogCaptureFixture) -> None:
+    program.write_text("import sys\nprint('noise')\nprint(*sys.argv[1:], file=sys.stderr)\n")
+    caplog.set_level(logging.INFO, "adaptformer")
+    subprocess_run.run(FOLDER, ["tuning.epochs=1", "adapter.bottlenecks=[2]"])
+    assert caplog.messages == ["pipeline --own-folder tuning.epochs=1 adapter.bottlenecks=[2]"]
+
+
+def test_an_error_there_is_one_here(program: Path, caplog: pytest.LogCaptureFixture) -> None:
+    program.write_text(
+        "import sys\nprint('a line\\nerror: data/ is gone\\n  fix: run `dvc checkout`', file=sys.stderr)\nsys.exit(1)\n"
+    )
+    caplog.set_level(logging.INFO, "adaptformer")
+    with pytest.raises(UserError) as caught:
+        subprocess_run.run(FOLDER, [])
+    assert (caught.value.cause, caught.value.remedy) == ("data/ is gone", "run `dvc checkout`")
+    assert caplog.messages == ["a line"]
+
+
+def test_a_line_that_only_looks_like_an_error_is_a_line(program: Path, caplog: pytest.LogCaptureFixture) -> None:
+    program.write_text("import sys\nprint('error: of another kind\\nand on', file=sys.stderr)\n")
+    caplog.set_level(logging.INFO, "adaptformer")
+    subprocess_run.run(FOLDER, [])
+    assert caplog.messages == ["error: of another kind", "and on"]
+
+
+def test_a_killed_process_may_have_lacked_memory(program: Path) -> None:
+    program.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    with pytest.raises(UserError) as caught:
+        subprocess_run.run(FOLDER, [])
+    assert caught.value.cause == (
+        "the process that ran artifacts/runs/0123/ was killed, perhaps because memory ran out"
+    )
+
+
+def test_a_fault_of_the_program_is_no_user_error(program: Path, caplog: pytest.LogCaptureFixture) -> None:
+    program.write_text("raise ValueError('a bug')\n")
+    caplog.set_level(logging.INFO, "adaptformer")
+    with pytest.raises(RuntimeError, match="ended with 1"):
+        subprocess_run.run(FOLDER, [])
+    assert caplog.messages[-1] == "ValueError: a bug"
+
+
+def test_the_process_ends_when_the_caller_is_stopped(
+    program: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program.write_text(
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('stopped').touch(), sys.exit()))\n"
+        "print('ready', file=sys.stderr, flush=True)\ntime.sleep(300)\n"
+    )
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess_run.log, "info", stop)
+    with pytest.raises(KeyboardInterrupt):
+        subprocess_run.run(FOLDER, [])
+    assert (tmp_path / "stopped").exists()

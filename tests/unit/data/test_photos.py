@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from adaptformer.data import augmentation, labelled, manifest, photos
+from adaptformer.data import cache as caching
+from adaptformer.data.contract import ImageContract
+from adaptformer.data.photos import Photos
+
+CONTRACT = ImageContract(224, "crop", 0.875, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))  # S = 256
+RANDOM = {"crop_scale": (0.08, 1.0), "crop_ratio": (0.75, 4 / 3)}
+
+
+def stored(height: int, width: int, share: float = 0.08, contract: ImageContract = CONTRACT) -> tuple[int, int]:
+    ((h, w),) = photos.stored_shapes(np.array([height]), np.array([width]), contract, share).tolist()
+    return h, w
+
+
+@pytest.mark.parametrize("shape", [(375, 500), (500, 375), (512, 512), (256, 256), (90, 40), (1, 1), (300, 900)])
+def test_photos_that_are_small_enough_keep_their_pixels(shape: tuple[int, int]) -> None:
+    assert stored(*shape) == shape
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    np.testing.assert_array_equal(photos.to_photo(image, shape, CONTRACT), image)
+
+
+@pytest.mark.parametrize(
+    ("shape", "share", "expected"),
+    [
+        ((3000, 4000), 0.08, (512, 683)),  # 224 / √0.08 = 792, but at most twice 256
+        ((4000, 3000), 0.25, (597, 448)),  # 224 / √0.25
+        ((3000, 3000), 0.5, (317, 317)),  # 224 / √0.5 = 316.8
+        ((3000, 4000), 1.0, (256, 341)),  # at least 256
+    ],
+)
+def test_large_photos_shrink_to_what_the_smallest_crop_needs(
+    shape: tuple[int, int], share: float, expected: tuple[int, int]
+) -> None:
+    assert stored(*shape, share) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((1, 100_000), (1, 3)), ((100_000, 2), (6, 2)), ((1000, 9000), (512, 1536)), ((100, 301), (100, 300))],
+)
+def test_the_ends_of_a_strip_are_cut_off(shape: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert stored(*shape) == expected
+
+
+@pytest.mark.parametrize("lying", [True, False])
+def test_a_strip_keeps_its_centre(lying: bool) -> None:
+    strip = np.repeat(np.arange(10, dtype=np.uint8)[np.newaxis, :, np.newaxis], 2, axis=0).repeat(3, axis=2)
+    kept = photos.to_photo(strip if lying else strip.swapaxes(0, 1), (2, 6) if lying else (6, 2), CONTRACT)
+    assert (kept if lying else kept.swapaxes(0, 1))[..., 0].tolist() == [[2, 3, 4, 5, 6, 7]] * 2
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_shrinking_is_antialiased_by_the_filter_of_the_contract(interpolation: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (600, 700, 3), np.uint8)
+    shrunk = photos.to_photo(image, (300, 350), dataclasses.replace(CONTRACT, interpolation=interpolation))
+    expected = Image.fromarray(image).resize((350, 300), Image.Resampling[interpolation.upper()])
+    np.testing.assert_array_equal(shrunk, np.array(expected))
+
+
+def test_photos_of_any_shape_come_back_by_index() -> None:
+    shapes = np.array([[2, 3], [4, 1], [1, 5]])
+    images = [np.random.default_rng(h).integers(0, 256, (h, w, 3), np.uint8) for h, w in shapes]
+    together = Photos(np.concatenate([image.ravel() for image in images]), shapes)
+    assert len(together) == 3
+    for index in (2, 0, 1):
+        np.testing.assert_array_equal(together[index], images[index])
+        assert np.shares_memory(together[index], together.pixels)
+
+
+def test_images_of_one_size_are_photos() -> None:
+    images = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    together = Photos.of_one_size(images)
+    np.testing.assert_array_equal(together[1], images[1])
+    assert np.shares_memory(together.pixels, images)
+
+
+def written(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def mixed(tree: Callable[..., Path]) -> tuple[Path, pd.DataFrame]:
+    """A data set whose training images are 6 x 8, 18 x 10, 4 x 40 and 4 x 4 pixels, and its manifest."""
+    draw = np.random.default_rng(0).integers
+    shapes = [(6, 8), (18, 10), (4, 40), (4, 4)]
+    content = {f"train/cat/{i}.png": written(draw(0, 256, (*s, 3), np.uint8)) for i, s in enumerate(shapes)}
+    data = tree({**content, "validation/cat/v.png": 1, "test/cat/t.png": 2})
+    return data, manifest.scan(data, 0.2, 0)[0]
+
+
+def load(
+    mixed: tuple[Path, pd.DataFrame], contract: ImageContract, cache: Path, **crops: tuple[float, float]
+) -> Photos:
+    data, table = mixed
+    return labelled.training_photos(table, data, contract, cache, **{**RANDOM, **crops})
+
+
+def test_training_reads_photos_with_their_aspect_and_evaluation_squares(
+    mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = load(mixed, contract, tmp_path / "cache")
+    assert found.shapes.tolist() == [[6, 8], [14, 8], [4, 12], [4, 4]]  # S = 4, and at most 8
+    data, table = mixed
+    monkeypatch.setattr(caching.decoding, "decode", lambda content: pytest.fail("decoded again"))
+    again = load(mixed, contract, tmp_path / "cache")
+    for index, path in enumerate(manifest.rows(table, "train")["path"]):
+        pixels = np.array(Image.open(data / path))
+        height, width = found.shapes[index]
+        np.testing.assert_array_equal(found[index], photos.to_photo(pixels, (height, width), contract))
+        np.testing.assert_array_equal(again[index], found[index])
+    monkeypatch.undo()
+    squares = labelled.load(table, "train", ["cat"], data, contract, tmp_path / "cache")
+    assert squares.images.shape == (4, 4, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "crops"),
+    [
+        ({"resize": "pad"}, {}),
+        ({"resize": "squash"}, {}),
+        ({}, {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}),  # nothing to choose from: the centre
+    ],
+)
+def test_otherwise_training_reads_the_squares_of_evaluation(
+    mixed: tuple[Path, pd.DataFrame],
+    contract: ImageContract,
+    tmp_path: Path,
+    change: dict[str, str],
+    crops: dict[str, tuple[float, float]],
+) -> None:
+    contract = dataclasses.replace(contract, **change)
+    data, table = mixed
+    found = load(mixed, contract, tmp_path / "cache", **crops)
+    squares = labelled.load(table, "train", ["cat"], data, contract, tmp_path / "cache").images
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    for index, square in enumerate(squares):
+        np.testing.assert_array_equal(found[index], square)
+
+
+@pytest.mark.parametrize("crops", [{"crop_scale": (0.5, 1.0)}, {"crop_ratio": (0.75, 1.0)}])
+def test_one_random_measure_is_enough_for_photos(
+    mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path, crops: dict[str, tuple[float, float]]
+) -> None:
+    whole = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}
+    assert load(mixed, contract, tmp_path / "cache", **{**whole, **crops}).shapes.tolist()[2] == [4, 12]
+
+
+def test_squares_of_the_stored_size_are_stored_once(
+    tree: Callable[..., Path], contract: ImageContract, tmp_path: Path
+) -> None:
+    square = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    data = tree({"train/cat/0.png": written(square), "validation/cat/v.png": 1, "test/cat/t.png": 2})
+    table = manifest.scan(data, 0.2, 0)[0]
+    found = load((data, table), contract, tmp_path / "cache")
+    labelled.load(table, "train", ["cat"], data, contract, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    np.testing.assert_array_equal(found[0], square)
+
+
+def test_another_smallest_share_is_another_file_where_it_changes_what_is_stored(
+    mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path
+) -> None:
+    for share in (0.08, 0.1, 0.5):  # 0.08 and 0.1 both store twice S
+        load(mixed, contract, tmp_path / "cache", crop_scale=(share, 1.0))
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_damaged_file_is_rewritten(mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path) -> None:
+    first = np.array(load(mixed, contract, tmp_path / "cache").pixels)
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    np.testing.assert_array_equal(load(mixed, contract, tmp_path / "cache").pixels, first)
+
+
+def test_a_small_crop_is_as_sharp_as_the_photo(tree: Callable[..., Path], tmp_path: Path) -> None:
+    # Fields of 2 pixels: evaluation's square, in which 500 pixels are 256, has nearly one grey.
+    board = np.kron(np.indices((250, 334)).sum(axis=0) % 2, np.ones((2, 2)))[..., np.newaxis].repeat(3, axis=2) * 255
+    data = tree({"train/cat/0.png": written(board.astype(np.uint8)), "validation/cat/v.png": 1, "test/cat/t.png": 2})
+    table = manifest.scan(data, 0.2, 0)[0]
+    photo = load((data, table), CONTRACT, tmp_path / "cache")[0]
+    square = labelled.load(table, "train", ["cat"], data, CONTRACT, tmp_path / "cache").images[0]
+    side = round((0.08 * photo.shape[0] * photo.shape[1]) ** 0.5)
+    cropped = augmentation.crop([photo], torch.tensor([[100, 150, side, side, 0]]), 224, "bicubic").float()
+    assert photo.shape == (500, 668, 3)
+    assert cropped.std() > 2.5 * square.std()
