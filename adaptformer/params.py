@@ -89,6 +89,7 @@ class TuningParams(Section):
     order: Literal["up", "down", "random"]
     epochs: Annotated[int, Field(ge=1)]
     guard: Annotated[float, Field(gt=0)]
+    head_statistics: Literal["recomputed", "running"]
     reset_statistics: bool
     batch_size: Annotated[int, Field(ge=2)]
     accumulate: Annotated[int, Field(ge=1)]

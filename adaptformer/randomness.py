@@ -6,15 +6,21 @@ resumption cannot change what it gives.
 
 from __future__ import annotations
 
-import zlib
+import hashlib
+import json
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def generator(purpose: str, *key: int) -> np.random.Generator:
-    """Return numpy's counter-based Philox generator for a key."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([zlib.crc32(purpose.encode()), *key])))
+    """Return numpy's counter-based Philox generator for a key.
+
+    Philox's own key is 128 bits of a hash over purpose and integers: numpy's SeedSequence takes 2**32 for the two
+    integers 0 and 1, and drops zeros at the end.
+    """
+    digest = hashlib.sha256(json.dumps([purpose, *map(int, key)]).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
 
 
 def uniform(shape: tuple[int, ...], purpose: str, *key: int) -> NDArray[np.float64]:

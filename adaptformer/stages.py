@@ -5,6 +5,7 @@ Each stage reads files, calls the library, writes files, and does nothing else. 
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import time
 from collections.abc import Callable
@@ -94,7 +95,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
         chosen,
         precision,
         folder.resume_state,
-        fingerprint("train", params, folder, precision),
+        fingerprint("train", params, folder, precision, chosen.type),
     )
     before = resume.seconds(run.state, run.fingerprint)
     began = time.perf_counter()
@@ -191,6 +192,9 @@ class Stage:
         return self.run.__name__
 
 
+_NUMERICS = ("torch", "timm", "pillow")
+"""The packages whose versions decide pixels, models and weights."""
+
 _ALWAYS = ("errors.py", "files.py", "params.py", "run_folder.py")
 
 STAGES = {
@@ -247,8 +251,13 @@ STAGES = {
 """The stages in the order in which they run."""
 
 
-def fingerprint(name: str, params: Params, folder: RunFolder, precision: str | None = None) -> dict[str, Any]:
-    """Return all that the result of a stage depends on, by name, as a resumed run must find it again."""
+def fingerprint(
+    name: str, params: Params, folder: RunFolder, precision: str | None = None, device: str | None = None
+) -> dict[str, Any]:
+    """Return all that the result of a stage depends on, by name, as a resumed run must find it again.
+
+    `precision` and the type of `device` are those of training; no other stage has them.
+    """
     stage = STAGES[name]
     library = Path(__file__).parent
     sources = sorted(
@@ -266,5 +275,7 @@ def fingerprint(name: str, params: Params, folder: RunFolder, precision: str | N
             if attribute != "data"
         },
         "code": files.sha256_text(files.canonical_json(code)),
+        "versions": {package: importlib.metadata.version(package) for package in _NUMERICS},
         **({} if precision is None else {"precision": precision}),
+        **({} if device is None else {"device": device}),
     }

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from adaptformer.commands import compare, exit_code
 from adaptformer.commands.parsing import Parser, add_overrides
-from adaptformer.tracking.project import ROOT
+from flows import ROOT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

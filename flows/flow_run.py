@@ -15,7 +15,7 @@ from adaptformer import files
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store, tracked_run
-from adaptformer.tracking.project import ROOT, mlflow_pages
+from adaptformer.tracking.locations import mlflow_pages, root
 
 log = logging.getLogger("adaptformer")
 
@@ -34,7 +34,7 @@ def lineage() -> dict[str, str]:
 
 def folder_tag(folder: RunFolder) -> str:
     """Return the tag that tells the runs in this folder from those in others, and in other checkouts, on a server."""
-    return f"folder-{files.sha256_text(str(ROOT / folder.root))[:8]}"
+    return f"folder-{files.sha256_text(str(root() / folder.root))[:8]}"
 
 
 def mark_crashed(folder: RunFolder) -> None:

@@ -16,9 +16,9 @@ from adaptformer.errors import UserError
 from adaptformer.params import Params, ParamsFile
 from adaptformer.registry.versions import is_due, present
 from adaptformer.run_folder import RunFolder, of
-from adaptformer.tracking import dvc_repository, outbox
-from adaptformer.tracking.project import ROOT, tracking_uri
-from flows import server_watchdog
+from adaptformer.tracking import dvc_repository, uploads
+from adaptformer.tracking.locations import tracking_uri
+from flows import ROOT, server_watchdog
 from flows.summary import Summary, text
 
 
@@ -45,8 +45,8 @@ def run(presets: list[str], overrides: dict[str, object], register: bool | None)
 
 
 def _upload_waiting() -> None:
-    """Upload what earlier runs could not, if there is anything: this is left to do where nothing else is."""
-    if outbox.is_empty():
+    """Upload runs that wait for it: there may be some where everything else is up to date."""
+    if not uploads.waiting():
         return
     try:
         upload()

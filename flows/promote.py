@@ -12,7 +12,8 @@ from prefect.states import Completed
 from adaptformer import params
 from adaptformer.gate.decision import markdown
 from adaptformer.registry import promotion
-from adaptformer.tracking.project import mlflow_pages, who_asks
+from adaptformer.tracking.git import user_name
+from adaptformer.tracking.locations import mlflow_pages
 from flows import flow_run, log_filter
 from tasks.limits import slot
 
@@ -33,7 +34,7 @@ def promote(
     flow_run.label(loaded)
     with slot("promotion"):
         outcome = promotion.promote(
-            model or loaded.registry.model, loaded.gate, version=_text(version), who=who or who_asks(), why=why
+            model or loaded.registry.model, loaded.gate, version=_text(version), who=who or user_name(), why=why
         )
     show(outcome)
     return Completed(name="Promoted" if outcome.promoted else "Refused", message=outcome.decision.sentence)
@@ -45,7 +46,7 @@ def rollback(why: str, to: int | str | None = None, model: str | None = None, wh
     loaded = params.load()
     flow_run.label(loaded)
     with slot("promotion"):
-        moved = promotion.rollback(model or loaded.registry.model, to=_text(to), who=who or who_asks(), why=why)
+        moved = promotion.rollback(model or loaded.registry.model, to=_text(to), who=who or user_name(), why=why)
     log.info("%s", moved.sentence)
     return Completed(name="Rolled back", message=moved.sentence)
 

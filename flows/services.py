@@ -20,7 +20,8 @@ import psutil  # type: ignore[import-untyped]  # comes with dvc
 
 from adaptformer.commands import exit_code
 from adaptformer.errors import UserError
-from adaptformer.tracking.project import ROOT, tracking_uri
+from adaptformer.tracking.locations import tracking_uri
+from flows import ROOT
 
 HOST = "127.0.0.1"
 POOL = "adaptformer"

@@ -11,7 +11,7 @@ from adaptformer.params import Params
 from adaptformer.registry.versions import Registration, present
 from adaptformer.run_folder import RunFolder
 from adaptformer.stage_runner import read_timing
-from adaptformer.tracking.project import ROOT
+from adaptformer.tracking.locations import root
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def lines(summary: Summary, folder: RunFolder, tracking_uri: str) -> list[tuple[
 def _mlflow(tracking_uri: str) -> str:
     if not tracking_uri.startswith("sqlite:"):
         return tracking_uri
-    return f".venv/bin/mlflow ui --backend-store-uri {tracking_uri.replace(f'{ROOT}/', '')}  (or `make up`)"
+    return f".venv/bin/mlflow ui --backend-store-uri {tracking_uri.replace(f'{root()}/', '')}  (or `make up`)"
 
 
 def text(summary: Summary, folder: RunFolder, tracking_uri: str) -> str:

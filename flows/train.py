@@ -13,12 +13,12 @@ from prefect.artifacts import create_markdown_artifact
 from adaptformer import presets as all_presets
 from adaptformer import run_folder, stage_runner
 from adaptformer.params import GateParams, Params, ParamsFile, difference
-from adaptformer.registry.versions import Registration, is_due, mark_judged, not_to_be_asked, present
+from adaptformer.registry.versions import Registration, is_due, mark_judged, present, reason_not_to_judge
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES
 from adaptformer.tracking import dvc_repository
-from adaptformer.tracking.mlflow_store import is_tracked
-from adaptformer.tracking.project import who_asks
+from adaptformer.tracking.git import user_name
+from adaptformer.tracking.run_files import is_tracked
 from adaptformer.tracking.tracked_run import tracked
 from flows import flow_run, log_filter
 from flows.promote import show
@@ -101,10 +101,10 @@ def update(
 
 def judge(registration: Registration, bounds: GateParams, who: str | None) -> str:
     """Let the gate decide on a registered version and return its sentence, or why it is not asked."""
-    reason = not_to_be_asked(registration)
+    reason = reason_not_to_judge(registration)
     if reason is not None:
         return reason
-    outcome = PROMOTE(registration.model, bounds, version=registration.version, who=who or who_asks(), why="")
+    outcome = PROMOTE(registration.model, bounds, version=registration.version, who=who or user_name(), why="")
     show(outcome)
     return outcome.decision.sentence
 

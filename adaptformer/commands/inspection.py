@@ -8,6 +8,7 @@ from pathlib import Path
 from adaptformer import text_table
 from adaptformer.errors import UserError
 from adaptformer.model import adapter_file, tensor_file
+from adaptformer.model.parts import parts
 
 NAMES_SHOWN = 10
 
@@ -20,17 +21,14 @@ def text(path: Path) -> str:
     if not path.is_file():
         raise UserError(f"{path} does not exist", "name an adapter file, such as artifacts/adapter.safetensors")
     card = adapter_file.read_card(path)
-    tensors, _ = tensor_file.read(path)
-    sizes: Counter[str] = Counter()
-    for name, tensor in tensors.items():
-        sizes["head" if name.startswith("head.") else "adapters"] += tensor.numel()
+    sizes = stored(path, card)
     image, backbone = card.image, card.backbone
     rows = [
         ("file", f"{path}, {path.stat().st_size:,} bytes, format {card.format}"),
         *((name, _plain(value)) for name, value in card.adapter.items()),
         ("classes", f"{len(card.classes)}: {_shortened(card.classes)}"),
         ("image", f"{image.size} x {image.size}, {image.resize}, {image.interpolation}, mean {_plain(image.mean)}"),
-        ("stored", ", ".join(f"{part} {sizes[part]:,}" for part in sorted(sizes)) + " numbers, statistics included"),
+        ("stored", ", ".join(f"{count:,} of {kind}" for kind, count in sizes.items())),
         ("trained", f"{card.trained:,} parameters, {card.trained_share:.2%} of the backbone's {backbone.parameters:,}"),
         ("training", f"epoch {card.epoch} was chosen; {card.precision}"),
         ("backbone", f"{backbone.model}, sha256 {backbone.sha256}"),
@@ -38,6 +36,16 @@ def text(path: Path) -> str:
         ("licence", backbone.licence),
     ]
     return text_table.aligned(rows)
+
+
+def stored(path: Path, card: adapter_file.AdapterCard) -> dict[str, int]:
+    """Return how many numbers of each kind an adapter file holds: parameters by their part, then statistics."""
+    names = {"adapter": "adapters", "prompts": "prompts", "backbone": "the backbone", "head": "the head"}
+    belongs = {name: names[part.kind] for name, part in parts(adapter_file.outline(card)).items()}
+    sizes = Counter[str]()
+    for name, tensor in tensor_file.read(path)[0].items():
+        sizes[belongs.get(name, "BatchNorm statistics")] += tensor.numel()
+    return {kind: sizes[kind] for kind in (*names.values(), "BatchNorm statistics") if kind in sizes}
 
 
 def _plain(value: object) -> str:

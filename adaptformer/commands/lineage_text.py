@@ -22,7 +22,7 @@ def sightings(seen: Sightings, names: Sequence[str]) -> str:
         ]
         lines.append(text_table.aligned(rows, headers))
     else:
-        lines.append(f"no version of {', '.join(names) or 'any model'} has seen it ({seen.looked_at} looked at)")
+        lines.append(f"no version of {', '.join(names) or 'any model'} has seen it ({seen.searched} searched)")
     if seen.unknown:
         lines.append(f"unknown, because no manifest is kept: {', '.join(seen.unknown)}")
     return "\n".join(lines)

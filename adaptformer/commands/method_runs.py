@@ -23,7 +23,7 @@ from adaptformer.evaluation.comparison import Trained
 from adaptformer.params import Params, ParamsFile
 from adaptformer.run_folder import RunFolder
 from adaptformer.stage_runner import read_timing
-from adaptformer.tracking import dvc_repository, mlflow_store, tracked_run
+from adaptformer.tracking import dvc_repository, run_files, tracked_run
 
 log = logging.getLogger("adaptformer")
 
@@ -65,7 +65,7 @@ def bring_up_to_date(run: MethodRun) -> None:
 def track(run: MethodRun, tags: Mapping[str, str]) -> Trained:
     """Track a complete run with these tags, unless it is tracked, and return its result."""
     with run.folder.lock("adaptformer compare"):
-        if not mlflow_store.is_tracked(run.folder):
+        if not run_files.is_tracked(run.folder):
             labels = {**tags, "comparison": run.method}
             with tracked_run.tracked(run.params, run.changed, run.folder, labels) as tracker:
                 tracker.log_results(run.folder)

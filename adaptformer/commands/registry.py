@@ -58,12 +58,12 @@ def _promote(given: argparse.Namespace) -> int:
     from adaptformer import params
     from adaptformer.gate.decision import table
     from adaptformer.registry import promotion
-    from adaptformer.tracking.project import who_asks
+    from adaptformer.tracking.git import user_name
 
     loaded = params.load()
     outcome = promotion.promote(
         given.model or loaded.registry.model, loaded.gate,
-        version=given.version, who=given.who or who_asks(), why=given.why,
+        version=given.version, who=given.who or user_name(), why=given.why,
     )  # fmt: skip
     print(f"{table(outcome.decision)}\n\nthe decision, with images: {outcome.page}")
     return 0 if outcome.promoted else exit_code.REFUSED
@@ -71,9 +71,9 @@ def _promote(given: argparse.Namespace) -> int:
 
 def _rollback(given: argparse.Namespace) -> None:
     from adaptformer.registry import promotion
-    from adaptformer.tracking.project import who_asks
+    from adaptformer.tracking.git import user_name
 
-    print(promotion.rollback(_model(given), to=given.to, who=given.who or who_asks(), why=given.why).sentence)
+    print(promotion.rollback(_model(given), to=given.to, who=given.who or user_name(), why=given.why).sentence)
 
 
 def _history(given: argparse.Namespace) -> None:
@@ -90,7 +90,7 @@ def _lineage(given: argparse.Namespace) -> None:
 
     sha256 = lineage.image(given.what)
     name = _model(given)
-    with mlflow_store.answering("nothing was changed"):
+    with mlflow_store.user_errors("nothing was changed"):
         client = mlflow_store.connect()
         if sha256 is None:
             print(lineage_text.origin(lineage.origin(client, name, given.what)))

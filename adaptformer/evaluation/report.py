@@ -13,7 +13,8 @@ from adaptformer import html_page
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import calibration, report_images
 from adaptformer.evaluation.intervals import Interval
-from adaptformer.evaluation.metrics import NAMES, Evaluation
+from adaptformer.evaluation.metrics import Evaluation
+from adaptformer.evaluation.scores import NAMES
 from adaptformer.model.adapter_file import AdapterCard
 
 _ANSWERED = (1.0, 0.95, 0.9, 0.8, 0.5)

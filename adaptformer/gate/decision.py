@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from adaptformer import text_table
+from adaptformer.evaluation.scores import Metric
 from adaptformer.gate.class_changes import ClassChange, NewClass
 from adaptformer.gate.pairing import LeftOut
 
@@ -47,7 +48,7 @@ class Decision:
     sentence: str
     challenger: str
     champion: str | None
-    metric: str
+    metric: Metric
     images: int
     left_out: LeftOut
     numbers: dict[str, float]

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from adaptformer import html_page
+from adaptformer.evaluation.scores import NAMES
 from adaptformer.gate import wording
 from adaptformer.gate.decision import ChangedImage, Decision
+from adaptformer.gate.rules import name_of_test
 
 _PICTURES = 24
 _CLASSES = 60
@@ -36,6 +38,8 @@ def html(decision: Decision, thumbnail: Callable[[str], bytes | None]) -> str:
         decision=decision,
         signs=_SIGNS,
         wording=wording,
+        metrics=NAMES,
+        test_name=name_of_test(decision.metric),
         most=_PICTURES,
         changes=shown,
         hidden_classes=len(changes) - len(shown),

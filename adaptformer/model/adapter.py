@@ -13,12 +13,14 @@ initialisation, DropPath on the branch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from adaptformer.model.parts import Kind
 
 Scale = float | Literal["learned", "channel"]
 Placement = Literal["parallel", "sequential", "after"]
@@ -99,12 +101,18 @@ class AdaptedBlock(nn.Module):
         normed = block.norm2(x)
         feed_forward: Tensor = block.drop_path2(block.ls2(block.mlp(normed)))
         if self.placement == "parallel":
-            return x + self._added(feed_forward, normed if self.reads == "norm2" else x)
+            return x + self._sum(feed_forward, normed if self.reads == "norm2" else x)
         if self.placement == "sequential":
-            return x + self._added(feed_forward, feed_forward)
-        return self._added(x + feed_forward, x + feed_forward)
+            return x + self._sum(feed_forward, feed_forward)
+        return self._sum(x + feed_forward, x + feed_forward)
 
-    def _added(self, base: Tensor, source: Tensor) -> Tensor:
+    def added(self) -> Iterator[tuple[Kind, int | None, nn.Parameter]]:
+        """Yield the parameters of all slots."""
+        for slot, adapter in enumerate(self.adapters):
+            for parameter in adapter.parameters():
+                yield "adapter", slot, parameter
+
+    def _sum(self, base: Tensor, source: Tensor) -> Tensor:
         for adapter in self.adapters:
             base = base + self.drop_path(adapter(source))
         return base

@@ -6,9 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from adaptformer.data.contract import ImageContract
 from adaptformer.errors import UserError
-from adaptformer.model import classifier, tensor_file
+from adaptformer.model import backbone, classifier, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.params import AdapterParams
 
@@ -75,7 +78,20 @@ def load(path: Path, backbone_path: Path) -> tuple[classifier.Classifier, Adapte
             f"{path} was trained on backbone {card.backbone.sha256[:12]}, {backbone_path} is {present[:12]}",
             f"fetch {card.backbone.origin} for {card.backbone.model}, or train again on this backbone",
         )
-    model = classifier.build(
+    model = _build(card, encoder)
+    classifier.restore(model, tensors, str(path))
+    return model.eval(), card
+
+
+def outline(card: AdapterCard) -> classifier.Classifier:
+    """Return the model of a card without any numbers: names and shapes, on torch's meta device, in no time."""
+    with torch.device("meta"):
+        encoder = backbone.build(card.backbone.model, card.image.size).state_dict()
+        return _build(card, encoder)
+
+
+def _build(card: AdapterCard, encoder: dict[str, Tensor]) -> classifier.Classifier:
+    return classifier.build(
         card.backbone.model,
         encoder,
         AdapterParams.model_validate(card.adapter),
@@ -83,8 +99,6 @@ def load(path: Path, backbone_path: Path) -> tuple[classifier.Classifier, Adapte
         classes=len(card.classes),
         seed=0,
     )
-    classifier.restore(model, tensors, str(path))
-    return model.eval(), card
 
 
 def _card(path: Path, metadata: dict[str, Any]) -> AdapterCard:

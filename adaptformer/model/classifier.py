@@ -5,6 +5,7 @@ Shapes: B images, N patches, D width, C classes, s image side.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from adaptformer.errors import UserError
 from adaptformer.model import backbone, prompts
 from adaptformer.model.adapter import AdaptedBlock, Adapter
 from adaptformer.model.backbone import DropPath
+from adaptformer.model.parts import Kind
 from adaptformer.params import AdapterParams
 
 Pooling = Literal["mean", "token"]
@@ -32,7 +34,21 @@ class Head(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return logits [B, C] for pooled features [B, D]."""
+        """Return fp32 logits [B, C] for pooled features [B, D], under bf16 autocast too.
+
+        With 8 bits of precision the two best of many classes often tie, and validation chooses the epoch by them.
+        """
+        if torch.is_autocast_enabled(features.device.type):
+            with torch.autocast(features.device.type, enabled=False):
+                return self._logits(features.float())
+        return self._logits(features)
+
+    def added(self) -> Iterator[tuple[Kind, int | None, nn.Parameter]]:
+        """Yield all parameters: no backbone has a head."""
+        for parameter in self.parameters():
+            yield "head", None, parameter
+
+    def _logits(self, features: Tensor) -> Tensor:
         logits: Tensor = self.linear(self.batch_norm(self.fc_norm(features)))
         return logits
 
@@ -56,17 +72,23 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return pooled features [B, D] of normalised images [B, 3, s, s], as the (first) head sees them."""
-        return self._pooled(images)[0]
+        return self.pooled(images)[0]
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The head, and a distilled model's second one."""
+        return (self.head,) if self.head_dist is None else (self.head, self.head_dist)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [B, C] of normalised images [B, 3, s, s]; of a distilled model the mean of both heads."""
-        pooled = self._pooled(images)
+        pooled = self.pooled(images)
         logits: Tensor = self.head(pooled[0])
         if self.head_dist is not None:
             logits = (logits + self.head_dist(pooled[1])) / 2
         return logits
 
-    def _pooled(self, images: Tensor) -> tuple[Tensor, ...]:
+    def pooled(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return pooled features [B, D] of normalised images [B, 3, s, s], one for each of `heads`."""
         tokens: Tensor = self.vit.forward_features(images)
         if self.pooling == "mean":
             return (tokens[:, self.prefix_tokens :].mean(dim=1),)
@@ -130,11 +152,20 @@ def trainable(model: Classifier) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if name in model.tuned}
 
 
+def head_statistics(model: Classifier) -> dict[str, Tensor]:
+    """Return the statistics of the heads' BatchNorm by name."""
+    return {
+        f"{prefix}.{name}": buffer
+        for prefix, module in model.named_modules()
+        if isinstance(module, Head)
+        for name, buffer in module.named_buffers()
+    }
+
+
 def tuned_state(model: Classifier) -> dict[str, Tensor]:
     """Return what an adapter file holds: the trainable parameters and the heads' BatchNorm statistics, by name."""
-    return {
-        name: tensor for name, tensor in model.state_dict().items() if name in model.tuned or name.startswith("head")
-    }
+    kept = model.tuned | head_statistics(model).keys()
+    return {name: tensor for name, tensor in model.state_dict().items() if name in kept}
 
 
 def restore(model: Classifier, tensors: dict[str, Tensor], origin: str) -> None:

@@ -1,6 +1,11 @@
-"""Logits of prepared images, a batch at a time."""
+"""Logits of stored images, a batch at a time.
+
+Shapes: B images of a batch, N images, S stored side, s model side, C classes.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -10,6 +15,24 @@ from torch import Tensor, nn
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.model.device import Precision, computing
+
+
+def prepared(
+    images: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    contract: ImageContract,
+    *,
+    batch_size: int,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """Yield `images[rows]`, stored ones, as evaluation sees them: centre crop, normalised, [B, 3, s, s] on `device`.
+
+    Each batch is read when it is due: the images may be a file mapped into memory.
+    """
+    mean, std = torch.tensor(contract.mean, device=device), torch.tensor(contract.std, device=device)
+    for start in range(0, len(rows), batch_size):
+        stored = torch.from_numpy(images[rows[start : start + batch_size]]).to(device)
+        yield augmentation.normalise(augmentation.centre_crop(stored, contract.size), mean, std)
 
 
 @torch.no_grad()
@@ -22,17 +45,14 @@ def logits(
     device: torch.device,
     precision: Precision = "fp32",
 ) -> Tensor:
-    """Return fp32 logits [N, C] on `device` of stored images [N, S, S, 3], as evaluation sees them: centre, normalised.
+    """Return fp32 logits [N, C] on `device` of stored images [N, S, S, 3].
 
     The model is put into evaluation mode and back into the mode in which it was.
     """
-    mean, std = torch.tensor(contract.mean, device=device), torch.tensor(contract.std, device=device)
     training = model.training
     model.eval()
     batches = []
-    for start in range(0, len(images), batch_size):
-        stored = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)  # a copy: maps are read-only
-        batch = augmentation.normalise(augmentation.centre_crop(stored, contract.size), mean, std)
+    for batch in prepared(images, np.arange(len(images)), contract, batch_size=batch_size, device=device):
         with computing(device, precision):
             batches.append(model(batch).float())
     model.train(training)

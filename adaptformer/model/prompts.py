@@ -6,12 +6,14 @@ Shapes: B images, N tokens, D width, n prompts.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from adaptformer.model.backbone import VisionTransformer
+from adaptformer.model.parts import Kind
 
 
 class PromptedBlock(nn.Module):
@@ -39,6 +41,11 @@ class PromptedBlock(nn.Module):
             tokens = torch.cat([self.prompts.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
         result: Tensor = self.block(tokens)
         return result[:, self.count :]
+
+    def added(self) -> Iterator[tuple[Kind, int | None, nn.Parameter]]:
+        """Yield the prompts, where they enter here."""
+        if self.prompts is not None:
+            yield "prompts", None, self.prompts
 
 
 def install(vit: VisionTransformer, count: int, depth: Literal["deep", "shallow"]) -> None:

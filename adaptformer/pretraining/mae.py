@@ -57,6 +57,10 @@ class MaskedAutoencoder(nn.Module):
         loss: Tensor = error.gather(1, hidden).mean()
         return loss
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of parameters beside vectors that do not decay; the encoder names its own."""
+        return {"mask_token"}
+
     def _encode(self, images: Tensor, keep: Tensor) -> Tensor:
         """Return the encoder's tokens [B, 1 + K, D] of the kept patches [B, K] only."""
         vit = self.vit

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from adaptformer.errors import UserError
 from adaptformer.model import backbone, tensor_file
 from adaptformer.pretraining.mae import MaskedAutoencoder
 from adaptformer.tuning import optimiser_state
+from adaptformer.tuning.optimiser import decay_groups, set_learning_rate, warmup_then_cosine
 
 log = logging.getLogger("adaptformer")
 
@@ -57,7 +57,7 @@ def pretrain(images: Path, output: Path, recipe: Recipe, origin: str, licence: s
     model = MaskedAutoencoder(vit, recipe.decoder_width, recipe.decoder_depth, recipe.decoder_heads)
     pixels = torch.from_numpy(load(images, vit.patch_embed.img_size[0]))
     mean, std = statistics(pixels)
-    optimiser = torch.optim.AdamW(groups(model, recipe.weight_decay), betas=(0.9, 0.95))
+    optimiser = torch.optim.AdamW(decay_groups(model, recipe.weight_decay), betas=(0.9, 0.95))
     state = output.with_suffix(".state.safetensors")
     first = _resume(state, recipe, model, optimiser)
     for epoch in range(first, recipe.epochs):
@@ -105,15 +105,6 @@ def statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float(), std.float()
 
 
-def groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Return the optimiser's two groups: matrices decay, vectors (biases, norms, tokens) do not."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.squeeze().ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.squeeze().ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
 def _epoch(
     model: MaskedAutoencoder,
     optimiser: torch.optim.Optimizer,
@@ -132,8 +123,7 @@ def _epoch(
     size = model.vit.patch_embed.img_size[0]
     for step in range(steps):
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-        for group in optimiser.param_groups:
-            group["lr"] = _learning_rate(recipe, epoch + step / steps)
+        set_learning_rate(optimiser, _learning_rate(recipe, epoch + step / steps))
         cropped = augmentation.crop(list(pixels[chosen].numpy()), boxes[chosen], size, "bicubic")
         batch = augmentation.normalise(augmentation.planes(cropped), mean, std)
         patches = torch.from_numpy(
@@ -148,15 +138,8 @@ def _epoch(
 
 
 def _learning_rate(recipe: Recipe, progress: float) -> float:
-    """Return the rate at `progress` epochs: linear warm-up, then half a cosine down to 0."""
-    peak = recipe.base_lr * recipe.batch_size / 256
-    if progress < recipe.warmup_epochs:
-        return peak * progress / recipe.warmup_epochs
-    return (
-        peak
-        * 0.5
-        * (1 + math.cos(math.pi * (progress - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)))
-    )
+    """Return the rate at `progress` epochs; its peak follows the batch size."""
+    return warmup_then_cosine(recipe.base_lr * recipe.batch_size / 256, progress, recipe.warmup_epochs, recipe.epochs)
 
 
 def _save(path: Path, recipe: Recipe, model: torch.nn.Module, optimiser: torch.optim.Optimizer, epoch: int) -> None:

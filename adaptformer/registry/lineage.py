@@ -1,4 +1,4 @@
-"""Which registered versions saw an image, and what went into a version: both read from what the registry keeps."""
+"""Lineage, read from the registry: which versions have seen an image, and what a version was made from."""
 
 from __future__ import annotations
 
@@ -16,19 +16,30 @@ from adaptformer.data import manifest as manifests
 from adaptformer.data.layout import SPLITS
 from adaptformer.errors import UserError
 from adaptformer.registry import moves, versions
-from adaptformer.tracking.record import DATA_TAG
+from adaptformer.tracking import mlflow_store
+from adaptformer.tracking.mlflow_run import DATA_TAG
+from adaptformer.tracking.run_files import MODEL_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-GATE_PREFIX = "gate."
+TAGS = {
+    "backbone": "backbone.model",
+    "its sha256": "backbone.sha256",
+    "its licence": "backbone.licence",
+    "presets": "presets",
+    "overrides": "overrides",
+    "Prefect run": "prefect.flow_run_id",
+}
+"""Tags of a version by the names that people read."""
+UNCOMMITTED = {"true": ", with changes that were not committed"}
 GATE_CHECKS = "gate.checks"
-"""The whole table of checks as JSON: the page that `gate.page` names shows it to people."""
+"""The table of checks as JSON; people read it on the page that `gate.page` names."""
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """An image in the manifest of a version; one that stands there under several paths has as many of them."""
+    """A row with an image in the manifest of a version; an image under several paths has several."""
 
     model: str
     version: str
@@ -40,17 +51,17 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Sightings:
-    """All sightings of an image, how many versions were looked at, and those of which nobody knows what they saw."""
+    """All sightings of an image, the number of versions searched, and the versions without a manifest."""
 
     sha256: str
     found: tuple[Sighting, ...]
-    looked_at: int
+    searched: int
     unknown: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What went into a version, in pairs of what and how much, and the moves that put it to use or took it out."""
+    """What a version was made from, as pairs of name and value, and the moves that made it champion or replaced it."""
 
     model: str
     version: str
@@ -59,9 +70,9 @@ class Origin:
 
 
 def image(what: str) -> str | None:
-    """Return the sha256 that `what` means as an image: that of a file's bytes, or the 64 digits themselves.
+    """Return the sha256 of the image that `what` names, by its file or by the sha256 itself.
 
-    None where it means no image, but perhaps a version or an alias.
+    None where it names no image, but perhaps a version or an alias. Raises UserError for a path without a file.
     """
     path = Path(what).expanduser()
     if path.is_file():
@@ -76,35 +87,35 @@ def image(what: str) -> str | None:
 
 def models(client: MlflowClient) -> list[str]:
     """Return the names of all registered models, journals left out."""
-    names = {found.name for found in _all(client.search_registered_models)}
+    names = {found.name for found in mlflow_store.registered_models(client)}
     return sorted(names - {moves.history_name(name) for name in names})
 
 
 def who_saw(client: MlflowClient, names: Sequence[str], sha256: str) -> Sightings:
-    """Look for an image, by the hash of its bytes, in the manifest of every version of the models."""
+    """Search the manifest of every version of the models for an image, by the sha256 of its file."""
     found: list[Sighting] = []
     unknown = []
-    looked_at = 0
+    searched = 0
     with tempfile.TemporaryDirectory() as temporary:
         read: dict[str, pd.DataFrame] = {}
         for name in names:
             versions.require_model(client, name)
             aliases = _aliases(client, name)
-            for version in _versions(client, name):
+            for version in mlflow_store.versions_of(client, name):
                 number = str(version.version)
                 manifest = _manifest(client, version, Path(temporary), read)
                 if manifest is None:
                     unknown.append(f"{name} {number}")
                     continue
-                looked_at += 1
+                searched += 1
                 for row in manifest[manifest["sha256"] == sha256].itertuples():
                     named = tuple(aliases.get(number, ()))
                     found.append(Sighting(name, number, named, str(row.split), str(row.label), str(row.path)))
-    return Sightings(sha256, tuple(found), looked_at, tuple(unknown))
+    return Sightings(sha256, tuple(found), searched, tuple(unknown))
 
 
 def origin(client: MlflowClient, name: str, which: str) -> Origin:
-    """Return what went into a version, given by its number or by an alias. Raises UserError where there is no such."""
+    """Return what a version, given by its number or an alias, was made from. Raises UserError if there is none."""
     versions.require_model(client, name)
     aliases = _aliases(client, name)
     number = next((version for version, named in aliases.items() if which in named), which)
@@ -116,34 +127,27 @@ def origin(client: MlflowClient, name: str, which: str) -> Origin:
     facts = _facts(client, version, aliases.get(number, []))
     sentences = [
         move.sentence
-        for move in moves.holding(moves.read(client, name))
+        for move in moves.valid(moves.read(client, name))
         if move.before.champion != move.after.champion and number in {move.before.champion, move.after.champion}
     ]
     return Origin(name, number, tuple((what, value) for what, value in facts if value), tuple(sentences))
 
 
 def _facts(client: MlflowClient, version: Any, aliases: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield pairs of name and value, "" where a version has no such value."""
     tags = version.tags
-    dirty = {"true": ", with changes that were not committed", "false": ""}.get(tags.get("git.dirty", ""), "")
-    yield "aliases", ", ".join(aliases)
-    yield "git commit", f"{tags.get('git.commit', '')}{dirty}"
-    yield "data", tags.get(DATA_TAG, "")
     with tempfile.TemporaryDirectory() as temporary:
         manifest = _manifest(client, version, Path(temporary), {})
+    yield "aliases", ", ".join(aliases)
+    yield "git commit", tags.get("git.commit", "") + UNCOMMITTED.get(tags.get("git.dirty"), "")
+    yield "data", tags.get(DATA_TAG, "")
     yield "images", "no manifest is kept" if manifest is None else _counts(manifest)
-    yield "backbone", tags.get("backbone.model", "")
-    yield "its sha256", tags.get("backbone.sha256", "")
-    yield "its licence", tags.get("backbone.licence", "")
-    yield "presets", tags.get("presets", "")
-    yield "overrides", tags.get("overrides", "")
-    yield "Prefect run", tags.get("prefect.flow_run_id", "")
-    yield "MLflow run", version.run_id or ""
+    yield from ((name, tags.get(tag, "")) for name, tag in TAGS.items())
     top1 = client.get_run(version.run_id).data.metrics.get("test_top1") if version.run_id else None
+    yield "MLflow run", version.run_id or ""
     yield "top1", "" if top1 is None else f"{top1:.4f}"
-    yield "model sha256", tags.get("model.sha256", "")
-    for key in sorted(tags):
-        if key.startswith(GATE_PREFIX) and key != GATE_CHECKS:
-            yield key, tags[key]
+    yield "model sha256", tags.get(MODEL_TAG, "")
+    yield from ((key, tags[key]) for key in sorted(tags) if key.startswith("gate.") and key != GATE_CHECKS)
 
 
 def _counts(manifest: pd.DataFrame) -> str:
@@ -152,7 +156,7 @@ def _counts(manifest: pd.DataFrame) -> str:
 
 
 def _manifest(client: MlflowClient, version: Any, into: Path, read: dict[str, pd.DataFrame]) -> pd.DataFrame | None:
-    """Return a version's manifest, None if its run has none; what is in `read` by its hash is not fetched again."""
+    """Return a version's manifest, None if its run has none; one that is in `read` is not downloaded again."""
     key = version.tags.get("manifest.sha256") or f"run {version.run_id}"
     if key not in read:
         path = versions.artifact(client, version.run_id, "manifest.csv", into)
@@ -168,19 +172,3 @@ def _aliases(client: MlflowClient, name: str) -> dict[str, list[str]]:
     for alias, version in sorted(client.get_registered_model(name).aliases.items()):
         aliases.setdefault(str(version), []).append(alias)
     return aliases
-
-
-def _versions(client: MlflowClient, name: str) -> list[Any]:
-    found = _all(lambda page_token: client.search_model_versions(f"name = '{name}'", page_token=page_token))
-    return sorted(found, key=lambda version: int(version.version))
-
-
-def _all(search: Any) -> Iterator[Any]:
-    """Yield what a search of MLflow finds, of all its pages."""
-    token = None
-    while True:
-        page = search(page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return

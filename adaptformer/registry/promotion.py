@@ -1,20 +1,20 @@
-"""Promotion and rollback: what is in use, for which reasons, and the way back.
+"""Promotion by the gate, rollback, and the history of both.
 
-Everything here runs in any process, with no server, worker or GPU but MLflow's registry. The journal (moves.py)
-makes a move hold or not; the lock here only keeps two askers on one machine from judging at once.
+All of it needs MLflow's registry and nothing else: no server, worker or GPU. Whether a move is valid is decided by the
+journal (moves.py); the lock here only keeps two processes on one machine from judging at the same time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from adaptformer import files
 from adaptformer.errors import UserError
@@ -24,7 +24,7 @@ from adaptformer.params import GateParams
 from adaptformer.registry import candidate, decision_record, moves, versions
 from adaptformer.registry.moves import Move, State
 from adaptformer.tracking import mlflow_store
-from adaptformer.tracking.project import promotion_lock
+from adaptformer.tracking.locations import database, root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,13 +33,13 @@ log = logging.getLogger("adaptformer")
 
 DECISIONS = Path("artifacts") / "decisions"
 DATA = Path("data")
-WAIT_SECONDS = 600
-COMPLETED = "a move that was begun is completed then"
+LOCK_SECONDS = 600
+COMPLETED = "that completes a move that was begun"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of asking for a promotion: the decision, and the move where there was one.
+    """The result of a promotion: the decision, and the move if the gate passed.
 
     `page` is the copy of the decision's page in this checkout, `link` the one in MLflow's pages.
     """
@@ -57,21 +57,24 @@ class Outcome:
 
 
 def promote(name: str, bounds: GateParams, *, version: str | None, who: str, why: str) -> Outcome:
-    """Judge a version of the registered model `name` (its challenger, if none is given), and move it if it passes.
+    """Judge a version of the registered model `name`, by default its challenger, and make it champion if it passes.
 
-    Raises UserError where there is nothing to judge, where evidence is missing, and where another move came first.
+    Raises UserError where there is nothing to judge, where files for the judgement are missing, and where another move
+    came first.
     """
-    with mlflow_store.answering(COMPLETED), _one_at_a_time(name), tempfile.TemporaryDirectory() as scratch:
+    with mlflow_store.user_errors(COMPLETED), _one_at_a_time(name), tempfile.TemporaryDirectory() as scratch:
         client = mlflow_store.connect()
-        before, wanted = _asked(client, name, version)
+        before, wanted = _requested(client, name, version)
         challenger = candidate.gather(client, name, wanted, Path(scratch))
-        # Where somebody has taken the alias away, the version that was in use last is what must be beaten.
+        # Where somebody has removed the alias, the challenger is compared with the version that was champion last.
         in_use = before.champion or before.previous
         champion = None if in_use is None else candidate.gather(client, name, in_use, Path(scratch))
         sides = candidate.judged(challenger, champion, DATA)
-        decision = judging.decide(*sides, bounds, candidate.drifts(challenger, champion, bounds.drift))
+        looks = decision_record.earlier_looks(client, name, wanted, challenger.test_digest)
+        drifts = candidate.drifts(challenger, champion, bounds.drift)
+        decision = judging.decide(*sides, bounds, drifts, earlier_looks=looks)
         page = decision_page.html(decision, candidate.thumbnails(challenger, DATA))
-        kept = decision_record.keep(client, name, decision, page, who=who, why=why)
+        kept = decision_record.keep(client, name, decision, page, challenger.test_digest, who=who, why=why)
         local = DECISIONS / f"{name}-{wanted}.html"
         files.write_text(local, page)
         moved = None
@@ -88,7 +91,7 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str, why
         return Outcome(name, decision, local, kept.link, moved)
 
 
-def _asked(client: MlflowClient, name: str, version: str | None) -> tuple[State, str]:
+def _requested(client: MlflowClient, name: str, version: str | None) -> tuple[State, str]:
     """Return what is in use and the version to judge."""
     versions.require_model(client, name)
     before = moves.settle(client, name)
@@ -98,18 +101,18 @@ def _asked(client: MlflowClient, name: str, version: str | None) -> tuple[State,
         raise UserError(f"{name} has no challenger{in_use}", "train one (`make run`), or name a version")
     versions.require_version(client, name, candidate)
     if candidate == before.champion:
-        raise UserError(f"version {candidate} of {name} is champion already", "nothing is to be done")
+        raise UserError(f"version {candidate} of {name} is champion already", "there is nothing to do")
     return before, candidate
 
 
 def rollback(name: str, *, to: str | None, who: str, why: str) -> Move:
-    """Put a version back to use, the one before the champion if none is given, after it was loaded and run.
+    """Make a former champion, by default the previous one, champion again, after loading and running it.
 
     Raises UserError where there is no such version, where it does not run, and where another move came first.
     """
     if not why.strip():
-        raise UserError("a rollback needs a reason", "say why: it stays in the history")
-    with mlflow_store.answering(COMPLETED), _one_at_a_time(name), tempfile.TemporaryDirectory() as scratch:
+        raise UserError("a rollback needs a reason", "give one with --why; the history keeps it")
+    with mlflow_store.user_errors(COMPLETED), _one_at_a_time(name), tempfile.TemporaryDirectory() as scratch:
         client = mlflow_store.connect()
         versions.require_model(client, name)
         before = moves.settle(client, name)
@@ -119,7 +122,7 @@ def rollback(name: str, *, to: str | None, who: str, why: str) -> Move:
         versions.require_version(client, name, version)
         if version == before.champion:
             raise UserError(f"version {version} of {name} is champion already", "name another one with --to")
-        if version not in {move.after.champion for move in moves.holding(moves.read(client, name))}:
+        if version not in {move.after.champion for move in moves.valid(moves.read(client, name))}:
             raise UserError(f"version {version} of {name} was never in use", "let the gate judge it: `make promote`")
         checked = candidate.require_running(candidate.gather(client, name, version, Path(scratch)), DATA)
         log.info(
@@ -130,31 +133,30 @@ def rollback(name: str, *, to: str | None, who: str, why: str) -> Move:
 
 
 def history(name: str) -> list[tuple[Move, bool]]:
-    """Return every move with whether it holds, after completing or noting what is open. Raises UserError likewise."""
-    with mlflow_store.answering(COMPLETED), _one_at_a_time(name):
+    """Return every move with whether it is valid, after `moves.settle`. Raises UserError if there is no such model."""
+    with mlflow_store.user_errors(COMPLETED), _one_at_a_time(name):
         client = mlflow_store.connect()
         versions.require_model(client, name)
         moves.settle(client, name)
         every = moves.read(client, name)
-        held = {move.number for move in moves.holding(every)}
-        return [(move, move.number in held) for move in every]
+        valid = {move.number for move in moves.valid(every)}
+        return [(move, move.number in valid) for move in every]
 
 
 @contextlib.contextmanager
 def _one_at_a_time(name: str) -> Iterator[None]:
-    """Hold a lock that the system releases when this process dies; wait for it, and raise UserError in vain."""
-    path = promotion_lock(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        until = time.monotonic() + WAIT_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > until:
-                    raise UserError(
-                        f"another promotion of {name} has been going for ten minutes", "wait until it ends, or stop it"
-                    ) from error
-                time.sleep(0.2)
+    """Hold the promotion lock of the model, a file beside MLflow's local database or in the checkout's root.
+
+    The system releases it when the process dies. Raises UserError where it is not free within ten minutes.
+    """
+    beside = database() or root() / "mlflow.db"
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(beside.with_name(f"{beside.name}.{files.sha256_text(name)[:12]}.lock"))
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout as error:
+        raise UserError(
+            f"another promotion of {name} has been running for ten minutes", "wait until it ends, or stop it"
+        ) from error
+    with lock:
         yield

@@ -1,4 +1,4 @@
-"""The model registry: a run's ONNX file as a model version, the aliases `challenger` and `champion`."""
+"""Versions of a registered model: registering a run's ONNX file, and finding versions and their files again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from adaptformer.errors import UserError
 from adaptformer.export import model_file
 from adaptformer.registry import moves
 from adaptformer.run_folder import RunFolder
-from adaptformer.tracking import mlflow_store
-from adaptformer.tracking.project import tracking_uri
+from adaptformer.tracking import mlflow_store, run_files
+from adaptformer.tracking.locations import tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,9 +26,9 @@ RUNTIME_PACKAGES = ("onnx", "onnxruntime-gpu", "numpy")
 
 @dataclass(frozen=True)
 class Registration:
-    """Where a model file stands in the registry; `registration.json` holds it.
+    """The version that a model file is registered as, as `registration.json` holds it.
 
-    `judged` says whether the gate was asked about it from here.
+    `judged` says whether a run in this folder has had the gate judge it.
     """
 
     model: str
@@ -40,17 +40,17 @@ class Registration:
 
 
 def is_due(registration: Registration | None, promotion: str) -> bool:
-    """Say whether a registered model still has to meet the gate, where each of them should ("auto")."""
+    """Say whether the gate still has to judge a registered model; with `promotion` "auto" it judges each one."""
     return promotion == "auto" and registration is not None and not registration.judged
 
 
 def mark_judged(folder: RunFolder, registration: Registration) -> None:
-    """Write down that the gate was asked: a run that is killed before this asks again."""
+    """Note that the gate has judged a version; a run that is killed before this has it judged again."""
     files.write_json(folder.registration, asdict(registration) | {"judged": True})
 
 
 def present(folder: RunFolder, model: str) -> Registration | None:
-    """Return the registration that names this folder's model file, under this name and URI; None if there is none.
+    """Return the registration of the folder's model file as a version of `model` where MLflow tracks now, or None.
 
     Reads one small file and hashes the model with its weights; imports no MLflow.
     """
@@ -67,8 +67,8 @@ def present(folder: RunFolder, model: str) -> Registration | None:
 def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[str, str]) -> Registration:
     """Make the folder's ONNX file the `challenger` of the registered model `name`, and write `registration.json`.
 
-    Bytes that are registered already keep their version, and a champion stays what it is.
-    Raises UserError when the registry cannot be used; all stages are recorded by then, so nothing is lost.
+    A file that is registered already keeps its version, and a champion does not become challenger. Raises UserError
+    when the registry does not answer; all stages are recorded by then, so nothing is lost.
     """
     try:
         client = mlflow_store.connect()
@@ -83,10 +83,9 @@ def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[
     except UserError:
         raise
     except Exception as error:  # whatever MLflow, its database or the network raise
-        line = " ".join(str(error).split())[:200]
         raise UserError(
-            f"the model is made but not registered at {tracking_uri()}: {line}",
-            "see that MLflow answers there, then run the same command again: only this step is left to do",
+            f"the model is exported but not registered at {tracking_uri()}: {mlflow_store.one_line(error)}",
+            "see that MLflow answers there, then run the same command again: only this step is left",
         ) from error
     registration = Registration(name, number, sha256, tracking_uri(), version.run_id or "")
     files.write_json(folder.registration, asdict(registration))
@@ -99,16 +98,16 @@ def alias(client: MlflowClient, name: str, which: str) -> str | None:
     return None if found is None else str(found)
 
 
-def not_to_be_asked(registration: Registration) -> str | None:
-    """Return why the gate need not be asked about a version: "" where that is in use; None where it must be."""
-    with mlflow_store.answering("the model is registered"):
+def reason_not_to_judge(registration: Registration) -> str | None:
+    """Return why the gate does not judge a version, "" for the champion; None where the gate has to judge it."""
+    with mlflow_store.user_errors("the model is registered"):
         client = mlflow_store.connect()
         if alias(client, registration.model, "champion") == registration.version:
             return ""
-        gone = moves.withdrawn(moves.read(client, registration.model), registration.version)
-    if gone is None:
+        withdrawn = moves.withdrawn(moves.read(client, registration.model), registration.version)
+    if withdrawn is None:
         return None
-    return f"Version {registration.version} is not judged again: {gone.who} took it out of use ({gone.why})."
+    return f"Version {registration.version} is not judged again: {withdrawn.who} took it out of use ({withdrawn.why})."
 
 
 def require_model(client: MlflowClient, name: str) -> None:
@@ -122,14 +121,13 @@ def require_model(client: MlflowClient, name: str) -> None:
 
 def require_version(client: MlflowClient, name: str, version: str) -> None:
     """Raise UserError unless there is such a version."""
-    there = [str(found.version) for found in client.search_model_versions(f"name = '{name}'")]
+    there = [str(found.version) for found in mlflow_store.versions_of(client, name)]
     if version not in there:
-        listed = ", ".join(sorted(there, key=int)) or "none"
-        raise UserError(f"{name} has no version {version}", f"there are: {listed}")
+        raise UserError(f"{name} has no version {version}", f"its versions: {', '.join(there) or 'none'}")
 
 
 def artifact(client: MlflowClient, run_id: str | None, path: str, into: Path) -> Path | None:
-    """Return a file of an MLflow run, fetched into a folder of the run below `into`; None if it has no such file."""
+    """Return a file of an MLflow run, downloaded into a folder of the run below `into`; None if there is none."""
     if not run_id or path not in {file.path for file in client.list_artifacts(run_id)}:
         return None
     folder = into / run_id
@@ -138,13 +136,13 @@ def artifact(client: MlflowClient, run_id: str | None, path: str, into: Path) ->
 
 
 def fetch_model(name: str, version: str, into: Path) -> Path:
-    """Return the ONNX file of a version, fetched with its weights into a folder of its own below `into`."""
+    """Return the ONNX file of a version, downloaded with its weights into a folder of its own below `into`."""
     import mlflow
 
     folder = into / f"{name}-{version}"
     folder.mkdir(parents=True, exist_ok=True)
-    fetched = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=str(folder)))
-    found = sorted(fetched.rglob("*.onnx"))
+    downloaded = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=str(folder)))
+    found = sorted(downloaded.rglob("*.onnx"))
     if not found:
         raise UserError(f"{name} version {version} holds no ONNX file", "choose a version that this project registered")
     return found[0]
@@ -152,8 +150,8 @@ def fetch_model(name: str, version: str, into: Path) -> Path:
 
 def _version_of(client: MlflowClient, name: str, sha256: str) -> Any:
     """Return the version that holds exactly these bytes, or None."""
-    found = client.search_model_versions(f"name = '{name}' and tag.`{mlflow_store.MODEL_TAG}` = '{sha256}'")
-    return min(found, key=lambda version: int(version.version), default=None)
+    filters = f"name = '{name}' and tag.`{run_files.MODEL_TAG}` = '{sha256}'"
+    return next(iter(client.search_model_versions(filters, 1, ["version_number ASC"])), None)
 
 
 def _new_version(
@@ -164,7 +162,7 @@ def _new_version(
 
     if run_id is None:
         raise UserError(
-            "the model is made but not registered, because tracking failed",
+            "the model is exported but not registered, because tracking failed",
             f"see that MLflow answers at {tracking_uri()}, then run the same command again",
         )
     # Weights outside of the file stay there: MLflow would read them all and write them under another name.
@@ -173,7 +171,7 @@ def _new_version(
         logged = mlflow.onnx.log_model(
             content,
             name="model",
-            signature=_signature(content),
+            signature=_signature(folder.model),
             pip_requirements=[f"{package}=={installed(package)}" for package in RUNTIME_PACKAGES],
             save_as_external_data=False,
         )
@@ -181,24 +179,19 @@ def _new_version(
         client.log_model_artifact(logged.model_id, str(folder.model_weights))
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    # The tags come with the version in one transaction: a version without its hash would be made twice.
-    tags = {**lineage, **mlflow_store.lineage_of_files(folder)}
+    # The version gets its tags in the same transaction: one without its hash would be registered again.
+    tags = {**lineage, **run_files.lineage(folder)}
     client.create_model_version(name, logged.model_uri, run_id, tags, model_id=logged.model_id)
 
 
-def _signature(model: Any) -> ModelSignature:
-    """Read names, types and shapes of inputs and outputs from the graph; a named dimension becomes -1."""
-    import onnx
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+def _signature(model: Path) -> ModelSignature:
+    """Return names, types and shapes of inputs and outputs as MLflow infers them from a batch of one black image."""
+    import numpy as np
+    from mlflow.models import infer_signature
 
-    def schema(values: Any) -> Any:
-        return Schema([TensorSpec(*_type_and_shape(value, onnx), name=value.name) for value in values])
+    from adaptformer.export.predictor import Predictor
 
-    return ModelSignature(schema(model.graph.input), schema(model.graph.output))
-
-
-def _type_and_shape(value: Any, onnx: Any) -> tuple[Any, tuple[int, ...]]:
-    tensor = value.type.tensor_type
-    shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
-    return onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape
+    predictor = Predictor(model, device="cpu")
+    size = predictor.contract.size
+    black = np.zeros((1, size, size, 3), np.uint8)
+    return infer_signature({"images": black}, {"logits": predictor.logits(black)})

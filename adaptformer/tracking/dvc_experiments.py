@@ -1,7 +1,7 @@
-"""Results that DVC made, by `dvc repro` or `dvc exp run`, as MLflow runs: one table of experiments, whatever the door.
+"""Results of `dvc repro` and `dvc exp run` as MLflow runs, so that MLflow lists all experiments, however they were run.
 
-A result is one row, however often it is logged and from wherever: what lies in the run folder is the experiment whose
-dvc.lock is the present one.
+A result is one MLflow run, however often and from whichever place it is logged. The results in the run folder are those
+of the experiment whose dvc.lock equals the present one.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from adaptformer import files
 from adaptformer.errors import UserError
 from adaptformer.params import Params, difference, load
 from adaptformer.run_folder import RunFolder
-from adaptformer.tracking import dvc_repository, mlflow_store, run_files
+from adaptformer.tracking import dvc_repository, mlflow_run, mlflow_store, run_files
 from adaptformer.tracking.dvc_repository import DATA_FILE, Experiment
-from adaptformer.tracking.project import ROOT, git_state
-from adaptformer.tracking.record import DATA_TAG, FOLDER_TAG, Record, texts
+from adaptformer.tracking.git import git_state
+from adaptformer.tracking.locations import root
+from adaptformer.tracking.mlflow_run import DATA_TAG, FOLDER_TAG, ID_TAG, Description
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 NAME_TAG, REVISION_TAG = "dvc.exp", "dvc.rev"
 SMALL = ("manifest", "backbone_card", "history", "metrics", "predictions", "report")
-"""Files of an experiment that are brought out of DVC's cache; the run folder's own are all at hand."""
+"""Files that are logged of an experiment that only DVC's cache holds; of results in the run folder all are logged."""
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A result that is in MLflow now; `run_id` is "" where it could not be, and `why` says why."""
+    """A result that is in MLflow now; `run_id` is "" where it could not be logged, and `why` says why."""
 
     name: str
     top1: float | None = None
@@ -42,7 +43,7 @@ class Logged:
 
 
 def log(client: MlflowClient, names: Sequence[str] = ()) -> Iterator[Logged]:
-    """Log the present results of the run folder and all experiments that are not logged, or only those with `names`.
+    """Log the results in the run folder and all experiments, or only those with `names`, that are not logged yet.
 
     Raises UserError for a name that no experiment has.
     """
@@ -61,92 +62,79 @@ def log(client: MlflowClient, names: Sequence[str] = ()) -> Iterator[Logged]:
 
 
 def _log_present(client: MlflowClient, experiment: Experiment | None) -> Iterator[Logged]:
-    """Log the run folder's results; `experiment` has the same ones."""
+    """Log the results in the run folder, which are those of `experiment` where that is given."""
     folder = RunFolder()
     with folder.lock("adaptformer log"), dvc_repository.exclusive():
         if not folder.model.is_file() or not dvc_repository.is_clean():
-            yield Logged(f"{folder.root}/", why="`dvc status` is not clean: what lies there is not what DVC recorded")
+            yield Logged(f"{folder.root}/", why="`dvc status` is not clean: these results are not what DVC recorded")
             return
         params = load()
         tags = _tags(experiment, params) if experiment else {}
-        identity = experiment.revision if experiment else run_files.sha256(folder)
-        known = run_files.run_of(folder) or (None if experiment else _sent_before(client, identity))
-        if known and mlflow_store.go_on(client, known):
-            run_files.remember(folder, known)
-            if experiment and not _is_logged(client, experiment):
-                mlflow_store.log_files(client, known, tags, [])
-                yield Logged(experiment.name, _top1(folder), known)
-            return
         git = git_state()
-        lineage = {DATA_TAG: dvc_repository.data_digest() or "none", FOLDER_TAG: str(ROOT / folder.root)}
-        lineage |= {"git.commit": git.commit, "git.dirty": str(git.dirty).lower(), **tags}
-        name = experiment.name if experiment else f"{params.registry.model}-{git.short}"
-        when = experiment.when if experiment else int(folder.metrics.stat().st_mtime * 1000)
-        row = _record(identity, name, lineage, texts(params.model_dump(mode="json")), when)
-        run_id = mlflow_store.send(client, row, row.add_results(folder, when))
+        lineage = {DATA_TAG: dvc_repository.data_digest() or "none", FOLDER_TAG: str(root() / folder.root), **git.tags}
+        run = _description(
+            experiment.revision if experiment else run_files.sha256(folder),
+            experiment.name if experiment else f"{params.registry.model}-{git.short}",
+            {**lineage, **tags},
+            mlflow_run.as_text(params.model_dump(mode="json")),
+            experiment.when if experiment else int(folder.metrics.stat().st_mtime * 1000),
+        )
+        run_id = run_files.run_of(folder) or (None if experiment else _finished(client, ID_TAG, run.id))
+        if run_id is None or not mlflow_run.mark_finished(client, run_id):
+            yield Logged(run.name, _top1(folder), mlflow_run.upload(client, run, folder))
+            return
         run_files.remember(folder, run_id)
-        yield Logged(name, _top1(folder), run_id)
+        if experiment and not _finished(client, REVISION_TAG, experiment.revision):
+            for key, value in tags.items():
+                client.set_tag(run_id, key, value)
+            yield Logged(run.name, _top1(folder), run_id)
 
 
 def _log_experiment(client: MlflowClient, experiment: Experiment) -> Iterator[Logged]:
-    """Log an experiment from its revision, unless it is logged."""
-    if _is_logged(client, experiment):
+    """Log an experiment from DVC's cache, unless it is logged."""
+    if _finished(client, REVISION_TAG, experiment.revision):
         return
     with tempfile.TemporaryDirectory() as temporary:
-        root = Path(temporary)
+        checkout = Path(temporary)
         paths = [str(getattr(RunFolder(), name)) for name in SMALL]
-        dvc_repository.take_out(experiment.revision, ["params.yaml", DATA_FILE, *paths], root)
-        folder = RunFolder(root / RunFolder().root)
+        dvc_repository.extract(experiment.revision, ["params.yaml", DATA_FILE, *paths], checkout)
+        folder = RunFolder(checkout / RunFolder().root)
         if not folder.metrics.is_file():
             yield Logged(experiment.name, why=f"DVC's cache no longer has its {folder.metrics.name}")
             return
-        wanted = _params(root)
-        flat = texts(wanted.model_dump(mode="json") if wanted else yaml.safe_load((root / "params.yaml").read_text()))
-        tags = {DATA_TAG: dvc_repository.data_digest(root) or "none", **_tags(experiment, wanted)}
-        row = _record(experiment.revision, experiment.name, tags, flat, experiment.when)
-        run_id = mlflow_store.send(client, row, row.add_results(folder, experiment.when))
-        yield Logged(experiment.name, _top1(folder), run_id)
+        params = _params(checkout)
+        content = params.model_dump(mode="json") if params else yaml.safe_load((checkout / "params.yaml").read_text())
+        tags = {DATA_TAG: dvc_repository.data_digest(checkout) or "none", **_tags(experiment, params)}
+        run = _description(experiment.revision, experiment.name, tags, mlflow_run.as_text(content), experiment.when)
+        yield Logged(experiment.name, _top1(folder), mlflow_run.upload(client, run, folder))
 
 
-def _record(identity: str, name: str, tags: dict[str, str], params: dict[str, str], when: int) -> Record:
-    """Return the record of a result that was made at `when`; its id and times never change, so it is one run."""
-    return Record(
-        id=f"dvc-{identity}",
-        name=name,
-        experiment=load().registry.experiment,
-        tags=tags,
-        params=params,
-        start=when,
-        end=when,
-        status="FINISHED",
-    )
+def _description(identity: str, name: str, tags: dict[str, str], params: dict[str, str], when: int) -> Description:
+    """Return the description of a run whose id and times are always the same for the same result."""
+    return Description(f"dvc-{identity}", name, load().registry.experiment, tags, params, when, when, "FINISHED")
 
 
-def _sent_before(client: MlflowClient, identity: str) -> str | None:
-    run = mlflow_store.find(client, load().registry.experiment, mlflow_store.ID_TAG, f"dvc-{identity}")
+def _finished(client: MlflowClient, tag: str, value: str) -> str | None:
+    """Return the id of the finished run with this tag, None if there is none."""
+    run = mlflow_store.find_run(client, load().registry.experiment, tag, value)
     return str(run.info.run_id) if run and run.info.status == "FINISHED" else None
 
 
-def _is_logged(client: MlflowClient, experiment: Experiment) -> bool:
-    run = mlflow_store.find(client, load().registry.experiment, REVISION_TAG, experiment.revision)
-    return run is not None and run.info.status == "FINISHED"
-
-
-def _tags(experiment: Experiment, wanted: Params | None) -> dict[str, str]:
-    """Return what names an experiment, and what it changed in the params of the commit that it started from."""
+def _tags(experiment: Experiment, params: Params | None) -> dict[str, str]:
+    """Return an experiment's name, its commits, and what it overrides in the params of the commit it started from."""
     tags = {NAME_TAG: experiment.name, REVISION_TAG: experiment.revision, "git.commit": experiment.baseline}
     with tempfile.TemporaryDirectory() as temporary:
-        dvc_repository.take_out(experiment.baseline, ["params.yaml"], Path(temporary))
+        dvc_repository.extract(experiment.baseline, ["params.yaml"], Path(temporary))
         before = _params(Path(temporary))
-    if wanted and before and (changed := difference(before, wanted)):
+    if params and before and (changed := difference(before, params)):
         tags["overrides"] = files.canonical_json(changed)
     return tags
 
 
-def _params(root: Path) -> Params | None:
-    """Return the params of a revision, None where they are of a form that was valid only then."""
+def _params(checkout: Path) -> Params | None:
+    """Return the params of a revision, None where they are not valid for the present code."""
     try:
-        return load(root / "params.yaml")
+        return load(checkout / "params.yaml")
     except UserError:
         return None
 

@@ -1,7 +1,7 @@
-"""Everything that flows know about DVC.
+"""DVC's records of data, stages and experiments.
 
-DVC is called in this process, not as a command: each question then takes hundredths of a second instead of one, and
-its own lock over files can be held while a run goes, so that a `dvc repro` beside it stops before it deletes anything.
+DVC is called in this process, not as a command: a question then takes hundredths of a second instead of one, and DVC's
+own lock over files can be held during a run, so that a concurrent `dvc repro` stops before it deletes anything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import yaml
 
 from adaptformer import files
 from adaptformer.errors import UserError
-from adaptformer.tracking.project import ROOT
+from adaptformer.tracking.locations import root
 
 DATA_FILE = "data.dvc"
 LOCK_FILE = "dvc.lock"
@@ -29,14 +29,14 @@ Fingerprint = dict[str, Any]
 
 @contextlib.contextmanager
 def _repo() -> Iterator[Any]:
-    """Open the checkout's DVC repository; what DVC raises becomes a UserError."""
+    """Open the checkout's DVC repository; DVC's exceptions become UserErrors."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    # What DVC tells besides is no news ("Updating lock file", locks of killed processes). Importing it sets the level.
+    # DVC's log lines ("Updating lock file", locks of killed processes) are noise here. Importing DVC sets the level.
     logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
-        with Repo(str(ROOT)) as repo:
+        with Repo(str(root())) as repo:
             yield repo
     except DvcException as error:
         raise _explained(error) from error
@@ -54,7 +54,7 @@ def _explained(error: Exception) -> UserError:
         return UserError(f"DVC is busy with {who}", "wait until it ends, or stop it, then run the same command again")
     if isinstance(error, (DependencyDoesNotExistError, OutputDoesNotExistError)):
         return UserError(
-            f"{text}: another process, most likely `dvc repro` or `dvc checkout`, removed it while the run was going",
+            f"{text}: another process, most likely `dvc repro` or `dvc checkout`, removed it during the run",
             "run the same command again when that process has ended",
         )
     return UserError(f"DVC: {text}", "`dvc status` and `dvc doctor` say more")
@@ -62,10 +62,10 @@ def _explained(error: Exception) -> UserError:
 
 @contextlib.contextmanager
 def exclusive() -> Iterator[None]:
-    """Keep other DVC commands away from `data/` and from all outputs of the stages, as a running stage does.
+    """Keep other DVC commands from changing `data/` and all outputs of the stages, as a running stage does.
 
-    Questions asked within are answered: DVC knows its own process. The lock of a killed process counts for nothing.
-    Raises UserError that names the other process where one is at work.
+    The functions here still work within the body. The lock of a killed process has no effect. Raises UserError that
+    names the other process where one holds the lock.
     """
     from dvc.rwlock import rwlock
 
@@ -76,7 +76,7 @@ def exclusive() -> Iterator[None]:
         hardlink = repo.config["core"].get("hardlink_lock", False)
         held = rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), data, outputs, hardlink)
         held.__enter__()
-    # DVC's errors are translated above, while the lock is taken; errors of the body are not DVC's.
+    # Outside of `_repo`, since the body's errors are not DVC's.
     try:
         yield
     finally:
@@ -85,7 +85,7 @@ def exclusive() -> Iterator[None]:
 
 def check_data() -> None:
     """Raise UserError unless `data/` is what data.dvc says."""
-    if not (ROOT / DATA_FILE).is_file():
+    if not Path(DATA_FILE).is_file():
         raise UserError(f"there is no {DATA_FILE}", "run `adaptformer data sample` or `adaptformer data import PATH`")
     with _repo() as repo:
         report = repo.status([DATA_FILE]).get(DATA_FILE)
@@ -98,22 +98,22 @@ def check_data() -> None:
 
 
 def is_current(stage: str) -> bool:
-    """Say whether the recorded outputs of `stage` are there and belong to its present inputs.
+    """Say whether the recorded outputs of `stage` are there and were made from its present inputs.
 
-    True to the facts only when every stage above is current: DVC looks at files, not at what they should become.
+    The answer is valid only if every stage before it is current: DVC compares files as they are now.
     """
     with _repo() as repo:
         return not repo.status([stage])
 
 
 def is_clean() -> bool:
-    """Say whether `dvc status` has nothing to tell: data and all stages are current."""
+    """Say whether `dvc status` is clean: data and all stages are current."""
     with _repo() as repo:
         return not repo.status()
 
 
 def source_fingerprints(stages: Iterable[str]) -> dict[str, Fingerprint]:
-    """Return, by stage, what DVC would record now of data, params and code: what may not change during a whole run."""
+    """Return, by stage, what DVC would record now of data, params and code, which must not change during a run."""
     with _repo() as repo:
         made = {out.fs_path for stage in repo.index.stages if stage.cmd for out in stage.outs}
         return {stage: _fingerprint(repo, stage, made) for stage in stages}
@@ -123,8 +123,8 @@ def source_fingerprints(stages: Iterable[str]) -> dict[str, Fingerprint]:
 def recorded(stage: str, sources: Fingerprint) -> Iterator[None]:
     """Run the body, which makes the outputs of `stage`, and record inputs and outputs with DVC (`dvc commit -f STAGE`).
 
-    Nothing is recorded when the body fails, or when an input is no longer what it was as the body began, or data,
-    params or code are no longer `sources`: the record would say that these outputs come from those inputs.
+    Nothing is recorded when the body fails, when an input has changed since the body began, or when data, params or
+    code differ from `sources`: the record would name inputs that the outputs were not made from.
     """
     with _repo() as repo:
         before = _fingerprint(repo, stage)
@@ -148,10 +148,10 @@ def _fingerprint(repo: Any, stage: str, without: Container[str] = ()) -> Fingerp
     return {str(dependency): dependency.hash_info.value for dependency in dependencies}
 
 
-def data_digest(root: Path = ROOT) -> str | None:
-    """Return the hash of `data/` that data.dvc names (at most 36 characters), None without a data.dvc."""
+def data_digest(folder: Path = Path()) -> str | None:
+    """Return the hash of `data/` in the folder's data.dvc (at most 36 characters), None where it has none."""
     try:
-        content = yaml.safe_load((root / DATA_FILE).read_text())
+        content = yaml.safe_load((folder / DATA_FILE).read_text())
         return str(content["outs"][0]["md5"])[:36]
     except FileNotFoundError:
         return None
@@ -161,20 +161,20 @@ def data_digest(root: Path = ROOT) -> str | None:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A result of `dvc exp run`: its commit, the commit that it started from, and when (milliseconds since 1970)."""
+    """A result of `dvc exp run`: its commit, the commit it started from, and its time in milliseconds since 1970."""
 
     name: str
     revision: str
     baseline: str
     when: int
     lock: bytes
-    """Its dvc.lock, which names all inputs and outputs: an equal one at hand means the very same results."""
+    """Its dvc.lock, which names all inputs and outputs: where the present one is equal, so are the results."""
 
 
 def experiments() -> list[Experiment]:
     """Return all results of `dvc exp run`, of all baselines, the oldest first."""
     with _repo() as repo:
-        lock = (ROOT / LOCK_FILE).relative_to(repo.scm.root_dir).as_posix()
+        lock = (root() / LOCK_FILE).relative_to(repo.scm.root_dir).as_posix()
         found = [
             Experiment(
                 name=name,
@@ -191,11 +191,11 @@ def experiments() -> list[Experiment]:
 
 def lock_file() -> bytes:
     """Return the present dvc.lock, empty where there is none."""
-    path = ROOT / LOCK_FILE
+    path = Path(LOCK_FILE)
     return path.read_bytes() if path.is_file() else b""
 
 
-def take_out(revision: str, paths: Iterable[str], into: Path) -> None:
+def extract(revision: str, paths: Iterable[str], into: Path) -> None:
     """Write files as they are at a revision below the folder `into`, as far as git or DVC's cache has them."""
     with _repo() as repo, repo.switch(revision):
         for path in paths:

@@ -1,44 +1,43 @@
-"""What is said to MLflow's tracking store. All of it may be said twice: no run, point or file is doubled by that."""
+"""The connection to MLflow: timeouts, a local database, experiments, and its failures as errors for users."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from adaptformer.errors import UserError
-from adaptformer.tracking.project import tracking_uri
-from adaptformer.tracking.record import DATA_TAG, FOLDER_TAG, Point, Record
-from adaptformer.tracking.run_files import MODEL_TAG, Artifacts, is_tracked, lineage_of_files
+from adaptformer.tracking.locations import database, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run, RunInfo
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-__all__ = ["FOLDER_TAG", "MODEL_TAG", "connect", "experiment_id", "is_tracked", "lineage_of_files"]
-
-ID_TAG = "adaptformer.run"
-PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-"""How long a server may be silent, in seconds, and how often it is asked again; MLflow's own come to minutes."""
-FIRST_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-"""The same for the first question: a server that is dead from the start delays a run by no more than this."""
-STRANGERS = {"mlflow", "sqlalchemy", "alembic", "requests", "urllib3"}
-"""Whose exceptions mean that MLflow, its database or the network failed."""
-PARAMS_A_BATCH, POINTS_A_BATCH = 100, 900
-"""MLflow takes no more than 100 params, and 1000 numbers, at once."""
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+"""Seconds that a server may take to answer, and retries; with MLflow's own values a dead server costs minutes."""
+FIRST_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+"""The same for the first request, so that a server that is dead from the start delays a run by five seconds."""
+FAILING_PACKAGES = {"mlflow", "sqlalchemy", "alembic", "requests", "urllib3"}
+"""Packages whose exceptions mean that MLflow, its database or the network failed."""
 
 
 def connect() -> MlflowClient:
-    """Return a client of the tracking store, whose database is made first, once, where it is a local one."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    for key, value in PATIENCE.items():
+    """Return a client of the tracking store and the registry; a local database is created first.
+
+    Raises whatever MLflow, its database or the network raise where they do not answer.
+    """
+    for key, value in {**SETTINGS, **TIMEOUTS}.items():
         os.environ.setdefault(key, value)
     import mlflow
 
@@ -48,149 +47,89 @@ def connect() -> MlflowClient:
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     client = mlflow.MlflowClient(uri, uri)
-    with _database_lock(uri), _first_patience():
+    with _database_lock(), _first_timeouts():
         client.search_experiments(max_results=1)
     return client
 
 
 @contextlib.contextmanager
-def _first_patience() -> Iterator[None]:
-    """Have less patience within the body, unless the user has set another one."""
-    ours = [key for key, value in PATIENCE.items() if os.environ[key] == value]
-    os.environ.update({key: FIRST_PATIENCE[key] for key in ours})
+def _first_timeouts() -> Iterator[None]:
+    """Use the shorter timeouts within the body, except where the user has set others."""
+    ours = [key for key, value in TIMEOUTS.items() if os.environ[key] == value]
+    os.environ.update({key: FIRST_TIMEOUTS[key] for key in ours})
     try:
         yield
     finally:
-        os.environ.update({key: PATIENCE[key] for key in ours})
+        os.environ.update({key: TIMEOUTS[key] for key in ours})
 
 
 @contextlib.contextmanager
-def answering(loss: str) -> Iterator[None]:
-    """Turn whatever MLflow, its database or the network raise in the body into a UserError; `loss` says what stays."""
+def _database_lock() -> Iterator[None]:
+    """Let one process at a time create or migrate a SQLite database: of two that migrate it at once both fail."""
+    file = database()
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f"{file.name}.lock")):
+        yield
+
+
+@contextlib.contextmanager
+def user_errors(assurance: str) -> Iterator[None]:
+    """Turn failures of MLflow, its database or the network in the body into a UserError that ends in `assurance`."""
     try:
         yield
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in STRANGERS and not isinstance(error, ConnectionError):
-            raise  # a UserError, or a fault of this project's own, which must not pass for MLflow's
-        line = " ".join(str(error).split())[:200]
+        if type(error).__module__.partition(".")[0] not in FAILING_PACKAGES and not isinstance(error, ConnectionError):
+            raise  # a UserError, or a defect of this project, which is no failure of MLflow
         raise UserError(
-            f"MLflow at {tracking_uri()} fails: {type(error).__name__}: {line}",
-            f"see that it answers there, then run the same command again; {loss}",
+            f"MLflow at {tracking_uri()} fails: {type(error).__name__}: {one_line(error)}",
+            f"see that it answers there, then run the same command again; {assurance}",
         ) from error
 
 
-@contextlib.contextmanager
-def _database_lock(uri: str) -> Iterator[None]:
-    """Let one process at a time touch a SQLite database first: two that migrate it at once both fail."""
-    database = _sqlite_file(uri)
-    if database is None:
-        yield
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(database.name + ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+def one_line(error: Exception) -> str:
+    """Return the message of an exception on one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]
 
 
 def page_of(run: RunInfo, path: str) -> str:
-    """Return where MLflow's pages show a file of a run, below their address."""
+    """Return where MLflow's pages show a file of a run, relative to their address."""
     return f"#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/{path}"
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Return the experiment's id; a new one beside a local database keeps its files in `mlartifacts/` there."""
+    """Return an experiment's id, created if needed; beside a local database its files lie in mlartifacts/."""
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
         return str(experiment.experiment_id)
-    database = _sqlite_file(tracking_uri())
-    location = (database.resolve().parent / "mlartifacts").as_uri() if database else None
+    file = database()
+    location = (file.resolve().parent / "mlartifacts").as_uri() if file else None
     return str(client.create_experiment(name, artifact_location=location))
 
 
-def find(client: MlflowClient, experiment: str, tag: str, value: str) -> Run | None:
-    """Return the first run of an experiment that bears a tag with this value, if there is one."""
+def find_run(client: MlflowClient, experiment: str, tag: str, value: str) -> Run | None:
+    """Return the run of an experiment that has this tag with this value, None if there is none."""
     found = client.search_runs([experiment_id(client, experiment)], f"tags.`{tag}` = '{value}'", max_results=1)
     return found[0] if found else None
 
 
-def begin(client: MlflowClient, record: Record) -> str:
-    """Return the id of the record's MLflow run; make it, with params and data set, unless it is there."""
-    from mlflow.entities import Param
-
-    run = find(client, record.experiment, ID_TAG, record.id) or client.create_run(
-        experiment_id(client, record.experiment), record.start, {**record.tags, ID_TAG: record.id}, record.name
-    )
-    run_id = str(run.info.run_id)
-    params = [Param(key, value) for key, value in record.params.items()]
-    for first in range(0, len(params), PARAMS_A_BATCH):
-        client.log_batch(run_id, params=params[first : first + PARAMS_A_BATCH])
-    _log_dataset(client, run_id, record.tags.get(DATA_TAG))
-    return run_id
+def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Return all versions of a registered model in their order; none where there is no such model."""
+    found = _all_pages(client.search_model_versions, filter_string=f"name = '{name}'")
+    return sorted(found, key=lambda version: int(version.version))
 
 
-def bury_dead(client: MlflowClient, record: Record) -> None:
-    """Close the runs of the record's folder that call themselves running; the caller holds the folder's lock."""
-    experiment = experiment_id(client, record.experiment)
-    mine = f"tags.`{FOLDER_TAG}` = '{record.tags[FOLDER_TAG]}' and status = 'RUNNING'"
-    for dead in client.search_runs([experiment], mine):
-        if dead.data.tags.get(ID_TAG) != record.id:
-            client.set_terminated(dead.info.run_id, "KILLED")
+def registered_models(client: MlflowClient) -> list[RegisteredModel]:
+    """Return all registered models."""
+    return _all_pages(client.search_registered_models)
 
 
-def log_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> None:
-    """Log numbers. MLflow keeps one of those that are equal in name, value, time and step."""
-    from mlflow.entities import Metric
+def _all_pages(search: Callable[..., Any], **query: str) -> list[Any]:
+    from mlflow.utils import get_results_from_paginated_fn
 
-    for first in range(0, len(points), POINTS_A_BATCH):
-        batch = points[first : first + POINTS_A_BATCH]
-        client.log_batch(run_id, metrics=[Metric(*point) for point in batch])
+    def page(size: int, token: str | None) -> Any:
+        return search(max_results=size, page_token=token, **query)
 
-
-def log_files(client: MlflowClient, run_id: str, tags: Mapping[str, str], artifacts: Artifacts) -> None:
-    """Log result files, and the tags that speak of them."""
-    for key, value in tags.items():
-        client.set_tag(run_id, key, value)
-    for path, place in artifacts:
-        client.log_artifact(run_id, str(path), place or None)
-
-
-def send(client: MlflowClient, record: Record, artifacts: Artifacts) -> str:
-    """Log a run that has ended, from its beginning to its end, and return its id in MLflow."""
-    run_id = begin(client, record)
-    log_points(client, run_id, record.points)
-    log_files(client, run_id, record.tags, artifacts)
-    client.set_terminated(run_id, record.status, record.end)
-    return run_id
-
-
-def go_on(client: MlflowClient, run_id: str) -> bool:
-    """Call a run finished that was logged before, whole; return False where it has been deleted since."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
-        raise
-    if run.info.lifecycle_stage != "active":
-        return False
-    if run.info.status != "FINISHED":
-        client.set_terminated(run_id, "FINISHED")
-    return True
-
-
-def _log_dataset(client: MlflowClient, run_id: str, digest: str | None) -> None:
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.entities import DatasetInput, InputTag
-
-    source = CodeDatasetSource({"file": "data.dvc"})
-    dataset = MetaDataset(source, name="data", digest=digest)  # type: ignore[abstract]  # so documented by MLflow
-    client.log_inputs(
-        run_id, [DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
-    )
+    return list(get_results_from_paginated_fn(page, 1000))  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What of a run folder goes to MLflow, and the note in the folder that says where it went."""
+"""What of a run folder is logged to MLflow, and tracking.json, which says as which run it is logged there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from adaptformer import files
 from adaptformer.export import model_file
 from adaptformer.run_folder import RunFolder
-from adaptformer.tracking.project import tracking_uri
+from adaptformer.tracking.locations import tracking_uri
 
 MODEL_TAG = "model.sha256"
 FILES = (
@@ -31,7 +31,7 @@ def artifacts(folder: RunFolder) -> Artifacts:
 
 
 def numbers(folder: RunFolder) -> dict[str, float]:
-    """Return the test metrics as `test_NAME`, and what the stages say of their speed as `timing.STAGE.NAME`."""
+    """Return the test metrics as `test_NAME`, and the timing that the stages report as `timing.STAGE.NAME`."""
     found = {f"test_{key}": value for key, value in _numbers(folder.metrics).items()}
     for timing in sorted(folder.timing("train").parent.glob("*.json")):
         found |= {f"timing.{timing.stem}.{key}": value for key, value in _numbers(timing).items()}
@@ -43,8 +43,8 @@ def _numbers(path: Path) -> dict[str, float]:
     return {k: v for k, v in content.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
 
 
-def lineage_of_files(folder: RunFolder) -> dict[str, str]:
-    """Return what names the files that a model comes from, as far as they are there: backbone, manifest, model."""
+def lineage(folder: RunFolder) -> dict[str, str]:
+    """Return tags that identify the files behind a model, as far as they are there: backbone, manifest, model."""
     tags = {}
     if folder.backbone_card.is_file():
         card = json.loads(folder.backbone_card.read_text())
@@ -57,13 +57,17 @@ def lineage_of_files(folder: RunFolder) -> dict[str, str]:
 
 
 def sha256(folder: RunFolder) -> str:
-    """Return one hash over the model and all files that are logged: equal results have equal hashes."""
-    hashes = {path.name: files.sha256_file(path) for path, _ in artifacts(folder)}
+    """Return one hash over the model and all files that are logged: equal results have equal hashes.
+
+    Raises OSError where the model, the metrics or the history are missing.
+    """
+    paths = {folder.metrics, folder.history, *(path for path, _ in artifacts(folder))}
+    hashes = {path.name: files.sha256_file(path) for path in paths}
     return files.sha256_text(files.canonical_json({**hashes, folder.model.name: model_file.sha256(folder.model)}))
 
 
 def remember(folder: RunFolder, run_id: str) -> None:
-    """Note in the folder that its results are logged where MLflow tracks now, and as which run."""
+    """Note in tracking.json that the folder's results are logged where MLflow tracks now, and as which run."""
     files.write_json(folder.tracking, {**_note(folder), "run_id": run_id})
 
 

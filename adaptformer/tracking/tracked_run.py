@@ -10,7 +10,7 @@ from adaptformer import files
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import dvc_repository
-from adaptformer.tracking.project import git_state
+from adaptformer.tracking.git import git_state
 from adaptformer.tracking.tracker import Tracker
 
 
@@ -28,17 +28,15 @@ def tracked(
     `changed` are the values, by dotted key, in which `params` differ from params.yaml. Those of `tags`
     that are not empty join the lineage.
     """
-    git = git_state()
     lineage = {
         "data.dvc": dvc_repository.data_digest() or "none",
-        "git.commit": git.commit,
-        "git.dirty": str(git.dirty).lower(),
+        **git_state().tags,
         **{key: value for key, value in tags.items() if value},
     }
     if changed:
         lineage["overrides"] = files.canonical_json(dict(changed))
     tracker = Tracker(name(params), params, lineage, folder)
-    tracker.send_kept()
+    tracker.upload_waiting()
     try:
         yield tracker
     except Exception:

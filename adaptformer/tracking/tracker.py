@@ -1,6 +1,6 @@
-"""The tracker of a flow run: tells MLflow what happens as it happens, and keeps what cannot be told.
+"""The tracker of a flow run: it logs to MLflow as the run goes, and leaves for upload what MLflow misses.
 
-Tracking that fails never stops a training: the first failure is told once, and the run goes on without.
+Tracking that fails never stops a run: the first failure gives one warning, and the run goes on.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from adaptformer.errors import UserError
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
-from adaptformer.tracking import mlflow_store, outbox, record, run_files
-from adaptformer.tracking.run_files import Artifacts
+from adaptformer.tracking import mlflow_run, mlflow_store, run_files, uploads
 from adaptformer.tuning.history import EpochRow
 
 if TYPE_CHECKING:
@@ -23,22 +22,25 @@ logger = logging.getLogger("adaptformer.tracking")
 
 
 class Tracker:
-    """One MLflow run, made when something is first logged, so that a flow run with nothing to do leaves none."""
+    """One MLflow run, created when something is first logged, so that a flow run with nothing to do leaves none.
+
+    The caller holds the lock of `folder`. `run_id` is the run's id in MLflow, None as long as there is none.
+    """
 
     def __init__(self, name: str, params: Params, lineage: Mapping[str, str], folder: RunFolder) -> None:
         self.lineage = dict(lineage)
         self.run_id: str | None = None
-        self.broken = False
-        self._record = record.begin(name, params, lineage, folder)
-        self._artifacts: Artifacts = []
-        self._slot = outbox.Slot(self._record)
-        self._sent = 0
-        self._told: set[str] = set()
+        self._folder = folder
+        self._run = mlflow_run.describe(name, params, lineage, folder)
+        self._epochs: list[tuple[int, int]] = []
+        self._started = False
+        self._broken = False
+        self._warned: set[str] = set()
         self._client: MlflowClient | None = None
 
-    def send_kept(self) -> None:
-        """Send what earlier runs had to keep; where that fails, say so and leave it there."""
-        if outbox.is_empty():
+    def upload_waiting(self) -> None:
+        """Upload what earlier runs left; where that fails, warn, and let it wait on."""
+        if not uploads.waiting():
             return
         try:
             client = self._connected()
@@ -46,79 +48,79 @@ class Tracker:
             self._stop(error)
             return
         try:
-            for sent in outbox.send_all(client):
-                logger.info("MLflow has the run %s now, which an earlier run had to keep", sent.name)
+            for uploaded in uploads.upload_waiting(client, self._folder):
+                logger.info("%s", uploaded.sentence)
         except Exception as error:
-            self._warn("What earlier runs had to keep was not sent", error)
+            self._warn("Runs that wait for upload were not uploaded", error)
 
     def log_epoch(self, row: EpochRow) -> None:
-        """Log an epoch's numbers as one batch; an epoch told again after a resumption is logged once."""
-        if self._record.add_epoch(row):
-            self._attempt(self._send_points)
+        """Log the numbers of an epoch; one that comes again after a resumption is logged once."""
+        if (row.phase, row.epoch) in self._epochs:
+            return
+        self._epochs.append((row.phase, row.epoch))
+        step = len(self._epochs)
+        self._attempt(lambda client, run_id: mlflow_run.log_epoch(client, run_id, row, step), again=False)
 
     def log_results(self, folder: RunFolder) -> None:
-        """Log what the run folder holds: the history unless it was logged epoch by epoch, metrics, times, files.
+        """Log what the run folder holds, epochs included that are not logged yet, unless these results are logged.
 
-        A tracker that is broken tries once more, and then sends all that it had to keep.
+        After a failure this tries once more.
         """
         try:
-            if not self._record.points and self._is_known(folder):
-                return
-            self._artifacts = self._record.add_results(folder)
-        except (OSError, ValueError, KeyError, UserError) as error:  # another process removed a file
-            self._stop(error)
-        self._attempt(lambda client, run_id: self._send_results(client, run_id, folder), again=True)
+            results = run_files.sha256(folder)
+        except OSError as error:  # another process has removed a file
+            self._warn("The results are not logged", error)
+            return
+        if self._started or not self._is_known(folder, results):
+
+            def send(client: MlflowClient, run_id: str) -> None:
+                mlflow_run.log_results(client, run_id, folder)
+                run_files.remember(folder, run_id)
+
+            self._run.results = results
+            self._attempt(send, again=True)
 
     def finish(self, status: str) -> None:
         """Close the run, if there is one, as FINISHED, FAILED or KILLED."""
-        if self._record.points:
-            self._record.close(status)
-            self._attempt(lambda client, run_id: client.set_terminated(run_id, status, self._record.end))
-            self._slot.release()
+        if self._started:
+            self._run.status, self._run.end = status, mlflow_run.now()
+            self._attempt(lambda client, run_id: client.set_terminated(run_id, status, self._run.end), again=False)
 
-    def _is_known(self, folder: RunFolder) -> bool:
-        """Say whether these results were logged before, or kept; then this run is that one, and makes none."""
+    def _is_known(self, folder: RunFolder, results: str) -> bool:
+        """Say whether these results are logged, or wait for upload; then this run is that one and creates none."""
         run_id = run_files.run_of(folder)
         if run_id is None:
-            return outbox.holds(run_files.sha256(folder))
+            return uploads.waits(folder, results)
         try:
-            if not mlflow_store.go_on(self._connected(), run_id):
+            if not mlflow_run.mark_finished(self._connected(), run_id):
                 return False
             self.run_id = run_id
         except Exception as error:
             self._stop(error)
         return True
 
-    def _attempt(self, send: Callable[[MlflowClient, str], None], *, again: bool = False) -> None:
-        if again or not self.broken:
+    def _attempt(self, send: Callable[[MlflowClient, str], None], *, again: bool) -> None:
+        """Send something to MLflow, after a failure only if `again`; what is not sent is left for upload."""
+        self._started = True
+        if again or not self._broken:
             try:
-                send(*self._run())
+                send(*self._mlflow_run())
             except Exception as error:
                 self._stop(error)
             else:
-                self.broken = False
-                self._slot.discard()
+                self._broken = False
+                uploads.discard(self._folder, self._run)
                 return
         try:
-            self._slot.keep(self._record, self._artifacts)
-        except (OSError, UserError) as error:
-            self._warn("What MLflow misses cannot be kept either", error)
+            uploads.keep(self._folder, self._run)
+        except UserError as error:
+            self._warn("What MLflow misses cannot be uploaded later either", error)
 
-    def _send_points(self, client: MlflowClient, run_id: str) -> None:
-        mlflow_store.log_points(client, run_id, self._record.points[self._sent :])
-        self._sent = len(self._record.points)
-
-    def _send_results(self, client: MlflowClient, run_id: str, folder: RunFolder) -> None:
-        self._send_points(client, run_id)
-        mlflow_store.log_files(client, run_id, self._record.tags, self._artifacts)
-        if self._record.results:
-            run_files.remember(folder, run_id)
-
-    def _run(self) -> tuple[MlflowClient, str]:
+    def _mlflow_run(self) -> tuple[MlflowClient, str]:
         client = self._connected()
         if self.run_id is None:
-            mlflow_store.bury_dead(client, self._record)
-            self.run_id = mlflow_store.begin(client, self._record)
+            mlflow_run.mark_crashed(client, self._run)
+            self.run_id = mlflow_run.start(client, self._run)
         return client, self.run_id
 
     def _connected(self) -> MlflowClient:
@@ -127,12 +129,12 @@ class Tracker:
         return self._client
 
     def _stop(self, error: Exception) -> None:
-        self.broken = True
+        self._broken = True
         self._client = None
-        self._warn("Tracking stopped, the run goes on without; what MLflow misses is kept for the next run", error)
+        self._warn("Tracking stopped and the run goes on; the next run uploads what MLflow misses", error)
 
     def _warn(self, what: str, error: Exception) -> None:
-        """Tell a failure, once each kind."""
-        if what not in self._told:
-            self._told.add(what)
-            logger.warning("%s: %s: %s", what, type(error).__name__, " ".join(str(error).split())[:200])
+        """Warn of a failure, once of each kind."""
+        if what not in self._warned:
+            self._warned.add(what)
+            logger.warning("%s: %s: %s", what, type(error).__name__, mlflow_store.one_line(error))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,16 +25,20 @@ from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.data.photos import Photos
 from adaptformer.errors import UserError
-from adaptformer.model import inference
-from adaptformer.model.classifier import Classifier, restore, trainable, tuned_state
+from adaptformer.model import batch_norm, inference
+from adaptformer.model.classifier import Classifier, restore, tuned_state
 from adaptformer.model.device import Precision, computing
+from adaptformer.model.parts import parts
 from adaptformer.params import TuningParams
-from adaptformer.tuning import balance, optimiser, optimiser_state, resume, schedule
+from adaptformer.tuning import balance, losses, optimiser_state, resume, schedule
 from adaptformer.tuning.history import EpochRow
+from adaptformer.tuning.optimiser import build_optimiser, learning_rate, set_learning_rate
 
 log = logging.getLogger("adaptformer")
 
 VALIDATION_BATCH = 256
+STATISTICS_IMAGES = 2000
+"""Over so many training images the head's BatchNorm statistics are computed; all, if there are fewer."""
 SECONDS_BETWEEN_SIGNS = 15
 """A step's progress is logged this often: an epoch of a large model takes many minutes."""
 
@@ -76,20 +81,21 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
         state = resume.State([], -1, {}, {}, {}, {})
     spent = state.seconds
     for number, phase, first in schedule.remaining(phases, state.rows):
-        steps = optimiser.build(schedule.begin(model, phase), run.params)
+        schedule.begin(model, phase)
+        optimiser = build_optimiser(model, run.params)
         if first > 1:
-            optimiser_state.unpack(steps, state.optimiser)
+            optimiser_state.unpack(optimiser, state.optimiser)
         else:
-            _begin(model, run.params)
+            _begin(run)
             state = dataclasses.replace(state, start=_copied(tuned_state(model)))
             if len(phases) > 1:
                 log.info("phase %d of %d: %s, round %d", number, len(phases), phase.name, phase.round)
         for epoch in range(first, phase.epochs + 1):
-            row = _guarded(run, phase, _epoch(run, phase, number, epoch, steps), state)
+            row = _guarded(run, phase, _epoch(run, phase, number, epoch, optimiser), state)
             if row.rolled_back:
                 log.warning("phase %d, %s, is rolled back: validation loss %.4f", number, phase.name, row.val_loss)
                 restore(model, state.start, "the state before the phase")
-            state = _advanced(state, row, tuned_state(model), optimiser_state.pack(steps), run.params)
+            state = _advanced(state, row, tuned_state(model), optimiser_state.pack(optimiser), run.params)
             state = dataclasses.replace(state, seconds=spent + time.perf_counter() - began)
             resume.save(run.state, state, run.fingerprint)
             log.info(
@@ -104,27 +110,52 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
 
 
 def plan(run: Run) -> list[schedule.Phase]:
-    """Return the phases of a run. Raises UserError for a schedule that does not fit the model."""
-    blocks = run.model.vit.blocks
-    slots = len(getattr(blocks[0], "adapters", ()))
-    return schedule.plan(trainable(run.model), run.params, slots=slots, depth=len(blocks))
+    """Return the phases of a run. Raises UserError for params that do not fit its model or its data."""
+    images = len(run.train.labels)
+    if images < 2:
+        raise UserError(
+            f"the training split has {images} image{'' if images == 1 else 's'}, and BatchNorm needs two at least",
+            "add images to data/, then run `adaptformer validate` again",
+        )
+    batch = min(run.params.batch_size, images)
+    if batch // run.params.accumulate < 2:
+        raise UserError(
+            f"tuning.accumulate = {run.params.accumulate} makes micro-batches of one image out of a batch of {batch}",
+            f"set it to {batch // 2} or less: BatchNorm needs two images in each",
+        )
+    tuned = {name: part for name, part in parts(run.model).items() if name in run.model.tuned}
+    return schedule.plan(tuned, run.params)
 
 
-def _begin(model: Classifier, params: TuningParams) -> None:
-    """Do what the params ask for at the start of a phase."""
-    if params.reset_statistics:
-        for head in (model.head, model.head_dist):
-            if head is not None:
-                head.batch_norm.reset_running_stats()
+def _begin(run: Run) -> None:
+    """Bring the heads' BatchNorm statistics to where a phase starts from."""
+    if run.params.head_statistics == "recomputed":
+        _recompute_statistics(run)
+    elif run.params.reset_statistics:
+        for head in run.model.heads:
+            head.batch_norm.reset_running_stats()
+
+
+def _recompute_statistics(run: Run) -> None:
+    """Compute the heads' BatchNorm statistics over the same training images each time."""
+    rows = np.sort(
+        randomness.permutation(len(run.train.labels), "head statistics", run.params.seed)[:STATISTICS_IMAGES]
+    )
+    batch_norm.recompute_statistics(
+        run.model, run.train.images, rows, run.contract,
+        batch_size=VALIDATION_BATCH, device=run.device, precision=run.precision,
+    )  # fmt: skip
 
 
 def _guarded(run: Run, phase: schedule.Phase, row: EpochRow, state: resume.State) -> EpochRow:
     """Mark the row where its phase must be taken back: it diverged, or ends clearly worse than the best before it.
 
+    Phases that were taken back themselves are no measure: nothing of them is left in the model.
     Raises UserError where there is nothing to go back to.
     """
     diverged = not (math.isfinite(row.train_loss) and math.isfinite(row.val_loss))
-    before = [earlier.val_loss for earlier in state.rows if earlier.phase < row.phase]
+    undone = {earlier.phase for earlier in state.rows if earlier.rolled_back}
+    before = [earlier.val_loss for earlier in state.rows if earlier.phase not in undone | {row.phase}]
     if not before:
         if diverged:
             loss = row.val_loss if math.isfinite(row.train_loss) else row.train_loss
@@ -159,7 +190,7 @@ def _merit(row: EpochRow, params: TuningParams) -> tuple[float, float]:
     return float(getattr(row, f"val_{params.selection_metric}")), -row.val_loss
 
 
-def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torch.optim.Optimizer) -> EpochRow:
+def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, optimiser: torch.optim.Optimizer) -> EpochRow:
     """Train one epoch, validate, and return its row."""
     params, device = run.params, run.device
     key = (params.seed, number, epoch)
@@ -169,7 +200,7 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torc
     order = torch.from_numpy(balance.order(run.train.labels, weights if params.balance == "sampler" else None, *key))
     in_loss = None
     if weights is not None and params.balance == "loss":
-        in_loss = torch.from_numpy(weights).float().to(device)
+        in_loss = torch.from_numpy(weights).float()
     shapes = run.photos.shapes[order.numpy()]  # by draw: an image that the sampler draws twice gets two crops
     boxes = augmentation.random_boxes(shapes, params.crop_scale, params.crop_ratio, params.flip, *key)
     batch_size = min(params.batch_size, len(order))
@@ -178,27 +209,29 @@ def _epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, steps: torc
     rate, last_sign = 0.0, time.monotonic()
     run.model.train()
     for step in range(batches):
-        rate = optimiser.learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches)
-        for group in steps.param_groups:
-            group["lr"] = rate
+        rate = learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches)
+        set_learning_rate(optimiser, rate)
         drawn = slice(step * batch_size, (step + 1) * batch_size)
         chosen = order[drawn]
         randomness.seed_torch("step", *key, step)  # dropout and stochastic depth draw from it
-        steps.zero_grad(set_to_none=True)
-        for micro, crops in zip(chosen.chunk(params.accumulate), boxes[drawn].chunk(params.accumulate), strict=True):
+        optimiser.zero_grad(set_to_none=True)
+        weights = losses.image_weights(torch.from_numpy(run.train.labels[chosen.numpy()]), in_loss).to(device)
+        micro_batches = (tensor.tensor_split(params.accumulate) for tensor in (chosen, boxes[drawn], weights))
+        for micro, crops, share in zip(*micro_batches, strict=True):
             images, labels = _batch(run, micro, crops)
             with computing(device, run.precision):
                 logits = run.model(images)
-            loss = F.cross_entropy(logits.float(), labels, weight=in_loss, label_smoothing=params.label_smoothing)
-            share = len(micro) / len(chosen)
-            (loss * share).backward()
+            loss = losses.weighted_cross_entropy(logits.float(), labels, share, params.label_smoothing)
+            loss.backward()
             # Summed on the device: reading a number here would make every step wait for the one before.
-            loss_sum += loss.detach() * share
+            loss_sum += loss.detach()
             correct += (logits.argmax(1) == labels).sum()
-        steps.step()
+        optimiser.step()
         if time.monotonic() - last_sign > SECONDS_BETWEEN_SIGNS:
             last_sign = time.monotonic()
             log.info("epoch %d/%d: step %d of %d", epoch, phase.epochs, step + 1, batches)
+    if params.head_statistics == "recomputed":
+        _recompute_statistics(run)
     val_loss, val_top1, balanced, macro_f1 = _validate(run)
     return EpochRow(
         round=phase.round,

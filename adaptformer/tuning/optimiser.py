@@ -1,9 +1,8 @@
-"""Optimisers and the learning rate: the published recipe, and AdamW."""
+"""Optimisers, which of their parameters decay, and the learning rate: the published recipe, and AdamW."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -11,21 +10,58 @@ from torch import nn
 from adaptformer.params import TuningParams
 
 
-def build(parameters: Iterable[nn.Parameter], params: TuningParams) -> torch.optim.Optimizer:
-    """Return the optimiser that the params name; its learning rate is set before every step."""
+def build_optimiser(model: nn.Module, params: TuningParams) -> torch.optim.Optimizer:
+    """Return the optimiser that the params name, over the parameters of `model` that require gradients.
+
+    Its learning rate is set before every step.
+    """
+    groups = decay_groups(model, params.weight_decay)
     if params.optimiser == "adamw":
-        return torch.optim.AdamW(parameters, lr=0.0, weight_decay=params.weight_decay)
-    return torch.optim.SGD(parameters, lr=0.0, momentum=params.momentum, weight_decay=params.weight_decay)
+        return torch.optim.AdamW(groups, lr=0.0)
+    return torch.optim.SGD(groups, lr=0.0, momentum=params.momentum)
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Return the parameters of `model` that require gradients in two groups: matrices decay, the others do not.
+
+    Vectors (biases, norms, scales) do not decay, nor does what a module names in its `no_weight_decay()`, as timm's
+    models name their tokens and position embeddings.
+    """
+    exempt = {
+        f"{prefix}.{name}".removeprefix(".")
+        for prefix, module in model.named_modules()
+        if hasattr(module, "no_weight_decay")
+        for name in module.no_weight_decay()
+    }
+    decaying, others = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (others if parameter.ndim <= 1 or name in exempt else decaying).append(parameter)
+    return [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Let the next step use this rate for all parameters."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
 
 
 def learning_rate(params: TuningParams, progress: float, epochs: int, steps: int) -> float:
-    """Return the rate at `progress` epochs of a phase of `epochs`: linear warm-up, then half a cosine down to 0.
+    """Return the rate at `progress` epochs of a phase of `epochs`, each of `steps` optimiser steps.
 
-    The peak is base_lr × batch_size / 256, or base_lr where `scale_lr` is off. An epoch has `steps` optimiser steps: a
-    warm-up given in steps is a part of it. A phase shorter than its warm-up ends within it.
+    The peak is base_lr × batch_size / 256, or base_lr where `scale_lr` is off. A warm-up given in steps is a part of an
+    epoch.
     """
     peak = params.base_lr * (params.batch_size / 256 if params.scale_lr else 1)
     warmup = params.warmup_epochs if params.warmup_steps is None else params.warmup_steps / steps
+    return warmup_then_cosine(peak, progress, warmup, epochs)
+
+
+def warmup_then_cosine(peak: float, progress: float, warmup: float, epochs: float) -> float:
+    """Return the rate at `progress` of `epochs`: linear from 0 to `peak` in `warmup`, then half a cosine down to 0.
+
+    A run shorter than its warm-up ends within it.
+    """
     if progress < warmup:
         return peak * progress / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (epochs - warmup)))

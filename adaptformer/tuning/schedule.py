@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
 from adaptformer import randomness
 from adaptformer.errors import UserError
+from adaptformer.model.parts import Part
 from adaptformer.params import TuningParams
 from adaptformer.tuning.history import EpochRow
 
@@ -23,37 +25,38 @@ class Phase:
     trains: frozenset[str]
 
 
-def plan(names: Iterable[str], params: TuningParams, *, slots: int, depth: int) -> list[Phase]:
-    """Return the phases of a schedule over the trainable parameters `names`; the head trains in each of them.
+def plan(parts: Mapping[str, Part], params: TuningParams) -> list[Phase]:
+    """Return the phases of a schedule over trainable parameters, given by name with their parts.
 
-    "slotwise" takes one adapter slot of all blocks at a time, as the seed of this idea is coded; "layerwise" one block
-    at a time, as it is described, with the loss of the whole model. Raises UserError for a schedule that the method has
-    no parts for.
+    The head trains in every phase. "slotwise" takes one adapter slot of all blocks at a time, as the seed of this idea
+    is coded; "layerwise" what trains in one block at a time, as it is described, with the loss of the whole model.
+    Raises UserError where the method has no parts for the schedule.
     """
-    names = frozenset(names)
     if params.schedule == "joint":
-        return [Phase("joint", 1, params.epochs, names)]
-    head = frozenset(name for name in names if name.startswith("head"))
-    slotwise = params.schedule == "slotwise"
-    phases = []
-    for sweep in range(1, params.rounds + 1):
-        for part in _ordered(slots if slotwise else depth, params, sweep):
-            name = f"{'slot' if slotwise else 'block'} {part}"
-            mark = f".adapters.{part}." if slotwise else f"vit.blocks.{part}."
-            chosen = frozenset(full for full in names if mark in full)
-            if not chosen:
-                raise UserError(
-                    f"tuning.schedule = {params.schedule} finds nothing to train in {name}",
-                    "use it with adapter.method = adaptformer, or set tuning.schedule to joint",
-                )
-            phases.append(Phase(name, sweep, params.epochs, chosen | head))
-    return phases
+        return [Phase("joint", 1, params.epochs, frozenset(parts))]
+    unit: Literal["slot", "block"] = "slot" if params.schedule == "slotwise" else "block"
+    head = frozenset(name for name, part in parts.items() if part.kind == "head")
+    units: dict[int, set[str]] = {}
+    for name, part in parts.items():
+        number = part.slot if unit == "slot" else part.block
+        if number is not None:
+            units.setdefault(number, set()).add(name)
+    if not units:
+        raise UserError(
+            f"tuning.schedule = {params.schedule} finds no {unit} with anything to train in this model",
+            "set adapter.method to adaptformer, or tuning.schedule to joint",
+        )
+    return [
+        Phase(f"{unit} {number}", sweep, params.epochs, head | units[number])
+        for sweep in range(1, params.rounds + 1)
+        for number in _ordered(sorted(units), params, sweep)
+    ]
 
 
-def _ordered(count: int, params: TuningParams, sweep: int) -> Sequence[int]:
+def _ordered(numbers: Sequence[int], params: TuningParams, sweep: int) -> Sequence[int]:
     if params.order == "random":
-        return [int(part) for part in randomness.permutation(count, "phases", params.seed, sweep)]
-    return range(count) if params.order == "up" else range(count - 1, -1, -1)
+        return [numbers[place] for place in randomness.permutation(len(numbers), "phases", params.seed, sweep)]
+    return numbers if params.order == "up" else numbers[::-1]
 
 
 def remaining(phases: list[Phase], rows: Sequence[EpochRow]) -> Iterator[tuple[int, Phase, int]]:
@@ -69,8 +72,8 @@ def remaining(phases: list[Phase], rows: Sequence[EpochRow]) -> Iterator[tuple[i
             yield number, phase, last.epoch + 1
 
 
-def begin(model: nn.Module, phase: Phase) -> list[nn.Parameter]:
-    """Freeze all but what the phase names and return that, in the order of the model's parameters.
+def begin(model: nn.Module, phase: Phase) -> None:
+    """Let exactly the parameters that the phase names require gradients, and drop old gradients.
 
     Raises ValueError for a name that the model does not have: a misspelt one must not silently train nothing.
     """
@@ -80,4 +83,3 @@ def begin(model: nn.Module, phase: Phase) -> list[nn.Parameter]:
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in phase.trains)
         parameter.grad = None
-    return [parameter for name, parameter in parameters.items() if name in phase.trains]

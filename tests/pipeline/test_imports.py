@@ -22,7 +22,7 @@ LIBRARY = {
     "presets": set(),
     "stages.py": MODEL | {"checkpoints", "validation", "tuning", "evaluation", "export"},
     "stage_runner.py": {"stages.py"},
-    "tracking": {"tuning", "presets", "stages.py", "stage_runner.py"},
+    "tracking": {"tuning", "export", "presets", "stages.py", "stage_runner.py"},
     "registry": MODEL | {"evaluation", "export", "gate", "validation", "tracking"},
 }
 """What each folder or file of the library may import of the others, besides BASE."""

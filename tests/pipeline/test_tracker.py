@@ -1,106 +1,70 @@
-"""The tracker alone: against a database of its own, and with one that stops answering."""
+"""The tracker alone: against a database of its own, and with an MLflow that does not answer."""
 
-import contextlib
 import logging
-import sqlite3
-import time
 
-import mlflow
 import pytest
-from crafted import ROW, kept, row, run_folder
+from clones import ROOT
+from crafted import ROW, files_of, row, runs, steps
 
+from adaptformer.errors import UserError
 from adaptformer.params import load
 from adaptformer.run_folder import RunFolder
-from adaptformer.tracking import mlflow_store, outbox, run_files
-from adaptformer.tracking.project import ROOT
+from adaptformer.tracking import mlflow_store, run_files, uploads
 from adaptformer.tracking.tracker import Tracker
 
 NOWHERE = "http://127.0.0.1:9"
-LINEAGE = {"git.commit": "0" * 40, "data.dvc": "d" * 32 + ".dir"}
+LINEAGE = {"git.commit": "0" * 40, "data.dvc": "d" * 36}
+STOPPED = "Tracking stopped and the run goes on; the next run uploads what MLflow misses"
 pytestmark = pytest.mark.filterwarnings("ignore:Logger.*without a flow run id")
 
 
-def begin(folder=None, name="test"):
-    return Tracker(name, load(ROOT / "params.yaml"), LINEAGE, folder or RunFolder())
+def begin(folder, name="test"):
+    return Tracker(name, load(ROOT / "params.yaml"), LINEAGE, folder)
 
 
 @pytest.fixture
-def tracker(unsent):
-    return begin()
+def tracker(folder):
+    return begin(folder)
 
 
 @pytest.fixture
-def client(database):
-    return mlflow.MlflowClient(f"sqlite:///{database}")
-
-
-@pytest.fixture
-def warned(caplog):
+def warnings(caplog):
     caplog.set_level(logging.WARNING, "adaptformer")
     return lambda: [record.message.split(":")[0] for record in caplog.records if record.name == "adaptformer.tracking"]
 
 
-@contextlib.contextmanager
-def locked(database):
-    """Have another connection lock the whole database."""
-    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.execute("begin exclusive")
-        yield
-        connection.execute("rollback")
-
-
-def all_runs(client):
-    return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-
-
-def steps(client, run_id, name="train_loss"):
-    return [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
-
-
-def test_nothing_is_made_before_something_is_logged(tracker, unsent, tmp_path, monkeypatch):
+def test_nothing_is_created_before_something_is_logged(tracker, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'new.db'}")
-    tracker.send_kept()
+    tracker.upload_waiting()
     tracker.finish("FINISHED")
     assert not any(tmp_path.rglob("*.db"))
-    assert outbox.is_empty()
+    assert uploads.waiting() == []
 
 
-def test_an_epoch_told_twice_is_logged_once(tracker, client):
-    for told in (row(1), row(1), row(2), row(1)):
-        tracker.log_epoch(told)
+def test_an_epoch_that_comes_twice_is_logged_once(client, tracker):
+    for epoch in (1, 1, 2, 1):
+        tracker.log_epoch(row(epoch))
     tracker.finish("FINISHED")
     assert steps(client, tracker.run_id) == [(1, 2.0), (2, 1.0)]
     assert client.get_run(tracker.run_id).info.status == "FINISHED"
-    assert outbox.is_empty()
+    assert uploads.waiting() == []
 
 
-def test_each_epoch_sends_its_own_numbers_only(tracker, database, monkeypatch):
-    sent = []
-    monkeypatch.setattr(
-        mlflow_store, "log_points", lambda _client, _run_id, points: sent.append({p[3] for p in points})
-    )
-    for epoch in (1, 2, 3):
-        tracker.log_epoch(row(epoch))
-    assert sent == [{1}, {2}, {3}]
-
-
-def test_a_run_of_the_same_folder_that_was_killed_is_closed(tracker, client):
-    dead, elsewhere = begin(), begin(RunFolder(ROOT / "elsewhere"))
-    for one in (dead, elsewhere, tracker):
+def test_a_run_of_the_same_folder_that_was_killed_is_marked_so(client, folder):
+    killed, elsewhere, present = begin(folder), begin(RunFolder(folder.root / "elsewhere")), begin(folder)
+    for one in (killed, elsewhere, present):
         one.log_epoch(ROW)
-    found = [client.get_run(one.run_id).info.status for one in (dead, elsewhere, tracker)]
+    found = [client.get_run(one.run_id).info.status for one in (killed, elsewhere, present)]
     assert found == ["KILLED", "RUNNING", "RUNNING"]
 
 
-def test_files_lie_beside_the_database(tracker, client, database):
+def test_files_lie_beside_the_database(client, tracker, database):
     tracker.log_epoch(ROW)
     run = client.get_run(tracker.run_id)
     assert run.info.artifact_uri.startswith((database.parent / "mlartifacts").as_uri())
 
 
-def test_results_are_logged_with_all_their_files(client, unsent, tmp_path):
-    folder = run_folder(tmp_path / "run")
-    tracker = begin(folder)
+def test_results_are_logged_with_all_their_files(client, folder, tracker):
     tracker.log_results(folder)
     tracker.finish("FINISHED")
     run = client.get_run(tracker.run_id)
@@ -108,126 +72,135 @@ def test_results_are_logged_with_all_their_files(client, unsent, tmp_path):
     assert {"test_top1": 0.75, "timing.train.seconds": 1.5}.items() <= run.data.metrics.items()
     assert {"backbone.licence": "mit", "git.commit": "0" * 40}.items() <= run.data.tags.items()
     assert run.data.params["adapter.bottlenecks"] == "[16]"
-    top = {file.path for file in client.list_artifacts(tracker.run_id)}
-    assert {"predictions.csv", "model_card.md", "manifest.csv", "plots"} <= top
-    assert "plots/calibration.png" in {file.path for file in client.list_artifacts(tracker.run_id, "plots")}
+    assert [one.dataset.digest for one in run.inputs.dataset_inputs] == ["d" * 36]
+    assert {"predictions.csv", "model_card.md", "manifest.csv", "plots/calibration.png"} <= files_of(
+        client, tracker.run_id
+    )
     assert run_files.run_of(folder) == tracker.run_id
 
 
-def test_other_results_in_the_folder_are_not_tracked(client, unsent, tmp_path):
-    folder = run_folder(tmp_path / "run")
-    begin(folder).log_results(folder)
+def test_epochs_that_are_logged_already_are_not_logged_again_with_the_results(client, folder, tracker):
+    tracker.log_epoch(row(1))
+    tracker.log_results(folder)
+    assert steps(client, tracker.run_id) == [(1, 2.0), (2, 1.0)]
+    assert "epoch" not in client.get_run(tracker.run_id).data.metrics
+
+
+def test_other_results_in_the_folder_are_not_tracked(client, folder, tracker):
+    tracker.log_results(folder)
     assert run_files.is_tracked(folder)
     folder.predictions.write_text("others\n")
     assert not run_files.is_tracked(folder)
 
 
-def test_the_same_results_stay_one_run_which_is_finished_then(client, unsent, tmp_path):
-    folder = run_folder(tmp_path / "run")
-    first, second = begin(folder), begin(folder)
-    first.log_results(folder)
-    first.finish("FAILED")
+def test_the_same_results_stay_one_run_which_is_finished_then(client, folder, tracker):
+    tracker.log_results(folder)
+    tracker.finish("FAILED")
+    second = begin(folder)
     second.log_results(folder)
     second.finish("FINISHED")
-    assert second.run_id == first.run_id
-    assert [run.info.status for run in all_runs(client)] == ["FINISHED"]
+    assert second.run_id == tracker.run_id
+    assert [run.info.status for run in runs(client)] == ["FINISHED"]
 
 
-def test_results_whose_run_was_deleted_get_another_one(client, unsent, tmp_path):
-    folder = run_folder(tmp_path / "run")
-    first, second = begin(folder), begin(folder)
-    first.log_results(folder)
-    client.delete_run(first.run_id)
+def test_results_whose_run_was_deleted_get_another_one(client, folder, tracker):
+    tracker.log_results(folder)
+    client.delete_run(tracker.run_id)
+    second = begin(folder)
     second.log_results(folder)
-    assert second.run_id not in {first.run_id, None}
+    assert second.run_id not in {tracker.run_id, None}
     assert run_files.run_of(folder) == second.run_id
 
 
-def test_a_server_that_is_not_there_is_told_once_and_stops_nothing(tracker, unsent, monkeypatch, warned):
+def test_a_dead_server_gives_one_warning_and_stops_nothing(folder, tracker, monkeypatch, warnings):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-    began = time.monotonic()
     for epoch in (1, 2, 3):
         tracker.log_epoch(row(epoch))
-    tracker.finish("FAILED")
-    assert time.monotonic() - began < 30
-    assert warned() == ["Tracking stopped, the run goes on without; what MLflow misses is kept for the next run"]
-    (content,) = kept(unsent)
-    assert content["status"] == "FAILED"
-    assert [step for key, _, _, step in content["points"] if key == "train_loss"] == [1, 2, 3]
-
-
-def test_a_server_that_never_answers_delays_a_run_by_seconds(tracker, unsent, monkeypatch, warned, silent):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", silent)
-    began = time.monotonic()
-    for epoch in (1, 2, 3):
-        tracker.log_epoch(row(epoch))
-    tracker.finish("FINISHED")
-    assert time.monotonic() - began < 15
-    assert len(warned()) == 1
-    assert len(kept(unsent)) == 1
-
-
-def test_a_locked_database_stops_nothing_and_misses_nothing(tracker, client, database, unsent, warned):
-    tracker.log_epoch(row(1))
-    with locked(database):
-        tracker.log_epoch(row(2))
-        tracker.log_epoch(row(3))
-        tracker.finish("FINISHED")
-    assert len(warned()) == 1
-    assert steps(client, tracker.run_id) == [(1, 2.0)]
-    (content,) = kept(unsent)
-    (sent,) = outbox.send_all(client)
-    assert sent.run_id == tracker.run_id
-    assert steps(client, tracker.run_id) == [(1, 2.0), (2, 1.0), (3, 0.0)]
-    run = client.get_run(tracker.run_id)
-    assert (run.info.status, run.info.end_time) == ("FINISHED", content["end"])
-    when = {step: moment for key, _, moment, step in content["points"] if key == "train_loss"}
-    history = client.get_metric_history(tracker.run_id, "train_loss")
-    assert {point.step: point.timestamp for point in history} == when
-    assert outbox.is_empty()
-
-
-def test_a_server_that_answers_again_gets_all_when_results_are_logged(
-    client, unsent, tmp_path, warned, monkeypatch, database
-):
-    folder = run_folder(tmp_path / "run")
-    tracker = begin(folder)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-    tracker.log_epoch(row(1))
-    assert len(kept(unsent)) == 1
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-    tracker.log_epoch(row(2))
     tracker.log_results(folder)
     tracker.finish("FINISHED")
-    assert len(warned()) == 1
-    assert outbox.is_empty()
-    assert steps(client, tracker.run_id) == [(1, 2.0), (2, 1.0)]
-    assert client.get_run(tracker.run_id).info.status == "FINISHED"
+    assert warnings() == [STOPPED]
+    assert [one.root for one in uploads.waiting()] == [folder.root]
 
 
-def test_results_that_are_kept_already_are_not_kept_twice(unsent, tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-    folder = run_folder(tmp_path / "run")
-    for _ in range(2):
-        tracker = begin(folder)
-        tracker.log_results(folder)
-        tracker.finish("FAILED")
-    assert len(kept(unsent)) == 1
-    copies = {path.relative_to(unsent).as_posix().partition("/")[2] for path in unsent.rglob("*") if path.is_file()}
-    assert {"run.json", "files/predictions.csv", "files/plots/calibration.png"} <= copies
-
-
-def test_a_full_disk_is_told_once_and_stops_nothing(tracker, unsent, tmp_path, monkeypatch, warned):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-    unsent.write_text("where the folder ought to be\n")
-    for epoch in (1, 2):
+def test_a_server_that_never_answers_is_asked_once_during_the_epochs(tracker, silent, monkeypatch, warnings):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+    monkeypatch.setitem(mlflow_store.FIRST_TIMEOUTS, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    for epoch in (1, 2, 3):
         tracker.log_epoch(row(epoch))
     tracker.finish("FINISHED")
-    assert warned()[1:] == ["What MLflow misses cannot be kept either"]
+    silent.accept()[0].close()
+    with pytest.raises(BlockingIOError):
+        silent.accept()
+    assert warnings() == [STOPPED]
+    assert len(uploads.waiting()) == 1
 
 
-def test_a_result_that_another_process_removed_stops_nothing(client, unsent, tmp_path, warned):
-    folder = run_folder(tmp_path / "run")
+def test_an_outage_during_the_epochs_is_made_good_with_the_results(client, folder, tracker, outage, warnings):
+    tracker.log_epoch(row(1))
+    with outage():
+        tracker.log_epoch(row(2))
+    assert len(uploads.waiting()) == 1
+    tracker.log_results(folder)
+    tracker.finish("FINISHED")
+    assert warnings() == [STOPPED]
+    assert uploads.waiting() == []
+    (run,) = runs(client)
+    assert (run.info.run_id, run.info.status) == (tracker.run_id, "FINISHED")
+    assert steps(client, tracker.run_id) == [(1, 2.0), (2, 1.0)]
+
+
+def test_an_outage_in_the_middle_of_a_request_is_made_good_too(client, folder, tracker, monkeypatch):
+    real = type(client).log_batch
+
+    def lost(*arguments, **options):
+        real(*arguments, **options)
+        if options.get("metrics"):
+            raise ConnectionError("the answer is lost")
+
+    with monkeypatch.context() as context:
+        context.setattr(type(client), "log_batch", lost)
+        tracker.log_epoch(row(1))
+    tracker.log_results(folder)
+    assert len(runs(client)) == 1
+    assert steps(client, tracker.run_id) == [(1, 2.0), (2, 1.0)]
+
+
+def test_results_that_wait_for_upload_do_not_wait_twice(folder, outage):
+    with outage():
+        for _ in range(2):
+            tracker = begin(folder)
+            tracker.log_results(folder)
+            tracker.finish("FAILED")
+    assert len(list(folder.root.glob("upload-*.json"))) == 1
+
+
+def test_a_note_that_cannot_be_written_gives_one_more_warning_and_stops_nothing(tracker, outage, monkeypatch, warnings):
+    def full(*_):
+        raise UserError("no space left", "free some")
+
+    monkeypatch.setattr(uploads, "keep", full)
+    with outage():
+        for epoch in (1, 2):
+            tracker.log_epoch(row(epoch))
+        tracker.finish("FINISHED")
+    assert warnings() == [STOPPED, "What MLflow misses cannot be uploaded later either"]
+
+
+def test_results_that_another_process_removed_stop_nothing(client, folder, tracker, warnings):
+    tracker.log_epoch(row(1))
     folder.metrics.unlink()
-    begin(folder).log_results(folder)
-    assert len(warned()) == 1
+    tracker.log_results(folder)
+    tracker.finish("FINISHED")
+    assert warnings() == ["The results are not logged"]
+    assert client.get_run(tracker.run_id).info.status == "FINISHED"
+    assert not run_files.is_tracked(folder)
+
+
+def test_known_results_stop_nothing_while_mlflow_does_not_answer(client, folder, tracker, outage, warnings):
+    tracker.log_results(folder)
+    second = begin(folder)
+    with outage():
+        second.log_results(folder)
+        second.finish("FINISHED")
+    assert warnings() == [STOPPED]
+    assert uploads.waiting() == []

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import zlib
+import hashlib
 
 import numpy as np
+import pytest
 import torch
 
 from adaptformer import randomness
@@ -18,15 +19,23 @@ def test_numbers_are_a_function_of_their_key() -> None:
 
 
 def test_another_purpose_or_key_gives_other_numbers() -> None:
-    # Of as many numbers, that is: numpy takes (0,) and (0, 0) for the same seed.
     keys = [("crop", 0, 0), ("order", 0, 0), ("crop", 0, 1), ("crop", 1, 0), ("crop", 1, 1), ("crop", 0, 2**40)]
     assert len({randomness.uniform((1,), *key)[0] for key in keys}) == len(keys)
 
 
+@pytest.mark.parametrize(("first", "second"), [((2**32,), (0, 1)), ((1,), (1, 0)), ((), (0,)), ((1, 23), (12, 3))])
+def test_keys_of_different_integers_do_not_collide(first: tuple[int, ...], second: tuple[int, ...]) -> None:
+    assert randomness.uniform((1,), "crop", *first) != randomness.uniform((1,), "crop", *second)
+
+
+def test_numpys_integers_are_the_same_key_as_pythons() -> None:
+    assert randomness.uniform((1,), "crop", np.int64(3)) == randomness.uniform((1,), "crop", 3)  # type: ignore[arg-type]
+
+
 def test_the_stream_of_a_key_is_the_same_in_every_process() -> None:
     # Unlike hash(), which Python salts anew each time.
-    seed = np.random.SeedSequence([zlib.crc32(b"crop"), 3, 4])
-    expected = np.random.Generator(np.random.Philox(seed)).random(5)
+    key = int(hashlib.sha256(b'["crop", 3, 4]').hexdigest()[:32], 16)
+    expected = np.random.Generator(np.random.Philox(key=key)).random(5)
     np.testing.assert_array_equal(randomness.uniform((5,), "crop", 3, 4), expected)
 
 

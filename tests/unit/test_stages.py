@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import io
 import json
 import os
@@ -373,11 +374,13 @@ class TestFingerprint:
     def _inside(self, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(finished)
 
-    def fingerprint(self, precision: str = "fp32", **changes: object) -> dict[str, object]:
-        return stages.fingerprint("train", params.load().model_copy(update=changes), RunFolder(), precision)
+    def fingerprint(self, precision: str = "fp32", device: str = "cpu", **changes: object) -> dict[str, object]:
+        return stages.fingerprint("train", params.load().model_copy(update=changes), RunFolder(), precision, device)
 
     def test_it_has_a_name_for_all_that_decides_the_result(self) -> None:
-        assert set(self.fingerprint()) == {"image", "adapter", "tuning", "manifest", "backbone", "code", "precision"}
+        assert set(self.fingerprint()) == {
+            "image", "adapter", "tuning", "manifest", "backbone", "code", "versions", "precision", "device",
+        }  # fmt: skip
         assert self.fingerprint() == self.fingerprint()
         json.dumps(self.fingerprint())
 
@@ -386,6 +389,7 @@ class TestFingerprint:
         longer = loaded.tuning.model_copy(update={"epochs": 9})
         assert self.fingerprint(tuning=longer)["tuning"] != self.fingerprint()["tuning"]
         assert self.fingerprint("bf16")["precision"] == "bf16"
+        assert self.fingerprint(device="cuda")["device"] == "cuda"
         for section, change in (
             ("evaluation", {"batch_size": 1}),
             ("runtime", {"threads": 9}),
@@ -393,6 +397,14 @@ class TestFingerprint:
         ):
             other = getattr(loaded, section).model_copy(update=change)
             assert self.fingerprint(**{section: other}) == self.fingerprint()
+
+    @pytest.mark.parametrize("package", ["torch", "timm", "pillow"])
+    def test_another_version_of_what_computes_counts(self, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+        before = self.fingerprint()
+        true = importlib.metadata.version
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: "99" if name == package else true(name))
+        after = self.fingerprint()
+        assert {key for key in before if before[key] != after[key]} == {"versions"}
 
     @pytest.mark.parametrize(
         ("changed", "name"),

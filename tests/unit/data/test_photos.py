@@ -180,7 +180,7 @@ def test_another_smallest_share_is_another_file_where_it_changes_what_is_stored(
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
-def test_a_damaged_file_is_made_anew(mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path) -> None:
+def test_a_damaged_file_is_rewritten(mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path) -> None:
     first = np.array(load(mixed, contract, tmp_path / "cache").pixels)
     (file,) = (tmp_path / "cache").iterdir()
     file.write_bytes(file.read_bytes()[:-1])

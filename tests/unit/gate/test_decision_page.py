@@ -30,7 +30,7 @@ def test_the_sentence_comes_first_and_then_the_outcome() -> None:
         "compared images": "180",
         "top-1": "88.9 % → 97.2 %",
         "gain in top-1, points (95 %)": f"+8.3 ({low} to {high})",
-        "McNemar's test": "p < 0.001",
+        "McNemar's test on top-1": "p < 0.001",
     }
     assert figures(shown(decision(CHAMPION, BETTER)))["decision"] == "refused"
 
@@ -58,10 +58,17 @@ def test_classes_have_numbers_and_a_drawn_interval() -> None:
 
 
 def test_the_drawn_interval_is_to_scale() -> None:
-    change = ClassChange("ant", 60, 0.5, 0.6, 9, 3, 0.1, -0.1, 0.2)
+    change = ClassChange("ant", 60, 0.5, 0.6, 9, 3, 0.1, -0.1, 0.2, None)
     page = shown(replace(decision(), changes=(change,)))
     assert "left:25.0%;width:75.0%" in page
     assert "left:calc(75.0% - .2rem)" in page
+
+
+def test_each_class_has_the_p_value_of_a_drop() -> None:
+    tested = ClassChange("ant", 60, 0.6, 0.5, 3, 9, -0.1, -0.2, 0.1, 0.0731)
+    changes = (tested, replace(tested, label="bee", p=None))
+    text = section(shown(replace(decision(), changes=changes)), "Changes by class")
+    assert [row[6] for row in rows(text)] == ["p = 0.073", "not tested"]
 
 
 def test_of_many_classes_those_are_listed_that_changed_most() -> None:

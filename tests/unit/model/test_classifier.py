@@ -197,3 +197,12 @@ def test_logits_are_fp32_in_either_precision() -> None:
     assert half.dtype == torch.float32
     assert not torch.equal(half, full)
     torch.testing.assert_close(half, full, rtol=0.1, atol=0.1)
+
+
+def test_logits_of_many_classes_do_not_tie_in_bf16() -> None:
+    model = mite.stirred(mite.model(classes=1000))
+    given = inference.logits(
+        model, mite.coloured(40).images, mite.CONTRACT, batch_size=64, device=torch.device("cpu"), precision="bf16"
+    )
+    best = given.topk(2).values
+    assert (best[:, 0] > best[:, 1]).all()

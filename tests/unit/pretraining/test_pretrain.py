@@ -15,9 +15,11 @@ from adaptformer.checkpoints import fetching
 from adaptformer.data.decoding import decode
 from adaptformer.data.resizing import to_square
 from adaptformer.errors import UserError
-from adaptformer.model import tensor_file
+from adaptformer.model import backbone, tensor_file
 from adaptformer.pretraining import pretrain as pretraining
-from adaptformer.pretraining.pretrain import Recipe, groups, load, pretrain, statistics
+from adaptformer.pretraining.mae import MaskedAutoencoder
+from adaptformer.pretraining.pretrain import Recipe, load, pretrain, statistics
+from adaptformer.tuning.optimiser import decay_groups
 
 RECIPE = Recipe(mite.MODEL, epochs=3, batch_size=4, warmup_epochs=1, decoder_width=8)
 
@@ -132,17 +134,13 @@ def test_statistics_are_numpys() -> None:
     np.testing.assert_allclose(std, (pixels / 255).std(axis=(0, 1, 2)), rtol=1e-6)
 
 
-def test_matrices_decay_and_vectors_do_not() -> None:
-    model = torch.nn.Module()
-    model.matrix = torch.nn.Parameter(torch.ones(2, 3))
-    model.kernel = torch.nn.Parameter(torch.ones(2, 3, 4, 4))
-    model.bias = torch.nn.Parameter(torch.ones(3))
-    model.token = torch.nn.Parameter(torch.ones(1, 1, 3))
-    model.fixed = torch.nn.Parameter(torch.ones(2, 2), requires_grad=False)
-    decaying, steady = groups(model, 0.05)
-    assert [id(p) for p in decaying["params"]] == [id(model.matrix), id(model.kernel)]
-    assert [id(p) for p in steady["params"]] == [id(model.bias), id(model.token)]
-    assert (decaying["weight_decay"], steady["weight_decay"]) == (0.05, 0.0)
+def test_matrices_decay_and_tokens_and_vectors_do_not() -> None:
+    model = MaskedAutoencoder(backbone.build(mite.MODEL), 8, 1, 2)
+    by_id = {id(parameter): name for name, parameter in model.named_parameters()}
+    decaying, steady = ([by_id[id(p)] for p in group["params"]] for group in decay_groups(model, 0.05))
+    assert {"vit.cls_token", "mask_token", "embed.bias", "norm.weight"} <= set(steady)
+    assert {"vit.patch_embed.proj.weight", "embed.weight", "decoder.0.mlp.fc1.weight", "paint.weight"} <= set(decaying)
+    assert "vit.pos_embed" not in decaying + steady, "it is fixed"
 
 
 def test_the_learning_rate_warms_up_then_falls_along_half_a_cosine() -> None:

@@ -3,10 +3,9 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
 from small_runs import tuning_params
 
-from adaptformer.tuning.optimiser import build, learning_rate
+from adaptformer.tuning.optimiser import learning_rate
 
 PARAMS = tuning_params(base_lr=0.5, batch_size=128, warmup_epochs=4)
 PEAK = 0.5 * 128 / 256
@@ -39,20 +38,6 @@ def test_a_phase_as_long_as_its_warm_up_never_divides_by_zero() -> None:
 
 def test_without_warm_up_it_starts_at_the_peak() -> None:
     assert learning_rate(tuning_params(base_lr=0.5, batch_size=128, warmup_epochs=0), 0, 10, 10) == pytest.approx(PEAK)
-
-
-def test_the_optimiser_is_sgd_with_the_momentum_and_weight_decay_of_the_params() -> None:
-    weight = torch.nn.Parameter(torch.tensor([2.0]))
-    optimiser = build([weight], tuning_params(momentum=0.5, weight_decay=0.1))
-    optimiser.param_groups[0]["lr"] = 1.0
-    # By hand: the gradient 1 + 0.1·w, gathered with momentum, without Nesterov or dampening.
-    value, gathered = 2.0, 0.0
-    for _ in range(3):
-        weight.grad = torch.ones(1)
-        optimiser.step()
-        gathered = 0.5 * gathered + 1 + 0.1 * value
-        value -= gathered
-        assert weight.item() == pytest.approx(value)
 
 
 def test_a_warm_up_in_steps_takes_the_place_of_one_in_epochs() -> None:

@@ -20,8 +20,9 @@ from adaptformer.data.labelled import LabelledImages
 from adaptformer.data.photos import Photos
 from adaptformer.errors import UserError
 from adaptformer.model import adapter_file, classifier, tensor_file
-from adaptformer.tuning import loop, optimiser, resume
+from adaptformer.tuning import loop, resume
 from adaptformer.tuning.history import EpochRow
+from adaptformer.tuning.optimiser import learning_rate
 
 
 class Interruption(Exception):  # noqa: N818 - as KeyboardInterrupt
@@ -58,7 +59,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
 
 def test_it_learns_to_tell_colours(tmp_path: Path) -> None:
     rows, best = loop.train(run(tmp_path, epochs=6, model={}))
-    assert rows[0].val_top1 < rows[best].val_top1 == 1.0
+    assert rows[best].val_top1 == 1.0
+    assert rows[-1].val_loss < rows[0].val_loss / 2
     assert rows[-1].train_loss < rows[0].train_loss / 2
 
 
@@ -151,6 +153,38 @@ def test_a_split_smaller_than_a_batch_is_one_batch(tmp_path: Path, seen: list[li
     assert len(rows) == 2
 
 
+@pytest.mark.parametrize(("images", "said"), [(1, "has 1 image,"), (0, "has 0 images,")])
+def test_a_split_without_two_images_is_refused_before_training(tmp_path: Path, images: int, said: str) -> None:
+    few = mite.coloured(1)
+    split = LabelledImages(few.images[:images], few.labels[:images], few.paths[:images], few.sha256[:images])
+    with pytest.raises(UserError, match=said) as caught:
+        loop.train(run(tmp_path, train=split))
+    assert "data/" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("per_class", "accumulate", "batch", "most"), [(7, 8, 8, "4 or less"), (1, 2, 3, "1 or less"), (7, 4, 8, None)]
+)
+def test_micro_batches_of_one_image_are_refused_before_training(
+    tmp_path: Path, per_class: int, accumulate: int, batch: int, most: str | None
+) -> None:
+    made = run(tmp_path, per_class=per_class, accumulate=accumulate, epochs=1)
+    if most is None:
+        loop.train(made)
+        return
+    with pytest.raises(UserError) as caught:
+        loop.train(made)
+    assert caught.value.cause == (
+        f"tuning.accumulate = {accumulate} makes micro-batches of one image out of a batch of {batch}"
+    )
+    assert most in caught.value.remedy
+
+
+def test_micro_batches_of_a_small_split_are_of_equal_size(tmp_path: Path, seen: list[list[int]]) -> None:
+    loop.train(run(tmp_path, per_class=3, batch_size=16, accumulate=4, epochs=1))
+    assert sorted(map(len, seen)) == [2, 2, 2, 3], "not 3, 3, 3 and nothing, and none of one image"
+
+
 def test_each_epoch_has_an_order_of_its_own_that_the_seed_decides(tmp_path: Path, seen: list[list[int]]) -> None:
     loop.train(run(tmp_path / "1", epochs=2))
     first, second = [*chain(*seen[:2])], [*chain(*seen[2:])]
@@ -188,7 +222,7 @@ def test_the_learning_rate_follows_the_formula_at_every_step(tmp_path: Path, mon
     monkeypatch.setattr(torch.optim.SGD, "step", noting)
     made = run(tmp_path, per_class=8, batch_size=8, epochs=3)
     rows, _ = loop.train(made)
-    expected = [optimiser.learning_rate(made.params, step / 3, 3, 3) for step in range(9)]
+    expected = [learning_rate(made.params, step / 3, 3, 3) for step in range(9)]
     assert used == pytest.approx(expected)
     assert [row.lr for row in rows] == pytest.approx(expected[2::3], abs=1e-6)
 
@@ -303,12 +337,11 @@ def test_divergence_in_the_very_last_step_is_found_on_the_validation_split(tmp_p
 
 def test_bf16_trains_on_a_cpu_and_keeps_fp32_parameters(tmp_path: Path) -> None:
     full, half = run(tmp_path / "full", model={}), run(tmp_path / "half", model={}, precision="bf16")
-    computed: set[torch.dtype] = set()
-    half.model.head.linear.register_forward_hook(
-        lambda layer, given, logits: computed.add(logits.dtype) if layer.training else None
-    )
+    computed: dict[str, set[torch.dtype]] = {"adapter": set(), "head": set()}
+    for part, layer in (("adapter", half.model.vit.blocks[0].adapters[0].up), ("head", half.model.head.linear)):
+        layer.register_forward_hook(lambda _, given, result, part=part: computed[part].add(result.dtype))
     rows = [loop.train(made)[0] for made in (full, half)]
-    assert computed == {torch.bfloat16}
+    assert computed == {"adapter": {torch.bfloat16}, "head": {torch.float32}}, "in training and in validation"
     assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
     assert rows[0] != rows[1]
     assert rows[1][-1].train_loss == pytest.approx(rows[0][-1].train_loss, abs=0.2)

@@ -1,22 +1,27 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import mite
 import pytest
 import torch
-from small_runs import tuning_params
+from small_runs import run, tuning_params
 
 from adaptformer.errors import UserError
 from adaptformer.model import classifier
-from adaptformer.tuning import schedule
+from adaptformer.model.parts import Part
+from adaptformer.tuning import loop, schedule
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.schedule import Phase
 
-NAMES = [f"vit.blocks.{b}.adapters.{k}.up.weight" for b in range(3) for k in range(2)] + ["head.linear.weight"]
-HEAD = frozenset({"head.linear.weight"})
+HEAD = frozenset({"weight of the head"})
+PARTS = {f"slot {k} of block {b}": Part("adapter", b, k) for b in range(3) for k in range(2)} | {
+    name: Part("head") for name in HEAD
+}
 
 
 def plan(**changes: object) -> list[Phase]:
-    return schedule.plan(NAMES, tuning_params(epochs=7, **changes), slots=2, depth=3)
+    return schedule.plan(PARTS, tuning_params(epochs=7, **changes))
 
 
 def row(phase: int, epoch: int, rolled_back: int = 0) -> EpochRow:
@@ -24,7 +29,7 @@ def row(phase: int, epoch: int, rolled_back: int = 0) -> EpochRow:
 
 
 def test_joint_training_is_one_phase_of_everything() -> None:
-    assert plan() == [Phase("joint", 1, 7, frozenset(NAMES))]
+    assert plan() == [Phase("joint", 1, 7, frozenset(PARTS))]
 
 
 def test_slotwise_takes_one_slot_of_all_blocks_and_the_head_in_each_round() -> None:
@@ -32,13 +37,13 @@ def test_slotwise_takes_one_slot_of_all_blocks_and_the_head_in_each_round() -> N
     assert [(phase.round, phase.name, phase.epochs) for phase in phases] == [
         (1, "slot 0", 7), (1, "slot 1", 7), (2, "slot 0", 7), (2, "slot 1", 7),
     ]  # fmt: skip
-    assert phases[1].trains == HEAD | {f"vit.blocks.{b}.adapters.1.up.weight" for b in range(3)}
+    assert phases[1].trains == HEAD | {f"slot 1 of block {b}" for b in range(3)}
 
 
 def test_layerwise_takes_one_block_and_the_head() -> None:
     phases = plan(schedule="layerwise")
     assert [phase.name for phase in phases] == ["block 0", "block 1", "block 2"]
-    assert phases[2].trains == HEAD | {f"vit.blocks.2.adapters.{k}.up.weight" for k in range(2)}
+    assert phases[2].trains == HEAD | {f"slot {k} of block 2" for k in range(2)}
     assert [phase.name for phase in plan(schedule="layerwise", order="down")] == ["block 2", "block 1", "block 0"]
 
 
@@ -50,9 +55,29 @@ def test_a_random_order_visits_every_block_and_differs_by_round() -> None:
     assert phases == plan(schedule="layerwise", order="random", rounds=6)
 
 
-def test_a_schedule_without_parts_to_train_is_refused() -> None:
-    with pytest.raises(UserError, match="slotwise finds nothing to train in slot 0"):
-        schedule.plan(HEAD, tuning_params(schedule="slotwise"), slots=1, depth=3)
+@pytest.mark.parametrize(
+    ("chosen", "method", "unit"),
+    [
+        ("slotwise", "linear", "slot"), ("slotwise", "vpt", "slot"), ("slotwise", "full", "slot"),
+        ("layerwise", "linear", "block"),
+    ],
+)  # fmt: skip
+def test_a_schedule_without_parts_to_train_is_refused(tmp_path: Path, chosen: str, method: str, unit: str) -> None:
+    with pytest.raises(UserError) as caught:
+        loop.train(run(tmp_path, model={"method": method}, schedule=chosen))
+    assert caught.value.cause == f"tuning.schedule = {chosen} finds no {unit} with anything to train in this model"
+    assert "adapter.method" in caught.value.remedy
+    assert "tuning.schedule" in caught.value.remedy
+
+
+def test_layerwise_trains_the_prompts_or_the_weights_of_each_block_in_turn(tmp_path: Path) -> None:
+    prompts = loop.plan(run(tmp_path, model={"method": "vpt"}, schedule="layerwise"))
+    assert [{name for name in phase.trains if not name.startswith("head")} for phase in prompts] == [
+        {"vit.blocks.0.prompts"}, {"vit.blocks.1.prompts"},
+    ]  # fmt: skip
+    weights = loop.plan(run(tmp_path, model={"method": "full"}, schedule="layerwise"))
+    assert [phase.name for phase in weights] == ["block 0", "block 1"]
+    assert "vit.blocks.1.mlp.fc1.weight" in weights[1].trains - weights[0].trains
 
 
 def test_what_remains_begins_with_the_next_epoch() -> None:
@@ -74,12 +99,9 @@ def test_a_phase_frees_exactly_what_it_names() -> None:
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     names = frozenset({"head.linear.bias", "vit.blocks.1.adapters.0.up.weight"})
-    returned = schedule.begin(model, Phase("some", 1, 1, names))
+    schedule.begin(model, Phase("some", 1, 1, names))
     parameters = dict(model.named_parameters())
     assert {name for name, parameter in parameters.items() if parameter.requires_grad} == names
-    assert [id(parameter) for parameter in returned] == [
-        id(parameters["vit.blocks.1.adapters.0.up.weight"]), id(parameters["head.linear.bias"]),
-    ]  # fmt: skip
     assert all(parameter.grad is None for parameter in parameters.values()), "an old gradient would move it once more"
     schedule.begin(model, Phase("all", 1, 1, frozenset(classifier.trainable(model))))
     assert parameters["head.linear.weight"].requires_grad

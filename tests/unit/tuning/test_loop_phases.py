@@ -17,7 +17,7 @@ from adaptformer.tuning.history import EpochRow
 TWO_SLOTS = {"bottlenecks": [4, 3], "dropout": 0.3}
 SWEEPS = [
     {"schedule": "slotwise", "rounds": 2, "epochs": 2},
-    {"schedule": "layerwise", "order": "down", "epochs": 2, "reset_statistics": True},
+    {"schedule": "layerwise", "order": "down", "epochs": 2, "head_statistics": "running", "reset_statistics": True},
 ]
 
 
@@ -88,6 +88,15 @@ def test_a_phase_that_ends_worse_is_taken_back(tmp_path: Path, monkeypatch: pyte
     for name, parameter in seen[2, 2].items():
         assert torch.equal(parameter, seen[1, 2][name]), name
     assert any(not torch.equal(p, seen[1, 2][name]) for name, p in seen[2, 1].items()), "phase 2 did train"
+
+
+def test_a_phase_is_not_measured_by_one_that_was_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([1.0, 1.0, 0.4, 2.0, 1.0, 1.1])
+    monkeypatch.setattr(loop, "_validate", lambda _run: (next(losses), 0.5, 0.5, 0.5))
+    run = small_runs.run(tmp_path, model={"bottlenecks": [4, 3, 2]}, schedule="slotwise", epochs=2, guard=0.5)
+    rows, _ = loop.train(run)
+    # Phase 2 has 0.4 on its way to 2.0 and is undone; 1.1 is 0.7 above that, and 0.1 above what is left.
+    assert [row.rolled_back for row in rows] == [0, 0, 0, 1, 0, 0]
 
 
 def test_a_phase_that_diverges_is_taken_back_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

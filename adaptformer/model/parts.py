@@ -1,0 +1,51 @@
+"""Which part of a classifier each of its parameters belongs to: an adapter, prompts, the head, or the backbone.
+
+A module that adds parameters to the backbone says so itself (`Adds`); nothing is read from names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from adaptformer.model.classifier import Classifier
+
+Kind = Literal["adapter", "prompts", "head", "backbone"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The place of a parameter; `block` and `slot` (of adapters in that block) count from 0, None outside of them."""
+
+    kind: Kind
+    block: int | None = None
+    slot: int | None = None
+
+
+@runtime_checkable
+class Adds(Protocol):
+    """A module with parameters that the backbone does not have."""
+
+    def added(self) -> Iterator[tuple[Kind, int | None, nn.Parameter]]:
+        """Yield each such parameter, in this module or below, with its kind and, of an adapter, its slot."""
+        ...
+
+
+def parts(model: Classifier) -> dict[str, Part]:
+    """Return the part of every parameter of `model`, by name, in the model's order."""
+    blocks = {id(parameter): index for index, block in enumerate(model.vit.blocks) for parameter in block.parameters()}
+    added = {
+        id(parameter): (kind, slot)
+        for module in model.modules()
+        if isinstance(module, Adds)
+        for kind, slot, parameter in module.added()
+    }
+    found = {}
+    for name, parameter in model.named_parameters():
+        kind, slot = added.get(id(parameter), ("backbone", None))
+        found[name] = Part(kind, blocks.get(id(parameter)), slot)
+    return found

@@ -1,0 +1,166 @@
+"""One run in MLflow: its description, and everything that is logged to it.
+
+Everything here may be repeated, after a kill or from another process, without any run, number or file being logged
+twice: the run is found by its id, which it has as a tag, and of the numbers only those are logged that are missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptformer.params import Params, flat
+from adaptformer.run_folder import RunFolder
+from adaptformer.tracking import mlflow_store, run_files
+from adaptformer.tracking.locations import root
+from adaptformer.tuning import history
+from adaptformer.tuning.history import EpochRow
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+ID_TAG = "adaptformer.run"
+FOLDER_TAG = "adaptformer.folder"
+DATA_TAG = "data.dvc"
+PARAMS_PER_REQUEST, METRICS_PER_REQUEST = 100, 1000
+"""MLflow's limits."""
+
+
+@dataclass
+class Description:
+    """What MLflow knows of a run besides its results. `id` is unique; `start` and `end` are milliseconds since 1970.
+
+    `results` is the hash of the results that belong to the run (`run_files.sha256`), "" as long as there are none.
+    """
+
+    id: str
+    name: str
+    experiment: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    start: int
+    end: int | None = None
+    status: str = "RUNNING"
+    results: str = ""
+
+
+def describe(name: str, params: Params, lineage: Mapping[str, str], folder: RunFolder) -> Description:
+    """Return the description of a run that starts now in `folder`."""
+    start = now()
+    return Description(
+        id=f"{start}-{uuid.uuid4().hex[:8]}",
+        name=name,
+        experiment=params.registry.experiment,
+        tags={**lineage, FOLDER_TAG: str(root() / folder.root)},
+        params=as_text(params.model_dump(mode="json")),
+        start=start,
+    )
+
+
+def as_text(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return sections of params as MLflow stores them: dotted keys, values as text."""
+    return {key: str(value) for key, value in flat(content).items()}
+
+
+def now() -> int:
+    """Return the time in MLflow's unit, milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def start(client: MlflowClient, run: Description) -> str:
+    """Return the id of the run in MLflow; create it unless it is there, and log its tags, params and data set."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+
+    found = mlflow_store.find_run(client, run.experiment, ID_TAG, run.id) or client.create_run(
+        mlflow_store.experiment_id(client, run.experiment), run.start, {**run.tags, ID_TAG: run.id}, run.name
+    )
+    run_id = str(found.info.run_id)
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run.tags.items()])
+    params = [Param(key, value) for key, value in run.params.items()]
+    for first in range(0, len(params), PARAMS_PER_REQUEST):
+        client.log_batch(run_id, params=params[first : first + PARAMS_PER_REQUEST])
+    data = Dataset("data", run.tags.get(DATA_TAG, "none"), "code", json.dumps({"tags": {"file": "data.dvc"}}))
+    client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+    return run_id
+
+
+def mark_crashed(client: MlflowClient, run: Description) -> None:
+    """Mark other runs of the same folder that are called running as killed; the caller holds the folder's lock."""
+    same_folder = f"tags.`{FOLDER_TAG}` = '{run.tags[FOLDER_TAG]}' and status = 'RUNNING'"
+    for crashed in client.search_runs([mlflow_store.experiment_id(client, run.experiment)], same_folder):
+        if crashed.data.tags.get(ID_TAG) != run.id:
+            client.set_terminated(crashed.info.run_id, "KILLED")
+
+
+def mark_finished(client: MlflowClient, run_id: str) -> bool:
+    """Mark a run whose results are complete as finished; return False where it has been deleted since."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    if run.info.lifecycle_stage != "active":
+        return False
+    if run.info.status != "FINISHED":
+        client.set_terminated(run_id, "FINISHED")
+    return True
+
+
+def log_epoch(client: MlflowClient, run_id: str, row: EpochRow, step: int) -> None:
+    """Log the numbers of an epoch in one request; `step` counts the epochs of the whole schedule from 1."""
+    client.log_batch(run_id, metrics=_epoch_metrics(row, step, now()))
+
+
+def log_results(client: MlflowClient, run_id: str, folder: RunFolder, when: int | None = None) -> None:
+    """Log what the run folder holds: history, metrics, timing, hashes, files; `when` is the numbers' time, or now."""
+    from mlflow.entities import Metric, RunTag
+
+    moment = now() if when is None else when
+    metrics = [Metric(key, value, moment, 0) for key, value in run_files.numbers(folder).items()]
+    rows = history.read(folder.history) if folder.history.is_file() else []
+    for step, row in enumerate(rows, start=1):
+        metrics += _epoch_metrics(row, step, moment)
+    _log_missing(client, run_id, metrics)
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run_files.lineage(folder).items()])
+    for path, place in run_files.artifacts(folder):
+        client.log_artifact(run_id, str(path), place or None)
+
+
+def upload(client: MlflowClient, run: Description, folder: RunFolder | None) -> str:
+    """Log a run that has ended, with its results in `folder` if there are any, and return its id in MLflow."""
+    run_id = start(client, run)
+    if folder is not None:
+        log_results(client, run_id, folder, run.end)
+    client.set_terminated(run_id, run.status, run.end)
+    if folder is not None and folder.model.is_file():
+        run_files.remember(folder, run_id)
+    return run_id
+
+
+def _epoch_metrics(row: EpochRow, step: int, when: int) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    values = dataclasses.asdict(row)
+    del values["epoch"]  # of its phase; MLflow's step counts all epochs
+    return [Metric(key, float(value), when, step) for key, value in values.items()]
+
+
+def _log_missing(client: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
+    """Log those metrics whose name and step the run does not have yet."""
+    there = {
+        (point.key, point.step)
+        for key in client.get_run(run_id).data.metrics
+        for point in client.get_metric_history(run_id, key)
+    }
+    missing = [metric for metric in metrics if (metric.key, metric.step) not in there]
+    for first in range(0, len(missing), METRICS_PER_REQUEST):
+        client.log_batch(run_id, metrics=missing[first : first + METRICS_PER_REQUEST])

@@ -1,0 +1,112 @@
+"""Which statistics of the head's BatchNorm validation, resume state and adapter file have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mite
+import numpy as np
+import pytest
+import torch
+from small_runs import run
+
+from adaptformer.model import classifier, inference
+from adaptformer.tuning import loop
+from adaptformer.tuning.history import EpochRow
+
+
+def exact(made: loop.Run, rows: np.ndarray | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of BatchNorm's input over training images, with the weights as they are."""
+    given: list[torch.Tensor] = []
+    images = made.train.images if rows is None else made.train.images[rows]
+    with torch.no_grad():
+        hook = made.model.head.batch_norm.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        inference.logits(made.model, images, made.contract, batch_size=1000, device=made.device)
+        hook.remove()
+    return given[0].mean(0), given[0].var(0)
+
+
+def present(made: loop.Run) -> tuple[torch.Tensor, torch.Tensor]:
+    norm = made.model.head.batch_norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean.clone(), norm.running_var.clone()
+
+
+def test_each_validation_and_the_delivered_model_have_those_of_the_weights_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = 0
+    validate = loop._validate
+
+    def watching(made: loop.Run) -> tuple[float, float, float, float]:
+        nonlocal checked
+        checked += 1
+        torch.testing.assert_close(present(made), exact(made))
+        return validate(made)
+
+    monkeypatch.setattr(loop, "_validate", watching)
+    made = run(tmp_path)
+    loop.train(made)
+    assert checked == 3
+    torch.testing.assert_close(present(made), exact(made))
+
+
+def test_running_ones_are_behind(tmp_path: Path) -> None:
+    made = run(tmp_path, head_statistics="running")
+    loop.train(made)
+    assert (present(made)[0] - exact(made)[0]).abs().max() > 0.01
+
+
+def test_training_itself_does_not_depend_on_the_choice(tmp_path: Path) -> None:
+    ends = []
+    for choice in ("recomputed", "running"):
+        made = run(tmp_path / choice, head_statistics=choice, selection_metric="loss")
+        kept: list[dict[str, torch.Tensor]] = []
+
+        def keep(_row: EpochRow, made: loop.Run = made, kept: list[dict[str, torch.Tensor]] = kept) -> None:
+            kept.append({name: p.detach().clone() for name, p in classifier.trainable(made.model).items()})
+
+        loop.train(made, keep)
+        ends.append(kept[-1])
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_a_phase_begins_with_those_of_the_weights_as_they_are(tmp_path: Path) -> None:
+    made = run(tmp_path, epochs=1)
+    begun: list[tuple[torch.Tensor, torch.Tensor]] = []
+    made.model.register_forward_pre_hook(
+        lambda model, _: begun.append(present(made)) if model.training and not begun else None
+    )
+    expected = exact(made)
+    loop.train(made)
+    torch.testing.assert_close(begun[0], expected)
+
+
+def test_a_large_split_gives_a_fixed_part_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "STATISTICS_IMAGES", 6)
+    used: list[np.ndarray] = []
+    recompute = loop.batch_norm.recompute_statistics
+
+    def noting(
+        model: classifier.Classifier, images: np.ndarray, rows: np.ndarray, *rest: object, **more: object
+    ) -> None:
+        used.append(rows)
+        recompute(model, images, rows, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop.batch_norm, "recompute_statistics", noting)
+    made = run(tmp_path, epochs=2)
+    loop.train(made)
+    assert len(set(used[0].tolist())) == 6
+    assert all((rows == used[0]).all() for rows in used)
+    torch.testing.assert_close(present(made), exact(made, used[0]))
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_running_ones_start_anew_in_a_phase_where_the_params_say_so(tmp_path: Path, reset: bool) -> None:
+    made = run(tmp_path, schedule="layerwise", epochs=1, head_statistics="running", reset_statistics=reset)
+    batches: list[int] = []
+    loop.train(made, lambda _row: batches.append(int(made.model.head.batch_norm.num_batches_tracked)))  # type: ignore[arg-type]
+    # 21 images make two batches of eight in an epoch.
+    assert batches == ([2, 2] if reset else [2, 4])
+    assert mite.DEPTH == 2
