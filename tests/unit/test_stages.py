@@ -445,6 +445,17 @@ class TestFingerprint:
         after = self.fingerprint()
         assert {key for key in before if before[key] != after[key]} == ({name} if name else set())
 
+    @pytest.mark.parametrize("template", ["evaluation/report.html.j2", "html_page/base.html.j2"])
+    def test_templates_of_pages_count_as_code(self, monkeypatch: pytest.MonkeyPatch, template: str) -> None:
+        names = ("train", "evaluate")
+        before = [stages.fingerprint(name, params.load(), RunFolder())["code"] for name in names]
+        true = files.sha256_file
+        monkeypatch.setattr(
+            files, "sha256_file", lambda path: "another" if path.as_posix().endswith(template) else true(path)
+        )
+        after = [stages.fingerprint(name, params.load(), RunFolder())["code"] for name in names]
+        assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]
+
 
 def test_stages_are_run_by_their_names() -> None:
     assert [STAGES[name].name for name in STAGES] == list(STAGES)
