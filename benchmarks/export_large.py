@@ -33,14 +33,16 @@ from adaptformer.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ("left", "right")
-IMAGES = 4
+IMAGES = 2
 SIDE = 224
 
 
-def prepare(root: Path, model: str) -> None:
+def prepare(root: Path, model: str, external_data_mb: int | None) -> None:
     """Write what `export` needs: params, a few images with their manifest, a random backbone and its adapter."""
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content["image"]["size"] = SIDE
+    if external_data_mb is not None:
+        content["export"]["external_data_mb"] = external_data_mb
     (root / "params.yaml").write_text(yaml.safe_dump(content))
     numbers = np.random.default_rng(0)
     for split in ("train", "validation", "test"):
@@ -90,19 +92,24 @@ def predict(root: Path) -> dict[str, Any]:
     return {"images": len([prediction for prediction in found if not prediction.fault])}
 
 
-def _step(name: str, root: Path, model: str) -> dict[str, Any]:
+def _step(name: str, root: Path) -> dict[str, Any]:
     """Run a step in a process of its own and return what it measured."""
-    command = [sys.executable, __file__, "--model", model, "--step", name, "--folder", str(root)]
+    command = [sys.executable, __file__, *sys.argv[1:], "--step", name, "--folder", str(root)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
-def _measured(name: str, root: Path, model: str) -> dict[str, Any]:
+def _measured(given: argparse.Namespace) -> dict[str, Any]:
+    root: Path = given.folder
+    steps = {
+        "prepare": lambda: prepare(root, given.model, given.external_data_mb),
+        "export": lambda: export(root),
+        "predict": lambda: predict(root),
+    }
     began = time.perf_counter()
-    result = {"prepare": lambda: prepare(root, model), "export": lambda: export(root), "predict": lambda: predict(root)}
-    found = result[name]() or {}
+    found = steps[given.step]() or {}
     seconds = round(time.perf_counter() - began, 1)
     return {**found, "seconds": seconds, "peak_gb": round(device.peak_memory_mb(torch.device("cpu")) / 1000, 2)}
 
@@ -111,15 +118,16 @@ def main() -> None:
     """Run all steps and print a table of them, the file sizes, and what the parity check found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="vit_huge_patch14_224.mae", help="timm's name (default: %(default)s)")
+    parser.add_argument("--external-data-mb", type=int, help="instead of params.yaml's export.external_data_mb")
     parser.add_argument("--step", choices=["prepare", "export", "predict"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step:
-        print(json.dumps(_measured(given.step, given.folder, given.model)))
+        print(json.dumps(_measured(given)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        steps = {name: _step(name, root, given.model) for name in ("prepare", "export", "predict")}
+        steps = {name: _step(name, root) for name in ("prepare", "export", "predict")}
         rows = [[name, f"{step['seconds']:.1f}", f"{step['peak_gb']:.2f}"] for name, step in steps.items()]
         print(text_table.aligned(rows, ["step", "seconds", "peak GB"]))
         folder = RunFolder(root / "artifacts")
