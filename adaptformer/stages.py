@@ -56,7 +56,7 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 
 
 def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
-    """Train the adapters and the head; write the adapter file, the history and its curves."""
+    """Train what the method tunes, and the head; write the adapter file, the history and its curves."""
     from adaptformer.data import labelled, manifest
     from adaptformer.data.contract import ImageContract
     from adaptformer.model import adapter_file, backbone_card, classifier, device, tensor_file
@@ -169,10 +169,11 @@ def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         agreement = parity.check(model, beside, paths, card.image, settings.parity_tolerance, threads)
         files.write_json(folder.parity, agreement.to_dict())
     predictor = Predictor(folder.model, device="cpu", threads=threads)
+    (milliseconds,) = latency.latency_ms([predictor])
     return {
         "megabytes": round(model_file.size(folder.model) / 1e6, 3),
-        "latency_ms": latency.latency_ms([predictor])[0],
-        "images_per_second": latency.images_per_second(predictor),
+        "latency_ms": milliseconds,
+        "images_per_second": latency.images_per_second(predictor, milliseconds),
     }
 
 

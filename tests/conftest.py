@@ -1,8 +1,18 @@
-"""How pytest-xdist deals the tests out: a file at a time, and files that share a costly clone to one process."""
+"""What all tests share: their environment, and how pytest-xdist deals them out.
+
+A file goes to one process, and so do files that share a costly clone.
+"""
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# There is a process for each core, and the models are so small that more threads of torch only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The library's logger reaches Prefect too; outside a flow run there is nowhere to send its lines, which is no fault.
+os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 
 SHARING = ("test_flow.py", "test_tracking.py", "test_lineage.py", "test_log.py")
 """Files below tests/pipeline/ that use the same finished clones (see conftest.py there)."""

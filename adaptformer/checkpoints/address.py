@@ -1,4 +1,4 @@
-"""Where a download may come from, and what may be said of it in a message."""
+"""Which addresses a download may come from, and how an address is shown in messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check(url: str) -> None:
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether `url` leads to this machine itself."""
+    """Return whether `url` is an address of this machine itself."""
     host = urlsplit(url).hostname or ""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
@@ -42,7 +42,7 @@ def shown(url: str) -> str:
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects only to where a download may come from, and never from https to http."""
+    """Follows redirects only to allowed addresses, and never from https to http."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         """Return the request to follow, None for none. Raises UserError where it leads to no allowed address."""
@@ -55,7 +55,7 @@ class Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def one_line(error: BaseException) -> str:
-    """Return what is wrong in one line; a server's words may hold anything."""
+    """Return the error's text as one printable line: a server controls parts of it."""
     reason = getattr(error, "reason", None) or error
     text = " ".join(str(getattr(reason, "strerror", None) or reason or type(error).__name__).split())[:160]
     return "".join(letter if letter.isprintable() else "?" for letter in text) or type(error).__name__

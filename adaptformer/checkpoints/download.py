@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import http.client
 import logging
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
@@ -28,7 +28,7 @@ log = logging.getLogger("adaptformer")
 _PIECE = 1 << 20
 _TIMEOUT = 30.0
 _SECONDS_BETWEEN_LINES = 5.0
-_AGAIN = "run the same command again: it goes on where it stopped"
+_AGAIN = "run the same command again: it resumes where it stopped"
 
 
 def cache_folder() -> Path:
@@ -41,16 +41,16 @@ def cache_folder() -> Path:
 def fetch(url: str, sha256: str) -> Path:
     """Return the path of the file at `url` in the cache, downloaded unless it is there already.
 
-    A transfer that was cut off goes on where it stopped. Only bytes with the hash `sha256` get the name under which
-    they are found again. Raises UserError for an address that is not allowed, a server that does not answer or not
-    with the file, a transfer that ends early, and another hash.
+    A transfer that was cut off resumes where it stopped. Only a file with the hash `sha256` gets its name in the cache.
+    Raises UserError for an address that is not allowed, a server that cannot be reached or answers with an error, a
+    transfer that ends early, and another hash.
     """
     address.check(url)
     suffix = ".safetensors" if urlsplit(url).path.endswith(".safetensors") else ".pth"
     path = cache_folder() / f"{sha256}{suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_suffix(".lock"), address.shown(url)):
+        with _locked(path.with_suffix(".lock"), address.shown(url)):
             if not path.is_file() or files.sha256_file(path) != sha256:
                 path.unlink(missing_ok=True)
                 _complete(url, path, sha256)
@@ -63,11 +63,11 @@ def fetch(url: str, sha256: str) -> Path:
 
 
 def _complete(url: str, path: Path, sha256: str) -> None:
-    """Bring the partial file beside `path` to its end, verify it and give it its name."""
+    """Complete the partial file beside `path`, verify it and rename it to `path`."""
     partial = path.with_suffix(".partial")
     resumed = _transfer(url, partial)
     if (found := files.sha256_file(partial)) != sha256 and resumed:
-        # What was there may have come from another version of the file: once from the beginning.
+        # The earlier part may belong to another version of the file: download once more, from the beginning.
         partial.unlink()
         _transfer(url, partial)
         found = files.sha256_file(partial)
@@ -83,14 +83,16 @@ def _complete(url: str, path: Path, sha256: str) -> None:
 
 
 def _transfer(url: str, partial: Path) -> bool:
-    """Append to `partial` what it lacks; return whether it went on from an earlier transfer."""
+    """Download what `partial` lacks; return whether it resumed an earlier transfer."""
     offset = partial.stat().st_size if partial.exists() else 0
     with _answer(url, offset) as response:
-        if response is None:  # nothing lies beyond the offset: the file is complete, or not this one
+        if response is None:  # the server has nothing after the offset: the file is complete, or another one
             return True
         start, total = _extent(response)
         if start not in {0, offset}:
-            raise UserError(f"{address.shown(url)} answered with another part than was asked for", "use another server")
+            raise UserError(
+                f"{address.shown(url)} sent another part of the file than was requested", "use another server"
+            )
         with partial.open("r+b" if partial.exists() else "wb") as out:
             out.truncate(start)
             out.seek(start)
@@ -101,7 +103,7 @@ def _transfer(url: str, partial: Path) -> bool:
 
 
 def _extent(response: Any) -> tuple[int, int | None]:
-    """Return the first byte that a response holds and the size of the whole file, None where it does not say."""
+    """Return the offset of a response's first byte and the size of the whole file, None where it is not stated."""
     if response.status == http.HTTPStatus.PARTIAL_CONTENT:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
         return (int(found[1]), int(found[2])) if found else (-1, None)
@@ -112,21 +114,21 @@ def _extent(response: Any) -> tuple[int, int | None]:
 def _copy(response: Any, out: IO[bytes], url: str, start: int, total: int | None) -> int:
     """Write the response to `out` and return the number of bytes; progress is a bar in a terminal, else lines."""
     done, began = 0, time.monotonic()
-    told = began
+    logged = began
     with _bar(start, total) as bar:
         while piece := _piece(response, url):
             out.write(piece)
             done += len(piece)
             bar.update(bar.task_ids[0], completed=start + done)
-            if bar.disable and (now := time.monotonic()) - told >= _SECONDS_BETWEEN_LINES:
-                told = now
+            if bar.disable and (now := time.monotonic()) - logged >= _SECONDS_BETWEEN_LINES:
+                logged = now
                 share = f" of {total / 1e6:.0f}" if total else ""
                 log.info("%.0f%s MB, %.1f MB/s", (start + done) / 1e6, share, done / 1e6 / (now - began))
     return done
 
 
 def _bar(start: int, total: int | None) -> Progress:
-    """Return a progress bar over the bytes of a file, on standard error, which shows itself in a terminal only."""
+    """Return a progress bar over the bytes of a file, on standard error, which is shown in a terminal only."""
     console = Console(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
@@ -144,7 +146,7 @@ def _piece(response: Any, url: str) -> bytes:
 
 @contextlib.contextmanager
 def _answer(url: str, offset: int) -> Iterator[Any]:
-    """Yield the server's response to a request for the bytes from `offset` on; None if there are none."""
+    """Yield the server's response to a request for the bytes from `offset` on; None where there are none."""
     request = urllib.request.Request(url, headers={"User-Agent": "adaptformer"})  # noqa: S310 - the address was checked
     if offset:
         request.add_header("Range", f"bytes={offset}-")
@@ -172,12 +174,15 @@ def _answer(url: str, offset: int) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path, what: str) -> Iterator[None]:
-    """Hold a lock that the system releases when this process dies; wait for another one's."""
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("waiting for another process that downloads %s", what)
-            fcntl.flock(file, fcntl.LOCK_EX)
+def _locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock that the system releases when this process dies; wait while another process holds it."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        log.info("waiting for another process that downloads %s", what)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()

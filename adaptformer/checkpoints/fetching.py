@@ -22,8 +22,8 @@ def fetch(
     """Return the encoder tensors of `checkpoint` under timm's names, and their card.
 
     `checkpoint` is what `source.locate` understands; `sha256`, where given, is what the file's bytes must have. Raises
-    UserError for a file that cannot be had, is damaged, of another hash, hostile, under a licence that is not allowed,
-    or does not fill `model` exactly.
+    UserError for a file that cannot be fetched, is damaged, has another hash, is unsafe to load, has a licence that is
+    not allowed, or does not match the tensors of `model` exactly.
     """
     if source.is_remote(checkpoint) and (published := backbone.published(model)) and published.license:
         # Nobody should wait for a gigabyte that is then refused.

@@ -23,14 +23,14 @@ def parse(checkpoint: str) -> tuple[str, str]:
 
 
 def is_pinned(revision: str) -> bool:
-    """Tell whether a revision is a commit, which cannot change, and no branch or tag."""
+    """Return whether a revision is a commit, which cannot change, and not a branch or tag."""
     return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
 def fetch(repository: str, revision: str) -> Path:
     """Return the path of the repository's safetensors file in the hub's own cache, downloaded if need be.
 
-    Raises UserError without a network, in offline mode, and for what the hub does not have or not give away. The hub
+    Raises UserError without a network, in offline mode, and for files that the hub lacks or withholds. The hub
     was not reachable where this was developed: tests replace the download itself.
     """
     from huggingface_hub import errors, hf_hub_download

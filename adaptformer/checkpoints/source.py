@@ -1,4 +1,4 @@
-"""From `backbone.checkpoint` to a file on this machine."""
+"""Find or download the file that `backbone.checkpoint` names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def locate(model: str, checkpoint: str, sha256: str | None, allowed_licences: Se
     """Return the file that `checkpoint` names, downloaded if need be.
 
     `checkpoint` is `bundled`, an id of the catalogue, an https address, `hub:ID@REVISION`, or a path; `sha256` is None
-    where the user gives none. Raises UserError where nothing would prove which bytes came, where the catalogue's
+    where the user gives none. Raises UserError without a hash to verify the file by, where the catalogue's
     licence is not allowed, and for what cannot be found or fetched.
     """
     if checkpoint == BUNDLED:
@@ -61,7 +61,7 @@ def locate(model: str, checkpoint: str, sha256: str | None, allowed_licences: Se
 
 
 def is_remote(checkpoint: str) -> bool:
-    """Tell whether `checkpoint` is the address of something elsewhere."""
+    """Return whether `checkpoint` is an address on the network."""
     return "://" in checkpoint or checkpoint.startswith(hub.PREFIX)
 
 

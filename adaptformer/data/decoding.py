@@ -1,6 +1,6 @@
-"""File bytes to RGB pixels: the only decoder of the project, and what it refuses.
+"""File bytes to RGB pixels: the only image decoder of the project.
 
-Thread-safe: nothing global is switched while decoding.
+Thread-safe: decoding changes no global state.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Named plugins only: Pillow would otherwise import every reader that it has as soon as one of these is asked for.
+# Without these imports, Pillow imports every reader that it has as soon as one of these formats is opened.
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 178_956_970
-"""Twice Pillow's own warning line: above it an image is taken for a decompression bomb."""
+"""The most pixels of an image, twice Pillow's warning threshold; a larger one is refused as a decompression bomb."""
 
-# Up to MAX_PIXELS a large photograph is welcome; Pillow would warn from half of it on, once per image.
+# Images of up to MAX_PIXELS are accepted, but Pillow warns about each one above half of that.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _EXIF_ORIENTATION = 0x0112
 
 
-class DamagedImage(ValueError):  # noqa: N818 - it names the image's state, as users read it
-    """Bytes that are no image this project can use; the message is a short reason such as "truncated"."""
+class DamagedImage(ValueError):  # noqa: N818 - named after the state of the image
+    """Raised for bytes that are not a usable image; the message is a short reason such as "truncated"."""
 
 
 class Description(NamedTuple):
-    """What a file says about its image: size in pixels as displayed (after the EXIF turn), Pillow's mode and format."""
+    """A file's image: size in pixels as displayed (EXIF orientation applied), Pillow's mode and format."""
 
     width: int
     height: int
@@ -40,15 +40,15 @@ class Description(NamedTuple):
 def decode(content: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return a file's image as RGB.
 
-    [height, width, 3] uint8, writable: the EXIF orientation is applied, transparency is laid on white, grey (16 bits
-    scaled, not clipped), palette, 1-bit and CMYK are converted, an animation gives its first frame. Raises
-    DamagedImage for everything else.
+    The array is [height, width, 3] uint8 and writable. The EXIF orientation is applied; transparent pixels are blended
+    with white; grey (16 bits are scaled, not clipped), palette, 1-bit and CMYK images are converted; of an animation,
+    the first frame is used. Raises DamagedImage for everything else.
     """
     return _decoded(content)[0]
 
 
 def describe(content: bytes) -> Description:
-    """Decode a file fully, so that damage is found, and return its size, mode and format. Raises DamagedImage."""
+    """Decode the whole file, to find any damage, and return its size, mode and format. Raises DamagedImage."""
     pixels, mode, format_name = _decoded(content)
     height, width = pixels.shape[:2]
     return Description(width, height, mode, format_name)
@@ -63,9 +63,9 @@ def _decoded(content: bytes) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], str, 
                 raise DamagedImage(f"decompression bomb: {image.width} x {image.height} pixels")  # noqa: TRY301
             mode, format_name = image.mode, str(image.format)
             image.load()
-            # Only now: PNG may store its EXIF behind the pixels, and TIFF turns itself while it loads.
+            # After loading, because PNG may store EXIF after the pixels, and Pillow rotates a TIFF while it loads it.
             orientation = _orientation(image)
-            pixels = _turned(_rgb(image), orientation)
+            pixels = _upright(_rgb(image), orientation)
     except (DamagedImage, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -80,7 +80,7 @@ def _decoded(content: bytes) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], str, 
 
 
 def _rgb(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return a loaded image's pixels as [height, width, 3] uint8, not turned yet."""
+    """Return a loaded image's pixels as [height, width, 3] uint8, as they are stored."""
     if image.mode == "F":
         raise DamagedImage("floating-point pixels, whose range is unknown")
     if image.mode.startswith("I"):
@@ -103,12 +103,12 @@ def _from_sixteen_bits(grey: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[n
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    # Damaged EXIF beside sound pixels is common in collected photographs: the image then counts as upright.
+    # Collected photographs often have damaged EXIF and intact pixels: such an image counts as upright.
     except Exception:
         return 1
 
 
-def _turned(pixels: np.ndarray[Any, np.dtype[np.uint8]], orientation: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _upright(pixels: np.ndarray[Any, np.dtype[np.uint8]], orientation: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Apply an EXIF orientation (1 to 8; anything else counts as upright)."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)

@@ -67,7 +67,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
         return _typed(pd.read_csv(io.StringIO(content), dtype="str", keep_default_na=False)[list(COLUMNS)])
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read: {reason}", "write it anew with `adaptformer validate`") from error
+        raise UserError(f"{path} cannot be read: {reason}", "write it again with `adaptformer validate`") from error
 
 
 def _typed(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from adaptformer.data.decoding import DamagedImage, describe
 
 
 class ImageFacts(NamedTuple):
-    """What is known about a sound image file: size in pixels as displayed, Pillow's mode, bytes, hex sha256."""
+    """Facts about a usable image file: size in pixels as displayed, Pillow's mode, bytes, hex sha256."""
 
     width: int
     height: int
@@ -23,7 +23,7 @@ class ImageFacts(NamedTuple):
 
 
 def read_facts(path: Path) -> ImageFacts | str:
-    """Read and fully decode a file; return its facts, or the reason why it is no usable image."""
+    """Read and fully decode a file; return its facts, or the reason why it is not a usable image."""
     try:
         content = path.read_bytes()
         description = describe(content)
@@ -36,7 +36,7 @@ def read_facts(path: Path) -> ImageFacts | str:
 
 
 def content(path: Path, sha256: str) -> bytes | None:
-    """Return a file's bytes; None where they have another sha256, or cannot be read."""
+    """Return a file's bytes, or None if it cannot be read or its sha256 differs."""
     try:
         found = path.read_bytes()
     except OSError:
@@ -45,6 +45,6 @@ def content(path: Path, sha256: str) -> bytes | None:
 
 
 def read_all(paths: Sequence[Path]) -> Iterator[ImageFacts | str]:
-    """Yield `read_facts` of each path, in order, read by one thread per core: Pillow decodes outside Python's lock."""
+    """Yield `read_facts` of each path in order, using one thread per core: Pillow releases the GIL while it decodes."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(read_facts, paths)

@@ -36,7 +36,7 @@ def images_of(source: Path) -> list[SourceImage]:
 
     A folder named train, val, valid, validation or test, in whatever case, is a split when it holds folders
     and a class otherwise. Raises UserError when there are no classes, when splits stand beside classes or
-    lack train, and when class names would meet on a file system that ignores case.
+    lack train, and when class names differ only in case.
     """
     images = []
     for folder, split in _split_folders(source):
@@ -52,7 +52,7 @@ def _split_folders(source: Path) -> list[tuple[Path, str]]:
     """Return the folders that hold class folders, each with its split."""
     folders = _folders(source)
     found = [(folder, _SPLIT_NAMES[folder.name.casefold()]) for folder in folders if _is_split(folder)]
-    _tell_of_loose_files([source, *(folder for folder, _ in found)])
+    _warn_of_loose_files([source, *(folder for folder, _ in found)])
     if not found:
         return [(source, "train")]
     others = [folder.name for folder in folders if not _is_split(folder)]
@@ -78,15 +78,15 @@ def _folders(folder: Path) -> list[Path]:
     return [child for child in _children(folder) if child.is_dir()]
 
 
-def _tell_of_loose_files(folders: list[Path]) -> None:
-    """READMEs and label lists beside the class folders are no fault, but the user should know they stay behind."""
+def _warn_of_loose_files(folders: list[Path]) -> None:
+    """READMEs and label lists beside the class folders are no fault, but the user is told that they are not copied."""
     loose = [file for folder in folders for file in _children(folder) if not file.is_dir()]
     if loose:
         _LOG.warning("left out %d file(s) outside of class folders, such as %s", len(loose), loose[0])
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Return the files in a class folder, however deep. Linked folders are entered only at the top: they may circle."""
+    """Return the files in a class folder, however deep. Links to folders are not followed: they may form a cycle."""
     found: list[Path] = []
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not ignored(name)]

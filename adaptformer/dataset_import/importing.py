@@ -1,4 +1,4 @@
-"""A user's folder of labelled images into data/: copied, checked, its missing splits made once and written down."""
+"""Import a folder of labelled images into data/: check every file, make missing splits, copy, record with DVC."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from adaptformer.params import DataParams
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import brought: images per split, the sorted class names, and the splits that were made for it."""
+    """The result of an import: images per split, sorted class names, and the splits that the import made."""
 
     images: dict[str, int]
     classes: tuple[str, ...]
     made: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the summary as one line."""
         counts = ", ".join(f"{count:,} {split}" for split, count in self.images.items())
         made = f"; made here: {' and '.join(self.made)}" if self.made else ""
         return f"{sum(self.images.values()):,} images of {len(self.classes)} classes ({counts}{made})"

@@ -1,4 +1,4 @@
-"""What a classifier's logits are worth on labelled images.
+"""Metrics of a classifier's logits on labelled images.
 
 Shapes: N images, C classes. Losses in nats, accuracies as fractions of 1.
 """
@@ -10,17 +10,16 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from adaptformer.evaluation import calibration, intervals
-from adaptformer.evaluation.intervals import Interval, Metric
-
-NAMES: dict[Metric, str] = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
-"""What a reader calls each metric that has an interval."""
+from adaptformer.evaluation.intervals import Interval
+from adaptformer.evaluation.scores import NAMES, Metric
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Logits [N, C] with true labels [N], and what follows from them."""
+    """Logits [N, C] with true labels [N], and the metrics that follow from them."""
 
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -28,9 +27,7 @@ class Evaluation:
     @property
     def probabilities(self) -> NDArray[np.float64]:
         """Softmax of the logits [N, C]."""
-        shifted = self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True)
-        exponents = np.exp(shifted)
-        result: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
+        result: NDArray[np.float64] = softmax(self.logits.astype(np.float64), axis=1)
         return result
 
     @cached_property
@@ -58,7 +55,7 @@ class Evaluation:
         return hits
 
     def top(self, k: int) -> float:
-        """Return the share of images whose class is among the k largest logits (all classes, where there are fewer)."""
+        """Return the share of images whose class is among the k largest logits (all of them, if there are fewer)."""
         best = np.argsort(-self.logits, axis=1, kind="stable")[:, :k]
         return float((best == self.labels[:, None]).any(axis=1).mean())
 
@@ -81,7 +78,7 @@ class Evaluation:
 
     @property
     def recall(self) -> NDArray[np.float64]:
-        """Share of each class's images that were recognised [C]; NaN for a class without images."""
+        """Share of each class's images that are classified correctly [C]; NaN for a class without images."""
         return np.array([share.value for share in self.per_class])
 
     @property

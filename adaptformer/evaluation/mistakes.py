@@ -1,6 +1,6 @@
-"""Which images deserve a look: the surest and the worst mistakes, and the hits that were least sure.
+"""Which test images to look at: the most confident and the worst mistakes, and the least confident correct predictions.
 
-Each function returns image indices, at most `count`; equals stay in the order of the images.
+Each function returns at most `count` image indices; ties keep the order of the images.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def worst(evaluation: Evaluation, count: int) -> list[int]:
     return _first(evaluation.probability_of_label, ~evaluation.correct, count)
 
 
-def least_sure(evaluation: Evaluation, count: int) -> list[int]:
-    """Return the hits with the lowest confidence, lowest first."""
+def least_confident(evaluation: Evaluation, count: int) -> list[int]:
+    """Return the correct predictions with the lowest confidence, lowest first."""
     return _first(evaluation.confidence, evaluation.correct, count)
 
 

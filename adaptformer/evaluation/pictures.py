@@ -111,15 +111,16 @@ def _reach(shares: Sequence[Interval]) -> NDArray[np.float64]:
 
 
 def examples(path: Path, evaluation: Evaluation, classes: Sequence[str], images: NDArray[np.uint8]) -> None:
-    """Draw the most confident mistakes, then the least sure hits: 24 images [N, S, S, 3] at most."""
+    """Draw at most 24 of the images [N, S, S, 3]: the most confident mistakes, then the least confident others."""
     confidence, wrong = evaluation.confidence, ~evaluation.correct
-    surest = mistakes.most_confident(evaluation, 12)
-    chosen = surest + mistakes.least_sure(evaluation, 24 - len(surest))
+    confident = mistakes.most_confident(evaluation, 12)
+    chosen = confident + mistakes.least_confident(evaluation, 24 - len(confident))
     columns = 8
     rows = -(-len(chosen) // columns)
     figure = Figure(figsize=(1.35 * columns, 1.75 * rows), layout="constrained")
     figure.suptitle(
-        f"{len(surest)} most confident of {int(wrong.sum())} mistakes, then the least sure hits", fontsize=11
+        f"{len(confident)} most confident of {int(wrong.sum())} mistakes, then the least confident correct predictions",
+        fontsize=11,
     )
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.axis("off")

@@ -13,7 +13,8 @@ from adaptformer import html_page
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import calibration, report_images
 from adaptformer.evaluation.intervals import Interval
-from adaptformer.evaluation.metrics import NAMES, Evaluation
+from adaptformer.evaluation.metrics import Evaluation
+from adaptformer.evaluation.scores import NAMES
 from adaptformer.model.adapter_file import AdapterCard
 
 _ANSWERED = (1.0, 0.95, 0.9, 0.8, 0.5)
@@ -44,30 +45,15 @@ def html(evaluation: Evaluation, card: AdapterCard, test: LabelledImages, drawin
         "evaluation/report.html.j2",
         evaluation=evaluation,
         card=card,
-        figures=_figures(evaluation, card),
         names=NAMES,
-        scores=evaluation.scores,
         classes=_classes(evaluation, card.classes),
         most_frequent_mistake=_most_frequent_mistake(evaluation, card.classes),
         coverage=_coverage(evaluation),
         bins=calibration.reliability(evaluation.confidence, evaluation.correct),
         wrong=int((~evaluation.correct).sum()),
         image_groups=report_images.groups(evaluation, card.classes, test),
-        settings=_settings(card),
         drawings={name: path.read_bytes() for name, path in drawings._asdict().items()},
     )
-
-
-def _figures(evaluation: Evaluation, card: AdapterCard) -> list[tuple[str, str]]:
-    return [
-        *((NAMES[metric], html_page.percent(score.value)) for metric, score in evaluation.scores.items()),
-        ("top-5", html_page.percent(evaluation.top(5))),
-        ("calibration error", html_page.percent(evaluation.ece)),
-        ("cross-entropy", f"{evaluation.loss:.4f}"),
-        ("test images", f"{len(evaluation.labels):,}"),
-        ("trained parameters", f"{card.trained:,}"),
-        ("share of the backbone", html_page.percent(card.trained_share)),
-    ]
 
 
 def _classes(evaluation: Evaluation, classes: Sequence[str]) -> list[_Class]:
@@ -102,14 +88,3 @@ def _coverage(evaluation: Evaluation) -> list[tuple[float, float, float]]:
     curve = calibration.coverage(evaluation.confidence, evaluation.correct)
     points = dict.fromkeys(curve.at(share) for share in _ANSWERED)  # with few thresholds several are the same
     return [(curve.share[i], curve.threshold[i], curve.accuracy[i]) for i in points]
-
-
-def _settings(card: AdapterCard) -> list[tuple[str, object]]:
-    return [
-        *sorted(card.adapter.items()),
-        ("backbone", f"{card.backbone.model}, {card.backbone.origin}"),
-        ("sha256 of the backbone", card.backbone.sha256),
-        ("licence of the backbone", card.backbone.licence),
-        ("chosen epoch", card.epoch),
-        ("training precision", card.precision),
-    ]

@@ -25,15 +25,15 @@ Group = tuple[str, list[tuple[bytes, str]]]
 
 def groups(evaluation: Evaluation, classes: Sequence[str], test: LabelledImages) -> list[Group]:
     """Return groups of images; a caption has the labels, their probabilities, and the path below data/."""
-    surest, unsure = mistakes.most_confident(evaluation, _SHOWN), mistakes.least_sure(evaluation, _SHOWN)
+    confident = mistakes.most_confident(evaluation, _SHOWN)
     if (~evaluation.correct).sum() <= _SHOWN:
-        chosen = {"All mistakes, most confident first": surest}
+        chosen = {"All mistakes, most confident first": confident}
     else:
         chosen = {
-            "Most confident mistakes: highest probability of the predicted class": surest,
+            "Most confident mistakes: highest probability of the predicted class": confident,
             "Worst mistakes: lowest probability of the true class": mistakes.worst(evaluation, _SHOWN),
         }
-    chosen["Correct, but least confident"] = unsure
+    chosen["Correct, but least confident"] = mistakes.least_confident(evaluation, _SHOWN)
     return [
         (heading, [(_small(test.images[i]), _caption(evaluation, classes, test.paths[i], i)) for i in indices])
         for heading, indices in chosen.items()

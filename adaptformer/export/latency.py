@@ -1,6 +1,6 @@
-"""How long the exported model takes, on this machine and now: nothing here belongs into a result file.
+"""How long the exported model takes, on this machine and now: nothing here belongs in a result file.
 
-Several models are timed in turn, so that whatever else the machine does meets all of them alike.
+Several models are timed in turn, so that whatever else the machine does slows all of them alike.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BATCH = 32
 _WARM_UP = 2
 _LEAST = 3
 _SECONDS = 2.0
-"""After this long for each model no further run begins, but for the least number."""
+"""Time for each model, after which no further run begins unless there are fewer than `_LEAST`."""
 
 
 def latency_ms(predictors: Sequence[Predictor], runs: int = 20) -> list[float]:
@@ -28,10 +28,11 @@ def latency_ms(predictors: Sequence[Predictor], runs: int = 20) -> list[float]:
     return [round(1000 * seconds, 3) for seconds in _medians(predictors, 1, runs)]
 
 
-def images_per_second(predictor: Predictor, runs: int = 5) -> float:
-    """Return how many prepared images a second pass in batches of 32."""
-    (seconds,) = _medians([predictor], BATCH, runs)
-    return round(BATCH / seconds, 1)
+def images_per_second(predictor: Predictor, latency_ms: float, runs: int = 5) -> float:
+    """Return how many prepared images a second pass in batches of 32, or of as many as `latency_ms` fit into 2 s."""
+    batch = max(1, min(BATCH, int(1000 * _SECONDS / latency_ms)))
+    (seconds,) = _medians([predictor], batch, runs)
+    return round(batch / seconds, 2)
 
 
 def _medians(predictors: Sequence[Predictor], batch: int, runs: int) -> list[float]:

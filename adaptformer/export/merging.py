@@ -110,7 +110,7 @@ def _folded(slot: Adapter) -> MergedAdapter:
     return MergedAdapter(
         norm_in,
         folding.linear(down * gain, slot.down.bias.double() + down @ shift, slot.down.weight),
-        _ACTIVATIONS[getattr(slot, "activation", "relu")](),
+        _ACTIVATIONS[slot.activation](),
         folding.linear(up * scale, slot.up.bias.double() * scale[:, 0], slot.up.weight),
         slot.norm_out,
     )
@@ -199,4 +199,4 @@ def _refuse_unknown(module: nn.Module) -> None:
 
 def _placement(adapted: AdaptedBlock) -> tuple[str, str]:
     """Return where adapters are and what they read, of which only parallel ones have a choice."""
-    return adapted.placement, getattr(adapted, "reads", "residual") if adapted.placement == "parallel" else "residual"
+    return adapted.placement, adapted.reads if adapted.placement == "parallel" else "residual"

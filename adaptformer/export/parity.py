@@ -1,4 +1,4 @@
-"""The gate between training and delivery: the ONNX file must agree with the trained model on real images.
+"""The parity check between training and delivery: the ONNX file must agree with the trained model on real images.
 
 Shapes: N images, s image side, C classes.
 """

@@ -1,4 +1,4 @@
-"""What a challenger wins and loses in each class, with intervals that hold for few images."""
+"""Gains and losses of a challenger in each class, with intervals that hold for few images and tests of the falls."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import math
 from dataclasses import dataclass
 
 from adaptformer.evaluation.intervals import Interval, wilson
+from adaptformer.gate.paired_tests import holm, mcnemar
 from adaptformer.gate.pairing import Pairs
 
 
 @dataclass(frozen=True)
 class ClassChange:
-    """One shared class: its compared images, top-1 of both sides, and the difference with its 95 % interval."""
+    """One shared class: its compared images, top-1 of both sides, and the difference with its 95 % interval.
+
+    `p` is the p-value of a fall in top-1 (McNemar's exact, one-sided test), adjusted for the number of classes that
+    are tested (Holm); None for a class with too few images to be tested.
+    """
 
     label: str
     images: int
@@ -22,6 +27,7 @@ class ClassChange:
     change: float
     low: float
     high: float
+    p: float | None
 
 
 @dataclass(frozen=True)
@@ -35,21 +41,26 @@ class NewClass:
     high: float | None
 
 
-def class_changes(pairs: Pairs) -> tuple[ClassChange, ...]:
-    """Return the shared classes that have compared images, the largest fall first."""
+def class_changes(pairs: Pairs, support: int) -> tuple[ClassChange, ...]:
+    """Return the shared classes that have compared images, the largest fall first; test those with `support` images."""
     labels, ours, theirs = pairs.labels, pairs.right("challenger"), pairs.right("champion")
-    changes = []
+    counts = {}
     for index, label in enumerate(pairs.shared):
         of_class = labels == index
-        images = int(of_class.sum())
-        if images == 0:
-            continue
         both = int((of_class & ours & theirs).sum())
         gained, lost = int((of_class & ours & ~theirs).sum()), int((of_class & theirs & ~ours).sum())
-        change = newcombe(both, gained, lost, images - both - gained - lost)
-        shares = ((both + lost) / images, (both + gained) / images)
-        changes.append(ClassChange(label, images, *shares, gained, lost, change.value, change.low, change.high))
+        counts[label] = (both, gained, lost, int(of_class.sum()) - both - gained - lost)
+    tested = [label for label, found in counts.items() if sum(found) >= support]
+    p_values = holm([mcnemar(gained=lost, lost=gained) for _, gained, lost, _ in map(counts.__getitem__, tested)])
+    p_of = dict(zip(tested, p_values, strict=True))
+    changes = [_change(label, *found, p_of.get(label)) for label, found in counts.items() if sum(found)]
     return tuple(sorted(changes, key=lambda change: (change.change, change.label)))
+
+
+def _change(label: str, both: int, gained: int, lost: int, neither: int, p: float | None) -> ClassChange:
+    images, change = both + gained + lost + neither, newcombe(both, gained, lost, neither)
+    shares = ((both + lost) / images, (both + gained) / images)
+    return ClassChange(label, images, *shares, gained, lost, change.value, change.low, change.high, p)
 
 
 def new_classes(pairs: Pairs) -> tuple[NewClass, ...]:
@@ -66,16 +77,16 @@ def new_classes(pairs: Pairs) -> tuple[NewClass, ...]:
 
 
 def newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
-    """Return the difference of two paired shares of hits with an interval made of Wilson's (method 10).
+    """Return the difference of two paired shares of hits with an interval built from Wilson's (method 10).
 
-    `both` images are right on both sides, `gained` only on ours, `lost` only on theirs. Unlike resampling it gives an
-    interval also where no image of a few changed. Newcombe, Stat. Med. 17 (1998) 2635.
+    `both` images are right on both sides, `gained` only on ours, `lost` only on theirs. Unlike the bootstrap it gives
+    an interval with a width even where no image changed. Newcombe, Stat. Med. 17 (1998) 2635.
     """
     images = both + gained + lost + neither
     ours, theirs = wilson(both + gained, images), wilson(both + lost, images)
     margins = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
     cross: float = both * neither - gained * lost
-    if cross > 0:  # corrected for continuity, as the method asks
+    if cross > 0:  # the method's correction for continuity
         cross = max(cross - images / 2, 0)
     phi = cross / math.sqrt(margins) if margins else 0.0
 

@@ -1,7 +1,7 @@
 """The champion gate: whether a challenger may take the champion's place.
 
-Both models are compared on the test images that neither has seen. `decide` measures, asks each rule (rules.py) and
-sums up in one sentence. Nothing here is drawn from anything but the predictions: equal input, equal decision.
+Both models are compared on the test images that neither has seen. `decide` takes the figures, applies each rule
+(rules.py) and sums up in one sentence. Equal input gives an equal decision. docs/gate.md explains every rule.
 """
 
 from __future__ import annotations
@@ -10,40 +10,58 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
-from adaptformer.gate import rules
+from adaptformer.evaluation.intervals import Interval
+from adaptformer.evaluation.scores import NAMES, score
+from adaptformer.gate import paired_tests, rules
 from adaptformer.gate.class_changes import ClassChange, class_changes, new_classes, newcombe
 from adaptformer.gate.decision import ChangedImage, Check, Decision
 from adaptformer.gate.pairing import Judged, Pairs, alone, pair
-from adaptformer.gate.wording import METRICS, clause, counted, percent
+from adaptformer.gate.wording import clause, counted, percent
 from adaptformer.params import GateParams
 
 
-def decide(challenger: Judged, champion: Judged | None, bounds: GateParams, drift: Sequence[Check] = ()) -> Decision:
+def decide(
+    challenger: Judged,
+    champion: Judged | None,
+    bounds: GateParams,
+    drift: Sequence[Check] = (),
+    *,
+    earlier_looks: int,
+) -> Decision:
     """Return whether the challenger becomes champion, and why.
 
-    A first model, without a champion, only has to agree with its ONNX file and to have unseen test images. `drift`
-    (drift.compare) goes along and decides nothing. Raises ValueError when both predicted different test images.
+    A first model, without a champion, only has to be better than one constant answer on unseen test images, and to
+    agree with its ONNX file. `drift` (drift.compare) is reported and decides nothing, as is `earlier_looks`: how many
+    other versions were compared with a champion on the same test images. Raises ValueError when the two models
+    predicted different test images.
     """
     if champion is None:
         return _first(challenger, bounds, drift)
     pairs = pair(challenger, champion)
-    new, changes = new_classes(pairs), class_changes(pairs)
+    new, changes = new_classes(pairs), class_changes(pairs, bounds.class_support)
     numbers, checks = _compared(pairs, changes, bounds) if len(pairs.rows) else ({}, [])
     costs = [
         rules.parity(challenger.parity, bounds.parity),
         rules.ratio("latency", challenger.latency_ms, champion.latency_ms, bounds.latency_ratio, "ms an image"),
         rules.ratio("size", challenger.megabytes, champion.megabytes, bounds.size_ratio, "MB"),
     ]
-    checks = [rules.images(len(pairs.rows), champion=True), rules.classes(pairs, new), *checks, *costs]
+    checks = [
+        rules.images(len(pairs.rows), champion=True),
+        rules.classes(pairs, new),
+        *checks,
+        *costs,
+        rules.looks(earlier_looks, bounds.significance, bounds.margin),
+    ]
     promoted = _passed(checks)
     names = f"Version {challenger.version} {{}} version {champion.version}"
     if promoted:
         before, after = (percent(numbers[f"{bounds.metric}_{side}"]) for side in ("champion", "challenger"))
         changed = _changes(pairs, champion.version) or "it is right and wrong on the same test images"
-        sentence = f"{names.format('replaces')}: {changed} ({METRICS[bounds.metric]} {before} to {after})."
+        sentence = f"{names.format('replaces')}: {changed} ({NAMES[bounds.metric]} {before} to {after})."
     else:
         sentence = f"{names.format('does not replace')}: {_why_not(checks, _changes(pairs, champion.version))}."
     return Decision(
@@ -63,23 +81,47 @@ def decide(challenger: Judged, champion: Judged | None, bounds: GateParams, drif
 
 def _first(challenger: Judged, bounds: GateParams, drift: Sequence[Check]) -> Decision:
     pairs = alone(challenger)
-    hits, images = int(pairs.right("challenger").sum()), len(pairs.rows)
-    top1 = intervals.wilson(hits, images)
-    checks = [rules.images(images, champion=False), rules.parity(challenger.parity, bounds.parity)]
+    images = len(pairs.rows)
+    numbers, checks = _against_chance(pairs, bounds) if images else ({}, [])
+    checks = [rules.images(images, champion=False), *checks, rules.parity(challenger.parity, bounds.parity)]
     promoted = _passed(checks)
     if promoted:
+        top1, low, high = (percent(numbers[key]) for key in ("top1_challenger", "top1_low", "top1_high"))
         sentence = (
             f"Version {challenger.version} becomes the first champion: there was nothing to compare it with; of "
-            f"{counted(images, 'test image')} it gets {percent(top1.value)} right "
-            f"(between {percent(top1.low)} and {percent(top1.high)})."
+            f"{counted(images, 'test image')} it gets {top1} right (between {low} and {high})."
         )
     else:
         sentence = f"Version {challenger.version} does not become the first champion: {_why_not(checks)}."
-    numbers = {"top1_challenger": top1.value, "top1_low": top1.low, "top1_high": top1.high} if images else {}
     return Decision(
         promoted=promoted, sentence=sentence, champion=None, numbers=numbers, checks=tuple(checks), drift=tuple(drift),
         new=(), changes=(), newly_right=(), newly_wrong=(), **_common(challenger, pairs, bounds),
     )  # fmt: skip
+
+
+def _against_chance(pairs: Pairs, bounds: GateParams) -> tuple[dict[str, float], list[Check]]:
+    """Return a first model's figures, and the check against always answering the most frequent test class."""
+    labels, predicted, classes = pairs.labels, pairs.predicted("challenger"), len(pairs.shared) + 1
+    hits, images = int(pairs.right("challenger").sum()), len(labels)
+    top1 = intervals.wilson(hits, images)
+    # Without a wrong answer, or a right one, the bootstrap gives an interval of no width; every metric is 1 or 0 then.
+    found = (
+        top1
+        if bounds.metric == "top1" or hits in (0, images)
+        else intervals.interval(bounds.metric, labels, predicted, classes)
+    )
+    frequent = int(np.bincount(labels).argmax())
+    constant = score(bounds.metric, labels, np.full_like(labels, frequent), classes)
+    numbers = {
+        "top1_challenger": top1.value,
+        "top1_low": top1.low,
+        "top1_high": top1.high,
+        f"{bounds.metric}_challenger": found.value,
+        f"{bounds.metric}_low": found.low,
+        f"{bounds.metric}_high": found.high,
+        "chance": constant,
+    }
+    return numbers, [rules.above_chance(bounds.metric, found, constant, pairs.shared[frequent])]
 
 
 def _common(challenger: Judged, pairs: Pairs, bounds: GateParams) -> dict[str, Any]:
@@ -94,22 +136,20 @@ def _common(challenger: Judged, pairs: Pairs, bounds: GateParams) -> dict[str, A
 
 
 def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) -> tuple[dict[str, float], list[Check]]:
-    """Return the headline numbers and the checks that need images."""
+    """Return the headline figures and the checks that need images."""
     ours, theirs = pairs.right("challenger"), pairs.right("champion")
     gained, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     classes = len(pairs.shared) + 1  # one more for every answer that is no shared class
-    answers = (pairs.labels, pairs.predicted("challenger"), pairs.predicted("champion"))
-    gain = intervals.paired(bounds.metric, *answers, classes)
-    if not gained and not lost:  # resampling would know no doubt where no image of even a few changed
-        both = int((ours & theirs).sum())
-        gain = newcombe(both, 0, 0, len(ours) - both)
-    p = intervals.mcnemar(gained, lost)
+    labels, answered, before = pairs.labels, pairs.predicted("challenger"), pairs.predicted("champion")
+    # Of the metrics, macro-F1 alone also depends on which wrong answer is given.
+    differ = bool((answered != before).any()) if bounds.metric == "macro_f1" else gained + lost > 0
+    gain, p = _gain(pairs, bounds) if differ else (_no_change(ours), 1.0)
     errors = [ece(pairs.confidence("challenger"), ours), ece(pairs.confidence("champion"), theirs)]
     numbers = {
         "top1_challenger": float(ours.mean()),
         "top1_champion": float(theirs.mean()),
-        f"{bounds.metric}_challenger": intervals.score(bounds.metric, answers[0], answers[1], classes),
-        f"{bounds.metric}_champion": intervals.score(bounds.metric, answers[0], answers[2], classes),
+        f"{bounds.metric}_challenger": score(bounds.metric, labels, answered, classes),
+        f"{bounds.metric}_champion": score(bounds.metric, labels, before, classes),
         "gain": gain.value,
         "gain_low": gain.low,
         "gain_high": gain.high,
@@ -117,24 +157,40 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
         "ece_challenger": float(errors[0]),
         "ece_champion": float(errors[1]),
     }
-    checks = [rules.answers(pairs, gained, lost, bounds.margin)]
-    if gained or lost or bounds.margin < 0:  # else these would only say it again
+    checks = [rules.answers(pairs, gained, lost, bounds.margin, differ=differ)]
+    if differ or bounds.margin < 0:  # otherwise these would only repeat it
         checks += [
             rules.gain(bounds.metric, gain, bounds.margin),
-            rules.significance(gained, lost, p, bounds.significance, bounds.margin),
+            rules.significance(bounds.metric, gained, lost, p, bounds.significance, bounds.margin),
         ]
     checks += [
-        rules.class_falls(changes, bounds.class_loss, bounds.class_support),
+        rules.class_falls(changes, bounds.class_loss, bounds.class_support, bounds.significance),
         rules.calibration(errors[0], errors[1], bounds.ece_rise),
     ]
     return numbers, checks
+
+
+def _gain(pairs: Pairs, bounds: GateParams) -> tuple[Interval, float]:
+    """Return the gain in the chosen metric with its interval, and the p-value of that metric's test."""
+    answers = (pairs.labels, pairs.predicted("challenger"), pairs.predicted("champion"), len(pairs.shared) + 1)
+    gain = paired_tests.gain(bounds.metric, *answers)
+    if bounds.metric != "top1":
+        return gain, paired_tests.permutation(bounds.metric, *answers)
+    ours, theirs = pairs.right("challenger"), pairs.right("champion")
+    return gain, paired_tests.mcnemar(int((ours & ~theirs).sum()), int((theirs & ~ours).sum()))
+
+
+def _no_change(right: NDArray[np.bool_]) -> Interval:
+    """Return a gain of 0 with the interval that so many equal answers leave: the bootstrap would give no width."""
+    both = int(right.sum())
+    return newcombe(both, 0, 0, len(right) - both)
 
 
 def _passed(checks: Sequence[Check]) -> bool:
     return all(check.verdict != "fail" for check in checks)
 
 
-def _changed(pairs: Pairs, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[ChangedImage, ...]:
+def _changed(pairs: Pairs, chosen: NDArray[np.bool_]) -> tuple[ChangedImage, ...]:
     rows = pairs.rows[chosen].sort_values(["challenger_confidence", "path"], ascending=[False, True])
     columns = ["path", "label", "champion_predicted", "challenger_predicted", "challenger_confidence"]
     return tuple(ChangedImage(*values) for values in rows[columns].itertuples(index=False, name=None))

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+TEST_DIGEST = "gate.test_digest"
+"""Tag of a version: the digest of the test images that its decision is based on (Candidate.test_digest)."""
+
 MARK = "**The gate:**"
 """Where the gate's part of a version's description begins."""
 
@@ -27,7 +30,15 @@ class Kept:
     link: str
 
 
-def keep(client: MlflowClient, name: str, decision: Decision, page: str, *, who: str, why: str) -> Kept:
+def earlier_looks(client: MlflowClient, name: str, version: str, test_digest: str) -> int:
+    """Return how many other versions were compared with a champion on the test images of this digest."""
+    decided = client.search_model_versions(f"name = '{name}' and tag.`{TEST_DIGEST}` = '{test_digest}'")
+    return sum(str(other.version) != version and other.tags.get("gate.champion") != "none" for other in decided)
+
+
+def keep(
+    client: MlflowClient, name: str, decision: Decision, page: str, test_digest: str, *, who: str, why: str
+) -> Kept:
     """Keep a decision with its version: JSON and page as files of its run, the table and the sentence as tags.
 
     The version's description, which MLflow's pages show, says the sentence and leads to the page.
@@ -47,6 +58,7 @@ def keep(client: MlflowClient, name: str, decision: Decision, page: str, *, who:
         "gate.decision": "passed" if decision.promoted else "refused",
         "gate.sentence": decision.sentence,
         "gate.champion": decision.champion or "none",
+        TEST_DIGEST: test_digest,
         "gate.checks": files.canonical_json(decision.to_dict()["checks"]),
         "gate.page": f"{folder}/decision.html",
         "gate.sha256": kept.sha256,

@@ -18,11 +18,21 @@ from adaptformer.errors import UserError
 from adaptformer.registry import moves, versions
 from adaptformer.tracking import mlflow_store
 from adaptformer.tracking.mlflow_run import DATA_TAG
+from adaptformer.tracking.run_files import MODEL_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-GATE_PREFIX = "gate."
+TAGS = {
+    "backbone": "backbone.model",
+    "its sha256": "backbone.sha256",
+    "its licence": "backbone.licence",
+    "presets": "presets",
+    "overrides": "overrides",
+    "Prefect run": "prefect.flow_run_id",
+}
+"""Tags of a version by the names that people read."""
+UNCOMMITTED = {"true": ", with changes that were not committed"}
 GATE_CHECKS = "gate.checks"
 """The table of checks as JSON; people read it on the page that `gate.page` names."""
 
@@ -124,27 +134,20 @@ def origin(client: MlflowClient, name: str, which: str) -> Origin:
 
 
 def _facts(client: MlflowClient, version: Any, aliases: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield pairs of name and value, "" where a version has no such value."""
     tags = version.tags
-    dirty = {"true": ", with changes that were not committed", "false": ""}.get(tags.get("git.dirty", ""), "")
-    yield "aliases", ", ".join(aliases)
-    yield "git commit", f"{tags.get('git.commit', '')}{dirty}"
-    yield "data", tags.get(DATA_TAG, "")
     with tempfile.TemporaryDirectory() as temporary:
         manifest = _manifest(client, version, Path(temporary), {})
+    yield "aliases", ", ".join(aliases)
+    yield "git commit", tags.get("git.commit", "") + UNCOMMITTED.get(tags.get("git.dirty"), "")
+    yield "data", tags.get(DATA_TAG, "")
     yield "images", "no manifest is kept" if manifest is None else _counts(manifest)
-    yield "backbone", tags.get("backbone.model", "")
-    yield "its sha256", tags.get("backbone.sha256", "")
-    yield "its licence", tags.get("backbone.licence", "")
-    yield "presets", tags.get("presets", "")
-    yield "overrides", tags.get("overrides", "")
-    yield "Prefect run", tags.get("prefect.flow_run_id", "")
-    yield "MLflow run", version.run_id or ""
+    yield from ((name, tags.get(tag, "")) for name, tag in TAGS.items())
     top1 = client.get_run(version.run_id).data.metrics.get("test_top1") if version.run_id else None
+    yield "MLflow run", version.run_id or ""
     yield "top1", "" if top1 is None else f"{top1:.4f}"
-    yield "model sha256", tags.get("model.sha256", "")
-    for key in sorted(tags):
-        if key.startswith(GATE_PREFIX) and key != GATE_CHECKS:
-            yield key, tags[key]
+    yield "model sha256", tags.get(MODEL_TAG, "")
+    yield from ((key, tags[key]) for key in sorted(tags) if key.startswith("gate.") and key != GATE_CHECKS)
 
 
 def _counts(manifest: pd.DataFrame) -> str:

@@ -70,9 +70,11 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str, why
         in_use = before.champion or before.previous
         champion = None if in_use is None else candidate.gather(client, name, in_use, Path(scratch))
         sides = candidate.judged(challenger, champion, DATA)
-        decision = judging.decide(*sides, bounds, candidate.drifts(challenger, champion, bounds.drift))
+        looks = decision_record.earlier_looks(client, name, wanted, challenger.test_digest)
+        drifts = candidate.drifts(challenger, champion, bounds.drift)
+        decision = judging.decide(*sides, bounds, drifts, earlier_looks=looks)
         page = decision_page.html(decision, candidate.thumbnails(challenger, DATA))
-        kept = decision_record.keep(client, name, decision, page, who=who, why=why)
+        kept = decision_record.keep(client, name, decision, page, challenger.test_digest, who=who, why=why)
         local = DECISIONS / f"{name}-{wanted}.html"
         files.write_text(local, page)
         moved = None

@@ -171,7 +171,7 @@ def _new_version(
         logged = mlflow.onnx.log_model(
             content,
             name="model",
-            signature=_signature(content),
+            signature=_signature(folder.model),
             pip_requirements=[f"{package}=={installed(package)}" for package in RUNTIME_PACKAGES],
             save_as_external_data=False,
         )
@@ -184,19 +184,14 @@ def _new_version(
     client.create_model_version(name, logged.model_uri, run_id, tags, model_id=logged.model_id)
 
 
-def _signature(model: Any) -> ModelSignature:
-    """Read names, types and shapes of inputs and outputs from the graph; a named dimension becomes -1."""
-    import onnx
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+def _signature(model: Path) -> ModelSignature:
+    """Return names, types and shapes of inputs and outputs as MLflow infers them from a batch of one black image."""
+    import numpy as np
+    from mlflow.models import infer_signature
 
-    def schema(values: Any) -> Any:
-        return Schema([TensorSpec(*_type_and_shape(value, onnx), name=value.name) for value in values])
+    from adaptformer.export.predictor import Predictor
 
-    return ModelSignature(schema(model.graph.input), schema(model.graph.output))
-
-
-def _type_and_shape(value: Any, onnx: Any) -> tuple[Any, tuple[int, ...]]:
-    tensor = value.type.tensor_type
-    shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
-    return onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape
+    predictor = Predictor(model, device="cpu")
+    size = predictor.contract.size
+    black = np.zeros((1, size, size, 3), np.uint8)
+    return infer_signature({"images": black}, {"logits": predictor.logits(black)})

@@ -121,10 +121,7 @@ def log_epoch(client: MlflowClient, run_id: str, row: EpochRow, step: int) -> No
 
 
 def log_results(client: MlflowClient, run_id: str, folder: RunFolder, when: int | None = None) -> None:
-    """Log what the run folder holds: history, metrics, timing, hashes and files; `when` is the numbers' time, else now.
-
-    Whole results are then noted in the folder as logged.
-    """
+    """Log what the run folder holds: history, metrics, timing, hashes, files; `when` is the numbers' time, or now."""
     from mlflow.entities import Metric, RunTag
 
     moment = now() if when is None else when
@@ -136,16 +133,16 @@ def log_results(client: MlflowClient, run_id: str, folder: RunFolder, when: int 
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run_files.lineage(folder).items()])
     for path, place in run_files.artifacts(folder):
         client.log_artifact(run_id, str(path), place or None)
-    if folder.model.is_file():
-        run_files.remember(folder, run_id)
 
 
 def upload(client: MlflowClient, run: Description, folder: RunFolder | None) -> str:
-    """Log a run that has ended, with the results in `folder` if there are any, and return its id in MLflow."""
+    """Log a run that has ended, with its results in `folder` if there are any, and return its id in MLflow."""
     run_id = start(client, run)
     if folder is not None:
         log_results(client, run_id, folder, run.end)
     client.set_terminated(run_id, run.status, run.end)
+    if folder is not None and folder.model.is_file():
+        run_files.remember(folder, run_id)
     return run_id
 
 

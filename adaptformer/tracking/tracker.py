@@ -72,8 +72,13 @@ class Tracker:
             self._warn("The results are not logged", error)
             return
         if self._started or not self._is_known(folder, results):
+
+            def send(client: MlflowClient, run_id: str) -> None:
+                mlflow_run.log_results(client, run_id, folder)
+                run_files.remember(folder, run_id)
+
             self._run.results = results
-            self._attempt(lambda client, run_id: mlflow_run.log_results(client, run_id, folder), again=True)
+            self._attempt(send, again=True)
 
     def finish(self, status: str) -> None:
         """Close the run, if there is one, as FINISHED, FAILED or KILLED."""

@@ -1,4 +1,4 @@
-"""Every fault of a data set at once: a pandera schema for the rows, and checks across rows."""
+"""Find all faults of a data set in one pass: a pandera schema for single rows, and checks across rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adaptformer.errors import UserError
 
 FAULT_COLUMNS = ("path", "fault", "detail", "remedy")
 MIN_SIDE = 2
-"""Pixels a side below which an image shows nothing."""
+"""The smallest width and height, in pixels, of an image that is accepted."""
 
 _SHOWN = 20
 
@@ -31,7 +31,7 @@ SCHEMA = pa.DataFrameSchema(
     },
     strict=True,
 )
-"""What each row of a manifest must be, whatever the other rows are."""
+"""What holds for each row of a manifest on its own."""
 
 _ROW_FAULTS = {
     "label": ("space around the class name", "rename the class folder"),
@@ -73,7 +73,7 @@ def _row_faults(manifest: pd.DataFrame) -> pd.DataFrame:
         cases = errors.failure_cases
     else:
         return _faults([], "", [], "")
-    # A case without an index is about a whole column: no data set can cause it, only a damaged manifest.
+    # A case without an index concerns a whole column: only a damaged manifest causes it, never a data set.
     whole = cases[cases["index"].isna()]
     if len(whole):
         raise UserError(
@@ -100,7 +100,7 @@ def _missing_in_train(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _too_few_images(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Find the classes without one image to learn from and another to be validated on."""
+    """Find the classes with fewer than two distinct images: one for training and one for validation."""
     seen = manifest[manifest["split"] != "test"]
     counts = seen.groupby("label")["sha256"].nunique()
     alone = counts[counts == 1].index
@@ -122,7 +122,7 @@ def _single_class(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _alike_class_names(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Names that differ in case or outer spaces are one folder on many file systems, and most often one class."""
+    """Find class names that differ only in case or outer spaces: many file systems keep them in one folder."""
     places = manifest[["split", "label"]].drop_duplicates()
     alike = places["label"].str.strip().str.casefold()
     names = places["label"].groupby(alike).transform(lambda group: ", ".join(sorted(set(group))))
@@ -146,9 +146,9 @@ def _conflicting_labels(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _same_bytes(manifest: pd.DataFrame, column: str, fault: str, remedy: str) -> pd.DataFrame:
-    """Return the files whose bytes stand under several values of `column`, each with the first of the others."""
+    """Return the files whose bytes occur with several values of `column`, each with the first file of another value."""
     wrong = manifest[manifest.groupby("sha256")[column].transform("nunique") > 1]
-    # Without a loop over groups, which takes a minute where every image of 60,000 is wrong.
+    # Vectorised: a loop over groups takes a minute where all of 60,000 images are duplicates.
     firsts = wrong.drop_duplicates("sha256").set_index("sha256")
     is_first_value = wrong[column] == wrong["sha256"].map(firsts[column])
     seconds = wrong[~is_first_value].drop_duplicates("sha256").set_index("sha256")
@@ -164,7 +164,7 @@ def _same_bytes(manifest: pd.DataFrame, column: str, fault: str, remedy: str) ->
 
 
 def fault_table(faults: pd.DataFrame) -> str:
-    """Return the first faults as lines to read: path, kind and detail."""
+    """Return the first faults, one line each: path, kind and detail."""
     shown = faults.head(_SHOWN)
     lines = [f"{path}: {fault} ({detail})" for path, fault, detail, _ in shown.itertuples(index=False)]
     if len(faults) > len(shown):

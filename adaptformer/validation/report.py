@@ -28,17 +28,11 @@ def data_report(manifest: pd.DataFrame, data: Path) -> str:
     examples, hidden_classes = _examples(manifest, data)
     return html_page.render(
         "validation/report.html.j2",
-        figures=[
-            ("images", f"{len(manifest):,}"),
-            ("classes", f"{len(counts):,}"),
-            *((split, f"{counts[split].sum():,}") for split in SPLITS),
-            ("size on disk", f"{manifest['bytes'].sum() / 1e6:,.1f} MB"),
-        ],
+        manifest=manifest,
         warnings=warnings(manifest),
         splits=list(SPLITS),
-        classes=list(counts.itertuples()),
-        largest=counts["train"].max(),
-        sizes=[(name, *sides[name]) for name in sides],
+        counts=counts,
+        sizes=[(name, *map("{:,}".format, sides[name])) for name in sides],
         common_sizes=_most_common(pixels),
         common_modes=_most_common(manifest["mode"]),
         duplicates=_duplicates(manifest),
@@ -82,10 +76,10 @@ def _counts(manifest: pd.DataFrame) -> pd.DataFrame:
     return table.reindex(columns=list(SPLITS), fill_value=0)
 
 
-def _most_common(values: pd.Series[str]) -> list[tuple[str, int]]:
-    counts = values.value_counts()
+def _most_common(values: pd.Series[str]) -> list[tuple[str, str]]:
     # Equal counts come in no fixed order: sort by name within.
-    return sorted(((str(name), int(n)) for name, n in counts.items()), key=lambda pair: (-pair[1], pair[0]))[:10]
+    counts = sorted(values.value_counts().items(), key=lambda pair: (-pair[1], str(pair[0])))
+    return [(str(name), f"{count:,}") for name, count in counts[:10]]
 
 
 def _duplicates(manifest: pd.DataFrame) -> list[tuple[str, str]]:

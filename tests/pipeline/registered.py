@@ -7,12 +7,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from adaptformer import files
 from adaptformer.data import manifest as manifests
 from adaptformer.data.contract import ImageContract
+from adaptformer.export import model_file
 from adaptformer.registry import versions
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store
@@ -38,7 +41,7 @@ def graph(sharpness: float = 0.1, classes: tuple[str, ...] = CLASSES) -> bytes:
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 8, 8, 3])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(classes)])],
         [
-            helper.make_tensor("weights", TensorProto.FLOAT, weights.shape, weights.ravel()),
+            numpy_helper.from_array(weights, "weights"),
             helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
         ],
     )  # fmt: skip
@@ -46,6 +49,22 @@ def graph(sharpness: float = 0.1, classes: tuple[str, ...] = CLASSES) -> bytes:
     content = {"classes": list(classes), "image": CONTRACT.to_dict()}
     helper.set_model_props(model, {"adaptformer": json.dumps(content)})
     return model.SerializeToString()
+
+
+def write_model(path: Path, sharpness: float, outside: bool = False) -> None:
+    """Write that model; with `outside`, as export writes a large one: its weights in a file beside it."""
+    weights = model_file.weights_of(path)
+    weights.write_bytes(b"")
+    path.write_bytes(graph(sharpness))
+    if outside:
+        weights.unlink()
+        whole = onnx.load(path)
+        onnx.save(whole, path, save_as_external_data=True, location=weights.name, size_threshold=20)
+        content = json.loads(whole.metadata_props[0].value)
+        content["weights"] = {"bytes": weights.stat().st_size, "sha256": files.sha256_file(weights)}
+        skeleton = onnx.load(path, load_external_data=False)
+        helper.set_model_props(skeleton, {"adaptformer": json.dumps(content)})
+        path.write_bytes(skeleton.SerializeToString())
 
 
 def manifest(tests: int = TESTS, trained: int = 30) -> pd.DataFrame:
@@ -90,12 +109,12 @@ def predictions(table: pd.DataFrame, wrong: set[int], classes: tuple[str, ...] =
 
 
 def register(root: Path, name: str, wrong: set[int], *, sharpness: float = 0.1, table: pd.DataFrame | None = None,
-             parity: float = 1e-6, keep_predictions: bool = True) -> str:  # fmt: skip
+             parity: float = 1e-6, keep_predictions: bool = True, outside: bool = False) -> str:  # fmt: skip
     """Register one more version of `name` with its evidence and return its number."""
     folder = RunFolder(root / f"{name}-{sharpness}-{len(wrong)}")
     table = manifest() if table is None else table
     folder.root.mkdir(parents=True, exist_ok=True)
-    folder.model.write_bytes(graph(sharpness))
+    write_model(folder.model, sharpness, outside)
     manifests.write_manifest(folder.manifest, table)
     predictions(table, wrong).to_csv(folder.predictions, index=False)
     folder.parity.write_text(json.dumps({"relative": parity}))

@@ -1,12 +1,9 @@
-"""Which result is which run, without any training: what DVC would say is made up."""
+"""Which result is which MLflow run, without any training: DVC's answers are made up."""
 
 import contextlib
-import shutil
 
-import mlflow
 import pytest
-from clones import ROOT
-from crafted import CARD, run_folder
+from crafted import CARD, files_of, runs
 
 from adaptformer import files
 from adaptformer.params import load
@@ -19,21 +16,17 @@ from adaptformer.tuning import history
 SHORT = Experiment("short", "1" * 40, "2" * 40, 1_700_000_000_000, b"lock of short")
 
 
-@pytest.fixture
-def client(database, unsent, tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def experiment(folder, monkeypatch):
     """A checkout whose run folder holds what `dvc exp run` made under the name short."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copy2(ROOT / "params.yaml", tmp_path)
-    run_folder(RunFolder().root)
     monkeypatch.setattr(dvc_repository, "experiments", lambda: [SHORT])
     monkeypatch.setattr(dvc_repository, "lock_file", lambda: SHORT.lock)
     monkeypatch.setattr(dvc_repository, "exclusive", contextlib.nullcontext)
     monkeypatch.setattr(dvc_repository, "is_clean", lambda: True)
-    monkeypatch.setattr(dvc_repository, "take_out", take_out)
-    return mlflow.MlflowClient(f"sqlite:///{database}")
+    monkeypatch.setattr(dvc_repository, "extract", extract)
 
 
-def take_out(_revision, paths, into):
+def extract(_revision, paths, into):
     """Every revision is what lies here."""
     for path in paths:
         if (RunFolder().root.parent / path).is_file():
@@ -47,15 +40,11 @@ def track(folder):
     return tracker.run_id
 
 
-def all_runs(client):
-    return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-
-
 def test_what_a_flow_has_tracked_is_only_named_after_its_experiment(client):
     run_id = track(RunFolder())
     (logged,) = dvc_experiments.log(client)
     assert (logged.name, logged.run_id, logged.top1) == ("short", run_id, 0.75)
-    (run,) = all_runs(client)
+    (run,) = runs(client)
     assert {"dvc.exp": "short", "dvc.rev": "1" * 40, "prefect.flow_run_id": "0"}.items() <= run.data.tags.items()
     assert list(dvc_experiments.log(client)) == []
 
@@ -63,12 +52,12 @@ def test_what_a_flow_has_tracked_is_only_named_after_its_experiment(client):
 def test_an_experiment_logged_from_its_revision_gets_the_rest_once_it_is_at_hand(client, monkeypatch):
     monkeypatch.setattr(dvc_repository, "lock_file", lambda: b"another lock")
     (logged,) = dvc_experiments.log(client, ["short"])
-    assert "adapter.safetensors" not in {file.path for file in client.list_artifacts(logged.run_id)}
+    assert "adapter.safetensors" not in files_of(client, logged.run_id)
     monkeypatch.setattr(dvc_repository, "lock_file", lambda: SHORT.lock)
     (again,) = dvc_experiments.log(client)
     assert again.run_id == logged.run_id == run_files.run_of(RunFolder())
-    assert len(all_runs(client)) == 1
-    assert "adapter.safetensors" in {file.path for file in client.list_artifacts(logged.run_id)}
+    assert len(runs(client)) == 1
+    assert "adapter.safetensors" in files_of(client, logged.run_id)
     points = client.get_metric_history(logged.run_id, "train_loss")
     assert [(point.step, point.timestamp) for point in points] == [(1, SHORT.when), (2, SHORT.when)]
 
@@ -79,27 +68,27 @@ def test_a_killed_logging_is_completed_and_not_doubled(client, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             list(dvc_experiments.log(client, ["short"]))
     (logged,) = dvc_experiments.log(client, ["short"])
-    (run,) = all_runs(client)
+    (run,) = runs(client)
     assert (run.info.run_id, run.info.status) == (logged.run_id, "FINISHED")
     assert len(client.get_metric_history(logged.run_id, "train_loss")) == len(history.read(RunFolder().history))
 
 
 def test_an_experiment_whose_results_are_gone_is_said_to_be(client, monkeypatch):
     monkeypatch.setattr(dvc_repository, "lock_file", lambda: b"another lock")
-    monkeypatch.setattr(dvc_repository, "take_out", lambda *_: None)
+    monkeypatch.setattr(dvc_repository, "extract", lambda *_: None)
     (logged,) = dvc_experiments.log(client, ["short"])
     assert logged.run_id == ""
     assert "no longer has its metrics.json" in logged.why
-    assert all_runs(client) == []
+    assert runs(client) == []
 
 
 def test_params_that_were_valid_only_then_are_logged_as_they_were(client, monkeypatch):
     def old(_revision, paths, into):
-        take_out(_revision, paths, into)
+        extract(_revision, paths, into)
         (into / "params.yaml").write_text("tuning:\n  epochs: 3\n  epsilon: 0.5\n")
 
     monkeypatch.setattr(dvc_repository, "lock_file", lambda: b"another lock")
-    monkeypatch.setattr(dvc_repository, "take_out", old)
+    monkeypatch.setattr(dvc_repository, "extract", old)
     (logged,) = dvc_experiments.log(client, ["short"])
     run = client.get_run(logged.run_id)
     assert run.data.params == {"tuning.epochs": "3", "tuning.epsilon": "0.5"}

@@ -70,10 +70,10 @@ def test_the_table_says_what_the_image_was_to_each_version(client, colours):
 
 def test_an_image_that_nobody_saw(client, colours):
     text = lineage_text.sightings(lineage.who_saw(client, ["colours"], "0" * 64), ["colours"])
-    assert "no version of colours has seen it (2 looked at)" in text
+    assert "no version of colours has seen it (2 searched)" in text
 
 
-def test_all_models_are_looked_at_but_not_their_journals(client, colours, tmp_path):
+def test_all_models_are_searched_but_not_their_journals(client, colours, tmp_path):
     registered.register(tmp_path, "others", set(), sharpness=0.3, table=registered.manifest(tests=3, trained=3))
     moves.settle(client, "colours")
     assert "colours-history" in {found.name for found in client.search_registered_models()}
@@ -86,7 +86,7 @@ def test_a_version_without_a_manifest_is_said_to_be_unknown(client, colours):
     source = client.get_model_version("colours", "1").source
     client.create_model_version("colours", source, client.create_run("0").info.run_id)
     found = lineage.who_saw(client, ["colours"], "0" * 64)
-    assert (found.looked_at, found.unknown) == (2, ("colours 3",))
+    assert (found.searched, found.unknown) == (2, ("colours 3",))
     assert "no manifest is kept: colours 3" in lineage_text.sightings(found, ["colours"])
     assert ("images", "no manifest is kept") in lineage.origin(client, "colours", "3").facts
 
@@ -134,7 +134,7 @@ def test_what_went_into_a_version(client, colours):
 @pytest.mark.parametrize(
     ("what", "cause", "remedy"),
     [
-        ("7", "colours has no version 7", "there are: 1, 2"),
+        ("7", "colours has no version 7", "its versions: 1, 2"),
         ("winner", "there is no file winner, and colours has no alias winner", "its aliases: challenger, champion"),
     ],
 )

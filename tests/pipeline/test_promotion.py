@@ -51,7 +51,7 @@ def server(tmp_path_factory):
     )
     try:
         until = time.monotonic() + 90
-        while not answers(f"http://127.0.0.1:{port}/health"):
+        while not is_up(f"http://127.0.0.1:{port}/health"):
             assert process.poll() is None
             assert time.monotonic() < until
             time.sleep(0.2)
@@ -61,7 +61,7 @@ def server(tmp_path_factory):
         process.wait()
 
 
-def answers(url):
+def is_up(url):
     try:
         with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310
             return reply.status == 200
@@ -72,6 +72,7 @@ def answers(url):
 @pytest.fixture
 def client(server, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    (tmp_path / "params.yaml").touch()
     monkeypatch.chdir(tmp_path)
     return mlflow_store.connect()
 
@@ -106,8 +107,8 @@ def challenge(root, name, errors, **options):
 def test_the_first_version_becomes_champion_and_the_history_says_why(client, champion):
     assert moves.aliases(client, champion) == State("1", None)
     assert "challenger" not in client.get_registered_model(champion).aliases
-    ((move, holds),) = promotion.history(champion)
-    assert holds
+    ((move, valid),) = promotion.history(champion)
+    assert valid
     assert (move.kind, move.before, move.after) == ("promotion", State(), State("1", None))
     assert (move.who, move.why) == ("Ada", "asked by a test")
 
@@ -140,7 +141,7 @@ def test_the_decision_is_kept_with_the_version(client, champion, tmp_path):
     assert version.tags["gate.decision"] == "passed"
     assert version.tags["gate.champion"] == "1"
     checks = json.loads(version.tags["gate.checks"])
-    assert {check["verdict"] for check in checks} == {"pass"}
+    assert [check["name"] for check in checks if check["verdict"] != "pass"] == ["looks at these test images"]
     folder = version.tags["gate.page"].rpartition("/")[0]
     kept = json.loads(Path(client.download_artifacts(version.run_id, f"{folder}/decision.json", ".")).read_text())
     assert (kept["promoted"], kept["who"], kept["why"]) == (True, "Ada", "spring data")
@@ -150,6 +151,29 @@ def test_the_decision_is_kept_with_the_version(client, champion, tmp_path):
     assert outcome.decision.sentence in version.description
     assert version.tags["gate.page"] in version.description
     assert promotion.history(champion)[-1][0].evidence == version.tags["gate.sha256"]
+
+
+def looks(decision):
+    return next(check.value for check in decision.checks if check.name == "looks at these test images")
+
+
+def test_comparisons_on_the_same_test_images_are_counted(client, champion, tmp_path):
+    for number, sharpness in enumerate((0.2, 0.3, 0.4), start=1):
+        registered.register(tmp_path, champion, wrong(90), sharpness=sharpness)
+        assert looks(ask(champion).decision) == str(number)
+    assert looks(ask(champion).decision) == "3"  # the same version again is no further look
+    table = registered.manifest(tests=120)
+    registered.register(tmp_path, champion, wrong(90), sharpness=0.5, table=table)
+    registered.write_data(tmp_path / "data", table)
+    assert looks(ask(champion).decision) == "1"
+
+
+def test_a_first_version_no_better_than_chance_is_refused(client, name, tmp_path):
+    registered.register(tmp_path, name, wrong(200))
+    outcome = ask(name)
+    assert not outcome.promoted
+    assert "not shown to be better than always answering blue, which gets 33.3 % in top-1" in outcome.decision.sentence
+    assert moves.aliases(client, name) == State()
 
 
 def test_images_that_the_challenger_trained_on_are_left_out(client, champion, tmp_path):
@@ -215,11 +239,11 @@ def test_what_cannot_be_judged_is_said(client, champion):
 def test_a_champion_moved_by_hand_stays_and_the_history_says_so(client, champion, tmp_path):
     challenge(tmp_path, champion, wrong(20))
     client.set_registered_model_alias(champion, "champion", "2")
-    moves = promotion.history(champion)
-    assert [move.kind for move, _ in moves] == ["promotion", "outside"]
-    assert moves[-1][0].after == State("2", "1")
+    every = promotion.history(champion)
+    assert [move.kind for move, _ in every] == ["promotion", "outside"]
+    assert every[-1][0].after == State("2", "1")
     assert moves.aliases(client, champion) == State("2", "1")
-    assert promotion.history(champion) == moves  # looked at again, nothing more is written
+    assert promotion.history(champion) == every  # looked at again, nothing more is written
     promotion.rollback(champion, to=None, who="Bob", why="back")
     assert moves.aliases(client, champion) == State("1", "2")
 
@@ -270,7 +294,7 @@ def test_a_request_that_is_sent_again_is_one_move(client, champion, tmp_path, mo
     monkeypatch.setattr(MlflowClient, "create_model_version", lambda *a, **k: create(*a, **k) and create(*a, **k))
     assert ask(champion).promoted
     assert moves.aliases(client, champion) == State("2", "1")
-    assert [holds for _, holds in promotion.history(champion)] == [True, True, False]
+    assert [valid for _, valid in promotion.history(champion)] == [True, True, False]
 
 
 def test_only_what_was_in_use_is_rolled_back_to(client, champion, tmp_path):
@@ -288,8 +312,8 @@ def test_what_a_person_took_out_of_use_is_known_until_it_is_put_to_use_again(cli
     assert moves.withdrawn(moves.read(client, champion), "2").why == "rain"
     # A run does not put it back of itself; it neither asks about what is in use.
     made = [versions.Registration(champion, version, "0" * 64, "", "") for version in ("2", "1")]
-    assert "Bob took it out of use (rain)" in versions.not_to_be_asked(made[0])
-    assert versions.not_to_be_asked(made[1]) == ""
+    assert "Bob took it out of use (rain)" in versions.reason_not_to_judge(made[0])
+    assert versions.reason_not_to_judge(made[1]) == ""
     assert ask(champion, version="2").promoted
     assert moves.withdrawn(moves.read(client, champion), "2") is None
 
@@ -315,24 +339,24 @@ def race(uri, name, after, start, results):
         results.put((after, error.cause))
 
 
-def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(client, champion, server, tmp_path):
-    versions = ["2", "3"]
-    for version in versions:
+def test_of_two_promotions_at_once_one_wins_and_the_other_gets_an_error(client, champion, server, tmp_path):
+    numbers = ["2", "3"]
+    for version in numbers:
         assert registered.register(tmp_path, champion, wrong(20), sharpness=int(version) / 10) == version
     context = multiprocessing.get_context("spawn")
     start, results = context.Barrier(2), context.Queue()
-    racers = [context.Process(target=race, args=(server, champion, version, start, results)) for version in versions]
+    racers = [context.Process(target=race, args=(server, champion, version, start, results)) for version in numbers]
     for racer in racers:
         racer.start()
-    told = dict(results.get(timeout=120) for _ in racers)
+    answers = dict(results.get(timeout=120) for _ in racers)
     for racer in racers:
         racer.join()
-    ((winner, number),) = [(version, result) for version, result in told.items() if isinstance(result, int)]
-    (loser,) = set(versions) - {winner}
-    assert "came first" in told[loser]
+    ((winner, number),) = [(version, result) for version, result in answers.items() if isinstance(result, int)]
+    (loser,) = set(numbers) - {winner}
+    assert "came first" in answers[loser]
     assert moves.aliases(client, champion) == State(winner, "1")
-    assert {move.number: holds for move, holds in promotion.history(champion)}[number]
-    assert sum(holds for _, holds in promotion.history(champion)) == 2
+    assert {move.number: valid for move, valid in promotion.history(champion)}[number]
+    assert sum(valid for _, valid in promotion.history(champion)) == 2
 
 
 def killed_before(client, name, wanted, write):
@@ -377,7 +401,7 @@ def test_a_promotion_killed_at_any_point_is_completed_or_undone_by_the_next_star
         now = moves.settle(client, champion)
         assert now == (after if written else before), write
         assert moves.aliases(client, champion) == now
-        assert all(holds for _, holds in promotion.history(champion))
+        assert all(valid for _, valid in promotion.history(champion))
         assert all(move.done for move, _ in promotion.history(champion))
         outcomes.append(written)
         if not killed:

@@ -7,6 +7,11 @@ from html import unescape
 from html.parser import HTMLParser
 
 
+def words(text: str) -> str:
+    """The text of a part of a page, without its tags and line breaks."""
+    return " ".join(_text(text).split())
+
+
 def headline(page: str) -> str:
     return _text(page.partition("<h1>")[2].partition("</h1>")[0])
 

@@ -19,6 +19,7 @@ class Server:
     content: bytes
     url: str = ""
     ignores_range: bool = False
+    content_range: str | None = None  # instead of the true one
     sends: int | None = None  # bytes of a response after which the connection is cut
     says_length: bool = True
     status: int | None = None
@@ -53,7 +54,8 @@ def serving(content: bytes, name: str = "mae.pth") -> Iterator[Server]:
             body = server.content[start:]
             self.send_response(206 if start else 200)
             if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
+                true = f"bytes {start}-{len(server.content) - 1}/{len(server.content)}"
+                self.send_header("Content-Range", server.content_range or true)
             if server.says_length:
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -73,6 +73,24 @@ def test_a_server_that_ignores_the_range_is_read_from_the_beginning(server: Serv
     assert download.fetch(server.url, server.sha256).read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize(
+    "answered", ["bytes 500000-2999999/3000000", "bytes 1000001-2999999/3000000", "bytes 0-", "items 3-4/5"]
+)
+def test_another_part_than_was_requested_is_refused_and_the_partial_file_stays(
+    server: Server, cache: Path, answered: str
+) -> None:
+    server.sends = 1_000_000
+    with pytest.raises(UserError):
+        download.fetch(server.url, server.sha256)
+    server.sends, server.content_range = None, answered
+    with pytest.raises(UserError, match="sent another part of the file than was requested"):
+        download.fetch(server.url, server.sha256)
+    assert (cache / f"{server.sha256}.partial").read_bytes() == CONTENT[:1_000_000]
+    server.content_range = None
+    assert download.fetch(server.url, server.sha256).read_bytes() == CONTENT
+    assert server.asked == [None, *["bytes=1000000-"] * 2]
+
+
 @pytest.mark.parametrize("left", [CONTENT, CONTENT + b"more", b"x" * 100, b""])
 def test_whatever_an_earlier_transfer_left_the_result_is_right(server: Server, cache: Path, left: bytes) -> None:
     """All bytes but not yet the name; too many; those of another file; none."""

@@ -90,7 +90,7 @@ def test_other_rows_order_pillow_and_code_are_another_file(
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"junk", lambda content: b""])
-def test_a_damaged_file_is_made_anew(
+def test_a_damaged_file_is_rewritten(
     train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     first = np.array(load_images(train, data, contract, folder))
@@ -100,7 +100,7 @@ def test_a_damaged_file_is_made_anew(
 
 
 @pytest.mark.parametrize("now", [b"other bytes", None])
-def test_changed_data_is_told(
+def test_changed_data_is_an_error(
     train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path, now: bytes | None
 ) -> None:
     file = data / train["path"][3]
@@ -149,7 +149,7 @@ def test_what_a_killed_run_left_is_removed(
     assert len(files_in(folder)) == 1
 
 
-def test_a_file_of_another_shape_is_made_anew(
+def test_a_file_of_another_shape_is_rewritten(
     train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path
 ) -> None:
     first = np.array(load_images(train, data, contract, folder))

@@ -16,7 +16,14 @@ def test_every_class_gives_its_share() -> None:
     assert sum(chosen[100:]) == 2
 
 
-@pytest.mark.parametrize(("count", "fraction", "expected"), [(1, 0.5, 0), (2, 0.01, 1), (2, 0.99, 1), (3, 0.99, 2)])
+@pytest.mark.parametrize(("count", "fraction", "expected"), [(13, 0.2, 3), (12, 0.2, 2), (6, 0.15, 1), (11, 0.15, 2)])
+def test_a_share_that_is_no_whole_number_is_rounded_to_the_nearest(count: int, fraction: float, expected: int) -> None:
+    assert sum(choose(["a"] * count, hashes(count), fraction, 0)) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "expected"), [(1, 0.5, 0), (2, 0.01, 1), (2, 0.99, 1), (3, 0.99, 2), (3, 0.01, 1)]
+)
 def test_both_sides_get_one_where_they_can(count: int, fraction: float, expected: int) -> None:
     assert sum(choose(["a"] * count, hashes(count), fraction, 0)) == expected
 
@@ -54,3 +61,8 @@ def test_the_choice_is_this_one_for_ever() -> None:
 
 
 EXPECTED = [False, False, False, False, True, True, True, False]
+
+
+def test_labels_and_hashes_that_do_not_match_are_an_error() -> None:
+    with pytest.raises(ValueError, match="argument 2 is longer"):
+        choose(["a", "a"], hashes(3), 0.5, 0)

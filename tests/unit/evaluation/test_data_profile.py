@@ -118,11 +118,12 @@ def test_another_file_is_no_profile(content: bytes | None, tmp_path: Path) -> No
         data_profile.read(path)
 
 
-def test_reading_and_comparing_never_import_torch(data: Path, tmp_path: Path) -> None:
+def test_the_gate_and_what_it_reads_never_import_torch(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "profile.safetensors"
     data_profile.write(path, profiled(data))
     program = (
-        "import sys, pathlib; from adaptformer.evaluation import data_profile; from adaptformer.gate import drift\n"
+        "import sys, pathlib\nfrom adaptformer.evaluation import data_profile\n"
+        "from adaptformer.gate import decision_page, drift, judging\n"
         "found = data_profile.read(pathlib.Path(sys.argv[1])); drift.compare(found, found, 0.1)\n"
         "sys.exit('torch' in sys.modules)"
     )

@@ -12,7 +12,7 @@ import mite
 import numpy as np
 import pytest
 from PIL import Image
-from web_pages import captions, check, rows, section
+from web_pages import captions, check, rows, section, words
 
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import report
@@ -54,7 +54,7 @@ def test_the_report_is_the_same_each_time_and_complete(page: Callable[..., str],
 
 def test_the_report_tells_what_was_measured_and_on_what(page: Callable[..., str]) -> None:
     card = mite.adapter_card()
-    text = page().replace("\u00a0", " ")
+    text = words(page())
     for expected in (
         f"{100 * EVALUATION.top(1):.2f} %", f"{EVALUATION.loss:.4f}", f"{card.trained:,}",
         f"{100 * card.trained_share:.2f} %", card.backbone.sha256, "mite.safetensors", "MIT", "bottlenecks",
@@ -80,7 +80,7 @@ def test_each_drawing_stands_in_its_section(page: Callable[..., str], tmp_path: 
 def test_confidence_is_told_in_numbers(page: Callable[..., str]) -> None:
     shares = np.array([[0.9, 0.06, 0.04], [0.78, 0.12, 0.1], [0.55, 0.35, 0.1], [0.55, 0.35, 0.1]])
     text = section(page(Evaluation(np.log(shares).astype(np.float32), np.array([0, 0, 0, 1]))), "Confidence")
-    assert "On average it is\n69.50 %, and 75.00 % of the predictions are\ncorrect." in text
+    assert "On average it is 69.50 %, and 75.00 % of the predictions are correct." in words(text)
     tables = rows(text)
     assert tables[:2] == [["100.00 %", "55.00 %", "75.00 %"], ["50.00 %", "78.00 %", "100.00 %"]]
     assert tables[2:] == [
@@ -102,7 +102,7 @@ def test_mistakes_are_shown_with_both_labels_and_where_they_lie(page: Callable[.
     shares = np.array([[0.7, 0.2, 0.1], [0.9, 0.06, 0.04], [0.5, 0.25, 0.25], [0.2, 0.6, 0.2]])
     evaluation = Evaluation(np.log(shares).astype(np.float32), np.array([1, 2, 0, 1]))
     text = section(page(evaluation), "Images to look at")
-    assert "2 of 4 test images were classified wrongly." in text
+    assert "2 of 4 test images were classified wrongly." in words(text)
     assert re.findall("<h3>(.*?)</h3>", text) == ["All mistakes, most confident first", "Correct, but least confident"]
     captions, shown = images(text, "All mistakes")
     assert captions == [
@@ -115,7 +115,7 @@ def test_mistakes_are_shown_with_both_labels_and_where_they_lie(page: Callable[.
     np.testing.assert_array_equal(shown, PIXELS[[2, 3]])
 
 
-def test_of_many_mistakes_the_surest_and_the_worst_are_shown(page: Callable[..., str]) -> None:
+def test_of_many_mistakes_the_most_confident_and_the_worst_are_shown(page: Callable[..., str]) -> None:
     text = section(page(), "Images to look at")
     wrong = np.flatnonzero(~EVALUATION.correct)
     assert len(wrong) > 12

@@ -93,7 +93,9 @@ def test_the_reliability_diagram_has_a_bar_for_each_bin_with_images(drawn: list[
     assert right.lines[0].get_xydata().tolist() == [[pytest.approx(1 / 3), 1.0], [1.0, pytest.approx(2 / 3)]]
 
 
-def test_examples_are_the_surest_mistakes_then_the_least_sure_hits(drawn: list[Any], tmp_path: Path) -> None:
+def test_examples_are_the_most_confident_mistakes_then_the_least_confident_others(
+    drawn: list[Any], tmp_path: Path
+) -> None:
     logits = np.array([[3, 0, 0], [9, 0, 0], [2, 0, 0], [0, 4, 0]], np.float32)
     evaluation = Evaluation(logits, np.array([0, 1, 0, 2]))
     pictures.examples(tmp_path, evaluation, ("a", "a class whose name is far too long", "c"), IMAGES)
@@ -101,7 +103,7 @@ def test_examples_are_the_surest_mistakes_then_the_least_sure_hits(drawn: list[A
     assert titles == ["a class whose name is f…\n100 %", "c → a class whose name …\n96 %", "a\n79 %", "a\n91 %"]
     shown = [axes.images[0].get_array() for axes in drawn[0].axes if axes.images]
     np.testing.assert_array_equal(shown, IMAGES[[1, 3, 2, 0]])
-    assert drawn[0].get_suptitle() == "2 most confident of 2 mistakes, then the least sure hits"
+    assert drawn[0].get_suptitle() == "2 most confident of 2 mistakes, then the least confident correct predictions"
 
 
 def test_at_most_24_examples_are_drawn_half_of_them_mistakes(drawn: list[Any], tmp_path: Path) -> None:

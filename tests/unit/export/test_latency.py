@@ -101,13 +101,20 @@ def test_each_model_gets_one_random_image_of_its_size_the_same_each_time(made: M
 
 def test_throughput_is_of_batches_of_32(made: Made, clock: Clock) -> None:
     batched = made(9, 9, 0.125)
-    assert latency.images_per_second(batched) == 256.0  # type: ignore[arg-type]
+    assert latency.images_per_second(batched, 62.5) == 256.0  # type: ignore[arg-type]
     assert {len(images) for images in batched.seen} == {32}
     assert len(clock.visits) == 7
+
+
+@pytest.mark.parametrize(("latency_ms", "batch"), [(0.1, 32), (63, 31), (400, 5), (2001, 1), (9000, 1)])
+def test_slow_models_see_smaller_batches(made: Made, latency_ms: float, batch: int) -> None:
+    slow = made(2.0)
+    assert latency.images_per_second(slow, latency_ms) == batch / 2  # type: ignore[arg-type]
+    assert {len(images) for images in slow.seen} == {batch}
 
 
 def test_a_real_model_runs(onnx_file: Path) -> None:
     predictor = Predictor(onnx_file, device="cpu", threads=1)
     fast, same = latency.latency_ms([predictor, predictor], runs=1)
     assert min(fast, same) > 0
-    assert latency.images_per_second(predictor, runs=1) > 0
+    assert latency.images_per_second(predictor, fast, runs=1) > 0

@@ -28,7 +28,7 @@ DRIFT = Check("drift of colours", "warn", "0.200", "at most 0.1", "The data diff
 
 
 def test_drift_goes_along_and_decides_nothing() -> None:
-    found = decide(BETTER, CHAMPION, BOUNDS, [replace(DRIFT, verdict="fail")])
+    found = decide(BETTER, CHAMPION, BOUNDS, [replace(DRIFT, verdict="fail")], earlier_looks=0)
     assert found.promoted
     assert found.drift == (replace(DRIFT, verdict="fail"),)
 
@@ -38,7 +38,7 @@ def test_the_table_is_aligned_and_ends_with_the_sentence() -> None:
     lines = table(found).splitlines()
     assert lines[-1] == found.sentence
     start = lines[0].index("value")
-    rows = {line[6:start].strip(): line for line in lines if line[:4] in ("pass", "fail", "warn")}
+    rows = {line[6:start].strip(): line for line in lines if line[:4] in ("pass", "fail", "warn", "info")}
     assert list(rows) == [check.name for check in (*found.checks, DRIFT)]
     assert rows["size"].startswith("fail  size")
     assert rows["size"][start:].startswith("4.50 times  ")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 from two_models import BETTER, CHAMPION, answering, decision, judged, sha256
-from web_pages import captions, check, figures, headline, rows, section
+from web_pages import captions, check, figures, headline, rows, section, words
 
 from adaptformer.gate.class_changes import ClassChange
 from adaptformer.gate.decision import Check, Decision
@@ -30,9 +30,22 @@ def test_the_sentence_comes_first_and_then_the_outcome() -> None:
         "compared images": "180",
         "top-1": "88.9 % → 97.2 %",
         "gain in top-1, points (95 %)": f"+8.3 ({low} to {high})",
-        "McNemar's test": "p < 0.001",
+        "McNemar's test on top-1": "p < 0.001",
     }
     assert figures(shown(decision(CHAMPION, BETTER)))["decision"] == "refused"
+
+
+def test_figures_are_those_of_the_chosen_metric() -> None:
+    found = decision(metric="balanced_accuracy")
+    listed = figures(shown(found))
+    assert listed["top-1"] == listed["balanced accuracy"] == "88.9 % → 97.2 %"
+    assert listed["permutation test on balanced accuracy"] == "p < 0.001"
+    assert listed["gain in balanced accuracy, points (95 %)"].startswith("+8.3 (+")
+
+
+def test_the_number_of_looks_is_listed() -> None:
+    listed = rows(section(shown(decision(earlier_looks=11)), "Checks"))
+    assert [row[:3] for row in listed if row[0] == "! warning"] == [["! warning", "looks at these test images", "12"]]
 
 
 def test_every_check_is_listed_with_its_reason() -> None:
@@ -48,11 +61,14 @@ def test_classes_have_numbers_and_a_drawn_interval() -> None:
     first = rows(section(page, "Changes by class"))[0]
     assert first[:5] == ["ant", "60", "88.3 % → 95.0 %", "5", "1"]
     assert first[5].startswith("+6.7 (−")
+    assert first[6] == "p = 1.000"
+    untested = rows(section(shown(decision(class_support=61)), "Changes by class"))
+    assert [row[6] for row in untested] == ["not tested"] * 3
     assert page.count('<span class="interval" aria-hidden="true">') == 3
 
 
 def test_the_drawn_interval_is_to_scale() -> None:
-    change = ClassChange("ant", 60, 0.5, 0.6, 9, 3, 0.1, -0.1, 0.2)
+    change = ClassChange("ant", 60, 0.5, 0.6, 9, 3, 0.1, -0.1, 0.2, 1.0)
     page = shown(replace(decision(), changes=(change,)))
     assert "left:25.0%;width:75.0%" in page
     assert "left:calc(75.0% - .2rem)" in page
@@ -70,7 +86,7 @@ def test_changed_images_are_shown_with_both_predictions() -> None:
     page = shown(decision(judged("7", [*range(5), 31])))
     assert captions(section(page, "Newly right: 15 images"))[0] == "ant: bee → ant"
     assert captions(section(page, "Newly wrong: 1 image")) == ["bee: bee → cat"]
-    assert "prediction of version 5 → prediction of version 7" in page
+    assert "True class: prediction of version 5 → prediction of version 7; the most confident first." in words(page)
 
 
 def test_at_most_24_images_are_shown_the_most_confident_ones() -> None:
@@ -100,9 +116,9 @@ def test_classes_of_one_model_are_listed_apart() -> None:
     found = decision(replace(BETTER, classes=("ant", "bee", "dog")), replace(CHAMPION, classes=("ant", "cat")))
     listed = rows(section(shown(found), "Classes known to only one model"))
     assert [row[:3] for row in listed] == [
-        ["cat", "dropped: only version 5 knows it", ""],
-        ["bee", "new: only version 7 knows it", "60"],
-        ["dog", "new: only version 7 knows it", "0"],
+        ["cat", "version 5", ""],
+        ["bee", "version 7", "60"],
+        ["dog", "version 7", "0"],
     ]
     assert listed[1][3].startswith("96.7 % (")
     assert listed[2][3] == "unknown"

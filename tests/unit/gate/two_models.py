@@ -60,8 +60,10 @@ BETTER = judged("7", range(5))
 """15 newly right, 5 in each class; none newly wrong."""
 
 
-def decision(challenger: Judged = BETTER, champion: Judged | None = CHAMPION, **bounds: Any) -> Decision:
-    return decide(challenger, champion, BOUNDS.model_copy(update=bounds))
+def decision(
+    challenger: Judged = BETTER, champion: Judged | None = CHAMPION, earlier_looks: int = 0, **bounds: Any
+) -> Decision:
+    return decide(challenger, champion, BOUNDS.model_copy(update=bounds), earlier_looks=earlier_looks)
 
 
 def failed(found: Decision) -> list[str]:

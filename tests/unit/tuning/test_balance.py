@@ -51,3 +51,8 @@ def test_scores_count_only_classes_that_occur() -> None:
     balanced, f1 = balance.scores(predicted, labels)
     assert balanced == pytest.approx(0.75)
     assert f1 == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_a_class_with_one_image_weighs_as_much_as_all_images_of_another() -> None:
+    weights = balance.class_weights(np.array([0, 0, 0, 0, 1]), 2, 1.0)
+    assert weights[1] / weights[0] == pytest.approx(4)

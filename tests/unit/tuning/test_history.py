@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from adaptformer.tuning import history
@@ -42,10 +43,27 @@ def test_the_picture_is_the_same_bytes_each_time_and_tells_no_version(tmp_path: 
         assert picture.info.keys() == {"dpi"}
 
 
-def test_the_picture_marks_the_chosen_epoch(tmp_path: Path) -> None:
-    rows = [replace(ROWS[0], epoch=epoch) for epoch in (1, 2, 3)]  # alike but for their place
-    pictures = []
-    for row in rows[1:]:
-        history.draw(tmp_path / "curves.png", rows, row)
-        pictures.append((tmp_path / "curves.png").read_bytes())
-    assert pictures[0] != pictures[1]
+def test_the_picture_shows_both_splits_and_marks_the_chosen_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (figures.append(figure), path.touch()))
+    history.draw(tmp_path / "curves.png", ROWS, ROWS[1])
+    (figure,) = figures
+    drawn = [
+        (axes.get_xlabel(), axes.get_ylabel(), {line.get_label(): line.get_xydata().tolist() for line in axes.lines})
+        for axes in figure.axes
+    ]
+    names = ("train (augmented)", "validation", "chosen epoch")
+    losses = ([[1, 1.098612], [2, 0.7], [3, 0.5]], [[1, 1.05], [2, 0.6], [3, 0.65]], [[2, 0.6]])
+    hits = ([[1, 0.333333], [2, 0.75], [3, 0.9]], [[1, 0.4], [2, 0.8], [3, 0.75]], [[2, 0.8]])
+    assert drawn == [
+        ("epoch", "cross-entropy", dict(zip(names, losses, strict=True))),
+        ("epoch", "top-1", dict(zip(names, hits, strict=True))),
+    ]
+    assert [axes.lines[2].get_marker() for axes in figure.axes] == ["o", "o"]
+    legend = figure.axes[1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == list(names)
+    colours = [line.get_color() for line in figure.axes[0].lines]
+    assert len(set(colours)) == 3
+    assert [line.get_color() for line in legend.get_lines()] == colours

@@ -143,3 +143,13 @@ def test_another_number_of_threads_goes_on_and_says_so(
     assert caplog.messages == [
         f"training goes on with {now + 1} threads instead of {now}: the results may differ in their last bits"
     ]
+
+
+@pytest.mark.parametrize("name", ["format", "checksum"])
+def test_a_state_that_lacks_its_format_or_checksum_starts_afresh(
+    path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    tensors, metadata = tensor_file.read(path)
+    tensor_file.write(path, tensors, {key: value for key, value in metadata.items() if key != name})
+    assert resume.load(path, FINGERPRINT) is None
+    assert "damaged" in caplog.messages[0]

@@ -46,7 +46,7 @@ ESCAPED = "&lt;b&gt;&amp;&#34;&#39;"
 @pytest.mark.parametrize(
     "part",
     [
-        "{{ name }}", "{{ parts.tiles([(name, name)]) }}", "{{ parts.table(name, [name], [[name]]) }}",
+        "{{ name }}", "{{ parts.tile(name, name) }}", "{{ parts.table(name, [name], [[name]]) }}",
         "{{ parts.pictures([(b, name)]) }}", "{{ parts.warnings([name]) }}", "{{ parts.note(name) }}",
         "{% call parts.section(name) %}{{ name }}{% endcall %}", "{{ parts.figure(b, name, name) }}",
     ],
@@ -76,7 +76,7 @@ def test_columns_of_numbers_are_right_aligned(shown: Callable[..., str]) -> None
     assert '<th scope="col">name</th>' in text
     assert '<th scope="col" class="number">count</th>' in text
     assert '<td>a</td><td class="number">3</td>' in text
-    assert "<caption>What it is</caption>" in text
+    assert "<caption><span>What it is</span></caption>" in text
 
 
 def test_a_picture_lies_in_the_page(shown: Callable[..., str]) -> None:

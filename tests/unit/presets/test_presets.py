@@ -15,7 +15,7 @@ from adaptformer.checkpoints import catalogue
 from adaptformer.errors import UserError
 from adaptformer.presets import writing
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FILE = ROOT / "params.yaml"
 DATA = [name for name, path in presets.available().items() if path.parent.name == "data"]
 BACKBONES = [name for name, path in presets.available().items() if path.parent.name == "backbone"]

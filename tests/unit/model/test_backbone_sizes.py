@@ -1,6 +1,11 @@
-"""One training step of the large backbones, with random weights: no size of theirs is taken for granted anywhere."""
+"""Training steps of the large backbones, with random weights: no size of theirs is taken for granted anywhere.
+
+All but their depth is real; two blocks behave as 32 do, in a sixteenth of the time.
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 import mite
 import pytest
@@ -20,7 +25,11 @@ ARCHITECTURES = [
 ]
 
 
-@pytest.mark.slow
+@pytest.fixture(autouse=True)
+def _shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone.timm, "create_model", partial(backbone.timm.create_model, depth=2))
+
+
 @pytest.mark.parametrize(("model", "side", "pooling"), ARCHITECTURES)
 def test_a_step_moves_the_adapters_and_nothing_else(model: str, side: int, pooling: str) -> None:
     with torch.device("meta"):

@@ -1,0 +1,141 @@
+"""Export and predict a large model with random weights; print seconds, peak memory and file sizes.
+
+    python benchmarks/export_large.py --model vit_huge_patch14_224.mae
+
+Each step runs in a process of its own, whose peak memory (the most resident at once) is then its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+
+from adaptformer import text_table
+from adaptformer.data import manifest
+from adaptformer.data.contract import ImageContract
+from adaptformer.model import adapter_file, backbone, classifier, device, tensor_file
+from adaptformer.model.backbone_card import BackboneCard
+from adaptformer.params import load
+from adaptformer.run_folder import RunFolder
+from adaptformer.stages import STAGES
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES = ("left", "right")
+IMAGES = 2
+SIDE = 224
+
+
+def prepare(root: Path, model: str, external_data_mb: int | None) -> None:
+    """Write what `export` needs: params, a few images with their manifest, a random backbone and its adapter."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["image"]["size"] = SIDE
+    if external_data_mb is not None:
+        content["export"]["external_data_mb"] = external_data_mb
+    (root / "params.yaml").write_text(yaml.safe_dump(content))
+    numbers = np.random.default_rng(0)
+    for split in ("train", "validation", "test"):
+        for label in CLASSES:
+            (root / "data" / split / label).mkdir(parents=True)
+            for index in range(IMAGES):
+                pixels = numbers.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / "data" / split / label / f"{index}.png")
+    folder = RunFolder(root / "artifacts", root / "data")
+    table, _ = manifest.scan(folder.data, 0.1, 0)
+    manifest.write_manifest(folder.manifest, table)
+    settings = load(root / "params.yaml").adapter
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in backbone.build(model).state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    encoder = {name: 0.02 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    card = BackboneCard(
+        model=model, origin="random", licence="MIT", mean=mean, std=std, note="random weights",
+        parameters=sum(tensor.numel() for tensor in encoder.values()), sha256=tensor_file.content_hash(encoder),
+        source_sha256="0" * 64,
+    )  # fmt: skip
+    tensor_file.write(folder.backbone, encoder, card.to_dict())
+    built = classifier.build(model, encoder, settings, image_size=SIDE, classes=len(CLASSES), seed=0)
+    contract = ImageContract(**content["image"], mean=mean, std=std)
+    trained = sum(parameter.numel() for parameter in classifier.trainable(built).values())
+    adapter_file.write(
+        folder.adapter,
+        built,
+        adapter_file.AdapterCard(settings.model_dump(mode="json"), CLASSES, contract, card, "fp32", 1, trained),
+    )
+
+
+def export(root: Path) -> dict[str, Any]:
+    """Run the stage `export`."""
+    return STAGES["export"].run(
+        load(root / "params.yaml"), RunFolder(root / "artifacts", root / "data"), lambda _row: None
+    )
+
+
+def predict(root: Path) -> dict[str, Any]:
+    """Classify the test images as `adaptformer predict` does."""
+    from adaptformer.export.predictor import Predictor, images_below
+
+    predictor = Predictor(root / "artifacts" / "model.onnx", device="cpu")
+    found = list(predictor.predict(images_below([root / "data" / "test"]), top=1))
+    return {"images": len([prediction for prediction in found if not prediction.fault])}
+
+
+def _step(name: str, root: Path) -> dict[str, Any]:
+    """Run a step in a process of its own and return what it measured."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--step", name, "--folder", str(root)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _measured(given: argparse.Namespace) -> dict[str, Any]:
+    root: Path = given.folder
+    steps = {
+        "prepare": lambda: prepare(root, given.model, given.external_data_mb),
+        "export": lambda: export(root),
+        "predict": lambda: predict(root),
+    }
+    began = time.perf_counter()
+    found = steps[given.step]() or {}
+    seconds = round(time.perf_counter() - began, 1)
+    return {**found, "seconds": seconds, "peak_gb": round(device.peak_memory_mb(torch.device("cpu")) / 1000, 2)}
+
+
+def main() -> None:
+    """Run all steps and print a table of them, the file sizes, and what the parity check found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="vit_huge_patch14_224.mae", help="timm's name (default: %(default)s)")
+    parser.add_argument("--external-data-mb", type=int, help="instead of params.yaml's export.external_data_mb")
+    parser.add_argument("--step", choices=["prepare", "export", "predict"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.step:
+        print(json.dumps(_measured(given)))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        steps = {name: _step(name, root) for name in ("prepare", "export", "predict")}
+        rows = [[name, f"{step['seconds']:.1f}", f"{step['peak_gb']:.2f}"] for name, step in steps.items()]
+        print(text_table.aligned(rows, ["step", "seconds", "peak GB"]))
+        folder = RunFolder(root / "artifacts")
+        for path in (folder.backbone, folder.adapter, folder.model, folder.model_weights):
+            print(f"{path.name}: {path.stat().st_size:,} bytes")
+        print(f"parity: {json.loads(folder.parity.read_text())['relative']:.1e} of the largest logit")
+        print(f"one image: {steps['export']['latency_ms']:.0f} ms; images classified: {steps['predict']['images']}")
+
+
+if __name__ == "__main__":
+    main()
