@@ -41,14 +41,14 @@ def test_the_sampler_draws_rare_classes_as_often_and_by_its_key_alone() -> None:
 
 def test_scores_are_those_of_scikit_learn() -> None:
     predicted = np.random.default_rng(0).permutation(LABELS)
-    balanced, f1 = balance.scores(predicted, LABELS, 3)
+    balanced, f1 = balance.scores(predicted, LABELS)
     assert balanced == pytest.approx(balanced_accuracy_score(LABELS, predicted))
     assert f1 == pytest.approx(f1_score(LABELS, predicted, average="macro"))
 
 
 def test_scores_count_only_classes_that_occur() -> None:
     labels, predicted = np.array([0, 0, 1]), np.array([0, 2, 1])
-    balanced, f1 = balance.scores(predicted, labels, 3)
+    balanced, f1 = balance.scores(predicted, labels)
     assert balanced == pytest.approx(0.75)
     assert f1 == pytest.approx((2 / 3 + 1) / 2)
 
