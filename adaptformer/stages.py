@@ -56,11 +56,11 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 
 
 def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
-    """Train the adapters and the head; write the adapter file, the history and its curves."""
+    """Train what the method tunes, and the head; write the adapter file, the history and its curves."""
     from adaptformer.data import labelled, manifest
     from adaptformer.data.contract import ImageContract
     from adaptformer.model import adapter_file, backbone_card, classifier, device, tensor_file
-    from adaptformer.tuning import history, loop, resume
+    from adaptformer.tuning import epoch, history, loop, resume
 
     encoder, metadata = tensor_file.read(folder.backbone)
     backbone = backbone_card.BackboneCard.from_dict(metadata)
@@ -85,7 +85,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
     share = f"{trained:,} of {backbone.parameters:,} parameters ({100 * trained / backbone.parameters:.2f} %)"
     log.info("training %s on %d images, %s on %s", share, len(images["train"].labels), precision, chosen)
-    run = loop.Run(
+    run = epoch.Run(
         model,
         images["train"],
         photos,

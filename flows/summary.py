@@ -57,9 +57,10 @@ def lines(summary: Summary, folder: RunFolder, tracking_uri: str) -> list[tuple[
     seconds = "" if summary.training_seconds is None else f" in {summary.training_seconds:.0f} s"
     option = f" --model {folder.model}" if folder.overridden else ""
     share = summary.trained / summary.backbone_parameters
+    epochs = "1 epoch" if summary.epochs == 1 else f"{summary.epochs} epochs"
     rows = [
         ("accuracy", f"{summary.top1:.2%} top-1 on the test split (top-5 {summary.top5:.2%}, loss {summary.loss:.4f})"),
-        ("trained", f"{summary.backbone}: {summary.parts}, {summary.epochs} epochs{seconds}"),
+        ("trained", f"{summary.backbone}: {summary.parts}, {epochs}{seconds}"),
         ("trainable", f"{summary.trained:,} parameters, {share:.1%} of the backbone's {summary.backbone_parameters:,}"),
     ]
     if summary.registration:

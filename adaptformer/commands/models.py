@@ -68,7 +68,7 @@ def _predict(given: argparse.Namespace) -> None:
         faults = prediction_table.write_table(sys.stdout, predictions)
     if faults:
         raise UserError(
-            f"{faults} of the files could not be read as images", "the others were classified; remove or mend them"
+            f"{faults} of the files could not be read as images", "the others were classified; remove or replace them"
         )
 
 

@@ -19,7 +19,7 @@ log = logging.getLogger("adaptformer")
 STAGES = {
     "validate": "check data/, write the manifest and the data report",
     "fetch": "get the pretrained checkpoint and verify it",
-    "train": "train the adapters; a killed run resumes",
+    "train": "train what the method tunes, and the head; a killed run resumes",
     "evaluate": "judge the trained model on the test split",
     "export": "write model.onnx and prove that it agrees with the trained model",
 }

@@ -1,4 +1,4 @@
-"""Whether a classifier's confidence can be believed: how often it is right at each, and from which one on it is right.
+"""Calibration of a classifier: its accuracy at each confidence, and above each confidence threshold.
 
 Confidence is the probability of the predicted class. Shapes: N images, P points of a curve.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from adaptformer.evaluation.intervals import Interval, wilson
 
 BINS = 15
-"""As many as Guo et al. (2017) use."""
+"""The number that Guo et al. (2017) use."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Bin:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Answers that are given only from a confidence on: its `threshold` [P], falling, and what is then answered.
+    """Accuracy if only images with at least a confidence of `threshold` [P] are answered; thresholds fall.
 
-    `share` [P] is the share of the images that get an answer, `accuracy` [P] that of right ones among these. The last
-    point is all images.
+    `share` [P] is the share of images that get an answer, `accuracy` [P] the share of right ones among these. At the
+    last point every image is answered.
     """
 
     threshold: NDArray[np.float64]
@@ -81,7 +81,7 @@ def ece(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bins: int =
 
 
 def coverage(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> Coverage:
-    """Return how right the k most confident of the images [N] are, for each k that a threshold can separate.
+    """Return the accuracy of the k most confident of the images [N], for each k that a threshold can separate.
 
     Images of equal confidence are answered together or not at all, so P may be less than N. Known as the
     risk-coverage curve (El-Yaniv & Wiener, J. Mach. Learn. Res. 11, 2010), drawn as accuracy.

@@ -1,4 +1,4 @@
-"""Methods side by side on the same test images: one table, and accuracy against trained parameters as a picture.
+"""Methods compared on the same test images: a table, and a plot of accuracy against trained parameters.
 
 Shapes: N test images.
 """
@@ -58,18 +58,18 @@ COLUMNS = (
 
 
 def rows(runs: Iterable[Trained]) -> list[Row]:
-    """Return one row a method, in the order in which the methods first come.
+    """Return one row per method, in order of first appearance.
 
-    The interval is a bootstrap over the test images of each image's share of seeds that got it right: it speaks of
-    other images of this kind, the extremes of other seeds. Raises UserError unless all runs saw the same images.
+    The interval is a bootstrap over the test images of each image's share of seeds that got it right: it covers the
+    choice of test images, the extremes that of seeds. Raises UserError unless all runs have the same test images.
     """
     by_method: dict[str, list[Trained]] = {}
     for run in runs:
         by_method.setdefault(run.method, []).append(run)
     if len({run.images for group in by_method.values() for run in group}) > 1:
         raise UserError(
-            "the runs of this comparison were judged on different test images",
-            "leave data/ alone while a comparison runs, then run the same command again",
+            "the runs of this comparison were evaluated on different test images",
+            "do not change data/ while a comparison runs; run the same command again",
         )
     return [_row(method, group) for method, group in by_method.items()]
 
@@ -91,7 +91,7 @@ def _row(method: str, group: Sequence[Trained]) -> Row:
 
 
 def table(compared: Sequence[Row]) -> pd.DataFrame:
-    """Return the rows as text for people, one column each of COLUMNS."""
+    """Return the rows formatted for people, in the columns COLUMNS."""
     return pd.DataFrame(
         [
             (
@@ -118,7 +118,7 @@ def text(compared: Sequence[Row]) -> str:
 
 
 def markdown(compared: Sequence[Row]) -> str:
-    """Return the table in Markdown, numbers to the right."""
+    """Return the table in Markdown, numbers right-aligned."""
     frame = table(compared)
     return text_table.markdown(frame.to_numpy().tolist(), list(frame.columns), numbers=list(frame.columns[1:]))
 
@@ -151,7 +151,7 @@ def draw(path: Path, compared: Sequence[Row]) -> None:
             row.trained, 100 * row.top1.value, yerr=[[100 * below], [100 * above]],
             fmt="o", color="#0b6e99", ecolor="#9aa5b1", capsize=3,
         )  # fmt: skip
-        # Neighbours on the axis write to different sides, so that their names do not lie on each other.
+        # Names of neighbours go to different sides, so that they do not overlap.
         side = 8 if number % 2 else -8
         axes.annotate(
             row.method.partition(" ")[0], (row.trained, 100 * row.top1.value), (side, 6), textcoords="offset points",

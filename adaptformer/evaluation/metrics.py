@@ -55,7 +55,7 @@ class Evaluation:
         return hits
 
     def top(self, k: int) -> float:
-        """Return the share of images whose class is among the k largest logits (all classes, where there are fewer)."""
+        """Return the share of images whose class is among the k largest logits (all of them, if there are fewer)."""
         best = np.argsort(-self.logits, axis=1, kind="stable")[:, :k]
         return float((best == self.labels[:, None]).any(axis=1).mean())
 
@@ -78,7 +78,7 @@ class Evaluation:
 
     @property
     def recall(self) -> NDArray[np.float64]:
-        """Share of each class's images that were recognised [C]; NaN for a class without images."""
+        """Share of each class's images that are classified correctly [C]; NaN for a class without images."""
         return np.array([share.value for share in self.per_class])
 
     @property

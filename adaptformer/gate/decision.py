@@ -1,4 +1,4 @@
-"""What the gate decided and why, as plain values, as JSON, and as a table for a terminal and for Prefect."""
+"""The gate's decision as plain values, as JSON, and as a table for a terminal and for Prefect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLUMNS = ("", "check", "value", "bound")
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the decision: what was found, what was asked for, and a sentence that says what it means."""
+    """One line of the decision: the figure, its bound, and a sentence that says what it means."""
 
     name: str
     verdict: Verdict
@@ -27,7 +27,7 @@ class Check:
 
 @dataclass(frozen=True)
 class ChangedImage:
-    """An image, by its path in data/, that one side has right and the other wrong; the challenger's confidence."""
+    """An image that only one model has right: its path in data/, both answers, and the challenger's confidence."""
 
     path: str
     label: str
@@ -41,7 +41,7 @@ class Decision:
     """The gate's decision.
 
     `checks` decide, the most important first: one that fails refuses the challenger; `drift` only warns. `numbers` are
-    what can be plotted, fractions of 1; a figure that could not be had is absent. `champion` is None for a first model.
+    fractions of 1 for plots; a figure that is unknown is absent. `champion` is None for a first model.
     """
 
     promoted: bool
@@ -76,7 +76,7 @@ def _plain(value: Any) -> Any:
 
 
 def table(decision: Decision) -> str:
-    """Return the decision for a terminal: a line a check, the reason below what did not pass, the sentence last."""
+    """Return the decision for a terminal: a line per check, the reasons of those that did not pass, the sentence."""
     rows = [(check.verdict, check.name, check.value, check.bound) for check in _all(decision)]
     reasons = [f"{check.name}: {check.reason}" for check in _all(decision) if check.verdict != "pass"]
     return "\n".join([text_table.aligned(rows, _COLUMNS), "", *reasons, *([""] if reasons else []), decision.sentence])

@@ -1,4 +1,4 @@
-"""Two models' answers to the same test images, side by side, without the images that would flatter one of them."""
+"""Two models' answers to the same test images, without the images that either of them has seen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """How many test images are not compared: seen by one model, by either, and unseen ones of classes not shared."""
+    """Numbers of test images left out: seen by each model, by either, and unseen ones of unshared classes."""
 
     seen_by_challenger: int
     seen_by_champion: int
@@ -65,7 +65,7 @@ class Pairs:
         return _codes(self.rows[f"{side}_predicted"], self.shared)
 
     def right(self, side: str) -> NDArray[np.bool_]:
-        """Tell which answers of a side, "challenger" or "champion", are right [N]."""
+        """Return whether each answer of a side, "challenger" or "champion", is right [N]."""
         return np.equal(self.predicted(side), self.labels)
 
     def confidence(self, side: str) -> NDArray[np.float64]:
@@ -76,7 +76,7 @@ class Pairs:
 def pair(challenger: Judged, champion: Judged) -> Pairs:
     """Return both models' answers to the images that neither has seen and whose class both know.
 
-    Images are matched by sha256 and label. Raises ValueError when the models were not asked about the same ones.
+    Images are matched by sha256 and label. Raises ValueError if the models predicted different ones.
     """
     ours, theirs = _answers(challenger, "challenger"), _answers(champion, "champion")
     both = ours.merge(theirs.drop(columns="path"), on=_IMAGE, validate="one_to_one")
@@ -97,7 +97,7 @@ def pair(challenger: Judged, champion: Judged) -> Pairs:
 
 
 def alone(challenger: Judged) -> Pairs:
-    """Return a model's answers to the images that it has not seen, as compared with nothing."""
+    """Return a single model's answers to the images that it has not seen."""
     rows = _answers(challenger, "challenger")
     seen, known = rows["sha256"].isin(challenger.seen), rows["label"].isin(challenger.classes)
     left_out = LeftOut(int(seen.sum()), 0, int(seen.sum()), int((~seen & ~known).sum()))
@@ -107,7 +107,7 @@ def alone(challenger: Judged) -> Pairs:
 
 def _answers(model: Judged, side: str) -> pd.DataFrame:
     table = model.predictions.sort_values(["path", "sha256", "label"], ignore_index=True)
-    # A file that occurs twice is two images, as it is in every other figure.
+    # A file that occurs twice counts as two images, as in every other figure.
     table["copy"] = table.groupby(["sha256", "label"]).cumcount()
     renamed = {"predicted": f"{side}_predicted", "confidence": f"{side}_confidence"}
     return table[["path", *_IMAGE, *renamed]].rename(columns=renamed)

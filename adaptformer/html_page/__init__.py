@@ -1,6 +1,6 @@
-"""HTML pages: templates (`*.html.j2`) that lie beside the code that fills them, and what all of them share.
+"""Pages: templates (`*.html.j2`, `*.md.j2`) that lie beside the code that fills them, and what all of them share.
 
-`base.html.j2` is the shell of every page, `macros.html.j2` has the parts that pages are made of.
+`base.html.j2` is the shell of every HTML page, `macros.html.j2` has the parts that pages are made of.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import re
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
 
 def render(template: str, **values: object) -> str:
     """Return a page; `template` is its path below adaptformer/, `values` are what it shows.
 
-    Values are escaped wherever they stand, and one that is missing is an error. Equal values give equal text.
+    In HTML values are escaped wherever they stand; a Markdown template escapes them itself. A value that is missing is
+    an error. Equal values give equal text.
     """
     return _environment().get_template(template).render(values, headings=[])
 
@@ -36,10 +37,11 @@ def between(low: float, high: float) -> str:
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parents[1]),
-        autoescape=True,
+        autoescape=select_autoescape(disabled_extensions=("md.j2",), default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters |= {
         "anchor": _anchor,

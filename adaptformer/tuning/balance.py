@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_fscore_support
 
 from adaptformer import randomness
 
@@ -27,11 +28,9 @@ def order(labels: NDArray[np.int64], weights: NDArray[np.float64] | None, *key: 
     return randomness.generator("order", *key).choice(len(labels), size=len(labels), p=shares)
 
 
-def scores(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> tuple[float, float]:
+def scores(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[float, float]:
     """Return balanced accuracy (mean recall) and macro-F1 over the classes that occur in `labels` [N]."""
-    pairs = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
-    hits, true, guessed = np.diag(pairs), pairs.sum(axis=1), pairs.sum(axis=0)
-    occurs = true > 0
-    recall = hits[occurs] / true[occurs]
-    f1 = 2 * hits[occurs] / (true[occurs] + guessed[occurs])
-    return float(recall.mean()), float(f1.mean())
+    _, recall, f1, _ = precision_recall_fscore_support(
+        labels, predicted, labels=np.unique(labels), average="macro", zero_division=0
+    )
+    return float(recall), float(f1)

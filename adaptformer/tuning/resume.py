@@ -26,7 +26,7 @@ class State:
     """Where a run stands after whole epochs.
 
     `rows` are all epochs so far, so the position is their last phase and epoch; `best` is the index of the chosen one;
-    `start` is what was tuned before the present phase began. `seconds` is how long it took to come here.
+    `start` is what was tuned before the present phase began. `seconds` is the training time so far.
     """
 
     rows: list[EpochRow]
@@ -86,7 +86,7 @@ def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
 
 
 def seconds(path: Path, fingerprint: dict[str, Any]) -> float:
-    """Return how long the training took that a killed run of the same fingerprint left at `path`; 0 without one."""
+    """Return the training time of the state that a killed run of the same fingerprint left at `path`; 0 without one."""
     read = _read(path) if path.exists() else None
     return float(read[1]["seconds"]) if read and read[1]["fingerprint"] == fingerprint else 0.0
 

@@ -70,7 +70,7 @@ class Clone:
             start_new_session=True,
         )
 
-    def run(self, *command: str, code: int = 0, timeout: float = 300, **environment: str) -> str:
+    def run(self, *command: str, code: int = 0, timeout: float = 1200, **environment: str) -> str:
         """Run a command to its end and return its output; its exit code must be `code`."""
         process = self.start(*command, **environment)
         try:

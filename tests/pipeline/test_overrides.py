@@ -1,6 +1,7 @@
 """The flow with overrides: its own folder, DVC's records untouched, tracked, registered only when asked."""
 
 import json
+import re
 import sys
 
 import clones
@@ -40,6 +41,7 @@ def mlflow_runs(client):
 def test_it_runs_in_its_own_folder_and_leaves_dvc_alone(overridden):
     clone, output = overridden
     assert "epoch 1/1:" in output
+    assert re.search(r"trained +vit_nano_patch4_32: adapters \(width 2, .*\) and the head, 1 epoch in \d+ s\n", output)
     assert f"{folder(clone).relative_to(clone.root)}/model.onnx" in output
     assert json.loads((folder(clone) / "params.json").read_text())["tuning"]["epochs"] == 1
     assert not (clone.root / "dvc.lock").exists()

@@ -472,7 +472,7 @@ def test_faulty_files_fail_the_command_after_the_others_are_classified(
     assert told.out.count("cat") == 2
     assert "empty file" in told.out
     assert told.err.endswith(
-        "error: 1 of the files could not be read as images\n  fix: the others were classified; remove or mend them\n"
+        "error: 1 of the files could not be read as images\n  fix: the others were classified; remove or replace them\n"
     )
 
 

@@ -184,6 +184,25 @@ def test_the_params_reach_the_model(finished: Path, monkeypatch: pytest.MonkeyPa
     assert caught.value.args == (mite.MODEL, loaded.adapter, others)
 
 
+def test_training_crops_photos_by_the_params_and_validation_sees_squares(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adaptformer.tuning import loop
+
+    def looking(run: loop.Run, on_epoch: object) -> None:
+        raise Seen(run)
+
+    monkeypatch.setattr(loop, "train", looking)
+    small_project.write_params(project, tuning__crop_scale=[0.7, 1.0], tuning__crop_ratio=[0.75, 1.3333])
+    run_stages("validate", "fetch")
+    with pytest.raises(Seen) as caught:
+        STAGES["train"].run(params.load(), RunFolder(), lambda row: None)
+    (run,) = caught.value.args
+    assert run.photos.shapes.tolist() == [[10, 10]] * 18  # as the files are; the model sees 8 x 8
+    assert run.train.images.shape == (18, 8, 8, 3)
+    assert run.validation.images.shape == (3, 8, 8, 3)
+
+
 def test_rows_are_handed_on_as_they_come(project: Path) -> None:
     run_stages("validate", "fetch")
     told: list[history.EpochRow] = []
@@ -425,6 +444,17 @@ class TestFingerprint:
         )
         after = self.fingerprint()
         assert {key for key in before if before[key] != after[key]} == ({name} if name else set())
+
+    @pytest.mark.parametrize("template", ["evaluation/report.html.j2", "html_page/base.html.j2"])
+    def test_templates_of_pages_count_as_code(self, monkeypatch: pytest.MonkeyPatch, template: str) -> None:
+        names = ("train", "evaluate")
+        before = [stages.fingerprint(name, params.load(), RunFolder())["code"] for name in names]
+        true = files.sha256_file
+        monkeypatch.setattr(
+            files, "sha256_file", lambda path: "another" if path.as_posix().endswith(template) else true(path)
+        )
+        after = [stages.fingerprint(name, params.load(), RunFolder())["code"] for name in names]
+        assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]
 
 
 def test_stages_are_run_by_their_names() -> None:

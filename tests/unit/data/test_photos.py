@@ -180,6 +180,14 @@ def test_another_smallest_share_is_another_file_where_it_changes_what_is_stored(
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
+def test_another_interpolation_is_another_file(
+    mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path
+) -> None:
+    for interpolation in ("bilinear", "bicubic"):
+        load(mixed, dataclasses.replace(contract, interpolation=interpolation), tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
 def test_a_damaged_file_is_rewritten(mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path) -> None:
     first = np.array(load(mixed, contract, tmp_path / "cache").pixels)
     (file,) = (tmp_path / "cache").iterdir()

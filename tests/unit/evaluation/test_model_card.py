@@ -92,8 +92,8 @@ def test_weakest_classes_come_first_and_those_without_images_are_limits(tuning: 
     text = card(tuning, evaluation, classes=("a", "b", "c", "d"))
     rows = re.findall(r"^\| (.) \| (\d) \| (.*?) \|", section(text, "Weakest classes"), re.MULTILINE)
     assert rows == [("c", "2", "50.00 %"), ("a", "1", "100.00 %"), ("b", "1", "100.00 %")]
-    assert "Without test images, hence not judged: d." in section(text, "Intended use and limits")
-    assert "not judged" not in card(tuning)
+    assert "No test images, so not evaluated: d." in section(text, "Intended use and limits")
+    assert "not evaluated" not in card(tuning)
 
 
 def test_five_classes_are_the_weakest(tuning: TuningParams) -> None:
@@ -138,9 +138,13 @@ def test_the_image_contract_is_told(tuning: TuningParams, resize: str, fraction:
     assert "adaptformer predict --model model.onnx" in text
 
 
-def test_names_of_classes_are_no_markdown(tuning: TuningParams) -> None:
-    text = card(tuning, classes=("<b>|x", "a_b", "c\nd"))
+def test_names_are_escaped(tuning: TuningParams) -> None:
+    text = card(tuning, classes=("<b>|x", "a_b", "c\nd"), origin="<i>", licence="x|y")
     assert "\\<b\\>\\|x, a\\_b, c d." in section(text, "Data")
+    assert "\n| \\<b\\>\\|x | " in section(text, "Weakest classes")
+    assert "| origin | \\<i\\> |" in section(text, "Backbone")
+    assert "| licence | x\\|y |" in section(text, "Backbone")
+    assert "\n# vit\\_mite\\_patch4\\_8, adapted to 3 classes\n" in text
 
 
 def test_of_many_classes_a_hundred_are_named(tuning: TuningParams) -> None:
@@ -154,5 +158,6 @@ def test_of_many_classes_a_hundred_are_named(tuning: TuningParams) -> None:
 def test_the_card_is_the_same_each_time_and_holds_neither_dates_nor_paths(tuning: TuningParams) -> None:
     text = card(tuning)
     assert text == card(tuning, Evaluation(EVALUATION.logits, EVALUATION.labels))
-    assert text.endswith("\n")
+    assert text.endswith(".\n")
+    assert "\n\n\n" not in text
     assert not re.search(r"\b20\d\d-\d\d|\b\d\d:\d\d\b|/(work|tmp|home|root|Users)\b", text)

@@ -14,7 +14,7 @@ def test_each_class_has_its_counts_shares_and_interval() -> None:
     changes = decision(judged("7", [*range(5), 31, 34])).changes
     assert [change.label for change in changes] == ["bee", "ant", "cat"]
     found = newcombe(51, 5, 2, 2)
-    assert changes[0] == ClassChange("bee", 60, 53 / 60, 56 / 60, 5, 2, found.value, found.low, found.high)
+    assert changes[0] == ClassChange("bee", 60, 53 / 60, 56 / 60, 5, 2, found.value, found.low, found.high, 1.0)
     assert found.value == 3 / 60
     assert (changes[1].gained, changes[1].lost, changes[1].change) == (5, 0, 5 / 60)
 
@@ -25,6 +25,22 @@ def test_the_largest_fall_comes_first_and_equal_ones_by_name() -> None:
     worst = decision(judged("7", range(2, 180, 3))).changes
     assert worst[0].label == "cat"
     assert worst[0].challenger == 0
+
+
+def test_a_fall_is_tested_and_corrected_for_the_number_of_classes() -> None:
+    # 7 more ants are lost, 3 bees, and no cat: p = 1/128, 1/8 and 1, by three, two and one.
+    changes = decision(judged("7", [*range(20), *range(60, 81, 3), *range(61, 70, 3)])).changes
+    assert [(change.label, change.p) for change in changes] == [("ant", 3 / 128), ("bee", 2 / 8), ("cat", 1.0)]
+    back = decision(judged("7", range(20)), judged("5", [*range(20), *range(60, 81, 3)])).changes
+    assert {change.p for change in back} == {1.0}, "a gain is no fall"
+
+
+def test_classes_of_few_images_are_not_tested_and_not_corrected_for() -> None:
+    # 61 ants, 60 bees and 60 cats.
+    few = decision(judged("7", range(0, 21, 3), 181), judged("5", (), 181), class_support=61).changes
+    assert [(change.label, change.p) for change in few] == [("ant", 1 / 128), ("bee", None), ("cat", None)]
+    all_of_them = decision(judged("7", range(0, 21, 3), 181), judged("5", (), 181), class_support=60).changes
+    assert [change.p for change in all_of_them] == [3 / 128, 1.0, 1.0]
 
 
 def test_a_class_without_images_is_left_out() -> None:

@@ -30,15 +30,22 @@ def test_the_sentence_comes_first_and_then_the_outcome() -> None:
         "compared images": "180",
         "top-1": "88.9 % → 97.2 %",
         "gain in top-1, points (95 %)": f"+8.3 ({low} to {high})",
-        "McNemar's test": "p < 0.001",
+        "McNemar's test on top-1": "p < 0.001",
     }
     assert figures(shown(decision(CHAMPION, BETTER)))["decision"] == "refused"
 
 
-def test_the_metric_that_was_compared_is_shown_beside_top1() -> None:
-    found = figures(shown(decision(metric="balanced_accuracy")))
-    assert found["top-1"] == found["balanced accuracy"] == "88.9 % → 97.2 %"
-    assert found["gain in balanced accuracy, points (95 %)"].startswith("+8.3 (")
+def test_figures_are_those_of_the_chosen_metric() -> None:
+    found = decision(metric="balanced_accuracy")
+    listed = figures(shown(found))
+    assert listed["top-1"] == listed["balanced accuracy"] == "88.9 % → 97.2 %"
+    assert listed["permutation test on balanced accuracy"] == "p < 0.001"
+    assert listed["gain in balanced accuracy, points (95 %)"].startswith("+8.3 (+")
+
+
+def test_the_number_of_looks_is_listed() -> None:
+    listed = rows(section(shown(decision(earlier_looks=11)), "Checks"))
+    assert [row[:3] for row in listed if row[0] == "! warning"] == [["! warning", "looks at these test images", "12"]]
 
 
 def test_every_check_is_listed_with_its_reason() -> None:
@@ -54,11 +61,14 @@ def test_classes_have_numbers_and_a_drawn_interval() -> None:
     first = rows(section(page, "Changes by class"))[0]
     assert first[:5] == ["ant", "60", "88.3 % → 95.0 %", "5", "1"]
     assert first[5].startswith("+6.7 (−")
+    assert first[6] == "p = 1.000"
+    untested = rows(section(shown(decision(class_support=61)), "Changes by class"))
+    assert [row[6] for row in untested] == ["not tested"] * 3
     assert page.count('<span class="interval" aria-hidden="true">') == 3
 
 
 def test_the_drawn_interval_is_to_scale() -> None:
-    change = ClassChange("ant", 60, 0.5, 0.6, 9, 3, 0.1, -0.1, 0.2)
+    change = ClassChange("ant", 60, 0.5, 0.6, 9, 3, 0.1, -0.1, 0.2, 1.0)
     page = shown(replace(decision(), changes=(change,)))
     assert "left:25.0%;width:75.0%" in page
     assert "left:calc(75.0% - .2rem)" in page

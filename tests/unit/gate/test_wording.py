@@ -24,3 +24,13 @@ def test_counts_and_names_read_as_english() -> None:
     assert wording.counted(2, "class") == "2 classes"
     assert wording.named(["a"]) == "the class a"
     assert wording.named(list("abcdefg")) == "the classes a, b, c, d, e and 2 more"
+
+
+def test_five_names_are_all_given_and_a_tenth_of_a_point_has_one_digit() -> None:
+    assert wording.named(list("abcde")) == "the classes a, b, c, d, e"
+    assert wording.named(list("abcdef")) == "the classes a, b, c, d, e and 1 more"
+    assert wording.points(0.001) == "+0.1"
+
+
+def test_a_sentence_becomes_a_clause_and_keeps_its_other_stops_and_capitals() -> None:
+    assert wording.clause("Its top-1 fell. McNemar's test fails.") == "its top-1 fell. McNemar's test fails"

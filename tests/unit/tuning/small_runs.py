@@ -10,7 +10,7 @@ import torch
 
 from adaptformer.data.photos import Photos
 from adaptformer.params import TuningParams
-from adaptformer.tuning import loop
+from adaptformer.tuning.epoch import Run
 
 # Every part draws random numbers: dropout and stochastic depth too.
 RESTLESS = {"dropout": 0.3, "drop_path": 0.3}
@@ -28,9 +28,9 @@ def tuning_params(**changes: Any) -> TuningParams:
     return TuningParams(**{**values, **changes})
 
 
-def run(folder: Path, *, per_class: int = 7, model: dict[str, Any] | None = None, **changes: Any) -> loop.Run:
+def run(folder: Path, *, per_class: int = 7, model: dict[str, Any] | None = None, **changes: Any) -> Run:
     """A run on 3 × `per_class` images; `changes` are those of the params or fields of the run itself."""
-    fields = {name: changes.pop(name) for name in list(changes) if name in loop.Run.__dataclass_fields__}
+    fields = {name: changes.pop(name) for name in list(changes) if name in Run.__dataclass_fields__}
     train = fields.get("train", mite.coloured(per_class))
     values = {
         "model": mite.model(**(RESTLESS if model is None else model)),
@@ -44,4 +44,4 @@ def run(folder: Path, *, per_class: int = 7, model: dict[str, Any] | None = None
         "state": folder / "resume.safetensors",
         "fingerprint": {"tuning": changes, "backbone": "abc"},
     }
-    return loop.Run(**{**values, **fields})
+    return Run(**{**values, **fields})

@@ -41,13 +41,23 @@ def test_the_sampler_draws_rare_classes_as_often_and_by_its_key_alone() -> None:
 
 def test_scores_are_those_of_scikit_learn() -> None:
     predicted = np.random.default_rng(0).permutation(LABELS)
-    balanced, f1 = balance.scores(predicted, LABELS, 3)
+    balanced, f1 = balance.scores(predicted, LABELS)
     assert balanced == pytest.approx(balanced_accuracy_score(LABELS, predicted))
     assert f1 == pytest.approx(f1_score(LABELS, predicted, average="macro"))
 
 
 def test_scores_count_only_classes_that_occur() -> None:
     labels, predicted = np.array([0, 0, 1]), np.array([0, 2, 1])
-    balanced, f1 = balance.scores(predicted, labels, 3)
+    balanced, f1 = balance.scores(predicted, labels)
     assert balanced == pytest.approx(0.75)
     assert f1 == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_a_class_with_one_image_weighs_as_much_as_all_images_of_another() -> None:
+    weights = balance.class_weights(np.array([0, 0, 0, 0, 1]), 2, 1.0)
+    assert weights[1] / weights[0] == pytest.approx(4)
+
+
+def test_without_weights_too_the_order_is_that_of_its_key() -> None:
+    assert (balance.order(LABELS, None, 0, 1, 1) == balance.order(LABELS, None, 0, 1, 1)).all()
+    assert (balance.order(LABELS, None, 0, 1, 1) != balance.order(LABELS, None, 0, 1, 2)).any()

@@ -20,7 +20,8 @@ from adaptformer.data.labelled import LabelledImages
 from adaptformer.data.photos import Photos
 from adaptformer.errors import UserError
 from adaptformer.model import adapter_file, classifier, tensor_file
-from adaptformer.tuning import loop, resume
+from adaptformer.tuning import epoch, loop, resume
+from adaptformer.tuning.epoch import Run
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.optimiser import learning_rate
 
@@ -29,7 +30,7 @@ class Interruption(Exception):  # noqa: N818 - as KeyboardInterrupt
     """A kill, as far as a test within one process can have it."""
 
 
-def bytes_of(trained: loop.Run, folder: Path) -> bytes:
+def bytes_of(trained: Run, folder: Path) -> bytes:
     adapter_file.write(folder / "adapter.safetensors", trained.model, mite.adapter_card())
     return (folder / "adapter.safetensors").read_bytes()
 
@@ -47,13 +48,13 @@ def copies(model: classifier.Classifier) -> dict[str, Tensor]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
     """The indices of the images in each training batch, in order."""
     batches: list[list[int]] = []
-    batch = loop._batch
+    batch = epoch._batch
 
     def noting(split: LabelledImages, chosen: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
         batches.append(chosen.tolist())
         return batch(split, chosen, device)
 
-    monkeypatch.setattr(loop, "_batch", noting)
+    monkeypatch.setattr(epoch, "_batch", noting)
     return batches
 
 
@@ -85,10 +86,10 @@ def test_an_interrupted_run_ends_with_the_same_bytes_and_rows(tmp_path: Path, ep
 
     with pytest.raises(Interruption):
         loop.train(run(tmp_path / "killed"), stop)
-    resumed, told = run(tmp_path / "killed"), list[EpochRow]()
-    assert loop.train(resumed, told.append) == (rows, best)
+    resumed, seen_rows = run(tmp_path / "killed"), list[EpochRow]()
+    assert loop.train(resumed, seen_rows.append) == (rows, best)
     assert bytes_of(resumed, tmp_path) == expected
-    assert told == rows, "a listener must see the whole history"
+    assert seen_rows == rows, "a listener must see the whole history"
 
 
 def test_so_does_one_interrupted_in_the_middle_of_an_epoch(tmp_path: Path, seen: list[list[int]]) -> None:
@@ -211,6 +212,24 @@ def test_crops_and_dropout_differ_from_step_to_step_and_repeat_with_the_seed(tmp
     assert not torch.equal(first[0], other[0])
 
 
+def test_the_sampler_draws_the_images(tmp_path: Path, seen: list[list[int]]) -> None:
+    loop.train(run(tmp_path, balance="sampler", epochs=1))
+    drawn = [*chain(*seen)]
+    assert len(drawn) == 16
+    assert len(set(drawn)) < 16, "with repetition"
+
+
+def test_dropout_differs_from_step_to_step(tmp_path: Path) -> None:
+    masks: list[Tensor] = []
+    made = run(tmp_path, epochs=1, model={"activation": "gelu", "init": "houlsby", "dropout": 0.5})
+    made.model.vit.blocks[0].adapters[0].dropout.register_forward_hook(
+        lambda layer, _, result: masks.append(result == 0) if layer.training else None
+    )
+    loop.train(made)
+    assert len(masks) == 2
+    assert not torch.equal(masks[0], masks[1])
+
+
 def test_the_learning_rate_follows_the_formula_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[float] = []
     step = torch.optim.SGD.step
@@ -294,19 +313,19 @@ def test_the_model_is_left_as_it_was_in_the_best_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, validations: list[tuple[float, float]], best: int
 ) -> None:
     given = iter(validations)
-    monkeypatch.setattr(loop, "_validate", lambda _: (*next(given), 0.5, 0.5))
+    monkeypatch.setattr(epoch, "_validate", lambda _: (*next(given), 0.5, 0.5))
     made, kept = run(tmp_path, selection_metric=metric), list[dict[str, Tensor]]()
     _, chosen = loop.train(made, lambda _: kept.append(copies(made.model)))
     assert chosen == best
     final = classifier.tuned_state(made.model)
     assert all(torch.equal(final[name], tensor) for name, tensor in kept[best].items())
-    for epoch in {0, 1, 2} - {best}:
-        assert not torch.equal(final["head.linear.weight"], kept[epoch]["head.linear.weight"])
+    for other in {0, 1, 2} - {best}:
+        assert not torch.equal(final["head.linear.weight"], kept[other]["head.linear.weight"])
 
 
 def test_the_best_epoch_survives_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = iter([(1.0, 0.9), (1.0, 0.1), (1.0, 0.2)])
-    monkeypatch.setattr(loop, "_validate", lambda _: (*next(given), 0.5, 0.5))
+    monkeypatch.setattr(epoch, "_validate", lambda _: (*next(given), 0.5, 0.5))
     first: list[dict[str, Tensor]] = []
     killed = run(tmp_path)
 
@@ -357,7 +376,7 @@ def test_progress_is_logged_each_epoch_and_within_long_ones(
         r"epoch 2/2: train loss \d\.\d{4}, validation loss \d\.\d{4}, top-1 [\d.]+ %", caplog.messages[1]
     )
     caplog.clear()
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SIGNS", -1)
+    monkeypatch.setattr(epoch, "SECONDS_BETWEEN_LOG_LINES", -1)
     loop.train(run(tmp_path / "2", epochs=1))
     assert caplog.messages[:2] == ["epoch 1/1: step 1 of 2", "epoch 1/1: step 2 of 2"]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,18 @@ def test_the_seconds_of_all_pieces_add_up(tmp_path: Path, monkeypatch: pytest.Mo
     assert 0 < saved[0] < saved[1]
     assert resume.seconds(ended.state, ended.fingerprint) == saved[1]
     assert resume.seconds(ended.state, {"other": 1}) == resume.seconds(tmp_path / "none", ended.fingerprint) == 0
-    # Resumed after its first epoch, a run begins with that epoch's seconds.
-    run = small_runs.run(tmp_path / "pieces", epochs=2)
+
+
+def test_the_seconds_before_a_kill_are_counted_after_resumption(tmp_path: Path) -> None:
+    run = small_runs.run(tmp_path, epochs=2)
     with pytest.raises(KeyboardInterrupt):
         loop.train(run, killed)
-    first = resume.seconds(run.state, run.fingerprint)
-    loop.train(small_runs.run(tmp_path / "pieces", epochs=2))
-    assert saved[-1] > first > 0
+    state = resume.load(run.state, run.fingerprint)
+    assert state is not None
+    assert state.seconds > 0
+    resume.save(run.state, dataclasses.replace(state, seconds=5000.0), run.fingerprint)
+    loop.train(small_runs.run(tmp_path, epochs=2))
+    assert resume.seconds(run.state, run.fingerprint) > 5000
 
 
 def test_where_there_is_none_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -137,3 +143,13 @@ def test_another_number_of_threads_goes_on_and_says_so(
     assert caplog.messages == [
         f"training goes on with {now + 1} threads instead of {now}: the results may differ in their last bits"
     ]
+
+
+@pytest.mark.parametrize("name", ["format", "checksum"])
+def test_a_state_that_lacks_its_format_or_checksum_starts_afresh(
+    path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    tensors, metadata = tensor_file.read(path)
+    tensor_file.write(path, tensors, {key: value for key, value in metadata.items() if key != name})
+    assert resume.load(path, FINGERPRINT) is None
+    assert "damaged" in caplog.messages[0]

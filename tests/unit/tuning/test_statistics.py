@@ -11,11 +11,12 @@ import torch
 from small_runs import run
 
 from adaptformer.model import classifier, inference
-from adaptformer.tuning import loop
+from adaptformer.tuning import epoch, loop
+from adaptformer.tuning.epoch import Run
 from adaptformer.tuning.history import EpochRow
 
 
-def exact(made: loop.Run, rows: np.ndarray | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def exact(made: Run, rows: np.ndarray | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and variance of BatchNorm's input over training images, with the weights as they are."""
     given: list[torch.Tensor] = []
     images = made.train.images if rows is None else made.train.images[rows]
@@ -26,7 +27,7 @@ def exact(made: loop.Run, rows: np.ndarray | None = None) -> tuple[torch.Tensor,
     return given[0].mean(0), given[0].var(0)
 
 
-def present(made: loop.Run) -> tuple[torch.Tensor, torch.Tensor]:
+def present(made: Run) -> tuple[torch.Tensor, torch.Tensor]:
     norm = made.model.head.batch_norm
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -37,15 +38,15 @@ def test_each_validation_and_the_delivered_model_have_those_of_the_weights_as_th
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked = 0
-    validate = loop._validate
+    validate = epoch._validate
 
-    def watching(made: loop.Run) -> tuple[float, float, float, float]:
+    def watching(made: Run) -> tuple[float, float, float, float]:
         nonlocal checked
         checked += 1
         torch.testing.assert_close(present(made), exact(made))
         return validate(made)
 
-    monkeypatch.setattr(loop, "_validate", watching)
+    monkeypatch.setattr(epoch, "_validate", watching)
     made = run(tmp_path)
     loop.train(made)
     assert checked == 3
@@ -64,7 +65,7 @@ def test_training_itself_does_not_depend_on_the_choice(tmp_path: Path) -> None:
         made = run(tmp_path / choice, head_statistics=choice, selection_metric="loss")
         kept: list[dict[str, torch.Tensor]] = []
 
-        def keep(_row: EpochRow, made: loop.Run = made, kept: list[dict[str, torch.Tensor]] = kept) -> None:
+        def keep(_row: EpochRow, made: Run = made, kept: list[dict[str, torch.Tensor]] = kept) -> None:
             kept.append({name: p.detach().clone() for name, p in classifier.trainable(made.model).items()})
 
         loop.train(made, keep)
@@ -84,9 +85,9 @@ def test_a_phase_begins_with_those_of_the_weights_as_they_are(tmp_path: Path) ->
 
 
 def test_a_large_split_gives_a_fixed_part_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "STATISTICS_IMAGES", 6)
+    monkeypatch.setattr(epoch, "STATISTICS_IMAGES", 6)
     used: list[np.ndarray] = []
-    recompute = loop.batch_norm.recompute_statistics
+    recompute = epoch.batch_norm.recompute_statistics
 
     def noting(
         model: classifier.Classifier, images: np.ndarray, rows: np.ndarray, *rest: object, **more: object
@@ -94,7 +95,7 @@ def test_a_large_split_gives_a_fixed_part_of_itself(tmp_path: Path, monkeypatch:
         used.append(rows)
         recompute(model, images, rows, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop.batch_norm, "recompute_statistics", noting)
+    monkeypatch.setattr(epoch.batch_norm, "recompute_statistics", noting)
     made = run(tmp_path, epochs=2)
     loop.train(made)
     assert len(set(used[0].tolist())) == 6

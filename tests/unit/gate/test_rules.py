@@ -1,0 +1,485 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from two_models import BETTER, CHAMPION, judged
+
+from adaptformer.evaluation.intervals import Interval
+from adaptformer.gate import rules
+from adaptformer.gate.class_changes import ClassChange, NewClass
+from adaptformer.gate.decision import Check
+from adaptformer.gate.pairing import pair
+
+PAIRS = pair(BETTER, CHAMPION)
+
+
+def fall(label: str, change: float, p: float | None, images: int = 100) -> ClassChange:
+    return ClassChange(label, images, 0.9, 0.9 + change, 0, 0, change, change - 0.1, change + 0.1, p)
+
+
+def falls(*changes: ClassChange, support: int = 20) -> Check:
+    return rules.class_falls(changes, 0.05, support, 0.05)
+
+
+LIMIT = "none shown above 5.0 points (from 20 images on)"
+ASKED = "interval above 0.0"
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (
+            rules.images(1234, champion=True),
+            Check(
+                "test images",
+                "pass",
+                "1,234",
+                "at least 1, better 100",
+                "It is judged by images that neither model has seen and whose class both know.",
+            ),
+        ),
+        (
+            rules.images(99, champion=False),
+            Check(
+                "test images",
+                "warn",
+                "99",
+                "at least 1, better 100",
+                "Only 99 images can be judged by, so only large differences stand out from chance.",
+            ),
+        ),
+        (
+            rules.images(0, champion=False),
+            Check("test images", "fail", "0", "at least 1, better 100", "There is no test image that it has not seen."),
+        ),
+        (
+            rules.looks(0, 0.05, 0.0),
+            Check(
+                "looks at these test images",
+                "info",
+                "1",
+                "better below 10",
+                "With this one, 1 version met a champion on these test images; if none were better, at least one "
+                "would still pass with a chance of up to 5.0 %.",
+            ),
+        ),
+        (
+            rules.looks(8, 0.05, 0.1),
+            Check(
+                "looks at these test images",
+                "info",
+                "9",
+                "better below 10",
+                "With this one, 9 versions met a champion on these test images; if none were better, at least one "
+                "would still pass with a chance of up to 37.0 %.",
+            ),
+        ),
+        (
+            rules.looks(1233, 0.05, -0.01),
+            Check(
+                "looks at these test images",
+                "warn",
+                "1,234",
+                "better below 10",
+                "With this one, 1,234 versions met a champion on these test images.",
+            ),
+        ),
+        (
+            rules.above_chance("top1", Interval(0.5, 0.41, 0.6), 0.4, "ant"),
+            Check(
+                "top-1 above chance",
+                "pass",
+                "50.0 % (41.0 % to 60.0 %)",
+                "interval above 40.0 %",
+                "Its top-1 is higher than always answering ant would get.",
+            ),
+        ),
+        (
+            rules.above_chance("macro_f1", Interval(0.5, 0.4, 0.6), 0.4, "ant"),
+            Check(
+                "macro-F1 above chance",
+                "fail",
+                "50.0 % (40.0 % to 60.0 %)",
+                "interval above 40.0 %",
+                "It is not shown to be better than always answering ant, which gets 40.0 % in macro-F1.",
+            ),
+        ),
+        (
+            rules.classes(PAIRS, ()),
+            Check("classes", "pass", "3 shared", "none lost", "Both models know the same classes."),
+        ),
+        (
+            rules.classes(replace(PAIRS, new=("dog",)), [NewClass("dog", 0, None, None, None)]),
+            Check(
+                "classes",
+                "info",
+                "1 new",
+                "none lost",
+                "It also knows the class dog, of which there is no unseen test image.",
+            ),
+        ),
+        (
+            rules.classes(
+                replace(PAIRS, new=("dog", "eel")), [NewClass("dog", 3, 1, 0, 1), NewClass("eel", 4, 1, 0, 1)]
+            ),
+            Check(
+                "classes",
+                "info",
+                "2 new",
+                "none lost",
+                "It also knows the classes dog, eel; their 7 test images are reported apart.",
+            ),
+        ),
+        (
+            rules.classes(replace(PAIRS, dropped=("dog", "eel")), ()),
+            Check(
+                "classes",
+                "fail",
+                "2 lost",
+                "none lost",
+                "It does not know the classes dog, eel, which the champion knows.",
+            ),
+        ),
+        (
+            rules.answers(PAIRS, 1500, 0, 0.0, differ=True),
+            Check(
+                "changed answers",
+                "pass",
+                "1,500 newly right, 0 newly wrong",
+                "at least 1",
+                "The models do not answer alike.",
+            ),
+        ),
+        (
+            rules.answers(PAIRS, 0, 0, 0.0, differ=False),
+            Check(
+                "changed answers",
+                "fail",
+                "0 newly right, 0 newly wrong",
+                "at least 1",
+                "It is right and wrong where the champion is, on every one of 180 test images.",
+            ),
+        ),
+        (
+            rules.answers(pair(judged("7", (0,)), judged("5", (0,))), 0, 0, -0.1, differ=False),
+            Check(
+                "changed answers",
+                "info",
+                "0 newly right, 0 newly wrong",
+                "none",
+                "It gives the champion's answer to every one of 180 test images.",
+            ),
+        ),
+        (
+            rules.gain("top1", Interval(0.02, 0.01, 0.03), 0.0),
+            Check(
+                "gain in top-1",
+                "pass",
+                "+2.0 points (+1.0 to +3.0)",
+                ASKED,
+                "The gain of 2.0 points in top-1 is more than chance (between +1.0 and +3.0).",
+            ),
+        ),
+        (
+            rules.gain("macro_f1", Interval(0.02, 0.0, 0.03), 0.0),
+            Check(
+                "gain in macro-F1",
+                "fail",
+                "+2.0 points (0.0 to +3.0)",
+                ASKED,
+                "The gain of 2.0 points in macro-F1 may be chance (between 0.0 and +3.0).",
+            ),
+        ),
+        (
+            rules.gain("top1", Interval(0.02, 0.01, 0.03), 0.01),
+            Check(
+                "gain in top-1",
+                "fail",
+                "+2.0 points (+1.0 to +3.0)",
+                "interval above +1.0",
+                "The gain of 2.0 points in top-1 may be less than the 1.0 asked for (between +1.0 and +3.0).",
+            ),
+        ),
+        (
+            rules.gain("top1", Interval(-0.02, -0.03, -0.01), -0.005),
+            Check(
+                "gain in top-1",
+                "fail",
+                "−2.0 points (−3.0 to −1.0)",
+                "interval above −0.5",
+                "Its top-1 is lower by 2.0 points (between −3.0 and −1.0).",
+            ),
+        ),
+        (
+            rules.gain("top1", Interval(-0.02, -0.03, 0.0), -0.01),
+            Check(
+                "gain in top-1",
+                "fail",
+                "−2.0 points (−3.0 to 0.0)",
+                "interval above −1.0",
+                "Its top-1 may be worse by more than 1.0 points (between −3.0 and 0.0).",
+            ),
+        ),
+        (
+            rules.gain("top1", Interval(0.0, -0.03, 0.03), 0.0),
+            Check(
+                "gain in top-1",
+                "fail",
+                "0.0 points (−3.0 to +3.0)",
+                ASKED,
+                "It shows no gain in top-1 (between −3.0 and +3.0 points).",
+            ),
+        ),
+        (
+            rules.gain("top1", Interval(0.0, -0.03, 0.03), -0.05),
+            Check(
+                "gain in top-1",
+                "pass",
+                "0.0 points (−3.0 to +3.0)",
+                "interval above −5.0",
+                "Its top-1 is not worse by more than 5.0 points (between −3.0 and +3.0).",
+            ),
+        ),
+        (
+            rules.significance("top1", 1500, 2, 0.049, 0.05, 0.0),
+            Check(
+                "McNemar's test on top-1",
+                "pass",
+                "p = 0.049",
+                "p < 0.05",
+                "It has 1,500 of the 1,502 images that only one model has right, which chance alone would rarely give.",
+            ),
+        ),
+        (
+            rules.significance("top1", 4, 2, 0.05, 0.05, 0.0),
+            Check(
+                "McNemar's test on top-1",
+                "fail",
+                "p = 0.050",
+                "p < 0.05",
+                "It has 4 of the 6 images that only one model has right, which chance alone may give.",
+            ),
+        ),
+        (
+            rules.significance("macro_f1", 4, 2, 0.02, 0.05, 0.0),
+            Check(
+                "permutation test on macro-F1",
+                "pass",
+                "p = 0.020",
+                "p < 0.05",
+                "Swapping the two models' answers at random would rarely give so large a gain in macro-F1.",
+            ),
+        ),
+        (
+            rules.significance("balanced_accuracy", 4, 2, 0.05, 0.05, 0.0),
+            Check(
+                "permutation test on balanced accuracy",
+                "fail",
+                "p = 0.050",
+                "p < 0.05",
+                "Swapping the two models' answers at random may give so large a gain in balanced accuracy.",
+            ),
+        ),
+        (
+            rules.significance("top1", 4, 2, 0.3, 0.05, -0.1),
+            Check(
+                "McNemar's test on top-1",
+                "info",
+                "p = 0.300",
+                "none",
+                "It need not be significant, since the margin is negative.",
+            ),
+        ),
+        (
+            falls(fall("ant", -0.3, None)),
+            Check(
+                "loss in a class", "warn", "none tested", LIMIT, "No class has the 20 test images that a test needs."
+            ),
+        ),
+        (
+            falls(fall("ant", -0.3, None), fall("bee", -0.05, 0.001), fall("cat", 0.1, 1.0)),
+            Check(
+                "loss in a class",
+                "pass",
+                "5.0 points (bee)",
+                LIMIT,
+                "None of 2 classes with enough images falls by more than the bound.",
+            ),
+        ),
+        (
+            falls(fall("bee", 0.0, 1.0)),
+            Check(
+                "loss in a class",
+                "pass",
+                "0.0 points",
+                LIMIT,
+                "None of 1 class with enough images falls by more than the bound.",
+            ),
+        ),
+        (
+            falls(fall("ant", -0.3, 0.05), fall("bee", 0.1, 1.0)),
+            Check(
+                "loss in a class",
+                "info",
+                "30.0 points (ant)",
+                LIMIT,
+                "Of 2 classes with enough images, 1 falls by more than the bound, but chance alone may give that.",
+            ),
+        ),
+        (
+            falls(fall("ant", -0.3, 0.2), fall("bee", -0.1, 1.0)),
+            Check(
+                "loss in a class",
+                "info",
+                "30.0 points (ant)",
+                LIMIT,
+                "Of 2 classes with enough images, 2 fall by more than the bound, but chance alone may give that.",
+            ),
+        ),
+        (
+            falls(fall("ant", -0.3, 0.2), fall("bee", -0.1, 0.049, 400), fall("cat", 0.1, 1.0)),
+            Check(
+                "loss in a class",
+                "fail",
+                "10.0 points (bee)",
+                LIMIT,
+                "In the class bee its top-1 falls by 10.0 points (90.0 % to 80.0 % of 400 "
+                "images; p = 0.049, corrected for 3 classes).",
+            ),
+        ),
+        (
+            falls(fall("ant", -0.3, 0.001), fall("bee", -0.1, 0.049)),
+            Check(
+                "loss in a class",
+                "fail",
+                "30.0 points (ant)",
+                LIMIT,
+                "In the class ant its top-1 falls by 30.0 points (90.0 % to 60.0 % of 100 images; p = 0.001, "
+                "corrected for 2 classes), and 1 more class falls too far.",
+            ),
+        ),
+        (
+            falls(fall("ant", -0.3, 0.001), fall("bee", -0.1, 0.049), fall("cat", -0.1, 0.049)),
+            Check(
+                "loss in a class",
+                "fail",
+                "30.0 points (ant)",
+                LIMIT,
+                "In the class ant its top-1 falls by 30.0 points (90.0 % to 60.0 % of 100 "
+                "images; p = 0.001, corrected for 3 classes), and 2 more classes fall too far.",
+            ),
+        ),
+        (
+            rules.calibration(0.05, 0.02, 0.04),
+            Check(
+                "calibration error",
+                "pass",
+                "+3.0 points",
+                "at most +4.0",
+                "Its probabilities can be trusted as much as before (calibration error from 2.0 % to 5.0 %).",
+            ),
+        ),
+        (
+            rules.calibration(0.25, 0.0, 0.25),
+            Check(
+                "calibration error",
+                "pass",
+                "+25.0 points",
+                "at most +25.0",
+                "Its probabilities can be trusted as much as before (calibration error from 0.0 % to 25.0 %).",
+            ),
+        ),
+        (
+            rules.calibration(0.05, 0.02, 0.01),
+            Check(
+                "calibration error",
+                "fail",
+                "+3.0 points",
+                "at most +1.0",
+                "Its probabilities can be trusted less: their calibration error rises from 2.0 % to 5.0 %.",
+            ),
+        ),
+        (
+            rules.parity(1e-4, 1e-4),
+            Check(
+                "parity of the ONNX file",
+                "pass",
+                "0.0001",
+                "at most 0.0001",
+                "Its ONNX file answers as the trained model does.",
+            ),
+        ),
+        (
+            rules.parity(2e-3, 1e-4),
+            Check(
+                "parity of the ONNX file",
+                "fail",
+                "0.002",
+                "at most 0.0001",
+                "Its ONNX file answers unlike the trained model: logits differ by up to 0.002 of the largest.",
+            ),
+        ),
+        (
+            rules.parity(math.inf, 1e-4),
+            Check(
+                "parity of the ONNX file",
+                "fail",
+                "unknown",
+                "at most 0.0001",
+                "It is not known whether its ONNX file answers as the trained model does.",
+            ),
+        ),
+        (
+            rules.ratio("latency", 3.0, 2.0, 1.5, "ms an image"),
+            Check(
+                "latency",
+                "pass",
+                "1.50 times",
+                "at most 1.5 times",
+                "Its latency is 1.50 times the champion's (2.00 to 3.00 ms an image).",
+            ),
+        ),
+        (
+            rules.ratio("size", 3.2, 2.0, 1.5, "MB"),
+            Check(
+                "size",
+                "fail",
+                "1.60 times",
+                "at most 1.5 times",
+                "Its size is 1.60 times the champion's (2.00 to 3.20 MB).",
+            ),
+        ),
+        (
+            rules.ratio("size", 3.2, 0.0, 1.5, "MB"),
+            Check(
+                "size", "fail", "unknown", "at most 1.5 times", "Its size could not be compared with the champion's."
+            ),
+        ),
+        (
+            rules.ratio("size", math.nan, 1.0, 1.5, "MB"),
+            Check(
+                "size", "fail", "unknown", "at most 1.5 times", "Its size could not be compared with the champion's."
+            ),
+        ),
+        (
+            rules.ratio("size", 1.0, math.inf, 1.5, "MB"),
+            Check(
+                "size", "fail", "unknown", "at most 1.5 times", "Its size could not be compared with the champion's."
+            ),
+        ),
+    ],
+)
+def test_each_rule_says_what_it_found(found: Check, expected: Check) -> None:
+    assert found == expected
+
+
+@pytest.mark.parametrize(("count", "verdict"), [(100, "pass"), (99, "warn"), (1, "warn"), (0, "fail")])
+def test_few_images_warn_and_none_fail(count: int, verdict: str) -> None:
+    assert rules.images(count, champion=True).verdict == verdict
+
+
+@pytest.mark.parametrize(("earlier", "verdict"), [(0, "info"), (8, "info"), (9, "warn"), (40, "warn")])
+def test_many_looks_warn(earlier: int, verdict: str) -> None:
+    assert rules.looks(earlier, 0.05, 0.0).verdict == verdict
