@@ -10,6 +10,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def metadata(card: AdapterCard) -> dict[str, Any]:
     """Return what the predictor needs to know, and where the model comes from."""
     return {
         "classes": list(card.classes),
-        "image": card.image.to_dict(),
+        "image": asdict(card.image),
         "adapter": card.adapter,
         "backbone": {"model": card.backbone.model, "sha256": card.backbone.sha256, "licence": card.backbone.licence},
         "format": 1,
