@@ -56,3 +56,8 @@ def test_scores_count_only_classes_that_occur() -> None:
 def test_a_class_with_one_image_weighs_as_much_as_all_images_of_another() -> None:
     weights = balance.class_weights(np.array([0, 0, 0, 0, 1]), 2, 1.0)
     assert weights[1] / weights[0] == pytest.approx(4)
+
+
+def test_without_weights_too_the_order_is_that_of_its_key() -> None:
+    assert (balance.order(LABELS, None, 0, 1, 1) == balance.order(LABELS, None, 0, 1, 1)).all()
+    assert (balance.order(LABELS, None, 0, 1, 1) != balance.order(LABELS, None, 0, 1, 2)).any()
