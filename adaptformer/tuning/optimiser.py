@@ -33,7 +33,8 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object
         if hasattr(module, "no_weight_decay")
         for name in module.no_weight_decay()
     }
-    decaying, others = [], []
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (others if parameter.ndim <= 1 or name in exempt else decaying).append(parameter)

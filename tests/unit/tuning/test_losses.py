@@ -51,7 +51,7 @@ def test_smoothing_does_not_draw_the_answer_to_the_rare_class() -> None:
             return value.item()
 
         optimiser.step(loss)
-        assert float(answer.softmax(0)[0]) == pytest.approx(expected, abs=1e-3)
+        assert answer.softmax(0)[0].item() == pytest.approx(expected, abs=1e-3)
 
 
 def unequal() -> LabelledImages:
