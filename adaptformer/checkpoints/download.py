@@ -54,7 +54,7 @@ def fetch(url: str, sha256: str) -> Path:
             if not path.is_file() or files.sha256_file(path) != sha256:
                 path.unlink(missing_ok=True)
                 _complete(url, path, sha256)
-    except OSError as error:  # those of the network are UserErrors by now
+    except OSError as error:  # errors of the network have become UserErrors already
         raise UserError(
             f"cannot keep the download in {path.parent}: {error.strerror or error}",
             "free space or make the folder writable, or set ADAPTFORMER_CACHE to another one",

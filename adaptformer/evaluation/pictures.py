@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from adaptformer import files
 from adaptformer.evaluation import calibration as calibrating
-from adaptformer.evaluation import mistakes
+from adaptformer.evaluation import report_images
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
 
@@ -46,7 +46,7 @@ def confusion(path: Path, evaluation: Evaluation, classes: Sequence[str]) -> Non
 def per_class(path: Path, evaluation: Evaluation, classes: Sequence[str]) -> None:
     """Draw each class's top-1 accuracy with its interval, lowest first (the lowest 40, where there are more)."""
     shares = evaluation.per_class
-    tested = np.flatnonzero(evaluation.confusion.any(axis=1))
+    tested = np.flatnonzero(evaluation.confusion.any(axis=1)).tolist()
     order = sorted(tested, key=lambda index: shares[index].value)[:_MOST_LABELS]
     chosen = [shares[index] for index in order]
     figure = Figure(figsize=(7, 1.2 + 0.26 * len(order)), layout="constrained")
@@ -114,8 +114,8 @@ def _reach(shares: Sequence[Interval]) -> NDArray[np.float64]:
 def examples(path: Path, evaluation: Evaluation, classes: Sequence[str], images: NDArray[np.uint8]) -> None:
     """Draw at most 24 of the images [N, S, S, 3]: the most confident mistakes, then the least confident others."""
     confidence, wrong = evaluation.confidence, ~evaluation.correct
-    confident = mistakes.most_confident(evaluation, 12)
-    chosen = confident + mistakes.least_confident(evaluation, 24 - len(confident))
+    confident = report_images.most_confident(evaluation, 12)
+    chosen = confident + report_images.least_confident(evaluation, 24 - len(confident))
     columns = 8
     rows = -(-len(chosen) // columns)
     figure = Figure(figsize=(1.35 * columns, 1.75 * rows), layout="constrained")

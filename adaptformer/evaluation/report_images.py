@@ -1,4 +1,7 @@
-"""The test images that the report shows: mistakes, and correct predictions of low confidence."""
+"""Which test images to look at, and how the report shows them: mistakes, and correct predictions of low confidence.
+
+A choice is at most `count` indices of images; ties keep the order of the images.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from adaptformer.data.labelled import LabelledImages
-from adaptformer.evaluation import mistakes
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.html_page import percent
 
@@ -23,17 +25,36 @@ Group = tuple[str, list[tuple[bytes, str]]]
 """A heading, and PNGs with their captions."""
 
 
+def most_confident(evaluation: Evaluation, count: int) -> list[int]:
+    """Return the mistakes with the highest confidence, highest first."""
+    return _first(-evaluation.confidence, ~evaluation.correct, count)
+
+
+def worst(evaluation: Evaluation, count: int) -> list[int]:
+    """Return the mistakes whose true class was given the lowest probability, lowest first."""
+    return _first(evaluation.probability_of_label, ~evaluation.correct, count)
+
+
+def least_confident(evaluation: Evaluation, count: int) -> list[int]:
+    """Return the correct predictions with the lowest confidence, lowest first."""
+    return _first(evaluation.confidence, evaluation.correct, count)
+
+
+def _first(value: NDArray[np.float64], among: NDArray[np.bool_], count: int) -> list[int]:
+    return [int(index) for index in np.argsort(value, kind="stable") if among[index]][:count]
+
+
 def groups(evaluation: Evaluation, classes: Sequence[str], test: LabelledImages) -> list[Group]:
     """Return groups of images; a caption has the labels, their probabilities, and the path below data/."""
-    confident = mistakes.most_confident(evaluation, _SHOWN)
+    confident = most_confident(evaluation, _SHOWN)
     if (~evaluation.correct).sum() <= _SHOWN:
         chosen = {"All mistakes, most confident first": confident}
     else:
         chosen = {
             "Most confident mistakes: highest probability of the predicted class": confident,
-            "Worst mistakes: lowest probability of the true class": mistakes.worst(evaluation, _SHOWN),
+            "Worst mistakes: lowest probability of the true class": worst(evaluation, _SHOWN),
         }
-    chosen["Correct, but least confident"] = mistakes.least_confident(evaluation, _SHOWN)
+    chosen["Correct, but least confident"] = least_confident(evaluation, _SHOWN)
     return [
         (heading, [(_small(test.images[i]), _caption(evaluation, classes, test.paths[i], i)) for i in indices])
         for heading, indices in chosen.items()

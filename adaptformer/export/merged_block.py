@@ -14,7 +14,7 @@ Reads = Literal["residual", "norm2", "feed_forward", "output"]
 
 
 class MergedAdapter(nn.Module):
-    """Adapters [B, N, D] -> [B, N, r] -> [B, N, D] whose scale lies in the second matrix."""
+    """Adapters [B, N, D] -> [B, N, r] -> [B, N, D] whose scale is in the second matrix."""
 
     def __init__(self, norm_in: nn.Module, down: nn.Linear, act: nn.Module, up: nn.Linear, norm_out: nn.Module) -> None:
         super().__init__()

@@ -57,13 +57,13 @@ def merge(model: Classifier) -> Classifier:
     """Return a new model with the same logits: frozen, on the CPU, in evaluation mode; `model` is left as it is.
 
     Weights that merging does not change share the memory of those of `model` where that is on the CPU. A merged model
-    can be merged again and gives itself. Its features are not the original's, for the last norm's affine lies in the
+    can be merged again and gives itself. Its features are not the original's, for the last norm's affine is in the
     head. Raises UserError for weights that are not finite and for parts that it does not understand.
     """
     _refuse_not_finite(model)
     for module in model.modules():
         _refuse_unknown(module)
-    # A deep copy of the modules, not of the weights: a large model lies in memory once.
+    # A deep copy of the modules, not of the weights: a large model is in memory only once.
     shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
     merged = copy.deepcopy(model, shared).cpu()
     vit = merged.vit
@@ -144,9 +144,8 @@ def _fold_into_head(model: Classifier) -> None:
     """Put BatchNorm's statistics and the affine of the norm before it into each head's linear layer [C, D]."""
     vit: Any = model.vit
     gain, shift, norm = folding.affine(vit.norm, vit.embed_dim)
-    for head in (model.head, model.head_dist):
-        if head is not None:
-            _fold_head(head, gain, shift)
+    for head in model.heads:
+        _fold_head(head, gain, shift)
     vit.norm = norm
 
 

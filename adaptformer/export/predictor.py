@@ -25,7 +25,7 @@ from adaptformer.data.resizing import prepare
 from adaptformer.errors import UserError
 
 WEIGHTS = "model.onnx.data"
-"""The name by which an exported model refers to weights outside of it, whatever name it has itself by now."""
+"""The name by which an exported model refers to weights outside of it, even after the model was renamed."""
 
 _BOTH = f"copy model.onnx and {WEIGHTS} from the same run into one folder, or export the model again"
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
@@ -58,8 +58,10 @@ class Predictor:
             self.contract = ImageContract.from_dict(metadata["image"])
         except KeyError as error:
             raise UserError(f"{path} is no model of adaptformer", "give the model.onnx of a run") from error
-        if "weights" in metadata:
-            _require_weights(path, metadata["weights"]["sha256"])
+        weights = path.with_name(WEIGHTS)
+        # Another model's weights fit in size and names: only the hash tells them apart.
+        if "weights" in metadata and files.sha256_file(weights) != metadata["weights"]["sha256"]:
+            raise UserError(f"{weights} does not hold the weights of {path}", _BOTH)
         self.provider: str = self._session.get_providers()[0]
         """The one that really runs: onnxruntime lists CUDA as available where it cannot be loaded."""
         if device == "cuda" and self.provider != _PROVIDERS["cuda"]:
@@ -141,10 +143,3 @@ def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSess
         if not weights.is_file():
             raise UserError(f"{path} needs {weights}, which does not exist", _BOTH) from error
         raise UserError(f"{path} cannot be opened with the weights in {weights}: {reason}", _BOTH) from error
-
-
-def _require_weights(path: Path, sha256: str) -> None:
-    """Raise UserError unless the weights beside an ONNX file are its own: another model's fit in size and names."""
-    weights = path.with_name(WEIGHTS)
-    if files.sha256_file(weights) != sha256:
-        raise UserError(f"{weights} does not hold the weights of {path}", _BOTH)

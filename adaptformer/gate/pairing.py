@@ -82,27 +82,30 @@ def pair(challenger: Judged, champion: Judged) -> Pairs:
     both = ours.merge(theirs.drop(columns="path"), on=_IMAGE, validate="one_to_one")
     if not len(both) == len(ours) == len(theirs):
         raise ValueError(f"versions {challenger.version} and {champion.version} have predicted different test images")
-    shared = tuple(sorted(set(challenger.classes) & set(champion.classes)))
-    seen = [both["sha256"].isin(model.seen).to_numpy() for model in (challenger, champion)]
-    unseen, known = ~(seen[0] | seen[1]), both["label"].isin(shared).to_numpy()
-    left_out = LeftOut(int(seen[0].sum()), int(seen[1].sum()), int((~unseen).sum()), int((unseen & ~known).sum()))
-    return Pairs(
-        both[unseen & known],
-        both[unseen & ~known],
-        left_out,
-        shared,
-        new=tuple(sorted(set(challenger.classes) - set(shared))),
-        dropped=tuple(sorted(set(champion.classes) - set(shared))),
-    )
+    ours_known, theirs_known = set(challenger.classes), set(champion.classes)
+    shared = tuple(sorted(ours_known & theirs_known))
+    new, dropped = tuple(sorted(ours_known - theirs_known)), tuple(sorted(theirs_known - ours_known))
+    return _unseen(both, [challenger, champion], shared, new, dropped)
 
 
 def alone(challenger: Judged) -> Pairs:
     """Return a single model's answers to the images that it has not seen."""
-    rows = _answers(challenger, "challenger")
-    seen, known = rows["sha256"].isin(challenger.seen), rows["label"].isin(challenger.classes)
-    left_out = LeftOut(int(seen.sum()), 0, int(seen.sum()), int((~seen & ~known).sum()))
-    shared = tuple(sorted(challenger.classes))
-    return Pairs(rows[~seen & known], rows[~seen & ~known], left_out, shared, new=(), dropped=())
+    return _unseen(_answers(challenger, "challenger"), [challenger], tuple(sorted(challenger.classes)))
+
+
+def _unseen(
+    rows: pd.DataFrame,
+    models: Sequence[Judged],
+    shared: tuple[str, ...],
+    new: tuple[str, ...] = (),
+    dropped: tuple[str, ...] = (),
+) -> Pairs:
+    """Return the rows that none of the models has seen, by whether their class is a shared one."""
+    seen = [rows["sha256"].isin(model.seen).to_numpy() for model in models]
+    unseen, known = ~np.any(seen, axis=0), rows["label"].isin(shared).to_numpy()
+    by_challenger, *by_champion = (int(mask.sum()) for mask in seen)
+    left_out = LeftOut(by_challenger, sum(by_champion), int((~unseen).sum()), int((unseen & ~known).sum()))
+    return Pairs(rows[unseen & known], rows[unseen & ~known], left_out, shared, new, dropped)
 
 
 def _answers(model: Judged, side: str) -> pd.DataFrame:

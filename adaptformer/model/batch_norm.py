@@ -1,4 +1,4 @@
-"""Statistics of the head's BatchNorm, computed anew for the weights as they are.
+"""Statistics of the head's BatchNorm, recomputed for the current weights.
 
 In training BatchNorm keeps running averages of its batches' mean and variance, which trail features that adapters
 move. Shapes: N images, S stored side, D width.

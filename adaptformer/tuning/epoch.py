@@ -59,29 +59,17 @@ class Run:
 
 def train_epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, optimiser: torch.optim.Optimizer) -> EpochRow:
     """Train epoch `epoch` of the phase with that number, validate, and return the epoch's row."""
-    train_loss, train_top1, rate = _train(run, phase, number, epoch, optimiser)
+    trained = _train(run, phase, number, epoch, optimiser)
     if run.params.head_statistics == "recomputed":
         recompute_statistics(run)
-    val_loss, val_top1, balanced, macro_f1 = _validate(run)
-    return EpochRow(
-        round=phase.round,
-        phase=number,
-        epoch=epoch,
-        lr=round(rate, 6),
-        train_loss=round(train_loss, 6),
-        train_top1=round(train_top1, 6),
-        val_loss=round(val_loss, 6),
-        val_top1=round(val_top1, 6),
-        val_balanced_accuracy=round(balanced, 6),
-        val_macro_f1=round(macro_f1, 6),
-        rolled_back=0,
-    )
+    figures = {name: round(value, 6) for name, value in {**trained, **_validate(run)}.items()}
+    return EpochRow(round=phase.round, phase=number, epoch=epoch, **figures, rolled_back=0)
 
 
 def _train(
     run: Run, phase: schedule.Phase, number: int, epoch: int, optimiser: torch.optim.Optimizer
-) -> tuple[float, float, float]:
-    """Make the steps of an epoch; return mean loss, top-1, and the learning rate of the last step."""
+) -> dict[str, float]:
+    """Make the steps of an epoch; return mean loss, top-1, and the learning rate of the last step, as in EpochRow."""
     params, labels = run.params, run.train.labels
     key = (params.seed, number, epoch)
     by_class = None
@@ -109,7 +97,8 @@ def _train(
         if time.monotonic() - last_logged > SECONDS_BETWEEN_LOG_LINES:
             last_logged = time.monotonic()
             log.info("epoch %d/%d: step %d of %d", epoch, phase.epochs, step + 1, batches)
-    return float(loss_sum) / batches, float(correct) / (batches * batch_size), rate
+    top1 = float(correct) / (batches * batch_size)
+    return {"lr": rate, "train_loss": float(loss_sum) / batches, "train_top1": top1}
 
 
 def _step(
@@ -152,8 +141,8 @@ def recompute_statistics(run: Run) -> None:
     )  # fmt: skip
 
 
-def _validate(run: Run) -> tuple[float, float, float, float]:
-    """Return mean cross-entropy, top-1, balanced accuracy and macro-F1 on the validation split."""
+def _validate(run: Run) -> dict[str, float]:
+    """Return mean cross-entropy, top-1, balanced accuracy and macro-F1 on the validation split, as in EpochRow."""
     logits = inference.logits(
         run.model, run.validation.images, run.contract,
         batch_size=VALIDATION_BATCH, device=run.device, precision=run.precision,
@@ -161,4 +150,6 @@ def _validate(run: Run) -> tuple[float, float, float, float]:
     labels = run.validation.labels
     loss = float(F.cross_entropy(logits, torch.from_numpy(labels).to(run.device)))
     predicted = logits.argmax(1).cpu().numpy()
-    return loss, float((predicted == labels).mean()), *balance.scores(predicted, labels)
+    recall, f1 = balance.scores(predicted, labels)
+    top1 = float((predicted == labels).mean())
+    return {"val_loss": loss, "val_top1": top1, "val_balanced_accuracy": recall, "val_macro_f1": f1}

@@ -18,7 +18,9 @@ from adaptformer.tuning.history import EpochRow
 
 log = logging.getLogger("adaptformer")
 
-FORMAT = 2
+FORMAT = 3
+_TABLES = ("tuned", "best_tuned", "optimiser", "start")
+"""The fields of State that hold tensors."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,7 @@ class State:
 
 def save(path: Path, state: State, fingerprint: dict[str, Any]) -> None:
     """Write the state with the fingerprint of the run that it belongs to, and a checksum over both."""
-    parts = {"tuned": state.tuned, "best": state.best_tuned, "optimiser": state.optimiser, "start": state.start}
-    tensors = {f"{part}/{name}": tensor for part, table in parts.items() for name, tensor in table.items()}
+    tensors = {f"{table}/{name}": tensor for table in _TABLES for name, tensor in getattr(state, table).items()}
     metadata = {
         "format": FORMAT,
         "rows": [dataclasses.asdict(row) for row in state.rows],
@@ -62,13 +63,13 @@ def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
         return None
     read = _read(path)
     if read is None:
-        log.warning("training starts afresh: the state of the run before, %s, is damaged or of another format", path)
+        log.warning("training starts from the beginning: the earlier state, %s, is damaged or of another format", path)
         return None
     tensors, metadata = read
     if metadata["fingerprint"] != fingerprint:
         before = metadata["fingerprint"]
         changed = sorted(key for key in before | fingerprint if before.get(key) != fingerprint.get(key))
-        log.warning("training starts afresh: since the run before, %s changed", ", ".join(changed))
+        log.warning("training starts from the beginning: since the run before, %s changed", ", ".join(changed))
         return None
     if metadata["threads"] != torch.get_num_threads():
         log.warning(
@@ -76,13 +77,12 @@ def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
             torch.get_num_threads(),
             metadata["threads"],
         )
-    parts: dict[str, dict[str, Tensor]] = {"tuned": {}, "best": {}, "optimiser": {}, "start": {}}
+    tables: dict[str, dict[str, Tensor]] = {table: {} for table in _TABLES}
     for key, tensor in tensors.items():
-        part, _, name = key.partition("/")
-        parts[part][name] = tensor
+        table, _, name = key.partition("/")
+        tables[table][name] = tensor
     rows = [EpochRow(**row) for row in metadata["rows"]]
-    tensor_parts = (parts["tuned"], parts["best"], parts["optimiser"], parts["start"])
-    return State(rows, metadata["best"], *tensor_parts, metadata["seconds"])
+    return State(rows, metadata["best"], **tables, seconds=metadata["seconds"])
 
 
 def seconds(path: Path, fingerprint: dict[str, Any]) -> float:

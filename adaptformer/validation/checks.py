@@ -115,7 +115,7 @@ def _too_few_images(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def _single_class(manifest: pd.DataFrame) -> pd.DataFrame:
     labels = manifest["label"].unique()
-    alone = labels if len(labels) == 1 else []
+    alone = list(labels) if len(labels) == 1 else []
     paths, details = [f"train/{label}" for label in alone], [f"{label} is the only class" for label in alone]
     return _faults(paths, "single class", details, "add a folder for another class")
 

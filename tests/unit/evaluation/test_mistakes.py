@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from adaptformer.evaluation import mistakes
+from adaptformer.evaluation import report_images
 from adaptformer.evaluation.metrics import Evaluation
 
 SHARES = np.array(
@@ -19,15 +19,15 @@ EVALUATION = Evaluation(np.log(SHARES + 1e-9).astype(np.float32), np.array([2, 1
 
 
 def test_mistakes_are_ranked_by_the_predicted_class() -> None:
-    assert mistakes.most_confident(EVALUATION, 9) == [1, 0, 2]
-    assert mistakes.most_confident(EVALUATION, 2) == [1, 0]
+    assert report_images.most_confident(EVALUATION, 9) == [1, 0, 2]
+    assert report_images.most_confident(EVALUATION, 2) == [1, 0]
 
 
 def test_mistakes_are_ranked_by_the_true_class() -> None:
-    assert mistakes.worst(EVALUATION, 9) == [0, 2, 1]
-    assert mistakes.worst(EVALUATION, 1) == [0]
+    assert report_images.worst(EVALUATION, 9) == [0, 2, 1]
+    assert report_images.worst(EVALUATION, 1) == [0]
 
 
 def test_hits_are_ranked_from_the_least_confident() -> None:
-    assert mistakes.least_confident(EVALUATION, 9) == [5, 3, 4]
-    assert mistakes.least_confident(EVALUATION, 1) == [5]
+    assert report_images.least_confident(EVALUATION, 9) == [5, 3, 4]
+    assert report_images.least_confident(EVALUATION, 1) == [5]

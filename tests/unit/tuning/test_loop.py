@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_runs import run
+from small_runs import run, validated
 from torch import Tensor
 
 from adaptformer.data import augmentation
@@ -124,16 +124,16 @@ def test_a_run_killed_after_its_last_epoch_trains_no_more(tmp_path: Path, seen: 
     assert bytes_of(again, tmp_path) == bytes_of(finished, tmp_path)
 
 
-def test_another_fingerprint_starts_afresh(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_fingerprint_starts_from_the_beginning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     loop.train(run(tmp_path))
     other = dataclasses.replace(run(tmp_path), fingerprint={"tuning": {}, "backbone": "def"})
     rows, _ = loop.train(other)
     assert len(rows) == 3
-    assert "training starts afresh: since the run before, backbone changed" in caplog.messages
+    assert "training starts from the beginning: since the run before, backbone changed" in caplog.messages
     assert not any("resumes" in message for message in caplog.messages)
 
 
-def test_a_damaged_state_starts_afresh_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+def test_a_damaged_state_starts_from_the_beginning_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     straight = run(tmp_path)
     loop.train(straight)
     straight.state.write_bytes(straight.state.read_bytes()[:-1])
@@ -313,7 +313,7 @@ def test_the_model_is_left_as_it_was_in_the_best_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, validations: list[tuple[float, float]], best: int
 ) -> None:
     given = iter(validations)
-    monkeypatch.setattr(epoch, "_validate", lambda _: (*next(given), 0.5, 0.5))
+    monkeypatch.setattr(epoch, "_validate", lambda _: validated(*next(given)))
     made, kept = run(tmp_path, selection_metric=metric), list[dict[str, Tensor]]()
     _, chosen = loop.train(made, lambda _: kept.append(copies(made.model)))
     assert chosen == best
@@ -325,7 +325,7 @@ def test_the_model_is_left_as_it_was_in_the_best_epoch(
 
 def test_the_best_epoch_survives_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = iter([(1.0, 0.9), (1.0, 0.1), (1.0, 0.2)])
-    monkeypatch.setattr(epoch, "_validate", lambda _: (*next(given), 0.5, 0.5))
+    monkeypatch.setattr(epoch, "_validate", lambda _: validated(*next(given)))
     first: list[dict[str, Tensor]] = []
     killed = run(tmp_path)
 

@@ -74,7 +74,7 @@ def test_a_run_killed_after_any_epoch_ends_with_the_same_bytes(tmp_path: Path, s
 
 def test_a_phase_that_ends_worse_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([1.0, 0.9, 0.95, 2.0, 0.9, 0.8])
-    monkeypatch.setattr(epoch, "_validate", lambda _run: (next(losses), 0.5, 0.5, 0.5))
+    monkeypatch.setattr(epoch, "_validate", lambda _run: small_runs.validated(next(losses), 0.5))
     run = small_runs.run(tmp_path, model={"bottlenecks": [4, 3, 2]}, schedule="slotwise", epochs=2, guard=0.5)
     seen = {}
 
@@ -92,7 +92,7 @@ def test_a_phase_that_ends_worse_is_taken_back(tmp_path: Path, monkeypatch: pyte
 
 def test_a_phase_is_not_measured_by_one_that_was_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([1.0, 1.0, 0.4, 2.0, 1.0, 1.1])
-    monkeypatch.setattr(epoch, "_validate", lambda _run: (next(losses), 0.5, 0.5, 0.5))
+    monkeypatch.setattr(epoch, "_validate", lambda _run: small_runs.validated(next(losses), 0.5))
     run = small_runs.run(tmp_path, model={"bottlenecks": [4, 3, 2]}, schedule="slotwise", epochs=2, guard=0.5)
     rows, _ = loop.train(run)
     # Phase 2 has 0.4 on its way to 2.0 and is undone; 1.1 is 0.7 above that, and 0.1 above what is left.
@@ -101,7 +101,7 @@ def test_a_phase_is_not_measured_by_one_that_was_taken_back(tmp_path: Path, monk
 
 def test_a_phase_that_diverges_is_taken_back_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([1.0, 0.9, math.nan, 0.9, 0.8])
-    monkeypatch.setattr(epoch, "_validate", lambda _run: (next(losses), 0.5, 0.5, 0.5))
+    monkeypatch.setattr(epoch, "_validate", lambda _run: small_runs.validated(next(losses), 0.5))
     run = small_runs.run(tmp_path, model={"bottlenecks": [4, 3, 2]}, schedule="slotwise", epochs=2)
     rows, best = loop.train(run)
     assert [(row.phase, row.epoch, row.rolled_back) for row in rows] == [

@@ -88,17 +88,17 @@ def test_where_there_is_none_nothing_is_said(tmp_path: Path, caplog: pytest.LogC
         ({"code": "new"}, "code changed"),
     ],
 )
-def test_another_fingerprint_starts_afresh_and_names_what_changed(
+def test_another_fingerprint_starts_from_the_beginning_and_names_what_changed(
     path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, object], named: str
 ) -> None:
     assert resume.load(path, {**FINGERPRINT, **change}) is None
     (message,) = caplog.messages
-    assert message == f"training starts afresh: since the run before, {named}"
+    assert message == f"training starts from the beginning: since the run before, {named}"
 
 
 def test_a_part_that_the_fingerprint_no_longer_has_is_named_too(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert resume.load(path, {name: FINGERPRINT[name] for name in ("tuning", "backbone")}) is None
-    assert caplog.messages == ["training starts afresh: since the run before, precision changed"]
+    assert caplog.messages == ["training starts from the beginning: since the run before, precision changed"]
 
 
 def flipped(content: bytes) -> bytes:
@@ -106,25 +106,25 @@ def flipped(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [flipped, lambda content: content[:-1], lambda content: b"", lambda content: b"x"])
-def test_a_damaged_state_starts_afresh(
+def test_a_damaged_state_starts_from_the_beginning(
     path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
 ) -> None:
     path.write_bytes(damage(path.read_bytes()))
     assert resume.load(path, FINGERPRINT) is None
     (message,) = caplog.messages
-    assert "starts afresh" in message
+    assert "starts from the beginning" in message
     assert "damaged" in message
 
 
 @pytest.mark.parametrize("name", ["format", "best", "checksum"])
-def test_altered_metadata_start_afresh(path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+def test_altered_metadata_start_from_the_beginning(path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
     tensors, metadata = tensor_file.read(path)
     tensor_file.write(path, tensors, {**metadata, name: 7})
     assert resume.load(path, FINGERPRINT) is None
     assert "damaged" in caplog.messages[0]
 
 
-def test_another_format_starts_afresh(
+def test_another_format_starts_from_the_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as patch:
@@ -146,7 +146,7 @@ def test_another_number_of_threads_goes_on_and_says_so(
 
 
 @pytest.mark.parametrize("name", ["format", "checksum"])
-def test_a_state_that_lacks_its_format_or_checksum_starts_afresh(
+def test_a_state_that_lacks_its_format_or_checksum_starts_from_the_beginning(
     path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     tensors, metadata = tensor_file.read(path)

@@ -40,7 +40,7 @@ def test_each_validation_and_the_delivered_model_have_those_of_the_weights_as_th
     checked = 0
     validate = epoch._validate
 
-    def watching(made: Run) -> tuple[float, float, float, float]:
+    def watching(made: Run) -> dict[str, float]:
         nonlocal checked
         checked += 1
         torch.testing.assert_close(present(made), exact(made))
