@@ -5,14 +5,17 @@ Tracking that fails never stops a run: the first failure gives one warning, and 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
+from adaptformer import files
 from adaptformer.errors import UserError
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
-from adaptformer.tracking import mlflow_run, mlflow_store, run_files, uploads
+from adaptformer.tracking import dvc_repository, mlflow_run, mlflow_store, run_files, uploads
+from adaptformer.tracking.git import git_state
 from adaptformer.tuning.history import EpochRow
 
 if TYPE_CHECKING:
@@ -138,3 +141,37 @@ class Tracker:
         if what not in self._warned:
             self._warned.add(what)
             logger.warning("%s: %s: %s", what, type(error).__name__, mlflow_store.one_line(error))
+
+
+def run_name(params: Params) -> str:
+    """Return the name of a run that begins now: the model's and the commit's."""
+    return f"{params.registry.model}-{git_state().short}"
+
+
+@contextlib.contextmanager
+def tracked(
+    params: Params, changed: Mapping[str, Any], folder: RunFolder, tags: Mapping[str, str]
+) -> Iterator[Tracker]:
+    """Yield the tracker of a run in `folder`, and close its MLflow run as the body ends: finished, failed or killed.
+
+    `changed` are the values, by dotted key, in which `params` differ from params.yaml. Those of `tags`
+    that are not empty join the lineage.
+    """
+    lineage = {
+        "data.dvc": dvc_repository.data_digest() or "none",
+        **git_state().tags,
+        **{key: value for key, value in tags.items() if value},
+    }
+    if changed:
+        lineage["overrides"] = files.canonical_json(dict(changed))
+    tracker = Tracker(run_name(params), params, lineage, folder)
+    tracker.upload_waiting()
+    try:
+        yield tracker
+    except Exception:
+        tracker.finish("FAILED")
+        raise
+    except BaseException:
+        tracker.finish("KILLED")
+        raise
+    tracker.finish("FINISHED")
