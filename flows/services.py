@@ -17,6 +17,7 @@ import requests
 from adaptformer.commands import exit_code
 from adaptformer.errors import UserError
 from adaptformer.tracking.locations import tracking_uri
+from adaptformer.tracking.mlflow_store import connect
 from flows import ROOT
 
 HOST = "127.0.0.1"
@@ -58,7 +59,11 @@ class Services:
         print("starting the Prefect server ...")
         self._spawn("prefect-server", "prefect", "server", "start", "--host", HOST)
         if not tracking_uri().startswith("http"):
-            self._start_mlflow()
+            connect()  # makes the database, so that the server and a flow do not both migrate it
+            self._spawn(
+                "mlflow", sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri(),
+                "--host", HOST, "--port", str(self.mlflow_port), "--workers", "1",
+            )  # fmt: skip
         self._wait("prefect-server", lambda: _answers(f"{self.api}/health"))
         print("deploying adaptformer/train and its companions ...")
         self._command("prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite")
@@ -69,15 +74,6 @@ class Services:
         self._wait("prefect-worker", self._worker_is_online)
         if "mlflow" in self.running:
             self._wait("mlflow", lambda: _answers(f"http://{HOST}:{self.mlflow_port}/health"))
-
-    def _start_mlflow(self) -> None:
-        from adaptformer.tracking.mlflow_store import connect
-
-        connect()  # makes the database, so that the server and a flow do not both migrate it
-        self._spawn(
-            "mlflow", sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri(),
-            "--host", HOST, "--port", str(self.mlflow_port), "--workers", "1",
-        )  # fmt: skip
 
     def watch(self) -> None:
         """Wait until one of the processes ends; raises UserError then."""

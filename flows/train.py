@@ -17,7 +17,6 @@ from adaptformer.registry.versions import Registration, is_due, mark_judged, pre
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES
 from adaptformer.tracking import dvc_repository
-from adaptformer.tracking.git import user_name
 from adaptformer.tracking.run_files import is_tracked
 from adaptformer.tracking.tracker import tracked
 from flows import flow_run, log_filter
@@ -101,7 +100,7 @@ def judge(registration: Registration, bounds: GateParams, who: str | None) -> st
     """Let the gate decide on a registered version and return its sentence, or why it does not judge it."""
     if (reason := reason_not_to_judge(registration)) is not None:
         return reason
-    outcome = promote(registration.model, bounds, version=registration.version, who=who or user_name(), why="")
+    outcome = promote(registration.model, bounds, version=registration.version, who=who, why="")
     show(outcome)
     return outcome.decision.sentence
 

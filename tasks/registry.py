@@ -13,7 +13,7 @@ REGISTER = Task(versions.register, name="register", task_run_name="register", ca
 
 
 @task(name="promote", task_run_name="promote", cache_policy=NO_CACHE)
-def promote(model: str, bounds: GateParams, *, version: str, who: str, why: str) -> promotion.Outcome:
+def promote(model: str, bounds: GateParams, *, version: str, who: str | None, why: str) -> promotion.Outcome:
     """Judge a version against the champion, and make it champion if it passes the gate."""
     with slot("promotion"):
         return promotion.promote(model, bounds, version=version, who=who, why=why)

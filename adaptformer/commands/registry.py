@@ -52,22 +52,17 @@ def _promote(given: argparse.Namespace) -> int:
     from adaptformer import params
     from adaptformer.gate.decision import table
     from adaptformer.registry import promotion
-    from adaptformer.tracking.git import user_name
 
-    loaded = params.load()
-    outcome = promotion.promote(
-        given.model or loaded.registry.model, loaded.gate,
-        version=given.version, who=given.who or user_name(), why=given.why,
-    )  # fmt: skip
+    gate = params.load().gate
+    outcome = promotion.promote(_model(given), gate, version=given.version, who=given.who, why=given.why)
     print(f"{table(outcome.decision)}\n\nthe decision, with images: {outcome.page}")
     return 0 if outcome.promoted else exit_code.REFUSED
 
 
 def _rollback(given: argparse.Namespace) -> None:
     from adaptformer.registry import promotion
-    from adaptformer.tracking.git import user_name
 
-    print(promotion.rollback(_model(given), to=given.to, who=given.who or user_name(), why=given.why).sentence)
+    print(promotion.rollback(_model(given), to=given.to, who=given.who, why=given.why).sentence)
 
 
 def _history(given: argparse.Namespace) -> None:

@@ -172,18 +172,14 @@ def _facts(client: MlflowClient, version: Any, aliases: Sequence[str]) -> Iterat
     yield "aliases", ", ".join(aliases)
     yield "git commit", tags.get("git.commit", "") + UNCOMMITTED.get(tags.get("git.dirty"), "")
     yield "data", tags.get(DATA_TAG, "")
-    yield "images", "no manifest is kept" if manifest is None else _counts(manifest)
+    counts = [] if manifest is None else [f"{len(manifests.rows(manifest, split))} {split}" for split in SPLITS]
+    yield "images", ", ".join(counts) or "no manifest is kept"
     yield from ((name, tags.get(tag, "")) for name, tag in TAGS.items())
     top1 = client.get_run(version.run_id).data.metrics.get("test_top1") if version.run_id else None
     yield "MLflow run", version.run_id or ""
     yield "top1", "" if top1 is None else f"{top1:.4f}"
     yield "model sha256", tags.get(MODEL_TAG, "")
     yield from ((key, tags[key]) for key in sorted(tags) if key.startswith("gate.") and key != GATE_CHECKS)
-
-
-def _counts(manifest: pd.DataFrame) -> str:
-    counts = ((split, len(manifests.rows(manifest, split))) for split in SPLITS)
-    return ", ".join(f"{count} {split}" for split, count in counts)
 
 
 def _manifest(client: MlflowClient, version: Any, into: Path, read: dict[str, pd.DataFrame]) -> pd.DataFrame | None:

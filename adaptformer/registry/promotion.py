@@ -24,6 +24,7 @@ from adaptformer.params import GateParams
 from adaptformer.registry import candidate, decision_record, moves, versions
 from adaptformer.registry.moves import Move, State
 from adaptformer.tracking import mlflow_store
+from adaptformer.tracking.git import user_name
 from adaptformer.tracking.locations import database, root
 
 if TYPE_CHECKING:
@@ -55,12 +56,13 @@ class Outcome:
         return self.moved is not None
 
 
-def promote(name: str, bounds: GateParams, *, version: str | None, who: str, why: str) -> Outcome:
+def promote(name: str, bounds: GateParams, *, version: str | None, who: str | None, why: str) -> Outcome:
     """Judge a version of the registered model `name`, by default its challenger, and make it champion if it passes.
 
-    Raises UserError where there is nothing to judge, where files for the judgement are missing, and where another move
-    came first.
+    `who` is the user unless given. Raises UserError where there is nothing to judge, where files for the judgement are
+    missing, and where another move came first.
     """
+    who = who or user_name()
     with _settled(name) as (client, before), tempfile.TemporaryDirectory() as scratch:
         wanted = _requested(client, name, version, before)
         challenger = candidate.gather(client, name, wanted, Path(scratch))
@@ -99,10 +101,11 @@ def _requested(client: MlflowClient, name: str, version: str | None, before: Sta
     return wanted
 
 
-def rollback(name: str, *, to: str | None, who: str, why: str) -> Move:
+def rollback(name: str, *, to: str | None, who: str | None, why: str) -> Move:
     """Make a former champion, by default the previous one, champion again, after loading and running it.
 
-    Raises UserError where there is no such version, where it does not run, and where another move came first.
+    `who` is the user unless given. Raises UserError where there is no such version, where it does not run, and where
+    another move came first.
     """
     if not why.strip():
         raise UserError("a rollback needs a reason", "give one with --why; the history keeps it")
@@ -119,7 +122,7 @@ def rollback(name: str, *, to: str | None, who: str, why: str) -> Move:
         log.info(
             "version %s of %s runs; %d of its test images are here and answered as recorded", version, name, checked
         )
-        wanted = Move("rollback", before, State(version, before.champion), who, files.utc_now(), why)
+        wanted = Move("rollback", before, State(version, before.champion), who or user_name(), files.utc_now(), why)
         return moves.move(client, name, wanted)
 
 
