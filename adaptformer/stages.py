@@ -9,7 +9,7 @@ import importlib.metadata
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +50,8 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 
     wanted = params.backbone
     tensors, card = fetching.fetch(wanted.model, wanted.checkpoint, wanted.sha256, wanted.allowed_licences)
-    tensor_file.write(folder.backbone, tensors, card.to_dict())
-    files.write_json(folder.backbone_card, card.to_dict())
+    tensor_file.write(folder.backbone, tensors, asdict(card))
+    files.write_json(folder.backbone_card, asdict(card))
     return {"parameters": card.parameters}
 
 

@@ -8,6 +8,7 @@ Each step runs in a process of its own, whose peak memory (the most resident at 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -65,7 +66,7 @@ def prepare(root: Path, model: str, external_data_mb: int | None) -> None:
         parameters=sum(tensor.numel() for tensor in encoder.values()), sha256=tensor_file.content_hash(encoder),
         source_sha256="0" * 64,
     )  # fmt: skip
-    tensor_file.write(folder.backbone, encoder, card.to_dict())
+    tensor_file.write(folder.backbone, encoder, dataclasses.asdict(card))
     built = classifier.build(model, encoder, settings, image_size=SIDE, classes=len(CLASSES), seed=0)
     contract = ImageContract(**content["image"], mean=mean, std=std)
     trained = sum(parameter.numel() for parameter in classifier.trainable(built).values())

@@ -19,9 +19,8 @@ def check(url: str) -> None:
     except ValueError as error:
         raise UserError(f"{shown(url)} is no address ({one_line(error)})", "correct backbone.checkpoint") from error
     if parts.username or parts.password:
-        raise UserError(
-            "the address of the checkpoint holds a user or a password", "download it by hand, give its path"
-        )
+        cause = "the address of the checkpoint holds a user or a password"
+        raise UserError(cause, "download the file by hand and set backbone.checkpoint to its path")
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(url))):
         raise UserError(
             f"{shown(url)} is no https address", "give one with https; http is for this machine's loopback address only"
@@ -47,9 +46,8 @@ class Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         """Return the request to follow, None for none. Raises UserError where it leads to no allowed address."""
         if urlsplit(req.full_url).scheme == "https" and urlsplit(newurl).scheme != "https":
-            raise UserError(
-                f"{shown(req.full_url)} redirects to {shown(newurl)}, which is not https", "use another server"
-            )
+            cause = f"{shown(req.full_url)} redirects to {shown(newurl)}, which is not https"
+            raise UserError(cause, "use another server")
         check(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -99,10 +99,9 @@ def allow(licence: str, allowed: Sequence[str], what: str) -> None:
     accepted = {name.lower() for name in allowed}
     if licence.lower() in accepted:
         return
-    # One that everybody may use rather than one that few may, and of those the largest.
-    others = [entry for entry in ENTRIES if entry.licence.lower() in accepted]
+    # Prefer a licence that allows commercial use, then the largest model.
     instead = ""
-    if others:
+    if others := [entry for entry in ENTRIES if entry.licence.lower() in accepted]:
         other = max(others, key=lambda entry: (entry.commercial_use, entry.parameters))
         instead = f", or take {other.id} ({other.licence}) with backbone.model = {other.model}"
     raise UserError(

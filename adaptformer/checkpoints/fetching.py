@@ -28,12 +28,11 @@ def fetch(
     if source.is_remote(checkpoint) and (published := backbone.published(model)) and published.license:
         # Nobody should wait for a gigabyte that is then refused.
         catalogue.allow(published.license, allowed_licences, f"backbone.model = {model}")
-    found = source.locate(model, checkpoint, sha256, allowed_licences)
-    path = found.path
+    path, origin, expected_sha256 = source.locate(model, checkpoint, sha256, allowed_licences)
     source_sha256 = files.sha256_file(path)
-    if found.sha256 is not None and found.sha256 != source_sha256:
+    if expected_sha256 not in {None, source_sha256}:
         raise UserError(
-            f"{found.origin} has sha256 {source_sha256}, not backbone.sha256 = {found.sha256}",
+            f"{origin} has sha256 {source_sha256}, not backbone.sha256 = {expected_sha256}",
             "fetch the file again, or correct backbone.sha256 if you meant this file",
         )
     if path.suffix == ".safetensors":
@@ -48,10 +47,10 @@ def fetch(
     if metadata.get("sha256", own_hash) != own_hash:
         raise UserError(f"{path.name} does not hold the weights that it names", "fetch the file again")
     provenance = _provenance(model, metadata)
-    catalogue.allow(provenance["licence"], allowed_licences, found.origin)
+    catalogue.allow(provenance["licence"], allowed_licences, origin)
     return tensors, BackboneCard(
         model=model,
-        origin=found.origin,
+        origin=origin,
         parameters=sum(tensor.numel() for tensor in tensors.values()),
         sha256=own_hash,
         source_sha256=source_sha256,
@@ -62,12 +61,8 @@ def fetch(
 def _provenance(model: str, metadata: dict[str, Any]) -> dict[str, Any]:
     """Return licence, normalisation and note: from the file itself, else from timm's entry for these exact weights."""
     if "mean" in metadata:
-        return {
-            "licence": metadata["licence"],
-            "mean": tuple(metadata["mean"]),
-            "std": tuple(metadata["std"]),
-            "note": metadata["note"],
-        }
+        normalisation = {name: tuple(metadata[name]) for name in ("mean", "std")}
+        return {**normalisation, "licence": metadata["licence"], "note": metadata["note"]}
     # A plain architecture name would silently mean timm's default weights, whose normalisation is another one.
     if "." not in model or (config := backbone.published(model)) is None:
         raise UserError(

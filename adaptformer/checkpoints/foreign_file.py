@@ -22,10 +22,10 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
     """
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on pickles that are refused below anyway
+            warnings.simplefilter("ignore")  # about pickles that are refused below anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch's own text, which invites to load the file all the same, is not passed on.
+        # torch's own text is not passed on: it suggests loading the file all the same.
         if _may_run_code(path, str(error)):
             raise UserError(
                 f"{path} was not opened: it would run code when unpickled",
@@ -49,9 +49,9 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
 
 
 def _may_run_code(path: Path, refusal: str) -> bool:
-    """Tell from torch's words whether it met a function or class that is not allowed.
+    """Tell from torch's message whether it met a function or class that is not allowed.
 
-    Raw pickles of newer protocols it gives up on before that: their first byte tells them from other files.
+    Before that it gives up on raw pickles of newer protocols, which their first byte tells from other files.
     """
     if "Unsupported operand" in refusal:
         with path.open("rb") as file:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from adaptformer.checkpoints import address, catalogue, download, hub
+from adaptformer.checkpoints import address, catalogue, download
 from adaptformer.errors import UserError
 
 BUNDLED = "bundled"
+_HUB = "hub:"
+_HUB_FILE = "model.safetensors"
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """A checkpoint's file, what to call it in its card (no path of this machine), and its expected sha256."""
 
     path: Path
@@ -41,7 +43,7 @@ def locate(model: str, checkpoint: str, sha256: str | None, allowed_licences: Se
         if not (sha256 := sha256 or entry.sha256):
             raise UserError(f"the sha256 of backbone.checkpoint = {checkpoint} must come from you", entry.note)
         checkpoint = entry.source
-    if checkpoint.startswith(hub.PREFIX):
+    if checkpoint.startswith(_HUB):
         return _from_hub(checkpoint, sha256)
     if "://" in checkpoint:
         if sha256 is None:
@@ -62,24 +64,66 @@ def locate(model: str, checkpoint: str, sha256: str | None, allowed_licences: Se
 
 def is_remote(checkpoint: str) -> bool:
     """Return whether `checkpoint` is an address on the network."""
-    return "://" in checkpoint or checkpoint.startswith(hub.PREFIX)
+    return "://" in checkpoint or checkpoint.startswith(_HUB)
 
 
 def _from_hub(checkpoint: str, sha256: str | None) -> Source:
-    repository, revision = hub.parse(checkpoint)
-    if sha256 is None and not hub.is_pinned(revision):
+    """Return the file of `hub:ID@REVISION`, where an ID without an owner is timm's."""
+    name, _, revision = checkpoint.removeprefix(_HUB).partition("@")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or not re.fullmatch(r"[\w.-]+", revision):
+        raise UserError(
+            f"backbone.checkpoint = {checkpoint} is no pinned hub address",
+            f"write {_HUB}ID@REVISION, where REVISION is the commit's 40 hexadecimal digits",
+        )
+    if sha256 is None and not re.fullmatch(r"[0-9a-f]{40}", revision):  # a branch or a tag
         raise UserError(
             f"backbone.checkpoint = {checkpoint} names a revision that may change",
             "give the commit's 40 hexadecimal digits after the @, or set backbone.sha256",
         )
-    return Source(hub.fetch(repository, revision), f"{hub.PREFIX}{repository}@{revision}", sha256)
+    repository = name if "/" in name else f"timm/{name}"
+    return Source(_hub_file(repository, revision), f"{_HUB}{repository}@{revision}", sha256)
+
+
+def _hub_file(repository: str, revision: str) -> Path:
+    """Return the path of the repository's safetensors file in the hub's own cache, downloaded if need be.
+
+    The hub was not reachable where this was developed: tests replace the download itself.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    where = f"{repository}@{revision}"
+    unreachable = (
+        f"the hub cannot be reached for {where}, and its cache here does not hold it",
+        "check the network and HF_HUB_OFFLINE; or get the file elsewhere and set backbone.checkpoint to its path",
+    )
+    messages = {  # the most specific first: some of these are subclasses of others
+        errors.GatedRepoError: (
+            f"the hub gives {where} only to those who accepted its terms",
+            "accept them there, then `hf auth login`",
+        ),
+        errors.RepositoryNotFoundError: (f"the hub has no {repository}", "correct the id in backbone.checkpoint"),
+        errors.RevisionNotFoundError: (
+            f"{repository} has no revision {revision}",
+            "take one from its history on the hub",
+        ),
+        errors.LocalEntryNotFoundError: unreachable,
+        errors.OfflineModeIsEnabled: unreachable,
+        errors.EntryNotFoundError: (f"{where} has no {_HUB_FILE}", "choose a repository that has one, as timm's do"),
+    }
+    try:
+        return Path(hf_hub_download(repository, _HUB_FILE, revision=revision))
+    except Exception as error:  # its HTTP library's own, too, which change between versions
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        otherwise = (f"{where} could not be fetched from the hub: {reason}", "run the same command again")
+        raise UserError(
+            *next((text for kind, text in messages.items() if isinstance(error, kind)), otherwise)
+        ) from error
 
 
 def _bundled(model: str) -> Path:
-    folder = Path(__file__).parent
-    path = folder / f"{model}.safetensors"
+    path = Path(__file__).with_name(f"{model}.safetensors")
     if not path.is_file():
-        bundled = ", ".join(sorted(file.stem for file in folder.glob("*.safetensors")))
+        bundled = ", ".join(sorted(file.stem for file in path.parent.glob("*.safetensors")))
         raise UserError(
             f"no checkpoint is bundled for backbone.model = {model}",
             f"set backbone.checkpoint to a file, or backbone.model to one of: {bundled}",

@@ -24,9 +24,7 @@ _RENAMES = tuple(
         (r"^layer\.(\d+)\.", r"blocks.\1."),
         (r"^(blocks\.\d+\.)layernorm_before\.", r"\1norm1."),
         (r"^(blocks\.\d+\.)layernorm_after\.", r"\1norm2."),
-        (r"^(blocks\.\d+\.)attention\.attention\.(q)uery\.", r"\1attn.\2_proj."),
-        (r"^(blocks\.\d+\.)attention\.attention\.(k)ey\.", r"\1attn.\2_proj."),
-        (r"^(blocks\.\d+\.)attention\.attention\.(v)alue\.", r"\1attn.\2_proj."),
+        (r"^(blocks\.\d+\.)attention\.attention\.([qkv])(uery|ey|alue)\.", r"\1attn.\2_proj."),
         (r"^(blocks\.\d+\.)attention\.output\.dense\.", r"\1attn.proj."),
         (r"^(blocks\.\d+\.)intermediate\.dense\.", r"\1mlp.fc1."),
         (r"^(blocks\.\d+\.)output\.dense\.", r"\1mlp.fc2."),
@@ -80,7 +78,7 @@ def _registers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     changed = dict(tensors)
     _fill(changed, "reg_token", changed.pop("register_tokens"))
     position = changed["pos_embed"]
-    if position.ndim == 3:  # another shape is told by its name later
+    if position.ndim == 3:  # `translate` reports another shape
         changed["cls_token"] = changed["cls_token"] + position[:, :1]
         changed["pos_embed"] = position[:, 1:]
     return changed
@@ -95,14 +93,9 @@ def _joined(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             thirds.setdefault(f"{found[1]}qkv.{found[3]}", {})[found[2]] = tensor
         else:
             joined[name] = tensor
-    _compare(
-        "lacks",
-        [name.replace("qkv", f"{part}_proj") for name, have in thirds.items() for part in "qkv" if part not in have],
-    )
-    _compare(
-        "has unequal thirds of", [name for name, have in thirds.items() if len({t.shape for t in have.values()}) > 1]
-    )
     for name, have in thirds.items():
+        _compare("lacks", [name.replace("qkv", f"{part}_proj") for part in "qkv" if part not in have])
+        _compare("has unequal thirds of", [name] if len({third.shape for third in have.values()}) > 1 else [])
         _fill(joined, name, torch.cat([have[part] for part in "qkv"]))
     return joined
 

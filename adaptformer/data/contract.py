@@ -29,23 +29,8 @@ class ImageContract:
         """The side, in pixels, of the square that is resized to and cached; the model sees its centre."""
         return round(self.size / self.crop_fraction)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the contract as plain values for JSON."""
-        return {**dataclasses.asdict(self), "mean": list(self.mean), "std": list(self.std)}
-
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> ImageContract:
-        """Return the contract that `to_dict` described. Raises KeyError when a value is missing."""
-        return cls(
-            size=int(content["size"]),
-            resize=str(content["resize"]),
-            crop_fraction=float(content["crop_fraction"]),
-            interpolation=str(content["interpolation"]),
-            mean=_per_channel(content["mean"]),
-            std=_per_channel(content["std"]),
-        )
-
-
-def _per_channel(values: Any) -> tuple[float, float, float]:
-    red, green, blue = values
-    return float(red), float(green), float(blue)
+        """Return the contract of its JSON form (`dataclasses.asdict`). Raises KeyError when a value is missing."""
+        values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -28,15 +28,6 @@ class DamagedImage(ValueError):  # noqa: N818 - named after the state of the ima
     """Raised for bytes that are not a usable image; the message is a short reason such as "truncated"."""
 
 
-class Description(NamedTuple):
-    """A file's image: size in pixels as displayed (EXIF orientation applied), Pillow's mode and format."""
-
-    width: int
-    height: int
-    mode: str
-    format: str
-
-
 def decode(content: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return a file's image as RGB.
 
@@ -44,28 +35,21 @@ def decode(content: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
     with white; grey (16 bits are scaled, not clipped), palette, 1-bit and CMYK images are converted; of an animation,
     the first frame is used. Raises DamagedImage for everything else.
     """
-    return _decoded(content)[0]
+    return decode_with_mode(content)[0]
 
 
-def describe(content: bytes) -> Description:
-    """Decode the whole file, to find any damage, and return its size, mode and format. Raises DamagedImage."""
-    pixels, mode, format_name = _decoded(content)
-    height, width = pixels.shape[:2]
-    return Description(width, height, mode, format_name)
-
-
-def _decoded(content: bytes) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], str, str]:
+def decode_with_mode(content: bytes) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], str]:
+    """Return a file's image as `decode` does, and the mode in which Pillow read it. Raises DamagedImage."""
     if not content:
         raise DamagedImage("empty file")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DamagedImage(f"decompression bomb: {image.width} x {image.height} pixels")  # noqa: TRY301
-            mode, format_name = image.mode, str(image.format)
+            mode = image.mode
             image.load()
             # After loading, because PNG may store EXIF after the pixels, and Pillow rotates a TIFF while it loads it.
-            orientation = _orientation(image)
-            pixels = _upright(_rgb(image), orientation)
+            return _upright(_rgb(image), _orientation(image)), mode
     except (DamagedImage, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -76,7 +60,6 @@ def _decoded(content: bytes) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], str, 
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedImage("truncated" if "truncated" in reason.lower() else f"damaged: {reason}") from error
-    return pixels, mode, format_name
 
 
 def _rgb(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:

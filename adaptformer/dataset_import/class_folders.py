@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +12,7 @@ from adaptformer.errors import UserError
 
 _LOG = logging.getLogger("adaptformer")
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
+_SPLIT_NAMES = {"train": "train", "test": "test", **dict.fromkeys(("val", "valid", "validation"), "validation")}
 _EXPECTED = "give a folder that holds CLASS/FILE, or train/CLASS/FILE and test/CLASS/FILE"
 
 
@@ -79,7 +72,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _warn_of_loose_files(folders: list[Path]) -> None:
-    """READMEs and label lists beside the class folders are no fault, but the user is told that they are not copied."""
+    """Log which files beside the class folders, such as READMEs and label lists, are not copied."""
     loose = [file for folder in folders for file in _children(folder) if not file.is_dir()]
     if loose:
         _LOG.warning("left out %d file(s) outside of class folders, such as %s", len(loose), loose[0])
@@ -95,16 +88,14 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _refuse_bad_names(labels: set[str]) -> None:
-    alike: dict[str, list[str]] = defaultdict(list)
+    alike: dict[str, str] = {}
     for label in sorted(labels):
-        alike[label.strip().casefold()].append(label)
         if label != label.strip():
             raise UserError(f"the class name {label!r} begins or ends with a space", "rename the class folder")
         if not label.isprintable():
             raise UserError(f"the class name {label!r} has unprintable characters", "rename the class folder")
-    for names in alike.values():
-        if len(names) > 1:
+        other = alike.setdefault(label.casefold(), label)
+        if other != label:
             raise UserError(
-                f"the class names {names[0]!r} and {names[1]!r} differ only in case",
-                "give the class one name everywhere",
+                f"the class names {other!r} and {label!r} differ only in case", "give the class one name everywhere"
             )

@@ -71,11 +71,11 @@ def _refuse_source(source: Path, data: Path) -> None:
         raise UserError(f"{source} is not a folder", "give the path of a folder that holds one folder per class")
     inner, outer = source.resolve(), data.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-        raise UserError(f"{source} and {data}/ lie one inside the other", "give a folder that lies apart from data/")
+        raise UserError(f"one of {source} and {data}/ contains the other", "give a folder outside of data/")
 
 
 def _hashes(source: Path, images: list[SourceImage]) -> list[str]:
-    """Read every image fully; return the sha256 of each, or raise one UserError about all that are none."""
+    """Read every image fully and return the sha256 of each. Raises one UserError about all unusable files."""
     hashes, faults = [], []
     for image, facts in zip(images, read_all([image.path for image in images]), strict=True):
         if isinstance(facts, ImageFacts):
@@ -129,12 +129,11 @@ def dvc_add(data: Path) -> bool:
     if not (root / ".dvc").is_dir():
         return False
     command = [sys.executable, "-m", "dvc", "add", "--quiet", data.name]
-    done = subprocess.run(
-        command, cwd=root, env={**os.environ, "DVC_NO_ANALYTICS": "true"}, capture_output=True, text=True, check=False
-    )
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "true"}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise UserError(
-            f"`dvc add {data.name}` failed: {reason}", f"mend that, then run `dvc add {data.name}` in {root}"
+            f"`dvc add {data.name}` failed: {reason}", f"fix that, then run `dvc add {data.name}` in {root}"
         )
     return True

@@ -90,37 +90,32 @@ def _row(method: str, group: Sequence[Trained]) -> Row:
     )
 
 
-def table(compared: Sequence[Row]) -> pd.DataFrame:
+def _cells(compared: Sequence[Row]) -> list[tuple[str, ...]]:
     """Return the rows formatted for people, in the columns COLUMNS."""
-    return pd.DataFrame(
-        [
-            (
-                row.method,
-                str(row.seeds),
-                f"{row.trained:,}",
-                f"{row.top1.value:.2%}",
-                f"{row.top1.low:.2%} to {row.top1.high:.2%}",
-                f"{row.least:.2%} to {row.most:.2%}" if row.seeds > 1 else "one seed",
-                f"{row.seconds:.0f}",
-                f"{row.memory_mb:.0f}",
-                f"{row.adapter_bytes:,}",
-            )
-            for row in compared
-        ],
-        columns=list(COLUMNS),
-    )
+    return [
+        (
+            row.method,
+            str(row.seeds),
+            f"{row.trained:,}",
+            f"{row.top1.value:.2%}",
+            f"{row.top1.low:.2%} to {row.top1.high:.2%}",
+            f"{row.least:.2%} to {row.most:.2%}" if row.seeds > 1 else "one seed",
+            f"{row.seconds:.0f}",
+            f"{row.memory_mb:.0f}",
+            f"{row.adapter_bytes:,}",
+        )
+        for row in compared
+    ]
 
 
 def text(compared: Sequence[Row]) -> str:
     """Return the table with aligned columns, for a terminal."""
-    frame = table(compared)
-    return text_table.aligned(frame.to_numpy().tolist(), list(frame.columns))
+    return text_table.aligned(_cells(compared), COLUMNS)
 
 
 def markdown(compared: Sequence[Row]) -> str:
     """Return the table in Markdown, numbers right-aligned."""
-    frame = table(compared)
-    return text_table.markdown(frame.to_numpy().tolist(), list(frame.columns), numbers=list(frame.columns[1:]))
+    return text_table.markdown(_cells(compared), COLUMNS, numbers=COLUMNS[1:])
 
 
 def csv(compared: Sequence[Row]) -> str:

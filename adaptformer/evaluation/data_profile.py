@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from adaptformer.data.resizing import centre_crop
 from adaptformer.errors import UserError
 
 IMAGES = 1000
-"""At most so many images of a data set are looked at."""
+"""The most images of a data set that its profile is made of."""
 
 _AT_ONCE = 128
 
@@ -80,7 +80,7 @@ def _channels(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
 def write(path: Path, found: Profile) -> None:
     """Write a profile as one safetensors file, whole or not at all; equal profiles give equal bytes."""
     arrays = {"sizes": found.sizes, "channels": found.channels, "embeddings": found.embeddings}
-    metadata = files.canonical_json({"backbone": found.backbone, "image": found.image.to_dict()})
+    metadata = files.canonical_json({"backbone": found.backbone, "image": asdict(found.image)})
     with files.replacing(path) as beside:
         # The key of model/tensor_file.py, which needs torch; reading a profile does not.
         save_file(
@@ -97,4 +97,4 @@ def read(path: Path) -> Profile:
         image = ImageContract.from_dict(metadata["image"])
         return Profile(sizes, channels, embeddings, image, str(metadata["backbone"]))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no profile of a data set", "make it anew: register the model again") from error
+        raise UserError(f"{path} is no profile of a data set", "make a new one: register the model again") from error

@@ -77,13 +77,8 @@ class Evaluation:
         return pairs.reshape(classes, classes)
 
     @property
-    def recall(self) -> NDArray[np.float64]:
-        """Share of each class's images that are classified correctly [C]; NaN for a class without images."""
-        return np.array([share.value for share in self.per_class])
-
-    @property
     def per_class(self) -> list[Interval]:
-        """Top-1 of each class [C] with Wilson's interval."""
+        """Top-1 of each class [C] with Wilson's interval; NaN for a class without images."""
         counts = self.confusion
         return [
             intervals.wilson(int(hits), int(images))

@@ -45,8 +45,9 @@ def confusion(path: Path, evaluation: Evaluation, classes: Sequence[str]) -> Non
 
 def per_class(path: Path, evaluation: Evaluation, classes: Sequence[str]) -> None:
     """Draw each class's top-1 accuracy with its interval, lowest first (the lowest 40, where there are more)."""
-    recall, shares = evaluation.recall, evaluation.per_class
-    order = [index for index in np.argsort(recall, kind="stable") if not np.isnan(recall[index])][:_MOST_LABELS]
+    shares = evaluation.per_class
+    tested = np.flatnonzero(evaluation.confusion.any(axis=1))
+    order = sorted(tested, key=lambda index: shares[index].value)[:_MOST_LABELS]
     chosen = [shares[index] for index in order]
     figure = Figure(figsize=(7, 1.2 + 0.26 * len(order)), layout="constrained")
     axes = figure.subplots()

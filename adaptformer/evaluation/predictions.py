@@ -1,4 +1,4 @@
-"""The table of predictions: what was said of each image, for whoever asks later."""
+"""The table of predictions, one row for each test image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adaptformer.evaluation.metrics import Evaluation
 
 
 def table(images: LabelledImages, evaluation: Evaluation, classes: Sequence[str]) -> pd.DataFrame:
-    """Return one row an image: path and sha256 of its file, true label, prediction, probabilities of both labels."""
+    """Return one row per image: path and sha256 of its file, true label, prediction, probabilities of both labels."""
     names = np.asarray(classes, dtype=object)
     return pd.DataFrame(
         {

@@ -10,6 +10,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,7 @@ class _FromBytes(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [B, C] of prepared images [B, s, s, 3] uint8."""
-        planes = images.permute(0, 3, 1, 2).float()
-        logits: Tensor = self.model(augmentation.normalise(planes, self.mean, self.std))
+        logits: Tensor = self.model(augmentation.normalise(augmentation.planes(images), self.mean, self.std))
         return logits
 
 
@@ -102,7 +102,7 @@ def metadata(card: AdapterCard) -> dict[str, Any]:
     """Return what the predictor needs to know, and where the model comes from."""
     return {
         "classes": list(card.classes),
-        "image": card.image.to_dict(),
+        "image": asdict(card.image),
         "adapter": card.adapter,
         "backbone": {"model": card.backbone.model, "sha256": card.backbone.sha256, "licence": card.backbone.licence},
         "format": 1,
@@ -110,19 +110,13 @@ def metadata(card: AdapterCard) -> dict[str, Any]:
 
 
 def _stripped(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Take out what the exporter writes about this machine: source paths in node metadata, doc strings, its version."""
-    del proto.metadata_props[:]
-    proto.doc_string = ""
+    """Remove what the exporter writes about this machine: source paths in node metadata, doc strings, its version."""
     graphs = [proto.graph, *proto.functions]
-    for graph in graphs:
-        del graph.metadata_props[:]
-        graph.doc_string = ""
-        for item in [*graph.node, *graph.value_info]:
-            del item.metadata_props[:]
-            item.doc_string = ""
-    for tensor in [*proto.graph.initializer, *proto.graph.input, *proto.graph.output]:
-        del tensor.metadata_props[:]
-        tensor.doc_string = ""
+    inner = [item for graph in graphs for item in [*graph.node, *graph.value_info]]
+    tensors = [*proto.graph.initializer, *proto.graph.input, *proto.graph.output]
+    for described in [proto, *graphs, *inner, *tensors]:
+        del described.metadata_props[:]
+        described.doc_string = ""
     return proto
 
 

@@ -37,7 +37,8 @@ def images_per_second(predictor: Predictor, latency_ms: float, runs: int = 5) ->
 
 def _medians(predictors: Sequence[Predictor], batch: int, runs: int) -> list[float]:
     """Return each model's median seconds for a batch of random images; every run visits all models in turn."""
-    images = [_images(predictor, batch) for predictor in predictors]
+    shapes = [(batch, predictor.contract.size, predictor.contract.size, 3) for predictor in predictors]
+    images = [randomness.generator("latency", batch).integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
     for _ in range(_WARM_UP):
         _once(predictors, images)
     began = time.perf_counter()
@@ -54,8 +55,3 @@ def _once(predictors: Sequence[Predictor], images: Sequence[NDArray[np.uint8]]) 
         predictor.logits(batch)
         marks.append(time.perf_counter())
     return [after - before for before, after in pairwise(marks)]
-
-
-def _images(predictor: Predictor, batch: int) -> NDArray[np.uint8]:
-    size = predictor.contract.size
-    return randomness.generator("latency", batch).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)

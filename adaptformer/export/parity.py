@@ -73,12 +73,7 @@ def compare(ours: NDArray[np.float32], theirs: NDArray[np.float32], tolerance: f
 
 
 def check(
-    model: Classifier,
-    onnx_file: Path,
-    paths: Sequence[Path],
-    contract: ImageContract,
-    tolerance: float,
-    threads: int,
+    model: Classifier, onnx_file: Path, paths: Sequence[Path], contract: ImageContract, tolerance: float, threads: int
 ) -> Parity:
     """Run both on the image files, from their bytes on, and return how they agree.
 

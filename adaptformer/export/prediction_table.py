@@ -11,15 +11,13 @@ from adaptformer.export.predictor import Prediction
 
 def write_table(out: TextIO, predictions: Iterable[Prediction]) -> int:
     """Write one line an image: path, then its classes with their probabilities in per cent. Return how many failed."""
-    faults = 0
     listed = list(predictions)
     width = max((len(str(prediction.path)) for prediction in listed), default=0)
     for prediction in listed:
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         best = "   ".join(f"{name} {100 * probability:.1f} %" for name, probability in pairs)
         out.write(f"{prediction.path!s:<{width}}   {best or f'not read: {prediction.fault}'}\n")
-        faults += bool(prediction.fault)
-    return faults
+    return sum(bool(prediction.fault) for prediction in listed)
 
 
 def write_csv(out: TextIO, predictions: Iterable[Prediction], top: int) -> int:

@@ -86,9 +86,7 @@ class Predictor:
                     continue
                 probabilities = next(rows)
                 best = np.argsort(-probabilities, kind="stable")[:top]
-                yield Prediction(
-                    path, tuple(self.classes[i] for i in best), tuple(float(probabilities[i]) for i in best)
-                )
+                yield Prediction(path, tuple(self.classes[i] for i in best), tuple(map(float, probabilities[best])))
 
     def _prepared(self, path: Path) -> NDArray[np.uint8] | str:
         try:
@@ -135,14 +133,14 @@ def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSess
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime's own exceptions share no base class
-        told = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split())[:160]
         weights = path.with_name(WEIGHTS)
         if not (path.is_file() and WEIGHTS.encode() in path.read_bytes()):
             remedy = "export the model again: `adaptformer export`"
-            raise UserError(f"{path} cannot be opened: {told}", remedy) from error
+            raise UserError(f"{path} cannot be opened: {reason}", remedy) from error
         if not weights.is_file():
             raise UserError(f"{path} needs {weights}, which does not exist", _BOTH) from error
-        raise UserError(f"{path} cannot be opened with the weights in {weights}: {told}", _BOTH) from error
+        raise UserError(f"{path} cannot be opened with the weights in {weights}: {reason}", _BOTH) from error
 
 
 def _require_weights(path: Path, sha256: str) -> None:

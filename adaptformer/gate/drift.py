@@ -30,11 +30,7 @@ def compare(challenger: Profile, champion: Profile, bound: float) -> list[Check]
 
 
 def _check(
-    what: str,
-    challenger: NDArray[np.generic],
-    champion: NDArray[np.generic],
-    bound: float,
-    obstacle: str = "",
+    what: str, challenger: NDArray[np.generic], champion: NDArray[np.generic], bound: float, obstacle: str = ""
 ) -> Check:
     name, limit = f"drift of {what}", f"at most {bound:g}"
     if obstacle:

@@ -25,12 +25,7 @@ from adaptformer.params import GateParams
 
 
 def decide(
-    challenger: Judged,
-    champion: Judged | None,
-    bounds: GateParams,
-    drift: Sequence[Check] = (),
-    *,
-    earlier_looks: int,
+    challenger: Judged, champion: Judged | None, bounds: GateParams, drift: Sequence[Check] = (), *, earlier_looks: int
 ) -> Decision:
     """Return whether the challenger becomes champion, and why.
 
@@ -143,7 +138,9 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
     labels, answered, before = pairs.labels, pairs.predicted("challenger"), pairs.predicted("champion")
     # Of the metrics, macro-F1 alone also depends on which wrong answer is given.
     differ = bool((answered != before).any()) if bounds.metric == "macro_f1" else gained + lost > 0
-    gain, p = _gain(pairs, bounds) if differ else (_no_change(ours), 1.0)
+    # So many equal answers still leave an interval with a width, which the bootstrap would not give.
+    unchanged = newcombe(int(ours.sum()), 0, 0, int((~ours).sum()))
+    gain, p = _gain(pairs, bounds) if differ else (unchanged, 1.0)
     errors = [ece(pairs.confidence("challenger"), ours), ece(pairs.confidence("champion"), theirs)]
     numbers = {
         "top1_challenger": float(ours.mean()),
@@ -178,12 +175,6 @@ def _gain(pairs: Pairs, bounds: GateParams) -> tuple[Interval, float]:
         return gain, paired_tests.permutation(bounds.metric, *answers)
     ours, theirs = pairs.right("challenger"), pairs.right("champion")
     return gain, paired_tests.mcnemar(int((ours & ~theirs).sum()), int((theirs & ~ours).sum()))
-
-
-def _no_change(right: NDArray[np.bool_]) -> Interval:
-    """Return a gain of 0 with the interval that so many equal answers leave: the bootstrap would give no width."""
-    both = int(right.sum())
-    return newcombe(both, 0, 0, len(right) - both)
 
 
 def _passed(checks: Sequence[Check]) -> bool:

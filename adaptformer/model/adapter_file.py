@@ -36,13 +36,9 @@ class AdapterCard:
         """Trainable parameters, head included, over the backbone's parameters."""
         return self.trained / self.backbone.parameters
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {**asdict(self), "image": self.image.to_dict(), "backbone": self.backbone.to_dict()}
-
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> AdapterCard:
-        """Return the card of its JSON form."""
+        """Return the card of its JSON form (`dataclasses.asdict`)."""
         return cls(
             **{
                 **content,
@@ -60,7 +56,7 @@ def read_card(path: Path) -> AdapterCard:
 
 def write(path: Path, model: classifier.Classifier, card: AdapterCard) -> None:
     """Write the trained parts of `model` with their card."""
-    tensor_file.write(path, classifier.tuned_state(model), card.to_dict())
+    tensor_file.write(path, classifier.tuned_state(model), asdict(card))
 
 
 def load(path: Path, backbone_path: Path) -> tuple[classifier.Classifier, AdapterCard]:

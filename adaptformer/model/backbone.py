@@ -20,18 +20,7 @@ from timm.models import build_model_with_cfg, register_model  # noqa: E402
 from timm.models.deit import VisionTransformerDistilled  # noqa: E402
 from timm.models.vision_transformer import Attention, Block, VisionTransformer  # noqa: E402
 
-__all__ = [
-    "Attention",
-    "Block",
-    "DropPath",
-    "VisionTransformer",
-    "block",
-    "build",
-    "load_encoder",
-    "published",
-    "set_drop_path",
-    "vit_nano_patch4_32",
-]
+__all__ = ["Attention", "Block", "DropPath", "VisionTransformer"]  # timm's, for importers of this module
 
 
 @register_model  # type: ignore[untyped-decorator]
@@ -111,9 +100,7 @@ def set_drop_path(vit: VisionTransformer, rate: float) -> None:
     last = max(len(vit.blocks) - 1, 1)
     for index, block in enumerate(vit.blocks):
         probability = rate * index / last
-        block.drop_path1, block.drop_path2 = (
-            (DropPath(probability), DropPath(probability)) if probability else (nn.Identity(), nn.Identity())
-        )
+        block.drop_path1, block.drop_path2 = (DropPath(probability) if probability else nn.Identity() for _ in range(2))
 
 
 def block(width: int, heads: int) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 COMMERCIAL_USE = {"mit": True, "apache-2.0": True, "cc-by-nc-4.0": False}
@@ -33,9 +33,5 @@ class BackboneCard:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> BackboneCard:
-        """Return the card of its JSON form."""
+        """Return the card of its JSON form (`dataclasses.asdict`)."""
         return cls(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)

@@ -45,5 +45,6 @@ def recompute_statistics(
     model.train(training)
     for kept, head in zip(inputs, model.heads, strict=True):
         values = torch.cat(kept).double()
-        head.batch_norm.running_mean.copy_(values.mean(0))
-        head.batch_norm.running_var.copy_(values.var(0))
+        statistics = dict(head.batch_norm.named_buffers())
+        statistics["running_mean"].copy_(values.mean(0))
+        statistics["running_var"].copy_(values.var(0))

@@ -70,10 +70,6 @@ class Classifier(nn.Module):
         distilled = pooling == "token" and getattr(vit, "dist_token", None) is not None
         self.head_dist = Head(vit.embed_dim, classes, pooling) if distilled else None
 
-    def features(self, images: Tensor) -> Tensor:
-        """Return pooled features [B, D] of normalised images [B, 3, s, s], as the (first) head sees them."""
-        return self.pooled(images)[0]
-
     @property
     def heads(self) -> tuple[Head, ...]:
         """The head, and a distilled model's second one."""
@@ -131,18 +127,8 @@ def build(
 
 def _install_adapters(vit: backbone.VisionTransformer, settings: AdapterParams) -> None:
     for index, block in enumerate(vit.blocks):
-        slots = [
-            Adapter(
-                vit.embed_dim,
-                width,
-                settings.scale,
-                settings.dropout,
-                settings.layernorm,
-                settings.activation,
-                settings.init,
-            )
-            for width in settings.bottlenecks
-        ]
+        options = (settings.scale, settings.dropout, settings.layernorm, settings.activation, settings.init)
+        slots = [Adapter(vit.embed_dim, bottleneck, *options) for bottleneck in settings.bottlenecks]
         dropped = DropPath(settings.drop_path) if settings.drop_path else None
         vit.blocks[index] = AdaptedBlock(block, slots, settings.placement, settings.reads, dropped)
 

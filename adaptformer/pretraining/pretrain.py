@@ -21,8 +21,7 @@ from adaptformer.data.resizing import to_square
 from adaptformer.errors import UserError
 from adaptformer.model import backbone, tensor_file
 from adaptformer.pretraining.mae import MaskedAutoencoder
-from adaptformer.tuning import optimiser_state
-from adaptformer.tuning.optimiser import decay_groups, set_learning_rate, warmup_then_cosine
+from adaptformer.tuning.optimiser import decay_groups, pack_state, set_learning_rate, unpack_state, warmup_then_cosine
 
 log = logging.getLogger("adaptformer")
 
@@ -144,7 +143,7 @@ def _learning_rate(recipe: Recipe, progress: float) -> float:
 
 def _save(path: Path, recipe: Recipe, model: torch.nn.Module, optimiser: torch.optim.Optimizer, epoch: int) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser_state.pack(optimiser).items()}
+    tensors |= {f"optimiser.{name}": tensor for name, tensor in pack_state(optimiser).items()}
     tensor_file.write(path, tensors, {"recipe": asdict(recipe), "epoch": epoch})
 
 
@@ -154,12 +153,12 @@ def _resume(path: Path, recipe: Recipe, model: torch.nn.Module, optimiser: torch
         return 0
     tensors, metadata = tensor_file.read(path)
     if metadata["recipe"] != json.loads(json.dumps(asdict(recipe))):
-        log.info("%s belongs to another recipe: starting afresh", path)
+        log.info("%s belongs to another recipe: starting from the beginning", path)
         return 0
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
     model.load_state_dict(parts["model"])
-    optimiser_state.unpack(optimiser, parts["optimiser"])
+    unpack_state(optimiser, parts["optimiser"])
     return int(metadata["epoch"])

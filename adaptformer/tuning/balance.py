@@ -1,13 +1,16 @@
-"""Classes of unequal size: weights for the loss or the sampler, and scores that count every class the same.
+"""Classes of unequal size: weights for the sampler or the loss, the loss, and scores that count every class the same.
 
-Shapes: N images, C classes.
+Shapes: N images of a split, B images of a batch, C classes.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_fscore_support
+from torch import Tensor
 
 from adaptformer import randomness
 
@@ -26,6 +29,26 @@ def order(labels: NDArray[np.int64], weights: NDArray[np.float64] | None, *key: 
         return randomness.permutation(len(labels), "order", *key)
     shares = weights[labels] / weights[labels].sum()
     return randomness.generator("order", *key).choice(len(labels), size=len(labels), p=shares)
+
+
+def image_weights(labels: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Return the share of each image [B] in the loss of its step, all of one step together 1.
+
+    `labels` [B] are those of the whole step, however many micro-batches it is made of. `class_weights` [C] are None
+    where all images count the same.
+    """
+    weights = labels.new_ones(len(labels), dtype=torch.float32) if class_weights is None else class_weights[labels]
+    return weights / weights.sum()
+
+
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float) -> Tensor:
+    """Return the sum of the images' cross-entropies, each times its weight [B].
+
+    An image's weight is that of its own class. PyTorch's class weights would weigh each class within the smoothed
+    target too, which draws the answer towards rare classes on all images.
+    """
+    losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+    return (losses * weights).sum()
 
 
 def scores(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from adaptformer.model import batch_norm, inference
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision, computing
 from adaptformer.params import TuningParams
-from adaptformer.tuning import balance, losses, schedule
+from adaptformer.tuning import balance, schedule
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.optimiser import learning_rate, set_learning_rate
 
@@ -101,7 +101,7 @@ def _train(
         set_learning_rate(optimiser, rate)
         randomness.seed_torch("step", *key, step)  # dropout and stochastic depth draw from it
         drawn = slice(step * batch_size, (step + 1) * batch_size)
-        weights = losses.image_weights(torch.from_numpy(labels[order[drawn].numpy()]), in_loss)
+        weights = balance.image_weights(torch.from_numpy(labels[order[drawn].numpy()]), in_loss)
         loss, hits = _step(run, optimiser, order[drawn], boxes[drawn], weights)
         # Summed on the device: reading a number here would make every step wait for the one before.
         loss_sum += loss
@@ -124,7 +124,7 @@ def _step(
         images, labels = _batch(run, micro, crops)
         with computing(run.device, run.precision):
             logits = run.model(images)
-        loss = losses.weighted_cross_entropy(logits, labels, shares.to(run.device), run.params.label_smoothing)
+        loss = balance.weighted_cross_entropy(logits, labels, shares.to(run.device), run.params.label_smoothing)
         loss.backward()
         loss_sum += loss.detach()
         correct += (logits.argmax(1) == labels).sum()

@@ -14,10 +14,10 @@ from adaptformer.errors import UserError
 from adaptformer.model.classifier import restore, tuned_state
 from adaptformer.model.parts import parts
 from adaptformer.params import TuningParams
-from adaptformer.tuning import optimiser_state, resume, schedule
+from adaptformer.tuning import resume, schedule
 from adaptformer.tuning.epoch import Run, recompute_statistics, train_epoch
 from adaptformer.tuning.history import EpochRow
-from adaptformer.tuning.optimiser import build_optimiser
+from adaptformer.tuning.optimiser import build_optimiser, pack_state, unpack_state
 
 log = logging.getLogger("adaptformer")
 
@@ -44,7 +44,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
         schedule.begin(model, phase)
         optimiser = build_optimiser(model, run.params)
         if first > 1:
-            optimiser_state.unpack(optimiser, state.optimiser)
+            unpack_state(optimiser, state.optimiser)
         else:
             _begin(run)
             state = dataclasses.replace(state, start=_copied(tuned_state(model)))
@@ -55,7 +55,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
             if row.rolled_back:
                 log.warning("phase %d, %s, is rolled back: validation loss %.4f", number, phase.name, row.val_loss)
                 restore(model, state.start, "the state before the phase")
-            state = _advanced(state, row, tuned_state(model), optimiser_state.pack(optimiser), run.params)
+            state = _advanced(state, row, tuned_state(model), pack_state(optimiser), run.params)
             state = dataclasses.replace(state, seconds=spent + time.perf_counter() - began)
             resume.save(run.state, state, run.fingerprint)
             log.info(

@@ -1,11 +1,11 @@
-"""Optimisers, which of their parameters decay, and the learning rate: the published recipe, and AdamW."""
+"""Optimisers, which of their parameters decay, their learning rate, and their state as plain tensors."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adaptformer.params import TuningParams
 
@@ -33,7 +33,8 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object
         if hasattr(module, "no_weight_decay")
         for name in module.no_weight_decay()
     }
-    decaying, others = [], []
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (others if parameter.ndim <= 1 or name in exempt else decaying).append(parameter)
@@ -65,3 +66,22 @@ def warmup_then_cosine(peak: float, progress: float, warmup: float, epochs: floa
     if progress < warmup:
         return peak * progress / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (epochs - warmup)))
+
+
+def pack_state(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the state of every parameter under `<index>.<name>`; all torch optimisers used here keep tensors only."""
+    return {
+        f"{index}.{name}": value
+        for index, entries in optimiser.state_dict()["state"].items()
+        for name, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def unpack_state(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give a fresh optimiser over the same parameters the packed state; its settings stay its own."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

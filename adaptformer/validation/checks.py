@@ -33,6 +33,7 @@ SCHEMA = pa.DataFrameSchema(
 )
 """What holds for each row of a manifest on its own."""
 
+_ONE_SPLIT = "keep the image in one split, or test results flatter the model"
 _ROW_FAULTS = {
     "label": ("space around the class name", "rename the class folder"),
     "width": ("image too small", f"remove images under {MIN_SIDE} pixels a side"),
@@ -53,8 +54,8 @@ def check(manifest: pd.DataFrame, unreadable: pd.DataFrame) -> pd.DataFrame:
             _too_few_images(manifest),
             _single_class(manifest),
             _alike_class_names(manifest),
-            _across_splits(manifest),
-            _conflicting_labels(manifest),
+            _same_bytes(manifest, "split", "duplicate across splits", _ONE_SPLIT),
+            _same_bytes(manifest, "label", "conflicting labels", "keep the image in its one right class"),
         ],
         ignore_index=True,
     )
@@ -78,7 +79,7 @@ def _row_faults(manifest: pd.DataFrame) -> pd.DataFrame:
     if len(whole):
         raise UserError(
             f"the manifest's column {whole.iloc[0]['column']} is wrong: {whole.iloc[0]['check']}",
-            "write it anew with `adaptformer validate`",
+            "write it again with `adaptformer validate`",
         )
     found = []
     for (column, rule), group in cases.groupby(["column", "check"], sort=True):
@@ -107,18 +108,16 @@ def _too_few_images(manifest: pd.DataFrame) -> pd.DataFrame:
     return _faults(
         [f"train/{label}" for label in alone],
         "class with one image",
-        [f"{label} has one distinct image outside test, which cannot be both learnt and validated" for label in alone],
+        [f"{label} has one distinct image outside test, too few to train and validate" for label in alone],
         "add images of the class to train, or remove the class",
     )
 
 
 def _single_class(manifest: pd.DataFrame) -> pd.DataFrame:
     labels = manifest["label"].unique()
-    if len(labels) != 1:
-        return _faults([], "", [], "")
-    return _faults(
-        [f"train/{labels[0]}"], "single class", [f"{labels[0]} is the only class"], "add a folder for another class"
-    )
+    alone = labels if len(labels) == 1 else []
+    paths, details = [f"train/{label}" for label in alone], [f"{label} is the only class" for label in alone]
+    return _faults(paths, "single class", details, "add a folder for another class")
 
 
 def _alike_class_names(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -133,16 +132,6 @@ def _alike_class_names(manifest: pd.DataFrame) -> pd.DataFrame:
         names[wrong],
         "give the class one name in every split",
     )
-
-
-def _across_splits(manifest: pd.DataFrame) -> pd.DataFrame:
-    return _same_bytes(
-        manifest, "split", "duplicate across splits", "keep the image in one split, or test results flatter the model"
-    )
-
-
-def _conflicting_labels(manifest: pd.DataFrame) -> pd.DataFrame:
-    return _same_bytes(manifest, "label", "conflicting labels", "keep the image in its one right class")
 
 
 def _same_bytes(manifest: pd.DataFrame, column: str, fault: str, remedy: str) -> pd.DataFrame:

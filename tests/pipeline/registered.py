@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -46,7 +47,7 @@ def graph(sharpness: float = 0.1, classes: tuple[str, ...] = CLASSES) -> bytes:
         ],
     )  # fmt: skip
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    content = {"classes": list(classes), "image": CONTRACT.to_dict()}
+    content = {"classes": list(classes), "image": dataclasses.asdict(CONTRACT)}
     helper.set_model_props(model, {"adaptformer": json.dumps(content)})
     return model.SerializeToString()
 

@@ -6,6 +6,7 @@ classes by their colour.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from functools import cache
 from pathlib import Path
@@ -109,7 +110,7 @@ def adapter_card(**settings: Any) -> AdapterCard:
 
 
 def write_backbone(path: Path) -> Path:
-    tensor_file.write(path, encoder(), backbone_card().to_dict())
+    tensor_file.write(path, encoder(), dataclasses.asdict(backbone_card()))
     return path
 
 

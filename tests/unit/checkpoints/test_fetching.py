@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def test_the_same_weights_have_the_same_hash_in_any_file(tmp_path: Path) -> None
 
 def test_what_fetch_wrote_can_be_fetched_again(own: Path, tmp_path: Path) -> None:
     tensors, card = fetching.fetch(mite.MODEL, str(own), None, mite.LICENCES)
-    tensor_file.write(tmp_path / "again.safetensors", tensors, card.to_dict())
+    tensor_file.write(tmp_path / "again.safetensors", tensors, dataclasses.asdict(card))
     again = fetching.fetch(mite.MODEL, str(tmp_path / "again.safetensors"), None, mite.LICENCES)[1]
     assert (again.sha256, again.mean, again.std, again.licence, again.note) == (
         card.sha256, mite.CONTRACT.mean, mite.CONTRACT.std, "MIT", "random",
@@ -89,7 +90,7 @@ def test_what_fetch_wrote_can_be_fetched_again(own: Path, tmp_path: Path) -> Non
 
 def test_a_card_survives_json() -> None:
     card = mite.backbone_card()
-    assert BackboneCard.from_dict(json.loads(json.dumps(card.to_dict()))) == card
+    assert BackboneCard.from_dict(json.loads(json.dumps(dataclasses.asdict(card)))) == card
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_a_hostile_file_of_another_hash_is_not_even_opened(tmp_path: Path, monke
 
 
 def test_weights_other_than_their_metadata_names_are_refused(tmp_path: Path) -> None:
-    tensor_file.write(tmp_path / "x.safetensors", mite.encoder(seed=3), mite.backbone_card().to_dict())
+    tensor_file.write(tmp_path / "x.safetensors", mite.encoder(seed=3), dataclasses.asdict(mite.backbone_card()))
     with pytest.raises(UserError, match="does not hold the weights that it names"):
         fetching.fetch(mite.MODEL, str(tmp_path / "x.safetensors"), None, mite.LICENCES)
 

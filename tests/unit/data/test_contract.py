@@ -7,8 +7,7 @@ from adaptformer.data.contract import ImageContract
 
 
 def test_survives_json(contract: ImageContract) -> None:
-    assert json.loads(json.dumps(contract.to_dict())) == contract.to_dict()
-    assert ImageContract.from_dict(json.loads(json.dumps(contract.to_dict()))) == contract
+    assert ImageContract.from_dict(json.loads(json.dumps(dataclasses.asdict(contract)))) == contract
 
 
 @pytest.mark.parametrize(("size", "fraction", "stored"), [(224, 0.875, 256), (32, 1.0, 32), (224, 0.9, 249)])
@@ -19,7 +18,7 @@ def test_stored_size_is_the_size_before_the_crop(
 
 
 def test_a_missing_value_is_named(contract: ImageContract) -> None:
-    content = contract.to_dict()
+    content = dataclasses.asdict(contract)
     del content["interpolation"]
     with pytest.raises(KeyError, match="interpolation"):
         ImageContract.from_dict(content)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptformer.data.decoding import MAX_PIXELS, DamagedImage, decode, describe
+from adaptformer.data.decoding import MAX_PIXELS, DamagedImage, decode, decode_with_mode
 
 A, B, C, D, E, F = ((i * 40, 255 - i * 40, i * 20) for i in range(6))
 UPRIGHT = np.array([[A, B, C], [D, E, F]], np.uint8)
@@ -45,7 +45,6 @@ def test_exif_orientation(orientation: int, displayed: list[list[Any]], format_n
     content = saved(Image.fromarray(UPRIGHT), format_name, exif=exif, **options)
     np.testing.assert_array_equal(decode(content), displayed)
     assert decode(content).flags.c_contiguous
-    assert describe(content)[:2] == (len(displayed[0]), len(displayed))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -121,7 +120,7 @@ def test_one_bit_and_grey() -> None:
 def test_cmyk_jpeg() -> None:
     content = saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100)
     np.testing.assert_allclose(decode(content)[8, 8], [255, 0, 0], atol=3)
-    assert describe(content) == (16, 16, "CMYK", "JPEG")
+    assert decode_with_mode(content)[1] == "CMYK"
 
 
 @pytest.mark.parametrize("format_name", ["GIF", "PNG", "WEBP", "TIFF"])

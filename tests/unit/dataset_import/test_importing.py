@@ -179,7 +179,7 @@ def test_a_failing_replacement_keeps_the_old_data(tree: Tree, data: Path, monkey
 def test_source_and_data_must_lie_apart(tree: Tree, data: Path) -> None:
     tree(classes(3, "train/"), "data")
     for source in (data / "train", data, data.parent):
-        with pytest.raises(UserError, match="one inside the other"):
+        with pytest.raises(UserError, match="contains the other"):
             import_folder(source, data, PARAMS, replace=True)
     assert len(listing(data)) == 6
 

@@ -42,7 +42,7 @@ def test_the_confusion_matrix_is_scikit_learns() -> None:
 
 def test_recall_is_scikit_learns() -> None:
     expected = judge.recall_score(RANDOM.labels, RANDOM.predicted, average=None)
-    np.testing.assert_allclose(RANDOM.recall, expected)
+    np.testing.assert_allclose([share.value for share in RANDOM.per_class], expected)
 
 
 def test_balanced_accuracy_and_macro_f1_are_scikit_learns() -> None:
@@ -78,7 +78,7 @@ def test_each_class_has_wilsons_interval() -> None:
 
 def test_a_class_without_images_has_no_recall_and_a_row_of_zeros() -> None:
     evaluation = Evaluation(np.eye(4, dtype=np.float32)[[0, 1, 1]], np.array([0, 1, 0]))
-    np.testing.assert_array_equal(evaluation.recall, [0.5, 1.0, np.nan, np.nan])
+    np.testing.assert_array_equal([share.value for share in evaluation.per_class], [0.5, 1.0, np.nan, np.nan])
     assert evaluation.confusion.shape == (4, 4)
     assert evaluation.confusion.tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [0] * 4, [0] * 4]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_the_metadata_tell_all_that_the_predictor_needs(onnx_file: Path) -> None
     card = mite.backbone_card()
     assert json.loads(entry.value) == {
         "classes": ["amber", "blue", "coral"],
-        "image": mite.CONTRACT.to_dict(),
+        "image": json.loads(json.dumps(dataclasses.asdict(mite.CONTRACT))),
         "adapter": {**mite.SETTINGS, "bottlenecks": [4, 2], "scale": "learned", "layernorm": "in"},
         "backbone": {"model": mite.MODEL, "sha256": card.sha256, "licence": "MIT"},
         "format": 1,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -158,7 +159,7 @@ class TestWeightsBeside:
         assert Predictor(renamed, device="cpu").classes == mite.CLASSES
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"classes": ["a"]}, {"image": mite.CONTRACT.to_dict()}])
+@pytest.mark.parametrize("metadata", [None, {}, {"classes": ["a"]}, {"image": dataclasses.asdict(mite.CONTRACT)}])
 def test_another_programs_model_is_refused(onnx_file: Path, tmp_path: Path, metadata: object) -> None:
     proto = onnx.load(onnx_file)
     del proto.metadata_props[:]

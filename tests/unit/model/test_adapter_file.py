@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def as_json(card: AdapterCard) -> object:
-    return json.loads(json.dumps(card.to_dict()))
+    return json.loads(json.dumps(dataclasses.asdict(card)))
 
 
 def load(folder: Path) -> tuple[torch.nn.Module, AdapterCard]:
@@ -83,14 +83,14 @@ def test_equal_models_give_equal_bytes(folder: Path) -> None:
 
 def test_a_card_survives_json_and_tells_the_trained_share() -> None:
     card = mite.adapter_card()
-    again = AdapterCard.from_dict(json.loads(json.dumps(card.to_dict())))
+    again = AdapterCard.from_dict(json.loads(json.dumps(dataclasses.asdict(card))))
     assert as_json(again) == as_json(card)
     assert (again.classes, again.image, again.backbone) == (card.classes, card.image, card.backbone)
     assert card.trained_share == card.trained / mite.backbone_card().parameters
 
 
 def test_another_backbone_is_refused_by_its_hash(folder: Path) -> None:
-    tensor_file.write(folder / "backbone.safetensors", mite.encoder(seed=9), mite.backbone_card().to_dict())
+    tensor_file.write(folder / "backbone.safetensors", mite.encoder(seed=9), dataclasses.asdict(mite.backbone_card()))
     with pytest.raises(UserError) as caught:
         load(folder)
     present = tensor_file.content_hash(mite.encoder(seed=9))

@@ -38,7 +38,7 @@ def test_the_adapted_model_starts_equal_to_the_backbone_bit_for_bit(changes: dic
 
 def test_adapters_that_were_trained_change_the_features() -> None:
     start, trained = mite.model().eval(), mite.stirred(mite.model())
-    assert not torch.allclose(start.features(pictures()), trained.features(pictures()), atol=1e-2)
+    assert not torch.allclose(start.pooled(pictures())[0], trained.pooled(pictures())[0], atol=1e-2)
 
 
 def test_the_head_is_batch_norm_without_affine_then_a_linear_layer() -> None:
@@ -72,7 +72,7 @@ def test_mean_pooling_takes_patches_without_the_final_norm_then_fc_norm() -> Non
     for block in model.vit.blocks:
         tokens = block(tokens)
     pooled = tokens[:, 1:].mean(1)
-    torch.testing.assert_close(model.features(pictures()), pooled)
+    torch.testing.assert_close(model.pooled(pictures())[0], pooled)
     norm = model.head.fc_norm
     centred = pooled - pooled.mean(1, keepdim=True)
     rescaled = centred / (centred.pow(2).mean(1, keepdim=True) + 1e-6).sqrt() * norm.weight + norm.bias
@@ -84,7 +84,7 @@ def test_token_pooling_takes_the_class_token_behind_the_final_norm() -> None:
     model = mite.stirred(mite.model(pooling="token"))
     assert isinstance(model.vit.norm, nn.LayerNorm)
     assert isinstance(model.head.fc_norm, nn.Identity)
-    torch.testing.assert_close(model.features(pictures()), model.vit.forward_features(pictures())[:, 0])
+    torch.testing.assert_close(model.pooled(pictures())[0], model.vit.forward_features(pictures())[:, 0])
 
 
 @pytest.mark.parametrize(("bottleneck", "parameters"), [(64, 1_189_632), (8, 156_768), (1, 27_660)])

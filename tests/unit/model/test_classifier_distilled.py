@@ -52,4 +52,4 @@ def test_mean_pooling_leaves_out_both_tokens(images: torch.Tensor) -> None:
     made = classifier.build(MODEL, encoder, mite.settings(pooling="mean"), image_size=48, classes=5, seed=0).eval()
     assert made.head_dist is None
     with torch.no_grad():
-        torch.testing.assert_close(made.features(images), made.vit.forward_features(images)[:, 2:].mean(1))
+        torch.testing.assert_close(made.pooled(images)[0], made.vit.forward_features(images)[:, 2:].mean(1))

@@ -32,7 +32,7 @@ def test_deep_prompts_are_new_in_every_block(images: torch.Tensor, pooling: str)
             assert prompted.prompts.shape == (1, 5, mite.WIDTH)
             tokens = block(torch.cat([prompted.prompts.expand(2, -1, -1), tokens], 1))[:, 5:]
         expected = tokens[:, 1:].mean(1) if pooling == "mean" else vit.norm(tokens)[:, 0]
-        torch.testing.assert_close(model.features(images), expected)
+        torch.testing.assert_close(model.pooled(images)[0], expected)
 
 
 def test_shallow_prompts_go_through_all_blocks(images: torch.Tensor) -> None:
@@ -40,7 +40,7 @@ def test_shallow_prompts_go_through_all_blocks(images: torch.Tensor) -> None:
     vit, tokens = plain_tokens(images)
     with torch.no_grad():
         tokens = vit.blocks(torch.cat([model.vit.blocks[0].prompts.expand(2, -1, -1), tokens], 1))
-        torch.testing.assert_close(model.features(images), tokens[:, 6:].mean(1))
+        torch.testing.assert_close(model.pooled(images)[0], tokens[:, 6:].mean(1))
     assert {name for name in classifier.trainable(model) if "prompts" in name} == {"vit.blocks.0.prompts"}
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.model import classifier
-from adaptformer.tuning import loop, losses
+from adaptformer.tuning import balance, loop
 
 LABELS = torch.tensor([0, 0, 2, 1, 2, 0])
 WEIGHTS = torch.tensor([0.5, 1.0, 3.0])
@@ -23,16 +23,16 @@ def logits() -> torch.Tensor:
 
 
 def test_without_weights_it_is_the_mean_cross_entropy() -> None:
-    shares = losses.image_weights(LABELS, None)
+    shares = balance.image_weights(LABELS, None)
     expected = F.cross_entropy(logits(), LABELS, label_smoothing=0.2)
-    torch.testing.assert_close(losses.weighted_cross_entropy(logits(), LABELS, shares, 0.2), expected)
+    torch.testing.assert_close(balance.weighted_cross_entropy(logits(), LABELS, shares, 0.2), expected)
 
 
 def test_without_smoothing_it_is_pytorchs_weighted_one() -> None:
-    shares = losses.image_weights(LABELS, WEIGHTS)
+    shares = balance.image_weights(LABELS, WEIGHTS)
     assert shares.sum() == pytest.approx(1)
     expected = F.cross_entropy(logits(), LABELS, weight=WEIGHTS)
-    torch.testing.assert_close(losses.weighted_cross_entropy(logits(), LABELS, shares, 0.0), expected)
+    torch.testing.assert_close(balance.weighted_cross_entropy(logits(), LABELS, shares, 0.0), expected)
 
 
 def test_smoothing_does_not_draw_the_answer_to_the_rare_class() -> None:
@@ -41,17 +41,17 @@ def test_smoothing_does_not_draw_the_answer_to_the_rare_class() -> None:
     labels = torch.tensor([0] * 98 + [1] * 2)
     for seen, expected in ((labels, 0.5), (labels[:98], 0.95)):
         answer = torch.zeros(2, requires_grad=True)
-        shares = losses.image_weights(seen, torch.tensor([100 / 196, 100 / 4]))
+        shares = balance.image_weights(seen, torch.tensor([100 / 196, 100 / 4]))
         optimiser = torch.optim.LBFGS([answer], max_iter=50)
 
         def loss(seen: torch.Tensor = seen, shares: torch.Tensor = shares, answer: torch.Tensor = answer) -> float:
             optimiser.zero_grad()  # noqa: B023 - called in this turn of the loop only
-            value = losses.weighted_cross_entropy(answer.expand(len(seen), 2), seen, shares, 0.1)
+            value = balance.weighted_cross_entropy(answer.expand(len(seen), 2), seen, shares, 0.1)
             value.backward()
             return value.item()
 
         optimiser.step(loss)
-        assert float(answer.softmax(0)[0]) == pytest.approx(expected, abs=1e-3)
+        assert answer.softmax(0)[0].item() == pytest.approx(expected, abs=1e-3)
 
 
 def unequal() -> LabelledImages:

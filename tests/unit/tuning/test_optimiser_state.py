@@ -5,7 +5,7 @@ import torch
 from torch.optim import SGD, AdamW, Optimizer
 
 from adaptformer.model import tensor_file
-from adaptformer.tuning import optimiser_state
+from adaptformer.tuning.optimiser import pack_state, unpack_state
 
 
 def stepped(optimiser: Optimizer, parameters: list[torch.nn.Parameter]) -> Optimizer:
@@ -23,11 +23,11 @@ def test_a_fresh_optimiser_goes_on_where_the_packed_one_stood(tmp_path) -> None:
     for kind, settings in ((SGD, {"lr": 0.1, "momentum": 0.9}), (AdamW, {"lr": 0.1})):
         straight = parameters()
         optimiser = stepped(kind(straight, **settings), straight)
-        tensor_file.write(tmp_path / "x.safetensors", optimiser_state.pack(optimiser), {})
+        tensor_file.write(tmp_path / "x.safetensors", pack_state(optimiser), {})
         resumed = [torch.nn.Parameter(p.detach().clone()) for p in straight]
         stepped(optimiser, straight)
         fresh = kind(resumed, **settings)
-        optimiser_state.unpack(fresh, tensor_file.read(tmp_path / "x.safetensors")[0])
+        unpack_state(fresh, tensor_file.read(tmp_path / "x.safetensors")[0])
         stepped(fresh, resumed)
         for a, b in zip(straight, resumed, strict=True):
             assert torch.equal(a, b), kind
@@ -35,8 +35,8 @@ def test_a_fresh_optimiser_goes_on_where_the_packed_one_stood(tmp_path) -> None:
 
 def test_settings_stay_those_of_the_fresh_optimiser() -> None:
     first, second = parameters(), parameters()
-    packed = optimiser_state.pack(stepped(SGD(first, lr=0.1, momentum=0.9), first))
+    packed = pack_state(stepped(SGD(first, lr=0.1, momentum=0.9), first))
     assert set(packed) == {"0.momentum_buffer", "1.momentum_buffer"}
     fresh = SGD(second, lr=0.5, momentum=0.3)
-    optimiser_state.unpack(fresh, packed)
+    unpack_state(fresh, packed)
     assert (fresh.param_groups[0]["lr"], fresh.param_groups[0]["momentum"]) == (0.5, 0.3)
