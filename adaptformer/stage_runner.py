@@ -75,7 +75,7 @@ def _first(producer: str, options: Sequence[str]) -> str:
 
 
 def _has_validated_data(name: str, folder: RunFolder) -> bool:
-    """Say whether `data/` is what was validated, as far as it is an input of the stage."""
+    """Say whether `data/` is what was validated; true for a stage that does not need it."""
     if name == "validate" or "data" not in STAGES[name].inputs:
         return True
     return bool(_done(folder, "validate").get("inputs", {}).get("data") == _listing(folder.data))

@@ -34,7 +34,7 @@ def lineage() -> dict[str, str]:
 
 
 def folder_tag(folder: RunFolder) -> str:
-    """Return the tag that tells the runs in this folder from those in others, and in other checkouts, on a server."""
+    """Return a tag that only runs in this folder of this checkout have on a server."""
     return f"folder-{files.sha256_text(str(root() / folder.root))[:8]}"
 
 

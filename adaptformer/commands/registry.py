@@ -53,8 +53,9 @@ def _promote(given: argparse.Namespace) -> int:
     from adaptformer.gate.decision import table
     from adaptformer.registry import promotion
 
-    gate = params.load().gate
-    outcome = promotion.promote(_model(given), gate, version=given.version, who=given.who, why=given.why)
+    loaded = params.load()
+    name = given.model or loaded.registry.model
+    outcome = promotion.promote(name, loaded.gate, version=given.version, who=given.who, why=given.why)
     print(f"{table(outcome.decision)}\n\nthe decision, with images: {outcome.page}")
     return 0 if outcome.promoted else exit_code.REFUSED
 

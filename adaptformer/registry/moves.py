@@ -128,7 +128,7 @@ def move(client: MlflowClient, name: str, wanted: Move) -> Move:
 
     Raises UserError where another move came first; then no alias is moved.
     """
-    if settle(client, name) != wanted.before:  # somebody moved an alias since the caller looked
+    if settle(client, name) != wanted.before:  # an alias was moved since the caller read the state
         raise _overtaken(client, name)
     wanted = dataclasses.replace(wanted, id=uuid.uuid4().hex)
     _write(client, name, wanted)

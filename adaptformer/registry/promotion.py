@@ -66,7 +66,7 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str | No
     with _settled(name) as (client, before), tempfile.TemporaryDirectory() as scratch:
         wanted = _requested(client, name, version, before)
         challenger = candidate.gather(client, name, wanted, Path(scratch))
-        # Where somebody has removed the alias, the challenger is compared with the version that was champion last.
+        # If the alias has been removed, the challenger is compared with the version that was champion last.
         in_use = before.champion or before.previous
         champion = None if in_use is None else candidate.gather(client, name, in_use, Path(scratch))
         sides = candidate.judged(challenger, champion, DATA)

@@ -191,7 +191,7 @@ def lock_file() -> bytes:
 
 
 def extract(revision: str, paths: Iterable[str], into: Path) -> None:
-    """Write files as they are at a revision below the folder `into`, as far as git or DVC's cache has them."""
+    """Write files of a revision below the folder `into`; those that neither git nor DVC's cache has are left out."""
     with _repo() as repo, repo.switch(revision):
         for path in paths:
             content = _content(repo.dvcfs, path)

@@ -99,7 +99,7 @@ def page_of(run: RunInfo, path: str) -> str:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Return an experiment's id, created if needed; beside a local database its files lie in mlartifacts/."""
+    """Return an experiment's id, created if needed; its files are in mlartifacts/ beside a local database."""
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
         return str(experiment.experiment_id)
