@@ -32,7 +32,7 @@ DATA_TAG = "data.dvc"
 
 @dataclass
 class Description:
-    """What MLflow records of a run apart from its results. `id` is unique; `start` and `end` are milliseconds since 1970.
+    """What MLflow records of a run, its results aside. `id` is unique; `start` and `end` are milliseconds since 1970.
 
     `results` is the hash of the results that belong to the run (`run_files.sha256`), "" as long as there are none.
     """
