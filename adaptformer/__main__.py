@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from adaptformer.commands import compare, data, exit_code, models, registry, stages, tracking
+from adaptformer.commands import data, exit_code, models, registry, stages, tracking
 from adaptformer.commands.parsing import Parser
 
 
@@ -22,7 +22,7 @@ def _parser() -> Parser:
     parser = Parser(prog="adaptformer", description="Adapt a pretrained Vision Transformer to your images.")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (data, stages, models, compare, registry, tracking):
+    for group in (data, stages, models, registry, tracking):
         group.add(commands)
     return parser
 

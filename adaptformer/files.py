@@ -14,7 +14,7 @@ from typing import Any
 from adaptformer.errors import UserError
 
 _UMASK = os.umask(0o022)
-os.umask(_UMASK)  # the system tells it only by setting it
+os.umask(_UMASK)  # it can be read only by setting it
 
 
 @contextlib.contextmanager

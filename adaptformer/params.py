@@ -9,10 +9,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,8 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from adaptformer import files
 from adaptformer.errors import UserError
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -43,24 +50,24 @@ class ImageParams(Section):
 
     size: Annotated[int, Field(ge=8, le=2048)]
     resize: Literal["crop", "pad", "squash"]
-    crop_fraction: Annotated[float, Field(gt=0, le=1)]
+    crop_fraction: Share
     interpolation: Literal["bilinear", "bicubic"]
 
 
 class BackboneParams(Section):
     """Which pretrained checkpoint is fetched, and onto which architecture."""
 
-    model: Annotated[str, Field(min_length=1)]
-    checkpoint: Annotated[str, Field(min_length=1)]
+    model: Text
+    checkpoint: Text
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
-    allowed_licences: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    allowed_licences: Annotated[tuple[Text, ...], Field(min_length=1)]
 
 
 class AdapterParams(Section):
     """What is added to the backbone, or trained of it."""
 
     method: Literal["adaptformer", "vpt", "linear", "full"]
-    bottlenecks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    bottlenecks: Annotated[tuple[Count, ...], Field(min_length=1)]
     scale: float | Literal["learned", "channel"]
     activation: Literal["relu", "gelu"]
     reads: Literal["residual", "norm2"]
@@ -69,7 +76,7 @@ class AdapterParams(Section):
     init: Literal["lora", "houlsby"]
     dropout: Rate
     drop_path: Rate
-    prompts: Annotated[int, Field(ge=1)]
+    prompts: Count
     prompt_depth: Literal["deep", "shallow"]
     pooling: Literal["mean", "token"]
 
@@ -85,28 +92,28 @@ class TuningParams(Section):
 
     seed: Annotated[int, Field(ge=0)]
     schedule: Literal["joint", "slotwise", "layerwise"]
-    rounds: Annotated[int, Field(ge=1)]
+    rounds: Count
     order: Literal["up", "down", "random"]
-    epochs: Annotated[int, Field(ge=1)]
-    guard: Annotated[float, Field(gt=0)]
+    epochs: Count
+    guard: Positive
     head_statistics: Literal["recomputed", "running"]
     reset_statistics: bool
     batch_size: Annotated[int, Field(ge=2)]
-    accumulate: Annotated[int, Field(ge=1)]
+    accumulate: Count
     optimiser: Literal["sgd", "adamw"]
-    base_lr: Annotated[float, Field(gt=0)]
+    base_lr: Positive
     scale_lr: bool
     momentum: Rate
     weight_decay: Annotated[float, Field(ge=0)]
     warmup_epochs: Annotated[float, Field(ge=0)]
     warmup_steps: Annotated[int, Field(ge=0)] | None
     drop_path: Rate
-    crop_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
-    crop_ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+    crop_scale: tuple[Share, Share]
+    crop_ratio: tuple[Positive, Positive]
     flip: bool
     label_smoothing: Rate
     balance: Literal["none", "loss", "sampler"]
-    balance_power: Annotated[float, Field(gt=0, le=1)]
+    balance_power: Share
     selection_metric: Literal["top1", "balanced_accuracy", "macro_f1", "loss"]
     precision: Literal["auto", "fp32", "bf16"]
 
@@ -124,7 +131,7 @@ class TuningParams(Section):
 class EvaluationParams(Section):
     """How the test split is judged."""
 
-    batch_size: Annotated[int, Field(ge=1)]
+    batch_size: Count
 
 
 class ExportParams(Section):
@@ -132,15 +139,15 @@ class ExportParams(Section):
 
     opset: Annotated[int, Field(ge=18, le=23)]
     external_data_mb: Annotated[int, Field(ge=0, le=2000)]
-    parity_images: Annotated[int, Field(ge=1)]
-    parity_tolerance: Annotated[float, Field(gt=0)]
+    parity_images: Count
+    parity_tolerance: Positive
 
 
 class RegistryParams(Section):
     """Where results are tracked and under which name the model is registered."""
 
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-    experiment: Annotated[str, Field(min_length=1)]
+    experiment: Text
     promotion: Literal["auto", "never"]
 
 
@@ -149,20 +156,20 @@ class GateParams(Section):
 
     metric: Literal["top1", "balanced_accuracy", "macro_f1"]
     margin: Annotated[float, Field(gt=-1, lt=1)]
-    significance: Annotated[float, Field(gt=0, lt=1)]
+    significance: Fraction
     class_loss: Annotated[float, Field(ge=0, le=1)]
-    class_support: Annotated[int, Field(ge=1)]
+    class_support: Count
     ece_rise: Annotated[float, Field(ge=0, le=1)]
-    latency_ratio: Annotated[float, Field(gt=0)]
-    size_ratio: Annotated[float, Field(gt=0)]
-    parity: Annotated[float, Field(gt=0)]
-    drift: Annotated[float, Field(gt=0, le=1)]
+    latency_ratio: Positive
+    size_ratio: Positive
+    parity: Positive
+    drift: Share
 
 
 class ComparisonParams(Section):
     """What `adaptformer/compare` sets side by side."""
 
-    methods: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    methods: Annotated[tuple[Text, ...], Field(min_length=1)]
     values: tuple[Annotated[str, Field(pattern=r"^[a-z_.]+=")], ...]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
@@ -196,7 +203,7 @@ UNTRACKED_SECTIONS = ("registry", "gate", "comparison", "runtime")
 
 @dataclass(frozen=True)
 class ParamsFile:
-    """A file of params as it was when it was read: its params, its values by section, the sha256 of its bytes."""
+    """A params file as it was read: its params, its values by section, and the sha256 of its bytes."""
 
     path: Path
     params: Params
@@ -204,36 +211,42 @@ class ParamsFile:
     sha256: str
 
     def replaced(self, overrides: Mapping[str, object]) -> Params:
-        """Return the file's params with the values of `overrides`, by dotted key, in place of its own.
+        """Return the file's params with `overrides`, values by dotted key, in place of its own.
 
-        Raises UserError that names the first faulty override, and the way out.
+        Raises UserError that names the first faulty override and what to do about it.
         """
-        if not overrides:
-            return self.params
-        for key in overrides:
-            _require_known(key)
         changed = {section: dict(values) for section, values in self.content.items()}
+        values = [known for known in known_keys() if "." in known]
         for key, value in overrides.items():
+            if key not in values:
+                close = _closest(key, values)
+                hint = f"did you mean {close}?" if close else "the keys are those of params.yaml: section.key"
+                raise UserError(f"the override {key or '(empty)'} is no key of params.yaml", hint)
             section, _, name = key.partition(".")
             changed[section][name] = value
         # The file alone is valid, so any fault now comes from an override.
         return _validated(changed, "the overrides")
 
     def require_unchanged(self) -> None:
-        """Raise UserError where the file no longer holds what was read."""
+        """Raise UserError unless the file still holds what was read."""
         if not self.path.is_file() or files.sha256_file(self.path) != self.sha256:
             raise UserError(f"{self.path} changed while it was in use", "run the same command again")
 
 
 def read(path: Path = Path("params.yaml")) -> ParamsFile:
-    """Read a file of params. Raises UserError that names the first faulty key, and the way out."""
+    """Read a params file. Raises UserError that names the first faulty key and what to do about it."""
     try:
         content = path.read_bytes()
+        sections = yaml.safe_load(content.decode())
     except FileNotFoundError as error:
-        raise UserError(f"there is no {path}", "run in the root of a checkout, where params.yaml lies") from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    sections = _sections(path, content)
+        raise UserError(f"there is no {path}", "run the command in the root of a checkout") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        line = " ".join(str(error).split())
+        raise UserError(
+            f"{path} cannot be read: {line}", f"correct {path}; `git diff {path}` shows what changed"
+        ) from error
+    if not isinstance(sections, Mapping):
+        raise UserError(f"{path} holds no sections", f"restore it with `git checkout {path}`")
     return ParamsFile(path, _validated(sections, str(path)), sections, hashlib.sha256(content).hexdigest())
 
 
@@ -242,32 +255,10 @@ def load(path: Path = Path("params.yaml"), overrides: Mapping[str, object] | Non
     return read(path).replaced(overrides or {})
 
 
-def _sections(path: Path, text: bytes) -> Mapping[str, Any]:
-    try:
-        content = yaml.safe_load(text.decode())
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _unreadable(path, error) from error
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds no sections", f"restore it with `git checkout {path}`")
-    return content
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    line = " ".join(str(error).split())
-    return UserError(f"{path} cannot be read: {line}", f"correct {path}; `git diff {path}` shows what changed")
-
-
-def _validated(content: Mapping[str, Any], origin: str) -> Params:
-    try:
-        return Params.model_validate(content)
-    except ValidationError as error:
-        raise _explained(error, origin) from error
-
-
 def parse_overrides(arguments: Iterable[str]) -> dict[str, object]:
-    """Return the overrides that a command line gives as `section.key=value`; a value is read as in params.yaml.
+    """Return overrides given as `section.key=value` on a command line; values are read as in params.yaml.
 
-    The last one of a key counts. Raises UserError for an argument of another form.
+    The last value of a key counts. Raises UserError for an argument of another form.
     """
     overrides: dict[str, object] = {}
     for argument in arguments:
@@ -284,26 +275,10 @@ def parse_overrides(arguments: Iterable[str]) -> dict[str, object]:
     return overrides
 
 
-def _require_known(key: str) -> None:
-    if "." in key and key in known_keys():
-        return
-    values = [known for known in known_keys() if "." in known]
-    # A key of its own section, then the same name in another one, then what looks alike; a bare section names no key.
-    alike = [] if key in known_keys() else difflib.get_close_matches(key, values, n=1)
-    same = [known for known in values if known.endswith(f".{key.rpartition('.')[2]}")]
-    close = (_closest(key) if "." in key else None) or next(iter(same + alike), None)
-    hint = f"did you mean {close}?" if close else "the keys are those of params.yaml: section.key"
-    raise UserError(f"the override {key or '(empty)'} is no key of params.yaml", hint)
-
-
 def flat(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested sections as dotted keys with their values."""
-    return {
-        f"{section}.{key}": value
-        for section, values in content.items()
-        if isinstance(values, Mapping)
-        for key, value in values.items()
-    }
+    sections = ((section, values) for section, values in content.items() if isinstance(values, Mapping))
+    return {f"{section}.{key}": value for section, values in sections for key, value in values.items()}
 
 
 def as_override(key: str, value: object) -> str:
@@ -319,26 +294,45 @@ def difference(present: Params, wanted: Params) -> dict[str, Any]:
     return {key: value for key, value in flat(wanted.model_dump(mode="json")).items() if value != before[key]}
 
 
-def _explained(error: ValidationError, path: str) -> UserError:
-    """Turn pydantic's faults into one line of cause and one of what to do."""
-    faults = error.errors()
+def known_keys() -> list[str]:
+    """Return every key of params.yaml, dotted, sections included."""
+    keys = []
+    for name, field in Params.model_fields.items():
+        section: Any = field.annotation
+        keys += [name, *(f"{name}.{key}" for key in section.model_fields)]
+    return keys
+
+
+def tracked(params: Params) -> dict[str, Any]:
+    """Return the sections that decide results, as plain values: all but UNTRACKED_SECTIONS."""
+    return params.model_dump(mode="json", exclude=set(UNTRACKED_SECTIONS))
+
+
+def _validated(content: Mapping[str, Any], origin: str) -> Params:
+    """Return the params with these values. Raises UserError: one line of cause for pydantic's faults, one of remedy."""
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise _explained(error.errors(), origin) from error
+
+
+def _explained(faults: Sequence[ErrorDetails], origin: str) -> UserError:
     # An unknown key next to a missing one is most often one misspelt key: say that.
-    unknown = [fault for fault in faults if fault["type"] == "extra_forbidden"]
-    first = (unknown or faults)[0]
-    key = _key(first["loc"])
-    others = len({_key(fault["loc"]) for fault in faults}) - 1
+    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    key = _key(first)
+    others = len({_key(fault) for fault in faults}) - 1
     more = f" (and {others} more)" if others else ""
     if first["type"] == "extra_forbidden":
-        close = _closest(key)
-        hint = f"did you mean {close}?" if close else f"remove {key} from {path}"
-        return UserError(f"{path} has an unknown key {key}{more}", hint)
+        close = _closest(key, known_keys())
+        hint = f"did you mean {close}?" if close else f"remove {key} from {origin}"
+        return UserError(f"{origin} has an unknown key {key}{more}", hint)
     if first["type"] == "missing" and len(first["loc"]) <= _LEVELS:
-        return UserError(f"{path} lacks the key {key}{more}", f"add it; `git diff {path}` shows what changed")
+        return UserError(f"{origin} lacks the key {key}{more}", f"add it; `git diff {origin}` shows what changed")
     # A union has one fault for each of its branches.
-    reasons = dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in faults if _key(fault["loc"]) == key)
+    reasons = dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in faults if _key(fault) == key)
     value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
     return UserError(
-        f"{key}{value} in {path}: {'; '.join(reasons)}{more}",
+        f"{key}{value} in {origin}: {'; '.join(reasons)}{more}",
         f"correct {key}; the comments in params.yaml say what it may be",
     )
 
@@ -347,29 +341,14 @@ _LEVELS = 2
 """Sections and their keys; what pydantic adds below, such as the branch of a union, is no key of the file."""
 
 
-def _key(loc: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in loc[:_LEVELS])
+def _key(fault: ErrorDetails) -> str:
+    return ".".join(str(part) for part in fault["loc"][:_LEVELS])
 
 
-def _closest(key: str) -> str | None:
-    """Return the known key beside `key` whose name resembles its name most, if one does."""
+def _closest(key: str, known: Sequence[str]) -> str | None:
+    """Return the known key that was most likely meant: a similar name in its section, or its name in another one."""
     section, _, name = key.rpartition(".")
-    beside = {known.rpartition(".")[2]: known for known in known_keys() if known.rpartition(".")[0] == section}
-    close = difflib.get_close_matches(name, list(beside), n=1, cutoff=0.5)
-    return beside[close[0]] if close else None
-
-
-def known_keys() -> list[str]:
-    """Return every key of params.yaml, dotted, sections included."""
-    keys = []
-    for name, field in Params.model_fields.items():
-        section = field.annotation
-        assert isinstance(section, type)  # noqa: S101
-        assert issubclass(section, Section)  # noqa: S101
-        keys += [name, *(f"{name}.{key}" for key in section.model_fields)]
-    return keys
-
-
-def tracked(params: Params) -> dict[str, Any]:
-    """Return the sections that decide results, as plain values: all but UNTRACKED_SECTIONS."""
-    return params.model_dump(mode="json", exclude=set(UNTRACKED_SECTIONS))
+    beside = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
+    close = [beside[similar] for similar in difflib.get_close_matches(name, beside, n=1, cutoff=0.5)]
+    elsewhere = [other for other in known if other.endswith(f".{name}")]
+    return next(iter([*close, *elsewhere, *difflib.get_close_matches(key, known, n=1, cutoff=0.9)]), None)

@@ -69,10 +69,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self, holder: str) -> Iterator[None]:
-        """Hold the folder for `holder`, the command that others are shown, such as "adaptformer train".
+        """Hold the folder for `holder`, the command that other processes are shown, such as "adaptformer train".
 
-        The system releases the lock when the process dies, however it dies. Raises UserError that names the present
-        holder when the folder is in use.
+        The system releases the lock when the process dies. Raises UserError that names the holder if the folder is in
+        use.
         """
         lock = FileLock(self._lock, timeout=0, mode=0o644)
         try:
@@ -111,12 +111,12 @@ class RunFolder:
 def of(present: Params, wanted: Params) -> RunFolder:
     """Return the folder of a run with the params `wanted`, where params.yaml holds `present`.
 
-    It is the default folder unless the two differ in what decides results; then all that decides results names the
-    folder, so that a retry meets its own files and no other run does.
+    It is the default folder unless the two differ in what decides results. Otherwise the folder is named by all that
+    decides results, so that a retry finds its own files and no other run does.
     """
     return RunFolder() if tracked(wanted) == tracked(present) else apart(wanted)
 
 
 def apart(wanted: Params) -> RunFolder:
-    """Return the folder of its own for a run with the params `wanted`, also where params.yaml says the same."""
+    """Return a folder of its own for a run with the params `wanted`, even where params.yaml says the same."""
     return RunFolder(RUNS / files.sha256_text(files.canonical_json(tracked(wanted)))[:12], overridden=True)

@@ -1,4 +1,4 @@
-"""Running a stage: its inputs checked, its time measured, and, where DVC keeps no record, one of what it was made from.
+"""Running a stage: inputs are checked, time is measured, and a record is written where DVC keeps none.
 
 `python -m adaptformer STAGE`, `dvc repro` and the Prefect tasks all run a stage through `run`.
 """
@@ -38,14 +38,20 @@ def run(
         if attribute != "data" and not getattr(folder, attribute).is_file():
             producer = next(other.name for other in STAGES.values() if attribute in other.outputs)
             raise UserError(f"{getattr(folder, attribute)} is missing", _first(producer, options))
-    before = _prepare(name, params, folder, options) if folder.overridden else None
+    before: dict[str, Any] = {}
+    if folder.overridden:
+        if not _has_validated_data(name, folder):
+            raise UserError(f"data/ is not what {folder.manifest} was made from", _first("validate", options))
+        files.write_json(folder.params, tracked(params))
+        folder.done(name).unlink(missing_ok=True)
+        before = _inputs(name, params, folder)
     log.info("%s begins", name)
     began = time.perf_counter()
     timing = stage.run(params, folder, on_epoch or (lambda _row: None))
     seconds = round(time.perf_counter() - began, 3)
     machine = {"host": platform.node(), "cores": os.cpu_count(), "python": platform.python_version()}
     files.write_json(folder.timing(name), {"seconds": seconds, **timing, **machine})
-    if before is not None:
+    if folder.overridden:
         _record(name, params, folder, before)
     log.info("%s done in %.1f s", name, seconds)
 
@@ -59,26 +65,19 @@ def is_current(name: str, params: Params, folder: RunFolder) -> bool:
         getattr(folder, attribute).exists() for attribute in (*STAGES[name].inputs, *STAGES[name].outputs)
     ):
         return False
-    # No stage is current on data that nobody has validated; `run` says what to do then.
-    validated = name == "validate" or "data" not in STAGES[name].inputs or _is_validated(folder)
     present = {"inputs": _inputs(name, params, folder), "outputs": _outputs(name, folder)}
-    return validated and _done(folder, name) == present
+    # No stage is current on data that was not validated; `run` says what to do then.
+    return _has_validated_data(name, folder) and _done(folder, name) == present
 
 
 def _first(producer: str, options: Sequence[str]) -> str:
     return f"run `{shlex.join(['adaptformer', producer, *options])}` first"
 
 
-def _prepare(name: str, params: Params, folder: RunFolder, options: Sequence[str]) -> dict[str, Any]:
-    """Say what the folder is, take back the stage's record, and return what the stage is about to be made from."""
-    if name != "validate" and "data" in STAGES[name].inputs and not _is_validated(folder):
-        raise UserError(f"data/ is not what {folder.manifest} was made from", _first("validate", options))
-    files.write_json(folder.params, tracked(params))
-    folder.done(name).unlink(missing_ok=True)
-    return _inputs(name, params, folder)
-
-
-def _is_validated(folder: RunFolder) -> bool:
+def _has_validated_data(name: str, folder: RunFolder) -> bool:
+    """Say whether `data/` is what was validated; true for a stage that does not need it."""
+    if name == "validate" or "data" not in STAGES[name].inputs:
+        return True
     return bool(_done(folder, "validate").get("inputs", {}).get("data") == _listing(folder.data))
 
 
@@ -104,7 +103,7 @@ def _done(folder: RunFolder, name: str) -> dict[str, Any]:
 
 
 def _inputs(name: str, params: Params, folder: RunFolder) -> dict[str, Any]:
-    """Return what a stage's record names: its fingerprint, and what no hash of an input shows."""
+    """Return the inputs of a stage's record: its fingerprint, and what the hash of no input shows."""
     inputs = fingerprint(name, params, folder)
     if name == "validate":
         inputs["data"] = _listing(folder.data)

@@ -1,6 +1,6 @@
 """The five stages: functions from files to files, and the one table of them.
 
-Each stage reads files, calls the library, writes files, and does nothing else. Who runs one calls `stage_runner.run`.
+Each stage reads files, calls the library, writes files, and does nothing else. `stage_runner.run` runs one.
 """
 
 from __future__ import annotations
@@ -86,17 +86,9 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     share = f"{trained:,} of {backbone.parameters:,} parameters ({100 * trained / backbone.parameters:.2f} %)"
     log.info("training %s on %d images, %s on %s", share, len(images["train"].labels), precision, chosen)
     run = epoch.Run(
-        model,
-        images["train"],
-        photos,
-        images["validation"],
-        contract,
-        params.tuning,
-        chosen,
-        precision,
-        folder.resume_state,
-        fingerprint("train", params, folder, precision, chosen.type),
-    )
+        model, images["train"], photos, images["validation"], contract, params.tuning, chosen, precision,
+        folder.resume_state, fingerprint("train", params, folder, precision, chosen.type),
+    )  # fmt: skip
     before = resume.seconds(run.state, run.fingerprint)
     began = time.perf_counter()
     rows, best = loop.train(run, on_epoch)
@@ -236,7 +228,7 @@ STAGES = {
                 "calibration",
                 "examples",
             ),
-            # tuning decides the adapter file already; the model card tells of it.
+            # tuning decides the adapter file already; the model card describes it.
             params=("evaluation", "tuning"),
             code=("data", "evaluation", "html_page", "model", "randomness.py", "text_table.py", *_ALWAYS),
         ),
@@ -255,7 +247,7 @@ STAGES = {
 def fingerprint(
     name: str, params: Params, folder: RunFolder, precision: str | None = None, device: str | None = None
 ) -> dict[str, Any]:
-    """Return all that the result of a stage depends on, by name, as a resumed run must find it again.
+    """Return all that the result of a stage depends on, by name; a resumed run must find the same.
 
     `precision` and the type of `device` are those of training; no other stage has them.
     """
@@ -270,11 +262,7 @@ def fingerprint(
     code = {source.relative_to(library).as_posix(): files.sha256_file(source) for source in sources}
     return {
         **{section: getattr(params, section).model_dump(mode="json") for section in stage.params},
-        **{
-            attribute: files.sha256_file(getattr(folder, attribute))
-            for attribute in stage.inputs
-            if attribute != "data"
-        },
+        **{name: files.sha256_file(getattr(folder, name)) for name in stage.inputs if name != "data"},
         "code": files.sha256_text(files.canonical_json(code)),
         "versions": {package: importlib.metadata.version(package) for package in _NUMERICS},
         **({} if precision is None else {"precision": precision}),

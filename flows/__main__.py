@@ -10,8 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from adaptformer.commands import compare, exit_code
-from adaptformer.commands.parsing import Parser, add_overrides
+from adaptformer.commands import exit_code
+from adaptformer.commands.parsing import Parser, add_methods, add_overrides
 from flows import ROOT
 
 
@@ -32,7 +32,7 @@ def _parser() -> Parser:
     run.set_defaults(command=_run)
 
     compared = commands.add_parser("compare", help="set methods side by side on the same data (`make compare`)")
-    compare.add_options(compared)
+    add_methods(compared)
     compared.set_defaults(command=_compare)
     return parser
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import Task, flow
+from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
@@ -24,27 +24,20 @@ def compare(
 ) -> str:
     """Train every method with every seed on the present data and return the folder of the table and its picture.
 
-    A method is a text of names of presets and single values, "adaptformer-4 adapter.scale=0.1"; `overrides` by dotted
-    key hold for all of them, a method's own values above those. Without arguments, what `comparison` in params.yaml
-    says. Each run has a folder of its own: what is done there is not done again.
+    A method is a text of presets and single values, "adaptformer-4 adapter.scale=0.1"; `overrides` by dotted key hold
+    for all methods, but a method's own values take precedence. What is not given is as `comparison` in params.yaml
+    says. Each run has a folder of its own, where finished stages are not repeated.
     """
     file = params.read()
     flow_run.label(file.params)
-    table, root = method_runs.compare(file, methods, seeds, overrides, COMPLETE)
+    table, root = method_runs.compare(file, methods, seeds, overrides, complete)
     create_markdown_artifact(key="comparison", markdown=table, description="Methods compared")
     return str(root)
 
 
-def _complete(run: MethodRun) -> Trained:
+@task(name="compare", task_run_name="{run.method}, seed {run.seed}", cache_policy=NO_CACHE)
+def complete(run: MethodRun) -> Trained:
+    """Train one method with one seed."""
     with slot("gpu"):
         method_runs.bring_up_to_date(run)
     return method_runs.track(run, flow_run.lineage())
-
-
-COMPLETE = Task(
-    _complete,
-    name="compare",
-    task_run_name="{run.method}, seed {run.seed}",
-    description="Train one method with one seed.",
-    cache_policy=NO_CACHE,
-)

@@ -14,8 +14,9 @@ from prefect.states import Crashed
 from adaptformer import files
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
-from adaptformer.tracking import mlflow_store, tracked_run
+from adaptformer.tracking import mlflow_store
 from adaptformer.tracking.locations import mlflow_pages, root
+from adaptformer.tracking.tracker import run_name
 
 log = logging.getLogger("adaptformer")
 
@@ -24,7 +25,7 @@ def label(params: Params, *tags: str) -> None:
     """Name the present flow run after the model and the commit, and add the model and `tags` to its tags."""
     with get_client(sync_client=True) as client:
         wanted = sorted({*flow_run.tags, params.registry.model, *tags})
-        client.update_flow_run(flow_run.id, name=tracked_run.name(params), tags=wanted)
+        client.update_flow_run(flow_run.id, name=run_name(params), tags=wanted)
 
 
 def lineage() -> dict[str, str]:
@@ -33,7 +34,7 @@ def lineage() -> dict[str, str]:
 
 
 def folder_tag(folder: RunFolder) -> str:
-    """Return the tag that tells the runs in this folder from those in others, and in other checkouts, on a server."""
+    """Return a tag that only runs in this folder of this checkout have on a server."""
     return f"folder-{files.sha256_text(str(root() / folder.root))[:8]}"
 
 

@@ -33,25 +33,18 @@ def run(presets: list[str], overrides: dict[str, object], register: bool | None)
     settled = made is not None and not is_due(made, params.registry.promotion)
     if not folder.overridden and settled and dvc_repository.is_clean():
         print("Nothing has changed since the last run: data, params, code and results are what DVC recorded.\n")
-        _upload_waiting()
+        if uploads.waiting():
+            try:
+                upload()
+            except UserError as error:
+                print(f"warning: {error.cause}")
         print(text(Summary.of(folder, params, ()), folder, tracking_uri()))
         return
     print("Starting the pipeline (a temporary Prefect server takes some seconds) ...", flush=True)
     summary = _train_here(file, params, presets, overrides, register)
     idle = "nothing, all is current" if folder.overridden else "nothing but the registration"
-    ran = ", ".join(summary.ran) or idle
-    print(f"\nDone in {time.monotonic() - began:.0f} s; ran {ran}.\n")
+    print(f"\nDone in {time.monotonic() - began:.0f} s; ran {', '.join(summary.ran) or idle}.\n")
     print(text(summary, folder, tracking_uri()))
-
-
-def _upload_waiting() -> None:
-    """Upload runs that wait for it: there may be some where everything else is up to date."""
-    if not uploads.waiting():
-        return
-    try:
-        upload()
-    except UserError as error:
-        print(f"warning: {error.cause}")
 
 
 def make_sample_if_wanted(folder: RunFolder) -> None:
@@ -82,9 +75,9 @@ def _train_here(
 
 @contextlib.contextmanager
 def temporary_server(*tags: str) -> Iterator[None]:
-    """Let flows that are called in the body use a server of this process, whose files lie inside the checkout.
+    """Let flows that are called in the body use a server of this process, whose files are inside the checkout.
 
-    Import flows within the body only: Prefect reads its environment as it is imported.
+    Import flows within the body only: Prefect reads its environment when it is imported.
     """
     os.environ.setdefault("PREFECT_HOME", str(ROOT / ".prefect"))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

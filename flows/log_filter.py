@@ -1,4 +1,4 @@
-"""What the log of a run shows: the library's own lines, and a user's fault as cause and remedy, once."""
+"""What the log of a run shows: the library's own lines, and each UserError once, as cause and remedy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "prefect.engine")
 
 
 class OneCause(logging.Filter):
-    """Shows each exception once: a UserError as its two lines, any other with its traceback, for it is a fault.
+    """Shows each exception once: a UserError as its two lines, any other one, which is a defect, with its traceback.
 
     Task, flow and engine each log an exception that passes through them, and then the state that it leaves.
     """
@@ -22,7 +22,7 @@ class OneCause(logging.Filter):
         self.show_user_errors = True
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Shorten a record in place; return False for one that says nothing new."""
+        """Shorten a record in place; return False if it says nothing new."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if record.getMessage().startswith("Finished in state Failed"):
             record.msg, record.args = "Finished in state Failed", ()
@@ -52,9 +52,9 @@ def install() -> None:
 
 
 def plain_console() -> None:
-    """Show the library's lines without ornament, of Prefect only errors, and no UserError: the caller shows it."""
+    """Show the library's lines as they are, only errors of Prefect, and no UserError, which the caller shows."""
     FILTER.show_user_errors = False
-    for name in ("EventsWorker", "APILogWorker"):  # they count what is left to send as the process ends
+    for name in ("EventsWorker", "APILogWorker"):  # they log what is left to send as the process ends
         logging.getLogger(name).setLevel(logging.ERROR)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(logging.Formatter("%(message)s"))

@@ -12,7 +12,6 @@ from prefect.states import Completed
 from adaptformer import params
 from adaptformer.gate.decision import markdown
 from adaptformer.registry import promotion
-from adaptformer.tracking.git import user_name
 from adaptformer.tracking.locations import mlflow_pages
 from flows import flow_run, log_filter
 from tasks.limits import slot
@@ -34,7 +33,7 @@ def promote(
     flow_run.label(loaded)
     with slot("promotion"):
         outcome = promotion.promote(
-            model or loaded.registry.model, loaded.gate, version=_text(version), who=who or user_name(), why=why
+            model or loaded.registry.model, loaded.gate, version=_text(version), who=who, why=why
         )
     show(outcome)
     return Completed(name="Promoted" if outcome.promoted else "Refused", message=outcome.decision.sentence)
@@ -42,11 +41,11 @@ def promote(
 
 @flow(name="adaptformer")
 def rollback(why: str, to: int | str | None = None, model: str | None = None, who: str | None = None) -> State[str]:
-    """Put a version (the one before the champion, if none is given) back to use, after it was loaded and run."""
+    """Make a former champion (the previous one, if none is given) champion again, after loading and running it."""
     loaded = params.load()
     flow_run.label(loaded)
     with slot("promotion"):
-        moved = promotion.rollback(model or loaded.registry.model, to=_text(to), who=who or user_name(), why=why)
+        moved = promotion.rollback(model or loaded.registry.model, to=_text(to), who=who, why=why)
     log.info("%s", moved.sentence)
     return Completed(name="Rolled back", message=moved.sentence)
 

@@ -1,8 +1,8 @@
-"""A tiny process that ends the temporary Prefect server when the process that started it is gone, however it died.
+"""A tiny process that ends the temporary Prefect server when the process that started it has died.
 
 Prefect stops its temporary server as the interpreter exits, which SIGKILL prevents. The watchdog holds one end of a
-pipe, the process that is watched the other: the system closes that as the process dies. The server is known by a mark
-in its environment, which it inherits, so it is found even when it was just being started.
+pipe and the watched process the other, which the system closes when that process dies. The server inherits a mark in
+its environment, so it is found even while it is still starting.
 """
 
 from __future__ import annotations
@@ -34,10 +34,6 @@ def start() -> None:
     _held.append(watchdog)
 
 
-def _servers(mark: str) -> list[psutil.Process]:
-    return [process for process in psutil.process_iter() if _is_server(process, mark)]
-
-
 def _is_server(process: psutil.Process, mark: str) -> bool:
     try:
         return process.environ().get(MARK) == mark and "uvicorn" in process.cmdline()
@@ -48,7 +44,7 @@ def _is_server(process: psutil.Process, mark: str) -> bool:
 def main() -> None:
     """Wait for the end of the watched process, then end its servers."""
     sys.stdin.buffer.read()
-    servers = _servers(os.environ[MARK])
+    servers = [process for process in psutil.process_iter() if _is_server(process, os.environ[MARK])]
     for server in servers:
         server.terminate()
     _, alive = psutil.wait_procs(servers, timeout=5)

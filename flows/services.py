@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-import psutil  # type: ignore[import-untyped]  # comes with dvc
+import psutil  # type: ignore[import-untyped]
+import requests
 
 from adaptformer.commands import exit_code
 from adaptformer.errors import UserError
 from adaptformer.tracking.locations import tracking_uri
+from adaptformer.tracking.mlflow_store import connect
 from flows import ROOT
 
 HOST = "127.0.0.1"
@@ -28,26 +25,25 @@ POOL = "adaptformer"
 LIMITS = {"gpu": 1, "promotion": 1}
 START_SECONDS = 120
 STOP_SECONDS = 15
-LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 
 
 class Services:
     """The processes of `make up`, their addresses and their logs."""
 
     def __init__(self) -> None:
-        self.prefect_port = _port("ADAPTFORMER_PREFECT_PORT", 4200)
-        self.mlflow_port = _port("ADAPTFORMER_MLFLOW_PORT", 5000)
+        self.prefect_port = _free_port("ADAPTFORMER_PREFECT_PORT", 4200)
+        self.mlflow_port = _free_port("ADAPTFORMER_MLFLOW_PORT", 5000)
         self.api = f"http://{HOST}:{self.prefect_port}/api"
         self.environment = {
             "PREFECT_HOME": str(ROOT / ".prefect"),
             **os.environ,
-            "PWD": str(ROOT),  # prefect.yaml asks for it, and `make -C` or a subprocess leave it wrong
+            "PWD": str(ROOT),  # prefect.yaml uses it, and `make -C` or a subprocess leave it wrong
             "PREFECT_API_URL": self.api,
             "PREFECT_SERVER_API_PORT": str(self.prefect_port),
             # On disk, with a lease: the place of a killed run is free again after a minute.
-            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run begins when it is asked for, not up to 10 s later
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run begins soon after it is asked for, not up to 10 s later
             "ADAPTFORMER_MLFLOW_PAGES": f"http://{HOST}:{self.mlflow_port}",  # for links on Prefect's pages
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for features not used here
             "DO_NOT_TRACK": "true",
@@ -59,15 +55,17 @@ class Services:
 
     def start(self) -> None:
         """Start everything in order and return when all of it answers. Raises UserError for what does not start."""
-        _require_free(self.prefect_port, "ADAPTFORMER_PREFECT_PORT")
-        _require_free(self.mlflow_port, "ADAPTFORMER_MLFLOW_PORT")
         self.logs.mkdir(parents=True, exist_ok=True)
-        _say("starting the Prefect server ...")
+        print("starting the Prefect server ...")
         self._spawn("prefect-server", "prefect", "server", "start", "--host", HOST)
         if not tracking_uri().startswith("http"):
-            self._start_mlflow()
+            connect()  # makes the database, so that the server and a flow do not both migrate it
+            self._spawn(
+                "mlflow", sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri(),
+                "--host", HOST, "--port", str(self.mlflow_port), "--workers", "1",
+            )  # fmt: skip
         self._wait("prefect-server", lambda: _answers(f"{self.api}/health"))
-        _say("deploying adaptformer/train and its companions ...")
+        print("deploying adaptformer/train and its companions ...")
         self._command("prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite")
         self._spawn("prefect-worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
         for limit, places in LIMITS.items():
@@ -76,15 +74,6 @@ class Services:
         self._wait("prefect-worker", self._worker_is_online)
         if "mlflow" in self.running:
             self._wait("mlflow", lambda: _answers(f"http://{HOST}:{self.mlflow_port}/health"))
-
-    def _start_mlflow(self) -> None:
-        from adaptformer.tracking.mlflow_store import connect
-
-        connect()  # makes the database, so that the server and a flow do not both migrate it
-        self._spawn(
-            "mlflow", sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri(),
-            "--host", HOST, "--port", str(self.mlflow_port), "--workers", "1",
-        )  # fmt: skip
 
     def watch(self) -> None:
         """Wait until one of the processes ends; raises UserError then."""
@@ -116,16 +105,15 @@ class Services:
             raise UserError(f"`{' '.join(command)}` failed: {last}", f"see the logs in {self.logs}/")
 
     def _make_limit(self, name: str, places: int) -> None:
-        """Make a global concurrency limit unless it is there; the user may have set another number of places."""
-        try:
-            _request(f"{self.api}/v2/concurrency_limits/", {"name": name, "limit": places, "active": True})
-        except urllib.error.HTTPError as error:
-            if error.code != 409:
-                raise UserError(f"the limit {name} was not made: {error}", f"see the logs in {self.logs}/") from error
+        """Make a global concurrency limit unless there is one; the user may have set another number of places."""
+        url = f"{self.api}/v2/concurrency_limits/"
+        reply = requests.post(url, json={"name": name, "limit": places, "active": True}, timeout=30)
+        if not reply.ok and reply.status_code != requests.codes.conflict:
+            raise UserError(f"the limit {name} was not made: {reply.reason}", f"see the logs in {self.logs}/")
 
     def _worker_is_online(self) -> bool:
-        workers = _request(f"{self.api}/work_pools/{POOL}/workers/filter", {})
-        return any(worker["status"] == "ONLINE" for worker in workers)
+        reply = requests.post(f"{self.api}/work_pools/{POOL}/workers/filter", json={}, timeout=30)
+        return any(worker["status"] == "ONLINE" for worker in reply.json())
 
     def _wait(self, name: str, ready: Callable[[], bool]) -> None:
         until = time.monotonic() + START_SECONDS
@@ -143,83 +131,57 @@ class Services:
 
 def main() -> int:
     """Start the services, print their addresses, wait for Ctrl-C or SIGTERM, stop them; return the exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)  # a shell that starts this in the background has it ignored
-    try:
-        services = Services()
-    except UserError as error:
-        return exit_code.failed(error)
+    for end in (signal.SIGTERM, signal.SIGINT):  # a shell that starts this in the background has SIGINT ignored
+        signal.signal(end, signal.default_int_handler)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    return exit_code.of(_serve)
+
+
+def _serve() -> None:
+    services = Services()
     try:
         services.start()
-        _say(_addresses(services))
+        print(_addresses(services))
         services.watch()
-    except UserError as error:
-        return exit_code.failed(error)
     except KeyboardInterrupt:
-        _say("stopping ...")
+        print("stopping ...")
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
         services.stop()
-    return 0
 
 
 def _addresses(services: Services) -> str:
-    own = services.prefect_port != 4200
-    prefix = f"PREFECT_API_URL={services.api} " if own else ""
+    prefix = f"PREFECT_API_URL={services.api} " if services.prefect_port != 4200 else ""
     mlflow = f"http://{HOST}:{services.mlflow_port}" if "mlflow" in services.running else tracking_uri()
-    return "\n".join(
-        (
-            "ready:",
-            f"  Prefect   http://{HOST}:{services.prefect_port}",
-            f"  MLflow    {mlflow}",
-            f"  run       {prefix}prefect deployment run adaptformer/train --watch",
-            f"  logs      {services.logs}/",
-            "  stop      Ctrl-C",
-        )
-    )
+    return f"""ready:
+  Prefect   http://{HOST}:{services.prefect_port}
+  MLflow    {mlflow}
+  run       {prefix}prefect deployment run adaptformer/train --watch
+  logs      {services.logs}/
+  stop      Ctrl-C"""
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
-def _port(variable: str, default: int) -> int:
+def _free_port(variable: str, default: int) -> int:
     value = os.environ.get(variable) or str(default)
     if not value.isdigit() or not 0 < int(value) < 65536:
         raise UserError(f"{variable}={value} is no port", "give a number from 1 to 65535")
-    return int(value)
-
-
-def _require_free(port: int, variable: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((HOST, int(value)))
         except OSError as error:
             raise UserError(
-                f"port {port} is taken",
-                f"stop what listens there (another `make up`?), or set {variable} to a free one",
+                f"port {value} is taken",
+                f"stop the program that uses it (another `make up`?), or set {variable} to a free one",
             ) from error
+    return int(value)
 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 (our own address)
-            return bool(reply.status == 200)
-    except OSError:
+        return bool(requests.get(url, timeout=5).ok)
+    except OSError:  # of which requests' exceptions are a kind
         return False
-
-
-def _request(url: str, content: dict[str, Any]) -> Any:
-    request = urllib.request.Request(  # noqa: S310 (our own address)
-        url, data=json.dumps(content).encode(), headers={"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310
-        return json.load(reply)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""What a run came to, read from its files: as text for the terminal and as markdown for Prefect."""
+"""The result of a run, read from its files: as text for the terminal and as markdown for Prefect."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from adaptformer import text_table
 from adaptformer.commands import adapter_summary
@@ -18,13 +20,9 @@ from adaptformer.tracking.locations import root
 class Summary:
     """The result of a run folder."""
 
-    top1: float
-    top5: float
-    loss: float
+    metrics: Mapping[str, Any]
     parts: str
-    backbone: str
-    trained: int
-    backbone_parameters: int
+    card: Mapping[str, Any]
     training_seconds: float | None
     epochs: int
     registration: Registration | None
@@ -34,16 +32,10 @@ class Summary:
     @classmethod
     def of(cls, folder: RunFolder, params: Params, ran: tuple[str, ...], decision: str = "") -> Summary:
         """Read the summary of a complete run folder; `ran` are the stages that this run ran, `decision` the gate's."""
-        metrics = json.loads(folder.metrics.read_text())
-        card = adapter_summary.card(folder.adapter)
         return cls(
-            top1=metrics["top1"],
-            top5=metrics["top5"],
-            loss=metrics["loss"],
+            metrics=json.loads(folder.metrics.read_text()),
             parts=adapter_summary.trained_parts(params.adapter, params.tuning),
-            backbone=card["backbone"]["model"],
-            trained=card["trained"],
-            backbone_parameters=card["backbone"]["parameters"],
+            card=adapter_summary.card(folder.adapter),
             training_seconds=read_timing(folder, "train").get("training_seconds"),
             epochs=len(folder.history.read_text().splitlines()) - 1,
             registration=present(folder, params.registry.model),
@@ -56,12 +48,14 @@ def lines(summary: Summary, folder: RunFolder, tracking_uri: str) -> list[tuple[
     """Return the summary as pairs of what and how much, and where to look."""
     seconds = "" if summary.training_seconds is None else f" in {summary.training_seconds:.0f} s"
     option = f" --model {folder.model}" if folder.overridden else ""
-    share = summary.trained / summary.backbone_parameters
+    trained, backbone = summary.card["trained"], summary.card["backbone"]
+    share = f"{trained / backbone['parameters']:.1%} of the backbone's {backbone['parameters']:,}"
     epochs = "1 epoch" if summary.epochs == 1 else f"{summary.epochs} epochs"
+    accuracy = "{top1:.2%} top-1 on the test split (top-5 {top5:.2%}, loss {loss:.4f})"
     rows = [
-        ("accuracy", f"{summary.top1:.2%} top-1 on the test split (top-5 {summary.top5:.2%}, loss {summary.loss:.4f})"),
-        ("trained", f"{summary.backbone}: {summary.parts}, {epochs}{seconds}"),
-        ("trainable", f"{summary.trained:,} parameters, {share:.1%} of the backbone's {summary.backbone_parameters:,}"),
+        ("accuracy", accuracy.format_map(summary.metrics)),
+        ("trained", f"{backbone['model']}: {summary.parts}, {epochs}{seconds}"),
+        ("trainable", f"{trained:,} parameters, {share}"),
     ]
     if summary.registration:
         rows.append(("model", f"{summary.registration.model} version {summary.registration.version}"))
@@ -92,9 +86,10 @@ def markdown(summary: Summary) -> str:
     """Return the numbers as a markdown table, for Prefect's page of the run."""
     model = summary.registration
     rows = [
-        ("top-1", f"{summary.top1:.4f}"),
-        ("top-5", f"{summary.top5:.4f}"),
-        ("loss", f"{summary.loss:.4f}"),
+        *(
+            (name, f"{summary.metrics[key]:.4f}")
+            for name, key in (("top-1", "top1"), ("top-5", "top5"), ("loss", "loss"))
+        ),
         ("stages run", ", ".join(summary.ran) or "none, all current"),
         ("model version", f"{model.model} {model.version}" if model else "not registered"),
         ("gate", summary.decision or "not asked"),

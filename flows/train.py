@@ -17,15 +17,13 @@ from adaptformer.registry.versions import Registration, is_due, mark_judged, pre
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES
 from adaptformer.tracking import dvc_repository
-from adaptformer.tracking.git import user_name
 from adaptformer.tracking.run_files import is_tracked
-from adaptformer.tracking.tracked_run import tracked
+from adaptformer.tracking.tracker import tracked
 from flows import flow_run, log_filter
 from flows.promote import show
 from flows.summary import Summary, markdown
-from tasks.promotion import PROMOTE
-from tasks.registration import REGISTER
-from tasks.stages import run_stage
+from tasks.registry import REGISTER, promote
+from tasks.stages import TASKS
 
 log_filter.install()
 log = logging.getLogger("adaptformer")
@@ -41,10 +39,10 @@ def train(
 ) -> Summary:
     """Bring all five stages up to date, record them, track the run and register the model as challenger.
 
-    `presets` by name and `overrides` by dotted key take the place of values in params.yaml; where they change what
-    decides results, the run has a folder of its own, DVC's records stay as they are, and the model is registered only
-    when `register` says so. `promotion`, where given, takes the place of registry.promotion: with "auto" the gate
-    judges every newly registered model, asked for by `who`.
+    `presets` by name and `overrides` by dotted key replace values of params.yaml; where they change what decides
+    results, the run has a folder of its own, DVC's records stay as they are, and the model is registered only if
+    `register` is true. `promotion`, where given, replaces registry.promotion: with "auto" the gate judges every newly
+    registered model, in the name of `who`.
     """
     file, params = all_presets.resolve(presets or (), overrides)
     return update(file, params, presets or (), register, promotion, who)
@@ -65,8 +63,7 @@ def update(
         folder.lock("adaptformer/train"),
         contextlib.nullcontext() if folder.overridden else dvc_repository.exclusive(),
     ):
-        own = [folder.root.name] if folder.overridden else []
-        flow_run.label(params, flow_run.folder_tag(folder), *own)
+        flow_run.label(params, flow_run.folder_tag(folder), *([folder.root.name] if folder.overridden else []))
         flow_run.mark_crashed(folder)
         dvc_repository.check_data()
         sources = {} if folder.overridden else dvc_repository.source_fingerprints(STAGES)
@@ -79,7 +76,7 @@ def update(
                     log.info("%s is current", name)
                     continue
                 with contextlib.nullcontext() if folder.overridden else dvc_repository.recorded(name, sources[name]):
-                    run_stage(name, params, folder, tracker.log_epoch if name == "train" else None)
+                    TASKS[name](name, params, folder, tracker.log_epoch if name == "train" else None)
                 ran.append(name)
             wanted = not folder.overridden if register is None else register
             due = bool({"train", "evaluate", "export"} & set(ran))
@@ -100,15 +97,14 @@ def update(
 
 
 def judge(registration: Registration, bounds: GateParams, who: str | None) -> str:
-    """Let the gate decide on a registered version and return its sentence, or why it is not asked."""
-    reason = reason_not_to_judge(registration)
-    if reason is not None:
+    """Let the gate decide on a registered version and return its sentence, or why it does not judge it."""
+    if (reason := reason_not_to_judge(registration)) is not None:
         return reason
-    outcome = PROMOTE(registration.model, bounds, version=registration.version, who=who or user_name(), why="")
+    outcome = promote(registration.model, bounds, version=registration.version, who=who, why="")
     show(outcome)
     return outcome.decision.sentence
 
 
 def is_current(name: str, params: Params, folder: RunFolder) -> bool:
-    """Ask whoever keeps the folder's record: DVC in the default folder, the stages themselves in any other."""
+    """Say whether a stage is current: DVC keeps the record of the default folder, the stages that of any other one."""
     return stage_runner.is_current(name, params, folder) if folder.overridden else dvc_repository.is_current(name)

@@ -16,21 +16,19 @@ from adaptformer.errors import UserError
 def slot(limit: str) -> Iterator[None]:
     """Hold a place of a global concurrency limit, `gpu` or `promotion`, where a lasting server is in use.
 
-    A temporary server would keep the place of a killed run for ever, and locks on files serialise there anyway.
+    A temporary server would keep the place of a killed run for ever; there, file locks serialise the runs anyway.
     """
     if not get_current_settings().api.url:
         yield
         return
     logger = get_run_logger()
     logger.info("Waiting for the concurrency limit %s", limit)
-    held = concurrency(limit, lease_duration=60, timeout_seconds=600)
-    try:
-        held.__enter__()
-    except TimeoutError as error:
-        raise UserError(
-            f"other runs have kept the concurrency limit `{limit}` for ten minutes",
-            f"run the same command again later; `prefect global-concurrency-limit inspect {limit}` shows the limit",
-        ) from error
-    with contextlib.ExitStack() as stack:
-        stack.push(held.__exit__)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(concurrency(limit, lease_duration=60, timeout_seconds=600))
+        except TimeoutError as error:
+            raise UserError(
+                f"other runs have kept the concurrency limit `{limit}` for ten minutes",
+                f"run the same command again later; `prefect global-concurrency-limit inspect {limit}` shows the limit",
+            ) from error
         yield

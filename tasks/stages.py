@@ -17,14 +17,7 @@ from adaptformer.stages import OnEpoch
 from tasks.limits import slot
 
 RETRIES = {"fetch": 2, "train": 2}
-"""Only stages that may be entered again: fetch starts over, train resumes from its last state."""
-
-DESCRIPTIONS = {name: (stage.run.__doc__ or "").strip() for name, stage in stages.STAGES.items()}
-
-
-def run_stage(name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None = None) -> None:
-    """Run a stage as its Prefect task; the caller holds the folder's lock."""
-    TASKS[name](name, params, folder, on_epoch)
+"""How often a failed stage is tried again; fetch starts over, and train resumes from its last state."""
 
 
 def _body(name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None) -> None:
@@ -42,12 +35,12 @@ TASKS = {
         _body,
         name=name,
         task_run_name=name,
-        description=DESCRIPTIONS[name],
+        description=(stage.run.__doc__ or "").strip(),
         cache_policy=NO_CACHE,
         retries=RETRIES.get(name, 0),
         retry_delay_seconds=5,
         retry_condition_fn=_worth_retrying,
     )
-    for name in stages.STAGES
+    for name, stage in stages.STAGES.items()
 }
-"""One task a stage, by the stage's name."""
+"""The task of each stage, by its name; the caller holds the folder's lock."""

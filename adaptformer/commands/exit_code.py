@@ -18,8 +18,8 @@ PIPELINE_EXTRA = ("mlflow", "dvc")
 def of(body: Callable[[], int | None], *, traceback: bool = False) -> int:
     """Run `body` and return its exit code, 0 for None.
 
-    A UserError is printed as two lines and gives 1, unless its `traceback` is wanted; Ctrl-C gives 130. A reader of the
-    output that stops reading, such as `head`, is no failure.
+    A UserError is printed as two lines and gives 1, or is raised if its `traceback` is wanted; Ctrl-C gives 130. It is
+    no failure if the reader of the output, such as `head`, stops reading.
     """
     try:
         code = body() or 0
@@ -36,7 +36,7 @@ def of(body: Callable[[], int | None], *, traceback: bool = False) -> int:
             raise
         return failed(UserError(f"{error.name} is not installed", "pip install 'adaptformer[pipeline]'"))
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from where it was", file=sys.stderr)
+        print("stopped; run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     return code
 

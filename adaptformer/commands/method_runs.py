@@ -1,13 +1,16 @@
 """The runs of a comparison: resolved from methods and seeds, brought up to date one by one, set side by side.
 
-A method is a text of names of presets and single values, "adaptformer-4 adapter.scale=0.1". Each run has a folder of
-its own, so what is done there is not done again.
+A method is a text of presets and single values, "adaptformer-4 adapter.scale=0.1". Each run has a folder of its own,
+where finished stages are not repeated.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +19,24 @@ from typing import Any
 import pandas as pd
 
 from adaptformer import files, params, presets, run_folder
-from adaptformer.commands import adapter_summary, subprocess_run
+from adaptformer.commands import adapter_summary
 from adaptformer.errors import UserError
 from adaptformer.evaluation import comparison
 from adaptformer.evaluation.comparison import Trained
 from adaptformer.params import Params, ParamsFile
 from adaptformer.run_folder import RunFolder
 from adaptformer.stage_runner import read_timing
-from adaptformer.tracking import dvc_repository, run_files, tracked_run
+from adaptformer.tracking import dvc_repository, run_files
+from adaptformer.tracking.tracker import tracked
 
 log = logging.getLogger("adaptformer")
+
+_ERROR = re.compile(r"error: (?P<cause>.+)\n  fix: (?P<remedy>.+)")
 
 
 @dataclass(frozen=True)
 class MethodRun:
-    """A method with a seed: the params that these come to, where they differ from params.yaml's, and their folder."""
+    """A method with a seed: their params, where these differ from params.yaml's, and the folder of the run."""
 
     method: str
     seed: int
@@ -58,8 +64,50 @@ def resolved(file: ParamsFile, method: str, seed: int, overrides: Mapping[str, o
 
 
 def bring_up_to_date(run: MethodRun) -> None:
-    """Run what is not current of a run, in a process of its own."""
-    subprocess_run.run(run.folder, [params.as_override(key, value) for key, value in run.changed.items()])
+    """Run the stages of a run that are not current, in a process of its own, so that its peak memory is its own.
+
+    `adaptformer pipeline` runs there and locks the folder itself: if this process is killed outright, that one
+    continues to its end, and no other process can write there until then. Its log lines are logged here. Raises the
+    UserError that the process prints, one if it is killed, and RuntimeError if it ends in any other way.
+    """
+    overrides = [params.as_override(key, value) for key, value in run.changed.items()]
+    command = [sys.executable, "-m", "adaptformer", "pipeline", "--own-folder", *overrides]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True, errors="replace",
+    ) as process:  # fmt: skip
+        try:
+            printed_last = _followed(process)
+        finally:  # also when this process is asked to stop
+            process.terminate()
+    if process.returncode < 0:
+        raise UserError(
+            f"the process that ran {run.folder.root}/ was killed, perhaps because memory ran out",
+            "run the same command again: it resumes after the last complete epoch; a smaller batch needs less",
+        )
+    if error := _ERROR.fullmatch("\n".join(printed_last)):
+        raise UserError(error["cause"], error["remedy"])
+    for line in printed_last:
+        log.info("%s", line)
+    if process.returncode:
+        raise RuntimeError(f"{command} ended with {process.returncode}; its lines above say more")
+
+
+def _followed(process: subprocess.Popen[str]) -> list[str]:
+    """Log the process's lines until it ends, in this thread, which Prefect knows as the run's own.
+
+    The lines from the first one that may be the final error on are returned instead.
+    """
+    assert process.stderr is not None  # noqa: S101
+    printed_last: list[str] = []
+    for line in process.stderr:
+        text = line.rstrip("\n")
+        if printed_last or text.startswith("error: "):
+            printed_last.append(text)
+        else:
+            log.info("%s", text)
+    process.wait()
+    return printed_last
 
 
 def track(run: MethodRun, tags: Mapping[str, str]) -> Trained:
@@ -67,7 +115,7 @@ def track(run: MethodRun, tags: Mapping[str, str]) -> Trained:
     with run.folder.lock("adaptformer compare"):
         if not run_files.is_tracked(run.folder):
             labels = {**tags, "comparison": run.method}
-            with tracked_run.tracked(run.params, run.changed, run.folder, labels) as tracker:
+            with tracked(run.params, run.changed, run.folder, labels) as tracker:
                 tracker.log_results(run.folder)
         return _result(run)
 
@@ -86,8 +134,8 @@ def compare(
 ) -> tuple[str, Path]:
     """Bring the run of every method with every seed up to date; return the table in Markdown and its folder.
 
-    `overrides` by dotted key hold for all methods, a method's own values above those; what is None is as `comparison`
-    in the file says. Raises UserError before anything runs where a method cannot be resolved.
+    `overrides` by dotted key hold for all methods, but a method's own values take precedence; what is None is as
+    `comparison` in the file says. Raises UserError before anything runs if a method cannot be resolved.
     """
     wanted = file.params.comparison
     shared = {**params.parse_overrides(wanted.values), **(overrides or {})}
@@ -107,7 +155,7 @@ def compare(
 
 
 def _result(run: MethodRun) -> Trained:
-    """Read from the files of a complete run what the table says of it."""
+    """Read the row of a complete run from its files."""
     predictions = pd.read_csv(run.folder.predictions, dtype="str", keep_default_na=False)
     timing = read_timing(run.folder, "train")
     return Trained(

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from adaptformer.params import Params, ParamsFile
 
     Commands = argparse._SubParsersAction["Parser"]
-
-Command = Callable[[argparse.Namespace], int | None]
-"""What runs a command: takes the parsed arguments, returns the exit code, None for 0."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,6 +27,15 @@ def add_overrides(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "overrides", nargs="*", type=override, metavar="KEY=VALUE", help="use this value: tuning.epochs=3"
+    )
+
+
+def add_methods(command: argparse.ArgumentParser) -> None:
+    """Give a command the options that say which methods are compared."""
+    command.add_argument("--method", action="append", metavar="'PRESET… KEY=VALUE…'", help="repeatable")
+    command.add_argument("--seed", action="append", type=int, help="repeatable")
+    command.add_argument(
+        "overrides", nargs="*", type=override, metavar="KEY=VALUE", help="for all methods, such as tuning.epochs=3"
     )
 
 

@@ -1,4 +1,4 @@
-"""What is in use, and why: promote, rollback, history, lineage."""
+"""Which version is in use, and why: promote, rollback, history, lineage."""
 
 from __future__ import annotations
 
@@ -17,30 +17,24 @@ def add(commands: Commands) -> None:
         "promote", help="judge the challenger and make it champion if it passes the gate: exit 0 promoted, 2 refused"
     )
     promote.add_argument("--version", help="judge this version instead")
-    _add_model(promote)
     _add_who_and_why(promote, why_is_needed=False)
     promote.set_defaults(command=_promote)
 
     rollback = commands.add_parser("rollback", help="put the version before the champion back to use")
     rollback.add_argument("--to", metavar="VERSION", help="put this version to use instead")
-    _add_model(rollback)
     _add_who_and_why(rollback, why_is_needed=True)
     rollback.set_defaults(command=_rollback)
 
     history = commands.add_parser("history", help="show every move: who, when, from, to, why")
-    _add_model(history)
     history.add_argument("--json", action="store_true", help="as JSON, a line each")
     history.set_defaults(command=_history)
 
     lineage = commands.add_parser("lineage", help="show which versions saw an image, or what went into a version")
     lineage.add_argument("what", metavar="WHAT", help="image file, sha256 of one, version number, or alias")
-    _add_model(lineage)
     lineage.add_argument("--all", action="store_true", help="look for the image in every registered model")
     lineage.set_defaults(command=_lineage)
-
-
-def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", help="registered model (default: registry.model of params.yaml)")
+    for command in (promote, rollback, history, lineage):
+        command.add_argument("--model", help="registered model (default: registry.model of params.yaml)")
 
 
 def _add_who_and_why(command: argparse.ArgumentParser, *, why_is_needed: bool) -> None:
@@ -58,22 +52,18 @@ def _promote(given: argparse.Namespace) -> int:
     from adaptformer import params
     from adaptformer.gate.decision import table
     from adaptformer.registry import promotion
-    from adaptformer.tracking.git import user_name
 
     loaded = params.load()
-    outcome = promotion.promote(
-        given.model or loaded.registry.model, loaded.gate,
-        version=given.version, who=given.who or user_name(), why=given.why,
-    )  # fmt: skip
+    name = given.model or loaded.registry.model
+    outcome = promotion.promote(name, loaded.gate, version=given.version, who=given.who, why=given.why)
     print(f"{table(outcome.decision)}\n\nthe decision, with images: {outcome.page}")
     return 0 if outcome.promoted else exit_code.REFUSED
 
 
 def _rollback(given: argparse.Namespace) -> None:
     from adaptformer.registry import promotion
-    from adaptformer.tracking.git import user_name
 
-    print(promotion.rollback(_model(given), to=given.to, who=given.who or user_name(), why=given.why).sentence)
+    print(promotion.rollback(_model(given), to=given.to, who=given.who, why=given.why).sentence)
 
 
 def _history(given: argparse.Namespace) -> None:
@@ -84,7 +74,6 @@ def _history(given: argparse.Namespace) -> None:
 
 
 def _lineage(given: argparse.Namespace) -> None:
-    from adaptformer.commands import lineage_text
     from adaptformer.registry import lineage
     from adaptformer.tracking import mlflow_store
 
@@ -93,7 +82,6 @@ def _lineage(given: argparse.Namespace) -> None:
     with mlflow_store.user_errors("nothing was changed"):
         client = mlflow_store.connect()
         if sha256 is None:
-            print(lineage_text.origin(lineage.origin(client, name, given.what)))
+            print(lineage.origin(client, name, given.what).text)
         else:
-            names = lineage.models(client) if given.all else [name]
-            print(lineage_text.sightings(lineage.who_saw(client, names, sha256), names))
+            print(lineage.who_saw(client, lineage.models() if given.all else [name], sha256).text)

@@ -1,4 +1,4 @@
-"""The five stages as commands, all of them as one, and the params that they run with."""
+"""The five stages as commands, all of them as one, their params, and methods compared."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptformer.commands.parsing import add_overrides, resolved
+from adaptformer.commands.parsing import add_methods, add_overrides, resolved
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
-    from adaptformer.params import Params
-    from adaptformer.run_folder import RunFolder
 
 log = logging.getLogger("adaptformer")
 
@@ -30,54 +28,38 @@ def add(commands: Commands) -> None:
     for name, text in STAGES.items():
         stage = commands.add_parser(name, help=text)
         add_overrides(stage)
-        stage.set_defaults(command=_stage, stage=name)
+        stage.set_defaults(command=_run, name=name, stages=[name], own_folder=False)
     pipeline = commands.add_parser("pipeline", help="run all five stages, without MLflow and DVC")
     pipeline.add_argument(
-        "--own-folder", action="store_true", help="below artifacts/runs/ also where no override changes the results"
+        "--own-folder", action="store_true", help="below artifacts/runs/ even if no override changes the results"
     )
     add_overrides(pipeline)
-    pipeline.set_defaults(command=_pipeline)
+    pipeline.set_defaults(command=_run, name="pipeline", stages=STAGES)
     shown = commands.add_parser("params", help="show params.yaml with presets and overrides in it, or write it so")
     add_overrides(shown)
     shown.add_argument("--write", action="store_true", help="put the values into params.yaml; its comments stay")
     shown.set_defaults(command=_params)
+    compare = commands.add_parser("compare", help="train methods on the same data and set them side by side")
+    add_methods(compare)
+    compare.set_defaults(command=_compare)
 
 
-def _stage(given: argparse.Namespace) -> None:
-    from adaptformer import run_folder
-
-    file, wanted = resolved(given)
-    folder = run_folder.of(file.params, wanted)
-    with folder.lock(f"adaptformer {given.stage}"):
-        _log_folder(folder)
-        _bring_up_to_date(given.stage, wanted, folder, given)
-
-
-def _pipeline(given: argparse.Namespace) -> None:
-    from adaptformer import run_folder
+def _run(given: argparse.Namespace) -> None:
+    """Run those of the given stages that are not current."""
+    from adaptformer import run_folder, stage_runner
 
     file, wanted = resolved(given)
     folder = run_folder.apart(wanted) if given.own_folder else run_folder.of(file.params, wanted)
-    with folder.lock("adaptformer pipeline"):
-        _log_folder(folder)
-        for name in STAGES:
-            _bring_up_to_date(name, wanted, folder, given)
-
-
-def _log_folder(folder: RunFolder) -> None:
-    if folder.overridden:
-        log.info("run folder: %s/", folder.root)
-
-
-def _bring_up_to_date(name: str, wanted: Params, folder: RunFolder, given: argparse.Namespace) -> None:
-    """Run a stage unless it is current; `given` has the options that an error's remedy must repeat."""
-    from adaptformer import stage_runner
-
-    if stage_runner.is_current(name, wanted, folder):
-        log.info("%s is current", name)
-        return
+    # The remedy of an error repeats them.
     options = [*(word for preset in given.preset for word in ("--preset", preset)), *given.overrides]
-    stage_runner.run(name, wanted, folder, options=options)
+    with folder.lock(f"adaptformer {given.name}"):
+        if folder.overridden:
+            log.info("run folder: %s/", folder.root)
+        for name in given.stages:
+            if stage_runner.is_current(name, wanted, folder):
+                log.info("%s is current", name)
+            else:
+                stage_runner.run(name, wanted, folder, options=options)
 
 
 def _params(given: argparse.Namespace) -> None:
@@ -91,3 +73,10 @@ def _params(given: argparse.Namespace) -> None:
         files.write_text(path, text)
     else:
         print(text, end="")
+
+
+def _compare(given: argparse.Namespace) -> None:
+    from adaptformer import params
+    from adaptformer.commands import method_runs
+
+    method_runs.compare(params.read(), given.method, given.seed, params.parse_overrides(given.overrides))

@@ -1,7 +1,7 @@
 """Presets: overlays of params.yaml of three kinds, a data set, a backbone and a recipe, that combine.
 
-Each is a file beside this one that begins with what it reaches and the command. A preset is nothing but overrides with
-a name: the values of params.yaml, then those of the presets in their order, then overrides of a single key.
+Each is a file beside this one that begins with its results and the command. A preset is a named set of overrides: the
+values of params.yaml apply first, then those of the presets in their order, then overrides of single keys.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def available() -> dict[str, Path]:
 
 
 def overlay(names: Iterable[str]) -> dict[str, object]:
-    """Return the values of presets by dotted key; of a key that several have, the last one's.
+    """Return the values of presets by dotted key; if several presets have a key, the last one counts.
 
-    Raises UserError for a name that there is not, with the one that resembles it most.
+    Raises UserError for an unknown name, with the most similar one.
     """
     values: dict[str, object] = {}
     files = available()

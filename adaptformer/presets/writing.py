@@ -16,7 +16,7 @@ def changed(text: str, values: Mapping[str, Any]) -> str:
     yaml.width = 4096  # no line is ever broken
     yaml.preserve_quotes = True
     yaml.indent(mapping=2, sequence=4, offset=2)  # as params.yaml has it
-    # Otherwise a null becomes an empty place, which reads as if something had been forgotten.
+    # Otherwise null is written as nothing, which looks like an omission.
     yaml.representer.add_representer(
         type(None), lambda into, _: into.represent_scalar("tag:yaml.org,2002:null", "null")
     )
@@ -25,7 +25,7 @@ def changed(text: str, values: Mapping[str, Any]) -> str:
         section, _, key = dotted.partition(".")
         present = content[section][key]
         if isinstance(value, list) and isinstance(present, CommentedSeq):
-            present[:] = value  # a new list would lose the comment, which hangs on the old one
+            present[:] = value  # a new list would lose the comment, which belongs to the old one
         elif isinstance(value, list):
             content[section][key] = CommentedSeq(value)
             content[section][key].fa.set_flow_style()

@@ -1,4 +1,4 @@
-"""What the gate asks about a registered version: read from the registry, measured here where it is not recorded."""
+"""What the gate needs to know of a registered version: read from the registry, or measured here if not recorded."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
     manifest = versions.artifact(client, run_id, "manifest.csv", into)
     if manifest is None:
         raise UserError(
-            f"{name} version {version} has no manifest, so nobody knows which images it has seen",
+            f"{name} version {version} has no manifest, so the images that it has seen are unknown",
             "it was not registered by this project: choose another version, or move the alias in MLflow by hand",
         )
     predictions = versions.artifact(client, run_id, "predictions.csv", into)
@@ -85,7 +85,7 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
 
 
 def _read_predictions(path: Path) -> pd.DataFrame | None:
-    """Return recorded predictions, or None where they are of a form that cannot be compared."""
+    """Return recorded predictions, or None where columns that the gate compares are missing."""
     table = pd.read_csv(path, dtype="str", keep_default_na=False)
     if not set(table.columns) >= COLUMNS:
         return None
@@ -96,14 +96,14 @@ def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tup
     """Return both sides as the gate takes them, on the challenger's test images.
 
     Recorded predictions count where both were judged on the same images; else both models run on the files in `data`.
-    The latency is measured here, now and of both in turn. Raises UserError where `data` is needed and is not what the
+    The latency of both is measured here, in turn. Raises UserError where `data` is needed and is not what the
     challenger was tested on.
     """
     sides = [challenger] if champion is None else [challenger, champion]
     recorded = all(side.predictions is not None and side.test_digest == challenger.test_digest for side in sides)
     if not recorded:
         log.info("both models are judged anew: their recorded test images differ")
-    # One thread each: idle threads of the one keep spinning for a while, and would slow the other one down.
+    # One thread each: idle threads of one model keep spinning for a while, and would slow the other one down.
     predictors = [Predictor(side.model, device="cpu", threads=1) for side in sides]
     speeds = latency_ms(predictors)
     rows = manifests.rows(challenger.manifest, "test")
@@ -111,19 +111,14 @@ def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tup
         side.predictions if recorded and side.predictions is not None else predict(predictor, rows, data)
         for side, predictor in zip(sides, predictors, strict=True)
     ]
-    found = [
+    first, *others = [
         Judged(
-            version=side.version,
-            classes=predictor.classes,
-            predictions=answer,
-            seen=side.seen,
-            megabytes=model_file.size(side.model) / 1e6,
-            latency_ms=speed,
-            parity=side.parity,
+            side.version, predictor.classes, answer, seen=side.seen, megabytes=model_file.size(side.model) / 1e6,
+            latency_ms=speed, parity=side.parity,
         )
         for side, predictor, answer, speed in zip(sides, predictors, answers, speeds, strict=True)
-    ]
-    return found[0], found[1] if champion is not None else None
+    ]  # fmt: skip
+    return first, others[0] if others else None
 
 
 def predict(predictor: Predictor, rows: pd.DataFrame, data: Path) -> pd.DataFrame:
@@ -140,17 +135,13 @@ def predict(predictor: Predictor, rows: pd.DataFrame, data: Path) -> pd.DataFram
         ]
         probabilities = softmax(predictor.logits(np.stack(pixels)))
         best = probabilities.argmax(axis=1)
-        index = {label: number for number, label in enumerate(predictor.classes)}
-        of_label = [
-            float(row[index[label]]) if label in index else 0.0
-            for row, label in zip(probabilities, part["label"], strict=True)
-        ]
-        answers = {
-            "predicted": [predictor.classes[number] for number in best],
-            "confidence": probabilities.max(axis=1),
-            "probability_of_label": of_label,
-        }
-        parts.append(part[["path", "sha256", "label"]].assign(**answers))
+        rows_by_class = [dict(zip(predictor.classes, row, strict=True)) for row in probabilities.tolist()]
+        answers = part[["path", "sha256", "label"]].assign(
+            predicted=[predictor.classes[number] for number in best],
+            confidence=probabilities.max(axis=1),
+            probability_of_label=[row.get(label, 0.0) for row, label in zip(rows_by_class, part["label"], strict=True)],
+        )
+        parts.append(answers)
     return pd.concat(parts, ignore_index=True)
 
 
@@ -165,7 +156,7 @@ def _content(path: Path, sha256: str) -> bytes:
 
 
 def drifts(challenger: Candidate, champion: Candidate | None, bound: float) -> list[Check]:
-    """Return how far the challenger's data lie from the champion's; nothing where one of them kept no profile."""
+    """Return how far the challenger's data are from the champion's; nothing where one of them has no profile."""
     if champion is None or challenger.profile is None or champion.profile is None:
         return []
     try:
@@ -179,19 +170,17 @@ def thumbnails(candidate: Candidate, data: Path) -> Callable[[str], bytes | None
     expected = dict(zip(candidate.manifest["path"], candidate.manifest["sha256"], strict=True))
 
     def thumbnail(path: str) -> bytes | None:
-        file = data / path
-        if reading.content(file, expected.get(path, "")) is None:
-            return None
-        return thumbnail_of(file) or None
+        there = reading.content(data / path, expected.get(path, "")) is not None
+        return (there and thumbnail_of(data / path)) or None
 
     return thumbnail
 
 
 def require_running(candidate: Candidate, data: Path) -> int:
-    """Run a version on images, as it is about to be put to use, and return how many it answered as recorded.
+    """Run a version that is about to be put to use, and return how many images it answered as recorded.
 
-    Random pixels always; besides, those of its recorded test images whose files lie in `data`. Raises UserError for
-    a model that does not open, gives no finite numbers, or answers otherwise than when it was judged.
+    It runs on random pixels, and on those of its recorded test images whose files are in `data`. Raises UserError for a
+    model that does not open, gives no finite numbers, or answers differently from when it was judged.
     """
     predictor = Predictor(candidate.model, device="cpu")
     size = predictor.contract.size
@@ -201,10 +190,9 @@ def require_running(candidate: Candidate, data: Path) -> int:
     there = _there(candidate, data)
     if sound and len(there):
         answers = predict(predictor, there, data)
-        # "Not within", for NaN compares false with everything.
-        differs = (answers["predicted"] != there["predicted"]) & ~(
-            (answers["confidence"] - there["confidence"]).abs() <= SAME_CONFIDENCE
-        )
+        # "Not within", because NaN compares false with everything.
+        within = (answers["confidence"] - there["confidence"]).abs() <= SAME_CONFIDENCE
+        differs = (answers["predicted"] != there["predicted"]) & ~within
         sound = not bool(differs.any()) and bool(np.isfinite(answers["confidence"]).all())
     if not sound:
         raise UserError(
@@ -215,7 +203,7 @@ def require_running(candidate: Candidate, data: Path) -> int:
 
 
 def _there(candidate: Candidate, data: Path) -> pd.DataFrame:
-    """Return recorded predictions of some test images whose files lie in `data` unchanged, spread over all of them."""
+    """Return recorded predictions of some test images whose files are in `data`, unchanged; spread over all of them."""
     recorded = candidate.predictions
     if recorded is None:
         return pd.DataFrame()

@@ -72,13 +72,13 @@ def keep(
 
 
 def overtaken(client: MlflowClient, name: str, version: str, cause: str) -> None:
-    """Say with a version that it passed the gate, but that another move came first."""
+    """Record with a version that it passed the gate, but that another move came first."""
     client.set_model_version_tag(name, version, "gate.decision", "overtaken")
     client.set_model_version_tag(name, version, "gate.sentence", f"Not put to use: {cause}")
     _describe(client, name, version, f"It passed the gate, but was not put to use: {cause}")
 
 
 def _describe(client: MlflowClient, name: str, version: str, text: str) -> None:
-    """Put the gate's words at the end of a version's description, in place of its earlier ones; a person's stay."""
+    """Put the gate's text at the end of a version's description, in place of its earlier one; a person's text stays."""
     own = (client.get_model_version(name, version).description or "").partition(MARK)[0].rstrip()
     client.update_model_version(name, version, f"{own}\n\n{MARK}\n{text}".lstrip())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from adaptformer import files
+from adaptformer import files, text_table
 from adaptformer.data import manifest as manifests
 from adaptformer.data.layout import SPLITS
 from adaptformer.errors import UserError
@@ -32,6 +33,8 @@ TAGS = {
     "Prefect run": "prefect.flow_run_id",
 }
 """Tags of a version by the names that people read."""
+MEANING = {"train": "trained on", "validation": "chose the epoch", "test": "only judged"}
+"""What an image was to a version, by the split that it was in."""
 UNCOMMITTED = {"true": ", with changes that were not committed"}
 GATE_CHECKS = "gate.checks"
 """The table of checks as JSON; people read it on the page that `gate.page` names."""
@@ -54,9 +57,29 @@ class Sightings:
     """All sightings of an image, the number of versions searched, and the versions without a manifest."""
 
     sha256: str
+    models: tuple[str, ...]
     found: tuple[Sighting, ...]
     searched: int
     unknown: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """A table of the versions that hold the image, and what it was to them."""
+        lines = [f"image sha256 {self.sha256}"]
+        if self.found:
+            headers = ("model", "version", "aliases", "split", "meaning", "label", "path")
+            rows = [
+                (one.model, one.version, ", ".join(one.aliases), one.split, MEANING[one.split], one.label, one.path)
+                for one in self.found
+            ]
+            lines.append(text_table.aligned(rows, headers))
+        else:
+            lines.append(
+                f"no version of {', '.join(self.models) or 'any model'} has seen it ({self.searched} searched)"
+            )
+        if self.unknown:
+            lines.append(f"unknown, because no manifest is kept: {', '.join(self.unknown)}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,12 @@ class Origin:
     version: str
     facts: tuple[tuple[str, str], ...]
     moves: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The facts as aligned lines, and then the moves."""
+        lines = [f"{self.model} version {self.version}", textwrap.indent(text_table.aligned(self.facts), "  ")]
+        return "\n".join([*lines, *(f"  moved: {sentence}" for sentence in self.moves)])
 
 
 def image(what: str) -> str | None:
@@ -85,9 +114,11 @@ def image(what: str) -> str | None:
     return None
 
 
-def models(client: MlflowClient) -> list[str]:
+def models() -> list[str]:
     """Return the names of all registered models, journals left out."""
-    names = {found.name for found in mlflow_store.registered_models(client)}
+    import mlflow
+
+    names = {found.name for found in mlflow.search_registered_models()}
     return sorted(names - {moves.history_name(name) for name in names})
 
 
@@ -111,7 +142,7 @@ def who_saw(client: MlflowClient, names: Sequence[str], sha256: str) -> Sighting
                 for row in manifest[manifest["sha256"] == sha256].itertuples():
                     named = tuple(aliases.get(number, ()))
                     found.append(Sighting(name, number, named, str(row.split), str(row.label), str(row.path)))
-    return Sightings(sha256, tuple(found), searched, tuple(unknown))
+    return Sightings(sha256, tuple(names), tuple(found), searched, tuple(unknown))
 
 
 def origin(client: MlflowClient, name: str, which: str) -> Origin:
@@ -141,18 +172,14 @@ def _facts(client: MlflowClient, version: Any, aliases: Sequence[str]) -> Iterat
     yield "aliases", ", ".join(aliases)
     yield "git commit", tags.get("git.commit", "") + UNCOMMITTED.get(tags.get("git.dirty"), "")
     yield "data", tags.get(DATA_TAG, "")
-    yield "images", "no manifest is kept" if manifest is None else _counts(manifest)
+    counts = [] if manifest is None else [f"{len(manifests.rows(manifest, split))} {split}" for split in SPLITS]
+    yield "images", ", ".join(counts) or "no manifest is kept"
     yield from ((name, tags.get(tag, "")) for name, tag in TAGS.items())
     top1 = client.get_run(version.run_id).data.metrics.get("test_top1") if version.run_id else None
     yield "MLflow run", version.run_id or ""
     yield "top1", "" if top1 is None else f"{top1:.4f}"
     yield "model sha256", tags.get(MODEL_TAG, "")
     yield from ((key, tags[key]) for key in sorted(tags) if key.startswith("gate.") and key != GATE_CHECKS)
-
-
-def _counts(manifest: pd.DataFrame) -> str:
-    counts = ((split, len(manifests.rows(manifest, split))) for split in SPLITS)
-    return ", ".join(f"{count} {split}" for split, count in counts)
 
 
 def _manifest(client: MlflowClient, version: Any, into: Path, read: dict[str, pd.DataFrame]) -> pd.DataFrame | None:

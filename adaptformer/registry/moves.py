@@ -2,10 +2,10 @@
 
 A second registered model, NAME-history, holds the journal of the model NAME. Each of its versions is one move; its tags
 say who moved the aliases, when, from where, to where, why and on what evidence. MLflow gives each version number to one
-caller only, whereas a tag or an alias has the value that was written last. So of two promotions at once both write a
+caller only, whereas a tag or an alias keeps the value that was written last. So two concurrent promotions both write a
 move; the one with the lower number is valid, and the other one is void, because it starts from a version that is no
-longer champion. The valid moves decide what is in use. The aliases are a copy of that for readers, and whoever reads
-the journal next corrects them.
+longer champion. The valid moves decide what is in use. The aliases are a copy of that for readers, which the next
+reader of the journal corrects.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import dataclasses
 import json
 import uuid
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic.dataclasses import dataclass
 
 from adaptformer import files, text_table
 from adaptformer.errors import UserError
@@ -62,22 +63,13 @@ class Move:
         content = dataclasses.asdict(self)
         return files.canonical_json({key: content[key] for key in content if key not in {"number", "done"}})
 
-    @classmethod
-    def from_json(cls, text: str, number: int, done: bool) -> Move:
-        """Return the move that `to_json` described."""
-        content = json.loads(text)
-        before, after = (State(**content.pop(key)) for key in ("before", "after"))
-        return cls(**content, before=before, after=after, number=number, done=done)
-
     @property
     def sentence(self) -> str:
         """What happened, for people."""
-        before, after = (_named(state.champion) for state in (self.before, self.after))
+        before, after = (
+            f"version {state.champion}" if state.champion else "no version" for state in (self.before, self.after)
+        )
         return f"{self.kind}: {after} in place of {before}, by {self.who} on {self.when}: {self.why}"
-
-
-def _named(version: str | None) -> str:
-    return f"version {version}" if version else "no version"
 
 
 def history_name(name: str) -> str:
@@ -88,7 +80,7 @@ def history_name(name: str) -> str:
 def read(client: MlflowClient, name: str) -> list[Move]:
     """Return every move ever written, void ones included, in their order."""
     return [
-        Move.from_json(version.tags[MOVE_TAG], int(version.version), DONE_TAG in version.tags)
+        Move(**json.loads(version.tags[MOVE_TAG]), number=int(version.version), done=DONE_TAG in version.tags)
         for version in mlflow_store.versions_of(client, history_name(name))
         if MOVE_TAG in version.tags
     ]
@@ -128,8 +120,7 @@ def settle(client: MlflowClient, name: str) -> State:
 
 
 def _last(client: MlflowClient, name: str) -> Move | None:
-    moves = valid(read(client, name))
-    return moves[-1] if moves else None
+    return next(reversed(valid(read(client, name))), None)
 
 
 def move(client: MlflowClient, name: str, wanted: Move) -> Move:
@@ -137,7 +128,7 @@ def move(client: MlflowClient, name: str, wanted: Move) -> Move:
 
     Raises UserError where another move came first; then no alias is moved.
     """
-    if settle(client, name) != wanted.before:  # somebody moved an alias since the caller looked
+    if settle(client, name) != wanted.before:  # an alias was moved since the caller read the state
         raise _overtaken(client, name)
     wanted = dataclasses.replace(wanted, id=uuid.uuid4().hex)
     _write(client, name, wanted)
@@ -168,16 +159,13 @@ def withdrawn(moves: Sequence[Move], version: str) -> Move | None:
 def aliases(client: MlflowClient, name: str) -> State:
     """Return the state that the aliases show now."""
     found = client.get_registered_model(name).aliases
-    champion, previous = (found.get(alias) for alias in ("champion", "previous"))
-    return State(*(None if version is None else str(version) for version in (champion, previous)))
+    return State(*(str(found[alias]) if alias in found else None for alias in ("champion", "previous")))
 
 
 def _is_halfway(seen: State, last: Move) -> bool:
     """Say whether a process that was killed during this move can have left the aliases like this."""
-    return seen.champion in {last.before.champion, last.after.champion} and seen.previous in {
-        last.before.previous,
-        last.after.previous,
-    }
+    ends = (last.before, last.after)
+    return seen.champion in {end.champion for end in ends} and seen.previous in {end.previous for end in ends}
 
 
 def _apply(client: MlflowClient, name: str, last: Move) -> None:
@@ -211,7 +199,7 @@ def _outside_move(before: State, seen: State, there: Collection[str]) -> Move:
 
 
 def _write(client: MlflowClient, name: str, wanted: Move) -> None:
-    """Add a move to the journal, as a version of it that has the files of a version of `name`."""
+    """Add a move to the journal as a new version, which has the files of a version of `name`."""
     history = history_name(name)
     if not client.search_registered_models(f"name = '{history}'"):
         _create(client, name, history)
@@ -220,15 +208,12 @@ def _write(client: MlflowClient, name: str, wanted: Move) -> None:
     source = next((there[version] for version in candidates if version in there), None)
     if source is None:
         raise UserError(f"{name} has no version left", "train and register a model first")
+    # MLflow's server needs the source and the id of the logged model that it names.
+    logged = source.source.removeprefix("models:/") if source.source.startswith("models:/m-") else None
     client.create_model_version(
         history, source.source, source.run_id, {MOVE_TAG: wanted.to_json(), "kind": wanted.kind},
-        description=wanted.sentence, model_id=_model_id(source.source),
+        description=wanted.sentence, model_id=logged,
     )  # fmt: skip
-
-
-def _model_id(source: str) -> str | None:
-    """Return the id of the logged model that a version's source names; MLflow's server needs both."""
-    return source.removeprefix("models:/") if source.startswith("models:/m-") else None
 
 
 def _create(client: MlflowClient, name: str, history: str) -> None:

@@ -1,7 +1,7 @@
 """Promotion by the gate, rollback, and the history of both.
 
-All of it needs MLflow's registry and nothing else: no server, worker or GPU. Whether a move is valid is decided by the
-journal (moves.py); the lock here only keeps two processes on one machine from judging at the same time.
+All of it needs MLflow's registry and nothing else: no server, worker or GPU. The journal (moves.py) decides which moves
+are valid; the lock here only keeps two processes on one machine from judging at the same time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from adaptformer.params import GateParams
 from adaptformer.registry import candidate, decision_record, moves, versions
 from adaptformer.registry.moves import Move, State
 from adaptformer.tracking import mlflow_store
+from adaptformer.tracking.git import user_name
 from adaptformer.tracking.locations import database, root
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ log = logging.getLogger("adaptformer")
 DECISIONS = Path("artifacts") / "decisions"
 DATA = Path("data")
 LOCK_SECONDS = 600
-COMPLETED = "that completes a move that was begun"
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,17 @@ class Outcome:
         return self.moved is not None
 
 
-def promote(name: str, bounds: GateParams, *, version: str | None, who: str, why: str) -> Outcome:
+def promote(name: str, bounds: GateParams, *, version: str | None, who: str | None, why: str) -> Outcome:
     """Judge a version of the registered model `name`, by default its challenger, and make it champion if it passes.
 
-    Raises UserError where there is nothing to judge, where files for the judgement are missing, and where another move
-    came first.
+    `who` is the user unless given. Raises UserError where there is nothing to judge, where files for the judgement are
+    missing, and where another move came first.
     """
-    with mlflow_store.user_errors(COMPLETED), _one_at_a_time(name), tempfile.TemporaryDirectory() as scratch:
-        client = mlflow_store.connect()
-        before, wanted = _requested(client, name, version)
+    who = who or user_name()
+    with _settled(name) as (client, before), tempfile.TemporaryDirectory() as scratch:
+        wanted = _requested(client, name, version, before)
         challenger = candidate.gather(client, name, wanted, Path(scratch))
-        # Where somebody has removed the alias, the challenger is compared with the version that was champion last.
+        # If the alias has been removed, the challenger is compared with the version that was champion last.
         in_use = before.champion or before.previous
         champion = None if in_use is None else candidate.gather(client, name, in_use, Path(scratch))
         sides = candidate.judged(challenger, champion, DATA)
@@ -79,10 +79,8 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str, why
         files.write_text(local, page)
         moved = None
         if decision.promoted:
-            move = Move(
-                "promotion", before, State(wanted, in_use), who, files.utc_now(),
-                why or decision.sentence, kept.sha256,
-            )  # fmt: skip
+            reason = why or decision.sentence
+            move = Move("promotion", before, State(wanted, in_use), who, files.utc_now(), reason, kept.sha256)
             try:
                 moved = moves.move(client, name, move)
             except UserError as error:
@@ -91,31 +89,27 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str, why
         return Outcome(name, decision, local, kept.link, moved)
 
 
-def _requested(client: MlflowClient, name: str, version: str | None) -> tuple[State, str]:
-    """Return what is in use and the version to judge."""
-    versions.require_model(client, name)
-    before = moves.settle(client, name)
-    candidate = version or versions.alias(client, name, "challenger")
-    if candidate is None:
+def _requested(client: MlflowClient, name: str, version: str | None, before: State) -> str:
+    """Return the version to judge."""
+    wanted = version or versions.alias(client, name, "challenger")
+    if wanted is None:
         in_use = f"; version {before.champion} is champion" if before.champion else ""
         raise UserError(f"{name} has no challenger{in_use}", "train one (`make run`), or name a version")
-    versions.require_version(client, name, candidate)
-    if candidate == before.champion:
-        raise UserError(f"version {candidate} of {name} is champion already", "there is nothing to do")
-    return before, candidate
+    versions.require_version(client, name, wanted)
+    if wanted == before.champion:
+        raise UserError(f"version {wanted} of {name} is champion already", "there is nothing to do")
+    return wanted
 
 
-def rollback(name: str, *, to: str | None, who: str, why: str) -> Move:
+def rollback(name: str, *, to: str | None, who: str | None, why: str) -> Move:
     """Make a former champion, by default the previous one, champion again, after loading and running it.
 
-    Raises UserError where there is no such version, where it does not run, and where another move came first.
+    `who` is the user unless given. Raises UserError where there is no such version, where it does not run, and where
+    another move came first.
     """
     if not why.strip():
         raise UserError("a rollback needs a reason", "give one with --why; the history keeps it")
-    with mlflow_store.user_errors(COMPLETED), _one_at_a_time(name), tempfile.TemporaryDirectory() as scratch:
-        client = mlflow_store.connect()
-        versions.require_model(client, name)
-        before = moves.settle(client, name)
+    with _settled(name) as (client, before), tempfile.TemporaryDirectory() as scratch:
         version = to or before.previous
         if version is None:
             raise UserError(f"{name} has no previous version", "name one: `adaptformer rollback --to VERSION`")
@@ -128,35 +122,35 @@ def rollback(name: str, *, to: str | None, who: str, why: str) -> Move:
         log.info(
             "version %s of %s runs; %d of its test images are here and answered as recorded", version, name, checked
         )
-        wanted = Move("rollback", before, State(version, before.champion), who, files.utc_now(), why)
+        wanted = Move("rollback", before, State(version, before.champion), who or user_name(), files.utc_now(), why)
         return moves.move(client, name, wanted)
 
 
 def history(name: str) -> list[tuple[Move, bool]]:
     """Return every move with whether it is valid, after `moves.settle`. Raises UserError if there is no such model."""
-    with mlflow_store.user_errors(COMPLETED), _one_at_a_time(name):
-        client = mlflow_store.connect()
-        versions.require_model(client, name)
-        moves.settle(client, name)
+    with _settled(name) as (client, _):
         every = moves.read(client, name)
-        valid = {move.number for move in moves.valid(every)}
-        return [(move, move.number in valid) for move in every]
+        valid = moves.valid(every)
+        return [(move, move in valid) for move in every]
 
 
 @contextlib.contextmanager
-def _one_at_a_time(name: str) -> Iterator[None]:
-    """Hold the promotion lock of the model, a file beside MLflow's local database or in the checkout's root.
+def _settled(name: str) -> Iterator[tuple[MlflowClient, State]]:
+    """Hold the promotion lock of a model whose journal and aliases agree; yield a client and what is in use.
 
-    The system releases it when the process dies. Raises UserError where it is not free within ten minutes.
+    The lock is a file beside MLflow's local database or in the checkout's root; the system releases it when the process
+    dies. Raises UserError if there is no such model, if MLflow fails, or if the lock is not free within ten minutes.
     """
     beside = database() or root() / "mlflow.db"
     beside.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(beside.with_name(f"{beside.name}.{files.sha256_text(name)[:12]}.lock"))
     try:
-        lock.acquire(timeout=LOCK_SECONDS)
+        held = lock.acquire(timeout=LOCK_SECONDS)
     except Timeout as error:
         raise UserError(
             f"another promotion of {name} has been running for ten minutes", "wait until it ends, or stop it"
         ) from error
-    with lock:
-        yield
+    with held, mlflow_store.user_errors("that completes a move that was begun"):
+        client = mlflow_store.connect()
+        versions.require_model(client, name)
+        yield client, moves.settle(client, name)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptformer import files
 from adaptformer.errors import UserError
@@ -19,6 +19,7 @@ from adaptformer.tracking.locations import tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
 RUNTIME_PACKAGES = ("onnx", "onnxruntime-gpu", "numpy")
@@ -45,7 +46,7 @@ def is_due(registration: Registration | None, promotion: str) -> bool:
 
 
 def mark_judged(folder: RunFolder, registration: Registration) -> None:
-    """Note that the gate has judged a version; a run that is killed before this has it judged again."""
+    """Record that the gate has judged a version; after a run that is killed before this it is judged again."""
     files.write_json(folder.registration, asdict(registration) | {"judged": True})
 
 
@@ -55,13 +56,11 @@ def present(folder: RunFolder, model: str) -> Registration | None:
     Reads one small file and hashes the model with its weights; imports no MLflow.
     """
     try:
-        registration = Registration(**json.loads(folder.registration.read_text()))
-        sha256 = model_file.sha256(folder.model)
+        found = Registration(**json.loads(folder.registration.read_text()))
+        wanted = replace(found, model=model, model_sha256=model_file.sha256(folder.model), tracking_uri=tracking_uri())
     except (OSError, ValueError, TypeError):
         return None
-    wanted = (model, sha256, tracking_uri())
-    found = (registration.model, registration.model_sha256, registration.tracking_uri)
-    return registration if found == wanted else None
+    return found if found == wanted else None
 
 
 def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[str, str]) -> Registration:
@@ -73,10 +72,7 @@ def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[
     try:
         client = mlflow_store.connect()
         sha256 = model_file.sha256(folder.model)
-        version = _version_of(client, name, sha256)
-        if version is None:
-            _new_version(client, folder, name, run_id, lineage)
-            version = _version_of(client, name, sha256)
+        version = _version_of(client, name, sha256) or _new_version(client, folder, name, run_id, lineage)
         number = str(version.version)
         if number not in {alias(client, name, "challenger"), alias(client, name, "champion")}:
             client.set_registered_model_alias(name, "challenger", number)
@@ -148,7 +144,7 @@ def fetch_model(name: str, version: str, into: Path) -> Path:
     return found[0]
 
 
-def _version_of(client: MlflowClient, name: str, sha256: str) -> Any:
+def _version_of(client: MlflowClient, name: str, sha256: str) -> ModelVersion | None:
     """Return the version that holds exactly these bytes, or None."""
     filters = f"name = '{name}' and tag.`{run_files.MODEL_TAG}` = '{sha256}'"
     return next(iter(client.search_model_versions(filters, 1, ["version_number ASC"])), None)
@@ -156,7 +152,7 @@ def _version_of(client: MlflowClient, name: str, sha256: str) -> Any:
 
 def _new_version(
     client: MlflowClient, folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[str, str]
-) -> None:
+) -> ModelVersion:
     import mlflow
     import onnx
 
@@ -181,7 +177,7 @@ def _new_version(
         client.create_registered_model(name)
     # The version gets its tags in the same transaction: one without its hash would be registered again.
     tags = {**lineage, **run_files.lineage(folder)}
-    client.create_model_version(name, logged.model_uri, run_id, tags, model_id=logged.model_id)
+    return client.create_model_version(name, logged.model_uri, run_id, tags, model_id=logged.model_id)
 
 
 def _signature(model: Path) -> ModelSignature:

@@ -1,7 +1,7 @@
-"""Results of `dvc repro` and `dvc exp run` as MLflow runs, so that MLflow lists all experiments, however they were run.
+"""Results of `dvc repro` and `dvc exp run` as MLflow runs, so that MLflow lists all experiments.
 
-A result is one MLflow run, however often and from whichever place it is logged. The results in the run folder are those
-of the experiment whose dvc.lock equals the present one.
+A result is one MLflow run, however often and from wherever it is logged. The results in the run folder belong to the
+experiment whose dvc.lock equals the present one.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from adaptformer.params import Params, difference, load
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import dvc_repository, mlflow_run, mlflow_store, run_files
 from adaptformer.tracking.dvc_repository import DATA_FILE, Experiment
-from adaptformer.tracking.git import git_state
+from adaptformer.tracking.git import git_tags
 from adaptformer.tracking.locations import root
 from adaptformer.tracking.mlflow_run import DATA_TAG, FOLDER_TAG, ID_TAG, Description
+from adaptformer.tracking.tracker import run_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,11 +71,11 @@ def _log_present(client: MlflowClient, experiment: Experiment | None) -> Iterato
             return
         params = load()
         tags = _tags(experiment, params) if experiment else {}
-        git = git_state()
-        lineage = {DATA_TAG: dvc_repository.data_digest() or "none", FOLDER_TAG: str(root() / folder.root), **git.tags}
+        place = str(root() / folder.root)
+        lineage = {DATA_TAG: dvc_repository.data_digest() or "none", FOLDER_TAG: place, **git_tags()}
         run = _description(
             experiment.revision if experiment else run_files.sha256(folder),
-            experiment.name if experiment else f"{params.registry.model}-{git.short}",
+            experiment.name if experiment else run_name(params),
             {**lineage, **tags},
             mlflow_run.as_text(params.model_dump(mode="json")),
             experiment.when if experiment else int(folder.metrics.stat().st_mtime * 1000),

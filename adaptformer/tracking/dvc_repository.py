@@ -1,7 +1,7 @@
 """DVC's records of data, stages and experiments.
 
-DVC is called in this process, not as a command: a question then takes hundredths of a second instead of one, and DVC's
-own lock over files can be held during a run, so that a concurrent `dvc repro` stops before it deletes anything.
+DVC is called in this process, not as a command: a call takes hundredths of a second instead of a whole one, and a run
+can hold DVC's own lock over files, so that a concurrent `dvc repro` stops before it deletes anything.
 """
 
 from __future__ import annotations
@@ -69,18 +69,14 @@ def exclusive() -> Iterator[None]:
     """
     from dvc.rwlock import rwlock
 
-    with _repo() as repo:
-        stages = [stage for stage in repo.index.stages if stage.is_data_source or stage.cmd]
-        data = [out.fs_path for stage in stages if stage.is_data_source for out in stage.outs]
-        outputs = [out.fs_path for stage in stages if stage.cmd for out in stage.outs]
-        hardlink = repo.config["core"].get("hardlink_lock", False)
-        held = rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), data, outputs, hardlink)
-        held.__enter__()
-    # Outside of `_repo`, since the body's errors are not DVC's.
-    try:
-        yield
-    finally:
-        held.__exit__(None, None, None)
+    with contextlib.ExitStack() as held:
+        with _repo() as repo:
+            stages = repo.index.stages
+            data = [out.fs_path for stage in stages if stage.is_data_source for out in stage.outs]
+            outputs = [out.fs_path for stage in stages if stage.cmd for out in stage.outs]
+            hardlink = repo.config["core"].get("hardlink_lock", False)
+            held.enter_context(rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), data, outputs, hardlink))
+        yield  # outside of `_repo`, since the body's errors are not DVC's
 
 
 def check_data() -> None:
@@ -88,19 +84,18 @@ def check_data() -> None:
     if not Path(DATA_FILE).is_file():
         raise UserError(f"there is no {DATA_FILE}", "run `adaptformer data sample` or `adaptformer data import PATH`")
     with _repo() as repo:
-        report = repo.status([DATA_FILE]).get(DATA_FILE)
-    if not report:
-        return
+        report = repo.status([DATA_FILE]).get(DATA_FILE, [])
     changes = {change for part in report if isinstance(part, dict) for change in part.get("changed outs", {}).values()}
     if "deleted" in changes:
         raise UserError("data/ is missing", "bring it back with `dvc checkout`, or `dvc pull` where a remote has it")
-    raise UserError("data/ has changed since it was recorded", "run `dvc add data`")
+    if report:
+        raise UserError("data/ has changed since it was recorded", "run `dvc add data`")
 
 
 def is_current(stage: str) -> bool:
     """Say whether the recorded outputs of `stage` are there and were made from its present inputs.
 
-    The answer is valid only if every stage before it is current: DVC compares files as they are now.
+    The answer holds only if every stage before it is current: DVC compares files as they are now.
     """
     with _repo() as repo:
         return not repo.status([stage])
@@ -196,7 +191,7 @@ def lock_file() -> bytes:
 
 
 def extract(revision: str, paths: Iterable[str], into: Path) -> None:
-    """Write files as they are at a revision below the folder `into`, as far as git or DVC's cache has them."""
+    """Write files of a revision below the folder `into`; those that neither git nor DVC's cache has are left out."""
     with _repo() as repo, repo.switch(revision):
         for path in paths:
             content = _content(repo.dvcfs, path)

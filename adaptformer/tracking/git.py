@@ -5,36 +5,22 @@ from __future__ import annotations
 import getpass
 import os
 import subprocess
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
-class GitState:
-    """The commit that a run starts from, and whether the working tree differs from it."""
-
-    commit: str
-    dirty: bool
-
-    @property
-    def short(self) -> str:
-        """The first eight digits of the commit, for names of runs."""
-        return self.commit[:8]
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """The state as tags of an MLflow run."""
-        return {"git.commit": self.commit, "git.dirty": str(self.dirty).lower()}
+def short_commit() -> str:
+    """Return the first eight digits of the commit, for names of runs; "none" without git or before the first commit."""
+    return _commit()[:8]
 
 
-def git_state() -> GitState:
-    """Return the commit and whether tracked or new files differ from it, dvc.lock aside.
+def git_tags() -> dict[str, str]:
+    """Return, as tags of an MLflow run, the commit and whether tracked or new files differ from it, dvc.lock aside.
 
     dvc.lock is rewritten on every machine whose results differ in their last bits, so it says nothing about the code.
-    Without git, or before the first commit, the commit is "none" and the tree counts as dirty.
+    Without a commit the tree counts as dirty.
     """
-    commit = _git("rev-parse", "--verify", "HEAD")
+    commit = _commit()
     changes = _git("status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
-    return GitState(commit or "none", dirty=commit is None or bool(changes))
+    return {"git.commit": commit, "git.dirty": str(commit == "none" or bool(changes)).lower()}
 
 
 def user_name() -> str:
@@ -45,6 +31,10 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run under a user id without a name
         return f"uid {os.getuid()}"
+
+
+def _commit() -> str:
+    return _git("rev-parse", "--verify", "HEAD") or "none"
 
 
 def _git(*arguments: str) -> str | None:

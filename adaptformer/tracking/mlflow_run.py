@@ -1,7 +1,7 @@
 """One run in MLflow: its description, and everything that is logged to it.
 
-Everything here may be repeated, after a kill or from another process, without any run, number or file being logged
-twice: the run is found by its id, which it has as a tag, and of the numbers only those are logged that are missing.
+All of it may be repeated, after a kill or from another process, and logs no run, number or file twice: the run is found
+by its id, which is one of its tags, and only missing numbers are logged.
 """
 
 from __future__ import annotations
@@ -28,13 +28,11 @@ if TYPE_CHECKING:
 ID_TAG = "adaptformer.run"
 FOLDER_TAG = "adaptformer.folder"
 DATA_TAG = "data.dvc"
-PARAMS_PER_REQUEST, METRICS_PER_REQUEST = 100, 1000
-"""MLflow's limits."""
 
 
 @dataclass
 class Description:
-    """What MLflow knows of a run besides its results. `id` is unique; `start` and `end` are milliseconds since 1970.
+    """What MLflow records of a run, its results aside. `id` is unique; `start` and `end` are milliseconds since 1970.
 
     `results` is the hash of the results that belong to the run (`run_files.sha256`), "" as long as there are none.
     """
@@ -81,17 +79,15 @@ def start(client: MlflowClient, run: Description) -> str:
         mlflow_store.experiment_id(client, run.experiment), run.start, {**run.tags, ID_TAG: run.id}, run.name
     )
     run_id = str(found.info.run_id)
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run.tags.items()])
     params = [Param(key, value) for key, value in run.params.items()]
-    for first in range(0, len(params), PARAMS_PER_REQUEST):
-        client.log_batch(run_id, params=params[first : first + PARAMS_PER_REQUEST])
+    client.log_batch(run_id, params=params, tags=[RunTag(key, value) for key, value in run.tags.items()])
     data = Dataset("data", run.tags.get(DATA_TAG, "none"), "code", json.dumps({"tags": {"file": "data.dvc"}}))
     client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
     return run_id
 
 
 def mark_crashed(client: MlflowClient, run: Description) -> None:
-    """Mark other runs of the same folder that are called running as killed; the caller holds the folder's lock."""
+    """Mark other runs of the same folder that MLflow still shows as running as killed; the caller holds its lock."""
     same_folder = f"tags.`{FOLDER_TAG}` = '{run.tags[FOLDER_TAG]}' and status = 'RUNNING'"
     for crashed in client.search_runs([mlflow_store.experiment_id(client, run.experiment)], same_folder):
         if crashed.data.tags.get(ID_TAG) != run.id:
@@ -129,8 +125,14 @@ def log_results(client: MlflowClient, run_id: str, folder: RunFolder, when: int 
     rows = history.read(folder.history) if folder.history.is_file() else []
     for step, row in enumerate(rows, start=1):
         metrics += _epoch_metrics(row, step, moment)
-    _log_missing(client, run_id, metrics)
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run_files.lineage(folder).items()])
+    there = {
+        (point.key, point.step)
+        for key in client.get_run(run_id).data.metrics
+        for point in client.get_metric_history(run_id, key)
+    }
+    missing = [metric for metric in metrics if (metric.key, metric.step) not in there]
+    tags = [RunTag(key, value) for key, value in run_files.lineage(folder).items()]
+    client.log_batch(run_id, metrics=missing, tags=tags)
     for path, place in run_files.artifacts(folder):
         client.log_artifact(run_id, str(path), place or None)
 
@@ -152,15 +154,3 @@ def _epoch_metrics(row: EpochRow, step: int, when: int) -> list[Metric]:
     values = dataclasses.asdict(row)
     del values["epoch"]  # of its phase; MLflow's step counts all epochs
     return [Metric(key, float(value), when, step) for key, value in values.items()]
-
-
-def _log_missing(client: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
-    """Log those metrics whose name and step the run does not have yet."""
-    there = {
-        (point.key, point.step)
-        for key in client.get_run(run_id).data.metrics
-        for point in client.get_metric_history(run_id, key)
-    }
-    missing = [metric for metric in metrics if (metric.key, metric.step) not in there]
-    for first in range(0, len(missing), METRICS_PER_REQUEST):
-        client.log_batch(run_id, metrics=missing[first : first + METRICS_PER_REQUEST])

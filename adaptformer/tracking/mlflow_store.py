@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
@@ -16,7 +16,7 @@ from adaptformer.tracking.locations import database, tracking_uri
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run, RunInfo
-    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.entities.model_registry import ModelVersion
 
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -28,6 +28,8 @@ TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIE
 """Seconds that a server may take to answer, and retries; with MLflow's own values a dead server costs minutes."""
 FIRST_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 """The same for the first request, so that a server that is dead from the start delays a run by five seconds."""
+VERSIONS_PER_REQUEST = 200_000
+"""MLflow's limit."""
 FAILING_PACKAGES = {"mlflow", "sqlalchemy", "alembic", "requests", "urllib3"}
 """Packages whose exceptions mean that MLflow, its database or the network failed."""
 
@@ -66,12 +68,9 @@ def _first_timeouts() -> Iterator[None]:
 @contextlib.contextmanager
 def _database_lock() -> Iterator[None]:
     """Let one process at a time create or migrate a SQLite database: of two that migrate it at once both fail."""
-    file = database()
-    if file is None:
-        yield
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f"{file.name}.lock")):
+    if file := database():
+        file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f"{file.name}.lock")) if file else contextlib.nullcontext():
         yield
 
 
@@ -100,7 +99,7 @@ def page_of(run: RunInfo, path: str) -> str:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Return an experiment's id, created if needed; beside a local database its files lie in mlartifacts/."""
+    """Return an experiment's id, created if needed; its files are in mlartifacts/ beside a local database."""
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
         return str(experiment.experiment_id)
@@ -117,19 +116,4 @@ def find_run(client: MlflowClient, experiment: str, tag: str, value: str) -> Run
 
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
     """Return all versions of a registered model in their order; none where there is no such model."""
-    found = _all_pages(client.search_model_versions, filter_string=f"name = '{name}'")
-    return sorted(found, key=lambda version: int(version.version))
-
-
-def registered_models(client: MlflowClient) -> list[RegisteredModel]:
-    """Return all registered models."""
-    return _all_pages(client.search_registered_models)
-
-
-def _all_pages(search: Callable[..., Any], **query: str) -> list[Any]:
-    from mlflow.utils import get_results_from_paginated_fn
-
-    def page(size: int, token: str | None) -> Any:
-        return search(max_results=size, page_token=token, **query)
-
-    return list(get_results_from_paginated_fn(page, 1000))  # type: ignore[no-untyped-call]
+    return list(client.search_model_versions(f"name = '{name}'", VERSIONS_PER_REQUEST, ["version_number ASC"]))

@@ -1,4 +1,4 @@
-"""What of a run folder is logged to MLflow, and tracking.json, which says as which run it is logged there."""
+"""Which files and numbers of a run folder are logged to MLflow; tracking.json, which names the MLflow run."""
 
 from __future__ import annotations
 
@@ -20,12 +20,9 @@ FILES = (
 PICTURES = ("curves", "confusion", "per_class", "calibration", "examples")
 LINEAGE_OF_BACKBONE = ("model", "sha256", "source_sha256", "licence")
 
-Artifacts = list[tuple[Path, str]]
-"""Files, each with the folder of the run's artifacts that it belongs in; "" is the top."""
 
-
-def artifacts(folder: RunFolder) -> Artifacts:
-    """Return the files that are logged with a run, as far as they are there."""
+def artifacts(folder: RunFolder) -> list[tuple[Path, str]]:
+    """Return the files of a run that exist and are logged, each with its folder among the artifacts, "" for the top."""
     wanted = [(getattr(folder, name), "") for name in FILES] + [(getattr(folder, name), "plots") for name in PICTURES]
     return [(path, place) for path, place in wanted if path.is_file()]
 
@@ -44,7 +41,7 @@ def _numbers(path: Path) -> dict[str, float]:
 
 
 def lineage(folder: RunFolder) -> dict[str, str]:
-    """Return tags that identify the files behind a model, as far as they are there: backbone, manifest, model."""
+    """Return tags that identify the files that a model was made from, if they exist: backbone, manifest, model."""
     tags = {}
     if folder.backbone_card.is_file():
         card = json.loads(folder.backbone_card.read_text())
@@ -67,12 +64,12 @@ def sha256(folder: RunFolder) -> str:
 
 
 def remember(folder: RunFolder, run_id: str) -> None:
-    """Note in tracking.json that the folder's results are logged where MLflow tracks now, and as which run."""
+    """Record in tracking.json where the folder's results are logged, and as which run."""
     files.write_json(folder.tracking, {**_note(folder), "run_id": run_id})
 
 
 def run_of(folder: RunFolder) -> str | None:
-    """Return the MLflow run that the folder's present results are logged as, where MLflow tracks now."""
+    """Return the id of the folder's present results where MLflow tracks now, None if they are not logged there."""
     try:
         note = json.loads(folder.tracking.read_text())
         run_id = str(note.pop("run_id"))

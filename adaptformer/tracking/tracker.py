@@ -1,18 +1,21 @@
-"""The tracker of a flow run: it logs to MLflow as the run goes, and leaves for upload what MLflow misses.
+"""The tracker of a flow run: it logs to MLflow during the run, and keeps what MLflow misses for a later upload.
 
 Tracking that fails never stops a run: the first failure gives one warning, and the run goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
+from adaptformer import files
 from adaptformer.errors import UserError
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
-from adaptformer.tracking import mlflow_run, mlflow_store, run_files, uploads
+from adaptformer.tracking import dvc_repository, mlflow_run, mlflow_store, run_files, uploads
+from adaptformer.tracking.git import git_tags, short_commit
 from adaptformer.tuning.history import EpochRow
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ class Tracker:
         self._client: MlflowClient | None = None
 
     def upload_waiting(self) -> None:
-        """Upload what earlier runs left; where that fails, warn, and let it wait on."""
+        """Upload what earlier runs left; if that fails, warn and leave it waiting."""
         if not uploads.waiting():
             return
         try:
@@ -62,7 +65,7 @@ class Tracker:
         self._attempt(lambda client, run_id: mlflow_run.log_epoch(client, run_id, row, step), again=False)
 
     def log_results(self, folder: RunFolder) -> None:
-        """Log what the run folder holds, epochs included that are not logged yet, unless these results are logged.
+        """Log the files of the run folder and the epochs that are not logged yet, unless these results are logged.
 
         After a failure this tries once more.
         """
@@ -138,3 +141,37 @@ class Tracker:
         if what not in self._warned:
             self._warned.add(what)
             logger.warning("%s: %s: %s", what, type(error).__name__, mlflow_store.one_line(error))
+
+
+def run_name(params: Params) -> str:
+    """Return the name of a run that begins now: the model's and the commit's."""
+    return f"{params.registry.model}-{short_commit()}"
+
+
+@contextlib.contextmanager
+def tracked(
+    params: Params, changed: Mapping[str, Any], folder: RunFolder, tags: Mapping[str, str]
+) -> Iterator[Tracker]:
+    """Yield the tracker of a run in `folder`, and close its MLflow run as the body ends: finished, failed or killed.
+
+    `changed` are the values, by dotted key, in which `params` differ from params.yaml. The `tags` that are not empty
+    join the lineage.
+    """
+    overrides = files.canonical_json(dict(changed)) if changed else ""
+    lineage = {
+        mlflow_run.DATA_TAG: dvc_repository.data_digest() or "none",
+        **git_tags(),
+        **tags,
+        "overrides": overrides,
+    }
+    tracker = Tracker(run_name(params), params, {key: value for key, value in lineage.items() if value}, folder)
+    tracker.upload_waiting()
+    try:
+        yield tracker
+    except Exception:
+        tracker.finish("FAILED")
+        raise
+    except BaseException:
+        tracker.finish("KILLED")
+        raise
+    tracker.finish("FINISHED")

@@ -1,9 +1,9 @@
 """Runs waiting for upload: those that MLflow missed, logged later from the files of their run folders.
 
 A run whose tracking fails leaves `upload-ID.json` in its run folder: name, params, tags, times and status. The next
-run, or `adaptformer upload`, logs it together with the results in the folder. What may be lost is what no file holds by
-then: the metrics of a run that itself failed or was killed while MLflow did not answer, and results that another run in
-the same folder has replaced in the meantime. Such a run is logged without them.
+run, or `adaptformer upload`, logs it together with the results in the folder. A run is logged without metrics if no
+file holds them by then: because it failed or was killed while MLflow did not answer, or because another run in the same
+folder has replaced its results.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Uploaded:
-    """A run that was waiting and is in MLflow now; `complete` says whether its results still lay in the run folder."""
+    """A run that was waiting and is in MLflow now; `complete` says whether its results were still in the run folder."""
 
     name: str
     status: str
@@ -66,8 +66,8 @@ def waiting() -> list[RunFolder]:
 def upload_waiting(client: MlflowClient, held: RunFolder | None = None) -> Iterator[Uploaded]:
     """Upload all waiting runs, in each folder the oldest first, and yield each one that MLflow has.
 
-    Folders that a living run has locked are left alone, but for `held`, which the caller has locked. What MLflow raises
-    ends it; what is not uploaded by then still waits. If it is killed, the next call completes it and doubles nothing.
+    Folders that another run has locked are left alone; `held` is one that the caller has locked. MLflow's exceptions
+    end the upload; the remaining runs still wait. After a kill the next call completes it and logs nothing twice.
     """
     for folder in waiting():
         with contextlib.ExitStack() as stack:
@@ -84,16 +84,12 @@ def _upload(client: MlflowClient, folder: RunFolder, note: Path) -> Uploaded:
     run = _read(note)
     if run.end is None:  # its process was killed, not before it wrote this note
         run.status, run.end = "KILLED", max(run.start, int(note.stat().st_mtime * 1000))
-    complete = bool(run.results) and _holds(folder, run.results)
+    complete = False
+    with contextlib.suppress(OSError):  # a file is gone
+        complete = run_files.sha256(folder) == run.results
     run_id = mlflow_run.upload(client, run, folder if complete else None)
     note.unlink()
     return Uploaded(run.name, run.status, run_id, complete)
-
-
-def _holds(folder: RunFolder, results: str) -> bool:
-    with contextlib.suppress(OSError):  # a file is gone
-        return run_files.sha256(folder) == results
-    return False
 
 
 def _note(folder: RunFolder, run: Description) -> Path:

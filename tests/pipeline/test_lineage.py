@@ -7,7 +7,6 @@ import sys
 import pytest
 import registered
 
-from adaptformer.commands import lineage_text
 from adaptformer.errors import UserError
 from adaptformer.registry import lineage, moves
 from adaptformer.tracking import mlflow_store
@@ -63,13 +62,13 @@ def test_an_image_under_two_paths_is_told_twice(client, tmp_path):
 
 def test_the_table_says_what_the_image_was_to_each_version(client, colours):
     found = lineage.who_saw(client, ["colours"], hashlib.sha256(registered.picture("green", 1)).hexdigest())
-    text = lineage_text.sightings(found, ["colours"])
+    text = found.text
     assert re.search(r"colours +1 +champion +test +only judged +green +test/green/1.png", text)
     assert re.search(r"colours +2 +challenger +validation +chose the epoch +green +test/green/1.png", text)
 
 
 def test_an_image_that_nobody_saw(client, colours):
-    text = lineage_text.sightings(lineage.who_saw(client, ["colours"], "0" * 64), ["colours"])
+    text = lineage.who_saw(client, ["colours"], "0" * 64).text
     assert "no version of colours has seen it (2 searched)" in text
 
 
@@ -77,9 +76,9 @@ def test_all_models_are_searched_but_not_their_journals(client, colours, tmp_pat
     registered.register(tmp_path, "others", set(), sharpness=0.3, table=registered.manifest(tests=3, trained=3))
     moves.settle(client, "colours")
     assert "colours-history" in {found.name for found in client.search_registered_models()}
-    assert lineage.models(client) == ["colours", "others"]
+    assert lineage.models() == ["colours", "others"]
     image = hashlib.sha256(registered.picture("blue", 10_000)).hexdigest()
-    assert {name for name, *_ in seen(client, image, *lineage.models(client))} == {"colours", "others"}
+    assert {name for name, *_ in seen(client, image, *lineage.models())} == {"colours", "others"}
 
 
 def test_a_version_without_a_manifest_is_said_to_be_unknown(client, colours):
@@ -87,7 +86,7 @@ def test_a_version_without_a_manifest_is_said_to_be_unknown(client, colours):
     client.create_model_version("colours", source, client.create_run("0").info.run_id)
     found = lineage.who_saw(client, ["colours"], "0" * 64)
     assert (found.searched, found.unknown) == (2, ("colours 3",))
-    assert "no manifest is kept: colours 3" in lineage_text.sightings(found, ["colours"])
+    assert "no manifest is kept: colours 3" in found.text
     assert ("images", "no manifest is kept") in lineage.origin(client, "colours", "3").facts
 
 
@@ -123,7 +122,7 @@ def test_what_went_into_a_version(client, colours):
     assert "champion" in facts["aliases"]
     assert not {"overrides", "gate.checks"} & set(facts)
     assert [move.split(",")[0] for move in origin.moves] == ["outside: version 1 in place of no version"]
-    assert "moved: outside: version 1" in lineage_text.origin(origin)
+    assert "moved: outside: version 1" in origin.text
     assert lineage.origin(client, "colours", "2").moves == ()
     client.set_registered_model_alias("colours", "previous", "2")
     moves.settle(client, "colours")

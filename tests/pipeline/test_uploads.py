@@ -12,8 +12,8 @@ from crafted import CALLS, files_of, row, run_folder, runs, steps
 from adaptformer.__main__ import main
 from adaptformer.params import load
 from adaptformer.run_folder import RUNS
-from adaptformer.tracking import run_files, tracked_run, uploads
-from adaptformer.tracking.tracker import Tracker
+from adaptformer.tracking import run_files, uploads
+from adaptformer.tracking.tracker import Tracker, tracked
 
 NOWHERE = "http://127.0.0.1:9"
 pytestmark = pytest.mark.filterwarnings("ignore:Logger.*without a flow run id")
@@ -171,7 +171,7 @@ def test_runs_wait_in_every_run_folder_and_all_are_uploaded(client, folder, miss
 
 def test_the_next_run_uploads_before_its_own_start(client, folder, miss):
     miss(folder)
-    with folder.lock("next"), tracked_run.tracked(load(), {}, folder, {}) as tracker:
+    with folder.lock("next"), tracked(load(), {}, folder, {}) as tracker:
         assert uploads.waiting() == []
         assert [run.info.run_name for run in runs(client)] == ["test"]
         tracker.log_results(folder)

@@ -148,9 +148,9 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupted(given: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stages, "_stage", interrupted)
+    monkeypatch.setattr(stages, "_run", interrupted)
     assert adaptformer("train") == 130
-    assert capsys.readouterr().err == "stopped; the same command goes on from where it was\n"
+    assert capsys.readouterr().err == "stopped; run the same command again to continue\n"
 
 
 def test_stages_tell_their_progress_on_standard_error(project: Path) -> None:

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer.commands import subprocess_run
+from adaptformer import params
+from adaptformer.commands import method_runs
+from adaptformer.commands.method_runs import MethodRun
 from adaptformer.errors import UserError
 from adaptformer.run_folder import RunFolder
 
 FOLDER = RunFolder(Path("artifacts/runs/0123"))
+PARAMS = params.load(Path(__file__).resolve().parents[3] / "params.yaml")
+
+
+def bring_up_to_date(**changed: object) -> None:
+    method_runs.bring_up_to_date(MethodRun("linear", 0, PARAMS, changed, FOLDER))
 
 
 @pytest.fixture
@@ -25,7 +32,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_words_go_there_and_the_lines_come_here(program: Path, caplog: pytest.LogCaptureFixture) -> None:
     program.write_text("import sys\nprint('noise')\nprint(*sys.argv[1:], file=sys.stderr)\n")
     caplog.set_level(logging.INFO, "adaptformer")
-    subprocess_run.run(FOLDER, ["tuning.epochs=1", "adapter.bottlenecks=[2]"])
+    bring_up_to_date(**{"tuning.epochs": 1, "adapter.bottlenecks": [2]})
     assert caplog.messages == ["pipeline --own-folder tuning.epochs=1 adapter.bottlenecks=[2]"]
 
 
@@ -35,7 +42,7 @@ def test_an_error_there_is_one_here(program: Path, caplog: pytest.LogCaptureFixt
     )
     caplog.set_level(logging.INFO, "adaptformer")
     with pytest.raises(UserError) as caught:
-        subprocess_run.run(FOLDER, [])
+        bring_up_to_date()
     assert (caught.value.cause, caught.value.remedy) == ("data/ is gone", "run `dvc checkout`")
     assert caplog.messages == ["a line"]
 
@@ -43,14 +50,14 @@ def test_an_error_there_is_one_here(program: Path, caplog: pytest.LogCaptureFixt
 def test_a_line_that_only_looks_like_an_error_is_a_line(program: Path, caplog: pytest.LogCaptureFixture) -> None:
     program.write_text("import sys\nprint('error: of another kind\\nand on', file=sys.stderr)\n")
     caplog.set_level(logging.INFO, "adaptformer")
-    subprocess_run.run(FOLDER, [])
+    bring_up_to_date()
     assert caplog.messages == ["error: of another kind", "and on"]
 
 
 def test_a_killed_process_may_have_lacked_memory(program: Path) -> None:
     program.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     with pytest.raises(UserError) as caught:
-        subprocess_run.run(FOLDER, [])
+        bring_up_to_date()
     assert caught.value.cause == (
         "the process that ran artifacts/runs/0123/ was killed, perhaps because memory ran out"
     )
@@ -60,7 +67,7 @@ def test_a_fault_of_the_program_is_no_user_error(program: Path, caplog: pytest.L
     program.write_text("raise ValueError('a bug')\n")
     caplog.set_level(logging.INFO, "adaptformer")
     with pytest.raises(RuntimeError, match="ended with 1"):
-        subprocess_run.run(FOLDER, [])
+        bring_up_to_date()
     assert caplog.messages[-1] == "ValueError: a bug"
 
 
@@ -76,7 +83,7 @@ def test_the_process_ends_when_the_caller_is_stopped(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(subprocess_run.log, "info", stop)
+    monkeypatch.setattr(method_runs.log, "info", stop)
     with pytest.raises(KeyboardInterrupt):
-        subprocess_run.run(FOLDER, [])
+        bring_up_to_date()
     assert (tmp_path / "stopped").exists()
