@@ -85,7 +85,7 @@ def test_an_experiment_alone_is_logged_from_its_revision(logged_again):
 
 def test_what_dvc_repro_made_since_is_a_run_of_its_own(logged_again):
     clone, undone, output = logged_again
-    assert undone == "artifacts/  not logged: `dvc status` is not clean: what lies there is not what DVC recorded\n"
+    assert undone == "artifacts/  not logged: `dvc status` is not clean: these results are not what DVC recorded\n"
     _, found = runs(clone)
     (new,) = [run for run in found if "dvc.exp" not in run.data.tags]
     assert len(found) == 2
