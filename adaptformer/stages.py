@@ -24,7 +24,7 @@ log = logging.getLogger("adaptformer")
 
 OnEpoch = Callable[["EpochRow"], None]
 Timing = dict[str, Any]
-"""Timing that a stage reports beside its seconds; it goes to timing/ and nowhere else."""
+"""Timing that a stage reports beside its seconds; it goes to timing/ only."""
 
 
 def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:

@@ -67,7 +67,7 @@ def normalised(planes: torch.Tensor) -> torch.Tensor:
 
 
 def seen(shape: tuple[int, int]) -> float:
-    """Return the share of an image's pixels that lie in at least one of many random crops."""
+    """Return the share of an image's pixels that are in at least one of many random crops."""
     covered = np.zeros(shape, bool)
     for top, left, height, width, _ in augmentation.random_boxes(
         np.tile(shape, (DRAWS, 1)), SCALE, RATIO, False, 0

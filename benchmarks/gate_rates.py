@@ -4,7 +4,7 @@
 
 Every simulation draws two models' answers to the same test images and asks `decide`, with the bounds of params.yaml.
 Each image has a difficulty that both models share, each model adds an error of its own, and a model is right if the sum
-lies below the quantile of its accuracy in the image's class (a probit model with correlation RHO). Wrong answers are
+is below the quantile of its accuracy in the image's class (a probit model with correlation RHO). Wrong answers are
 uniform over the other classes; two wrong models agree on one in half of the cases. The simulation has no probabilities,
 so the bound on the calibration error is lifted; latency, size and parity are equal.
 """

@@ -58,7 +58,7 @@ def update(
 ) -> Summary:
     """Do what the flow does, within its run, with `params` that were resolved from `file`."""
     folder = run_folder.of(file.params, params)
-    # A run with overrides writes nothing that DVC knows, so it neither needs DVC's lock nor stands in its way.
+    # A run with overrides writes nothing that DVC knows, so it neither needs DVC's lock nor blocks it.
     with (
         folder.lock("adaptformer/train"),
         contextlib.nullcontext() if folder.overridden else dvc_repository.exclusive(),

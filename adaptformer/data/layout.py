@@ -85,7 +85,7 @@ def _printable(name: str) -> str:
 
 
 def occupied(data: Path) -> bool:
-    """Tell whether something lies at `data` that writing there would destroy. An empty folder does not count."""
+    """Return whether writing to `data` would destroy something there. An empty folder does not count."""
     if data.is_dir():
         return any(data.iterdir())
     return data.exists() or data.is_symlink()

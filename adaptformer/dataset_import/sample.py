@@ -20,7 +20,7 @@ from adaptformer.dataset_import.replacement import replacing_folder
 from adaptformer.errors import UserError
 
 DVC_DIGEST = "f1ed8367aee03c1b4bd813b2cf4c9bc4.dir"
-"""The hash that `dvc add data` records for the sample: with it data.dvc tells whether data/ is the sample."""
+"""The hash that `dvc add data` records for the sample: by it data.dvc shows whether data/ is the sample."""
 
 TEST_FRACTION = 0.2
 
@@ -28,7 +28,7 @@ TEST_FRACTION = 0.2
 def write_sample(data: Path) -> None:
     """Write the 1797 digits to `data`: 32 x 32 grey, `<split>/<digit>/<index>.png`, a fifth of each digit in test.
 
-    Raises UserError when something lies at `data` already.
+    Raises UserError when `data` exists already.
     """
     if occupied(data):
         raise UserError(f"{data}/ is not empty", f"move {data}/ away, then run `adaptformer data sample` again")

@@ -19,7 +19,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Bin:
-    """The images whose confidence lies in (low, high]: their number, mean confidence, accuracy with its interval.
+    """The images whose confidence is in (low, high]: their number, mean confidence, accuracy with its interval.
 
     Mean and accuracy are NaN without images.
     """

@@ -53,7 +53,7 @@ class _FromBytes(nn.Module):
 def write(path: Path, model: Classifier, card: AdapterCard, opset: int, external_data_mb: int) -> None:
     """Write the ONNX file `path`, and beside it its weights; equal models give equal bytes, wherever they are exported.
 
-    The batch is symbolic. Class names and the image contract lie in the file's metadata under the key "adaptformer".
+    The batch is symbolic. Class names and the image contract are in the file's metadata under the key "adaptformer".
     Weights of `external_data_mb` megabytes or more go to the file `model_file.weights_of(path)`, which is empty
     otherwise: protobuf holds no message above 2 GiB. Raises UserError where the system refuses to write.
     """

@@ -13,7 +13,7 @@ Exact, up to rounding (checked in float64), for every kind of adapter:
 
 What stays: an AdaptFormer adapter has a ReLU and reads the residual stream before LayerNorm, so unlike LoRA it cannot
 be folded into fc1 and fc2. A LayerNorm "out" stays after its slot, and slots with it cannot be fused; their scale,
-which stands before that norm, is folded all the same. Blocks with prompts stay as they are. Matrices are combined in
+which comes before that norm, is folded all the same. Blocks with prompts stay as they are. Matrices are combined in
 float64 and rounded once.
 
 Shapes: D width, r bottleneck, C classes.

@@ -35,7 +35,7 @@ def replacing(model: Path) -> Iterator[Path]:
     """Yield the path of an ONNX file to write, with its weights beside it; on success both replace those of `model`.
 
     They have their final names in a folder of their own, because an ONNX file refers to its weights by name. The old
-    ONNX file goes first and the new one comes last: it never stands beside the weights of another. When the body
+    ONNX file goes first and the new one comes last: it is never beside the weights of another. When the body
     raises, nothing of the new files is left.
     """
     staging = model.with_name(f".{model.name}.staging")

@@ -55,7 +55,7 @@ class Parity:
 def compare(ours: NDArray[np.float32], theirs: NDArray[np.float32], tolerance: float) -> Parity:
     """Compare logits [N, C] of the trained model with those of the file.
 
-    Different best classes are near ties where the trained model's two best logits lie closer together than the bound.
+    Different best classes are near ties where the trained model's two best logits are closer together than the bound.
     """
     largest = float(np.abs(ours).max())
     differs = ours.argmax(axis=1) != theirs.argmax(axis=1)

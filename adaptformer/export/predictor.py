@@ -59,7 +59,7 @@ class Predictor:
         except KeyError as error:
             raise UserError(f"{path} is no model of adaptformer", "give the model.onnx of a run") from error
         weights = path.with_name(WEIGHTS)
-        # Another model's weights fit in size and names: only the hash tells them apart.
+        # Another model's weights fit in size and names: only the hash distinguishes them.
         if "weights" in metadata and files.sha256_file(weights) != metadata["weights"]["sha256"]:
             raise UserError(f"{weights} does not hold the weights of {path}", _BOTH)
         self.provider: str = self._session.get_providers()[0]

@@ -43,7 +43,7 @@ def _check(
 
 
 def energy_coefficient(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-    """Return how far two samples [N, W] and [M, W] lie apart: 0 for the same distribution, 1 at the farthest.
+    """Return how far apart two samples [N, W] and [M, W] are: 0 for the same distribution, 1 at the farthest.
 
     (2 E|X−Y| − E|X−X'| − E|Y−Y'|) / 2 E|X−Y|, of columns in units of `theirs`' standard deviation. The means are
     over distinct pairs, without bias, and the result is cut at 0. Székely & Rizzo, J. Stat. Plan. Inference 143 (2013).

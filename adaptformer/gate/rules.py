@@ -88,7 +88,7 @@ def answers(pairs: Pairs, gained: int, lost: int, margin: float, *, differ: bool
 
 
 def gain(metric: Metric, found: Interval, margin: float) -> Check:
-    """Fail unless the whole interval of the gain lies above the margin."""
+    """Fail unless the whole interval of the gain is above the margin."""
     name, range_ = NAMES[metric], between(found.low, found.high)
     size = f"{unsigned(found.value)} points"
     if found.low > margin:

@@ -1,4 +1,4 @@
-"""Pages: templates (`*.html.j2`, `*.md.j2`) that lie beside the code that fills them, and what all of them share.
+"""Pages: templates (`*.html.j2`, `*.md.j2`) beside the code that fills them, and what all of them share.
 
 `base.html.j2` is the shell of every HTML page, `macros.html.j2` has the parts that pages are made of.
 """

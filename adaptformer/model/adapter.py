@@ -5,7 +5,7 @@ Shapes: B images, N tokens, D width, r bottleneck.
     x' = x + DropPath(MHSA(LN1(x)))
     y  = x' + DropPath(FFN(LN2(x'))) + s (Wu drop(ReLU(Wd x' + bd)) + bu)
 
-The adapter reads x' raw, before LN2, and its branch lies outside DropPath: those are the defaults. Adapter+ (arXiv
+The adapter reads x' raw, before LN2, and its branch is outside DropPath: those are the defaults. Adapter+ (arXiv
 2406.06820) is another choice of the same settings: after the feed-forward part, GELU, a scale for each channel, its own
 initialisation, DropPath on the branch.
 """

@@ -1,7 +1,7 @@
 """Import torchvision beside a torch that its compiled operators were not built for.
 
 torchvision from the package index is built for CUDA. Beside a CPU build of torch its compiled library cannot be loaded,
-and `import torchvision`, hence `import timm`, dies with "operator torchvision::nms does not exist", although nothing
+and `import torchvision`, and so `import timm`, dies with "operator torchvision::nms does not exist", although nothing
 here uses those operators. Declaring their schemas lets the import through; calling them would still fail.
 """
 

@@ -148,7 +148,7 @@ def _save(path: Path, recipe: Recipe, model: torch.nn.Module, optimiser: torch.o
 
 
 def _resume(path: Path, recipe: Recipe, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Restore the state of a killed run of the same recipe and return the epoch to go on with."""
+    """Restore the state of a killed run of the same recipe and return the next epoch."""
     if not path.exists():
         return 0
     tensors, metadata = tensor_file.read(path)

@@ -102,7 +102,7 @@ def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tup
     sides = [challenger] if champion is None else [challenger, champion]
     recorded = all(side.predictions is not None and side.test_digest == challenger.test_digest for side in sides)
     if not recorded:
-        log.info("both models are judged anew: their recorded test images differ")
+        log.info("both models are evaluated again: their recorded test images differ")
     # One thread each: idle threads of one model keep spinning for a while, and would slow the other one down.
     predictors = [Predictor(side.model, device="cpu", threads=1) for side in sides]
     speeds = latency_ms(predictors)

@@ -1,6 +1,6 @@
 """The tracker of a flow run: it logs to MLflow during the run, and keeps what MLflow misses for a later upload.
 
-Tracking that fails never stops a run: the first failure gives one warning, and the run goes on.
+Tracking that fails never stops a run: the first failure gives one warning, and the run continues.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Tracker:
     def _stop(self, error: Exception) -> None:
         self._broken = True
         self._client = None
-        self._warn("Tracking stopped and the run goes on; the next run uploads what MLflow misses", error)
+        self._warn("Tracking stopped, the run continues; the next run uploads what MLflow misses", error)
 
     def _warn(self, what: str, error: Exception) -> None:
         """Warn of a failure, once of each kind."""

@@ -25,7 +25,7 @@ _TABLES = ("tuned", "best_tuned", "optimiser", "start")
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands after whole epochs.
+    """The state of a run after whole epochs.
 
     `rows` are all epochs so far, so the position is their last phase and epoch; `best` is the index of the chosen one;
     `start` is what was tuned before the present phase began. `seconds` is the training time so far.
@@ -57,7 +57,7 @@ def save(path: Path, state: State, fingerprint: dict[str, Any]) -> None:
 def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
     """Return the state that a killed run of the same fingerprint left, or None: there is none, or it cannot serve.
 
-    Why it cannot is logged. Another thread count goes on, and says that the bytes may differ.
+    Why it cannot is logged. Another thread count resumes, with a warning that the bytes may differ.
     """
     if not path.exists():
         return None
@@ -73,7 +73,7 @@ def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
         return None
     if metadata["threads"] != torch.get_num_threads():
         log.warning(
-            "training goes on with %d threads instead of %d: the results may differ in their last bits",
+            "training resumes with %d threads instead of %d: the results may differ in their last bits",
             torch.get_num_threads(),
             metadata["threads"],
         )

@@ -14,7 +14,7 @@ from adaptformer.tracking.tracker import Tracker
 
 NOWHERE = "http://127.0.0.1:9"
 LINEAGE = {"git.commit": "0" * 40, "data.dvc": "d" * 36}
-STOPPED = "Tracking stopped and the run goes on; the next run uploads what MLflow misses"
+STOPPED = "Tracking stopped, the run continues; the next run uploads what MLflow misses"
 pytestmark = pytest.mark.filterwarnings("ignore:Logger.*without a flow run id")
 
 

@@ -141,7 +141,7 @@ def test_another_number_of_threads_goes_on_and_says_so(
     monkeypatch.setattr(torch, "get_num_threads", lambda: now + 1)
     assert resume.load(path, FINGERPRINT) is not None
     assert caplog.messages == [
-        f"training goes on with {now + 1} threads instead of {now}: the results may differ in their last bits"
+        f"training resumes with {now + 1} threads instead of {now}: the results may differ in their last bits"
     ]
 
 
