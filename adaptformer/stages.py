@@ -74,6 +74,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     )  # fmt: skip
     precision = device.precision(params.tuning.precision, chosen, model.vit.embed_dim, len(model.vit.blocks))
     device.plain_attention(model.vit, chosen, precision)
+    device.store_frozen(model, precision)
     images = {
         split: labelled.load(table, split, classes, folder.data, contract, folder.image_cache)
         for split in ("train", "validation")

@@ -1,12 +1,14 @@
 """The blocks of a merged model: plain modules for inference, with no mode, no dropout and no scale.
 
-Shapes: B images, N tokens, D width, H heads, d width of a head, r summed bottlenecks, R rows (tokens) that are wanted.
+Shapes: B images, N tokens, D width, H heads, d width of a head, n prompts, r summed bottlenecks, R rows (tokens) that
+are wanted.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,16 +32,22 @@ class MergedAdapter(nn.Module):
         return branch
 
 
-class FirstRowsAttention(nn.Module):
-    """Attention of all N tokens as the first R see it: queries for R rows, keys and values for all.
+class MergedAttention(nn.Module):
+    """Attention of all N tokens as the first R see it, or as all do where `rows` is None.
 
-    Row by row the same numbers as timm's Attention, of whose parts it is made.
+    Row by row the same numbers as timm's Attention, of whose parts it is made. `prompts`, keys and values [2, H, n, d]
+    of tokens that are the same for every image, are constants.
     """
 
-    def __init__(self, query: nn.Linear, key_value: nn.Linear, attention: Any, rows: int) -> None:
+    prompts: Tensor | None
+
+    def __init__(
+        self, query: nn.Linear, key_value: nn.Linear, attention: Any, rows: int | None, prompts: Tensor | None
+    ) -> None:
         super().__init__()
         self.query = query
         self.key_value = key_value
+        self.register_buffer("prompts", prompts)
         self.q_norm, self.k_norm = attention.q_norm, attention.k_norm
         self.norm, self.gate = attention.norm, attention.gate
         self.proj = attention.proj
@@ -51,6 +59,11 @@ class FirstRowsAttention(nn.Module):
         first = x[:, : self.rows]
         query = self.query(first).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, R, d]
         key, value = self.key_value(x).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.prompts is not None:
+            key, value = (
+                torch.cat([prompt.expand(x.shape[0], -1, -1, -1), part], 2)
+                for prompt, part in zip(self.prompts, (key, value), strict=True)
+            )
         mixed = F.scaled_dot_product_attention(self.q_norm(query), self.k_norm(key), value)
         mixed = self.norm(mixed.transpose(1, 2).flatten(2))
         if self.gate is not None:
@@ -79,8 +92,11 @@ class MergedBlock(nn.Module):
         self.adapters = nn.ModuleList(adapters)
         self.reads: Reads = reads
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return the tokens after attention, feed-forward and adapters: [B, N, D], or [B, R, D] of the first rows."""
+    def forward(self, tokens: Tensor, _rows: int | None = None) -> Tensor:
+        """Return the tokens after attention, feed-forward and adapters: [B, N, D], or [B, R, D] of the first rows.
+
+        How many rows that are was decided when the block was made.
+        """
         attended = self.attn(self.norm1(tokens))
         x: Tensor = tokens[:, : attended.shape[1]] + attended
         normed = self.norm2(x)

@@ -9,11 +9,12 @@ Exact, up to rounding (checked in float64), for every kind of adapter:
     LayerScale               into the matrix before it
     last norm, BatchNorm     affine and running statistics into the head's linear layer
     class token              the last block computes queries and feed-forward for that row alone
+    deep prompts             keys and values of theirs, which are constants
     dropout, DropPath        gone
 
 What stays: an AdaptFormer adapter has a ReLU and reads the residual stream before LayerNorm, so unlike LoRA it cannot
 be folded into fc1 and fc2. A LayerNorm "out" stays after its slot, and slots with it cannot be fused; their scale,
-which comes before that norm, is folded all the same. Blocks with prompts stay as they are. Matrices are combined in
+which comes before that norm, is folded all the same. VPT-Shallow's blocks stay as they are. Matrices are combined in
 float64 and rounded once.
 
 Shapes: D width, r bottleneck, C classes.
@@ -30,7 +31,8 @@ from torch import Tensor, nn
 
 from adaptformer.errors import UserError
 from adaptformer.export import folding
-from adaptformer.export.merged_block import FirstRowsAttention, MergedAdapter, MergedBlock, Reads
+from adaptformer.export.merged_block import MergedAdapter, MergedAttention, MergedBlock, Reads
+from adaptformer.model import block as blocks
 from adaptformer.model.adapter import AdaptedBlock, Adapter
 from adaptformer.model.backbone import Attention, Block
 from adaptformer.model.classifier import Classifier, Head
@@ -46,6 +48,7 @@ _READS: dict[tuple[str, str], Reads] = {
 _KNOWN = {
     Classifier: {"pooling", "prefix_tokens", "tuned", "vit", "head", "head_dist"},
     AdaptedBlock: {"placement", "reads", "block", "adapters", "drop_path"},
+    PromptedBlock: {"block", "prompts", "count"},
     Adapter: {"scale", "activation", "norm_in", "down", "dropout", "up", "norm_out"},
     Head: {"fc_norm", "batch_norm", "linear"},
 }
@@ -81,11 +84,11 @@ def merge(model: Classifier) -> Classifier:
     return merged.requires_grad_(False).eval()
 
 
-def _merged_block(adapted: nn.Module, rows: int | None) -> MergedBlock | PromptedBlock:
-    """Return one block, an AdaptedBlock or a plain Block, merged; with `rows`, for the first rows only."""
-    if isinstance(adapted, (MergedBlock, PromptedBlock)):
-        return adapted
-    block: Any = adapted.block if isinstance(adapted, AdaptedBlock) else adapted
+def _merged_block(tuned: nn.Module, rows: int | None) -> MergedBlock | PromptedBlock:
+    """Return one block, wrapped or plain, merged; with `rows`, for the first rows only."""
+    if isinstance(tuned, MergedBlock) or (isinstance(tuned, PromptedBlock) and not tuned.drops_prompts):
+        return tuned
+    block: Any = tuned.block if isinstance(tuned, (AdaptedBlock, PromptedBlock)) else tuned
     if type(block) is not Block or type(block.attn) is not Attention:
         raise folding.not_understood(f"a block of the kind {type(block).__name__}")
     attention, mlp = block.attn, block.mlp
@@ -93,12 +96,13 @@ def _merged_block(adapted: nn.Module, rows: int | None) -> MergedBlock | Prompte
     mlp.fc2 = folding.layer_scaled(mlp.fc2, block.ls2)
     adapters: list[MergedAdapter] = []
     reads: Reads = "residual"
-    if isinstance(adapted, AdaptedBlock) and len(adapted.adapters):
-        reads = _READS[_placement(adapted)]
-        adapters = _fused([_folded(slot) for slot in adapted.adapters if isinstance(slot, Adapter)])
+    if isinstance(tuned, AdaptedBlock) and len(tuned.adapters):
+        reads = _READS[_placement(tuned)]
+        adapters = _fused([_folded(slot) for slot in tuned.adapters if isinstance(slot, Adapter)])
         if reads in ("residual", "norm2"):
             _move_biases(adapters, mlp)
-    attn = _first_rows(attention, rows) if rows else attention
+    prompts = _prompts(block, tuned.prompts) if isinstance(tuned, PromptedBlock) else None
+    attn = attention if rows is None and prompts is None else _attention(attention, rows, prompts)
     return MergedBlock(block.norm1, attn, block.norm2, mlp, adapters, reads)
 
 
@@ -165,12 +169,18 @@ def _fold_head(head: Any, gain: Tensor, shift: Tensor) -> None:
     head.batch_norm = nn.Identity()
 
 
-def _first_rows(attention: Any, rows: int) -> FirstRowsAttention:
-    """Return attention that is asked for the first rows only, its matrix for q, k and v cut in two."""
+def _attention(attention: Any, rows: int | None, prompts: Tensor | None) -> MergedAttention:
+    """Return attention whose matrix for q, k and v is cut in two: queries are for other tokens than keys and values."""
     width, weight, bias = attention.attn_dim, attention.qkv.weight, attention.qkv.bias
     query = folding.linear(weight[:width], None if bias is None else bias[:width], weight)
     key_value = folding.linear(weight[width:], None if bias is None else bias[width:], weight)
-    return FirstRowsAttention(query, key_value, attention, rows)
+    return MergedAttention(query, key_value, attention, rows, prompts)
+
+
+def _prompts(block: nn.Module, prompts: Any) -> Tensor:
+    """Return the keys and values [2, H, n, d] of a block's prompts [1, n, D], computed in float64."""
+    exact = copy.deepcopy(block).double()
+    return torch.cat(blocks.prompt_keys_and_values(exact, prompts.double())).to(prompts.dtype)
 
 
 def _refuse_not_finite(model: nn.Module) -> None:

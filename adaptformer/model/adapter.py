@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptformer.model import block
 from adaptformer.model.parts import Kind
 
 Scale = float | Literal["learned", "channel"]
@@ -65,7 +66,10 @@ class Adapter(nn.Module):
         """Return the branch's value [B, N, D] at tokens [B, N, D], without the residual."""
         hidden = self.down(self.norm_in(x))
         hidden = self.dropout(F.relu(hidden) if self.activation == "relu" else F.gelu(hidden))
-        branch: Tensor = self.norm_out(self.up(hidden) * self.scale)
+        # The scale goes into the small matrix: on the tokens it would be one more pass over them, back and forth.
+        scale = self.scale.unsqueeze(-1) if isinstance(self.scale, Tensor) else self.scale  # [1, 1], [D, 1] or a number
+        bias = self.up.bias * self.scale
+        branch: Tensor = self.norm_out(F.linear(hidden, self.up.weight * scale, bias))
         return branch
 
 
@@ -81,25 +85,24 @@ class AdaptedBlock(nn.Module):
 
     def __init__(
         self,
-        block: nn.Module,
+        plain: nn.Module,
         adapters: Iterable[Adapter],
         placement: Placement,
         reads: Literal["residual", "norm2"] = "residual",
         drop_path: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.block = block
+        self.block = plain
         self.adapters = nn.ModuleList(adapters)
         self.placement = placement
         self.reads = reads
         self.drop_path = drop_path or nn.Identity()
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return the tokens [B, N, D] after attention, feed-forward and adapters."""
-        block = self.block
-        x: Tensor = tokens + block.drop_path1(block.ls1(block.attn(block.norm1(tokens))))
-        normed = block.norm2(x)
-        feed_forward: Tensor = block.drop_path2(block.ls2(block.mlp(normed)))
+    def forward(self, tokens: Tensor, rows: int | None = None) -> Tensor:
+        """Return the tokens [B, N, D], or the first R of them, after attention, feed-forward and adapters."""
+        x = block.attended(self.block, tokens, rows)
+        normed = self.block.norm2(x)
+        feed_forward = block.feed_forward(self.block, normed)
         if self.placement == "parallel":
             return x + self._sum(feed_forward, normed if self.reads == "norm2" else x)
         if self.placement == "sequential":

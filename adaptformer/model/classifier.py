@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adaptformer import randomness
 from adaptformer.errors import UserError
-from adaptformer.model import backbone, prompts
+from adaptformer.model import backbone, block, prompts
 from adaptformer.model.adapter import AdaptedBlock, Adapter
 from adaptformer.model.backbone import DropPath
 from adaptformer.model.parts import Kind
@@ -85,10 +85,15 @@ class Classifier(nn.Module):
 
     def pooled(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return pooled features [B, D] of normalised images [B, 3, s, s], one for each of `heads`."""
-        tokens: Tensor = self.vit.forward_features(images)
+        vit = self.vit
+        tokens: Tensor = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
+        for each in vit.blocks[:-1]:
+            tokens = block.run(each, tokens)
         if self.pooling == "mean":
+            tokens = vit.norm(block.run(vit.blocks[-1], tokens))
             return (tokens[:, self.prefix_tokens :].mean(dim=1),)
-        return (tokens[:, 0],) if self.head_dist is None else (tokens[:, 0], tokens[:, 1])
+        # The class token, and a distilled model's second one, come first.
+        return tuple(vit.norm(block.run(vit.blocks[-1], tokens, rows=len(self.heads))).unbind(1))
 
 
 def build(
@@ -126,11 +131,11 @@ def build(
 
 
 def _install_adapters(vit: backbone.VisionTransformer, settings: AdapterParams) -> None:
-    for index, block in enumerate(vit.blocks):
+    for index, plain in enumerate(vit.blocks):
         options = (settings.scale, settings.dropout, settings.layernorm, settings.activation, settings.init)
         slots = [Adapter(vit.embed_dim, bottleneck, *options) for bottleneck in settings.bottlenecks]
         dropped = DropPath(settings.drop_path) if settings.drop_path else None
-        vit.blocks[index] = AdaptedBlock(block, slots, settings.placement, settings.reads, dropped)
+        vit.blocks[index] = AdaptedBlock(plain, slots, settings.placement, settings.reads, dropped)
 
 
 def trainable(model: Classifier) -> dict[str, nn.Parameter]:

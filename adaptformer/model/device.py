@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from adaptformer.errors import UserError
 from adaptformer.model.backbone import VisionTransformer
@@ -75,6 +76,18 @@ def plain_attention(vit: VisionTransformer, device: torch.device, precision: Pre
     if device.type == "cpu" and precision == "bf16":
         for block in vit.blocks:
             getattr(block, "block", block).attn.fused_attn = False  # adapted and prompted blocks wrap timm's
+
+
+def store_frozen(model: nn.Module, precision: Precision) -> None:
+    """Keep frozen matrices in bf16 where that is what computes: autocast would cast them again in every forward pass.
+
+    The numbers are those of the cast. It cannot be undone, so weights that something reads in fp32 later must not pass.
+    """
+    if precision == "bf16":
+        for module in model.modules():
+            own = list(module.parameters(recurse=False))
+            if isinstance(module, (nn.Linear, nn.Conv2d)) and not any(parameter.requires_grad for parameter in own):
+                module.to(torch.bfloat16)
 
 
 def describe(device: torch.device) -> str:

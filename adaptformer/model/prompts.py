@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from adaptformer.model import block
 from adaptformer.model.backbone import VisionTransformer
 from adaptformer.model.parts import Kind
 
@@ -22,11 +23,12 @@ class PromptedBlock(nn.Module):
     VPT-Deep does both in every block; VPT-Shallow enters before the first and leaves after the last.
     """
 
+    block: Any  # timm's Block, whose parts are called below
     prompts: nn.Parameter | None
 
-    def __init__(self, block: nn.Module, width: int, count: int, patch: int, *, enter: bool, leave: bool) -> None:
+    def __init__(self, plain: nn.Module, width: int, count: int, patch: int, *, enter: bool, leave: bool) -> None:
         super().__init__()
-        self.block = block
+        self.block = plain
         self.count = count if leave else 0
         if enter:
             # From patch and width, not from the number of prompts, by which the reference's own bound shrinks.
@@ -35,12 +37,20 @@ class PromptedBlock(nn.Module):
         else:
             self.prompts = None
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return tokens [B, N, D], with prompts in front where they do not leave here."""
+    @property
+    def drops_prompts(self) -> bool:
+        """Whether the outputs of this block's own prompts are dropped, so that only their keys and values count."""
+        return self.prompts is not None and self.count > 0
+
+    def forward(self, tokens: Tensor, rows: int | None = None) -> Tensor:
+        """Return tokens [B, N, D], or the first R of them, with prompts in front where they do not leave here."""
+        if self.drops_prompts:
+            x = block.attended(self.block, tokens, rows, self.prompts)
+            return x + block.feed_forward(self.block, self.block.norm2(x))
         if self.prompts is not None:
             tokens = torch.cat([self.prompts.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
-        result: Tensor = self.block(tokens)
-        return result[:, self.count :]
+        through = block.run(self.block, tokens, None if rows is None else self.count + rows)
+        return through[:, self.count :]
 
     def added(self) -> Iterator[tuple[Kind, int | None, nn.Parameter]]:
         """Yield the prompts, where they enter here."""
@@ -51,8 +61,8 @@ class PromptedBlock(nn.Module):
 def install(vit: VisionTransformer, count: int, depth: Literal["deep", "shallow"]) -> None:
     """Wrap the blocks of `vit`."""
     patch, last = vit.patch_embed.patch_size[0], len(vit.blocks) - 1
-    for index, block in enumerate(vit.blocks):
+    for index, plain in enumerate(vit.blocks):
         deep = depth == "deep"
         vit.blocks[index] = PromptedBlock(
-            block, vit.embed_dim, count, patch, enter=deep or index == 0, leave=deep or index == last
+            plain, vit.embed_dim, count, patch, enter=deep or index == 0, leave=deep or index == last
         )
