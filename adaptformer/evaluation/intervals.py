@@ -2,13 +2,13 @@
 
 Every random number is a function of a key (randomness.py), so the same predictions always give the same interval.
 
-Shapes: N images, R resamples, K kinds of image (true class and answer).
+Shapes: N images, R resamples, M statistics, K kinds of image (true class and answer).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,7 +21,7 @@ from adaptformer.evaluation.scores import Counts, Metric, scores
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-_AT_ONCE = 1 << 24
+_AT_ONCE = 1 << 21
 """Numbers held in memory at once while resampling."""
 
 
@@ -50,10 +50,22 @@ def wilson(hits: int, images: int) -> Interval:
     return Interval(hits / images, float(found.low), float(found.high))
 
 
-def interval(metric: Metric, labels: Counts, predicted: Counts, classes: int) -> Interval:
-    """Return a metric of predictions [N] over true labels [N] with its bootstrap interval."""
+def of_predictions(
+    metrics: Sequence[Metric], labels: Counts, predicted: Counts, classes: int
+) -> dict[Metric, Interval]:
+    """Return metrics of predictions [N] over true labels [N], each with its bootstrap interval, on the same resamples."""
     kinds, counts = np.unique(labels * classes + predicted, return_counts=True)
-    return bootstrap(lambda drawn: scores(metric, drawn, kinds // classes, kinds % classes, classes), counts)
+
+    def values(drawn: Counts) -> NDArray[np.float64]:
+        true, answers = kinds // classes, kinds % classes
+        return np.stack([scores(metric, drawn, true, answers, classes) for metric in metrics], axis=1)
+
+    return dict(zip(metrics, _bootstraps(values, counts), strict=True))
+
+
+def interval(metric: Metric, labels: Counts, predicted: Counts, classes: int) -> Interval:
+    """Return one metric of predictions [N] over true labels [N] with its bootstrap interval."""
+    return of_predictions([metric], labels, predicted, classes)[metric]
 
 
 def mean(values: NDArray[np.float64]) -> Interval:
@@ -72,12 +84,19 @@ def bootstrap(statistic: Callable[[Counts], NDArray[np.float64]], counts: Counts
     `counts` [K] says how many images there are of each kind. Images of one kind are alike to the statistic, so it maps
     numbers of each kind [R, K] to values [R]. Efron & Tibshirani, An Introduction to the Bootstrap, 1993.
     """
+    (found,) = _bootstraps(lambda drawn: statistic(drawn)[:, None], counts)
+    return found
+
+
+def _bootstraps(statistics: Callable[[Counts], NDArray[np.float64]], counts: Counts) -> list[Interval]:
+    """Return M statistics, as `bootstrap` does one, all on the same resamples: [R, K] is mapped to [R, M]."""
     images, at_once = int(counts.sum()), max(1, _AT_ONCE // len(counts))
     drawn = []
     for start in range(0, RESAMPLES, at_once):
         generator = randomness.generator("bootstrap", 0, start)
-        drawn.append(statistic(generator.multinomial(images, counts / images, min(at_once, RESAMPLES - start))))
-    return Interval(float(statistic(counts[None])[0]), *_bounds(np.concatenate(drawn)))
+        drawn.append(statistics(generator.multinomial(images, counts / images, min(at_once, RESAMPLES - start))))
+    columns = zip(statistics(counts[None])[0], np.concatenate(drawn).T, strict=True)
+    return [Interval(float(value), *_bounds(column)) for value, column in columns]
 
 
 def _bounds(drawn: NDArray[np.float64]) -> tuple[float, float]:

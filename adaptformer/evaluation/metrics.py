@@ -5,6 +5,7 @@ Shapes: N images, C classes. Losses in nats, accuracies as fractions of 1.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +17,9 @@ from adaptformer.evaluation import calibration, intervals
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.scores import NAMES, Metric
 
+_ROWS_AT_ONCE = 4096
+"""Temporary arrays are of so many images: 50,000 with 1,000 classes take 400 MB in float64."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -23,12 +27,6 @@ class Evaluation:
 
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
-
-    @property
-    def probabilities(self) -> NDArray[np.float64]:
-        """Softmax of the logits [N, C]."""
-        result: NDArray[np.float64] = softmax(self.logits.astype(np.float64), axis=1)
-        return result
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
@@ -39,14 +37,12 @@ class Evaluation:
     @cached_property
     def confidence(self) -> NDArray[np.float64]:
         """Probability of the predicted class [N]."""
-        best: NDArray[np.float64] = self.probabilities.max(axis=1)
-        return best
+        return self._probability_of(self.predicted)
 
     @cached_property
     def probability_of_label(self) -> NDArray[np.float64]:
         """Probability of the true class [N]."""
-        true: NDArray[np.float64] = self.probabilities[np.arange(len(self.labels)), self.labels]
-        return true
+        return self._probability_of(self.labels)
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -56,8 +52,11 @@ class Evaluation:
 
     def top(self, k: int) -> float:
         """Return the share of images whose class is among the k largest logits (all of them, if there are fewer)."""
-        best = np.argsort(-self.logits, axis=1, kind="stable")[:, :k]
-        return float((best == self.labels[:, None]).any(axis=1).mean())
+        before = [
+            ((block > own) | ((block == own) & (np.arange(block.shape[1]) < label))).sum(axis=1)
+            for block, own, label in self._blocks(self.labels)
+        ]
+        return float((np.concatenate(before) < k).mean())
 
     @property
     def loss(self) -> float:
@@ -88,8 +87,22 @@ class Evaluation:
     @cached_property
     def scores(self) -> dict[Metric, Interval]:
         """Top-1, balanced accuracy and macro-F1, each with its bootstrap interval."""
-        classes = self.logits.shape[1]
-        return {metric: intervals.interval(metric, self.labels, self.predicted, classes) for metric in NAMES}
+        return intervals.of_predictions(list(NAMES), self.labels, self.predicted, self.logits.shape[1])
+
+    def _probability_of(self, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the softmax of one logit in each row [N]."""
+        found = [
+            np.take_along_axis(softmax(block.astype(np.float64), axis=1), column, axis=1)[:, 0]
+            for block, _, column in self._blocks(chosen)
+        ]
+        return np.concatenate(found)
+
+    def _blocks(self, chosen: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        """Yield rows of the logits [n, C], of each the chosen logit [n, 1] and its column [n, 1]: never all N at once."""
+        for start in range(0, len(self.labels), _ROWS_AT_ONCE):
+            block = self.logits[start : start + _ROWS_AT_ONCE]
+            column = chosen[start : start + _ROWS_AT_ONCE, None]
+            yield block, np.take_along_axis(block, column, axis=1), column
 
 
 def summary(evaluation: Evaluation, classes: tuple[str, ...]) -> dict[str, object]:
