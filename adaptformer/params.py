@@ -179,6 +179,7 @@ class RuntimeParams(Section):
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Field(ge=0)]
+    save_steps: Annotated[int, Field(ge=0)]
 
 
 class Params(Section):

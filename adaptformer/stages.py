@@ -88,7 +88,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     log.info("training %s on %d images, %s on %s", share, len(images["train"].labels), precision, chosen)
     run = epoch.Run(
         model, images["train"], photos, images["validation"], contract, params.tuning, chosen, precision,
-        folder.resume_state, fingerprint("train", params, folder, precision, chosen.type),
+        folder.resume_state, params.runtime.save_steps, fingerprint("train", params, folder, precision, chosen.type),
     )  # fmt: skip
     before = resume.seconds(run.state, run.fingerprint)
     began = time.perf_counter()
@@ -99,7 +99,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     adapter_file.write(folder.adapter, model, card)
     history.write(folder.history, rows)
     history.draw(folder.curves, rows, rows[best])
-    folder.resume_state.unlink(missing_ok=True)
+    resume.remove(folder.resume_state)
     return {
         "training_seconds": round(seconds, 3),
         "epochs": len(rows),

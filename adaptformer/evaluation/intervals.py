@@ -53,7 +53,7 @@ def wilson(hits: int, images: int) -> Interval:
 def of_predictions(
     metrics: Sequence[Metric], labels: Counts, predicted: Counts, classes: int
 ) -> dict[Metric, Interval]:
-    """Return metrics of predictions [N] over true labels [N], each with its bootstrap interval, on the same resamples."""
+    """Return metrics of predictions [N] over true labels [N], each with its bootstrap interval; all share the draws."""
     kinds, counts = np.unique(labels * classes + predicted, return_counts=True)
 
     def values(drawn: Counts) -> NDArray[np.float64]:

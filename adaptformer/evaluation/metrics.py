@@ -52,11 +52,12 @@ class Evaluation:
 
     def top(self, k: int) -> float:
         """Return the share of images whose class is among the k largest logits (all of them, if there are fewer)."""
-        before = [
-            ((block > own) | ((block == own) & (np.arange(block.shape[1]) < label))).sum(axis=1)
-            for block, own, label in self._blocks(self.labels)
-        ]
-        return float((np.concatenate(before) < k).mean())
+        hits = 0
+        for block, label in self._blocks(self.labels):
+            own = np.take_along_axis(block, label, axis=1)
+            before = (block > own) | ((block == own) & (np.arange(block.shape[1]) < label))
+            hits += int((before.sum(axis=1) < k).sum())
+        return hits / len(self.labels)
 
     @property
     def loss(self) -> float:
@@ -93,16 +94,15 @@ class Evaluation:
         """Return the softmax of one logit in each row [N]."""
         found = [
             np.take_along_axis(softmax(block.astype(np.float64), axis=1), column, axis=1)[:, 0]
-            for block, _, column in self._blocks(chosen)
+            for block, column in self._blocks(chosen)
         ]
         return np.concatenate(found)
 
-    def _blocks(self, chosen: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.float32], ...]]:
-        """Yield rows of the logits [n, C], of each the chosen logit [n, 1] and its column [n, 1]: never all N at once."""
+    def _blocks(self, chosen: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Yield n rows of logits [n, C] at a time, with the column [n, 1] that is chosen in each."""
         for start in range(0, len(self.labels), _ROWS_AT_ONCE):
             block = self.logits[start : start + _ROWS_AT_ONCE]
-            column = chosen[start : start + _ROWS_AT_ONCE, None]
-            yield block, np.take_along_axis(block, column, axis=1), column
+            yield block, chosen[start : start + _ROWS_AT_ONCE, None]
 
 
 def summary(evaluation: Evaluation, classes: tuple[str, ...]) -> dict[str, object]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from adaptformer.params import TuningParams
 from adaptformer.tuning import balance, schedule
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.optimiser import learning_rate, set_learning_rate
+from adaptformer.tuning.resume import Partial
 
 log = logging.getLogger("adaptformer")
 
@@ -42,7 +44,8 @@ SECONDS_BETWEEN_LOG_LINES = 15
 class Run:
     """Everything that one training run works with; `fingerprint` names all that its result depends on.
 
-    `photos` are the images of `train`, in the same order, as training crops them.
+    `photos` are the images of `train`, in the same order, as training crops them. The state is saved after each epoch
+    and, unless `save_steps` is 0, after so many steps within one.
     """
 
     model: Classifier
@@ -54,12 +57,24 @@ class Run:
     device: torch.device
     precision: Precision
     state: Path
+    save_steps: int
     fingerprint: dict[str, Any]
 
 
-def train_epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, optimiser: torch.optim.Optimizer) -> EpochRow:
-    """Train epoch `epoch` of the phase with that number, validate, and return the epoch's row."""
-    trained = _train(run, phase, number, epoch, optimiser)
+def train_epoch(
+    run: Run,
+    phase: schedule.Phase,
+    number: int,
+    epoch: int,
+    optimiser: torch.optim.Optimizer,
+    done: Partial | None = None,
+    save: Callable[[Partial], None] = lambda _: None,
+) -> EpochRow:
+    """Train epoch `epoch` of the phase with that number, validate, and return the epoch's row.
+
+    The steps of `done` are not made again; every `run.save_steps` steps `save` is called with what is done.
+    """
+    trained = _train(run, phase, number, epoch, optimiser, done or Partial(0, 0.0, 0.0), save)
     if run.params.head_statistics == "recomputed":
         recompute_statistics(run)
     figures = {name: round(value, 6) for name, value in {**trained, **_validate(run)}.items()}
@@ -67,9 +82,15 @@ def train_epoch(run: Run, phase: schedule.Phase, number: int, epoch: int, optimi
 
 
 def _train(
-    run: Run, phase: schedule.Phase, number: int, epoch: int, optimiser: torch.optim.Optimizer
+    run: Run,
+    phase: schedule.Phase,
+    number: int,
+    epoch: int,
+    optimiser: torch.optim.Optimizer,
+    done: Partial,
+    save: Callable[[Partial], None],
 ) -> dict[str, float]:
-    """Make the steps of an epoch; return mean loss, top-1, and the learning rate of the last step, as in EpochRow."""
+    """Make the steps of an epoch that are not `done`; return mean loss, top-1 and the last rate, as in EpochRow."""
     params, labels = run.params, run.train.labels
     key = (params.seed, number, epoch)
     by_class = None
@@ -81,10 +102,10 @@ def _train(
     boxes = augmentation.random_boxes(shapes, params.crop_scale, params.crop_ratio, params.flip, *key)
     batch_size = min(params.batch_size, len(order))
     batches = len(order) // batch_size  # the last incomplete batch is dropped: a batch of one breaks BatchNorm
-    loss_sum, correct = torch.zeros((), device=run.device), torch.zeros((), device=run.device)
+    loss_sum, correct = (torch.tensor(value, device=run.device) for value in (done.loss_sum, done.correct))
     rate, last_logged = 0.0, time.monotonic()
     run.model.train()
-    for step in range(batches):
+    for step in range(done.steps, batches):
         rate = learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches)
         set_learning_rate(optimiser, rate)
         randomness.seed_torch("step", *key, step)  # dropout and stochastic depth draw from it
@@ -94,6 +115,8 @@ def _train(
         # Summed on the device: reading a number here would make every step wait for the one before.
         loss_sum += loss
         correct += hits
+        if run.save_steps and (step + 1) % run.save_steps == 0 and step + 1 < batches:
+            save(Partial(step + 1, float(loss_sum), float(correct)))
         if time.monotonic() - last_logged > SECONDS_BETWEEN_LOG_LINES:
             last_logged = time.monotonic()
             log.info("epoch %d/%d: step %d of %d", epoch, phase.epochs, step + 1, batches)

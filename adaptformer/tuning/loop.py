@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from adaptformer.errors import UserError
@@ -34,29 +35,38 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
     state = resume.load(run.state, run.fingerprint)
     if state:
         restore(model, state.tuned, str(run.state))
-        log.info("training resumes after epoch %d", len(state.rows))
+        within = f", step {state.partial.steps}" if state.partial else ""
+        log.info("training resumes after epoch %d%s", len(state.rows), within)
         for row in state.rows:
             on_epoch(row)
     else:
         state = resume.State([], -1, {}, {}, {}, {})
     spent = state.seconds
+
+    def seconds() -> float:
+        return spent + time.perf_counter() - began
+
     for number, phase, first in schedule.remaining(phases, state.rows):
         schedule.begin(model, phase)
         optimiser = build_optimiser(model, run.params)
-        if first > 1:
+        if first > 1 or state.partial:
             unpack_state(optimiser, state.optimiser)
         else:
             _begin(run)
-            state = dataclasses.replace(state, start=_copied(tuned_state(model)))
+            # The first phase is never taken back: nothing comes before it.
+            state = dataclasses.replace(state, start=_copied(tuned_state(model)) if number > 1 else {})
             if len(phases) > 1:
                 log.info("phase %d of %d: %s, round %d", number, len(phases), phase.name, phase.round)
         for epoch in range(first, phase.epochs + 1):
-            row = _guarded(run, phase, train_epoch(run, phase, number, epoch, optimiser), state)
+            save = _saver(run, state, optimiser, seconds)
+            row = train_epoch(run, phase, number, epoch, optimiser, state.partial, save)
+            row = _guarded(run, phase, row, state)
             if row.rolled_back:
                 log.warning("phase %d, %s, is rolled back: validation loss %.4f", number, phase.name, row.val_loss)
                 restore(model, state.start, "the state before the phase")
-            state = _advanced(state, row, tuned_state(model), pack_state(optimiser), run.params)
-            state = dataclasses.replace(state, seconds=spent + time.perf_counter() - began)
+            ended = row.rolled_back or epoch == phase.epochs
+            state = _advanced(state, row, tuned_state(model), {} if ended else pack_state(optimiser), run.params)
+            state = dataclasses.replace(state, seconds=seconds())
             resume.save(run.state, state, run.fingerprint)
             log.info(
                 "epoch %d/%d: train loss %.4f, validation loss %.4f, top-1 %.2f %%",
@@ -117,6 +127,19 @@ def _guarded(run: Run, phase: schedule.Phase, row: EpochRow, state: resume.State
     return dataclasses.replace(row, rolled_back=int(diverged or worse))
 
 
+def _saver(
+    run: Run, state: resume.State, optimiser: torch.optim.Optimizer, seconds: Callable[[], float]
+) -> Callable[[resume.Partial], None]:
+    """Return what saves the first steps of the epoch that comes after `state`."""
+
+    def save(done: resume.Partial) -> None:
+        tuned, moments = tuned_state(run.model), pack_state(optimiser)
+        now = dataclasses.replace(state, tuned=tuned, optimiser=moments, seconds=seconds(), partial=done)
+        resume.save(run.state, now, run.fingerprint)
+
+    return save
+
+
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
@@ -126,7 +149,7 @@ def _advanced(
 ) -> resume.State:
     """Return the state after one more epoch; on a full tie the earlier epoch stays the best."""
     rows = [*state.rows, row]
-    state = dataclasses.replace(state, rows=rows, tuned=tuned, optimiser=moments)
+    state = dataclasses.replace(state, rows=rows, tuned=tuned, optimiser=moments, partial=None)
     if row.rolled_back or (state.best >= 0 and not _merit(row, params) > _merit(rows[state.best], params)):
         return state
     return dataclasses.replace(state, best=len(rows) - 1, best_tuned=_copied(tuned))

@@ -18,17 +18,27 @@ from adaptformer.tuning.history import EpochRow
 
 log = logging.getLogger("adaptformer")
 
-FORMAT = 3
+FORMAT = 4
 _TABLES = ("tuned", "best_tuned", "optimiser", "start")
 """The fields of State that hold tensors."""
 
 
 @dataclass(frozen=True)
-class State:
-    """The state of a run after whole epochs.
+class Partial:
+    """The first `steps` of an epoch: the sum of their losses, and how many images were right."""
 
-    `rows` are all epochs so far, so the position is their last phase and epoch; `best` is the index of the chosen one;
-    `start` is what was tuned before the present phase began. `seconds` is the training time so far.
+    steps: int
+    loss_sum: float
+    correct: float
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of a run after an epoch, or after some steps of the next one.
+
+    `rows` are all whole epochs, so the position is their last phase and epoch, and `partial` what is done of the next;
+    `best` is the index of the chosen one. `start` is what was tuned before the present phase began, empty in a phase
+    that cannot be rolled back; `optimiser` is empty after the last epoch of a phase. `seconds` is the training time.
     """
 
     rows: list[EpochRow]
@@ -38,32 +48,49 @@ class State:
     optimiser: dict[str, Tensor]
     start: dict[str, Tensor]
     seconds: float = 0.0
+    partial: Partial | None = None
 
 
 def save(path: Path, state: State, fingerprint: dict[str, Any]) -> None:
-    """Write the state with the fingerprint of the run that it belongs to, and a checksum over both."""
-    tensors = {f"{table}/{name}": tensor for table in _TABLES for name, tensor in getattr(state, table).items()}
+    """Write the state with the fingerprint of the run that it belongs to, and a checksum over both.
+
+    The state before is kept beside it, in case this one is damaged later.
+    """
+    present = {table: getattr(state, table) for table in _TABLES}
+    if _best_is_last(state):
+        present["best_tuned"] = {}  # the same tensors as `tuned`
+    tensors = {f"{table}/{name}": tensor for table, named in present.items() for name, tensor in named.items()}
     metadata = {
         "format": FORMAT,
         "rows": [dataclasses.asdict(row) for row in state.rows],
         "best": state.best,
         "seconds": state.seconds,
+        "partial": None if state.partial is None else dataclasses.asdict(state.partial),
         "fingerprint": fingerprint,
         "threads": torch.get_num_threads(),
     }
+    if path.exists():
+        path.replace(_before(path))
     tensor_file.write(path, tensors, {**metadata, "checksum": _checksum(tensors, metadata)})
+
+
+def remove(path: Path) -> None:
+    """Remove the states of a run that is over."""
+    for state in (path, _before(path)):
+        state.unlink(missing_ok=True)
 
 
 def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
     """Return the state that a killed run of the same fingerprint left, or None: there is none, or it cannot serve.
 
-    Why it cannot is logged. Another thread count resumes, with a warning that the bytes may differ.
+    Why it cannot is logged. A damaged state is replaced by the one before it. Another thread count resumes, with a
+    warning that the bytes may differ.
     """
-    if not path.exists():
-        return None
-    read = _read(path)
+    read = _latest(path)
+    if path.exists() and _read(path) is None:
+        what = "resumes from the state before" if read else "starts from the beginning"
+        log.warning("training %s: its state, %s, is damaged or of another format", what, path)
     if read is None:
-        log.warning("training starts from the beginning: the earlier state, %s, is damaged or of another format", path)
         return None
     tensors, metadata = read
     if metadata["fingerprint"] != fingerprint:
@@ -81,21 +108,39 @@ def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
     for key, tensor in tensors.items():
         table, _, name = key.partition("/")
         tables[table][name] = tensor
+    partial = metadata["partial"] and Partial(**metadata["partial"])
     rows = [EpochRow(**row) for row in metadata["rows"]]
-    return State(rows, metadata["best"], **tables, seconds=metadata["seconds"])
+    state = State(rows, metadata["best"], **tables, seconds=metadata["seconds"], partial=partial)
+    if _best_is_last(state):
+        state = dataclasses.replace(state, best_tuned=state.tuned)
+    return state
 
 
 def seconds(path: Path, fingerprint: dict[str, Any]) -> float:
     """Return the training time of the state that a killed run of the same fingerprint left at `path`; 0 without one."""
-    read = _read(path) if path.exists() else None
+    read = _latest(path)
     return float(read[1]["seconds"]) if read and read[1]["fingerprint"] == fingerprint else 0.0
+
+
+def _before(path: Path) -> Path:
+    return path.with_suffix(f".before{path.suffix}")
+
+
+def _best_is_last(state: State) -> bool:
+    """Say whether what is tuned now is the best, so that one copy of it is enough."""
+    return state.partial is None and state.best == len(state.rows) - 1 >= 0 and not state.rows[-1].rolled_back
+
+
+def _latest(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return the last state that is whole."""
+    return next((found for found in map(_read, (path, _before(path))) if found), None)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Return tensors and metadata of a whole state of this format, else None."""
     try:
         tensors, metadata = tensor_file.read(path)
-    except UserError:
+    except UserError:  # missing, too
         return None
     checksum = metadata.pop("checksum", None)
     sound = metadata.get("format") == FORMAT and checksum == _checksum(tensors, metadata)

@@ -42,6 +42,7 @@ def run(folder: Path, *, per_class: int = 7, model: dict[str, Any] | None = None
         "device": torch.device("cpu"),
         "precision": "fp32",
         "state": folder / "resume.safetensors",
+        "save_steps": 0,
         "fingerprint": {"tuning": changes, "backbone": "abc"},
     }
     return Run(**{**values, **fields})

@@ -357,7 +357,7 @@ def test_divergence_in_the_very_last_step_is_found_on_the_validation_split(tmp_p
 def test_bf16_trains_on_a_cpu_and_keeps_fp32_parameters(tmp_path: Path) -> None:
     full, half = run(tmp_path / "full", model={}), run(tmp_path / "half", model={}, precision="bf16")
     computed: dict[str, set[torch.dtype]] = {"adapter": set(), "head": set()}
-    for part, layer in (("adapter", half.model.vit.blocks[0].adapters[0].up), ("head", half.model.head.linear)):
+    for part, layer in (("adapter", half.model.vit.blocks[0].adapters[0].down), ("head", half.model.head.linear)):
         layer.register_forward_hook(lambda _, given, result, part=part: computed[part].add(result.dtype))
     rows = [loop.train(made)[0] for made in (full, half)]
     assert computed == {"adapter": {torch.bfloat16}, "head": {torch.float32}}, "in training and in validation"

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mite
 import pytest
 import small_runs
 import torch
 
 from adaptformer.model import tensor_file
+from adaptformer.model.classifier import trainable, tuned_state
 from adaptformer.tuning import loop, resume
+from adaptformer.tuning.epoch import Run
 from adaptformer.tuning.history import EpochRow
 
 FINGERPRINT = {"tuning": {"epochs": 3}, "backbone": "abc", "precision": "fp32"}
@@ -153,3 +156,71 @@ def test_a_state_that_lacks_its_format_or_checksum_starts_from_the_beginning(
     tensor_file.write(path, tensors, {key: value for key, value in metadata.items() if key != name})
     assert resume.load(path, FINGERPRINT) is None
     assert "damaged" in caplog.messages[0]
+
+
+def test_a_damaged_state_is_replaced_by_the_one_before(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    later = dataclasses.replace(STATE, rows=[*STATE.rows, dataclasses.replace(STATE.rows[-1], epoch=3)])
+    resume.save(path, later, FINGERPRINT)
+    state = resume.load(path, FINGERPRINT)
+    assert state is not None
+    assert len(state.rows) == 3
+    path.write_bytes(flipped(path.read_bytes()))
+    state = resume.load(path, FINGERPRINT)
+    assert state is not None
+    assert len(state.rows) == 2
+    assert caplog.messages == [
+        f"training resumes from the state before: its state, {path}, is damaged or of another format"
+    ]
+
+
+def test_a_run_that_is_over_leaves_no_state(path: Path) -> None:
+    resume.save(path, STATE, FINGERPRINT)
+    assert len(list(path.parent.iterdir())) == 2
+    resume.remove(path)
+    assert not list(path.parent.iterdir())
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("sweep", [{}, {"schedule": "layerwise", "epochs": 2}], ids=["joint", "layerwise"])
+def test_a_run_killed_within_an_epoch_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: dict[str, Any]
+) -> None:
+    whole = small_runs.run(tmp_path / "whole", batch_size=4, **sweep)  # 5 steps an epoch
+    rows, best = loop.train(whole)
+    save, kills = resume.save, 0
+
+    def killing(path: Path, state: resume.State, fingerprint: dict[str, Any]) -> None:
+        save(path, state, fingerprint)
+        if state.partial:
+            raise KilledError
+
+    monkeypatch.setattr(resume, "save", killing)
+    while True:
+        run = small_runs.run(tmp_path / "killed", batch_size=4, save_steps=2, **sweep)
+        try:
+            found = loop.train(run)
+            break
+        except KilledError:
+            kills += 1
+    assert kills == 2 * len(rows)  # after two and after four steps of each epoch
+    assert found == (rows, best)
+    assert mite.tuned_hash(run.model) == mite.tuned_hash(whole.model)
+
+
+def test_nothing_is_stored_that_no_resumption_needs(tmp_path: Path) -> None:
+    def tables(run: Run) -> dict[str, int]:
+        names = [name.split("/")[0] for name in tensor_file.read(run.state)[0]]
+        return {name: names.count(name) for name in set(names)}
+
+    run = small_runs.run(tmp_path, epochs=2)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(run, killed)
+    tuned = len(tuned_state(run.model))
+    # The first epoch is the best so far and cannot be rolled back; one momentum for each trained parameter.
+    assert tables(run) == {"tuned": tuned, "optimiser": len(trainable(run.model))}
+    run = small_runs.run(tmp_path / "ended", epochs=1)
+    loop.train(run)
+    assert tables(run) == {"tuned": tuned}
