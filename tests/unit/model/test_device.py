@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adaptformer.errors import UserError
-from adaptformer.model import device
+from adaptformer.model import classifier, device
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -108,3 +108,28 @@ def test_attention_is_written_out_only_for_bf16_on_a_cpu(
         block.block.attn.fused_attn = True
     device.plain_attention(model.vit, where, precision)
     assert [block.block.attn.fused_attn for block in model.vit.blocks] == [fused, fused]
+
+
+def test_frozen_matrices_are_stored_as_they_are_cast_and_give_the_same_bytes() -> None:
+    images = torch.randn(3, 3, mite.SIDE, mite.SIDE, generator=torch.Generator().manual_seed(2))
+    labels = torch.tensor([0, 1, 2])
+    found = []
+    for stored in (False, True):
+        model = mite.stirred(mite.model(bottlenecks=[4], scale="learned"))
+        if stored:
+            device.store_frozen(model, "bf16")
+        with device.computing(CPU, "bf16"):
+            logits = model(images)
+        torch.nn.functional.cross_entropy(logits, labels).backward()
+        found.append([logits, *(parameter.grad for parameter in classifier.trainable(model).values())])
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+    kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    assert kinds["vit.blocks.0.block.mlp.fc1.weight"] == kinds["vit.patch_embed.proj.weight"] == torch.bfloat16
+    assert all(kinds[name] == torch.float32 for name in model.tuned)
+    assert all(kind == torch.float32 for name, kind in kinds.items() if "norm" in name)
+
+
+def test_nothing_is_stored_otherwise_where_fp32_computes() -> None:
+    model = mite.model()
+    device.store_frozen(model, "fp32")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
