@@ -111,6 +111,7 @@ class TuningParams(Section):
     crop_scale: tuple[Share, Share]
     crop_ratio: tuple[Positive, Positive]
     flip: bool
+    views: Annotated[int, Field(ge=0)]
     label_smoothing: Rate
     balance: Literal["none", "loss", "sampler"]
     balance_power: Share
@@ -180,6 +181,7 @@ class RuntimeParams(Section):
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Field(ge=0)]
     save_steps: Annotated[int, Field(ge=0)]
+    activations_gb: Annotated[float, Field(ge=0)]
 
 
 class Params(Section):

@@ -88,7 +88,8 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     log.info("training %s on %d images, %s on %s", share, len(images["train"].labels), precision, chosen)
     run = epoch.Run(
         model, images["train"], photos, images["validation"], contract, params.tuning, chosen, precision,
-        folder.resume_state, params.runtime.save_steps, fingerprint("train", params, folder, precision, chosen.type),
+        folder.resume_state, params.runtime.save_steps, params.runtime.activations_gb,
+        fingerprint("train", params, folder, precision, chosen.type),
     )  # fmt: skip
     before = resume.seconds(run.state, run.fingerprint)
     began = time.perf_counter()

@@ -1,6 +1,6 @@
 """The adapted classifier: frozen VisionTransformer, adapters in its blocks, a head.
 
-Shapes: B images, N patches, D width, C classes, s image side.
+Shapes: B images, N tokens, D width, C classes, s image side.
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [B, C] of normalised images [B, 3, s, s]; of a distilled model the mean of both heads."""
-        pooled = self.pooled(images)
+        return self.logits(self.pooled(images))
+
+    def logits(self, pooled: tuple[Tensor, ...]) -> Tensor:
+        """Return logits [B, C] of pooled features [B, D], one for each of `heads`."""
         logits: Tensor = self.head(pooled[0])
         if self.head_dist is not None:
             logits = (logits + self.head_dist(pooled[1])) / 2
@@ -85,10 +88,24 @@ class Classifier(nn.Module):
 
     def pooled(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return pooled features [B, D] of normalised images [B, 3, s, s], one for each of `heads`."""
+        return self.pooled_after(self.embedded(images), 0)
+
+    def embedded(self, images: Tensor) -> Tensor:
+        """Return the tokens [B, N, D] of normalised images [B, 3, s, s] that the first block reads."""
         vit = self.vit
         tokens: Tensor = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
-        for each in vit.blocks[:-1]:
+        return tokens
+
+    def through(self, tokens: Tensor, first: int, last: int) -> Tensor:
+        """Return the tokens [B, N, D] after the blocks `first` to `last` - 1."""
+        for each in self.vit.blocks[first:last]:
             tokens = block.run(each, tokens)
+        return tokens
+
+    def pooled_after(self, tokens: Tensor, depth: int) -> tuple[Tensor, ...]:
+        """Return pooled features [B, D], as `pooled` does, of the tokens [B, N, D] that the block `depth` reads."""
+        vit, last = self.vit, len(self.vit.blocks) - 1
+        tokens = self.through(tokens, depth, last)
         if self.pooling == "mean":
             tokens = vit.norm(block.run(vit.blocks[-1], tokens))
             return (tokens[:, self.prefix_tokens :].mean(dim=1),)

@@ -5,9 +5,11 @@ Shapes: B images of a batch, N images of a split, s model side, C classes.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adaptformer import randomness
@@ -26,9 +29,10 @@ from adaptformer.model import batch_norm, inference
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision, computing
 from adaptformer.params import TuningParams
-from adaptformer.tuning import balance, schedule
+from adaptformer.tuning import balance, schedule, views
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.optimiser import learning_rate, set_learning_rate
+from adaptformer.tuning.prefix import Prefix, Source, first_trained
 from adaptformer.tuning.resume import Partial
 
 log = logging.getLogger("adaptformer")
@@ -45,7 +49,8 @@ class Run:
     """Everything that one training run works with; `fingerprint` names all that its result depends on.
 
     `photos` are the images of `train`, in the same order, as training crops them. The state is saved after each epoch
-    and, unless `save_steps` is 0, after so many steps within one.
+    and, unless `save_steps` is 0, after so many steps within one. `prefix` holds what frozen blocks give, in memory of
+    `activations_gb`.
     """
 
     model: Classifier
@@ -58,7 +63,9 @@ class Run:
     precision: Precision
     state: Path
     save_steps: int
+    activations_gb: float
     fingerprint: dict[str, Any]
+    prefix: Prefix = dataclasses.field(default_factory=Prefix)
 
 
 def train_epoch(
@@ -98,20 +105,24 @@ def _train(
         by_class = balance.class_weights(labels, run.model.head.linear.out_features, params.balance_power)
     order = torch.from_numpy(balance.order(labels, by_class if params.balance == "sampler" else None, *key))
     in_loss = torch.from_numpy(by_class).float() if by_class is not None and params.balance == "loss" else None
-    shapes = run.photos.shapes[order.numpy()]  # by draw: an image that the sampler draws twice gets two crops
-    boxes = augmentation.random_boxes(shapes, params.crop_scale, params.crop_ratio, params.flip, *key)
+    boxes, numbers = views.boxes(params, run.photos.shapes, order.numpy(), *key)
     batch_size = min(params.batch_size, len(order))
     batches = len(order) // batch_size  # the last incomplete batch is dropped: a batch of one breaks BatchNorm
     loss_sum, correct = (torch.tensor(value, device=run.device) for value in (done.loss_sum, done.correct))
     rate, last_logged = 0.0, time.monotonic()
     run.model.train()
+    if numbers is not None:
+        # Fixed views are for frozen blocks that give the same each time, whether that is held or computed again.
+        run.model.vit.blocks[: first_trained(run.model)].eval()
     for step in range(done.steps, batches):
         rate = learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches)
         set_learning_rate(optimiser, rate)
         randomness.seed_torch("step", *key, step)  # dropout and stochastic depth draw from it
         drawn = slice(step * batch_size, (step + 1) * batch_size)
-        weights = balance.image_weights(torch.from_numpy(labels[order[drawn].numpy()]), in_loss)
-        loss, hits = _step(run, optimiser, order[drawn], boxes[drawn], weights)
+        targets = torch.from_numpy(labels[order[drawn].numpy()])
+        weights = balance.image_weights(targets, in_loss)
+        inputs = (order if numbers is None else numbers)[drawn], boxes[drawn]
+        loss, hits = _step(run, optimiser, inputs, targets, weights)
         # Summed on the device: reading a number here would make every step wait for the one before.
         loss_sum += loss
         correct += hits
@@ -125,52 +136,99 @@ def _train(
 
 
 def _step(
-    run: Run, optimiser: torch.optim.Optimizer, chosen: Tensor, boxes: Tensor, weights: Tensor
+    run: Run, optimiser: torch.optim.Optimizer, inputs: tuple[Tensor, Tensor], labels: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Make one optimiser step of several micro-batches; return its loss and how many images are right, both 0-d."""
+    """Make one optimiser step of several micro-batches; return its loss and how many images are right, both 0-d.
+
+    `inputs` are the numbers of images or of fixed views, and their crops.
+    """
     loss_sum, correct = torch.zeros((), device=run.device), torch.zeros((), device=run.device)
     optimiser.zero_grad(set_to_none=True)
     # Of equal size but for one image, where torch's `chunk` could leave a single image for the last.
-    micro_batches = (tensor.tensor_split(run.params.accumulate) for tensor in (chosen, boxes, weights))
-    for micro, crops, shares in zip(*micro_batches, strict=True):
-        images, labels = _batch(run, micro, crops)
-        with computing(run.device, run.precision):
-            logits = run.model(images)
-        loss = balance.weighted_cross_entropy(logits, labels, shares.to(run.device), run.params.label_smoothing)
+    micro_batches = (tensor.tensor_split(run.params.accumulate) for tensor in (*inputs, labels, weights))
+    for chosen, crops, classes, shares in zip(*micro_batches, strict=True):
+        if run.prefix.depth:
+            with computing(run.device, run.precision):
+                logits = run.model.logits(run.prefix.pooled(run.model, "train", chosen, run.device))
+        else:
+            images = _cropped(run, chosen // max(1, views.count(run.params)), crops)
+            with computing(run.device, run.precision):
+                logits = run.model(images)
+        targets = classes.to(run.device)
+        loss = balance.weighted_cross_entropy(logits, targets, shares.to(run.device), run.params.label_smoothing)
         loss.backward()
         loss_sum += loss.detach()
-        correct += (logits.argmax(1) == labels).sum()
+        correct += (logits.argmax(1) == targets).sum()
     optimiser.step()
     return loss_sum, correct
 
 
-def _batch(run: Run, chosen: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return crops of the chosen images, normalised [B, 3, s, s], and their labels [B], on the device."""
-    index, device, contract = chosen.numpy(), run.device, run.contract
-    cropped = augmentation.crop([run.photos[i] for i in index], boxes, contract.size, contract.interpolation)
+def _cropped(run: Run, chosen: Tensor, boxes: Tensor) -> Tensor:
+    """Return crops of the chosen images, normalised [B, 3, s, s], on the device."""
+    device, contract = run.device, run.contract
+    cropped = augmentation.crop([run.photos[i] for i in chosen.tolist()], boxes, contract.size, contract.interpolation)
     mean, std = torch.tensor(contract.mean, device=device), torch.tensor(contract.std, device=device)
-    labels = torch.from_numpy(run.train.labels[index]).to(device)
-    return augmentation.normalise(augmentation.planes(cropped.to(device)), mean, std), labels
+    return augmentation.normalise(augmentation.planes(cropped.to(device)), mean, std)
+
+
+def hold_prefix(run: Run) -> None:
+    """Compute what the frozen blocks below the first that trains now give, where fixed views make that worth it."""
+    if not run.params.views:
+        return
+    number = views.count(run.params)
+    boxes = views.fixed(run.params, run.photos.shapes).flatten(0, 1)
+    statistics = torch.from_numpy(_statistics_rows(run))
+
+    def stored(images: NDArray[np.uint8], chosen: Tensor) -> Tensor:
+        rows = chosen.numpy()
+        (batch,) = inference.prepared(images, rows, run.contract, batch_size=len(rows), device=run.device)
+        return batch
+
+    sources = {
+        "train": Source(len(boxes), lambda chosen: _cropped(run, chosen // number, boxes[chosen])),
+        "statistics": Source(len(statistics), lambda chosen: stored(run.train.images, statistics[chosen])),
+        "validation": Source(len(run.validation.labels), lambda chosen: stored(run.validation.images, chosen)),
+    }
+    run.prefix.move(run.model, first_trained(run.model), sources, run.precision, run.activations_gb)
 
 
 def recompute_statistics(run: Run) -> None:
     """Compute the heads' BatchNorm statistics over the same training images each time."""
-    rows = np.sort(
+    with _evaluating(run):
+        batch_norm.recompute_statistics(run.model, _pooled(run, "statistics", run.train, _statistics_rows(run)))
+
+
+def _statistics_rows(run: Run) -> NDArray[np.int64]:
+    return np.sort(
         randomness.permutation(len(run.train.labels), "head statistics", run.params.seed)[:STATISTICS_IMAGES]
     )
-    batch_norm.recompute_statistics(
-        run.model, run.train.images, rows, run.contract,
-        batch_size=VALIDATION_BATCH, device=run.device, precision=run.precision,
-    )  # fmt: skip
+
+
+def _pooled(run: Run, part: str, split: LabelledImages, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, ...]]:
+    """Yield pooled features of images of a split as evaluation sees them, from what is held of that part if it is."""
+    if run.prefix.depth:
+        yield from run.prefix.batches(run.model, part, VALIDATION_BATCH, run.device)
+    else:
+        batches = inference.prepared(split.images, rows, run.contract, batch_size=VALIDATION_BATCH, device=run.device)
+        yield from map(run.model.pooled, batches)
+
+
+@contextlib.contextmanager
+def _evaluating(run: Run) -> Iterator[None]:
+    """Put the model into evaluation mode, without gradients and in the run's precision, for the body."""
+    training = run.model.training
+    run.model.eval()
+    with torch.no_grad(), computing(run.device, run.precision):
+        yield
+    run.model.train(training)
 
 
 def _validate(run: Run) -> dict[str, float]:
     """Return mean cross-entropy, top-1, balanced accuracy and macro-F1 on the validation split, as in EpochRow."""
-    logits = inference.logits(
-        run.model, run.validation.images, run.contract,
-        batch_size=VALIDATION_BATCH, device=run.device, precision=run.precision,
-    )  # fmt: skip
     labels = run.validation.labels
+    rows = np.arange(len(labels))
+    with _evaluating(run):
+        logits = torch.cat([run.model.logits(pooled) for pooled in _pooled(run, "validation", run.validation, rows)])
     loss = float(F.cross_entropy(logits, torch.from_numpy(labels).to(run.device)))
     predicted = logits.argmax(1).cpu().numpy()
     recall, f1 = balance.scores(predicted, labels)

@@ -16,7 +16,7 @@ from adaptformer.model.classifier import restore, tuned_state
 from adaptformer.model.parts import parts
 from adaptformer.params import TuningParams
 from adaptformer.tuning import resume, schedule
-from adaptformer.tuning.epoch import Run, recompute_statistics, train_epoch
+from adaptformer.tuning.epoch import Run, hold_prefix, recompute_statistics, train_epoch
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.optimiser import build_optimiser, pack_state, unpack_state
 
@@ -48,6 +48,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
 
     for number, phase, first in schedule.remaining(phases, state.rows):
         schedule.begin(model, phase)
+        hold_prefix(run)
         optimiser = build_optimiser(model, run.params)
         if first > 1 or state.partial:
             unpack_state(optimiser, state.optimiser)

@@ -12,17 +12,16 @@ ROWS = np.array([1, 2, 4, 5, 7, 8, 11])
 
 
 def recompute(model: classifier.Classifier, images: np.ndarray, batch_size: int = 3) -> None:
-    batch_norm.recompute_statistics(
-        model, images, ROWS, mite.CONTRACT, batch_size=batch_size, device=CPU, precision="fp32"
-    )
+    batches = inference.prepared(images, ROWS, mite.CONTRACT, batch_size=batch_size, device=CPU)
+    with torch.no_grad():
+        batch_norm.recompute_statistics(model, map(model.pooled, batches))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_they_are_mean_and_unbiased_variance_of_what_batch_norm_gets(batch_size: int) -> None:
-    model = mite.stirred(mite.model(dropout=0.5, drop_path=0.5)).train()
+    model = mite.stirred(mite.model(dropout=0.5, drop_path=0.5))
     images = mite.coloured(5, side=11).images  # evaluation sees the centre
     recompute(model, images, batch_size)
-    assert model.training
     given: list[torch.Tensor] = []
     model.head.batch_norm.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     inference.logits(model, images[ROWS], mite.CONTRACT, batch_size=100, device=CPU)
@@ -34,7 +33,6 @@ def test_nothing_else_changes() -> None:
     model = mite.stirred(mite.model())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     recompute(model, mite.coloured(5).images)
-    assert not model.training
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"head.batch_norm.running_mean", "head.batch_norm.running_var"}
 
@@ -46,7 +44,10 @@ def test_a_distilled_model_has_those_of_both_its_heads() -> None:
     )
     images = mite.coloured(5, side=16).images
     contract = mite.CONTRACT.__class__(16, "crop", 1.0, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
-    batch_norm.recompute_statistics(model, images, ROWS, contract, batch_size=4, device=CPU, precision="fp32")
+    model.eval()
+    with torch.no_grad():
+        batches = inference.prepared(images, ROWS, contract, batch_size=4, device=CPU)
+        batch_norm.recompute_statistics(model, map(model.pooled, batches))
     (batch,) = inference.prepared(images, ROWS, contract, batch_size=100, device=CPU)
     with torch.no_grad():
         pooled = model.eval().pooled(batch)

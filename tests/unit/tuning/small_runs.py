@@ -22,8 +22,9 @@ def tuning_params(**changes: Any) -> TuningParams:
         "head_statistics": "recomputed", "reset_statistics": False,
         "batch_size": 8, "accumulate": 1, "optimiser": "sgd", "base_lr": 8.0,
         "scale_lr": True, "momentum": 0.9, "weight_decay": 0.0, "warmup_epochs": 1, "warmup_steps": None,
-        "drop_path": 0.0, "crop_scale": (0.7, 1.0), "crop_ratio": (0.75, 1.3333), "flip": True, "label_smoothing": 0.0,
-        "balance": "none", "balance_power": 1.0, "selection_metric": "top1", "precision": "fp32",
+        "drop_path": 0.0, "crop_scale": (0.7, 1.0), "crop_ratio": (0.75, 1.3333), "flip": True, "views": 0,
+        "label_smoothing": 0.0, "balance": "none", "balance_power": 1.0, "selection_metric": "top1",
+        "precision": "fp32",
     }  # fmt: skip
     return TuningParams(**{**values, **changes})
 
@@ -43,6 +44,7 @@ def run(folder: Path, *, per_class: int = 7, model: dict[str, Any] | None = None
         "precision": "fp32",
         "state": folder / "resume.safetensors",
         "save_steps": 0,
+        "activations_gb": 1.0,
         "fingerprint": {"tuning": changes, "backbone": "abc"},
     }
     return Run(**{**values, **fields})

@@ -48,13 +48,13 @@ def copies(model: classifier.Classifier) -> dict[str, Tensor]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
     """The indices of the images in each training batch, in order."""
     batches: list[list[int]] = []
-    batch = epoch._batch
+    batch = epoch._cropped
 
-    def noting(split: LabelledImages, chosen: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    def noting(made: Run, chosen: Tensor, boxes: Tensor) -> Tensor:
         batches.append(chosen.tolist())
-        return batch(split, chosen, device)
+        return batch(made, chosen, boxes)
 
-    monkeypatch.setattr(epoch, "_batch", noting)
+    monkeypatch.setattr(epoch, "_cropped", noting)
     return batches
 
 

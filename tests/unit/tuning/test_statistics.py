@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mite
 import numpy as np
@@ -86,17 +88,16 @@ def test_a_phase_begins_with_those_of_the_weights_as_they_are(tmp_path: Path) ->
 
 def test_a_large_split_gives_a_fixed_part_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(epoch, "STATISTICS_IMAGES", 6)
-    used: list[np.ndarray] = []
-    recompute = epoch.batch_norm.recompute_statistics
-
-    def noting(
-        model: classifier.Classifier, images: np.ndarray, rows: np.ndarray, *rest: object, **more: object
-    ) -> None:
-        used.append(rows)
-        recompute(model, images, rows, *rest, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(epoch.batch_norm, "recompute_statistics", noting)
     made = run(tmp_path, epochs=2)
+    used: list[np.ndarray] = []
+    prepared = epoch.inference.prepared
+
+    def noting(images: np.ndarray, rows: np.ndarray, *rest: Any, **more: Any) -> Iterator[torch.Tensor]:
+        if images is made.train.images:
+            used.append(rows)
+        return prepared(images, rows, *rest, **more)
+
+    monkeypatch.setattr(epoch.inference, "prepared", noting)
     loop.train(made)
     assert len(set(used[0].tolist())) == 6
     assert all((rows == used[0]).all() for rows in used)

@@ -1,0 +1,48 @@
+"""What training sees of each image: a new random crop at every draw, or one of a few fixed ones (`tuning.views`).
+
+Shapes: n images of the training split, N draws, V views.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adaptformer import randomness
+from adaptformer.data import augmentation
+from adaptformer.params import TuningParams
+
+
+def count(params: TuningParams) -> int:
+    """Return the number V of fixed views of an image, mirrored ones included; 0 where every draw has a new crop."""
+    return params.views * (2 if params.flip else 1)
+
+
+def boxes(
+    params: TuningParams, shapes: NDArray[np.int64], order: NDArray[np.int64], *key: int
+) -> tuple[Tensor, Tensor | None]:
+    """Return the crop [N, 5] of each draw, as augmentation.random_boxes has them, and the number of its view [N].
+
+    `shapes` [n, 2] are those of the images, `order` [N] the image of each draw: one that is drawn twice gets two
+    crops, or two fixed views, each drawn with the same probability. The view v of the image i has the number i V + v;
+    there are none without fixed views.
+    """
+    views = count(params)
+    if not views:
+        return augmentation.random_boxes(shapes[order], params.crop_scale, params.crop_ratio, params.flip, *key), None
+    chosen = randomness.generator("view", *key).integers(views, size=len(order))
+    return fixed(params, shapes)[order, chosen], torch.from_numpy(order * views + chosen)
+
+
+def fixed(params: TuningParams, shapes: NDArray[np.int64]) -> Tensor:
+    """Return the crops [n, V, 5] of all fixed views, which depend on the seed alone."""
+    crops = [
+        augmentation.random_boxes(shapes, params.crop_scale, params.crop_ratio, False, params.seed, 0, view)
+        for view in range(params.views)
+    ]
+    if params.flip:
+        mirror = torch.tensor([0, 0, 0, 0, 1])
+        crops += [crop + mirror for crop in crops]
+    return torch.stack(crops, dim=1)

@@ -1,0 +1,163 @@
+"""Fixed views, and the activations of frozen blocks that are held for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import mite
+import pytest
+import torch
+from small_runs import RESTLESS, run
+
+from adaptformer.model import classifier
+from adaptformer.tuning import epoch, loop, prefix, resume, views
+from adaptformer.tuning.epoch import Run
+from adaptformer.tuning.history import EpochRow
+
+LAYERWISE = {"schedule": "layerwise", "epochs": 2, "base_lr": 2.0}
+CASES: dict[str, dict[str, Any]] = {
+    "linear": {"model": {"method": "linear"}},
+    "linear, class token": {"model": {"method": "linear", "pooling": "token"}, "views": 2, "accumulate": 2},
+    "linear, mirrored": {"model": {"method": "linear", "drop_path": 0.3}, "flip": True, "balance": "sampler"},
+    "layerwise": {**LAYERWISE, "model": RESTLESS, "flip": True},
+    "layerwise, class token": {**LAYERWISE, "model": {**RESTLESS, "pooling": "token"}, "rounds": 2},
+    "layerwise, down": {**LAYERWISE, "order": "down", "rounds": 2},
+    "layerwise, random": {**LAYERWISE, "order": "random", "rounds": 3, "epochs": 1},
+    "layerwise, prompts": {**LAYERWISE, "model": {"method": "vpt"}, "rounds": 2},
+    "layerwise, full": {**LAYERWISE, "model": {"method": "full"}, "rounds": 2, "base_lr": 0.2},
+    "layerwise, taken back": {**LAYERWISE, "rounds": 2, "guard": 1e-9, "base_lr": 8.0},
+    "joint": {},
+}
+
+
+def made(folder: Path, case: dict[str, Any], **changes: Any) -> Run:
+    return run(folder, **{"views": 1, "flip": False, **case, **changes})
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_losses_and_weights_are_those_of_a_run_that_holds_nothing(tmp_path: Path, case: dict[str, Any]) -> None:
+    held, plain = (made(tmp_path / name, case, activations_gb=size) for name, size in (("held", 1), ("plain", 0)))
+    (rows, best), (expected, same) = loop.train(held), loop.train(plain)
+    assert held.prefix.held or case.get("order") == "down" or not case
+    assert not plain.prefix.held
+    assert best == same
+    for row, other in zip(rows, expected, strict=True):
+        assert dataclasses.astuple(row) == pytest.approx(dataclasses.astuple(other), abs=1e-5)
+    weights = classifier.tuned_state(plain.model)
+    for name, tensor in classifier.tuned_state(held.model).items():
+        torch.testing.assert_close(tensor, weights[name], rtol=1e-3, atol=1e-4)
+
+
+def through_block(run: Run, number: int) -> list[int]:
+    """How many images go through a block, by call."""
+    seen: list[int] = []
+    run.model.vit.blocks[number].norm1.register_forward_hook(lambda _, given, result: seen.append(len(result)))
+    return seen
+
+
+def test_a_probe_sees_each_view_once(tmp_path: Path) -> None:
+    probe = made(tmp_path, {"model": {"method": "linear"}}, flip=True, epochs=5)
+    seen = through_block(probe, 0)
+    loop.train(probe)
+    train, validation = len(probe.train.labels), len(probe.validation.labels)
+    # Every image and its mirror image, the images of the head's statistics, the validation split.
+    assert sum(seen) == 2 * train + train + validation
+
+
+def test_a_sweep_moves_the_activations_up_by_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moves: list[tuple[int, int]] = []
+    through = classifier.Classifier.through
+
+    def noting(model: classifier.Classifier, tokens: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        if not model.training and not torch.is_grad_enabled() and last < mite.DEPTH:
+            moves.append((first, last))
+        return through(model, tokens, first, last)
+
+    sweep = made(tmp_path, LAYERWISE)
+    monkeypatch.setattr(classifier.Classifier, "through", noting)
+    depths: list[int] = []
+    loop.train(sweep, lambda _row: depths.append(sweep.prefix.depth))
+    assert depths == [0, 0, 1, 1]
+    assert (0, 1) in moves
+
+
+@pytest.mark.parametrize("name", ["linear", "layerwise", "layerwise, down"])
+def test_a_killed_run_ends_with_the_same_bytes(tmp_path: Path, name: str) -> None:
+    whole = made(tmp_path / "whole", CASES[name])
+    rows, best = loop.train(whole)
+
+    def killing(_row: EpochRow) -> None:
+        if len(state_of(killed)) > done:
+            raise KeyboardInterrupt
+
+    def state_of(run: Run) -> list[EpochRow]:
+        state = resume.load(run.state, run.fingerprint)
+        return state.rows if state else []
+
+    done = 0
+    while done < len(rows) - 1:
+        killed = made(tmp_path / "killed", CASES[name])
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(killed, killing)
+        done += 1
+    killed = made(tmp_path / "killed", CASES[name])
+    assert loop.train(killed) == (rows, best)
+    assert mite.tuned_hash(killed.model) == mite.tuned_hash(whole.model)
+
+
+def test_without_memory_for_them_it_is_said_and_nothing_is_held(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    probe = made(tmp_path, {"model": {"method": "linear"}}, activations_gb=1e-9)
+    loop.train(probe)
+    assert not probe.prefix.held
+    (said,) = [message for message in caplog.messages if "activations_gb" in message]
+    assert said.endswith("the frozen blocks run in every epoch")
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_each_image_has_the_same_few_views_in_every_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flip: bool
+) -> None:
+    drawn: dict[int, set[tuple[int, ...]]] = {}
+    cropped = epoch._cropped
+
+    def noting(run: Run, chosen: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        for image, box in zip(chosen.tolist(), boxes.tolist(), strict=True):
+            drawn.setdefault(image, set()).add(tuple(box))
+        return cropped(run, chosen, boxes)
+
+    monkeypatch.setattr(epoch, "_cropped", noting)
+    joint = made(tmp_path, {}, views=2, flip=flip, epochs=12, crop_scale=(0.3, 0.8))
+    loop.train(joint)
+    expected = views.fixed(joint.params, joint.photos.shapes).tolist()
+    most = 4 if flip else 2
+    assert views.count(joint.params) == most
+    assert set(drawn) == set(range(len(joint.train.labels)))
+    for image, boxes in drawn.items():
+        assert boxes <= {tuple(box) for box in expected[image]}
+    assert max(map(len, drawn.values())) == most
+    assert {box[4] for boxes in drawn.values() for box in boxes} == ({0, 1} if flip else {0})
+
+
+@pytest.mark.parametrize(("method", "expected"), [("linear", mite.DEPTH), ("adaptformer", 0), ("full", 0), ("vpt", 0)])
+def test_the_first_part_that_trains(method: str, expected: int) -> None:
+    assert prefix.first_trained(mite.model(method=method)) == expected
+
+
+def test_only_blocks_below_what_trains_count() -> None:
+    model = mite.model(method="full")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("blocks.1." in name or "head" in name)
+    assert prefix.first_trained(model) == 1
+
+
+def test_in_bf16_they_are_held_in_bf16(tmp_path: Path) -> None:
+    probe = made(tmp_path, {"model": {"method": "linear"}}, precision="bf16")
+    rows, _ = loop.train(probe)
+    assert {tensor.dtype for tensor in probe.prefix.held.values()} == {torch.bfloat16}
+    plain = made(tmp_path / "plain", {"model": {"method": "linear"}}, precision="bf16", activations_gb=0)
+    assert rows[-1].val_loss == pytest.approx(loop.train(plain)[0][-1].val_loss, abs=0.02)
