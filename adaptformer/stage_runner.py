@@ -34,10 +34,7 @@ def run(
     was validated there, and when an input changed while the stage ran; only there `<stage>.done.json` is written.
     """
     stage = STAGES[name]
-    for attribute in stage.inputs:
-        if attribute != "data" and not getattr(folder, attribute).is_file():
-            producer = next(other.name for other in STAGES.values() if attribute in other.outputs)
-            raise UserError(f"{getattr(folder, attribute)} is missing", _first(producer, options))
+    require_inputs(name, folder, options)
     before: dict[str, Any] = {}
     if folder.overridden:
         if not _has_validated_data(name, folder):
@@ -54,6 +51,14 @@ def run(
     if folder.overridden:
         _record(name, params, folder, before)
     log.info("%s done in %.1f s", name, seconds)
+
+
+def require_inputs(name: str, folder: RunFolder, options: Sequence[str] = ()) -> None:
+    """Raise UserError, which names the command to run first, where an input of a stage is missing."""
+    for attribute in STAGES[name].inputs:
+        if attribute != "data" and not getattr(folder, attribute).is_file():
+            producer = next(other.name for other in STAGES.values() if attribute in other.outputs)
+            raise UserError(f"{getattr(folder, attribute)} is missing", _first(producer, options))
 
 
 def is_current(name: str, params: Params, folder: RunFolder) -> bool:

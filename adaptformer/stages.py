@@ -56,47 +56,47 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 
 
 def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
-    """Train what the method tunes, and the head; write the adapter file, the history and its curves."""
-    from adaptformer.data import labelled, manifest
-    from adaptformer.data.contract import ImageContract
-    from adaptformer.model import adapter_file, backbone_card, classifier, device, tensor_file
-    from adaptformer.tuning import epoch, history, loop, resume
+    """Train what the method tunes and write the adapter file of the best epoch, the history, and the curves."""
+    from adaptformer.data import labelled
+    from adaptformer.model import adapter_file, classifier, device
+    from adaptformer.tuning import epoch, history, loop, planning, resume, setup
 
-    encoder, metadata = tensor_file.read(folder.backbone)
-    backbone = backbone_card.BackboneCard.from_dict(metadata)
-    contract = ImageContract(**params.image.model_dump(), mean=backbone.mean, std=backbone.std)
-    table = manifest.read_manifest(folder.manifest)
-    classes = manifest.class_names(table)
-    chosen = device.choose(params.runtime.device, params.runtime.threads)
-    model = classifier.build(
-        backbone.model, encoder, params.adapter, image_size=contract.size, classes=len(classes),
-        seed=params.tuning.seed, drop_path=params.tuning.drop_path,
-    )  # fmt: skip
-    precision = device.precision(params.tuning.precision, chosen, model.vit.embed_dim, len(model.vit.blocks))
-    device.plain_attention(model.vit, chosen, precision)
-    device.store_frozen(model, precision)
+    start = setup.prepare(params, folder)
+    model, table, chosen = start.model, start.manifest, start.device
     images = {
-        split: labelled.load(table, split, classes, folder.data, contract, folder.image_cache)
+        split: labelled.load(table, split, start.classes, folder.data, start.contract, folder.image_cache)
         for split in ("train", "validation")
     }
     photos = labelled.training_photos(
-        table, folder.data, contract, folder.image_cache,
+        table, folder.data, start.contract, folder.image_cache,
         crop_scale=params.tuning.crop_scale, crop_ratio=params.tuning.crop_ratio,
     )  # fmt: skip
-    trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
-    share = f"{trained:,} of {backbone.parameters:,} parameters ({100 * trained / backbone.parameters:.2f} %)"
-    log.info("training %s on %d images, %s on %s", share, len(images["train"].labels), precision, chosen)
     run = epoch.Run(
-        model, images["train"], photos, images["validation"], contract, params.tuning, chosen, precision,
+        model, images["train"], photos, images["validation"], start.contract, params.tuning, chosen, start.precision,
         folder.resume_state, params.runtime.save_steps, params.runtime.activations_gb,
-        fingerprint("train", params, folder, precision, chosen.type),
+        fingerprint("train", params, folder, start.precision, chosen.type),
     )  # fmt: skip
+    loop.plan(run)  # refuses what does not fit, before anything else takes time
+    planned = start.plan(params.tuning)
+    log.info("training on %d images, %s on %s", len(photos), start.precision, chosen)
+    for line in planned.lines():
+        log.info(line)
+    for warning in start.warnings():
+        log.warning("warning: %s", warning)
     before = resume.seconds(run.state, run.fingerprint)
     began = time.perf_counter()
-    rows, best = loop.train(run, on_epoch)
+    try:
+        rows, best = loop.train(run, on_epoch)
+    except (RuntimeError, MemoryError) as error:
+        if not device.is_out_of_memory(error):
+            raise
+        raise planning.too_large(planned, params.tuning) from error
     seconds = before + time.perf_counter() - began
     settings = params.adapter.model_dump(mode="json")
-    card = adapter_file.AdapterCard(settings, tuple(classes), contract, backbone, precision, best + 1, trained)
+    trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
+    card = adapter_file.AdapterCard(
+        settings, start.classes, start.contract, start.backbone, start.precision, best + 1, trained
+    )
     adapter_file.write(folder.adapter, model, card)
     history.write(folder.history, rows)
     history.draw(folder.curves, rows, rows[best])

@@ -39,6 +39,9 @@ def add(commands: Commands) -> None:
     add_overrides(shown)
     shown.add_argument("--write", action="store_true", help="put the values into params.yaml; its comments stay")
     shown.set_defaults(command=_params)
+    planned = commands.add_parser("plan", help="predict what training takes: parameters, memory, batch, minutes")
+    add_overrides(planned)
+    planned.set_defaults(command=_plan)
     compare = commands.add_parser("compare", help="train methods on the same data and set them side by side")
     add_methods(compare)
     compare.set_defaults(command=_compare)
@@ -50,8 +53,7 @@ def _run(given: argparse.Namespace) -> None:
 
     file, wanted = resolved(given)
     folder = run_folder.apart(wanted) if given.own_folder else run_folder.of(file.params, wanted)
-    # The remedy of an error repeats them.
-    options = [*(word for preset in given.preset for word in ("--preset", preset)), *given.overrides]
+    options = _options(given)
     with folder.lock(f"adaptformer {given.name}"):
         if folder.overridden:
             log.info("run folder: %s/", folder.root)
@@ -60,6 +62,25 @@ def _run(given: argparse.Namespace) -> None:
                 log.info("%s is current", name)
             else:
                 stage_runner.run(name, wanted, folder, options=options)
+
+
+def _plan(given: argparse.Namespace) -> None:
+    from adaptformer import run_folder, stage_runner
+    from adaptformer.model import device
+    from adaptformer.tuning import setup
+
+    file, wanted = resolved(given)
+    # The default folder's manifest and backbone serve every run with the same data and backbone.
+    same = (file.params.data, file.params.backbone) == (wanted.data, wanted.backbone)
+    folder = run_folder.RunFolder() if same else run_folder.of(file.params, wanted)
+    stage_runner.require_inputs("train", folder, _options(given))
+    start = setup.prepare(wanted, folder)
+    print(f"training on {start.images('train'):,} images, validation on {start.images('validation'):,}")
+    print("\n".join(start.plan(wanted.tuning).lines()))
+    minutes = start.minutes(wanted.tuning)
+    print(f"time: about {minutes:.1f} minutes on {device.describe(start.device)}, by a few steps on random images")
+    for warning in start.warnings():
+        print(f"warning: {warning}")
 
 
 def _params(given: argparse.Namespace) -> None:
@@ -73,6 +94,11 @@ def _params(given: argparse.Namespace) -> None:
         files.write_text(path, text)
     else:
         print(text, end="")
+
+
+def _options(given: argparse.Namespace) -> list[str]:
+    """Return presets and overrides as they were given: the remedy of an error repeats them."""
+    return [*(word for preset in given.preset for word in ("--preset", preset)), *given.overrides]
 
 
 def _compare(given: argparse.Namespace) -> None:

@@ -95,6 +95,42 @@ def describe(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory did not suffice, on a GPU or on a CPU."""
+    said = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in said
+
+
+def free_memory_mb(device: torch.device) -> float:
+    """Return the megabytes that this process can still take: of the GPU, or of the machine and its container."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0]) / 1e6
+    bounds = [_meminfo("MemAvailable:")]
+    with contextlib.suppress(OSError, ValueError):  # no control group, or no limit there
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        bounds.append((limit - used) / 1e6)
+    return min(bounds)
+
+
+def present_memory_mb(device: torch.device) -> float:
+    """Return the megabytes that this process takes now: by tensors on a GPU, all of it on a CPU."""
+    if device.type == "cuda":
+        return float(torch.cuda.memory_allocated(device)) / 1e6
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+    except OSError:
+        return 0.0
+
+
+def _meminfo(name: str) -> float:
+    """Return an entry of Linux's /proc/meminfo in megabytes; without one, what POSIX says of physical memory."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024 / 1e6
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
 def peak_memory_mb(device: torch.device) -> float:
     """Return the most megabytes in use at once so far: by tensors on a GPU, by the whole process on a CPU."""
     if device.type == "cuda":

@@ -186,9 +186,10 @@ def hold_prefix(run: Run) -> None:
 
     sources = {
         "train": Source(len(boxes), lambda chosen: _cropped(run, chosen // number, boxes[chosen])),
-        "statistics": Source(len(statistics), lambda chosen: stored(run.train.images, statistics[chosen])),
         "validation": Source(len(run.validation.labels), lambda chosen: stored(run.validation.images, chosen)),
     }
+    if run.params.head_statistics == "recomputed":
+        sources["statistics"] = Source(len(statistics), lambda chosen: stored(run.train.images, statistics[chosen]))
     run.prefix.move(run.model, first_trained(run.model), sources, run.precision, run.activations_gb)
 
 

@@ -467,3 +467,49 @@ def test_errors_of_a_stage_leave_no_timing(project: Path) -> None:
     with pytest.raises(UserError):
         stage_runner.run("train", params.load(), RunFolder())
     assert not RunFolder().timing("train").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), True),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (MemoryError(), True),
+        (RuntimeError("another"), False),
+    ],
+)
+def test_out_of_memory_is_one_line_and_a_batch_that_fits(
+    project: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: bool
+) -> None:
+    from adaptformer.tuning import loop
+
+    def fail(*_given: object) -> None:
+        raise error
+
+    adaptformer("validate")
+    adaptformer("fetch")
+    monkeypatch.setattr(loop, "train", fail)
+    with pytest.raises(UserError if told else RuntimeError) as caught:
+        stage_runner.run("train", params.load(), RunFolder())
+    if told:
+        assert isinstance(caught.value, UserError)
+        assert caught.value.cause.startswith("out of memory: 6 images at once take about ")
+        assert caught.value.remedy == "set tuning.accumulate to 2: micro-batches of 3 images fit"
+
+
+def test_the_plan_is_printed_and_writes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert adaptformer("plan") == 1
+    assert "fix: run `adaptformer validate` first" in capsys.readouterr().err
+    adaptformer("validate")
+    adaptformer("fetch")
+    before = snapshot(project)
+    capsys.readouterr()
+    assert adaptformer("plan", "data.seed=1") == 1  # another manifest
+    assert "adaptformer validate data.seed=1" in capsys.readouterr().err
+    assert adaptformer("plan", "tuning.batch_size=3") == 0
+    assert "with 3 images at once" in capsys.readouterr().out
+    assert adaptformer("plan") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "training on 18 images, validation on 3"
+    assert [line.split(" ")[0] for line in lines] == ["training", "trains", "memory:", "time:"]
+    assert snapshot(project) == before

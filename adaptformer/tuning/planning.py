@@ -1,0 +1,209 @@
+"""What a training run will take, before it starts: parameters, tokens, memory, the largest batch, minutes.
+
+Memory is predicted from what autograd keeps of a forward pass of two images; time comes from a few steps on random
+images. Shapes: B images, s model side.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adaptformer.errors import UserError
+from adaptformer.model import device
+from adaptformer.model.classifier import Classifier, trainable
+from adaptformer.model.parts import parts
+from adaptformer.params import TuningParams
+from adaptformer.tuning import schedule
+from adaptformer.tuning.optimiser import build_optimiser
+
+TIMED_PHASES = 3
+"""Of many phases only so many are timed: the first, the last, and one between them."""
+_GAPS, _HIDDEN = 1.25, 5
+"""Fitted to ViT-S and ViT-B on a CPU: gaps between what is kept, and a block's hidden activations in use besides."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is predicted of a run; `micro_batch` images are in memory at once, `largest` of them would fit."""
+
+    trained: int
+    parameters: int
+    kinds: tuple[str, ...]
+    tokens: int
+    micro_batch: int
+    peak_mb: float
+    free_mb: float
+    largest: int
+
+    def lines(self) -> list[str]:
+        """Return the plan for people."""
+        share = f"{self.trained:,} of {self.parameters:,} parameters ({100 * self.trained / self.parameters:.2f} %)"
+        return [
+            f"trains {share}: {', '.join(self.kinds)}; {self.tokens} tokens an image",
+            f"memory: about {self.peak_mb / 1000:.1f} GB with {self.micro_batch} images at once, of "
+            f"{self.free_mb / 1000:.1f} GB that are free; about {self.largest:,} images would fit",
+        ]
+
+
+def plan(
+    model: Classifier, params: TuningParams, images: int, where: torch.device, precision: device.Precision
+) -> Plan:
+    """Predict what training on so many images takes, in the process as it is."""
+    found = parts(model)
+    tuned = trainable(model)
+    trained = sum(parameter.numel() for parameter in tuned.values())
+    micro_batch = min(params.batch_size, images) // params.accumulate
+    fixed, each = _fixed_mb(trained, params), _kept_mb(model, where, precision)
+    free = device.free_memory_mb(where)
+    vit = model.vit
+    kinds = {"adapter": "adapters", "backbone": "backbone", "prompts": "prompts", "head": "head"}
+    return Plan(
+        trained=trained,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        kinds=tuple(word for kind, word in kinds.items() if kind in {found[name].kind for name in tuned}),
+        tokens=vit.patch_embed.num_patches + vit.num_prefix_tokens,
+        micro_batch=micro_batch,
+        peak_mb=device.present_memory_mb(where) + fixed + micro_batch * each,
+        free_mb=device.present_memory_mb(where) + free,
+        largest=max(0, int((free - fixed) / each)),
+    )
+
+
+def too_large(planned: Plan, params: TuningParams) -> UserError:
+    """Return the error for a run whose memory does not suffice: it names micro-batches that fit."""
+    splits = [
+        count
+        for count in range(params.accumulate + 1, params.batch_size // 2 + 1)
+        if params.batch_size % count == 0 and params.batch_size // count <= planned.largest
+    ]
+    remedy = (
+        f"set tuning.accumulate to {splits[0]}: micro-batches of {params.batch_size // splits[0]} images fit"
+        if splits
+        else "choose a smaller backbone or image.size: not even two images fit"
+    )
+    return UserError(
+        f"out of memory: {planned.micro_batch} images at once take about {planned.peak_mb / 1000:.1f} GB, and "
+        f"{planned.free_mb / 1000:.1f} GB are free",
+        remedy,
+    )
+
+
+def minutes(
+    model: Classifier,
+    params: TuningParams,
+    counts: tuple[int, int],
+    size: int,
+    where: torch.device,
+    precision: device.Precision,
+) -> float:
+    """Return the minutes that training takes, from timed steps and forward passes on random images of `size` pixels.
+
+    `counts` are the images of training and validation. The model's parameters and statistics change, so it must not be
+    trained afterwards.
+    """
+    model.to(where)
+    tuned = {name: part for name, part in parts(model).items() if name in model.tuned}
+    phases = schedule.plan(tuned, params)
+    chosen = sorted({0, len(phases) // 2, len(phases) - 1})[:TIMED_PHASES]
+    batch = min(params.batch_size, counts[0])
+    inputs = torch.randn(batch // params.accumulate, 3, size, size, device=where)
+    labels = torch.zeros(len(inputs), dtype=torch.int64, device=where)
+    step = sum(_seconds(_step(model, phases[number], params, inputs, labels, precision)) for number in chosen)
+    step *= params.accumulate / len(chosen)
+
+    def look() -> None:
+        with torch.no_grad(), device.computing(where, precision):
+            model(inputs)
+
+    looked_at = counts[1] + (min(counts[0], 2000) if params.head_statistics == "recomputed" else 0)
+    epoch = step * (counts[0] // batch) + _seconds(look) * looked_at / len(inputs)
+    return epoch * params.epochs * len(phases) / 60
+
+
+def _step(
+    model: Classifier,
+    phase: schedule.Phase,
+    params: TuningParams,
+    images: Tensor,
+    labels: Tensor,
+    precision: device.Precision,
+) -> Callable[[], None]:
+    schedule.begin(model, phase)
+    model.train()
+    optimiser = build_optimiser(model, params)
+
+    def run() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        with device.computing(images.device, precision):
+            logits = model(images)
+        F.cross_entropy(logits, labels).backward()
+        optimiser.step()
+
+    return run
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    """Return the shorter of two runs, after one to warm up."""
+    seconds: list[float] = []
+    for _ in range(3):
+        began = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])
+
+
+def _fixed_mb(trained: int, params: TuningParams) -> float:
+    """Return what does not depend on the batch: gradients, the optimiser's moments, the best state and the last one."""
+    copies = 1 + (2 if params.optimiser == "adamw" else 1) + 2
+    return 4 * copies * trained / 1e6
+
+
+def _kept_mb(model: Classifier, where: torch.device, precision: device.Precision) -> float:
+    """Return the megabytes that autograd keeps of each image until the backward pass, and of its largest gradients."""
+    size = model.vit.patch_embed.img_size[0]
+    kept: dict[int, int] = {}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    training = model.training
+    held: list[Any] = []  # keeps the graph, so that no memory is used twice
+    model.train()
+    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.to(where)
+        statistics = [buffer.clone() for buffer in model.buffers()]
+        with device.computing(where, precision):
+            held.append(model(torch.zeros(2, 3, size, size, device=where)))
+        for buffer, before in zip(model.buffers(), statistics, strict=True):
+            buffer.copy_(before)
+    model.train(training)
+    vit = model.vit
+    hidden: int = 4 * vit.embed_dim * (vit.patch_embed.num_patches + vit.num_prefix_tokens) * 4  # of one block, fp32
+    bytes_each: float = _GAPS * sum(kept.values()) / 2 + _HIDDEN * hidden
+    return bytes_each / 1e6
+
+
+def warnings(size: int, sides: Sequence[int]) -> list[str]:
+    """Return what does not fit between the model's input side and the shorter sides of the images, in pixels."""
+    middle = sorted(sides)[len(sides) // 2]
+    if middle < size:
+        return [f"half of the images are smaller than image.size = {size} (their shorter side is {middle}): enlarged"]
+    if size <= 64 and middle >= 4 * size:
+        return [
+            f"image.size = {size} keeps little of photos whose shorter side is {middle}: `--preset photos` has a "
+            "backbone for 224 pixels"
+        ]
+    return []

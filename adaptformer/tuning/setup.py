@@ -1,0 +1,67 @@
+"""What a training run starts from: the untrained model, and what is known before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+
+from adaptformer.data import manifest
+from adaptformer.data.contract import ImageContract
+from adaptformer.model import backbone_card, classifier, device, tensor_file
+from adaptformer.model.backbone_card import BackboneCard
+from adaptformer.model.classifier import Classifier
+from adaptformer.model.device import Precision
+from adaptformer.params import Params, TuningParams
+from adaptformer.run_folder import RunFolder
+from adaptformer.tuning import planning
+
+
+@dataclass(frozen=True)
+class Training:
+    """An untrained model with its input, the manifest's rows and classes, and where and how it runs."""
+
+    model: Classifier
+    backbone: BackboneCard
+    contract: ImageContract
+    manifest: pd.DataFrame
+    classes: tuple[str, ...]
+    device: torch.device
+    precision: Precision
+
+    def images(self, split: str) -> int:
+        """Return the number of images of a split."""
+        return len(manifest.rows(self.manifest, split))
+
+    def plan(self, params: TuningParams) -> planning.Plan:
+        """Predict what training takes."""
+        return planning.plan(self.model, params, self.images("train"), self.device, self.precision)
+
+    def minutes(self, params: TuningParams) -> float:
+        """Time a few steps and return the minutes of the whole training; the model must not be trained afterwards."""
+        counts = self.images("train"), self.images("validation")
+        return planning.minutes(self.model, params, counts, self.contract.size, self.device, self.precision)
+
+    def warnings(self) -> list[str]:
+        """Return what does not fit between the training images and the model's input."""
+        sides = manifest.rows(self.manifest, "train")[["height", "width"]].min(axis=1)
+        return planning.warnings(self.contract.size, sides.tolist())
+
+
+def prepare(params: Params, folder: RunFolder) -> Training:
+    """Build what training starts from, out of the backbone and the manifest in the run folder."""
+    encoder, metadata = tensor_file.read(folder.backbone)
+    backbone = backbone_card.BackboneCard.from_dict(metadata)
+    contract = ImageContract(**params.image.model_dump(), mean=backbone.mean, std=backbone.std)
+    table = manifest.read_manifest(folder.manifest)
+    classes = tuple(manifest.class_names(table))
+    chosen = device.choose(params.runtime.device, params.runtime.threads)
+    model = classifier.build(
+        backbone.model, encoder, params.adapter, image_size=contract.size, classes=len(classes),
+        seed=params.tuning.seed, drop_path=params.tuning.drop_path,
+    )  # fmt: skip
+    precision = device.precision(params.tuning.precision, chosen, model.vit.embed_dim, len(model.vit.blocks))
+    device.plain_attention(model.vit, chosen, precision)
+    device.store_frozen(model, precision)
+    return Training(model, backbone, contract, table, classes, chosen, precision)

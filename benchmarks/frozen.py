@@ -1,0 +1,138 @@
+"""B3, B4: what holding the activations of frozen blocks saves: `python benchmarks/frozen.py`.
+
+B3, a layerwise sweep: CPU seconds of one epoch of every phase with activations held and without, the ratio of the sums,
+and the last block's steps against those of joint training. B4, a linear probe: ten epochs for each of eight learning
+rates on features that are extracted once, against a loop that runs the backbone in every step. Losses of both sides
+are compared. One thread, fp32, random images.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from adaptformer.data.contract import ImageContract
+from adaptformer.data.labelled import LabelledImages
+from adaptformer.data.photos import Photos
+from adaptformer.tuning import epoch, loop
+from adaptformer.tuning.history import EpochRow
+from benchmarks import measuring, models
+
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+def run(given: Any, held: bool, **settings: Any) -> epoch.Run:
+    """Return a training run on random images; `settings` are the adapter's, or the tuning's."""
+    numbers = np.random.default_rng(0)
+    images = numbers.integers(0, 256, (given.images, 224, 224, 3), np.uint8)
+    split = LabelledImages(images, numbers.integers(10, size=given.images), [], [])
+    validation = LabelledImages(images[: given.batch], split.labels[: given.batch], [], [])
+    tuning = {name: settings.pop(name) for name in list(settings) if name in type(models.params().tuning).model_fields}
+    changed = {
+        "views": 1, "flip": False, "batch_size": given.batch, "accumulate": 1, "epochs": 1, "warmup_epochs": 0,
+        "base_lr": 0.1, "crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "head_statistics": "running",
+    }  # fmt: skip
+    section = type(models.params().tuning).model_validate({**models.params().tuning.model_dump(), **changed, **tuning})
+    return epoch.Run(
+        models.classified(given.model, classes=10, **settings),
+        split, Photos.of_one_size(images), validation,
+        ImageContract(224, "crop", 1.0, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        section, torch.device("cpu"), "fp32", Path(given.scratch) / f"{time.monotonic_ns()}.safetensors",
+        0, 100.0 if held else 0.0, {},
+    )  # fmt: skip
+
+
+@contextmanager
+def cpu_seconds(into: list[float]) -> Iterator[None]:
+    """Append the CPU seconds of the body."""
+    began = time.process_time()
+    yield
+    into.append(time.process_time() - began)
+
+
+def trained(made: epoch.Run) -> tuple[list[EpochRow], list[float]]:
+    """Train and return the rows, and the CPU seconds until each of them."""
+    began = time.process_time()
+    ends: list[float] = []
+    rows, _ = loop.train(made, lambda _row: ends.append(time.process_time() - began))
+    return rows, np.diff([0.0, *ends]).tolist()
+
+
+def largest_difference(first: list[EpochRow], second: list[EpochRow]) -> float:
+    """Return the largest difference between two runs' training losses."""
+    return max(abs(a.train_loss - b.train_loss) for a, b in zip(first, second, strict=True))
+
+
+def sweep(given: Any) -> tuple[list[list[str]], dict[str, Any]]:
+    """Time a layerwise sweep both ways, and a joint epoch."""
+    layerwise: dict[str, Any] = {"schedule": "layerwise", "dropout": 0.0, "epochs": given.epochs}
+    held, plain, joint = [], [], []
+    difference = 0.0
+    for _ in range(given.repeats):
+        ours, seconds = trained(run(given, True, **layerwise))
+        held.append(seconds)
+        theirs, seconds = trained(run(given, False, **layerwise))
+        plain.append(seconds)
+        joint.append(trained(run(given, False, dropout=0.0))[1])
+        difference = max(difference, largest_difference(ours, theirs))
+    mine, other, whole = (np.median(seconds, axis=0) for seconds in (held, plain, joint))
+    last = float(np.mean(mine[-given.epochs + 1 :])) if given.epochs > 1 else float(mine[-1])
+    rows = [
+        ["layerwise sweep, nothing held", f"{other.sum():.1f}", "1.00"],
+        ["layerwise sweep, activations held", f"{mine.sum():.1f}", f"{other.sum() / mine.sum():.2f}"],
+        ["joint epoch", f"{whole.sum():.2f}", "1.00"],
+        ["last block's later epochs", f"{last:.2f}", f"{whole.sum() / last:.1f}"],
+    ]
+    measured = {"held": mine.tolist(), "plain": other.tolist(), "joint": whole.tolist(), "loss_difference": difference}
+    return rows, measured
+
+
+def probe(given: Any) -> tuple[list[list[str]], dict[str, Any]]:
+    """Time eight linear probes both ways; of the loop that runs the backbone one epoch is timed, for all are alike."""
+    began = time.process_time()
+    rows: list[list[EpochRow]] = []
+    shared = None
+    for rate in RATES:
+        made = run(given, True, method="linear", epochs=10, base_lr=rate, pooling="token")
+        if shared is not None:
+            made.prefix.depth, made.prefix.held = shared.depth, shared.held
+        rows.append(trained(made)[0])
+        shared = made.prefix
+    held = time.process_time() - began
+    plain, seconds = trained(run(given, False, method="linear", epochs=1, base_lr=RATES[0], pooling="token"))
+    loops = seconds[0] * 10 * len(RATES)
+    first = trained(run(given, True, method="linear", epochs=1, base_lr=RATES[0], pooling="token"))[0]
+    table = [
+        ["8 probes of 10 epochs, backbone in every step", f"{loops:.1f}", "1.00"],
+        ["8 probes of 10 epochs, features held", f"{held:.1f}", f"{loops / held:.1f}"],
+    ]
+    return table, {"held": held, "plain": loops, "loss_difference": largest_difference(first, plain)}
+
+
+def main() -> None:
+    """Run both and print them."""
+    parser = measuring.parser(__doc__, repeats=3)
+    parser.add_argument("--model", default="vit_small_patch16_224", help="timm's name (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=64, help="training images (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="images of a step (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=3, help="of each phase of the sweep (default: %(default)s)")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as given.scratch:
+        rows, measured = sweep(given)
+        more, probed = probe(given)
+    measuring.report(
+        "frozen", ("work", "CPU seconds", "times as fast"), [*rows, *more], {"sweep": measured, "probe": probed}
+    )
+    print(f"largest difference of training losses: {measured['loss_difference']:.1e}, {probed['loss_difference']:.1e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Models and images for benchmarks: random weights, random images, params.yaml's settings with some of them changed."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptformer.model import backbone, classifier
+from adaptformer.params import AdapterParams, Params, load
+
+ADAPTER_64 = {
+    "method": "adaptformer", "bottlenecks": [64], "scale": 0.1, "activation": "relu", "reads": "residual",
+    "placement": "parallel", "layernorm": "none", "init": "lora", "dropout": 0.1, "pooling": "token",
+}  # fmt: skip
+"""The paper's AdaptFormer-64."""
+
+
+@cache
+def params() -> Params:
+    """Return params.yaml."""
+    return load()
+
+
+@cache
+def encoder(model: str, size: int) -> dict[str, Tensor]:
+    """Return random weights of an architecture of timm."""
+    torch.manual_seed(0)
+    return dict(backbone.build(model, size).state_dict())
+
+
+def classified(model: str, size: int = 224, classes: int = 100, **settings: Any) -> classifier.Classifier:
+    """Return a classifier in training mode; `settings` are those of the section `adapter`, over AdaptFormer-64's."""
+    section = AdapterParams.model_validate({**params().adapter.model_dump(), **ADAPTER_64, **settings})
+    return classifier.build(model, encoder(model, size), section, image_size=size, classes=classes, seed=0).train()

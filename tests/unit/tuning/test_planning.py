@@ -1,0 +1,114 @@
+"""What a run is predicted to take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mite
+import pytest
+import torch
+from small_runs import tuning_params
+
+from adaptformer.model import classifier, device
+from adaptformer.tuning import planning
+from adaptformer.tuning.planning import Plan
+
+CPU = torch.device("cpu")
+
+
+def planned(images: int = 100, model: dict[str, Any] | None = None, **changes: Any) -> Plan:
+    return planning.plan(mite.model(**(model or {})), tuning_params(**changes), images, CPU, "fp32")
+
+
+def test_it_counts_what_trains_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = planned()
+    model = mite.model()
+    trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
+    assert (found.trained, found.kinds, found.tokens) == (trained, ("adapters", "head"), 5)
+    assert planned(model={"method": "full"}).kinds == ("backbone", "head")
+    assert planned(model={"method": "vpt"}).kinds == ("prompts", "head")
+    assert Plan(20_272, 702_352, ("adapters", "head"), 65, 32, 512.0, 23_200.0, 10_233).lines() == [
+        "trains 20,272 of 702,352 parameters (2.89 %): adapters, head; 65 tokens an image",
+        "memory: about 0.5 GB with 32 images at once, of 23.2 GB that are free; about 10,233 images would fit",
+    ]
+
+
+def test_memory_grows_with_the_images_that_are_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "present_memory_mb", lambda where: 100.0)
+    monkeypatch.setattr(device, "free_memory_mb", lambda where: 900.0)
+    peaks = [planned(batch_size=size).peak_mb for size in (8, 16, 24)]
+    assert 100 < peaks[0] < peaks[1]
+    assert peaks[2] - peaks[1] == pytest.approx(peaks[1] - peaks[0])
+    assert planned(batch_size=16, accumulate=2).peak_mb == pytest.approx(peaks[0])
+    assert planned(images=8, batch_size=16).peak_mb == pytest.approx(peaks[0])
+    assert planned().free_mb == 1000
+    each = (peaks[1] - peaks[0]) / 8
+    assert planned(batch_size=8).largest == int((900 - (peaks[0] - 100 - 8 * each)) / each)
+
+
+def test_what_is_frozen_keeps_nothing_for_a_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "present_memory_mb", lambda where: 0.0)
+    probe, adapters, whole = (planned(model={"method": method}).peak_mb for method in ("linear", "adaptformer", "full"))
+    assert probe < adapters < whole
+    assert planned(model={"method": "full"}, optimiser="adamw").peak_mb > whole
+
+
+def test_planning_changes_neither_the_model_nor_the_random_numbers() -> None:
+    model = mite.stirred(mite.model(dropout=0.5))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    planning.plan(model, tuning_params(), 100, CPU, "fp32")
+    assert torch.equal(torch.rand(2), expected)
+    assert not model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_minutes_follow_from_steps_and_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[str] = []
+
+    def seconds(work: Any) -> float:
+        work()
+        timed.append(work.__name__)
+        return 3.0 if work.__name__ == "run" else 0.5
+
+    monkeypatch.setattr(planning, "_seconds", seconds)
+
+    def minutes(**changes: Any) -> float:
+        params = tuning_params(**{"batch_size": 8, "epochs": 2, "head_statistics": "running", **changes})
+        return planning.minutes(mite.model(), params, (40, 16), mite.SIDE, CPU, "fp32")
+
+    # Five steps of 3 s, and two batches of validation images of 0.5 s, in each of two epochs.
+    assert minutes() == pytest.approx(2 * (5 * 3 + 2 * 0.5) / 60)
+    assert timed == ["run", "look"]
+    assert minutes(accumulate=2) == pytest.approx(2 * (5 * 2 * 3 + 4 * 0.5) / 60)
+    assert minutes(head_statistics="recomputed") == pytest.approx(2 * (5 * 3 + 7 * 0.5) / 60)
+    timed.clear()
+    assert minutes(schedule="layerwise", rounds=3) == pytest.approx(6 * minutes())
+    assert timed.count("run") == planning.TIMED_PHASES + 1
+
+
+@pytest.mark.parametrize(
+    ("largest", "remedy"),
+    [
+        (9, "set tuning.accumulate to 4: micro-batches of 8 images fit"),
+        (16, "set tuning.accumulate to 2: micro-batches of 16 images fit"),
+        (1, "choose a smaller backbone or image.size: not even two images fit"),
+    ],
+)
+def test_out_of_memory_names_a_batch_that_fits(largest: int, remedy: str) -> None:
+    plan = Plan(1, 2, ("head",), 65, 32, 12_300.0, 8_000.0, largest)
+    error = planning.too_large(plan, tuning_params(batch_size=32))
+    assert error.cause == "out of memory: 32 images at once take about 12.3 GB, and 8.0 GB are free"
+    assert error.remedy == remedy
+
+
+def test_images_that_do_not_fit_the_input_are_told() -> None:
+    assert planning.warnings(224, [300, 200, 500]) == []
+    assert planning.warnings(224, [100, 200, 500]) == [
+        "half of the images are smaller than image.size = 224 (their shorter side is 200): enlarged"
+    ]
+    (said,) = planning.warnings(32, [375, 480, 333])
+    assert said.startswith("image.size = 32 keeps little of photos whose shorter side is 375: `--preset photos`")
+    assert planning.warnings(32, [32, 32, 32]) == []
