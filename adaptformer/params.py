@@ -105,7 +105,7 @@ class TuningParams(Section):
     scale_lr: bool
     momentum: Rate
     weight_decay: Annotated[float, Field(ge=0)]
-    warmup_epochs: Annotated[float, Field(ge=0)]
+    warmup: Rate
     warmup_steps: Annotated[int, Field(ge=0)] | None
     drop_path: Rate
     crop_scale: tuple[Share, Share]

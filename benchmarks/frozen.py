@@ -36,7 +36,7 @@ def run(given: Any, held: bool, **settings: Any) -> epoch.Run:
     validation = LabelledImages(images[: given.batch], split.labels[: given.batch], [], [])
     tuning = {name: settings.pop(name) for name in list(settings) if name in type(models.params().tuning).model_fields}
     changed = {
-        "views": 1, "flip": False, "batch_size": given.batch, "accumulate": 1, "epochs": 1, "warmup_epochs": 0,
+        "views": 1, "flip": False, "batch_size": given.batch, "accumulate": 1, "epochs": 1, "warmup": 0,
         "base_lr": 0.1, "crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "head_statistics": "running",
     }  # fmt: skip
     section = type(models.params().tuning).model_validate({**models.params().tuning.model_dump(), **changed, **tuning})

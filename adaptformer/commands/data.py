@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
+    from adaptformer.dataset_import.importing import ImportSummary
+    from adaptformer.params import Params
 
 
 def add(commands: Commands) -> None:
@@ -19,6 +22,7 @@ def add(commands: Commands) -> None:
     imported = kinds.add_parser("import", help="copy class folders, with or without splits, into data/")
     imported.add_argument("path", type=Path, help="CLASS/FILE, or train|validation|test/CLASS/FILE below it")
     imported.add_argument("--replace", action="store_true", help="put the new images in place of those in data/")
+    imported.add_argument("--model", metavar="NAME", help="set registry.model, the registered model's name, to this")
     imported.set_defaults(command=_import)
 
 
@@ -32,17 +36,42 @@ def _sample(_given: argparse.Namespace) -> None:
 
 
 def _import(given: argparse.Namespace) -> None:
-    from adaptformer import params
+    from adaptformer import files, params
     from adaptformer.dataset_import import importing
+    from adaptformer.presets import writing
     from adaptformer.run_folder import RunFolder
 
     data = RunFolder().data
-    loaded = params.load()
-    summary = importing.import_folder(given.path, data, loaded.data, given.replace)
+    file = params.read()
+    named = file.replaced({"registry.model": given.model} if given.model else {})  # refuses a bad name before copying
+    summary = importing.import_folder(given.path, data, named.data, given.replace)
     _print_result(importing.dvc_add(data), str(summary))
-    print(
-        f"the model will be registered as {loaded.registry.model}: registry.model in params.yaml should name these data"
-    )
+    if given.model:
+        path = Path("params.yaml")
+        files.write_text(path, writing.changed(path.read_text(encoding="utf-8"), {"registry.model": given.model}))
+    print(_next_steps(summary, named, given.path))
+
+
+def _next_steps(summary: ImportSummary, params: Params, source: Path) -> str:
+    """Return what to do with the images that were found: the two commands that come next."""
+    from adaptformer.dataset_import import sample
+
+    middle, size = summary.shorter_side, params.image.size
+    lines = [f"half of the images have a shorter side of {middle} pixels or more; image.size is {size}"]
+    if middle >= 4 * size:
+        lines += [
+            "next: put settings for photos into params.yaml, then run the pipeline",
+            "  adaptformer params --preset photos backbone.sha256=… --write   # the hash: see `adaptformer backbones`",
+            "  make run",
+        ]
+    else:
+        lines += ["next: see what training takes, or run the pipeline", "  adaptformer pipeline", "  make run"]
+    registered = params.registry.model
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", source.resolve().name).strip("-_") or "photos"
+    lines.append(f"the model will be registered as {registered}")
+    if registered == sample.REGISTERED_AS:
+        lines[-1] += f", the sample's name: `adaptformer params registry.model={name} --write` gives it its own"
+    return "\n".join(lines)
 
 
 def _print_result(recorded: bool, what: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -23,11 +24,15 @@ from adaptformer.params import DataParams
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """The result of an import: images per split, sorted class names, and the splits that the import made."""
+    """The result of an import: images per split, sorted class names, and the splits that the import made.
+
+    `shorter_side` in pixels is the median of the images'.
+    """
 
     images: dict[str, int]
     classes: tuple[str, ...]
     made: tuple[str, ...]
+    shorter_side: int
 
     def __str__(self) -> str:
         """Return the summary as one line."""
@@ -48,7 +53,8 @@ def import_folder(source: Path, data: Path, params: DataParams, replace: bool) -
     if occupied(data) and not replace:
         raise UserError(f"{data}/ is not empty", f"add --replace to put {source} in its place")
     images = images_of(source)
-    hashes = _hashes(source, images)
+    facts = _facts(source, images)
+    hashes = [found.sha256 for found in facts]
     sides = [image.split for image in images]
     made = tuple(split for split in ("test", "validation") if split not in sides)
     for split in made:
@@ -59,6 +65,7 @@ def import_folder(source: Path, data: Path, params: DataParams, replace: bool) -
         images={split: sides.count(split) for split in SPLITS},
         classes=tuple(sorted({image.label for image in images})),
         made=made,
+        shorter_side=statistics.median_low(min(found.height, found.width) for found in facts),
     )
 
 
@@ -74,14 +81,14 @@ def _refuse_source(source: Path, data: Path) -> None:
         raise UserError(f"one of {source} and {data}/ contains the other", "give a folder outside of data/")
 
 
-def _hashes(source: Path, images: list[SourceImage]) -> list[str]:
-    """Read every image fully and return the sha256 of each. Raises one UserError about all unusable files."""
-    hashes, faults = [], []
-    for image, facts in zip(images, read_all([image.path for image in images]), strict=True):
-        if isinstance(facts, ImageFacts):
-            hashes.append(facts.sha256)
+def _facts(source: Path, images: list[SourceImage]) -> list[ImageFacts]:
+    """Read every image fully and return what is known of each. Raises one UserError about all unusable files."""
+    facts, faults = [], []
+    for image, found in zip(images, read_all([image.path for image in images]), strict=True):
+        if isinstance(found, ImageFacts):
+            facts.append(found)
         else:
-            faults.append(f"{image.path.relative_to(source)}: {facts}")
+            faults.append(f"{image.path.relative_to(source)}: {found}")
     if faults:
         more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
         error = UserError(
@@ -91,7 +98,7 @@ def _hashes(source: Path, images: list[SourceImage]) -> list[str]:
         for fault in faults:
             error.add_note(fault)
         raise error
-    return hashes
+    return facts
 
 
 def _carve(split: str, images: list[SourceImage], hashes: list[str], sides: list[str], params: DataParams) -> None:

@@ -21,6 +21,8 @@ from adaptformer.errors import UserError
 
 DVC_DIGEST = "f1ed8367aee03c1b4bd813b2cf4c9bc4.dir"
 """The hash that `dvc add data` records for the sample: by it data.dvc shows whether data/ is the sample."""
+REGISTERED_AS = "digits"
+"""The name of its registered model in params.yaml, which a user's own data should not have."""
 
 TEST_FRACTION = 0.2
 

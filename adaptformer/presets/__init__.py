@@ -1,4 +1,4 @@
-"""Presets: overlays of params.yaml of three kinds, a data set, a backbone and a recipe, that combine.
+"""Presets: overlays of params.yaml. A start sets most; a data set, a backbone and a recipe may follow it, or combine.
 
 Each is a file beside this one that begins with its results and the command. A preset is a named set of overrides: the
 values of params.yaml apply first, then those of the presets in their order, then overrides of single keys.
@@ -16,11 +16,11 @@ from adaptformer import params
 from adaptformer.errors import UserError
 from adaptformer.params import Params, ParamsFile, flat
 
-KINDS = ("data", "backbone", "recipe")
+KINDS = ("start", "data", "backbone", "recipe")
 
 
 def available() -> dict[str, Path]:
-    """Return the file of every preset by its name, data sets first."""
+    """Return the file of every preset by its name."""
     here = Path(__file__).parent
     return {path.stem: path for kind in KINDS for path in sorted((here / kind).glob("*.yaml"))}
 

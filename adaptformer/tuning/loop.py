@@ -121,7 +121,7 @@ def _guarded(run: Run, phase: schedule.Phase, row: EpochRow, state: resume.State
             loss = row.val_loss if math.isfinite(row.train_loss) else row.train_loss
             raise UserError(
                 f"training diverged in epoch {row.epoch}: the loss is {loss}",
-                "lower tuning.base_lr, or lengthen the warm-up (tuning.warmup_epochs)",
+                "lower tuning.base_lr, or lengthen the warm-up (tuning.warmup)",
             )
         return row
     worse = row.epoch == phase.epochs and row.val_loss > min(before) + run.params.guard

@@ -54,7 +54,7 @@ def learning_rate(params: TuningParams, progress: float, epochs: int, steps: int
     epoch.
     """
     peak = params.base_lr * (params.batch_size / 256 if params.scale_lr else 1)
-    warmup = params.warmup_epochs if params.warmup_steps is None else params.warmup_steps / steps
+    warmup = params.warmup * epochs if params.warmup_steps is None else params.warmup_steps / steps
     return warmup_then_cosine(peak, progress, warmup, epochs)
 
 

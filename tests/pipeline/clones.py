@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 6
-TINY = {"epochs": EPOCHS, "warmup_epochs": 0, "batch_size": 32, "parity_images": 16}
+TINY = {"epochs": EPOCHS, "warmup": 0, "batch_size": 32, "parity_images": 16}
 TRAIN, TEST = 200, 60
 IDENTITY = {
     f"GIT_{role}_{key}": value

@@ -28,7 +28,7 @@ SETTINGS = {
     "tuning.epochs": 2,
     "tuning.batch_size": 6,
     "tuning.base_lr": 4.0,
-    "tuning.warmup_epochs": 1,
+    "tuning.warmup": 0.5,
     "tuning.selection_metric": "top1",
     "tuning.precision": "fp32",
     "registry.model": "squares",

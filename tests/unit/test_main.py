@@ -22,6 +22,7 @@ from PIL import Image
 from small_project import adaptformer, run_stages, snapshot
 
 from adaptformer import __main__ as command_line
+from adaptformer import params
 from adaptformer.checkpoints import fetching
 from adaptformer.commands import stages
 from adaptformer.errors import UserError
@@ -359,7 +360,7 @@ def test_an_image_size_that_the_patches_do_not_divide_is_told(
 
 
 def test_training_that_diverges_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small_project.write_params(project, tuning__base_lr=1e30, tuning__warmup_epochs=0)
+    small_project.write_params(project, tuning__base_lr=1e30, tuning__warmup=0)
     run_stages("validate", "fetch")
     cause, remedy = failure(capsys, "train")
     assert cause.startswith("training diverged in epoch 1")
@@ -532,3 +533,39 @@ def test_a_reader_that_has_seen_enough_is_no_error(project: Path) -> None:
     writer.stdout.close()  # before anything is written
     assert writer.stderr.read() == ""
     assert writer.wait(60) == 0
+
+
+def classes_of(folder: Path, side: int) -> Path:
+    for number in range(12):
+        path = folder / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (side + 10, side), (20 * number, number, 0)).save(path)
+    return folder
+
+
+@pytest.mark.parametrize(("side", "preset"), [(200, True), (33, True), (31, False)])
+def test_an_import_says_what_comes_next_for_what_it_found(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], side: int, preset: bool
+) -> None:
+    small_project.write_params(project, registry__model="digits")
+    assert adaptformer("data", "import", str(classes_of(tmp_path / "my pets", side)), "--replace") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == f"half of the images have a shorter side of {side} pixels or more; image.size is {mite.SIDE}"
+    assert any("adaptformer params --preset photos" in line for line in lines) == preset
+    assert "  make run" in lines
+    assert lines[-1] == (
+        "the model will be registered as digits, the sample's name: "
+        "`adaptformer params registry.model=my-pets --write` gives it its own"
+    )
+
+
+def test_an_import_gives_the_registered_model_its_name(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(classes_of(tmp_path / "pets", 30))
+    before = snapshot(project)
+    assert "registry.model" in failure(capsys, "data", "import", source, "--replace", "--model", "a b")[0]
+    assert snapshot(project) == before
+    assert adaptformer("data", "import", source, "--replace", "--model", "pets") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "the model will be registered as pets"
+    assert params.load().registry.model == "pets"

@@ -128,7 +128,7 @@ def test_a_missing_key_is_named_whichever_it_is(write: Callable[..., Path], key:
         ("tuning.base_lr", "fast"),
         ("tuning.momentum", 1),
         ("tuning.weight_decay", -0.1),
-        ("tuning.warmup_epochs", -1),
+        ("tuning.warmup", -1),
         ("tuning.drop_path", 1),
         ("tuning.crop_scale", [0.5]),
         ("tuning.crop_scale", [0.5, 1.5]),

@@ -21,7 +21,7 @@ def tuning_params(**changes: Any) -> TuningParams:
         "seed": 0, "schedule": "joint", "rounds": 1, "order": "up", "epochs": 3, "guard": 0.5,
         "head_statistics": "recomputed", "reset_statistics": False,
         "batch_size": 8, "accumulate": 1, "optimiser": "sgd", "base_lr": 8.0,
-        "scale_lr": True, "momentum": 0.9, "weight_decay": 0.0, "warmup_epochs": 1, "warmup_steps": None,
+        "scale_lr": True, "momentum": 0.9, "weight_decay": 0.0, "warmup": 0.3, "warmup_steps": None,
         "drop_path": 0.0, "crop_scale": (0.7, 1.0), "crop_ratio": (0.75, 1.3333), "flip": True, "views": 0,
         "label_smoothing": 0.0, "balance": "none", "balance_power": 1.0, "selection_metric": "top1",
         "precision": "fp32",

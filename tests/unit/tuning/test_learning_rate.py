@@ -7,7 +7,7 @@ from small_runs import tuning_params
 
 from adaptformer.tuning.optimiser import learning_rate
 
-PARAMS = tuning_params(base_lr=0.5, batch_size=128, warmup_epochs=4)
+PARAMS = tuning_params(base_lr=0.5, batch_size=128, warmup=0.2)
 PEAK = 0.5 * 128 / 256
 
 
@@ -27,21 +27,28 @@ def test_then_half_a_cosine_leads_to_zero(progress: float) -> None:
     assert learning_rate(PARAMS, 20, 20, 10) == pytest.approx(0, abs=1e-12)
 
 
-def test_a_phase_shorter_than_its_warm_up_ends_within_it() -> None:
-    rates = [learning_rate(PARAMS, step / 10, 3, 10) for step in range(30)]
+def test_a_phase_of_another_length_peaks_too() -> None:
+    assert max(learning_rate(PARAMS, step / 10, 3, 10) for step in range(30)) == pytest.approx(PEAK)
+    assert learning_rate(PARAMS, 0.6, 3, 10) == pytest.approx(PEAK)
+
+
+def test_a_phase_shorter_than_its_warm_up_in_steps_ends_within_it() -> None:
+    params = tuning_params(base_lr=0.5, batch_size=128, warmup_steps=40)
+    rates = [learning_rate(params, step / 10, 3, 10) for step in range(30)]
     assert rates == pytest.approx([PEAK * step / 40 for step in range(30)])
 
 
 def test_a_phase_as_long_as_its_warm_up_never_divides_by_zero() -> None:
-    assert learning_rate(PARAMS, 3.9, 4, 10) == pytest.approx(PEAK * 3.9 / 4)
+    params = tuning_params(base_lr=0.5, batch_size=128, warmup_steps=40)
+    assert learning_rate(params, 3.9, 4, 10) == pytest.approx(PEAK * 3.9 / 4)
 
 
 def test_without_warm_up_it_starts_at_the_peak() -> None:
-    assert learning_rate(tuning_params(base_lr=0.5, batch_size=128, warmup_epochs=0), 0, 10, 10) == pytest.approx(PEAK)
+    assert learning_rate(tuning_params(base_lr=0.5, batch_size=128, warmup=0), 0, 10, 10) == pytest.approx(PEAK)
 
 
 def test_a_warm_up_in_steps_takes_the_place_of_one_in_epochs() -> None:
-    params = tuning_params(base_lr=0.5, batch_size=128, warmup_epochs=4, warmup_steps=5)
+    params = tuning_params(base_lr=0.5, batch_size=128, warmup=0.2, warmup_steps=5)
     assert [learning_rate(params, step / 10, 20, 10) for step in range(6)] == pytest.approx(
         [PEAK * step / 5 for step in range(6)]
     )

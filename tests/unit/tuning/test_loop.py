@@ -344,13 +344,13 @@ def test_the_best_epoch_survives_an_interruption(tmp_path: Path, monkeypatch: py
 
 def test_divergence_ends_in_an_error_that_names_the_parameters(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"training diverged in epoch \d: the loss is (nan|inf)") as caught:
-        loop.train(run(tmp_path, base_lr=1e30, warmup_epochs=0))
+        loop.train(run(tmp_path, base_lr=1e30, warmup=0))
     assert "tuning.base_lr" in caught.value.remedy
 
 
 def test_divergence_in_the_very_last_step_is_found_on_the_validation_split(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="training diverged in epoch 1"):
-        loop.train(run(tmp_path, per_class=2, batch_size=6, epochs=1, base_lr=1e38, warmup_epochs=0))
+        loop.train(run(tmp_path, per_class=2, batch_size=6, epochs=1, base_lr=1e38, warmup=0))
     assert not (tmp_path / "resume.safetensors").exists()
 
 

@@ -31,7 +31,7 @@ def snapshot(model: classifier.Classifier) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_only_the_named_parameters_change_in_a_phase(tmp_path: Path, sweep: dict[str, object]) -> None:
-    run = small_runs.run(tmp_path, model=TWO_SLOTS, warmup_epochs=0, **sweep)
+    run = small_runs.run(tmp_path, model=TWO_SLOTS, warmup=0, **sweep)
     phases = loop.plan(run)
     seen = [snapshot(run.model)]
     ends = []

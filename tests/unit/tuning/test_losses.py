@@ -66,7 +66,7 @@ def unequal() -> LabelledImages:
 def after_one_step(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> dict[str, torch.Tensor]:
     with monkeypatch.context() as patch:
         made = run(
-            folder, model={"init": "houlsby"}, train=unequal(), batch_size=12, epochs=1, warmup_epochs=0, base_lr=20.0,
+            folder, model={"init": "houlsby"}, train=unequal(), batch_size=12, epochs=1, warmup=0, base_lr=20.0,
             **changes,
         )  # fmt: skip
         made.model.head.batch_norm.eval()

@@ -88,7 +88,7 @@ def test_weight_decay_reaches_a_training_run(tmp_path: Path) -> None:
     sizes = []
     for decay in (0.0, 3.0):
         made = run(
-            tmp_path / str(decay), epochs=2, optimiser="adamw", scale_lr=False, base_lr=0.05, warmup_epochs=0,
+            tmp_path / str(decay), epochs=2, optimiser="adamw", scale_lr=False, base_lr=0.05, warmup=0,
             weight_decay=decay, selection_metric="loss",
         )  # fmt: skip
         loop.train(made, lambda _row: None)
