@@ -52,6 +52,7 @@ class ImageParams(Section):
     resize: Literal["crop", "pad", "squash"]
     crop_fraction: Share
     interpolation: Literal["bilinear", "bicubic"]
+    oversampling: Annotated[int, Field(ge=0)]
 
 
 class BackboneParams(Section):

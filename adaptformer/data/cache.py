@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from adaptformer import files
 from adaptformer.data import decoding, photos, reading, resizing
 from adaptformer.data.contract import ImageContract
-from adaptformer.data.decoding import DamagedImage
-from adaptformer.data.resizing import Pixels
+from adaptformer.data.decoding import DamagedImage, Pixels
 from adaptformer.errors import UserError
 
 KEPT = 10
@@ -31,8 +30,8 @@ KEPT = 10
 
 _IMAGES_AT_ONCE = 256
 
-_Prepare = Callable[[Pixels, int], Pixels]
-"""From a decoded image and its row to what is stored."""
+_Prepare = Callable[[bytes, int], Pixels]
+"""From a file's bytes and its row to what is stored."""
 
 
 def load_images(manifest_rows: pd.DataFrame, data: Path, contract: ImageContract, cache: Path) -> NDArray[np.uint8]:
@@ -41,10 +40,10 @@ def load_images(manifest_rows: pd.DataFrame, data: Path, contract: ImageContract
     They are decoded and resized on the first call and read from the folder `cache` afterwards; the caller holds the
     lock of the run folder. Raises UserError when a file is no longer the one that the manifest names.
     """
-    geometry = [contract.stored_size, contract.resize, contract.interpolation]
+    geometry = [contract.stored_size, contract.resize, contract.interpolation, contract.oversampling]
     path = cache / f"{_key(manifest_rows, geometry, resizing)}.npy"
     shape = (len(manifest_rows), contract.stored_size, contract.stored_size, 3)
-    return _load(path, shape, manifest_rows, data, lambda image, _: resizing.to_square(image, contract))
+    return _load(path, shape, manifest_rows, data, lambda content, _: resizing.square(content, contract))
 
 
 def load_photos(
@@ -59,11 +58,12 @@ def load_photos(
     shapes = photos.stored_shapes(heights, widths, contract, smallest_share)
     if (shapes == contract.stored_size).all():
         return photos.Photos.of_one_size(load_images(manifest_rows, data, contract, cache))
-    path = cache / f"{_key(manifest_rows, [shapes.tolist(), contract.interpolation], resizing, photos)}.npy"
+    geometry = [shapes.tolist(), contract.interpolation, contract.oversampling]
+    path = cache / f"{_key(manifest_rows, geometry, resizing, photos)}.npy"
 
-    def prepare(image: Pixels, row: int) -> Pixels:
+    def prepare(content: bytes, row: int) -> Pixels:
         height, width = shapes[row]
-        return photos.to_photo(image, (int(height), int(width)), contract)
+        return photos.photo(content, (int(height), int(width)), contract)
 
     pixels = _load(path, (int(3 * shapes.prod(axis=1).sum()),), manifest_rows, data, prepare)
     return photos.Photos(pixels, shapes)
@@ -119,7 +119,7 @@ def _prepared(data: Path, prepare: _Prepare, wanted: tuple[str, str, int]) -> Pi
             f"{data}/ has changed since the manifest was written: {path}", "run `dvc add data`, then the same run again"
         )
     try:
-        return prepare(decoding.decode(content), wanted[2])
+        return prepare(content, wanted[2])
     except DamagedImage as error:
         raise UserError(f"{path} cannot be decoded: {error}", "run `adaptformer validate` again") from error
 

@@ -58,14 +58,14 @@ def test_a_second_call_decodes_nothing(
     train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = np.array(load_images(train, data, contract, folder))
-    monkeypatch.setattr(caching.decoding, "decode", lambda content: pytest.fail("decoded again"))
+    monkeypatch.setattr(caching, "_prepared", lambda *_: pytest.fail("decoded again"))
     # Mean and std change nothing that is stored.
     other = dataclasses.replace(contract, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     np.testing.assert_array_equal(load_images(train, data, other, folder), first)
     assert len(files_in(folder)) == 1
 
 
-@pytest.mark.parametrize("change", [{"size": 5}, {"resize": "pad"}, {"interpolation": "bicubic"}])
+@pytest.mark.parametrize("change", [{"size": 5}, {"resize": "pad"}, {"interpolation": "bicubic"}, {"oversampling": 2}])
 def test_another_geometry_is_another_file(
     train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path, change: dict[str, object]
 ) -> None:
