@@ -7,7 +7,8 @@ In reading order:
 - resizing.py: RGB pixels to the square that evaluation sees
 - photos.py: training images that keep their aspect ratio
 - layout.py: which files of data/ belong to which split and class
-- reading.py: size, mode and hash of many files at once
+- workers.py: work on many files at once, in order
+- reading.py: size, mode and hash of many files
 - splits.py: which images leave train for a split that is missing
 - manifest.py: one row per image
 - cache.py: prepared images, decoded once

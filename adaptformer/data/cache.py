@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -20,15 +19,13 @@ import PIL
 from numpy.typing import NDArray
 
 from adaptformer import files
-from adaptformer.data import decoding, photos, reading, resizing
+from adaptformer.data import decoding, photos, reading, resizing, workers
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage, Pixels
 from adaptformer.errors import UserError
 
 KEPT = 10
 """How many arrays stay in a cache folder: squares of three splits and of the profile, and photos; for two contracts."""
-
-_IMAGES_AT_ONCE = 256
 
 _Prepare = Callable[[bytes, int], Pixels]
 """From a file's bytes and its row to what is stored."""
@@ -104,11 +101,9 @@ def _opened(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
 def _write(file: BinaryIO, shape: tuple[int, ...], manifest_rows: pd.DataFrame, data: Path, prepare: _Prepare) -> None:
     # Plain writes, not a writable memory map: on a full disk a map kills the process without a message.
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    wanted = list(zip(manifest_rows["path"], manifest_rows["sha256"], range(len(manifest_rows)), strict=True))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(wanted), _IMAGES_AT_ONCE):
-            for image in pool.map(partial(_prepared, data, prepare), wanted[start : start + _IMAGES_AT_ONCE]):
-                file.write(image.tobytes())
+    wanted = zip(manifest_rows["path"], manifest_rows["sha256"], range(len(manifest_rows)), strict=True)
+    for image in workers.in_order(partial(_prepared, data, prepare), wanted):
+        file.write(image.tobytes())
 
 
 def _prepared(data: Path, prepare: _Prepare, wanted: tuple[str, str, int]) -> Pixels:

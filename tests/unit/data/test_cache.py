@@ -37,9 +37,8 @@ def files_in(folder: Path) -> list[str]:
 
 
 def test_images_are_the_prepared_files_in_order(
-    train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path, monkeypatch: pytest.MonkeyPatch
+    train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path
 ) -> None:
-    monkeypatch.setattr(caching, "_IMAGES_AT_ONCE", 3)
     images = load_images(train, data, contract, folder)
     assert isinstance(images, np.memmap)
     assert not images.flags.writeable
