@@ -180,6 +180,7 @@ class RuntimeParams(Section):
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Field(ge=0)]
+    cache_gb: Annotated[float, Field(ge=0)] | None
 
 
 class Params(Section):

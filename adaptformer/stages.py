@@ -58,6 +58,7 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     """Train what the method tunes, and the head; write the adapter file, the history and its curves."""
     from adaptformer.data import labelled, manifest
+    from adaptformer.data.cache import ImageCache
     from adaptformer.data.contract import ImageContract
     from adaptformer.model import adapter_file, backbone_card, classifier, device, tensor_file
     from adaptformer.tuning import epoch, history, loop, resume
@@ -74,19 +75,18 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     )  # fmt: skip
     precision = device.precision(params.tuning.precision, chosen, model.vit.embed_dim, len(model.vit.blocks))
     device.plain_attention(model.vit, chosen, precision)
-    images = {
-        split: labelled.load(table, split, classes, folder.data, contract, folder.image_cache)
-        for split in ("train", "validation")
-    }
-    photos = labelled.training_photos(
-        table, folder.data, contract, folder.image_cache,
+    cache = ImageCache(folder.image_cache, params.runtime.cache_gb)
+    train, photos = labelled.load_training(
+        table, classes, folder.data, contract, cache,
         crop_scale=params.tuning.crop_scale, crop_ratio=params.tuning.crop_ratio,
+        judged=epoch.statistics_rows(len(manifest.rows(table, "train")), params.tuning),
     )  # fmt: skip
+    validation = labelled.load(table, "validation", classes, folder.data, contract, cache)
     trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
     share = f"{trained:,} of {backbone.parameters:,} parameters ({100 * trained / backbone.parameters:.2f} %)"
-    log.info("training %s on %d images, %s on %s", share, len(images["train"].labels), precision, chosen)
+    log.info("training %s on %d images, %s on %s", share, len(train.labels), precision, chosen)
     run = epoch.Run(
-        model, images["train"], photos, images["validation"], contract, params.tuning, chosen, precision,
+        model, train, photos, validation, contract, params.tuning, chosen, precision,
         folder.resume_state, fingerprint("train", params, folder, precision, chosen.type),
     )  # fmt: skip
     before = resume.seconds(run.state, run.fingerprint)
@@ -111,13 +111,15 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
 def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Judge the trained model on the test split; write metrics, predictions, report, model card, the data's profile."""
     from adaptformer.data import labelled, layout, manifest
+    from adaptformer.data.cache import ImageCache
     from adaptformer.evaluation import data_profile, features, metrics, model_card, pictures, predictions, report
     from adaptformer.model import adapter_file, device, inference
 
     chosen = device.choose(params.runtime.device, params.runtime.threads)
     model, card = adapter_file.load(folder.adapter, folder.backbone)
     table = manifest.read_manifest(folder.manifest)
-    test = labelled.load(table, "test", card.classes, folder.data, card.image, folder.image_cache)
+    cache = ImageCache(folder.image_cache, params.runtime.cache_gb)
+    test = labelled.load(table, "test", card.classes, folder.data, card.image, cache)
     began = time.perf_counter()
     logits = inference.logits(
         model.to(chosen), test.images, card.image, batch_size=params.evaluation.batch_size, device=chosen
@@ -135,7 +137,7 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     images = {split: len(manifest.rows(table, split)) for split in layout.SPLITS}
     files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning))
     embed, backbone = features.backbone_features(folder.backbone, card.image, chosen)
-    profile = data_profile.profile(table, folder.data, card.image, embed, backbone, folder.image_cache)
+    profile = data_profile.profile(table, folder.data, card.image, embed, backbone, cache)
     data_profile.write(folder.profile, profile)
     files.write_json(folder.metrics, metrics.summary(evaluation, card.classes))
     return {"images": len(test.labels), "images_per_second": round(len(test.labels) / seconds, 1)}

@@ -11,7 +11,8 @@ In reading order:
 - reading.py: size, mode and hash of many files
 - splits.py: which images leave train for a split that is missing
 - manifest.py: one row per image
-- cache.py: prepared images, decoded once
+- squares.py: the squares of many images, kept small
+- cache.py: prepared images, decoded once for all runs
 - labelled.py: one split's images with their labels
 - augmentation.py: random crops and flips, and the tensors that a model takes
 

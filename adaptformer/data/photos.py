@@ -6,13 +6,16 @@ N images, H x W pixels of a file's image, h x w of the stored one, S = contract.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from adaptformer.data import workers
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import Box, Pixels, decode_reduced
 from adaptformer.data.resizing import resample_filter
@@ -21,6 +24,23 @@ MAX_ASPECT = 3
 """The longest side that is stored, over the shorter one; the ends of a longer strip are cut off."""
 MAX_SHORTER_SIDE = 2
 """The longest shorter side that is stored, over S: a bound on disk space, paid for by the smallest crops."""
+
+
+class StoredImages(Protocol):
+    """N images by index, wherever they come from; `shapes` [N, 2] are heights and widths."""
+
+    @property
+    def shapes(self) -> NDArray[np.int64]:
+        """Height and width of each image [N, 2]."""
+
+    def __len__(self) -> int:
+        """Return N."""
+
+    def __getitem__(self, index: int, /) -> Pixels:
+        """Return one image [h, w, 3]."""
+
+    def take(self, indices: Iterable[int]) -> list[Pixels]:
+        """Return several images, in the order of `indices`."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,29 @@ class Photos:
         height, width = self.shapes[index]
         end = self._ends[index]
         return self.pixels[end - 3 * height * width : end].reshape(height, width, 3)
+
+    def take(self, indices: Iterable[int]) -> list[Pixels]:
+        """Return several images without copying."""
+        return [self[index] for index in indices]
+
+
+@dataclass(frozen=True)
+class StreamedPhotos:
+    """N images that `read` makes from their files each time they are asked for: a set too large for the cache."""
+
+    shapes: NDArray[np.int64]
+    read: Callable[[int], Pixels]
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, index: int) -> Pixels:
+        """Return one image [h, w, 3]."""
+        return self.read(index)
+
+    def take(self, indices: Iterable[int]) -> list[Pixels]:
+        """Return several images, decoded by one thread a core."""
+        return list(workers.in_order(self.read, indices))
 
 
 def stored_shapes(

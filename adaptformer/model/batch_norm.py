@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adaptformer.data.contract import ImageContract
+from adaptformer.data.squares import Images
 from adaptformer.model import inference
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision, computing
@@ -20,7 +21,7 @@ from adaptformer.model.device import Precision, computing
 @torch.no_grad()
 def recompute_statistics(
     model: Classifier,
-    images: NDArray[np.uint8],
+    images: Images,
     rows: NDArray[np.int64],
     contract: ImageContract,
     *,

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adaptformer import randomness
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
-from adaptformer.data.photos import Photos
+from adaptformer.data.photos import StoredImages
 from adaptformer.model import batch_norm, inference
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision, computing
@@ -47,7 +48,7 @@ class Run:
 
     model: Classifier
     train: LabelledImages
-    photos: Photos
+    photos: StoredImages
     validation: LabelledImages
     contract: ImageContract
     params: TuningParams
@@ -124,17 +125,21 @@ def _step(
 def _batch(run: Run, chosen: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Return crops of the chosen images, normalised [B, 3, s, s], and their labels [B], on the device."""
     index, device, contract = chosen.numpy(), run.device, run.contract
-    cropped = augmentation.crop([run.photos[i] for i in index], boxes, contract.size, contract.interpolation)
+    cropped = augmentation.crop(run.photos.take(index), boxes, contract.size, contract.interpolation)
     mean, std = torch.tensor(contract.mean, device=device), torch.tensor(contract.std, device=device)
     labels = torch.from_numpy(run.train.labels[index]).to(device)
     return augmentation.normalise(augmentation.planes(cropped.to(device)), mean, std), labels
 
 
+def statistics_rows(images: int, params: TuningParams) -> NDArray[np.int64]:
+    """Return which of the training images, sorted, the head's BatchNorm statistics are computed over; maybe none."""
+    count = STATISTICS_IMAGES if params.head_statistics == "recomputed" else 0
+    return np.sort(randomness.permutation(images, "head statistics", params.seed)[:count])
+
+
 def recompute_statistics(run: Run) -> None:
     """Compute the heads' BatchNorm statistics over the same training images each time."""
-    rows = np.sort(
-        randomness.permutation(len(run.train.labels), "head statistics", run.params.seed)[:STATISTICS_IMAGES]
-    )
+    rows = statistics_rows(len(run.train.labels), run.params)
     batch_norm.recompute_statistics(
         run.model, run.train.images, rows, run.contract,
         batch_size=VALIDATION_BATCH, device=run.device, precision=run.precision,
