@@ -52,6 +52,7 @@ class ImageParams(Section):
     resize: Literal["crop", "pad", "squash"]
     crop_fraction: Share
     interpolation: Literal["bilinear", "bicubic"]
+    oversampling: Annotated[int, Field(ge=0)]
 
 
 class BackboneParams(Section):
@@ -182,6 +183,7 @@ class RuntimeParams(Section):
     threads: Annotated[int, Field(ge=0)]
     save_steps: Annotated[int, Field(ge=0)]
     activations_gb: Annotated[float, Field(ge=0)]
+    cache_gb: Annotated[float, Field(ge=0)] | None
 
 
 class Params(Section):

@@ -52,7 +52,8 @@ class RunFolder:
         self.parity = root / "parity.json"
 
         self.faults = root / "data_faults.csv"
-        self.image_cache = root / "cache"
+        # One for all runs of a checkout: its files are named by their content.
+        self.image_cache = (root.parent.parent if overridden else root) / "cache"
         self.resume_state = root / "resume.safetensors"
         self.registration = root / "registration.json"
         self.tracking = root / "tracking.json"

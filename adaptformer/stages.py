@@ -58,21 +58,21 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     """Train what the method tunes and write the adapter file of the best epoch, the history, and the curves."""
     from adaptformer.data import labelled
+    from adaptformer.data.cache import ImageCache
     from adaptformer.model import adapter_file, classifier, device
     from adaptformer.tuning import epoch, history, loop, planning, resume, setup
 
     start = setup.prepare(params, folder)
     model, table, chosen = start.model, start.manifest, start.device
-    images = {
-        split: labelled.load(table, split, start.classes, folder.data, start.contract, folder.image_cache)
-        for split in ("train", "validation")
-    }
-    photos = labelled.training_photos(
-        table, folder.data, start.contract, folder.image_cache,
+    cache = ImageCache(folder.image_cache, params.runtime.cache_gb)
+    train, photos = labelled.load_training(
+        table, start.classes, folder.data, start.contract, cache,
         crop_scale=params.tuning.crop_scale, crop_ratio=params.tuning.crop_ratio,
+        judged=epoch.statistics_rows(start.images("train"), params.tuning),
     )  # fmt: skip
+    validation = labelled.load(table, "validation", start.classes, folder.data, start.contract, cache)
     run = epoch.Run(
-        model, images["train"], photos, images["validation"], start.contract, params.tuning, chosen, start.precision,
+        model, train, photos, validation, start.contract, params.tuning, chosen, start.precision,
         folder.resume_state, params.runtime.save_steps, params.runtime.activations_gb,
         fingerprint("train", params, folder, start.precision, chosen.type),
     )  # fmt: skip
@@ -113,13 +113,15 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
 def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Judge the trained model on the test split; write metrics, predictions, report, model card, the data's profile."""
     from adaptformer.data import labelled, layout, manifest
+    from adaptformer.data.cache import ImageCache
     from adaptformer.evaluation import data_profile, features, metrics, model_card, pictures, predictions, report
     from adaptformer.model import adapter_file, device, inference
 
     chosen = device.choose(params.runtime.device, params.runtime.threads)
     model, card = adapter_file.load(folder.adapter, folder.backbone)
     table = manifest.read_manifest(folder.manifest)
-    test = labelled.load(table, "test", card.classes, folder.data, card.image, folder.image_cache)
+    cache = ImageCache(folder.image_cache, params.runtime.cache_gb)
+    test = labelled.load(table, "test", card.classes, folder.data, card.image, cache)
     began = time.perf_counter()
     logits = inference.logits(
         model.to(chosen), test.images, card.image, batch_size=params.evaluation.batch_size, device=chosen
@@ -137,7 +139,7 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     images = {split: len(manifest.rows(table, split)) for split in layout.SPLITS}
     files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning))
     embed, backbone = features.backbone_features(folder.backbone, card.image, chosen)
-    profile = data_profile.profile(table, folder.data, card.image, embed, backbone, folder.image_cache)
+    profile = data_profile.profile(table, folder.data, card.image, embed, backbone, cache)
     data_profile.write(folder.profile, profile)
     files.write_json(folder.metrics, metrics.summary(evaluation, card.classes))
     return {"images": len(test.labels), "images_per_second": round(len(test.labels) / seconds, 1)}

@@ -7,10 +7,12 @@ In reading order:
 - resizing.py: RGB pixels to the square that evaluation sees
 - photos.py: training images that keep their aspect ratio
 - layout.py: which files of data/ belong to which split and class
-- reading.py: size, mode and hash of many files at once
+- workers.py: work on many files at once, in order
+- reading.py: size, mode and hash of many files
 - splits.py: which images leave train for a split that is missing
 - manifest.py: one row per image
-- cache.py: prepared images, decoded once
+- squares.py: the squares of many images, kept small
+- cache.py: prepared images, decoded once for all runs
 - labelled.py: one split's images with their labels
 - augmentation.py: random crops and flips, and the tensors that a model takes
 

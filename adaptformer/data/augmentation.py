@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adaptformer import randomness
-from adaptformer.data.resizing import Pixels
+from adaptformer.data.decoding import Pixels
 
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop; then the largest centred crop within the ratio bounds
 

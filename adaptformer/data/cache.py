@@ -1,72 +1,155 @@
-"""Prepared images, decoded once: memory-mapped arrays in the run folder, named by everything that decides their bytes.
+"""Prepared images, decoded once for all runs: memory-mapped arrays, named by everything that decides their bytes.
 
-Evaluation reads squares, training photos that keep their aspect ratio. N images, S = contract.stored_size.
+Evaluation reads squares, training photos that keep their aspect ratio. What the cache has no room for is decoded anew
+each time, to the same pixels. N images, S = contract.stored_size.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import inspect
+import logging
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import PIL
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from adaptformer import files
-from adaptformer.data import decoding, photos, reading, resizing
+from adaptformer.data import decoding, photos, reading, resizing, squares, workers
 from adaptformer.data.contract import ImageContract
-from adaptformer.data.decoding import DamagedImage
-from adaptformer.data.resizing import Pixels
+from adaptformer.data.decoding import DamagedImage, Pixels
+from adaptformer.data.photos import Photos, StoredImages, StreamedPhotos
+from adaptformer.data.squares import Squares
 from adaptformer.errors import UserError
 
-KEPT = 10
-"""How many arrays stay in a cache folder: squares of three splits and of the profile, and photos; for two contracts."""
+log = logging.getLogger("adaptformer")
 
-_IMAGES_AT_ONCE = 256
-
-_Prepare = Callable[[Pixels, int], Pixels]
-"""From a decoded image and its row to what is stored."""
+_Prepare = Callable[[bytes, tuple[int, int]], Pixels]
+"""From a file's bytes and the shape (h, w) at which its image is stored to that image."""
 
 
-def load_images(manifest_rows: pd.DataFrame, data: Path, contract: ImageContract, cache: Path) -> NDArray[np.uint8]:
-    """Return the rows' images as a read-only memory map [N, S, S, 3] uint8: the squares that evaluation sees.
+@dataclass(frozen=True)
+class ImageCache:
+    """The folder of prepared images that all runs share; its arrays take at most `gigabytes` (10^9 bytes; None: any).
 
-    They are decoded and resized on the first call and read from the folder `cache` afterwards; the caller holds the
-    lock of the run folder. Raises UserError when a file is no longer the one that the manifest names.
+    One process at a time writes or removes arrays; another one that needs to write waits for it, and then finds what
+    both need. Reading takes no lock, for an array appears whole or not at all.
     """
-    geometry = [contract.stored_size, contract.resize, contract.interpolation]
-    path = cache / f"{_key(manifest_rows, geometry, resizing)}.npy"
-    shape = (len(manifest_rows), contract.stored_size, contract.stored_size, 3)
-    return _load(path, shape, manifest_rows, data, lambda image, _: resizing.to_square(image, contract))
+
+    folder: Path
+    gigabytes: float | None
+
+    def load(self, key: str, shapes: NDArray[np.int64], read: Callable[[int], Pixels]) -> StoredImages:
+        """Return the images that `read` makes, of these `shapes` [N, 2], from the array named `key`.
+
+        It is written first where it is missing or damaged. Where there is no room for it, `read` is called each time.
+        """
+        path = self.folder / f"{key}.npy"
+        size = int(3 * shapes.prod(axis=1).sum())
+        pixels = _opened(path, size)
+        if pixels is None:
+            with self._writing():
+                pixels = _opened(path, size)  # another run may have written it while this one waited
+                if pixels is None:
+                    if not self._has_room(size):
+                        log.info("%d images exceed runtime.cache_gb, and are decoded each time", len(shapes))
+                        return StreamedPhotos(shapes, read)
+                    _write(path, size, workers.in_order(read, range(len(shapes))))
+                    pixels = _opened(path, size)
+        if pixels is None:
+            raise UserError(
+                f"{path} cannot be read after writing it", f"remove {self.folder}/ and run the same command again"
+            )
+        with contextlib.suppress(OSError):  # removed meanwhile, or another user's: it stays readable
+            os.utime(path)
+        return Photos(pixels, shapes)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the folder's lock, which dies with the process, and remove what a killed run left."""
+        lock = FileLock(self.folder / ".lock", mode=0o644)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                held = lock.acquire(timeout=0)
+            except Timeout:
+                log.info("waiting for another run that fills %s/", self.folder)
+                held = lock.acquire()
+        except OSError as error:
+            raise UserError(
+                f"cannot write in {self.folder}/: {error.strerror}", f"make {self.folder}/ writable, or remove it"
+            ) from error
+        with held:
+            for leftover in self.folder.glob(".*.partial.npy"):
+                leftover.unlink(missing_ok=True)
+            yield
+
+    def _has_room(self, size: int) -> bool:
+        """Say whether an array of so many bytes fits, after removing those unused for longest if that makes it fit."""
+        if self.gigabytes is None:
+            return True
+        sizes = {path: path.stat().st_size for path in self.folder.glob("*.npy")}
+        idle = sorted((path for path in sizes if not _in_use(path)), key=lambda path: path.stat().st_mtime_ns)
+        excess = sum(sizes.values()) + size - self.gigabytes * 1e9
+        if excess > sum(sizes[path] for path in idle):
+            return False
+        for path in idle:
+            if excess <= 0:
+                break
+            path.unlink()
+            excess -= sizes[path]
+        return True
+
+
+def load_images(
+    manifest_rows: pd.DataFrame,
+    data: Path,
+    contract: ImageContract,
+    cache: ImageCache,
+    only: NDArray[np.int64] | None = None,
+) -> Squares:
+    """Return the rows' images as evaluation sees them, before the centre crop; `only` those of some rows, sorted.
+
+    They are decoded and resized on the first call and read from the cache afterwards. Raises UserError when a file is
+    no longer the one that the manifest names.
+    """
+    loaded = manifest_rows if only is None else manifest_rows.iloc[only]
+    shapes = squares.stored_shapes(*_sizes(loaded), contract)
+    geometry = [shapes.tolist(), contract.stored_size, contract.resize, contract.interpolation, contract.oversampling]
+    key = _key(loaded, geometry, resizing, squares)
+    stored = cache.load(key, shapes, _reader(loaded, data, shapes, partial(squares.prepare, contract=contract)))
+    return Squares(stored, contract, len(manifest_rows), only)
 
 
 def load_photos(
-    manifest_rows: pd.DataFrame, data: Path, contract: ImageContract, cache: Path, smallest_share: float
-) -> photos.Photos:
+    manifest_rows: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache, smallest_share: float
+) -> StoredImages:
     """Return the rows' images with their aspect ratio kept, for crops of at least `smallest_share` of the area.
 
     They are cached as `load_images` does; where all of them are S x S anyway, its array serves both. Raises UserError
     as there.
     """
-    heights, widths = (manifest_rows[side].to_numpy(np.int64) for side in ("height", "width"))
-    shapes = photos.stored_shapes(heights, widths, contract, smallest_share)
+    shapes = photos.stored_shapes(*_sizes(manifest_rows), contract, smallest_share)
     if (shapes == contract.stored_size).all():
-        return photos.Photos.of_one_size(load_images(manifest_rows, data, contract, cache))
-    path = cache / f"{_key(manifest_rows, [shapes.tolist(), contract.interpolation], resizing, photos)}.npy"
+        return load_images(manifest_rows, data, contract, cache)
+    geometry = [shapes.tolist(), contract.interpolation, contract.oversampling]
+    key = _key(manifest_rows, geometry, resizing, photos)
+    return cache.load(key, shapes, _reader(manifest_rows, data, shapes, partial(photos.photo, contract=contract)))
 
-    def prepare(image: Pixels, row: int) -> Pixels:
-        height, width = shapes[row]
-        return photos.to_photo(image, (int(height), int(width)), contract)
 
-    pixels = _load(path, (int(3 * shapes.prod(axis=1).sum()),), manifest_rows, data, prepare)
-    return photos.Photos(pixels, shapes)
+def _sizes(manifest_rows: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return heights and widths [N] of the files' images."""
+    return manifest_rows["height"].to_numpy(np.int64), manifest_rows["width"].to_numpy(np.int64)
 
 
 def _key(manifest_rows: pd.DataFrame, geometry: list[Any], *prepared_by: ModuleType) -> str:
@@ -74,60 +157,61 @@ def _key(manifest_rows: pd.DataFrame, geometry: list[Any], *prepared_by: ModuleT
     return files.sha256_text(files.canonical_json([list(manifest_rows["sha256"]), geometry, code, PIL.__version__]))
 
 
-def _load(
-    path: Path, shape: tuple[int, ...], manifest_rows: pd.DataFrame, data: Path, prepare: _Prepare
-) -> NDArray[np.uint8]:
-    """Return the array at `path`, which is written first where it is missing or damaged."""
-    images = _opened(path, shape)
-    if images is None:
-        with files.replacing(path) as beside, beside.open("wb") as file:
-            _write(file, shape, manifest_rows, data, prepare)
-        images = _opened(path, shape)
-        if images is None:
+def _reader(
+    manifest_rows: pd.DataFrame, data: Path, shapes: NDArray[np.int64], prepare: _Prepare
+) -> Callable[[int], Pixels]:
+    """Return the function from a row's number to its image as it is stored; it raises UserError for a changed file."""
+    paths, hashes = list(manifest_rows["path"]), list(manifest_rows["sha256"])
+
+    def read(row: int) -> Pixels:
+        path = data / paths[row]
+        content = reading.content(path, hashes[row])
+        if content is None:
             raise UserError(
-                f"{path} cannot be read after writing it", f"remove {path.parent}/ and run the same command again"
+                f"{data}/ has changed since the manifest was written: {path}",
+                "run `dvc add data`, then the same run again",
             )
-    os.utime(path)
-    _prune(path.parent)
-    return images
+        height, width = shapes[row].tolist()
+        try:
+            return prepare(content, (height, width))
+        except DamagedImage as error:
+            raise UserError(f"{path} cannot be decoded: {error}", "run `adaptformer validate` again") from error
+
+    return read
 
 
-def _opened(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Return the array at `path`, or None when it is missing or damaged; np.load checks the file's size."""
+def _opened(path: Path, size: int) -> NDArray[np.uint8] | None:
+    """Return the array at `path`, mapped into memory, or None when it is missing or damaged.
+
+    The map keeps the file marked as in use for as long as it lives, or the process does.
+    """
     try:
-        images: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            # The map has a duplicate of this file's descriptor: closing the file leaves the mark where it is.
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if np.lib.format.read_magic(file) != (1, 0):
+                return None
+            shape, _, kind = np.lib.format.read_array_header_1_0(file)
+            if shape != (size,) or kind != np.uint8:
+                return None
+            return np.memmap(file, np.uint8, "r", file.tell(), shape) if size else np.empty(0, np.uint8)
     except (OSError, ValueError, EOFError):
         return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
 
 
-def _write(file: BinaryIO, shape: tuple[int, ...], manifest_rows: pd.DataFrame, data: Path, prepare: _Prepare) -> None:
+def _in_use(path: Path) -> bool:
+    """Say whether some process has the array at `path` mapped."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _write(path: Path, size: int, images: Iterator[Pixels]) -> None:
     # Plain writes, not a writable memory map: on a full disk a map kills the process without a message.
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    wanted = list(zip(manifest_rows["path"], manifest_rows["sha256"], range(len(manifest_rows)), strict=True))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(wanted), _IMAGES_AT_ONCE):
-            for image in pool.map(partial(_prepared, data, prepare), wanted[start : start + _IMAGES_AT_ONCE]):
-                file.write(image.tobytes())
-
-
-def _prepared(data: Path, prepare: _Prepare, wanted: tuple[str, str, int]) -> Pixels:
-    path = data / wanted[0]
-    content = reading.content(path, wanted[1])
-    if content is None:
-        raise UserError(
-            f"{data}/ has changed since the manifest was written: {path}", "run `dvc add data`, then the same run again"
-        )
-    try:
-        return prepare(decoding.decode(content), wanted[2])
-    except DamagedImage as error:
-        raise UserError(f"{path} cannot be decoded: {error}", "run `adaptformer validate` again") from error
-
-
-def _prune(cache: Path) -> None:
-    """Remove all but the arrays used last, and what a killed run left: the folder's lock allows no other writer."""
-    for leftover in cache.glob(".*.partial.npy"):
-        leftover.unlink(missing_ok=True)
-    arrays = sorted(cache.glob("*.npy"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for old in arrays[KEPT:]:
-        old.unlink(missing_ok=True)
+    with files.replacing(path) as beside, beside.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
+        for image in images:
+            file.write(image.tobytes())

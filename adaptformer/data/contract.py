@@ -14,7 +14,9 @@ class ImageContract:
 
     `size` is the side, in pixels, that the model sees; `resize` is "crop", "pad" or "squash"; `crop_fraction` is the
     share of the resized side that evaluation keeps, in (0, 1]; `interpolation` is "bilinear" or "bicubic"; `mean` and
-    `std` are per RGB channel, of values scaled to [0, 1], and come with the checkpoint.
+    `std` are per RGB channel, of values scaled to [0, 1], and come with the checkpoint. A JPEG is decoded at 1/2, 1/4
+    or 1/8 of its scale where its shorter side keeps `oversampling` times the pixels that are stored of it; with 0
+    always in full, as files were before there was this value.
     """
 
     size: int
@@ -23,6 +25,7 @@ class ImageContract:
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    oversampling: int = 0
 
     @property
     def stored_size(self) -> int:
@@ -31,6 +34,13 @@ class ImageContract:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> ImageContract:
-        """Return the contract of its JSON form (`dataclasses.asdict`). Raises KeyError when a value is missing."""
-        values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
+        """Return the contract of its JSON form (`dataclasses.asdict`).
+
+        Raises KeyError when a value is missing; a file without `oversampling` is older than it and means 0.
+        """
+        values = {
+            field.name: content[field.name]
+            for field in dataclasses.fields(cls)
+            if field.name in content or field.default is dataclasses.MISSING
+        }
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})

@@ -11,43 +11,66 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptformer.data import manifest as manifests
-from adaptformer.data.cache import load_images, load_photos
+from adaptformer.data.cache import ImageCache, load_images, load_photos
 from adaptformer.data.contract import ImageContract
-from adaptformer.data.photos import Photos
+from adaptformer.data.photos import StoredImages
+from adaptformer.data.squares import Images, Squares
 
 
 @dataclass(frozen=True)
 class LabelledImages:
     """Stored images [N, S, S, 3] uint8 as evaluation sees them, class indices [N], and each file's path and sha256."""
 
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int64]
     paths: list[str]
     sha256: list[str]
 
 
 def load(
-    manifest: pd.DataFrame, split: str, classes: Sequence[str], data: Path, contract: ImageContract, cache: Path
+    manifest: pd.DataFrame, split: str, classes: Sequence[str], data: Path, contract: ImageContract, cache: ImageCache
 ) -> LabelledImages:
-    """Return one split, its images cached in the folder `cache`.
-
-    Raises UserError when `data/` no longer matches the manifest.
-    """
+    """Return one split, its images cached. Raises UserError when `data/` no longer matches the manifest."""
     rows = manifests.rows(manifest, split)
+    return _labelled(rows, classes, load_images(rows, data, contract, cache))
+
+
+def load_training(
+    manifest: pd.DataFrame,
+    classes: Sequence[str],
+    data: Path,
+    contract: ImageContract,
+    cache: ImageCache,
+    *,
+    crop_scale: tuple[float, float],
+    crop_ratio: tuple[float, float],
+    judged: NDArray[np.int64],
+) -> tuple[LabelledImages, StoredImages]:
+    """Return the train split, of whose images only the rows `judged` are there, and what training crops: all of it.
+
+    So no image is decoded twice but for those few. Raises UserError when `data/` no longer matches the manifest.
+    """
+    rows = manifests.rows(manifest, "train")
+    photos = training_photos(manifest, data, contract, cache, crop_scale=crop_scale, crop_ratio=crop_ratio)
+    images = photos if isinstance(photos, Squares) else load_images(rows, data, contract, cache, judged)
+    return _labelled(rows, classes, images), photos
+
+
+def _labelled(rows: pd.DataFrame, classes: Sequence[str], images: Images) -> LabelledImages:
     index = {name: number for number, name in enumerate(classes)}
     labels = np.array([index[label] for label in rows["label"]], dtype=np.int64)
-    return LabelledImages(load_images(rows, data, contract, cache), labels, list(rows["path"]), list(rows["sha256"]))
+    return LabelledImages(images, labels, list(rows["path"]), list(rows["sha256"]))
 
 
 def training_photos(
     manifest: pd.DataFrame,
     data: Path,
     contract: ImageContract,
-    cache: Path,
+    cache: ImageCache,
     *,
     crop_scale: tuple[float, float],
     crop_ratio: tuple[float, float],
-) -> Photos:
+) -> StoredImages:
     """Return what training crops: the images of the train split, in the order of `load`.
 
     They keep their aspect ratio where `contract.resize` is "crop" and crops are random. Otherwise they are the squares
@@ -57,4 +80,4 @@ def training_photos(
     rows = manifests.rows(manifest, "train")
     if contract.resize == "crop" and (crop_scale, crop_ratio) != ((1, 1), (1, 1)):
         return load_photos(rows, data, contract, cache, crop_scale[0])
-    return Photos.of_one_size(load_images(rows, data, contract, cache))
+    return load_images(rows, data, contract, cache)

@@ -6,20 +6,41 @@ N images, H x W pixels of a file's image, h x w of the stored one, S = contract.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from adaptformer.data import workers
 from adaptformer.data.contract import ImageContract
-from adaptformer.data.resizing import Pixels, resample_filter
+from adaptformer.data.decoding import Box, Pixels, decode_reduced
+from adaptformer.data.resizing import resample_filter
 
 MAX_ASPECT = 3
 """The longest side that is stored, over the shorter one; the ends of a longer strip are cut off."""
 MAX_SHORTER_SIDE = 2
 """The longest shorter side that is stored, over S: a bound on disk space, paid for by the smallest crops."""
+
+
+class StoredImages(Protocol):
+    """N images by index, wherever they come from; `shapes` [N, 2] are heights and widths."""
+
+    @property
+    def shapes(self) -> NDArray[np.int64]:
+        """Height and width of each image [N, 2]."""
+
+    def __len__(self) -> int:
+        """Return N."""
+
+    def __getitem__(self, index: int, /) -> Pixels:
+        """Return one image [h, w, 3]."""
+
+    def take(self, indices: Iterable[int]) -> list[Pixels]:
+        """Return several images, in the order of `indices`."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +69,29 @@ class Photos:
         end = self._ends[index]
         return self.pixels[end - 3 * height * width : end].reshape(height, width, 3)
 
+    def take(self, indices: Iterable[int]) -> list[Pixels]:
+        """Return several images without copying."""
+        return [self[index] for index in indices]
+
+
+@dataclass(frozen=True)
+class StreamedPhotos:
+    """N images that `read` makes from their files each time they are asked for: a set too large for the cache."""
+
+    shapes: NDArray[np.int64]
+    read: Callable[[int], Pixels]
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, index: int) -> Pixels:
+        """Return one image [h, w, 3]."""
+        return self.read(index)
+
+    def take(self, indices: Iterable[int]) -> list[Pixels]:
+        """Return several images, decoded by one thread a core."""
+        return list(workers.in_order(self.read, indices))
+
 
 def stored_shapes(
     heights: NDArray[np.int64], widths: NDArray[np.int64], contract: ImageContract, smallest_share: float
@@ -66,10 +110,26 @@ def stored_shapes(
     return np.stack([np.where(heights <= widths, short, long), np.where(heights <= widths, long, short)], axis=1)
 
 
-def to_photo(image: Pixels, shape: tuple[int, int], contract: ImageContract) -> Pixels:
-    """Shrink an image [H, W, 3] to its stored shape [h, w, 3], antialiased, after cutting the ends off a strip."""
+def photo(content: bytes, shape: tuple[int, int], contract: ImageContract) -> Pixels:
+    """Return a file's image as it is stored for training: decoded at the contract's scale, shrunk to `shape` [h, w].
+
+    Raises DamagedImage when the bytes are no usable image.
+    """
+    decoded = decode_reduced(content, contract.oversampling * min(shape))
+    return to_photo(decoded.pixels, shape, contract, decoded.box)
+
+
+def to_photo(image: Pixels, shape: tuple[int, int], contract: ImageContract, box: Box | None = None) -> Pixels:
+    """Shrink an image, the `box` of [H, W, 3] or the whole of it, to its stored shape [h, w, 3], antialiased.
+
+    The ends of a strip are cut off before, at whole pixels.
+    """
     height, width = image.shape[:2]
+    left, top, right, bottom = box or (0, 0, width, height)
     longest = MAX_ASPECT * min(height, width)
-    top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
-    kept = Image.fromarray(image[top : top + longest, left : left + longest])
-    return np.array(kept.resize(shape[::-1], resample_filter(contract.interpolation)))
+    above, before = max(0, height - longest) // 2, max(0, width - longest) // 2
+    kept = Image.fromarray(image[above : above + longest, before : before + longest])
+    within = (
+        max(left - before, 0), max(top - above, 0), min(right - before, kept.width), min(bottom - above, kept.height)
+    )  # fmt: skip
+    return np.array(kept.resize(shape[::-1], resample_filter(contract.interpolation), box=within))

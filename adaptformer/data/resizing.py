@@ -6,15 +6,11 @@ Training cuts its random crops from photos.py's images. N images, H x W pixels, 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from PIL import Image
 
 from adaptformer.data.contract import ImageContract
-from adaptformer.data.decoding import decode
-
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+from adaptformer.data.decoding import Box, Pixels, decode_reduced
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -26,8 +22,17 @@ def resample_filter(interpolation: str) -> Image.Resampling:
     return _FILTERS[interpolation]
 
 
-def to_square(image: Pixels, contract: ImageContract) -> Pixels:
-    """Resize an image [H, W, 3] uint8 to [S, S, 3] by the contract's policy.
+def square(content: bytes, contract: ImageContract) -> Pixels:
+    """Return a file's image as it is stored for evaluation, [S, S, 3]: decoded at the contract's scale, resized.
+
+    Raises DamagedImage when the bytes are no usable image.
+    """
+    decoded = decode_reduced(content, contract.oversampling * contract.stored_size)
+    return to_square(decoded.pixels, contract, decoded.box)
+
+
+def to_square(image: Pixels, contract: ImageContract, box: Box | None = None) -> Pixels:
+    """Resize an image, the `box` of [H, W, 3] uint8 or the whole of it, to [S, S, 3] by the contract's policy.
 
     "crop" scales the shorter side to S and keeps the centre, "pad" scales the longer side to S and centres the image
     on black, "squash" scales both sides to S. Shrinking is antialiased. Raises ValueError for an unknown policy or
@@ -35,22 +40,24 @@ def to_square(image: Pixels, contract: ImageContract) -> Pixels:
     """
     side = contract.stored_size
     resample = resample_filter(contract.interpolation)
-    height, width = image.shape[:2]
+    left, top, right, bottom = box or (0, 0, image.shape[1], image.shape[0])
+    width, height = right - left, bottom - top
     source = Image.fromarray(image)
     if contract.resize == "squash":
-        return np.array(source.resize((side, side), resample))
+        return np.array(source.resize((side, side), resample, box=(left, top, right, bottom)))
     if contract.resize == "crop":
         # Scaling the centre square alone gives the same pixels as scaling the whole image and cropping, because the
         # filter still reads beyond the box; but a strip of 1 x 100,000 pixels is never enlarged to S x 100,000 S.
         short = min(height, width)
-        left, top = (width - short) / 2, (height - short) / 2
+        left, top = left + (width - short) / 2, top + (height - short) / 2
         return np.array(source.resize((side, side), resample, box=(left, top, left + short, top + short)))
     if contract.resize == "pad":
         scale = side / max(height, width)
         inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-        square = Image.new("RGB", (side, side))
-        square.paste(source.resize(inner, resample), ((side - inner[0]) // 2, (side - inner[1]) // 2))
-        return np.array(square)
+        padded = Image.new("RGB", (side, side))
+        resized = source.resize(inner, resample, box=(left, top, right, bottom))
+        padded.paste(resized, ((side - inner[0]) // 2, (side - inner[1]) // 2))
+        return np.array(padded)
     raise ValueError(f"unknown resize policy {contract.resize!r}")
 
 
@@ -72,4 +79,4 @@ def prepare(content: bytes, contract: ImageContract) -> Pixels:
 
     Raises DamagedImage when the bytes are no usable image.
     """
-    return np.ascontiguousarray(centre_crop(to_square(decode(content), contract), contract.size))
+    return np.ascontiguousarray(centre_crop(square(content, contract), contract.size))

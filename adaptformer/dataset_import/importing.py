@@ -1,9 +1,8 @@
-"""Import a folder of labelled images into data/: check every file, make missing splits, copy, record with DVC."""
+"""Import a folder of labelled images into data/: check and copy every file, make missing splits, record with DVC."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from adaptformer.data import splits
 from adaptformer.data.layout import SPLITS, occupied
-from adaptformer.data.reading import ImageFacts, read_all
+from adaptformer.data.reading import ImageFacts, copy_all
 from adaptformer.dataset_import.class_folders import SourceImage, images_of
 from adaptformer.dataset_import.replacement import replacing_folder
 from adaptformer.errors import UserError
@@ -44,23 +43,24 @@ class ImportSummary:
 def import_folder(source: Path, data: Path, params: DataParams, replace: bool) -> ImportSummary:
     """Copy the class folders of `source`, with or without split folders, to `data/<split>/<class>/<file>`.
 
-    Test and validation are made where they are missing (splits.py). Nothing is written before every file has been
-    read, and what lay in `data` before is removed only when all of the new is in place. Raises UserError when `source`
-    is no such folder or holds files that are no images (each is a note of the exception), and when `data` has content
-    and `replace` is false.
+    Test and validation are made where they are missing (splits.py). Each file is read once, and what lay in `data`
+    before is removed only when all of the new is in place. Raises UserError when `source` is no such folder or holds
+    files that are no images (each is a note of the exception), and when `data` has content and `replace` is false.
     """
     _refuse_source(source, data)
     if occupied(data) and not replace:
         raise UserError(f"{data}/ is not empty", f"add --replace to put {source} in its place")
     images = images_of(source)
-    facts = _facts(source, images)
-    hashes = [found.sha256 for found in facts]
     sides = [image.split for image in images]
     made = tuple(split for split in ("test", "validation") if split not in sides)
-    for split in made:
-        _carve(split, images, hashes, sides, params)
     with replacing_folder(data) as beside:
-        _copy(images, sides, beside)
+        # The hashes choose the splits, so a file is copied before its place is known.
+        copies = [beside / f"{number}.copy" for number in range(len(images))]
+        facts = _copied(source, images, copies)
+        hashes = [found.sha256 for found in facts]
+        for split in made:
+            _carve(split, images, hashes, sides, params)
+        _place(copies, images, sides, beside)
     return ImportSummary(
         images={split: sides.count(split) for split in SPLITS},
         classes=tuple(sorted({image.label for image in images})),
@@ -81,10 +81,10 @@ def _refuse_source(source: Path, data: Path) -> None:
         raise UserError(f"one of {source} and {data}/ contains the other", "give a folder outside of data/")
 
 
-def _facts(source: Path, images: list[SourceImage]) -> list[ImageFacts]:
-    """Read every image fully and return what is known of each. Raises one UserError about all unusable files."""
+def _copied(source: Path, images: list[SourceImage], copies: list[Path]) -> list[ImageFacts]:
+    """Copy every image and return what is known of each. Raises one UserError about all unusable files."""
     facts, faults = [], []
-    for image, found in zip(images, read_all([image.path for image in images]), strict=True):
+    for image, found in zip(images, copy_all([image.path for image in images], copies), strict=True):
         if isinstance(found, ImageFacts):
             facts.append(found)
         else:
@@ -111,13 +111,14 @@ def _carve(split: str, images: list[SourceImage], hashes: list[str], sides: list
             sides[index] = split
 
 
-def _copy(images: Iterable[SourceImage], sides: Iterable[str], folder: Path) -> None:
+def _place(copies: Iterable[Path], images: Iterable[SourceImage], sides: Iterable[str], folder: Path) -> None:
+    """Move each image's copy to `folder`/<split>/<class>/<file>."""
     taken: set[tuple[str, str, str]] = set()
-    for image, split in zip(images, sides, strict=True):
+    for copy, image, split in zip(copies, images, sides, strict=True):
         name = _free_name(image.path.name, split, image.label, taken)
         target = folder / split / image.label / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(image.path, target)
+        copy.rename(target)
 
 
 def _free_name(name: str, split: str, label: str, taken: set[tuple[str, str, str]]) -> str:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from adaptformer import files
-from adaptformer.data.cache import load_images
+from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.resizing import centre_crop
 from adaptformer.errors import UserError
@@ -52,17 +52,18 @@ def profile(
     contract: ImageContract,
     embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
     backbone: str,
-    cache: Path,
+    cache: ImageCache,
 ) -> Profile:
     """Return the profile of at most 1,000 images of all splits: those with the smallest sha256, each once.
 
     Thus most stay the same when images are added. `embed` (features.backbone_features) turns images [B, s, s, 3] into
-    embeddings [B, D]; `backbone` is the sha256 of what it computes with; `cache` is the folder of prepared images.
+    embeddings [B, D]; `backbone` is the sha256 of what it computes with; `cache` that of prepared images.
     Raises UserError when `data` no longer fits the manifest.
     """
     rows = manifest.sort_values(["sha256", "path"]).drop_duplicates("sha256").head(IMAGES).reset_index(drop=True)
-    images = centre_crop(load_images(rows, data, contract, cache), contract.size)
-    batches = [np.array(images[start : start + _AT_ONCE]) for start in range(0, len(images), _AT_ONCE)]
+    images = load_images(rows, data, contract, cache)
+    starts = range(0, len(images), _AT_ONCE)
+    batches = [np.array(centre_crop(images[start : start + _AT_ONCE], contract.size)) for start in starts]
     return Profile(
         rows[["width", "height"]].to_numpy(np.int64),
         np.concatenate([_channels(batch) for batch in batches]),

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from adaptformer import files
+from adaptformer.data.squares import Images
 from adaptformer.evaluation import calibration as calibrating
 from adaptformer.evaluation import report_images
 from adaptformer.evaluation.intervals import Interval
@@ -111,7 +112,7 @@ def _reach(shares: Sequence[Interval]) -> NDArray[np.float64]:
     return reach
 
 
-def examples(path: Path, evaluation: Evaluation, classes: Sequence[str], images: NDArray[np.uint8]) -> None:
+def examples(path: Path, evaluation: Evaluation, classes: Sequence[str], images: Images) -> None:
     """Draw at most 24 of the images [N, S, S, 3]: the most confident mistakes, then the least confident others."""
     confidence, wrong = evaluation.confidence, ~evaluation.correct
     confident = report_images.most_confident(evaluation, 12)

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from adaptformer.data import workers
 from adaptformer.errors import UserError
 from adaptformer.model.backbone import VisionTransformer
 
@@ -36,7 +37,7 @@ def choose(device: Literal["auto", "cpu", "cuda"], threads: int) -> torch.device
 
 def default_threads() -> int:
     """Return one thread for each core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return workers.cores()
 
 
 def threads() -> int:

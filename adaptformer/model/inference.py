@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
+from adaptformer.data.squares import Images
 from adaptformer.model.device import Precision, computing
 
 
 def prepared(
-    images: NDArray[np.uint8],
+    images: Images,
     rows: NDArray[np.int64],
     contract: ImageContract,
     *,
@@ -38,7 +39,7 @@ def prepared(
 @torch.no_grad()
 def logits(
     model: nn.Module,
-    images: NDArray[np.uint8],
+    images: Images,
     contract: ImageContract,
     *,
     batch_size: int,

@@ -16,8 +16,8 @@ from torch import Tensor
 from adaptformer import randomness
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
-from adaptformer.data.decoding import DamagedImage, decode
-from adaptformer.data.resizing import to_square
+from adaptformer.data.decoding import DamagedImage
+from adaptformer.data.resizing import square
 from adaptformer.errors import UserError
 from adaptformer.model import backbone, tensor_file
 from adaptformer.pretraining.mae import MaskedAutoencoder
@@ -84,7 +84,7 @@ def load(folder: Path, size: int) -> NDArray[np.uint8]:
     images = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()):
         try:
-            images.append(to_square(decode(path.read_bytes()), contract))
+            images.append(square(path.read_bytes(), contract))
         except (DamagedImage, OSError) as error:
             log.warning("%s left out: %s", path, error)
     if not images:

@@ -24,7 +24,8 @@ from adaptformer import randomness
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
-from adaptformer.data.photos import Photos
+from adaptformer.data.photos import StoredImages
+from adaptformer.data.squares import Images
 from adaptformer.model import batch_norm, inference
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision, computing
@@ -55,7 +56,7 @@ class Run:
 
     model: Classifier
     train: LabelledImages
-    photos: Photos
+    photos: StoredImages
     validation: LabelledImages
     contract: ImageContract
     params: TuningParams
@@ -166,7 +167,7 @@ def _step(
 def _cropped(run: Run, chosen: Tensor, boxes: Tensor) -> Tensor:
     """Return crops of the chosen images, normalised [B, 3, s, s], on the device."""
     device, contract = run.device, run.contract
-    cropped = augmentation.crop([run.photos[i] for i in chosen.tolist()], boxes, contract.size, contract.interpolation)
+    cropped = augmentation.crop(run.photos.take(chosen.numpy()), boxes, contract.size, contract.interpolation)
     mean, std = torch.tensor(contract.mean, device=device), torch.tensor(contract.std, device=device)
     return augmentation.normalise(augmentation.planes(cropped.to(device)), mean, std)
 
@@ -177,9 +178,9 @@ def hold_prefix(run: Run) -> None:
         return
     number = views.count(run.params)
     boxes = views.fixed(run.params, run.photos.shapes).flatten(0, 1)
-    statistics = torch.from_numpy(_statistics_rows(run))
+    statistics = torch.from_numpy(statistics_rows(len(run.train.labels), run.params))
 
-    def stored(images: NDArray[np.uint8], chosen: Tensor) -> Tensor:
+    def stored(images: Images, chosen: Tensor) -> Tensor:
         rows = chosen.numpy()
         (batch,) = inference.prepared(images, rows, run.contract, batch_size=len(rows), device=run.device)
         return batch
@@ -193,16 +194,17 @@ def hold_prefix(run: Run) -> None:
     run.prefix.move(run.model, first_trained(run.model), sources, run.precision, run.activations_gb)
 
 
+def statistics_rows(images: int, params: TuningParams) -> NDArray[np.int64]:
+    """Return which of the training images, sorted, the head's BatchNorm statistics are computed over; maybe none."""
+    count = STATISTICS_IMAGES if params.head_statistics == "recomputed" else 0
+    return np.sort(randomness.permutation(images, "head statistics", params.seed)[:count])
+
+
 def recompute_statistics(run: Run) -> None:
     """Compute the heads' BatchNorm statistics over the same training images each time."""
+    rows = statistics_rows(len(run.train.labels), run.params)
     with _evaluating(run):
-        batch_norm.recompute_statistics(run.model, _pooled(run, "statistics", run.train, _statistics_rows(run)))
-
-
-def _statistics_rows(run: Run) -> NDArray[np.int64]:
-    return np.sort(
-        randomness.permutation(len(run.train.labels), "head statistics", run.params.seed)[:STATISTICS_IMAGES]
-    )
+        batch_norm.recompute_statistics(run.model, _pooled(run, "statistics", run.train, rows))
 
 
 def _pooled(run: Run, part: str, split: LabelledImages, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, ...]]:

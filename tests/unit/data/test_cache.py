@@ -1,6 +1,9 @@
 import dataclasses
+import gc
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +12,11 @@ import pandas as pd
 import pytest
 
 from adaptformer.data import cache as caching
-from adaptformer.data.cache import load_images
+from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import decode
 from adaptformer.data.manifest import rows, scan
+from adaptformer.data.photos import Photos, StreamedPhotos
 from adaptformer.data.resizing import to_square
 from adaptformer.errors import UserError
 
@@ -28,50 +32,64 @@ def train(data: Path) -> pd.DataFrame:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
+def cache(tmp_path: Path) -> ImageCache:
+    return ImageCache(tmp_path / "cache", None)
 
 
-def files_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+def files_in(cache: ImageCache) -> list[Path]:
+    return sorted(path for path in cache.folder.iterdir() if path.name != ".lock")
+
+
+def nothing_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching.reading, "content", lambda *_: pytest.fail("decoded again"))
 
 
 def test_images_are_the_prepared_files_in_order(
-    train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path, monkeypatch: pytest.MonkeyPatch
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
 ) -> None:
-    monkeypatch.setattr(caching, "_IMAGES_AT_ONCE", 3)
-    images = load_images(train, data, contract, folder)
-    assert isinstance(images, np.memmap)
-    assert not images.flags.writeable
-    expected = [to_square(decode((data / path).read_bytes()), contract) for path in train["path"]]
-    np.testing.assert_array_equal(images, np.stack(expected))
+    images = load_images(train, data, contract, cache)
+    expected = np.stack([to_square(decode((data / path).read_bytes()), contract) for path in train["path"]])
+    assert images.shape == expected.shape
+    np.testing.assert_array_equal(images[:], expected)
+    np.testing.assert_array_equal(images[np.array([5, 0, 5])], expected[[5, 0, 5]])
+    np.testing.assert_array_equal(images[2:4], expected[2:4])
+    np.testing.assert_array_equal(images[3], expected[3])
+
+
+def test_the_array_is_mapped_and_cannot_be_written_to(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
+) -> None:
+    stored = load_images(train, data, contract, cache).stored
+    assert isinstance(stored, Photos)
+    assert isinstance(stored.pixels, np.memmap)
+    assert not stored.pixels.flags.writeable
 
 
 def test_the_square_before_the_crop_is_stored(
-    train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
 ) -> None:
     wide = dataclasses.replace(contract, crop_fraction=0.5)
-    assert load_images(train, data, wide, folder).shape == (8, 8, 8, 3)
+    assert load_images(train, data, wide, cache)[:].shape == (8, 8, 8, 3)
 
 
 def test_a_second_call_decodes_nothing(
-    train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path, monkeypatch: pytest.MonkeyPatch
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = np.array(load_images(train, data, contract, folder))
-    monkeypatch.setattr(caching.decoding, "decode", lambda content: pytest.fail("decoded again"))
+    first = load_images(train, data, contract, cache)[:]
+    nothing_is_decoded(monkeypatch)
     # Mean and std change nothing that is stored.
     other = dataclasses.replace(contract, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    np.testing.assert_array_equal(load_images(train, data, other, folder), first)
-    assert len(files_in(folder)) == 1
+    np.testing.assert_array_equal(load_images(train, data, other, cache)[:], first)
+    assert len(files_in(cache)) == 1
 
 
-@pytest.mark.parametrize("change", [{"size": 5}, {"resize": "pad"}, {"interpolation": "bicubic"}])
+@pytest.mark.parametrize("change", [{"size": 5}, {"resize": "pad"}, {"interpolation": "bicubic"}, {"oversampling": 2}])
 def test_another_geometry_is_another_file(
-    train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path, change: dict[str, object]
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache, change: dict[str, object]
 ) -> None:
-    load_images(train, data, contract, folder)
-    load_images(train, data, dataclasses.replace(contract, **change), folder)
-    assert len(files_in(folder)) == 2
+    load_images(train, data, contract, cache)
+    load_images(train, data, dataclasses.replace(contract, **change), cache)
+    assert len(files_in(cache)) == 2
 
 
 def test_other_rows_order_pillow_and_code_are_another_file(
@@ -91,71 +109,244 @@ def test_other_rows_order_pillow_and_code_are_another_file(
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"junk", lambda content: b""])
 def test_a_damaged_file_is_rewritten(
-    train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path, damage: Callable[[bytes], bytes]
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache, damage: Callable[[bytes], bytes]
 ) -> None:
-    first = np.array(load_images(train, data, contract, folder))
-    file = folder / files_in(folder)[0]
+    first = load_images(train, data, contract, cache)[:]
+    (file,) = files_in(cache)
     file.write_bytes(damage(file.read_bytes()))
-    np.testing.assert_array_equal(load_images(train, data, contract, folder), first)
+    np.testing.assert_array_equal(load_images(train, data, contract, cache)[:], first)
+
+
+def test_a_file_of_another_shape_is_rewritten(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
+) -> None:
+    first = load_images(train, data, contract, cache)[:]
+    (file,) = files_in(cache)
+    for wrong in (first.ravel()[48:], first, first.ravel().astype(np.int8)):
+        np.save(file, wrong)
+        np.testing.assert_array_equal(load_images(train, data, contract, cache)[:], first)
 
 
 @pytest.mark.parametrize("now", [b"other bytes", None])
 def test_changed_data_is_an_error(
-    train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path, now: bytes | None
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache, now: bytes | None
 ) -> None:
     file = data / train["path"][3]
     file.unlink()
     if now is not None:
         file.write_bytes(now)
     with pytest.raises(UserError, match=rf"has changed since the manifest was written: .*{train['path'][3]}") as caught:
-        load_images(train, data, contract, folder)
+        load_images(train, data, contract, cache)
     assert "dvc add data" in caught.value.remedy
-    assert files_in(folder) == []
+    assert files_in(cache) == []
 
 
 def test_an_undecodable_file_names_the_stage(
-    train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
 ) -> None:
     (data / "train/cat/0.png").write_bytes(b"junk")
     train = train.assign(sha256=hashlib.sha256(b"junk").hexdigest())[:1].assign(path="train/cat/0.png")
     with pytest.raises(UserError, match="cannot be decoded: not an image") as caught:
-        load_images(train, data, contract, folder)
+        load_images(train, data, contract, cache)
     assert "adaptformer validate" in caught.value.remedy
 
 
-def test_only_the_arrays_used_last_are_kept(
-    train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path
-) -> None:
-    load_images(train, data, contract, folder)
-    (first,) = folder.iterdir()
-    os.utime(first, (0, 0))
-    load_images(train[:1], data, contract, folder)
-    (second,) = set(folder.iterdir()) - {first}
-    os.utime(second, (1, 1))
-    load_images(train, data, contract, folder)  # used again: no longer the oldest
-    for size in range(5, 5 + caching.KEPT - 1):
-        load_images(train, data, dataclasses.replace(contract, size=size), folder)
-    assert len(files_in(folder)) == caching.KEPT
-    assert first.exists()
-    assert not second.exists()
-
-
 def test_what_a_killed_run_left_is_removed(
-    train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
 ) -> None:
-    folder.mkdir()
-    (folder / ".abc.123.partial.npy").write_bytes(b"x")
-    load_images(train, data, contract, folder)
-    assert len(files_in(folder)) == 1
+    cache.folder.mkdir()
+    (cache.folder / ".abc.123.partial.npy").write_bytes(b"x")
+    load_images(train, data, contract, cache)
+    assert len(files_in(cache)) == 1
 
 
-def test_a_file_of_another_shape_is_rewritten(
-    train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path
+def test_no_rows_give_no_images(train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache) -> None:
+    images = load_images(train[:0], data, contract, cache)
+    assert images.shape == images[:].shape == (0, 4, 4, 3)
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
 ) -> None:
-    first = np.array(load_images(train, data, contract, folder))
-    np.save(folder / files_in(folder)[0], first[1:])
-    np.testing.assert_array_equal(load_images(train, data, contract, folder), first)
+    cache.folder.write_text("a file")
+    with pytest.raises(UserError, match=f"cannot write in {cache.folder}/"):
+        load_images(train, data, contract, cache)
 
 
-def test_no_rows_give_no_images(train: pd.DataFrame, data: Path, contract: ImageContract, folder: Path) -> None:
-    assert load_images(train[:0], data, contract, folder).shape == (0, 4, 4, 3)
+def test_only_the_rows_that_are_asked_for_are_decoded(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
+) -> None:
+    every = load_images(train, data, contract, cache)[:]
+    few = load_images(train, data, contract, cache, np.array([1, 4, 6]))
+    assert len(few) == len(train)
+    assert few.stored.shapes.shape == (3, 2)
+    np.testing.assert_array_equal(few[np.array([6, 1])], every[[6, 1]])
+    for other in (0, 7):
+        with pytest.raises(IndexError, match="only some"):
+            few[other]
+    with pytest.raises(IndexError, match="only some"):
+        load_images(train, data, contract, cache, np.array([], np.int64))[0]
+
+
+# What has room.
+
+PIXELS = 8 * 4 * 4 * 3
+ARRAY = 128 + PIXELS
+"""Bytes of an array of `train`: numpy's header, and 8 squares of 4 x 4 pixels."""
+
+
+def bounded(cache: ImageCache, size: int) -> ImageCache:
+    return dataclasses.replace(cache, gigabytes=size / 1e9)
+
+
+def ages(cache: ImageCache, *sizes: int) -> list[Path]:
+    """Write idle arrays of so many bytes, the first of which was used least recently."""
+    cache.folder.mkdir(exist_ok=True)
+    paths = [cache.folder / f"{number}.npy" for number in range(len(sizes))]
+    for age, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+        path.write_bytes(b"x" * size)
+        os.utime(path, (age, age))
+    return paths
+
+
+def test_arrays_that_were_used_least_recently_make_room(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
+) -> None:
+    old, middle, new = ages(cache, 100, 100, 100)
+    load_images(train, data, contract, bounded(cache, 200 + PIXELS))
+    assert not old.exists()
+    assert middle.exists()
+    assert new.exists()
+    assert len(files_in(cache)) == 3
+
+
+def test_using_an_array_makes_it_young(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
+) -> None:
+    load_images(train, data, contract, cache)
+    (used,) = files_in(cache)
+    (other,) = ages(cache, 300)
+    os.utime(used, (0, 0))
+    os.utime(other, (1, 1))
+    load_images(train, data, contract, cache)
+    load_images(train[:4], data, contract, bounded(cache, ARRAY + 320))
+    assert used.exists()
+    assert not other.exists()
+
+
+def test_an_array_that_is_in_use_stays(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
+) -> None:
+    small = bounded(cache, ARRAY + 100)
+    images = load_images(train, data, contract, small)
+    first = images[:]
+    (used,) = files_in(cache)
+    os.utime(used, (0, 0))
+    second = load_images(train[::-1], data, contract, small)
+    assert isinstance(second.stored, StreamedPhotos)  # there is room for one only
+    assert files_in(cache) == [used]
+    np.testing.assert_array_equal(images[:], first)
+    del images
+    gc.collect()
+    assert isinstance(load_images(train[::-1], data, contract, small).stored, Photos)
+    assert not used.exists()
+
+
+@pytest.mark.parametrize("gigabytes", [0, 1e-7])
+def test_what_never_fits_is_decoded_each_time_and_removes_nothing(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache, gigabytes: float
+) -> None:
+    expected = load_images(train, data, contract, cache)[:]
+    (kept,) = files_in(cache)
+    (other,) = ages(cache, 10)
+    streamed = load_images(train[::-1], data, contract, dataclasses.replace(cache, gigabytes=gigabytes))
+    np.testing.assert_array_equal(streamed[:], expected[::-1])
+    assert files_in(cache) == sorted([kept, other])
+
+
+def test_streamed_images_that_change_are_an_error(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
+) -> None:
+    streamed = load_images(train, data, contract, bounded(cache, 0))
+    (data / train["path"][2]).write_bytes(b"other")
+    with pytest.raises(UserError, match="has changed since"):
+        streamed[:]
+
+
+# Several runs at once.
+
+FILL = """
+import sys
+from pathlib import Path
+from adaptformer.data import cache, manifest
+from adaptformer.data.contract import ImageContract
+
+data, folder = map(Path, sys.argv[1:])
+read = cache.reading.content
+def counted(path, sha256):
+    print(path.name, flush=True)
+    if sys.stdin.read(1) != "g":  # one image for each letter
+        sys.exit(1)
+    return read(path, sha256)
+cache.reading.content = counted
+cache.workers.cores = lambda: 1
+table = manifest.rows(manifest.scan(data, 0.2, 0)[0], "train")
+print("ready", flush=True)
+contract = ImageContract(4, "crop", 1.0, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
+images = cache.load_images(table, data, contract, cache.ImageCache(folder, None))
+print("done", int(images[:].sum()), flush=True)
+"""
+
+
+def filling(data: Path, cache: ImageCache) -> subprocess.Popen[str]:
+    """Start a process that fills the cache, and goes on by one image for each "g" that it is sent."""
+    command = [sys.executable, "-c", FILL, str(data), str(cache.folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_two_runs_that_need_the_same_array_decode_it_once(
+    train: pd.DataFrame,
+    data: Path,
+    contract: ImageContract,
+    cache: ImageCache,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    other = filling(data, cache)
+    assert other.stdin
+    assert other.stdout
+    other.stdout.readline()  # it is about to decode the first image, so it holds the lock
+    (partial,) = files_in(cache)  # under a name that no reader looks for
+    assert partial.name.startswith(".")
+    acquire = caching.FileLock.acquire
+
+    def released(lock: caching.FileLock, timeout: float | None = None) -> object:
+        if timeout is None:  # this run waits now: the other may go on
+            other.stdin.write(len(train) * "g")
+            other.stdin.flush()
+        return acquire(lock, timeout)
+
+    monkeypatch.setattr(caching.FileLock, "acquire", released)
+    nothing_is_decoded(monkeypatch)
+    with caplog.at_level("INFO", "adaptformer"):
+        images = load_images(train, data, contract, cache)[:]
+    assert "waiting for another run" in caplog.text
+    told = other.stdout.read().split("\n")[-2]
+    assert told == f"done {images.sum()}"
+    assert other.wait() == 0
+
+
+def test_a_run_that_is_killed_while_writing_leaves_no_array_and_no_lock(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
+) -> None:
+    other = filling(data, cache)
+    assert other.stdout
+    other.stdout.readline()
+    other.kill()
+    other.wait()
+    images = load_images(train, data, contract, cache)
+    assert len(files_in(cache)) == 1
+    assert images[:].any()

@@ -22,3 +22,10 @@ def test_a_missing_value_is_named(contract: ImageContract) -> None:
     del content["interpolation"]
     with pytest.raises(KeyError, match="interpolation"):
         ImageContract.from_dict(content)
+
+
+def test_a_contract_from_before_oversampling_means_decoding_in_full(contract: ImageContract) -> None:
+    content = dataclasses.asdict(dataclasses.replace(contract, oversampling=2))
+    assert ImageContract.from_dict(content).oversampling == 2
+    del content["oversampling"]
+    assert ImageContract.from_dict(content).oversampling == 0

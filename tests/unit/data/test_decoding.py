@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptformer.data.decoding import MAX_PIXELS, DamagedImage, decode, decode_with_mode
+from adaptformer.data.decoding import MAX_PIXELS, DamagedImage, decode, decode_reduced
 
 A, B, C, D, E, F = ((i * 40, 255 - i * 40, i * 20) for i in range(6))
 UPRIGHT = np.array([[A, B, C], [D, E, F]], np.uint8)
@@ -120,7 +120,7 @@ def test_one_bit_and_grey() -> None:
 def test_cmyk_jpeg() -> None:
     content = saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100)
     np.testing.assert_allclose(decode(content)[8, 8], [255, 0, 0], atol=3)
-    assert decode_with_mode(content)[1] == "CMYK"
+    assert decode_reduced(content, 0).mode == "CMYK"
 
 
 @pytest.mark.parametrize("format_name", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -222,3 +222,75 @@ def test_the_predictor_starts_without_heavy_imports() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def waves(height: int, width: int) -> np.ndarray:
+    """A photo's stand-in: every place looks different, and nothing changes within a few pixels."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([127 + 120 * np.sin(x / 37 + y / 91), 255 * x / width, 255 * y / height], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("shorter", "shape", "extent"),
+    [
+        (0, (751, 1001), (751, 1001)),
+        (400, (751, 1001), (751, 1001)),  # half of 751 is less
+        (375, (376, 501), (375.5, 500.5)),
+        (187, (188, 251), (187.75, 250.25)),
+        (1, (94, 126), (93.875, 125.125)),  # 1/8 is the least
+    ],
+)
+def test_a_large_jpeg_is_decoded_at_a_scale_that_keeps_enough(
+    shorter: int, shape: tuple[int, int], extent: tuple[float, float]
+) -> None:
+    decoded = decode_reduced(saved(Image.fromarray(waves(751, 1001)), "JPEG", quality=95), shorter)
+    assert decoded.pixels.shape == (*shape, 3)
+    assert decoded.box == (0, 0, extent[1], extent[0])
+    assert (decoded.height, decoded.width, decoded.mode) == (751, 1001, "RGB")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_box_of_a_reduced_image_follows_its_orientation(orientation: int) -> None:
+    # 1/8 of 1001 x 753 are 126 x 95 pixels whose last column and row are an eighth inside of the image.
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = saved(Image.fromarray(waves(753, 1001)), "JPEG", quality=95, exif=exif)
+    whole, decoded = decode(content), decode_reduced(content, 90)
+    assert (decoded.height, decoded.width) == whole.shape[:2]
+    assert decoded.pixels.shape[:2] == ((126, 95) if orientation > 4 else (95, 126))
+    left, top, right, bottom = decoded.box
+    assert (right - left, bottom - top) == (whole.shape[1] / 8, whole.shape[0] / 8)
+    reference = np.asarray(Image.fromarray(whole).resize((40, 40), Image.Resampling.BICUBIC)).astype(int)
+    small = Image.fromarray(decoded.pixels).resize((40, 40), Image.Resampling.BICUBIC, box=decoded.box)
+    inside = np.abs(np.asarray(small).astype(int) - reference)[1:-1, 1:-1]  # what lies beyond the edge is the encoder's
+    assert inside.max() <= 3
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM"])
+def test_other_formats_are_decoded_in_full(format_name: str) -> None:
+    content = saved(Image.fromarray(waves(64, 80)), format_name)
+    decoded = decode_reduced(content, 4)
+    np.testing.assert_array_equal(decoded.pixels, decode(content))
+    assert decoded.box == (0, 0, 80, 64)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_that_is_small_enough_has_the_same_bytes(mode: str) -> None:
+    content = saved(Image.fromarray(waves(64, 80)).convert(mode), "JPEG", quality=95)
+    np.testing.assert_array_equal(decode_reduced(content, 33).pixels, decode(content))
+    reduced = decode_reduced(content, 32).pixels
+    assert reduced.shape == (32, 40, 3)
+    assert np.abs(reduced.astype(int) - decode(content)[::2, ::2]).mean() < 8
+
+
+def test_a_phone_s_photo_with_a_second_picture_is_reduced_too() -> None:
+    first = Image.fromarray(waves(64, 80))
+    content = saved(first, "MPO", save_all=True, append_images=[Image.new("RGB", (20, 20))])
+    assert decode_reduced(content, 32).pixels.shape == (32, 40, 3)
+    assert decode(content).shape == (64, 80, 3)
+
+
+def test_damage_is_found_at_reduced_scale() -> None:
+    content = saved(Image.fromarray(waves(640, 800)), "JPEG", quality=95)
+    with pytest.raises(DamagedImage, match="truncated"):
+        decode_reduced(content[: int(0.9 * len(content))], 1)

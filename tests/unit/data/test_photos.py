@@ -13,8 +13,10 @@ from PIL import Image
 
 from adaptformer.data import augmentation, labelled, manifest, photos
 from adaptformer.data import cache as caching
+from adaptformer.data.cache import ImageCache
 from adaptformer.data.contract import ImageContract
-from adaptformer.data.photos import Photos
+from adaptformer.data.decoding import decode
+from adaptformer.data.photos import Photos, StoredImages, StreamedPhotos
 
 CONTRACT = ImageContract(224, "crop", 0.875, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))  # S = 256
 RANDOM = {"crop_scale": (0.08, 1.0), "crop_ratio": (0.75, 4 / 3)}
@@ -70,6 +72,23 @@ def test_shrinking_is_antialiased_by_the_filter_of_the_contract(interpolation: s
     np.testing.assert_array_equal(shrunk, np.array(expected))
 
 
+@pytest.mark.parametrize("shape", [(600, 800), (601, 799), (803, 605), (601, 2003), (2002, 603)])
+def test_a_large_jpeg_is_stored_the_same_within_rounding_at_reduced_scale(shape: tuple[int, int]) -> None:
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    pixels = np.stack([127 + 120 * np.sin(x / 37 + y / 91), 255 * x / shape[1], 255 * y / shape[0]], axis=2)
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "JPEG", quality=95)
+    full = dataclasses.replace(CONTRACT, size=56)  # S = 64, so that the shorter side is 128
+    kept = stored(*shape, contract=full)
+    found = photos.photo(file.getvalue(), kept, dataclasses.replace(full, oversampling=2))
+    reference = photos.to_photo(decode(file.getvalue()), kept, full)
+    assert found.shape == (*kept, 3)
+    assert (found != reference).any()
+    strip = max(shape) > 3 * min(shape)  # cut at whole pixels of the reduced image: half a stored pixel beside
+    assert np.abs(found.astype(int) - reference).max() <= (10 if strip else 4)
+    np.testing.assert_array_equal(photos.photo(file.getvalue(), kept, full), reference)
+
+
 def test_photos_of_any_shape_come_back_by_index() -> None:
     shapes = np.array([[2, 3], [4, 1], [1, 5]])
     images = [np.random.default_rng(h).integers(0, 256, (h, w, 3), np.uint8) for h, w in shapes]
@@ -103,9 +122,17 @@ def mixed(tree: Callable[..., Path]) -> tuple[Path, pd.DataFrame]:
     return data, manifest.scan(data, 0.2, 0)[0]
 
 
+def cached(tmp_path: Path) -> ImageCache:
+    return ImageCache(tmp_path / "cache", None)
+
+
+def arrays(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "cache").glob("*.npy"))
+
+
 def load(
-    mixed: tuple[Path, pd.DataFrame], contract: ImageContract, cache: Path, **crops: tuple[float, float]
-) -> Photos:
+    mixed: tuple[Path, pd.DataFrame], contract: ImageContract, cache: ImageCache, **crops: tuple[float, float]
+) -> StoredImages:
     data, table = mixed
     return labelled.training_photos(table, data, contract, cache, **{**RANDOM, **crops})
 
@@ -113,18 +140,18 @@ def load(
 def test_training_reads_photos_with_their_aspect_and_evaluation_squares(
     mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = load(mixed, contract, tmp_path / "cache")
+    found = load(mixed, contract, cached(tmp_path))
     assert found.shapes.tolist() == [[6, 8], [14, 8], [4, 12], [4, 4]]  # S = 4, and at most 8
     data, table = mixed
-    monkeypatch.setattr(caching.decoding, "decode", lambda content: pytest.fail("decoded again"))
-    again = load(mixed, contract, tmp_path / "cache")
+    monkeypatch.setattr(caching.reading, "content", lambda *_: pytest.fail("decoded again"))
+    again = load(mixed, contract, cached(tmp_path))
     for index, path in enumerate(manifest.rows(table, "train")["path"]):
         pixels = np.array(Image.open(data / path))
         height, width = found.shapes[index]
         np.testing.assert_array_equal(found[index], photos.to_photo(pixels, (height, width), contract))
         np.testing.assert_array_equal(again[index], found[index])
     monkeypatch.undo()
-    squares = labelled.load(table, "train", ["cat"], data, contract, tmp_path / "cache")
+    squares = labelled.load(table, "train", ["cat"], data, contract, cached(tmp_path))
     assert squares.images.shape == (4, 4, 4, 3)
 
 
@@ -145,9 +172,9 @@ def test_otherwise_training_reads_the_squares_of_evaluation(
 ) -> None:
     contract = dataclasses.replace(contract, **change)
     data, table = mixed
-    found = load(mixed, contract, tmp_path / "cache", **crops)
-    squares = labelled.load(table, "train", ["cat"], data, contract, tmp_path / "cache").images
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    found = load(mixed, contract, cached(tmp_path), **crops)
+    squares = labelled.load(table, "train", ["cat"], data, contract, cached(tmp_path)).images
+    assert len(arrays(tmp_path)) == 1
     for index, square in enumerate(squares):
         np.testing.assert_array_equal(found[index], square)
 
@@ -157,7 +184,7 @@ def test_one_random_measure_is_enough_for_photos(
     mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path, crops: dict[str, tuple[float, float]]
 ) -> None:
     whole = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}
-    assert load(mixed, contract, tmp_path / "cache", **{**whole, **crops}).shapes.tolist()[2] == [4, 12]
+    assert load(mixed, contract, cached(tmp_path), **{**whole, **crops}).shapes.tolist()[2] == [4, 12]
 
 
 def test_squares_of_the_stored_size_are_stored_once(
@@ -166,9 +193,9 @@ def test_squares_of_the_stored_size_are_stored_once(
     square = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
     data = tree({"train/cat/0.png": written(square), "validation/cat/v.png": 1, "test/cat/t.png": 2})
     table = manifest.scan(data, 0.2, 0)[0]
-    found = load((data, table), contract, tmp_path / "cache")
-    labelled.load(table, "train", ["cat"], data, contract, tmp_path / "cache")
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    found = load((data, table), contract, cached(tmp_path))
+    labelled.load(table, "train", ["cat"], data, contract, cached(tmp_path))
+    assert len(arrays(tmp_path)) == 1
     np.testing.assert_array_equal(found[0], square)
 
 
@@ -176,23 +203,63 @@ def test_another_smallest_share_is_another_file_where_it_changes_what_is_stored(
     mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path
 ) -> None:
     for share in (0.08, 0.1, 0.5):  # 0.08 and 0.1 both store twice S
-        load(mixed, contract, tmp_path / "cache", crop_scale=(share, 1.0))
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+        load(mixed, contract, cached(tmp_path), crop_scale=(share, 1.0))
+    assert len(arrays(tmp_path)) == 2
 
 
 def test_another_interpolation_is_another_file(
     mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path
 ) -> None:
     for interpolation in ("bilinear", "bicubic"):
-        load(mixed, dataclasses.replace(contract, interpolation=interpolation), tmp_path / "cache")
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+        load(mixed, dataclasses.replace(contract, interpolation=interpolation), cached(tmp_path))
+    assert len(arrays(tmp_path)) == 2
 
 
 def test_a_damaged_file_is_rewritten(mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path) -> None:
-    first = np.array(load(mixed, contract, tmp_path / "cache").pixels)
-    (file,) = (tmp_path / "cache").iterdir()
+    first = [np.array(image) for image in load(mixed, contract, cached(tmp_path)).take(range(4))]
+    (file,) = arrays(tmp_path)
     file.write_bytes(file.read_bytes()[:-1])
-    np.testing.assert_array_equal(load(mixed, contract, tmp_path / "cache").pixels, first)
+    for image, again in zip(first, load(mixed, contract, cached(tmp_path)).take(range(4)), strict=True):
+        np.testing.assert_array_equal(again, image)
+
+
+@pytest.mark.parametrize("crops", [{}, {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}])
+def test_batches_of_a_set_that_is_too_large_for_the_cache_are_the_same(
+    mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path, crops: dict[str, tuple[float, float]]
+) -> None:
+    mapped = load(mixed, contract, cached(tmp_path), **crops)
+    streamed = load(mixed, contract, ImageCache(tmp_path / "no room", 0), **crops)
+    if not crops:
+        assert isinstance(mapped, Photos)
+        assert isinstance(streamed, StreamedPhotos)
+    order = [2, 0, 3, 1, 2]
+    batches = []
+    for kept in (mapped, streamed):
+        assert len(kept) == 4
+        boxes = augmentation.random_boxes(kept.shapes[order], (0.3, 1.0), (0.75, 4 / 3), True, 7)
+        batches.append(augmentation.crop(kept.take(order), boxes, contract.size, contract.interpolation))
+        np.testing.assert_array_equal(kept[1], mapped[1])
+    assert batches[0].numpy().tobytes() == batches[1].numpy().tobytes()
+    assert not list((tmp_path / "no room").glob("*.npy"))
+
+
+@pytest.mark.parametrize(("random", "files"), [(True, 2), (False, 1)])
+def test_training_decodes_squares_of_the_judged_images_only(
+    mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path, random: bool, files: int
+) -> None:
+    data, table = mixed
+    crops = RANDOM if random else {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}
+    judged = np.array([1, 3])
+    train, kept = labelled.load_training(table, ["cat"], data, contract, cached(tmp_path), **crops, judged=judged)
+    assert train.labels.tolist() == [0] * 4
+    assert len(train.sha256) == len(kept) == 4
+    assert len(arrays(tmp_path)) == files  # where crops are taken from squares, there is nothing to be stored beside
+    every = labelled.load(table, "train", ["cat"], data, contract, cached(tmp_path)).images
+    np.testing.assert_array_equal(train.images[judged], every[judged])
+    if random:
+        with pytest.raises(IndexError):
+            train.images[0]
+        assert kept.shapes.tolist() == load(mixed, contract, cached(tmp_path)).shapes.tolist()
 
 
 def test_a_small_crop_is_as_sharp_as_the_photo(tree: Callable[..., Path], tmp_path: Path) -> None:
@@ -200,8 +267,8 @@ def test_a_small_crop_is_as_sharp_as_the_photo(tree: Callable[..., Path], tmp_pa
     board = np.kron(np.indices((250, 334)).sum(axis=0) % 2, np.ones((2, 2)))[..., np.newaxis].repeat(3, axis=2) * 255
     data = tree({"train/cat/0.png": written(board.astype(np.uint8)), "validation/cat/v.png": 1, "test/cat/t.png": 2})
     table = manifest.scan(data, 0.2, 0)[0]
-    photo = load((data, table), CONTRACT, tmp_path / "cache")[0]
-    square = labelled.load(table, "train", ["cat"], data, CONTRACT, tmp_path / "cache").images[0]
+    photo = load((data, table), CONTRACT, cached(tmp_path))[0]
+    square = labelled.load(table, "train", ["cat"], data, CONTRACT, cached(tmp_path)).images[0]
     side = round((0.08 * photo.shape[0] * photo.shape[1]) ** 0.5)
     cropped = augmentation.crop([photo], torch.tensor([[100, 150, side, side, 0]]), 224, "bicubic").float()
     assert photo.shape == (500, 668, 3)

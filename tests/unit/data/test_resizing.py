@@ -1,4 +1,5 @@
 import dataclasses
+import io
 from collections.abc import Callable
 
 import numpy as np
@@ -7,7 +8,7 @@ from PIL import Image
 
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import decode
-from adaptformer.data.resizing import centre_crop, prepare, to_square
+from adaptformer.data.resizing import centre_crop, prepare, square, to_square
 
 RAMP = np.repeat(np.arange(12, dtype=np.uint8)[np.newaxis, :, np.newaxis] * 20, 4, axis=0).repeat(3, axis=2)  # 4 x 12
 
@@ -80,3 +81,42 @@ def test_prepare_is_decoding_resizing_and_cropping(contract: ImageContract, pict
     assert prepared.shape == (4, 4, 3)
     assert prepared.flags.c_contiguous
     np.testing.assert_array_equal(prepared, to_square(decode(content), contract)[2:6, 2:6])
+
+
+def photo_of_waves(height: int, width: int, quality: int = 95) -> bytes:
+    y, x = np.mgrid[:height, :width]
+    pixels = np.stack([127 + 120 * np.sin(x / 37 + y / 91), 255 * x / width, 255 * y / height], axis=2)
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("shape", [(600, 800), (601, 799), (803, 605)])
+def test_a_large_jpeg_at_reduced_scale_gives_the_same_square_within_rounding(
+    contract: ImageContract, resize: str, shape: tuple[int, int]
+) -> None:
+    content = photo_of_waves(*shape)
+    full = with_policy(contract, resize, size=64, interpolation="bicubic")
+    found = square(content, dataclasses.replace(full, oversampling=2))
+    reference = to_square(decode(content), full)
+    assert found.shape == reference.shape
+    assert (found != reference).any()  # it was decoded in another way
+    assert np.abs(found.astype(int) - reference).max() <= 4
+    np.testing.assert_array_equal(square(content, full), reference)
+
+
+def test_a_jpeg_below_the_limit_has_the_same_bytes_whatever_the_oversampling(contract: ImageContract) -> None:
+    contract = with_policy(contract, "crop", size=64)
+    content = photo_of_waves(255, 300)  # half of it is less than 2 x 64
+    reference = square(content, contract)
+    np.testing.assert_array_equal(square(content, dataclasses.replace(contract, oversampling=2)), reference)
+    assert (square(content, dataclasses.replace(contract, oversampling=1)) != reference).any()
+
+
+def test_the_predictor_sees_what_the_cache_stores(contract: ImageContract) -> None:
+    contract = with_policy(contract, "crop", size=32, crop_fraction=0.5, oversampling=2)
+    content = photo_of_waves(300, 400)
+    stored = square(content, contract)
+    assert (stored != to_square(decode(content), contract)).any()
+    np.testing.assert_array_equal(prepare(content, contract), stored[16:48, 16:48])

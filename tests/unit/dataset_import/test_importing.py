@@ -147,6 +147,22 @@ def test_all_bad_files_are_reported_before_anything_is_written(tree: Tree, data:
     assert [path.name for path in data.parent.iterdir()] == ["source"]
 
 
+def test_each_file_is_read_once_and_comes_under_its_own_name(
+    tree: Tree, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tree(classes(), "source")
+    expected = {path.relative_to(source).as_posix(): path.read_bytes() for path in source.rglob("*.png")}
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path), read_bytes(path))[1])
+    monkeypatch.setattr(shutil, "copyfile", lambda *_: pytest.fail("read again"))
+    import_folder(source, data, PARAMS, replace=False)
+    monkeypatch.undo()
+    assert sorted(read) == sorted(source.rglob("*.png"))
+    found = {path.relative_to(data).as_posix().partition("/")[2]: path.read_bytes() for path in data.rglob("*.png")}
+    assert found == expected
+
+
 def test_present_data_is_refused_unless_replaced(tree: Tree, data: Path) -> None:
     tree({"train/old/1.png": 1}, "data")
     source = tree(classes(), "source")
@@ -164,12 +180,13 @@ def test_a_failing_replacement_keeps_the_old_data(tree: Tree, data: Path, monkey
     source = tree(classes(), "source")
     calls = []
 
-    def full(old: Path, new: Path) -> None:
-        calls.append(new)
+    def full(path: Path, content: bytes) -> int:
+        calls.append(path)
         if len(calls) == 5:
             raise OSError(28, "No space left on device")
+        return len(content)
 
-    monkeypatch.setattr(importing.shutil, "copyfile", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match="No space left"):
         import_folder(source, data, PARAMS, replace=True)
     assert listing(data) == ["train/old/1.png"]

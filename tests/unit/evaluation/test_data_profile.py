@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from adaptformer.data.cache import ImageCache
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.manifest import scan
 from adaptformer.errors import UserError
@@ -47,7 +48,10 @@ def means(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def profiled(data: Path, **changes: object) -> Profile:
     manifest = scan(data, 0.2, 0)[0]
-    return replace(data_profile.profile(manifest, data, CONTRACT, means, "b" * 64, data.parent / "cache"), **changes)
+    return replace(
+        data_profile.profile(manifest, data, CONTRACT, means, "b" * 64, ImageCache(data.parent / "cache", None)),
+        **changes,
+    )
 
 
 def test_a_profile_tells_sizes_channels_and_embeddings_of_each_image(data: Path) -> None:
@@ -91,7 +95,7 @@ def test_changed_data_are_refused(data: Path) -> None:
     manifest = scan(data, 0.2, 0)[0]
     (data / "test" / "amber" / "2_0.png").write_bytes(b"other")
     with pytest.raises(UserError, match="has changed"):
-        data_profile.profile(manifest, data, CONTRACT, means, "b" * 64, data.parent / "cache")
+        data_profile.profile(manifest, data, CONTRACT, means, "b" * 64, ImageCache(data.parent / "cache", None))
 
 
 def test_a_profile_comes_back_as_it_was_and_as_the_same_bytes(data: Path, tmp_path: Path) -> None:
@@ -147,6 +151,6 @@ def test_features_are_the_mean_of_the_plain_backbones_patch_tokens(tmp_path: Pat
 def test_the_manifest_may_be_in_any_order(data: Path) -> None:
     manifest = scan(data, 0.2, 0)[0]
     reverse: pd.DataFrame = manifest.iloc[::-1]
-    found = data_profile.profile(reverse, data, CONTRACT, means, "b" * 64, data.parent / "cache")
+    found = data_profile.profile(reverse, data, CONTRACT, means, "b" * 64, ImageCache(data.parent / "cache", None))
     np.testing.assert_array_equal(found.embeddings, profiled(data).embeddings)
     assert isinstance(found.image, ImageContract)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import mite
@@ -48,7 +49,7 @@ def test_threads_are_set_and_zero_means_one_a_core(monkeypatch: pytest.MonkeyPat
 
 
 def test_one_a_core_counts_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device.os, "sched_getaffinity", lambda pid: {0, 5, 7})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 5, 7})
     assert device.default_threads() == 3
 
 

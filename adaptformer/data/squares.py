@@ -1,0 +1,85 @@
+"""The squares that evaluation sees, kept at the size of the file's image where that is smaller.
+
+N images, H x W pixels of a file's image, S = contract.stored_size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptformer.data import workers
+from adaptformer.data.contract import ImageContract
+from adaptformer.data.decoding import Pixels, decode
+from adaptformer.data.photos import StoredImages
+from adaptformer.data.resizing import square, to_square
+
+
+@dataclass(frozen=True)
+class Squares:
+    """N images, read by index, slice or array of indices as [S, S, 3] or [n, S, S, 3] uint8.
+
+    `stored` are squares, or smaller images that are enlarged each time: the pixels are the same, an image of 32 pixels
+    takes 3 KB instead of 196 KB, and the model that follows takes far longer than the enlarging. Where only some of
+    the N images are needed, `rows` are their indices, sorted; any other raises IndexError.
+    """
+
+    stored: StoredImages
+    contract: ImageContract
+    count: int
+    rows: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """N, S, S, 3, as an array of all images would have it."""
+        side = self.contract.stored_size
+        return self.count, side, side, 3
+
+    @property
+    def shapes(self) -> NDArray[np.int64]:
+        """Height and width [N, 2] of what is read, as photos have them."""
+        return np.full((self.count, 2), self.contract.stored_size, np.int64)
+
+    def __getitem__(self, chosen: int | np.integer | slice | NDArray[np.int64]) -> NDArray[np.uint8]:
+        indices = np.arange(self.count)[chosen]
+        images = self.take(np.atleast_1d(indices).tolist())
+        return images[0] if indices.ndim == 0 else np.array(images, np.uint8).reshape(-1, *self.shape[1:])
+
+    def take(self, indices: Iterable[int]) -> list[Pixels]:
+        """Return the images [S, S, 3] of these indices."""
+        images = self.stored.take(indices if self.rows is None else _places(self.rows, list(indices)))
+        if all(image.shape == self.shape[1:] for image in images):
+            return images
+        return list(workers.in_order(lambda image: to_square(image, self.contract), images))
+
+
+def _places(rows: NDArray[np.int64], indices: list[int]) -> list[int]:
+    if not np.isin(indices, rows).all():
+        raise IndexError("only some of these images were loaded, and others are asked for")
+    return [int(place) for place in np.searchsorted(rows, indices)]
+
+
+Images = NDArray[np.uint8] | Squares
+"""Images [N, S, S, 3] uint8: an array, or what is read like one."""
+
+
+def stored_shapes(heights: NDArray[np.int64], widths: NDArray[np.int64], contract: ImageContract) -> NDArray[np.int64]:
+    """Return height and width [N, 2] at which images of H x W pixels are stored: their own, or S x S if less."""
+    side = contract.stored_size
+    own = np.stack([heights, widths], axis=1)
+    return np.where((heights * widths < side * side)[:, np.newaxis], own, side)
+
+
+def prepare(content: bytes, shape: tuple[int, int], contract: ImageContract) -> Pixels:
+    """Return a file's image as it is stored: the square, or the image itself, whose `shape` is another then.
+
+    Raises DamagedImage when the bytes are no usable image.
+    """
+    side = contract.stored_size
+    return square(content, contract) if shape == (side, side) else decode(content)

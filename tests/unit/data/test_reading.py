@@ -1,0 +1,42 @@
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adaptformer.data.reading import ImageFacts, copy_all, read_all, read_facts
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The paths that are read, each time."""
+    seen: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (seen.append(path), read_bytes(path))[1])
+    return seen
+
+
+def test_facts_and_copy_come_from_one_read(picture: Callable[..., bytes], tmp_path: Path, reads: list[Path]) -> None:
+    content = picture(width=40, height=30, format="JPEG")
+    (tmp_path / "a.jpg").write_bytes(content)
+    facts = read_facts(tmp_path / "a.jpg", tmp_path / "copy")
+    assert reads == [tmp_path / "a.jpg"]
+    assert facts == ImageFacts(40, 30, "RGB", len(content), hashlib.sha256(content).hexdigest())
+    assert (tmp_path / "copy").read_bytes() == content
+
+
+def test_what_is_no_image_is_not_copied(picture: Callable[..., bytes], tmp_path: Path) -> None:
+    for name, content in (("a.png", picture(1)), ("b.png", b"junk"), ("c.png", picture(2))):
+        (tmp_path / name).write_bytes(content)
+    paths = [tmp_path / name for name in ("a.png", "b.png", "c.png", "none.png")]
+    found = list(copy_all(paths, [tmp_path / f"{number}.copy" for number in range(4)]))
+    assert found == list(read_all(paths))
+    assert found[1] == "not an image (JPEG, PNG, GIF, BMP, WEBP, TIFF, PPM)"
+    assert found[3] == "No such file or directory"
+    assert sorted(path.name for path in tmp_path.glob("*.copy")) == ["0.copy", "2.copy"]
+
+
+def test_a_copy_that_cannot_be_written_is_no_fault_of_the_image(picture: Callable[..., bytes], tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    with pytest.raises(FileNotFoundError):
+        list(copy_all([tmp_path / "a.png"], [tmp_path / "missing/copy"]))

@@ -1,0 +1,60 @@
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from adaptformer.data import workers
+from adaptformer.data.workers import in_order
+
+
+def test_results_come_in_the_order_of_the_items() -> None:
+    later = threading.Event()
+
+    def work(item: int) -> int:
+        if item == 0:
+            assert later.wait(60)  # the first is done last
+        elif item == 5:
+            later.set()
+        return item * item
+
+    assert list(in_order(work, range(100))) == [item * item for item in range(100)]
+
+
+def test_items_are_taken_only_as_results_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "cores", lambda: 2)
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(10_000):
+            taken.append(item)
+            yield item
+
+    results = in_order(str, items())
+    assert not taken
+    for count in range(1, 101):
+        next(results)
+        assert len(taken) == count - 1 + 16  # eight for each thread
+    results.close()
+    assert len(taken) == 115
+
+
+def test_an_error_is_raised_in_its_place_and_ends_the_work() -> None:
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        return 1 // (item - 3)
+
+    results = in_order(work, range(10_000))
+    assert [next(results) for _ in range(3)] == [-1, -1, -1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert len(begun) < 10_000
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no CPU affinity")
+def test_only_the_cores_that_the_process_may_use_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {3, 5, 8})
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert workers.cores() == 3
