@@ -32,6 +32,8 @@ def choose(device: Literal["auto", "cpu", "cuda"], threads: int) -> torch.device
             "runtime.device = cuda, but torch finds no CUDA device",
             "set runtime.device to auto or cpu, or install a CUDA build of torch",
         )
+    # fp32 means fp32: cuDNN would compute the patch embedding in TF32, with 10 bits of precision.
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -57,13 +59,13 @@ def cpu_flags() -> frozenset[str]:
 def precision(setting: Literal["auto", "fp32", "bf16"], device: torch.device, width: int, depth: int) -> Precision:
     """Return the precision of training: a fixed rule, never a measurement, so that a run repeats itself.
 
-    bf16 on CUDA; on a CPU only where it multiplies matrices in bf16 (AMX) and the model is wide enough for that to
+    bf16 on GPUs that have it; on a CPU only where it multiplies matrices in bf16 (AMX) and the model is wide enough for that to
     outweigh the casts: measured, width 64 with 4 blocks loses and width 192 with 12 blocks gains.
     """
     if setting != "auto":
         return setting
     if device.type == "cuda":
-        return "bf16"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if "amx_bf16" in cpu_flags() and width >= 192 and depth >= 12 else "fp32"
 
 

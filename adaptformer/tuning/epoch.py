@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision, computing
 from adaptformer.params import TuningParams
 from adaptformer.tuning import balance, schedule, views
+from adaptformer.tuning.batches import MicroBatch, ahead
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.optimiser import learning_rate, set_learning_rate
 from adaptformer.tuning.prefix import Prefix, Source, first_trained
@@ -43,6 +45,8 @@ STATISTICS_IMAGES = 2000
 """Over so many training images the head's BatchNorm statistics are computed; all, if there are fewer."""
 SECONDS_BETWEEN_LOG_LINES = 15
 """A step's progress is logged this often: an epoch of a large model takes many minutes."""
+_PREPARED_AHEAD = {"cuda"}
+"""The kinds of device that wait for nobody: a CPU that trains would only share its cores."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,12 @@ class Run:
     activations_gb: float
     fingerprint: dict[str, Any]
     prefix: Prefix = dataclasses.field(default_factory=Prefix)
+
+    @cached_property
+    def mean_and_std(self) -> tuple[Tensor, Tensor]:
+        """The contract's mean and std on the device, each [3]."""
+        mean, std = (torch.tensor(values, device=self.device) for values in (self.contract.mean, self.contract.std))
+        return mean, std
 
 
 def train_epoch(
@@ -115,15 +125,16 @@ def _train(
     if numbers is not None:
         # Fixed views are for frozen blocks that give the same each time, whether that is held or computed again.
         run.model.vit.blocks[: first_trained(run.model)].eval()
-    for step in range(done.steps, batches):
+    prepared = (
+        _micro_batches(run, order[drawn], boxes[drawn], None if numbers is None else numbers[drawn], in_loss)
+        for drawn in (slice(step * batch_size, (step + 1) * batch_size) for step in range(done.steps, batches))
+    )
+    steps = ahead(prepared) if run.device.type in _PREPARED_AHEAD else prepared
+    for step, micro_batches in enumerate(steps, start=done.steps):
         rate = learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches)
         set_learning_rate(optimiser, rate)
         randomness.seed_torch("step", *key, step)  # dropout and stochastic depth draw from it
-        drawn = slice(step * batch_size, (step + 1) * batch_size)
-        targets = torch.from_numpy(labels[order[drawn].numpy()])
-        weights = balance.image_weights(targets, in_loss)
-        inputs = (order if numbers is None else numbers)[drawn], boxes[drawn]
-        loss, hits = _step(run, optimiser, inputs, targets, weights)
+        loss, hits = _step(run, optimiser, micro_batches)
         # Summed on the device: reading a number here would make every step wait for the one before.
         loss_sum += loss
         correct += hits
@@ -136,40 +147,49 @@ def _train(
     return {"lr": rate, "train_loss": float(loss_sum) / batches, "train_top1": top1}
 
 
-def _step(
-    run: Run, optimiser: torch.optim.Optimizer, inputs: tuple[Tensor, Tensor], labels: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Make one optimiser step of several micro-batches; return its loss and how many images are right, both 0-d.
+def _micro_batches(
+    run: Run, images: Tensor, boxes: Tensor, numbers: Tensor | None, in_loss: Tensor | None
+) -> list[MicroBatch]:
+    """Return the micro-batches of a step: its images with their crops, and the `numbers` of fixed views, if any."""
+    labels = torch.from_numpy(run.train.labels[images.numpy()])
+    weights = balance.image_weights(labels, in_loss)
+    chosen = images if numbers is None else numbers
+    made = []
+    # Of equal size but for one image, where torch's `chunk` could leave a single image for the last.
+    split = (tensor.tensor_split(run.params.accumulate) for tensor in (images, boxes, chosen, labels, weights))
+    for rows, crops, drawn, classes, shares in zip(*split, strict=True):
+        batch = MicroBatch(drawn, classes, shares, None if run.prefix.depth else _cropped(run, rows, crops))
+        made.append(batch.pinned() if run.device.type == "cuda" else batch)
+    return made
 
-    `inputs` are the numbers of images or of fixed views, and their crops.
-    """
+
+def _step(run: Run, optimiser: torch.optim.Optimizer, micro_batches: list[MicroBatch]) -> tuple[Tensor, Tensor]:
+    """Make one optimiser step of several micro-batches; return its loss and how many images are right, both 0-d."""
     loss_sum, correct = torch.zeros((), device=run.device), torch.zeros((), device=run.device)
     optimiser.zero_grad(set_to_none=True)
-    # Of equal size but for one image, where torch's `chunk` could leave a single image for the last.
-    micro_batches = (tensor.tensor_split(run.params.accumulate) for tensor in (*inputs, labels, weights))
-    for chosen, crops, classes, shares in zip(*micro_batches, strict=True):
-        if run.prefix.depth:
-            with computing(run.device, run.precision):
-                logits = run.model.logits(run.prefix.pooled(run.model, "train", chosen, run.device))
-        else:
-            images = _cropped(run, chosen // max(1, views.count(run.params)), crops)
-            with computing(run.device, run.precision):
-                logits = run.model(images)
-        targets = classes.to(run.device)
-        loss = balance.weighted_cross_entropy(logits, targets, shares.to(run.device), run.params.label_smoothing)
+    for batch in (micro.on(run.device) for micro in micro_batches):
+        with computing(run.device, run.precision):
+            if batch.pixels is None:
+                logits = run.model.logits(run.prefix.pooled(run.model, "train", batch.chosen, run.device))
+            else:
+                logits = run.model(_normalised(run, batch.pixels))
+        loss = balance.weighted_cross_entropy(logits, batch.labels, batch.weights, run.params.label_smoothing)
         loss.backward()
         loss_sum += loss.detach()
-        correct += (logits.argmax(1) == targets).sum()
+        correct += (logits.argmax(1) == batch.labels).sum()
     optimiser.step()
     return loss_sum, correct
 
 
-def _cropped(run: Run, chosen: Tensor, boxes: Tensor) -> Tensor:
-    """Return crops of the chosen images, normalised [B, 3, s, s], on the device."""
-    device, contract = run.device, run.contract
-    cropped = augmentation.crop(run.photos.take(chosen.numpy()), boxes, contract.size, contract.interpolation)
-    mean, std = torch.tensor(contract.mean, device=device), torch.tensor(contract.std, device=device)
-    return augmentation.normalise(augmentation.planes(cropped.to(device)), mean, std)
+def _cropped(run: Run, images: Tensor, boxes: Tensor) -> Tensor:
+    """Return crops of images [B, s, s, 3] uint8."""
+    contract = run.contract
+    return augmentation.crop(run.photos.take(images.numpy()), boxes, contract.size, contract.interpolation)
+
+
+def _normalised(run: Run, pixels: Tensor) -> Tensor:
+    """Return crops on the device as the model takes them, [B, 3, s, s]."""
+    return augmentation.normalise(augmentation.planes(pixels), *run.mean_and_std)
 
 
 def hold_prefix(run: Run) -> None:
@@ -186,7 +206,9 @@ def hold_prefix(run: Run) -> None:
         return batch
 
     sources = {
-        "train": Source(len(boxes), lambda chosen: _cropped(run, chosen // number, boxes[chosen])),
+        "train": Source(
+            len(boxes), lambda chosen: _normalised(run, _cropped(run, chosen // number, boxes[chosen]).to(run.device))
+        ),
         "validation": Source(len(run.validation.labels), lambda chosen: stored(run.validation.images, chosen)),
     }
     if run.params.head_statistics == "recomputed":

@@ -59,8 +59,12 @@ def test_a_precision_that_is_set_is_taken(setting: device.Any) -> None:
     assert device.precision(setting, CUDA, 96, 6) == setting
 
 
-def test_auto_is_bf16_on_cuda_whatever_the_model() -> None:
-    assert device.precision("auto", CUDA, 12, 2) == "bf16"
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_bf16_on_a_gpu_that_has_it_whatever_the_model(
+    monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: supported)
+    assert device.precision("auto", CUDA, 12, 2) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""The micro-batches of a training step: pixels and labels on the way to the device.
+
+Shapes: B images of a micro-batch, s model side.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+AHEAD = 2
+"""Steps that are prepared while the GPU is busy with the one before."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Numbers of images or of fixed views [B], their labels [B] and shares in the step's loss [B].
+
+    `pixels` are the crops [B, s, s, 3] uint8, None where the activations of frozen blocks are held.
+    """
+
+    chosen: Tensor
+    labels: Tensor
+    weights: Tensor
+    pixels: Tensor | None
+
+    def on(self, device: torch.device) -> MicroBatch:
+        """Return the batch on the device; from pinned memory the copies overlap with what the GPU does."""
+        labels, weights = (tensor.to(device, non_blocking=True) for tensor in (self.labels, self.weights))
+        pixels = None if self.pixels is None else self.pixels.to(device, non_blocking=True)
+        return MicroBatch(self.chosen, labels, weights, pixels)
+
+    def pinned(self) -> MicroBatch:
+        """Return the batch in memory from which a GPU can copy by itself."""
+        pixels = None if self.pixels is None else self.pixels.pin_memory()
+        return MicroBatch(self.chosen, self.labels.pin_memory(), self.weights.pin_memory(), pixels)
+
+
+def ahead(items: Iterable[T], count: int = AHEAD) -> Iterator[T]:
+    """Yield `items` in order, made by a thread that is at most `count` items ahead; its errors are raised here.
+
+    The thread ends with the iterator, also when that is left early.
+    """
+    made: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(count)
+    left = threading.Event()
+
+    def put(entry: tuple[T | None, BaseException | None]) -> bool:
+        while not left.is_set():
+            try:
+                made.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+        except BaseException as error:
+            put((None, error))
+        else:
+            put((None, StopIteration()))
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = made.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+    finally:
+        left.set()
+        thread.join()

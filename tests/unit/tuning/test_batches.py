@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import mite
+import pytest
+import torch
+from small_runs import RESTLESS, run
+
+from adaptformer.tuning import epoch, loop
+from adaptformer.tuning.batches import MicroBatch, ahead
+
+
+def test_items_come_in_order_from_another_thread() -> None:
+    makers = set()
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            makers.add(threading.get_ident())
+            yield number
+
+    assert list(ahead(items())) == list(range(20))
+    assert makers
+    assert threading.get_ident() not in makers
+
+
+def test_no_more_are_made_than_are_due() -> None:
+    made: list[int] = []
+    taken = ahead((made.append(number) or number for number in range(100)), count=2)  # type: ignore[func-returns-value]
+    assert next(taken) == 0
+    taken.close()  # type: ignore[attr-defined]
+    assert len(made) <= 1 + 2 + 2  # the one taken, two that wait, one in hand, and one made before the end is seen
+
+
+def test_errors_are_raised_where_the_items_are_taken() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise ZeroDivisionError
+
+    taken = ahead(items())
+    assert next(taken) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(taken)
+
+
+def test_the_thread_ends_with_an_iterator_that_is_left_early() -> None:
+    before = threading.active_count()
+    taken = ahead(iter(range(1000)))
+    next(taken)
+    taken.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_a_run_prepared_ahead_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    plain = run(tmp_path / "plain", model=RESTLESS, accumulate=2)
+    rows, _ = loop.train(plain)
+    used: list[int] = []
+    threaded = run(tmp_path / "threaded", model=RESTLESS, accumulate=2)
+    micro_batches = epoch._micro_batches
+
+    def pretend(made: epoch.Run, *rest: torch.Tensor | None) -> list[MicroBatch]:
+        used.append(threading.get_ident())
+        return micro_batches(made, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(epoch, "_micro_batches", pretend)
+    monkeypatch.setattr(epoch, "_PREPARED_AHEAD", {"cpu"})
+    assert loop.train(threaded)[0] == rows
+    assert mite.tuned_hash(threaded.model) == mite.tuned_hash(plain.model)
+    assert threading.get_ident() not in used
+    assert len(used) == sum(1 for _ in rows) * 2
