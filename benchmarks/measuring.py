@@ -1,0 +1,97 @@
+"""What every benchmark shares: the machine's description, interleaved timing, a table and a JSON file of results."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from adaptformer import files, text_table
+from adaptformer.model import device
+
+RESULTS = Path(__file__).parent / "results"
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+_PACKAGES = ("torch", "timm", "pillow", "numpy", "onnxruntime", "peft", "transformers", "torchvision")
+
+
+def machine() -> dict[str, Any]:
+    """Return what a reader needs to judge figures: processor, cores, threads, load, versions, date."""
+    found = {package: importlib.metadata.version(package) for package in _PACKAGES if _installed(package)}
+    return {
+        "processor": _processor(),
+        "flags": [flag for flag in _FLAGS if flag in device.cpu_flags()],
+        "cores": device.default_threads(),
+        "threads": device.threads(),
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "versions": found,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def interleaved(
+    sides: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, list[float]]:
+    """Return the seconds of each side: one run to warm up, then `repeats` in turns, so that all meet the same machine.
+
+    The clock is CPU seconds of this process unless another is given.
+    """
+    for side in sides.values():
+        side()
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, side in sides.items():
+            began = clock()
+            side()
+            seconds[name].append(clock() - began)
+    return seconds
+
+
+def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return each side's median."""
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def report(name: str, headers: Sequence[str], rows: Sequence[Sequence[str]], measured: Mapping[str, Any]) -> None:
+    """Print a table, and write what was measured, with the machine, to results/NAME.json."""
+    about = machine()
+    print(text_table.aligned(rows, headers))
+    versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
+    print(
+        f"\n{about['processor']}, {about['cores']} cores, {about['threads']} thread(s), "
+        f"{' '.join(about['flags'])}; load {about['load']}; {versions}; {about['date']}"
+    )
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    files.write_text(path, json.dumps({"machine": about, **measured}, indent=1) + "\n")
+
+
+def parser(description: str | None, repeats: int = 5) -> argparse.ArgumentParser:
+    """Return a parser with the option that all benchmarks have."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--repeats", type=int, default=repeats, help="runs of each side (default: %(default)s)")
+    return made
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
