@@ -13,6 +13,7 @@ import small_project
 from small_project import adaptformer, results
 
 from adaptformer import params, run_folder
+from adaptformer.data import cache
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES
 
@@ -81,16 +82,30 @@ def test_all_of_the_run_lies_in_its_folder(finished: Path) -> None:
     beside = {"params.json", *(f"{name}.done.json" for name in STAGES), *(f"timing/{name}.json" for name in STAGES)}
     outputs = {str(getattr(RunFolder(Path()), name)) for stage in STAGES.values() for name in stage.outputs}
     present = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-    assert {name for name in present if not name.startswith(("cache/", ".lock"))} == beside | outputs
+    assert {name for name in present if name != ".lock"} == beside | outputs
 
 
-def test_the_result_is_that_of_the_same_values_in_params_yaml(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_all_runs_share_one_image_cache(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = sorted((project / "artifacts/cache").glob("*.npy"))
+    assert cached
+    for name in ("validate", "fetch"):
+        assert adaptformer(name, "tuning.epochs=3") == 0
+    monkeypatch.setattr(cache.reading, "content", lambda *_: pytest.fail("decoded again"))
+    assert adaptformer("train", "tuning.epochs=3") == 0
+    assert sorted((project / "artifacts/cache").glob("*.npy")) == cached
+
+
+@pytest.mark.parametrize("cache_gb", [None, 0])
+def test_the_result_is_that_of_the_same_values_in_params_yaml_with_or_without_a_cache(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_gb: float | None
 ) -> None:
-    plain = small_project.write(tmp_path / "plain", tuning__epochs=1, adapter__bottlenecks=[2])
+    plain = small_project.write(
+        tmp_path / "plain", tuning__epochs=1, adapter__bottlenecks=[2], runtime__cache_gb=cache_gb
+    )
     monkeypatch.chdir(plain)
     small_project.run_stages("validate", "fetch", "train")
     (run,) = runs(finished)
+    assert bool(list((plain / "artifacts/cache").glob("*.npy"))) == (cache_gb is None)
     assert (run / "adapter.safetensors").read_bytes() == (plain / "artifacts/adapter.safetensors").read_bytes()
 
 

@@ -10,7 +10,7 @@ import mite
 import numpy as np
 import pytest
 import torch
-from small_runs import run
+from small_runs import run, tuning_params
 
 from adaptformer.model import classifier, inference
 from adaptformer.tuning import epoch, loop
@@ -102,6 +102,11 @@ def test_a_large_split_gives_a_fixed_part_of_itself(tmp_path: Path, monkeypatch:
     assert len(set(used[0].tolist())) == 6
     assert all((rows == used[0]).all() for rows in used)
     torch.testing.assert_close(present(made), exact(made, used[0]))
+
+
+def test_running_ones_need_no_images() -> None:
+    assert epoch.statistics_rows(10, tuning_params()).tolist() == list(range(10))
+    assert epoch.statistics_rows(10, tuning_params(head_statistics="running")).size == 0
 
 
 @pytest.mark.parametrize("reset", [False, True])
