@@ -59,8 +59,8 @@ def cpu_flags() -> frozenset[str]:
 def precision(setting: Literal["auto", "fp32", "bf16"], device: torch.device, width: int, depth: int) -> Precision:
     """Return the precision of training: a fixed rule, never a measurement, so that a run repeats itself.
 
-    bf16 on GPUs that have it; on a CPU only where it multiplies matrices in bf16 (AMX) and the model is wide enough for that to
-    outweigh the casts: measured, width 64 with 4 blocks loses and width 192 with 12 blocks gains.
+    bf16 on GPUs that have it; on a CPU only where it multiplies matrices in bf16 (AMX) and the model is wide enough for
+    that to outweigh the casts: measured, width 64 with 4 blocks loses and width 192 with 12 blocks gains.
     """
     if setting != "auto":
         return setting
