@@ -214,4 +214,4 @@ def _write(path: Path, size: int, images: Iterator[Pixels]) -> None:
     with files.replacing(path) as beside, beside.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
         for image in images:
-            file.write(image.tobytes())
+            file.write(np.ascontiguousarray(image).data)

@@ -126,6 +126,8 @@ def to_photo(image: Pixels, shape: tuple[int, int], contract: ImageContract, box
     """
     height, width = image.shape[:2]
     left, top, right, bottom = box or (0, 0, width, height)
+    if (height, width) == shape and (left, top, right, bottom) == (0, 0, width, height):
+        return image
     longest = MAX_ASPECT * min(height, width)
     above, before = max(0, height - longest) // 2, max(0, width - longest) // 2
     kept = Image.fromarray(image[above : above + longest, before : before + longest])
