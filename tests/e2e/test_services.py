@@ -185,7 +185,6 @@ def test_ctrl_c_ends_all_processes_and_says_one_line(services):
     assert len(children) >= 3
     os.killpg(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=120)
-    assert printed.splitlines()[-1] == "stopping the services; the same command starts them again"
-    assert printed.count("stop") == 2  # that line, and "stop  Ctrl-C" among the addresses
+    assert printed == "stopping the services; the same command starts them again\n"
     assert process.returncode == 0
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
