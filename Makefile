@@ -16,11 +16,14 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# Ctrl-C reaches make as well. The command has said what there is to say; if it failed, make would add a line.
+quietly = stopped=; trap 'stopped=1' INT; $(1); code=$$?; [ "$$stopped$$code" = 1130 ] || exit $$code
+
 run: $(READY)  ## run the whole pipeline here, on what data/ holds (the sample, if there is nothing)
-	@python -m flows run
+	@$(call quietly,python -m flows run)
 
 compare: $(READY)  ## train the methods that params.yaml lists and set them side by side
-	@python -m flows compare
+	@$(call quietly,python -m flows compare)
 
 # Variables given to make are in the recipe's environment, where no quote in a reason can break the command.
 promote: $(READY)  ## judge the challenger, make it champion if it passes the gate: WHY="…" WHO=… CHALLENGER=VERSION

@@ -13,13 +13,16 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from adaptformer import files
+from adaptformer import files, interruption
 from adaptformer.errors import UserError
 from adaptformer.params import Params, tracked
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES, OnEpoch, fingerprint
+
+if TYPE_CHECKING:
+    from adaptformer.tuning.history import EpochRow
 
 log = logging.getLogger("adaptformer")
 
@@ -43,13 +46,23 @@ def run(
         folder.done(name).unlink(missing_ok=True)
         before = _inputs(name, params, folder)
     log.info("%s begins", name)
+    _on_stop(f"in {name}")
     began = time.perf_counter()
-    timing = stage.run(params, folder, on_epoch or (lambda _row: None))
+
+    def on_each_epoch(row: EpochRow) -> None:
+        # The state of the epoch is saved by now, and the same command resumes from it.
+        phase = f" of phase {row.phase}" if params.tuning.schedule != "joint" else ""
+        _on_stop(f"after epoch {row.epoch} of {params.tuning.epochs}{phase}")
+        if on_epoch is not None:
+            on_epoch(row)
+
+    timing = stage.run(params, folder, on_each_epoch)
     seconds = round(time.perf_counter() - began, 3)
     machine = {"host": platform.node(), "cores": os.cpu_count(), "python": platform.python_version()}
     files.write_json(folder.timing(name), {"seconds": seconds, **timing, **machine})
     if folder.overridden:
         _record(name, params, folder, before)
+    _on_stop(f"after {name}")
     log.info("%s done in %.1f s", name, seconds)
 
 
@@ -59,6 +72,10 @@ def require_inputs(name: str, folder: RunFolder, options: Sequence[str] = ()) ->
         if attribute != "data" and not getattr(folder, attribute).is_file():
             producer = next(other.name for other in STAGES.values() if attribute in other.outputs)
             raise UserError(f"{getattr(folder, attribute)} is missing", _first(producer, options))
+
+
+def _on_stop(place: str) -> None:
+    interruption.on_stop(f"stopped {place}; the same command continues there")
 
 
 def is_current(name: str, params: Params, folder: RunFolder) -> bool:

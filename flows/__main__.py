@@ -47,10 +47,10 @@ def _run(given: argparse.Namespace) -> None:
 def _compare(given: argparse.Namespace) -> None:
     from adaptformer.params import parse_overrides
     from adaptformer.run_folder import RunFolder
-    from flows.local import make_sample_if_wanted, temporary_server
+    from flows.local import make_sample_if_wanted, on_temporary_server
 
     make_sample_if_wanted(RunFolder())
-    with temporary_server("make-compare"):
+    with on_temporary_server("make-compare"):
         from flows.compare import compare
 
         compare(given.method, given.seed, parse_overrides(given.overrides))

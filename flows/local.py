@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from adaptformer import presets as all_presets
 from adaptformer.commands.tracking import upload
@@ -18,7 +19,7 @@ from adaptformer.registry.versions import is_due, present
 from adaptformer.run_folder import RunFolder, of
 from adaptformer.tracking import dvc_repository, uploads
 from adaptformer.tracking.locations import tracking_uri
-from flows import ROOT, server_watchdog
+from flows import ROOT, temporary_server
 from flows.summary import Summary, text
 
 
@@ -52,7 +53,9 @@ def make_sample_if_wanted(folder: RunFolder) -> None:
     if folder.data.exists() or folder.data.is_symlink() or dvc_repository.data_digest() != DVC_DIGEST:
         return
     print("Writing the sample data set to data/ ...", flush=True)
-    done = subprocess.run([sys.executable, "-m", "adaptformer", "data", "sample"], check=False)
+    # In a session of its own: Ctrl-C reaches this process alone, which ends that one and says so once.
+    command = [sys.executable, "-m", "adaptformer", "data", "sample"]
+    done = subprocess.run(command, check=False, start_new_session=True)
     if done.returncode:
         raise UserError("the sample data set could not be written", "see the lines above")
 
@@ -60,7 +63,7 @@ def make_sample_if_wanted(folder: RunFolder) -> None:
 def _train_here(
     file: ParamsFile, params: Params, presets: list[str], overrides: dict[str, object], register: bool | None
 ) -> Summary:
-    with temporary_server("make-run"):
+    with on_temporary_server("make-run"):
         from prefect import flow
 
         from flows.train import update
@@ -74,7 +77,7 @@ def _train_here(
 
 
 @contextlib.contextmanager
-def temporary_server(*tags: str) -> Iterator[None]:
+def on_temporary_server(*tags: str) -> Iterator[None]:
     """Let flows that are called in the body use a server of this process, whose files are inside the checkout.
 
     Import flows within the body only: Prefect reads its environment when it is imported.
@@ -82,13 +85,16 @@ def temporary_server(*tags: str) -> Iterator[None]:
     os.environ.setdefault("PREFECT_HOME", str(ROOT / ".prefect"))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "true")
-    server_watchdog.start()
+    log = Path(os.environ["PREFECT_HOME"]) / "logs" / "temporary-server.log"
+    api = temporary_server.start(log)  # first, since it starts while this process imports
     import prefect.main  # sets logging up as it is imported: before the console is made plain
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from flows import log_filter
+    from tasks.limits import TEMPORARY
 
+    os.environ[TEMPORARY] = "1"
     log_filter.plain_console()
-    # Not PREFECT_API_URL= (empty): that counts as a server for Prefect's events, and task runs get lost.
-    with temporary_settings(restore_defaults={PREFECT_API_URL}), prefect.tags("adaptformer", *tags):
+    temporary_server.wait_for(api, log)
+    with temporary_settings(updates={PREFECT_API_URL: api}), prefect.tags("adaptformer", *tags):
         yield

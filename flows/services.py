@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import psutil  # type: ignore[import-untyped]
 import requests
 
+from adaptformer import interruption
 from adaptformer.commands import exit_code
 from adaptformer.errors import UserError
 from adaptformer.tracking.locations import tracking_uri
@@ -24,7 +26,8 @@ HOST = "127.0.0.1"
 POOL = "adaptformer"
 LIMITS = {"gpu": 1, "promotion": 1}
 START_SECONDS = 120
-STOP_SECONDS = 15
+STOP_SECONDS = 1
+"""After this a process is killed: nothing is lost by it, and whoever pressed Ctrl-C wants the terminal back."""
 
 
 class Services:
@@ -83,7 +86,7 @@ class Services:
             time.sleep(1)
 
     def stop(self) -> None:
-        """End all processes, runs of the worker included; kill what has not ended after some seconds."""
+        """End all processes, runs of the worker included; kill what has not ended after STOP_SECONDS."""
         everyone = psutil.Process().children(recursive=True)
         for process in reversed(self.running.values()):
             process.terminate()
@@ -132,19 +135,24 @@ class Services:
 def main() -> int:
     """Start the services, print their addresses, wait for Ctrl-C or SIGTERM, stop them; return the exit code."""
     for end in (signal.SIGTERM, signal.SIGINT):  # a shell that starts this in the background has SIGINT ignored
-        signal.signal(end, signal.default_int_handler)
+        signal.signal(end, _interrupt)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     return exit_code.of(_serve)
 
 
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def _serve() -> None:
+    interruption.on_stop("stopping the services; the same command starts them again")
     services = Services()
     try:
         services.start()
         print(_addresses(services))
         services.watch()
     except KeyboardInterrupt:
-        print("stopping ...")
+        print(interruption.line(), file=sys.stderr)  # the usual end, no failure: the exit code is 0
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
         services.stop()

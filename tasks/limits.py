@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 from prefect import get_run_logger
@@ -11,6 +12,9 @@ from prefect.settings import get_current_settings
 
 from adaptformer.errors import UserError
 
+TEMPORARY = "ADAPTFORMER_TEMPORARY_SERVER"
+"""The environment variable that says that the server in use ends with this process."""
+
 
 @contextlib.contextmanager
 def slot(limit: str) -> Iterator[None]:
@@ -18,7 +22,7 @@ def slot(limit: str) -> Iterator[None]:
 
     A temporary server would keep the place of a killed run for ever; there, file locks serialise the runs anyway.
     """
-    if not get_current_settings().api.url:
+    if TEMPORARY in os.environ or not get_current_settings().api.url:
         yield
         return
     logger = get_run_logger()

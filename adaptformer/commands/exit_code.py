@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Callable
 
+from adaptformer import interruption
 from adaptformer.errors import UserError
 
 REFUSED = 2
 """The gate refused a model: an answer, not a failure."""
-INTERRUPTED = 130
 PIPELINE_EXTRA = ("mlflow", "dvc")
 """Packages that only some commands need; the rest of the library runs without them."""
 
@@ -18,12 +18,13 @@ PIPELINE_EXTRA = ("mlflow", "dvc")
 def of(body: Callable[[], int | None], *, traceback: bool = False) -> int:
     """Run `body` and return its exit code, 0 for None.
 
-    A UserError is printed as two lines and gives 1, or is raised if its `traceback` is wanted; Ctrl-C gives 130. It is
-    no failure if the reader of the output, such as `head`, stops reading.
+    A UserError is printed as two lines and gives 1, or is raised if its `traceback` is wanted; Ctrl-C prints one line
+    and gives 130. It is no failure if the reader of the output, such as `head`, stops reading.
     """
     try:
-        code = body() or 0
-        sys.stdout.flush()
+        with interruption.in_one_line():
+            code = body() or 0
+            sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
         return 0
@@ -36,8 +37,8 @@ def of(body: Callable[[], int | None], *, traceback: bool = False) -> int:
             raise
         return failed(UserError(f"{error.name} is not installed", "pip install 'adaptformer[pipeline]'"))
     except KeyboardInterrupt:
-        print("stopped; run the same command again to continue", file=sys.stderr)
-        return INTERRUPTED
+        print(interruption.line(), file=sys.stderr)
+        return interruption.EXIT_CODE
     return code
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from adaptformer import files, params, presets, run_folder
+from adaptformer import files, interruption, params, presets, run_folder
 from adaptformer.commands import adapter_summary
 from adaptformer.errors import UserError
 from adaptformer.evaluation import comparison
@@ -146,6 +146,7 @@ def compare(
     results = []
     for number, run in enumerate(runs, start=1):
         log.info("%d of %d: %s, seed %d", number, len(runs), run.method, run.seed)
+        interruption.on_stop(f"stopped in run {number} of {len(runs)}; the same command continues there")
         file.require_unchanged()  # the run's process reads it
         results.append(complete(run))
     compared = comparison.rows(results)

@@ -178,11 +178,13 @@ def test_a_taken_port_is_one_line_of_error(clone, services, ports):
     assert len(output.splitlines()) == 2
 
 
-def test_ctrl_c_ends_all_processes(services):
+def test_ctrl_c_ends_all_processes_and_says_one_line(services):
     # The last test of the file: it stops what the others use.
     process, _ = services
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 3
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) == 0
+    printed, _ = process.communicate(timeout=120)
+    assert printed == "stopping the services; the same command starts them again\n"
+    assert process.returncode == 0
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]

@@ -26,7 +26,16 @@ LIBRARY = {
     "registry": MODEL | {"evaluation", "export", "gate", "validation", "tracking"},
 }
 """What each folder or file of the library may import of the others, besides BASE."""
-BASE = {"errors.py", "files.py", "html_page", "params.py", "randomness.py", "run_folder.py", "text_table.py"}
+BASE = {
+    "errors.py",
+    "files.py",
+    "html_page",
+    "interruption.py",
+    "params.py",
+    "randomness.py",
+    "run_folder.py",
+    "text_table.py",
+}
 COMMAND_LINE = {"__init__.py", "__main__.py", "commands", "py.typed"}
 
 
