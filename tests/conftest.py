@@ -27,4 +27,7 @@ def pytest_xdist_make_scheduler(config, log):
             file = super()._split_scope(nodeid)
             return "tests that share clones" if file.startswith("tests/pipeline/") and file.endswith(SHARING) else file
 
+    # As collected, so that e2e/ and pipeline/ come first and the quick files fill up both processes at the end; xdist
+    # itself would begin with the files that have many tests, and at the end one process would wait for the slow ones.
+    config.option.loadscopereorder = False
     return BySharedClones(config, log)

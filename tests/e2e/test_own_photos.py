@@ -2,7 +2,6 @@
 
 import csv
 import io
-import sys
 
 import pytest
 from PIL import Image
@@ -53,7 +52,7 @@ def trained(photos, tmp_path_factory):
     clone.set_params(epochs=6)
     text = (clone.root / "params.yaml").read_text().replace("  model: digits", "  model: photos")
     (clone.root / "params.yaml").write_text(text)
-    imported = clone.run(sys.executable, "-m", "adaptformer", "data", "import", str(photos), "--replace")
+    imported = clone.adaptformer("data", "import", str(photos), "--replace")
     return clone, imported, clone.flow()
 
 
@@ -84,7 +83,7 @@ def test_turned_photos_are_seen_upright(trained, photos):
 
 def test_predict_reads_the_folder(trained, photos):
     clone, _, _ = trained
-    out = clone.run(sys.executable, "-m", "adaptformer", "predict", str(photos), "--csv", "--top", "1")
+    out = clone.adaptformer("predict", str(photos), "--csv", "--top", "1")
     rows = list(csv.DictReader(io.StringIO(out[out.index("path,fault") :])))
     assert len(rows) == 80
     right = sum(f"/{row['class1']}/" in row["path"] for row in rows)
@@ -96,7 +95,7 @@ def test_a_damaged_photo_is_named_and_the_rest_predicted(trained, photos, tmp_pa
     good = next((photos / "temple").glob("*.png"))
     bad = tmp_path / "half.jpg"
     bad.write_bytes(next((photos / "temple").glob("*.jpg")).read_bytes()[:900])
-    out = clone.run(sys.executable, "-m", "adaptformer", "predict", str(good), str(bad), code=1)
+    out = clone.adaptformer("predict", str(good), str(bad), code=1)
     assert "temple" in next(line for line in out.splitlines() if line.startswith(str(good)))
     assert "not read: truncated" in next(line for line in out.splitlines() if line.startswith(str(bad)))
     assert "Traceback" not in out

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
+import logging
 import os
 import re
 import shutil
@@ -10,17 +13,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parents[2]
-EPOCHS = 6
+EPOCHS = 5
 TINY = {"epochs": EPOCHS, "warmup": 0, "batch_size": 32, "parity_images": 16}
-TRAIN, TEST = 200, 60
+TRAIN, TEST = 120, 60
 IDENTITY = {
     f"GIT_{role}_{key}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -28,17 +33,22 @@ IDENTITY = {
 }
 """Who commits, for `dvc exp run`, which makes commits."""
 
-
-COUNT_READS = """
-import sys
+FLOWS = """
+import json, sys, traceback
 from adaptformer import params
 read, reads = params.read, []
 params.read = lambda *path: reads.append(path) or read(*path)
 from flows.__main__ import main
-code = main(sys.argv[1:])
-print(f"params.yaml was read {len(reads)} times")
-sys.exit(code)
+for line in sys.stdin:
+    try:
+        code = main(json.loads(line))
+    except BaseException:
+        traceback.print_exc()
+        code = 99
+    print(f"ended with {code}, having read params.yaml {len(reads)} times", flush=True)
+    reads.clear()
 """
+"""`python -m flows …`, again and again: each line that comes in is the arguments of a run, in JSON."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ class Clone:
             command,
             cwd=self.root,
             env={**self.environment, **environment},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -83,9 +94,36 @@ class Clone:
     def python(self, code: str, **options) -> str:
         return self.run(sys.executable, "-c", code, **options)
 
-    def flow_counting_reads(self, *arguments: str, **options) -> str:
-        """`python -m flows …`, which prints at its end how often its process read params.yaml."""
-        return self.run(sys.executable, "-c", COUNT_READS, *arguments, **options)
+    def adaptformer(self, *arguments: str, code: int = 0, **environment: str) -> str:
+        """What `adaptformer …` prints here. It runs in this process, which has imported already what takes seconds."""
+        from adaptformer.__main__ import main
+
+        printed = io.StringIO()
+        log, handler = logging.getLogger("adaptformer"), logging.StreamHandler(printed)
+        level = log.level
+        log.addHandler(handler)
+        try:
+            with (
+                mock.patch.dict(os.environ, {**self.environment, **environment}, clear=True),
+                contextlib.chdir(self.root),
+                contextlib.redirect_stdout(printed),
+                contextlib.redirect_stderr(printed),
+            ):
+                ended = main(arguments)
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
+        assert ended == code, f"{arguments} ended with {ended}:\n{printed.getvalue()}"
+        return printed.getvalue()
+
+    @contextlib.contextmanager
+    def flow_process(self) -> Iterator[FlowProcess]:
+        """A process for `python -m flows …` with different arguments: Prefect and its server start once."""
+        process = self.start(sys.executable, "-c", FLOWS)
+        try:
+            yield FlowProcess(process)
+        finally:
+            kill_group(process)
 
     def flow(self, **options) -> str:
         """What `make run` does once the environment is there."""
@@ -99,6 +137,28 @@ class Clone:
             text, count = re.subn(rf"^(  {key}:) *[^ #\n]+", rf"\1 {value}", text, flags=re.MULTILINE)
             assert count, key
         path.write_text(text)
+
+
+@dataclass
+class FlowProcess:
+    """A process that runs flows, one after the other."""
+
+    process: subprocess.Popen[str]
+    reads: int = 0
+    """How often the last one read params.yaml."""
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        """What `python -m flows …` prints; its exit code must be `code`."""
+        self.process.stdin.write(json.dumps(arguments) + "\n")
+        self.process.stdin.flush()
+        printed = ""
+        for line in self.process.stdout:
+            if ended := re.fullmatch(r"ended with (\d+), having read params.yaml (\d+) times\n", line):
+                assert int(ended[1]) == code, f"{arguments} ended with {ended[1]}:\n{printed}"
+                self.reads = int(ended[2])
+                return printed
+            printed += line
+        raise AssertionError(f"{arguments} ended the process:\n{printed}")
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import sys
 
 import pytest
 import registered
@@ -161,7 +160,7 @@ def test_one_command_answers_both(flown):
     clone, _ = flown
 
     def ask(*what, code=0, **environment):
-        return clone.run(sys.executable, "-m", "adaptformer", "lineage", *what, code=code, **environment)
+        return clone.adaptformer("lineage", *what, code=code, **environment)
 
     image = next((clone.root / "data/test").rglob("*.png"))
     out = ask(str(image.relative_to(clone.root)))

@@ -2,12 +2,9 @@
 
 import json
 import subprocess
-import sys
 
 import mlflow
 import pytest
-
-COMMAND = (sys.executable, "-m", "adaptformer", "log")
 
 
 def runs(clone, database="mlflow.db"):
@@ -26,7 +23,7 @@ def git(clone, *arguments):
 def logged(experimented):
     """The clone in which `dvc exp run` was the last to run, and what the command printed there."""
     clone, _ = experimented
-    return clone, clone.run(*COMMAND)
+    return clone, clone.adaptformer("log")
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +31,9 @@ def logged_again(logged):
     """The same, after a `dvc repro` with other values, which the command then logged too."""
     clone, _ = logged
     clone.set_params(parity_images=12)  # the cheapest stage alone runs again
-    undone = clone.run(*COMMAND)
+    undone = clone.adaptformer("log")
     clone.run("dvc", "repro")
-    return clone, undone, clone.run(*COMMAND)
+    return clone, undone, clone.adaptformer("log")
 
 
 def check(client, run, clone, revision):
@@ -69,15 +66,15 @@ def test_the_result_at_hand_is_its_experiment_and_one_run(logged):
 
 def test_logged_twice_it_is_one_run(logged):
     clone, _ = logged
-    assert clone.run(*COMMAND).startswith("Nothing new")
+    assert clone.adaptformer("log").startswith("Nothing new")
     assert len(runs(clone)[1]) == 1
 
 
 def test_an_experiment_alone_is_logged_from_its_revision(logged_again):
     clone, _, _ = logged_again
     options = {"MLFLOW_TRACKING_URI": f"sqlite:///{clone.root / 'other.db'}"}
-    clone.run(*COMMAND, "--exp", "short", **options)
-    assert "Nothing new" in clone.run(*COMMAND, "--exp", "short", **options)
+    clone.adaptformer("log", "--exp", "short", **options)
+    assert "Nothing new" in clone.adaptformer("log", "--exp", "short", **options)
     client, (run,) = runs(clone, "other.db")
     files = check(client, run, clone, run.data.tags["dvc.rev"])
     assert "adapter.safetensors" not in files
@@ -97,18 +94,18 @@ def test_what_dvc_repro_made_since_is_a_run_of_its_own(logged_again):
 def test_a_lost_note_in_the_folder_makes_no_second_run(logged_again):
     clone, _, _ = logged_again
     (clone.root / "artifacts/tracking.json").unlink()
-    assert clone.run(*COMMAND).startswith("Nothing new")
+    assert clone.adaptformer("log").startswith("Nothing new")
     assert len(runs(clone)[1]) == 2
 
 
 def test_an_experiment_that_is_not_there(logged):
     clone, _ = logged
-    output = clone.run(*COMMAND, "--exp", "shirt", code=1)
+    output = clone.adaptformer("log", "--exp", "shirt", code=1)
     assert output == "error: there is no DVC experiment shirt\n  fix: `dvc exp list --all` shows them: short\n"
 
 
 def test_a_dead_server_is_one_line_of_cause_and_one_of_what_to_do(logged):
     clone, _ = logged
-    output = clone.run(*COMMAND, code=1, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    output = clone.adaptformer("log", code=1, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert output.startswith("error: MLflow at http://127.0.0.1:9 fails: ")
     assert "Traceback" not in output

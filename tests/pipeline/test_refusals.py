@@ -7,7 +7,13 @@ from pathlib import Path
 import clones
 import pytest
 
+from adaptformer import stage_runner
 from adaptformer.dataset_import.sample import DVC_DIGEST
+from adaptformer.errors import UserError
+from adaptformer.params import load
+from adaptformer.run_folder import RunFolder
+from adaptformer.tracking import dvc_repository
+from flows.local import make_sample_if_wanted
 
 HOLD = (
     "import time\nfrom {module} import {name}\nwith {name}{call}:\n    print('held', flush=True)\n    time.sleep(300)\n"
@@ -27,6 +33,12 @@ def fault(output):
     assert [n for n, line in enumerate(lines) if line.startswith("error: ")] == [len(lines) - 2]
     assert lines[-1].startswith("  fix: ")
     return lines[-2].removeprefix("error: "), lines[-1].removeprefix("  fix: ")
+
+
+@pytest.fixture(scope="module")
+def flow(clone):
+    with clone.flow_process() as flow:
+        yield flow
 
 
 @pytest.fixture
@@ -54,40 +66,40 @@ def test_changed_data(clone):
         added.unlink()
 
 
-def test_missing_data(clone):
+def test_missing_data(clone, flow):
     (clone.root / "data").rename(clone.root / "elsewhere")
     try:
-        cause, remedy = fault(clone.flow(code=1))
+        cause, remedy = fault(flow("run", code=1))
     finally:
         (clone.root / "elsewhere").rename(clone.root / "data")
     assert cause == "data/ is missing"
     assert "dvc checkout" in remedy
 
 
-def test_no_record_of_data(clone):
+def test_no_record_of_data(clone, flow):
     record = clone.root / "data.dvc"
     content = record.read_text()
     record.unlink()
     try:
-        assert fault(clone.flow(code=1))[0] == "there is no data.dvc"
+        assert fault(flow("run", code=1))[0] == "there is no data.dvc"
     finally:
         record.write_text(content)
 
 
-def test_unknown_parameter(clone):
+def test_unknown_parameter(clone, flow):
     clone.set_params(epochs="3\n  epoch: 3")
     try:
-        cause, remedy = fault(clone.flow(code=1))
+        cause, remedy = fault(flow("run", code=1))
     finally:
         clone.run("git", "checkout", "--", "params.yaml")
     assert "unknown key tuning.epoch" in cause
     assert remedy == "did you mean tuning.epochs?"
 
 
-def test_a_stage_that_fails_is_told_once_and_not_recorded(clone):
+def test_a_stage_that_fails_is_told_once_and_not_recorded(clone, flow):
     clone.set_params(checkpoint="nowhere.safetensors")
     try:
-        output = clone.flow(code=1)
+        output = flow("run", code=1)
         assert "nowhere.safetensors" in fault(output)[0]
         assert output.count("nowhere.safetensors") == 1
         assert not (clone.root / "artifacts/backbone.safetensors").exists()
@@ -99,11 +111,11 @@ def test_a_stage_that_fails_is_told_once_and_not_recorded(clone):
         clone.run("git", "checkout", "--", "params.yaml")
 
 
-def test_a_run_folder_in_use(clone, holder):
+def test_a_run_folder_in_use(clone, holder, flow):
     process = holder(
         HOLD.format(module="adaptformer.run_folder", name="RunFolder", call="().lock('adaptformer train')")
     )
-    cause, _ = fault(clone.flow(code=1))
+    cause, _ = fault(flow("run", code=1))
     assert cause.startswith(f"artifacts/ is in use by `adaptformer train` (process {process.pid} ")
 
 
@@ -117,75 +129,73 @@ def test_dvc_repro_beside_a_flow_stops_before_it_deletes_anything(clone, holder)
     assert manifest.read_text() == "half a run\n"
 
 
-def test_a_flow_beside_another_dvc_process_names_it(clone, holder):
+def test_a_flow_beside_another_dvc_process_names_it(clone, holder, flow):
     process = holder(HOLD.format(module="adaptformer.tracking.dvc_repository", name="exclusive", call="()"))
-    cause, _ = fault(clone.flow(code=1))
+    cause, _ = fault(flow("run", code=1))
     assert cause.startswith("DVC is busy with ")
     assert f"(process {process.pid})" in cause
 
 
-RECORD = """
-from pathlib import Path
-from adaptformer.errors import UserError
-from adaptformer.params import load
-from adaptformer.run_folder import RunFolder
-from adaptformer.stage_runner import run
-from adaptformer.tracking import dvc_repository as versioning
+@pytest.fixture
+def inside(project, monkeypatch):
+    """A clone of the test's own, in which this process stands, as a flow does."""
+    monkeypatch.chdir(project.root)
+    return project
 
-with versioning.exclusive():
-    sources = versioning.source_fingerprints(["validate"])["validate"]
-    {before}
-    try:
-        with versioning.recorded("validate", sources):
-            {body}
-    except UserError as error:
-        print(error)
-"""
+
+def validate(params):
+    stage_runner.run("validate", params, RunFolder())
+
+
+def record(body, before=lambda: None):
+    """Run `body` in place of a flow's stage `validate`, and `before` when the flow has looked at its inputs."""
+    with dvc_repository.exclusive():
+        sources = dvc_repository.source_fingerprints(["validate"])["validate"]
+        before()
+        with dvc_repository.recorded("validate", sources):
+            body()
 
 
 @pytest.mark.parametrize(
     ("when", "what"),
     [("body", "params.yaml"), ("before", "params.yaml"), ("body", "data"), ("body", "adaptformer/html_page")],
 )
-def test_what_changes_while_the_run_goes_is_not_recorded(project, when, what):
-    of_folder = {"data": "data/train/0/0.png", "adaptformer/html_page": "adaptformer/html_page/base.html.j2"}
-    file = Path(of_folder.get(what, what))
-    change = f"p = Path({str(file)!r}); p.write_bytes(p.read_bytes().replace(b'seed: 0', b'seed: 1') + b'# more')"
-    go = "run('validate', load(), RunFolder())"
-    if when == "body":
-        output = project.python(RECORD.format(before="", body=f"{go}; {change}"))
-    else:
-        output = project.python(RECORD.format(before=f"params = load(); {change}", body=go.replace("load()", "params")))
-    assert f"inputs changed while the run was going: {what} " in output
-    assert not (project.root / "dvc.lock").exists()
+def test_what_changes_while_the_run_goes_is_not_recorded(inside, when, what):
+    files = {"data": "data/train/0/0.png", "adaptformer/html_page": "adaptformer/html_page/base.html.j2"}
+    path = Path(files.get(what, what))
+    params = load()
+
+    def change():
+        path.write_bytes(path.read_bytes().replace(b"seed: 0", b"seed: 1") + b"# more")
+
+    steps = {"body": (lambda: (validate(params), change()),), "before": (lambda: validate(params), change)}
+    with pytest.raises(UserError, match=f"inputs changed while the run was going: {what} "):
+        record(*steps[when])
+    assert not (inside.root / "dvc.lock").exists()
 
 
-def test_an_output_that_vanishes_is_told_and_not_recorded(project):
-    body = "run('validate', load(), RunFolder()); RunFolder().manifest.unlink()"
-    output = project.python(RECORD.format(before="", body=body))
-    assert "artifacts/manifest.csv" in output
-    assert "another process" in output
-    assert not (project.root / "dvc.lock").exists()
+def test_an_output_that_vanishes_is_told_and_not_recorded(inside):
+    with pytest.raises(UserError, match=r"artifacts/manifest.csv.*another process"):
+        record(lambda: (validate(load()), RunFolder().manifest.unlink()))
+    assert not (inside.root / "dvc.lock").exists()
 
 
-def test_what_did_not_change_is_recorded(project):
+def test_what_did_not_change_is_recorded(inside):
     # The tests above could pass because nothing is ever recorded like this.
-    assert project.python(RECORD.format(before="", body="run('validate', load(), RunFolder())")) == ""
-    assert "validate:" in (project.root / "dvc.lock").read_text()
-    assert "validate:" not in project.run("dvc", "status")
+    record(lambda: validate(load()))
+    assert "validate:" in (inside.root / "dvc.lock").read_text()
+    assert "validate:" not in inside.run("dvc", "status")
 
 
-MAKE_SAMPLE = (
-    "from adaptformer.run_folder import RunFolder; from flows.local import make_sample_if_wanted as m; m(RunFolder())"
-)
+def test_the_sample_is_written_where_data_dvc_names_it_and_only_there(inside, capfd):
+    def make():
+        make_sample_if_wanted(RunFolder())
+        return capfd.readouterr().out
 
-
-def test_the_sample_is_written_where_data_dvc_names_it_and_only_there(project):
-    project.python(MAKE_SAMPLE)
-    assert "Writing" not in project.python(MAKE_SAMPLE)
-    shutil.rmtree(project.root / "data")
-    project.python(MAKE_SAMPLE)
-    assert not (project.root / "data").exists(), "data.dvc names the user's own data"
-    (project.root / "data.dvc").write_text(f"outs:\n- md5: {DVC_DIGEST}\n  hash: md5\n  path: data\n")
-    assert "Writing the sample" in project.python(MAKE_SAMPLE)
-    assert "up to date" in project.run("dvc", "status", "data.dvc")
+    assert "Writing" not in make()
+    shutil.rmtree("data")
+    assert "Writing" not in make()
+    assert not Path("data").exists(), "data.dvc names the user's own data"
+    Path("data.dvc").write_text(f"outs:\n- md5: {DVC_DIGEST}\n  hash: md5\n  path: data\n")
+    assert "Writing the sample" in make()
+    assert "up to date" in inside.run("dvc", "status", "data.dvc")

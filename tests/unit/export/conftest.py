@@ -25,20 +25,41 @@ def card() -> AdapterCard:
     return mite.adapter_card(**SETTINGS)
 
 
+def write_both(folder: Path, model: Classifier, card: AdapterCard) -> tuple[Path, Path]:
+    """Export the model, which takes seconds, and write it twice: in one file, and as if it were too large for that."""
+    program = graph._exported(model, card, 20)
+    paths = folder / "inside/model.onnx", folder / "outside/model.onnx"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "_exported", lambda *_: program)
+        for path, external_data_mb in zip(paths, (1, 0), strict=True):
+            graph.write(path, model, card, 20, external_data_mb)
+    return paths
+
+
 @pytest.fixture(scope="session")
-def onnx_file(model: Classifier, card: AdapterCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(model: Classifier, card: AdapterCard, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_both(tmp_path_factory.mktemp("written"), model, card)
+
+
+@pytest.fixture(scope="session")
+def onnx_file(written: tuple[Path, Path]) -> Path:
     """The model in one file. Tests only read it."""
-    path = tmp_path_factory.mktemp("inside") / "model.onnx"
-    graph.write(path, model, card, 20, 1)
-    return path
+    return written[0]
 
 
 @pytest.fixture(scope="session")
-def large_file(model: Classifier, card: AdapterCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def large_file(written: tuple[Path, Path]) -> Path:
     """The same model as if it were too large for one file. Tests only read it."""
-    path = tmp_path_factory.mktemp("outside") / "model.onnx"
-    graph.write(path, model, card, 20, 0)
-    return path
+    return written[1]
+
+
+@pytest.fixture
+def elsewhere(
+    model: Classifier, card: AdapterCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, Path]:
+    """Both files, exported again from another folder and to a relative path."""
+    monkeypatch.chdir(tmp_path)
+    return write_both(Path("elsewhere"), model, card)
 
 
 @pytest.fixture

@@ -53,24 +53,14 @@ def test_the_metadata_tell_all_that_the_predictor_needs(onnx_file: Path) -> None
     }
 
 
-@pytest.mark.parametrize("external_data_mb", [1, 0])
 def test_the_bytes_are_the_same_from_another_folder_and_hold_no_path(
-    model: Classifier,
-    card: AdapterCard,
-    onnx_file: Path,
-    large_file: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    external_data_mb: int,
+    onnx_file: Path, large_file: Path, elsewhere: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    again = Path("elsewhere/model.onnx")
-    graph.write(again, model, card, 20, external_data_mb)
-    before = onnx_file if external_data_mb else large_file
-    for path, expected in ((again, before), (weights_of(again), weights_of(before))):
-        assert path.read_bytes() == expected.read_bytes()
-        for trace in (str(Path(graph.__file__).parents[2]), "site-packages", ".py", str(tmp_path), "elsewhere"):
-            assert trace.encode() not in path.read_bytes(), trace
+    for again, before in zip(elsewhere, (onnx_file, large_file), strict=True):
+        for path, expected in ((again, before), (weights_of(again), weights_of(before))):
+            assert path.read_bytes() == expected.read_bytes()
+            for trace in (str(Path(graph.__file__).parents[2]), "site-packages", ".py", str(tmp_path), "elsewhere"):
+                assert trace.encode() not in path.read_bytes(), trace
 
 
 def test_weights_lie_inside_up_to_the_threshold(onnx_file: Path) -> None:
@@ -102,17 +92,18 @@ def test_and_from_the_threshold_on_in_one_file_beside_with_their_hash_in_the_met
         np.testing.assert_array_equal(whole[tensor.name], onnx.numpy_helper.to_array(tensor))
 
 
+def made(floats: int) -> onnx_ir.Model:
+    """A graph that answers with the first of `floats` numbers, kept in two tensors."""
+    halves = [onnx.numpy_helper.from_array(np.zeros(floats // 2, np.float32), name) for name in "ab"]
+    out = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [floats // 2])
+    node = onnx.helper.make_node("Add", ["a", "b"], ["logits"])
+    proto = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [out], halves), ir_version=9)
+    return onnx_ir.from_proto(proto)
+
+
 def test_the_threshold_is_in_megabytes_of_all_weights_together(
     card: AdapterCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def made(floats: int) -> onnx_ir.Model:
-        """A graph that answers with the first of `floats` numbers, kept in two tensors."""
-        halves = [onnx.numpy_helper.from_array(np.zeros(floats // 2, np.float32), name) for name in "ab"]
-        out = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [floats // 2])
-        node = onnx.helper.make_node("Add", ["a", "b"], ["logits"])
-        proto = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [out], halves), ir_version=9)
-        return onnx_ir.from_proto(proto)
-
     for floats, outside in ((499_998, False), (500_000, True)):
         monkeypatch.setattr(graph, "_exported", lambda *_, count=floats: made(count))
         graph.write(tmp_path / "model.onnx", mite.model(), card, 20, 2)
@@ -125,6 +116,7 @@ def test_what_the_system_refuses_is_one_error(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(graph, "_exported", lambda *_: made(4))
     monkeypatch.setattr(onnx_ir.external_data, "unload_from_model", full)
     with pytest.raises(UserError, match=r"cannot write .*model\.onnx: No space left"):
         graph.write(tmp_path / "model.onnx", model, card, 20, 0)
