@@ -102,6 +102,23 @@ def test_what_reaches_its_bound_passes(challenger: Judged) -> None:
     assert decision(challenger).promoted
 
 
+@pytest.mark.parametrize(
+    ("challenger", "champion", "bounds"),
+    [
+        (CALIBRATED_BADLY, CHAMPION, {"ece_rise": 0.5}),
+        (replace(BETTER, parity=2e-4), CHAMPION, {"parity": 1e-3}),
+        (replace(BETTER, parity=2e-4), None, {"parity": 1e-3}),
+        (replace(BETTER, latency_ms=1.6), CHAMPION, {"latency_ratio": 2.0}),
+        (replace(BETTER, megabytes=3.2), CHAMPION, {"size_ratio": 2.0}),
+    ],
+)
+def test_a_wider_bound_lets_the_same_model_pass(
+    challenger: Judged, champion: Judged | None, bounds: dict[str, float]
+) -> None:
+    assert not decision(challenger, champion).promoted
+    assert decision(challenger, champion, **bounds).promoted
+
+
 def with_seven_ants_lost(**bounds: Any) -> Decision:
     """26 bees and cats are won, and seven of 60 ants lost: p = 3/128 for this class among three."""
     return decision(judged("7", [*range(0, 40, 3), *range(60, 81, 3)]), judged("5", range(40)), **bounds)
