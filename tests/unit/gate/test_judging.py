@@ -147,7 +147,7 @@ def test_classes_of_few_images_are_not_judged_alone() -> None:
     found = with_seven_ants_lost(class_support=61)
     assert failed(found) == []
     check = next(check for check in found.checks if check.name == "loss in a class")
-    assert check.verdict == "warn"
+    assert (check.verdict, check.bound) == ("warn", "none shown above 5.0 points (from 61 images on)")
     assert failed(with_seven_ants_lost(class_support=60)) == ["loss in a class"]
 
 
@@ -162,6 +162,12 @@ def test_looks_are_told_and_refuse_nothing() -> None:
     assert found.promoted
     assert (found.checks[-1].name, found.checks[-1].verdict) == ("looks at these test images", "warn")
     assert "of up to 79.6 %" in reason(found, "looks at these test images")  # 1 − 0.95³¹
+    stricter = decision(earlier_looks=30, significance=0.01)
+    assert "of up to 26.8 %" in reason(stricter, "looks at these test images")  # 1 − 0.99³¹
+    not_tested = decision(earlier_looks=30, margin=-0.1)
+    assert reason(not_tested, "looks at these test images") == (
+        "With this one, 31 versions met a champion on these test images."
+    )
 
 
 def test_with_a_negative_margin_a_model_may_be_a_little_worse() -> None:
