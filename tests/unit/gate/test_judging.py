@@ -322,6 +322,8 @@ def test_a_first_model_needs_unseen_images_parity_and_more_than_chance() -> None
     assert found.numbers == {
         "top1_challenger": top1.value, "top1_low": top1.low, "top1_high": top1.high, "chance": 60 / 179,
     }  # fmt: skip
+    assert (found.champion, found.new, found.dropped, found.changes) == (None, (), (), ())
+    assert (found.newly_right, found.newly_wrong) == ((), ())
     assert failed(decision(replace(BETTER, parity=None), None)) == ["parity of the ONNX file"]
     refused = decision(replace(BETTER, seen=sha256(*range(180))), None)
     assert refused.sentence == (
@@ -365,7 +367,9 @@ def test_a_few_images_all_right_do_not_show_more_than_chance(metric: str) -> Non
     # The bootstrap alone would be sure: every resample is all right.
     assert failed(decision(judged("7", (), 3), None, metric=metric)) == []
     assert failed(decision(judged("7", (), 2), None, metric=metric)) == [f"{NAMES[metric]} above chance"]
-    assert not decision(judged("7", range(180)), None, metric=metric).promoted
+    wrong = decision(judged("7", range(180)), None, metric=metric)
+    assert not wrong.promoted
+    assert wrong.numbers[f"{metric}_high"] == intervals.wilson(0, 180).high
 
 
 def test_images_are_matched_by_content_not_by_order_or_name() -> None:
