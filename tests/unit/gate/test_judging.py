@@ -15,6 +15,7 @@ from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
 from adaptformer.evaluation.scores import NAMES
 from adaptformer.gate import paired_tests
+from adaptformer.gate.class_changes import newcombe
 from adaptformer.gate.decision import Decision
 from adaptformer.gate.pairing import Judged, pair
 from adaptformer.gate.rules import FEW
@@ -222,10 +223,16 @@ def test_models_that_answer_alike_are_refused() -> None:
     assert found.sentence == (
         "Version 7 does not replace version 5: it gives the champion's answer to every one of 180 test images."
     )
+    assert failed(decision(replace(CHAMPION, version="7"), metric="macro_f1")) == ["changed answers"]
     otherwise = answering(replace(CHAMPION, version="7"), predicted={0: "cat"})  # wrong as well
     found = decision(otherwise)
     assert failed(found) == ["changed answers"]
     assert "it is right and wrong where the champion is, on every one of 180 test images" in found.sentence
+
+
+def test_one_changed_answer_tells_models_apart() -> None:
+    for challenger in (judged("7", range(19)), judged("7", range(21))):
+        assert "changed answers" not in failed(decision(challenger))
 
 
 def test_models_that_answer_alike_pass_where_the_challenger_need_not_be_better() -> None:
@@ -234,6 +241,8 @@ def test_models_that_answer_alike_pass_where_the_challenger_need_not_be_better()
     assert found.sentence == (
         "Version 7 replaces version 5: it is right and wrong on the same test images (top-1 88.9 % to 88.9 %)."
     )
+    width = newcombe(160, 0, 0, 20)  # the bootstrap's would be 0
+    assert [found.numbers[key] for key in ("gain", "gain_low", "gain_high", "p")] == [0, width.low, width.high, 1]
 
 
 def test_few_images_without_a_change_do_not_show_that_a_model_is_no_worse() -> None:
