@@ -75,10 +75,11 @@ def test_the_interval_is_the_published_one(counts: tuple[int, int, int, int], lo
     assert (found.low, found.high) == pytest.approx((low, high), abs=6e-5)
 
 
-@pytest.mark.parametrize("both", [8, 9])  # φ = 0, for nine after the correction for continuity
-def test_unrelated_sides_have_the_interval_of_unpaired_shares(both: int) -> None:
-    images = both + 32
-    found, ours, theirs = newcombe(both, 12, 8, 12), wilson(both + 12, images), wilson(both + 8, images)
+# φ = 0, in the last two cases by the correction for continuity.
+@pytest.mark.parametrize(("both", "neither"), [(8, 12), (9, 12), (97, 1)])
+def test_unrelated_sides_have_the_interval_of_unpaired_shares(both: int, neither: int) -> None:
+    images = both + 20 + neither
+    found, ours, theirs = newcombe(both, 12, 8, neither), wilson(both + 12, images), wilson(both + 8, images)
     assert found.low == pytest.approx(4 / images - math.hypot(ours.value - ours.low, theirs.high - theirs.value))
     assert found.high == pytest.approx(4 / images + math.hypot(ours.high - ours.value, theirs.value - theirs.low))
 

@@ -30,6 +30,10 @@ def test_a_better_model_replaces_the_champion() -> None:
         "version 5 got right (top-1 88.9 % to 97.2 %)."
     )
     assert (found.challenger, found.champion, found.metric, found.images) == ("7", "5", "top1", 180)
+    assert [check.name for check in found.checks] == [
+        "test images", "classes", "changed answers", "gain in top-1", "McNemar's test on top-1", "loss in a class",
+        "calibration error", "parity of the ONNX file", "latency", "size", "looks at these test images",
+    ]  # fmt: skip
 
 
 def test_the_numbers_are_those_of_the_statistics() -> None:
