@@ -56,10 +56,32 @@ def test_the_interval_mirrors_and_holds_where_nothing_changed() -> None:
     )
 
 
-def test_unrelated_sides_have_the_interval_of_unpaired_shares() -> None:
-    found, ours, theirs = newcombe(8, 12, 8, 12), wilson(20, 40), wilson(16, 40)  # φ = 0
-    assert found.low == pytest.approx(0.1 - math.hypot(0.5 - ours.low, theirs.high - 0.4))
-    assert found.high == pytest.approx(0.1 + math.hypot(ours.high - 0.5, 0.4 - theirs.low))
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    [
+        ((36, 12, 2, 0), 0.0569, 0.3404),
+        ((20, 12, 2, 16), 0.0562, 0.3292),
+        ((18, 12, 2, 18), 0.0562, 0.3290),
+        ((36, 14, 0, 0), 0.1528, 0.4167),
+        ((35, 14, 0, 1), 0.1461, 0.4175),
+        ((18, 14, 0, 18), 0.1441, 0.3963),
+        ((2, 97, 1, 0), 0.8721, 0.9854),
+        ((30, 0, 0, 24), -0.0358, 0.0358),
+    ],
+)
+def test_the_interval_is_the_published_one(counts: tuple[int, int, int, int], low: float, high: float) -> None:
+    # Newcombe, Stat. Med. 17 (1998) 2635, table III, method 10.
+    found = newcombe(*counts)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=6e-5)
+
+
+# φ = 0, in the last two cases by the correction for continuity.
+@pytest.mark.parametrize(("both", "neither"), [(8, 12), (9, 12), (97, 1)])
+def test_unrelated_sides_have_the_interval_of_unpaired_shares(both: int, neither: int) -> None:
+    images = both + 20 + neither
+    found, ours, theirs = newcombe(both, 12, 8, neither), wilson(both + 12, images), wilson(both + 8, images)
+    assert found.low == pytest.approx(4 / images - math.hypot(ours.value - ours.low, theirs.high - theirs.value))
+    assert found.high == pytest.approx(4 / images + math.hypot(ours.high - ours.value, theirs.value - theirs.low))
 
 
 def test_related_sides_have_a_narrower_one() -> None:

@@ -31,20 +31,26 @@ def test_drift_goes_along_and_decides_nothing() -> None:
     found = decide(BETTER, CHAMPION, BOUNDS, [replace(DRIFT, verdict="fail")], earlier_looks=0)
     assert found.promoted
     assert found.drift == (replace(DRIFT, verdict="fail"),)
+    assert decide(BETTER, None, BOUNDS, [DRIFT], earlier_looks=0).drift == (DRIFT,)
 
 
 def test_the_table_is_aligned_and_ends_with_the_sentence() -> None:
     found = replace(decision(replace(BETTER, megabytes=9.0)), drift=(DRIFT,))
     lines = table(found).splitlines()
-    assert lines[-1] == found.sentence
     start = lines[0].index("value")
     rows = {line[6:start].strip(): line for line in lines if line[:4] in ("pass", "fail", "warn", "info")}
     assert list(rows) == [check.name for check in (*found.checks, DRIFT)]
     assert rows["size"].startswith("fail  size")
     assert rows["size"][start:].startswith("4.50 times  ")
-    assert f"size: {reason(found, 'size')}" in lines
-    assert f"{DRIFT.name}: The data differ." in lines
-    assert reason(found, "parity of the ONNX file") not in table(found)
+    looks = f"looks at these test images: {reason(found, 'looks at these test images')}"
+    told = [f"size: {reason(found, 'size')}", looks, f"{DRIFT.name}: The data differ."]
+    assert lines[1 + len(rows) :] == ["", *told, "", found.sentence], "only those that did not pass have a reason"
+
+
+def test_a_table_without_reasons_has_one_blank_line() -> None:
+    found = decision(champion=None)
+    assert {check.verdict for check in found.checks} == {"pass"}
+    assert table(found).splitlines()[1 + len(found.checks) :] == ["", found.sentence]
 
 
 def test_markdown_says_the_same_and_takes_no_name_for_markup() -> None:
@@ -52,5 +58,6 @@ def test_markdown_says_the_same_and_takes_no_name_for_markup() -> None:
     text = markdown(found)
     assert text.splitlines()[0].startswith("**Version 7 does not replace version 5: ")
     assert r"the class \*c\|at\* \<b\>, which" in text
-    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    head, _, *rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [cell.strip() for cell in head.split("|")] == ["", "", "check", "value", "bound", "reason", ""]
     assert len(rows) == len(found.checks)

@@ -15,6 +15,7 @@ from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
 from adaptformer.evaluation.scores import NAMES
 from adaptformer.gate import paired_tests
+from adaptformer.gate.class_changes import newcombe
 from adaptformer.gate.decision import Decision
 from adaptformer.gate.pairing import Judged, pair
 from adaptformer.gate.rules import FEW
@@ -29,6 +30,10 @@ def test_a_better_model_replaces_the_champion() -> None:
         "version 5 got right (top-1 88.9 % to 97.2 %)."
     )
     assert (found.challenger, found.champion, found.metric, found.images) == ("7", "5", "top1", 180)
+    assert [check.name for check in found.checks] == [
+        "test images", "classes", "changed answers", "gain in top-1", "McNemar's test on top-1", "loss in a class",
+        "calibration error", "parity of the ONNX file", "latency", "size", "looks at these test images",
+    ]  # fmt: skip
 
 
 def test_the_numbers_are_those_of_the_statistics() -> None:
@@ -102,6 +107,23 @@ def test_what_reaches_its_bound_passes(challenger: Judged) -> None:
     assert decision(challenger).promoted
 
 
+@pytest.mark.parametrize(
+    ("challenger", "champion", "bounds"),
+    [
+        (CALIBRATED_BADLY, CHAMPION, {"ece_rise": 0.5}),
+        (replace(BETTER, parity=2e-4), CHAMPION, {"parity": 1e-3}),
+        (replace(BETTER, parity=2e-4), None, {"parity": 1e-3}),
+        (replace(BETTER, latency_ms=1.6), CHAMPION, {"latency_ratio": 2.0}),
+        (replace(BETTER, megabytes=3.2), CHAMPION, {"size_ratio": 2.0}),
+    ],
+)
+def test_a_wider_bound_lets_the_same_model_pass(
+    challenger: Judged, champion: Judged | None, bounds: dict[str, float]
+) -> None:
+    assert not decision(challenger, champion).promoted
+    assert decision(challenger, champion, **bounds).promoted
+
+
 def with_seven_ants_lost(**bounds: Any) -> Decision:
     """26 bees and cats are won, and seven of 60 ants lost: p = 3/128 for this class among three."""
     return decision(judged("7", [*range(0, 40, 3), *range(60, 81, 3)]), judged("5", range(40)), **bounds)
@@ -130,7 +152,7 @@ def test_classes_of_few_images_are_not_judged_alone() -> None:
     found = with_seven_ants_lost(class_support=61)
     assert failed(found) == []
     check = next(check for check in found.checks if check.name == "loss in a class")
-    assert check.verdict == "warn"
+    assert (check.verdict, check.bound) == ("warn", "none shown above 5.0 points (from 61 images on)")
     assert failed(with_seven_ants_lost(class_support=60)) == ["loss in a class"]
 
 
@@ -145,6 +167,12 @@ def test_looks_are_told_and_refuse_nothing() -> None:
     assert found.promoted
     assert (found.checks[-1].name, found.checks[-1].verdict) == ("looks at these test images", "warn")
     assert "of up to 79.6 %" in reason(found, "looks at these test images")  # 1 − 0.95³¹
+    stricter = decision(earlier_looks=30, significance=0.01)
+    assert "of up to 26.8 %" in reason(stricter, "looks at these test images")  # 1 − 0.99³¹
+    not_tested = decision(earlier_looks=30, margin=-0.1)
+    assert reason(not_tested, "looks at these test images") == (
+        "With this one, 31 versions met a champion on these test images."
+    )
 
 
 def test_with_a_negative_margin_a_model_may_be_a_little_worse() -> None:
@@ -199,10 +227,16 @@ def test_models_that_answer_alike_are_refused() -> None:
     assert found.sentence == (
         "Version 7 does not replace version 5: it gives the champion's answer to every one of 180 test images."
     )
+    assert failed(decision(replace(CHAMPION, version="7"), metric="macro_f1")) == ["changed answers"]
     otherwise = answering(replace(CHAMPION, version="7"), predicted={0: "cat"})  # wrong as well
     found = decision(otherwise)
     assert failed(found) == ["changed answers"]
     assert "it is right and wrong where the champion is, on every one of 180 test images" in found.sentence
+
+
+def test_one_changed_answer_tells_models_apart() -> None:
+    for challenger in (judged("7", range(19)), judged("7", range(21))):
+        assert "changed answers" not in failed(decision(challenger))
 
 
 def test_models_that_answer_alike_pass_where_the_challenger_need_not_be_better() -> None:
@@ -211,6 +245,8 @@ def test_models_that_answer_alike_pass_where_the_challenger_need_not_be_better()
     assert found.sentence == (
         "Version 7 replaces version 5: it is right and wrong on the same test images (top-1 88.9 % to 88.9 %)."
     )
+    width = newcombe(160, 0, 0, 20)  # the bootstrap's would be 0
+    assert [found.numbers[key] for key in ("gain", "gain_low", "gain_high", "p")] == [0, width.low, width.high, 1]
 
 
 def test_few_images_without_a_change_do_not_show_that_a_model_is_no_worse() -> None:
@@ -299,6 +335,8 @@ def test_a_first_model_needs_unseen_images_parity_and_more_than_chance() -> None
     assert found.numbers == {
         "top1_challenger": top1.value, "top1_low": top1.low, "top1_high": top1.high, "chance": 60 / 179,
     }  # fmt: skip
+    assert (found.champion, found.new, found.dropped, found.changes) == (None, (), (), ())
+    assert (found.newly_right, found.newly_wrong) == ((), ())
     assert failed(decision(replace(BETTER, parity=None), None)) == ["parity of the ONNX file"]
     refused = decision(replace(BETTER, seen=sha256(*range(180))), None)
     assert refused.sentence == (
@@ -342,7 +380,9 @@ def test_a_few_images_all_right_do_not_show_more_than_chance(metric: str) -> Non
     # The bootstrap alone would be sure: every resample is all right.
     assert failed(decision(judged("7", (), 3), None, metric=metric)) == []
     assert failed(decision(judged("7", (), 2), None, metric=metric)) == [f"{NAMES[metric]} above chance"]
-    assert not decision(judged("7", range(180)), None, metric=metric).promoted
+    wrong = decision(judged("7", range(180)), None, metric=metric)
+    assert not wrong.promoted
+    assert wrong.numbers[f"{metric}_high"] == intervals.wilson(0, 180).high
 
 
 def test_images_are_matched_by_content_not_by_order_or_name() -> None:
