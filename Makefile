@@ -11,7 +11,7 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare promote rollback history up test mutants lint format clean
+.PHONY: help run compare promote rollback history up test mutants bench lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ test: lint  ## lint, type check, and run all tests
 # Hours on two cores, so no part of `make test`: docs/testing.md.
 mutants: $(READY)  ## break the code one expression at a time and list what no test notices: ONLY='adaptformer.gate.*'
 	@python tests/mutants.py $${ONLY:+"$$ONLY"}
+
+bench: $(READY)  ## time training steps, frozen blocks, growth and photos on the CPU: docs/performance.md
+	@for name in step frozen growth photos; do echo; python -m benchmarks.$$name || exit 1; done
 
 lint: $(READY)  ## ruff and mypy
 	@ruff check
