@@ -184,7 +184,7 @@ def _passed(checks: Sequence[Check]) -> bool:
 def _changed(pairs: Pairs, chosen: NDArray[np.bool_]) -> tuple[ChangedImage, ...]:
     rows = pairs.rows[chosen].sort_values(["challenger_confidence", "path"], ascending=[False, True])
     columns = ["path", "label", "champion_predicted", "challenger_predicted", "challenger_confidence"]
-    return tuple(ChangedImage(*values) for values in rows[columns].itertuples(index=False, name=None))
+    return tuple(ChangedImage(*values) for values in rows[columns].itertuples(index=False))
 
 
 def _changes(pairs: Pairs, champion: str) -> str:

@@ -94,8 +94,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Below a level α with probability at most α for any of those without an effect. Holm, Scand. J. Stat. 6 (1979) 65.
     """
-    raw = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(raw, kind="stable")
+    raw = np.asarray(p_values)
+    order = np.argsort(raw)  # in which order equal ones come does not matter: the larger of their results counts
     adjusted = np.empty_like(raw)
     adjusted[order] = np.minimum(np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1)), 1.0)
     return [float(value) for value in adjusted]

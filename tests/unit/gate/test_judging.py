@@ -309,6 +309,8 @@ def test_a_new_class_is_reported_apart() -> None:
         "info",
         "It also knows the class cat; their 60 test images are reported apart.",
     )
+    two = decision(judged("7", range(6), classes=("aphid", "ant", "bee", "cat")), champion)
+    assert [(entry.label, entry.images) for entry in two.new] == [("aphid", 0), ("cat", 60)]
 
 
 def test_an_answer_outside_the_shared_classes_is_wrong() -> None:

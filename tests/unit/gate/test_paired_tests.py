@@ -159,5 +159,6 @@ def test_holm_corrects_for_the_number_of_tests() -> None:
     # The smallest of four by 4, the next by 3 …, and never below the one before.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([0.01, 0.01]) == [0.02, 0.02]
     assert holm([0.04]) == [0.04]
     assert holm([]) == []
