@@ -87,7 +87,7 @@ def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
 
 def seconds(path: Path, fingerprint: dict[str, Any]) -> float:
     """Return the training time of the state that a killed run of the same fingerprint left at `path`; 0 without one."""
-    read = _read(path) if path.exists() else None
+    read = _read(path)
     return float(read[1]["seconds"]) if read and read[1]["fingerprint"] == fingerprint else 0.0
 
 
