@@ -6,6 +6,7 @@ A file goes to one process, and so do files that share a costly clone.
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -13,6 +14,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The library's logger reaches Prefect too; outside a flow run there is nowhere to send its lines, which is no fault.
 os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
+# A shell that starts pytest in the background has SIGINT ignored, and so would every process of a test be.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARING = ("test_flow.py", "test_tracking.py", "test_lineage.py", "test_log.py")
 """Files below tests/pipeline/ that use the same finished clones (see conftest.py there)."""

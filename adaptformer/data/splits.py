@@ -14,11 +14,12 @@ def choose(labels: Sequence[str], hashes: Sequence[str], fraction: float, seed: 
     distinct image gives none. The order of choice is that of sha256("seed:sha256"): exact duplicates within a class
     stay on one side, neither the order of files nor their names matter, and an added image moves few others.
     """
+    images = list(zip(labels, hashes, strict=True))
     distinct: dict[str, set[str]] = defaultdict(set)
-    for label, sha256 in zip(labels, hashes, strict=True):
+    for label, sha256 in images:
         distinct[label].add(sha256)
     chosen = {label: _first(group, fraction, seed) for label, group in distinct.items()}
-    return [sha256 in chosen[label] for label, sha256 in zip(labels, hashes, strict=True)]
+    return [sha256 in chosen[label] for label, sha256 in images]
 
 
 def _first(hashes: set[str], fraction: float, seed: int) -> set[str]:

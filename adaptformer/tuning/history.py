@@ -45,9 +45,8 @@ def write(path: Path, rows: Sequence[EpochRow]) -> None:
 
 def read(path: Path) -> list[EpochRow]:
     """Return the rows of a history file."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
     kinds = typing.get_type_hints(EpochRow)
+    rows = csv.DictReader(path.read_text().splitlines())
     return [EpochRow(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
 
 
@@ -57,7 +56,8 @@ def draw(path: Path, rows: Sequence[EpochRow], chosen: EpochRow) -> None:
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     epochs = range(1, len(rows) + 1)
-    for axes, name, label in zip(figure.subplots(1, 2), ("loss", "top1"), ("cross-entropy", "top-1"), strict=True):
+    left, right = figure.subplots(1, 2)
+    for axes, name, label in ((left, "loss", "cross-entropy"), (right, "top1", "top-1")):
         axes.plot(epochs, [getattr(row, f"train_{name}") for row in rows], label="train (augmented)", color="#9aa5b1")
         axes.plot(epochs, [getattr(row, f"val_{name}") for row in rows], label="validation", color="#0b6e99")
         axes.plot(rows.index(chosen) + 1, getattr(chosen, f"val_{name}"), "o", color="#d1495b", label="chosen epoch")
@@ -65,6 +65,6 @@ def draw(path: Path, rows: Sequence[EpochRow], chosen: EpochRow) -> None:
         axes.set_ylabel(label)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    right.legend(frameon=False)
     with files.replacing(path) as beside:
         figure.savefig(beside, dpi=120, metadata={"Software": None})

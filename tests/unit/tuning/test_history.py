@@ -41,15 +41,19 @@ def test_the_picture_is_the_same_bytes_each_time_and_tells_no_version(tmp_path: 
     assert b"atplotlib" not in content
     with Image.open(tmp_path / "1.png") as picture:
         assert picture.info.keys() == {"dpi"}
+        assert picture.size == (1080, 432)
 
 
-def test_the_picture_shows_both_splits_and_marks_the_chosen_epoch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Figure:
+    """The picture before it becomes a file."""
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (figures.append(figure), path.touch()))
     history.draw(tmp_path / "curves.png", ROWS, ROWS[1])
-    (figure,) = figures
+    return figures[0]
+
+
+def test_the_picture_shows_both_splits_and_marks_the_chosen_epoch(figure: Figure) -> None:
     drawn = [
         (axes.get_xlabel(), axes.get_ylabel(), {line.get_label(): line.get_xydata().tolist() for line in axes.lines})
         for axes in figure.axes
@@ -65,5 +69,16 @@ def test_the_picture_shows_both_splits_and_marks_the_chosen_epoch(
     legend = figure.axes[1].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == list(names)
     colours = [line.get_color() for line in figure.axes[0].lines]
-    assert len(set(colours)) == 3
+    assert colours == ["#9aa5b1", "#0b6e99", "#d1495b"], "as in the pictures of the report"
     assert [line.get_color() for line in legend.get_lines()] == colours
+
+
+def test_the_panels_are_side_by_side_and_plain(figure: Figure) -> None:
+    figure.draw_without_rendering()
+    left, right = (axes.get_tightbbox() for axes in figure.axes)
+    assert figure.bbox.x0 <= left.x0 < left.x1 < right.x0 < right.x1 <= figure.bbox.x1
+    for axes, box in zip(figure.axes, (left, right), strict=True):
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, "nothing is cut off"
+        assert {side for side, spine in axes.spines.items() if spine.get_visible()} == {"left", "bottom"}
+        assert all(line.get_visible() and line.get_alpha() < 0.5 for line in axes.get_xgridlines())
+    assert not figure.axes[1].get_legend().get_frame_on()
