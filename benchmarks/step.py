@@ -62,7 +62,8 @@ def peers(name: str, images: Tensor, labels: Tensor) -> dict[str, Callable[[], T
     whole = ViTForImageClassification(shape).train()
     lora = get_peft_model(
         ViTForImageClassification(shape),
-        LoraConfig(r=16, target_modules=["query", "value"], modules_to_save=["classifier"]),
+        # The names of queries and values in transformers 4 and 5.
+        LoraConfig(r=16, target_modules=["query", "value", "q_proj", "v_proj"], modules_to_save=["classifier"]),
     ).train()
     return {
         LORA: step(lora, images, labels, lambda x: lora(pixel_values=x).logits),
