@@ -46,7 +46,7 @@ def test_nothing_is_written_where_dvc_keeps_its_record(compared):
     clone = compared[0]
     assert not (clone.root / "dvc.lock").exists()
     names = {path.name for path in (clone.root / "artifacts").iterdir()}
-    assert names == {"runs", "comparisons"}
+    assert names == {"cache", "runs", "comparisons"}
 
 
 def test_params_yaml_is_read_once(compared):
