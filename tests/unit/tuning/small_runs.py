@@ -50,6 +50,13 @@ def run(folder: Path, *, per_class: int = 7, model: dict[str, Any] | None = None
     return Run(**{**values, **fields})
 
 
-def validated(loss: float, top1: float) -> dict[str, float]:
+def trained(loss: float = 0.5) -> dict[str, float]:
+    """What the steps of an epoch give, for tests that need no step."""
+    return {"lr": 0.1, "train_loss": loss, "train_top1": 0.5}
+
+
+def validated(loss: float, top1: float, balanced_accuracy: float = 0.5, macro_f1: float = 0.5) -> dict[str, float]:
     """What validation gives, for tests that decide themselves how good an epoch is."""
-    return {"val_loss": loss, "val_top1": top1, "val_balanced_accuracy": 0.5, "val_macro_f1": 0.5}
+    return {
+        "val_loss": loss, "val_top1": top1, "val_balanced_accuracy": balanced_accuracy, "val_macro_f1": macro_f1,
+    }  # fmt: skip

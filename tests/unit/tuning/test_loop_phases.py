@@ -103,6 +103,53 @@ def test_a_phase_that_diverges_is_taken_back_at_once(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
+    ("losses", "undone"),
+    [
+        ([1.0, 1.0, 1.0, 1.5], [0, 0, 0, 0]),  # as bad as the guard allows
+        ([1.0, 1.0, 1.0, 1.5001], [0, 0, 0, 1]),
+        ([1.0, 1.0, 2.0, 1.0], [0, 0, 0, 0]),  # a phase may be bad on its way
+        ([0.5, 1.0, 1.0, 1.1], [0, 0, 0, 1]),  # the best before counts, not the last
+        ([1.0, 3.0, 3.0, 1.0], [0, 0, 0, 0]),  # the first phase has nothing before it
+        ([1.0, 1.0, math.inf], [0, 0, 1]),
+    ],
+)
+def test_a_phase_is_taken_back_where_it_ends_worse_than_the_guard_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: list[float], undone: list[int]
+) -> None:
+    given = iter(losses)
+    monkeypatch.setattr(epoch, "_train", lambda *_: small_runs.trained())
+    monkeypatch.setattr(epoch, "_validate", lambda _run: small_runs.validated(next(given), 0.5))
+    run = small_runs.run(tmp_path, model={"bottlenecks": [4, 3]}, schedule="slotwise", epochs=2, guard=0.5)
+    assert [row.rolled_back for row in loop.train(run)[0]] == undone
+
+
+def test_steps_that_diverge_take_their_phase_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = iter([0.5, math.nan])
+    monkeypatch.setattr(epoch, "_train", lambda *_: small_runs.trained(next(given)))
+    monkeypatch.setattr(epoch, "_validate", lambda _run: small_runs.validated(1.0, 0.5))
+    run = small_runs.run(tmp_path, model={"bottlenecks": [4, 3]}, schedule="slotwise", epochs=1)
+    rows, best = loop.train(run)
+    assert ([row.rolled_back for row in rows], best) == ([0, 1], 0)
+
+
+def test_the_log_names_phases_and_what_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "adaptformer")
+    losses = iter([1.0, 2.0])
+    monkeypatch.setattr(epoch, "_train", lambda *_: small_runs.trained())
+    monkeypatch.setattr(epoch, "_validate", lambda _run: small_runs.validated(next(losses), 0.25))
+    loop.train(small_runs.run(tmp_path, model={"bottlenecks": [4, 3]}, schedule="slotwise", epochs=1, guard=0.5))
+    assert caplog.messages == [
+        "phase 1 of 2: slot 0, round 1",
+        "epoch 1/1: train loss 0.5000, validation loss 1.0000, top-1 25.00 %",
+        "phase 2 of 2: slot 1, round 1",
+        "phase 2, slot 1, is rolled back: validation loss 2.0000",
+        "epoch 1/1: train loss 0.5000, validation loss 2.0000, top-1 25.00 %",
+    ]
+
+
+@pytest.mark.parametrize(
     ("settings", "parts"),
     [
         ({"method": "vpt", "prompt_depth": "deep"}, {"vit.blocks.0.prompts", "vit.blocks.1.prompts"}),

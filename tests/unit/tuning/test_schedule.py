@@ -53,6 +53,16 @@ def test_a_random_order_visits_every_block_and_differs_by_round() -> None:
     assert all(sorted(names) == ["block 0", "block 1", "block 2"] for names in rounds)
     assert len(set(rounds)) > 1
     assert phases == plan(schedule="layerwise", order="random", rounds=6)
+    assert phases != plan(schedule="layerwise", order="random", rounds=6, seed=1)
+
+
+def test_the_random_order_of_a_seed_is_this_one_for_ever() -> None:
+    # Figures in docs/ and in finished runs rest on it.
+    phases = plan(schedule="layerwise", order="random", rounds=4)
+    assert [int(phase.name.removeprefix("block ")) for phase in phases] == RANDOM_BLOCKS
+
+
+RANDOM_BLOCKS = [2, 1, 0, 1, 2, 0, 2, 1, 0, 2, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -66,8 +76,7 @@ def test_a_schedule_without_parts_to_train_is_refused(tmp_path: Path, chosen: st
     with pytest.raises(UserError) as caught:
         loop.train(run(tmp_path, model={"method": method}, schedule=chosen))
     assert caught.value.cause == f"tuning.schedule = {chosen} finds no {unit} with anything to train in this model"
-    assert "adapter.method" in caught.value.remedy
-    assert "tuning.schedule" in caught.value.remedy
+    assert caught.value.remedy == "set adapter.method to adaptformer, or tuning.schedule to joint"
 
 
 def test_layerwise_trains_the_prompts_or_the_weights_of_each_block_in_turn(tmp_path: Path) -> None:
