@@ -1,4 +1,4 @@
-"""B3, B4: what holding the activations of frozen blocks saves: `python benchmarks/frozen.py`.
+"""B3, B4: what holding the activations of frozen blocks saves: `python -m benchmarks.frozen`.
 
 B3, a layerwise sweep: CPU seconds of one epoch of every phase with activations held and without, the ratio of the sums,
 and the last block's steps against those of joint training. B4, a linear probe: ten epochs for each of eight learning

@@ -1,4 +1,4 @@
-"""B10, a folder of photos: epochs of random crops against torchvision's ImageFolder: `python benchmarks/photos.py`.
+"""B10, a folder of photos: epochs of random crops against torchvision's ImageFolder: `python -m benchmarks.photos`.
 
 Makes JPEGs of 12 megapixels and of 500 x 375 from scikit-learn's two photographs, and times, on all cores and without a
 model, one epoch of batches of 224 pixels, flipped and normalised. Torchvision: ImageFolder, RandomResizedCrop and a

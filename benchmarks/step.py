@@ -1,4 +1,4 @@
-"""B1, B2: CPU seconds of one training step, in units F of a forward pass of the backbone: `python benchmarks/step.py`.
+"""B1, B2: CPU seconds of one training step, in units F of a forward pass of the backbone: `python -m benchmarks.step`.
 
 All sides run in one process on one thread, in turns, in fp32, on the same random images: own methods, and where the
 extra `bench` is installed, Hugging Face's ViT fine-tuned whole and with PEFT's LoRA (r = 16, its defaults). The steps
