@@ -12,24 +12,28 @@ import hashlib, logging, signal, sys, time
 from adaptformer import interruption
 with interruption.in_one_line():
     interruption.on_stop("stopped in the middle")
-    print("ready", flush=True)
 """
 BODIES = {
     # Minutes within one call, in which Python handles no signal.
-    "in one long call": "    hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)",
+    "in one long call": """
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)""",
     "swallowing the exception": """
     while True:
         try:
+            print("ready", flush=True)
             time.sleep(600)
         except KeyboardInterrupt:
             print("a library's own words", flush=True)
             logging.error("and its log")""",
-    "ending by the exception": "    time.sleep(600)",
+    "ending by the exception": """
+    print("ready", flush=True)
+    time.sleep(600)""",
 }
 
 
 def interrupted(body):
-    """Run a body to its SIGINT, and return its exit code and what it printed after "ready"."""
+    """Run a body, send SIGINT once it prints "ready", and return its exit code and what it printed afterwards."""
     command = [sys.executable, "-c", BEGIN + body]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout.readline() == "ready\n"
@@ -46,6 +50,7 @@ def test_the_line_is_all_that_is_printed_and_the_process_ends(body):
 def test_what_the_body_holds_is_released(tmp_path):
     body = f"""
     try:
+        print("ready", flush=True)
         time.sleep(600)
     finally:
         open({str(tmp_path / "released")!r}, "w").close()"""
