@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from adaptformer import progress
 from adaptformer.commands import data, exit_code, models, registry, stages, tracking
 from adaptformer.commands.parsing import Parser
 
@@ -13,7 +14,7 @@ from adaptformer.commands.parsing import Parser
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 after two lines of cause and remedy, 2 for a refused model."""
     given = _parser().parse_args(arguments)
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", handlers=[progress.Lines()])
     logging.getLogger("adaptformer").setLevel(logging.INFO)  # of other libraries, only warnings
     return exit_code.of(lambda: given.command(given), traceback=given.traceback)
 

@@ -90,7 +90,7 @@ def _stop() -> None:
     with _stopping:
         if not _stopped:
             _stopped = True
-            os.write(2, f"{line()}\n".encode())  # not by print, whose lock the main thread may hold
-            silence = os.open(os.devnull, os.O_WRONLY)
-            for output in (1, 2):
+            text, terminal, silence = line(), os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            for output in (1, 2):  # first, or a progress bar could be drawn once more
                 os.dup2(silence, output)
+            os.write(terminal, f"{text}\n".encode())  # not by print, whose lock the main thread may hold

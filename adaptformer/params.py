@@ -181,6 +181,8 @@ class RuntimeParams(Section):
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Field(ge=0)]
+    progress: Literal["auto", "none"]
+    tensorboard: str | None
     save_steps: Annotated[int, Field(ge=0)]
     activations_gb: Annotated[float, Field(ge=0)]
     cache_gb: Annotated[float, Field(ge=0)] | None

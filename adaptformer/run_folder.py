@@ -68,6 +68,12 @@ class RunFolder:
         """Return the file that a stage of a run with overrides writes last: what it was made from, and what it made."""
         return self.root / f"{stage}.done.json"
 
+    def other_backbones(self) -> list[Path]:
+        """Return the backbones in the other run folders of the same checkout."""
+        default = self.root.parent.parent if self.overridden else self.root
+        found = [default / self.backbone.name, *sorted((default / RUNS.name).glob(f"*/{self.backbone.name}"))]
+        return [path for path in found if path != self.backbone and path.is_file()]
+
     @contextlib.contextmanager
     def lock(self, holder: str) -> Iterator[None]:
         """Hold the folder for `holder`, the command that other processes are shown, such as "adaptformer train".

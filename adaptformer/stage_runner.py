@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import files, interruption
+from adaptformer import event_files, files, interruption, memory, progress
 from adaptformer.errors import UserError
 from adaptformer.params import Params, tracked
 from adaptformer.run_folder import RunFolder
@@ -37,6 +37,7 @@ def run(
     was validated there, and when an input changed while the stage ran; only there `<stage>.done.json` is written.
     """
     stage = STAGES[name]
+    progress.use(params.runtime.progress)
     require_inputs(name, folder, options)
     before: dict[str, Any] = {}
     if folder.overridden:
@@ -47,19 +48,25 @@ def run(
         before = _inputs(name, params, folder)
     log.info("%s begins", name)
     _on_stop(f"in {name}")
+    on_event = None
+    if name == "train" and params.runtime.tensorboard:
+        on_event = event_files.writer(Path(params.runtime.tensorboard) / folder.root.name)
+    memory.forget_peak()
     began = time.perf_counter()
 
     def on_each_epoch(row: EpochRow) -> None:
         # The state of the epoch is saved by now, and the same command resumes from it.
         phase = f" of phase {row.phase}" if params.tuning.schedule != "joint" else ""
         _on_stop(f"after epoch {row.epoch} of {params.tuning.epochs}{phase}")
-        if on_epoch is not None:
-            on_epoch(row)
+        for listen in (on_event, on_epoch):
+            if listen is not None:
+                listen(row)
 
     timing = stage.run(params, folder, on_each_epoch)
     seconds = round(time.perf_counter() - began, 3)
     machine = {"host": platform.node(), "cores": os.cpu_count(), "python": platform.python_version()}
-    files.write_json(folder.timing(name), {"seconds": seconds, **timing, **machine})
+    taken = {"seconds": seconds, "peak_memory_mb": memory.peak_mb()}
+    files.write_json(folder.timing(name), {**taken, **timing, **machine})
     if folder.overridden:
         _record(name, params, folder, before)
     _on_stop(f"after {name}")

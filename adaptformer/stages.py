@@ -51,6 +51,8 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     wanted = params.backbone
     tensors, card = fetching.fetch(wanted.model, wanted.checkpoint, wanted.sha256, wanted.allowed_licences)
     tensor_file.write(folder.backbone, tensors, asdict(card))
+    if folder.overridden:  # the default folder's file is DVC's, which may want to link it itself
+        files.share(folder.backbone, folder.other_backbones())
     files.write_json(folder.backbone_card, asdict(card))
     return {"parameters": card.parameters}
 
@@ -106,7 +108,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
         "epochs": len(rows),
         "device": device.describe(chosen),
         "threads": device.threads(),
-        "peak_memory_mb": device.peak_memory_mb(chosen),
+        **({"gpu_memory_mb": device.peak_memory_mb(chosen)} if chosen.type == "cuda" else {}),
     }
 
 
@@ -192,7 +194,7 @@ class Stage:
 _NUMERICS = ("torch", "timm", "pillow")
 """The packages whose versions decide pixels, models and weights."""
 
-_ALWAYS = ("errors.py", "files.py", "params.py", "run_folder.py")
+_ALWAYS = ("errors.py", "files.py", "params.py", "progress.py", "run_folder.py")
 
 STAGES = {
     stage.name: stage
@@ -209,14 +211,14 @@ STAGES = {
             inputs=(),
             outputs=("backbone", "backbone_card"),
             params=("backbone",),
-            code=("checkpoints", "data", "model", "randomness.py", "text_table.py", *_ALWAYS),
+            code=("checkpoints", "data", "memory.py", "model", "randomness.py", "text_table.py", *_ALWAYS),
         ),
         Stage(
             train,
             inputs=("data", "manifest", "backbone"),
             outputs=("adapter", "history", "curves"),
             params=("image", "adapter", "tuning"),
-            code=("data", "model", "randomness.py", "tuning", *_ALWAYS),
+            code=("data", "memory.py", "model", "randomness.py", "tuning", *_ALWAYS),
         ),
         Stage(
             evaluate,
@@ -234,14 +236,14 @@ STAGES = {
             ),
             # tuning decides the adapter file already; the model card describes it.
             params=("evaluation", "tuning"),
-            code=("data", "evaluation", "html_page", "model", "randomness.py", "text_table.py", *_ALWAYS),
+            code=("data", "evaluation", "html_page", "memory.py", "model", "randomness.py", "text_table.py", *_ALWAYS),
         ),
         Stage(
             export,
             inputs=("data", "manifest", "backbone", "adapter"),
             outputs=("model", "model_weights", "parity"),
             params=("export",),
-            code=("data", "export", "model", "randomness.py", *_ALWAYS),
+            code=("data", "export", "memory.py", "model", "randomness.py", *_ALWAYS),
         ),
     )
 }

@@ -23,10 +23,10 @@ import torch
 import yaml
 from PIL import Image
 
-from adaptformer import text_table
+from adaptformer import memory, text_table
 from adaptformer.data import manifest
 from adaptformer.data.contract import ImageContract
-from adaptformer.model import adapter_file, backbone, classifier, device, tensor_file
+from adaptformer.model import adapter_file, backbone, classifier, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.params import load
 from adaptformer.run_folder import RunFolder
@@ -112,7 +112,7 @@ def _measured(given: argparse.Namespace) -> dict[str, Any]:
     began = time.perf_counter()
     found = steps[given.step]() or {}
     seconds = round(time.perf_counter() - began, 1)
-    return {**found, "seconds": seconds, "peak_gb": round(device.peak_memory_mb(torch.device("cpu")) / 1000, 2)}
+    return {**found, "seconds": seconds, "peak_gb": round(memory.peak_mb() / 1000, 2)}
 
 
 def main() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import warnings
 
+from prefect.logging.handlers import PrefectConsoleHandler
+
+from adaptformer import progress
 from adaptformer.errors import UserError
 
 SHOWN = "shown_in_the_log"
@@ -56,6 +59,7 @@ def plain_console() -> None:
     FILTER.show_user_errors = False
     for name in ("EventsWorker", "APILogWorker"):  # they log what is left to send as the process ends
         logging.getLogger(name).setLevel(logging.ERROR)
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        handler.addFilter(lambda record: record.levelno >= logging.ERROR or not record.name.startswith("prefect"))
+    lines = progress.Lines()  # which go above a progress bar, where Prefect's own would be torn
+    lines.addFilter(lambda record: record.levelno >= logging.ERROR or not record.name.startswith("prefect"))
+    root = logging.getLogger()
+    root.handlers = [*(handler for handler in root.handlers if not isinstance(handler, PrefectConsoleHandler)), lines]

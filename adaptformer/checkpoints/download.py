@@ -16,10 +16,8 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from adaptformer import files
+from adaptformer import files, progress
 from adaptformer.checkpoints import address
 from adaptformer.errors import UserError
 
@@ -115,25 +113,16 @@ def _copy(response: Any, out: IO[bytes], url: str, start: int, total: int | None
     """Write the response to `out` and return the number of bytes; progress is a bar in a terminal, else lines."""
     done, began = 0, time.monotonic()
     logged = began
-    with _bar(start, total) as bar:
+    with progress.bar("downloading", total and total / 1e6, "MB", start / 1e6) as bar:
         while piece := _piece(response, url):
             out.write(piece)
             done += len(piece)
-            bar.update(bar.task_ids[0], completed=start + done)
-            if bar.disable and (now := time.monotonic()) - logged >= _SECONDS_BETWEEN_LINES:
+            bar.advance(len(piece) / 1e6)
+            if not bar.visible and (now := time.monotonic()) - logged >= _SECONDS_BETWEEN_LINES:
                 logged = now
                 share = f" of {total / 1e6:.0f}" if total else ""
                 log.info("%.0f%s MB, %.1f MB/s", (start + done) / 1e6, share, done / 1e6 / (now - began))
     return done
-
-
-def _bar(start: int, total: int | None) -> Progress:
-    """Return a progress bar over the bytes of a file, on standard error, which is shown in a terminal only."""
-    console = Console(stderr=True)
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, disable=not console.is_terminal)
-    bar.add_task("", completed=start, total=total)
-    return bar
 
 
 def _piece(response: Any, url: str) -> bytes:

@@ -36,7 +36,7 @@ def _sample(_given: argparse.Namespace) -> None:
 
 
 def _import(given: argparse.Namespace) -> None:
-    from adaptformer import files, params
+    from adaptformer import params
     from adaptformer.dataset_import import importing
     from adaptformer.presets import writing
     from adaptformer.run_folder import RunFolder
@@ -47,8 +47,7 @@ def _import(given: argparse.Namespace) -> None:
     summary = importing.import_folder(given.path, data, named.data, given.replace)
     _print_result(importing.dvc_add(data), str(summary))
     if given.model:
-        path = Path("params.yaml")
-        files.write_text(path, writing.changed(path.read_text(encoding="utf-8"), {"registry.model": given.model}))
+        writing.put(Path("params.yaml"), {"registry.model": given.model})
     print(_next_steps(summary, named, given.path))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptformer.commands.parsing import add_methods, add_overrides, resolved
+from adaptformer.errors import UserError
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
@@ -41,6 +43,8 @@ def add(commands: Commands) -> None:
     shown.set_defaults(command=_params)
     planned = commands.add_parser("plan", help="predict what training takes: parameters, memory, batch, minutes")
     add_overrides(planned)
+    planned.add_argument("--minutes", type=_minutes, help="find the tuning.epochs that take so many minutes")
+    planned.add_argument("--write", action="store_true", help="with --minutes: put tuning.epochs into params.yaml")
     planned.set_defaults(command=_plan)
     compare = commands.add_parser("compare", help="train methods on the same data and set them side by side")
     add_methods(compare)
@@ -67,8 +71,11 @@ def _run(given: argparse.Namespace) -> None:
 def _plan(given: argparse.Namespace) -> None:
     from adaptformer import run_folder, stage_runner
     from adaptformer.model import device
-    from adaptformer.tuning import setup
+    from adaptformer.presets import writing
+    from adaptformer.tuning import planning, setup
 
+    if given.write and given.minutes is None:
+        raise UserError("--write puts the epochs that --minutes finds into params.yaml", "give --minutes as well")
     file, wanted = resolved(given)
     # The default folder's manifest and backbone serve every run with the same data and backbone.
     same = (file.params.data, file.params.backbone) == (wanted.data, wanted.backbone)
@@ -81,19 +88,34 @@ def _plan(given: argparse.Namespace) -> None:
     print(f"time: about {minutes:.1f} minutes on {device.describe(start.device)}, by a few steps on random images")
     for warning in start.warnings():
         print(f"warning: {warning}")
+    if given.minutes is not None:
+        epochs = planning.epochs_within(given.minutes, wanted.tuning, minutes)
+        print(f"tuning.epochs={epochs} takes about {minutes * epochs / wanted.tuning.epochs:.1f} minutes")
+        if given.write:
+            writing.put(Path("params.yaml"), {"tuning.epochs": epochs})
+
+
+def _minutes(text: str) -> float:
+    """Return an argument as a time that is longer than none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError("must be a number above 0")
+    return value
 
 
 def _params(given: argparse.Namespace) -> None:
-    from adaptformer import files, params
+    from adaptformer import params
     from adaptformer.presets import writing
 
     file, wanted = resolved(given)
-    path = Path("params.yaml")
-    text = writing.changed(path.read_text(encoding="utf-8"), params.difference(file.params, wanted))
+    path, values = Path("params.yaml"), params.difference(file.params, wanted)
     if given.write:
-        files.write_text(path, text)
+        writing.put(path, values)
     else:
-        print(text, end="")
+        print(writing.changed(path.read_text(encoding="utf-8"), values), end="")
 
 
 def _options(given: argparse.Namespace) -> list[str]:

@@ -24,7 +24,7 @@ import PIL
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from adaptformer import files
+from adaptformer import files, progress
 from adaptformer.data import decoding, photos, reading, resizing, squares, workers
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage, Pixels
@@ -64,7 +64,8 @@ class ImageCache:
                     if not self._has_room(size):
                         log.info("%d images exceed runtime.cache_gb, and are decoded each time", len(shapes))
                         return StreamedPhotos(shapes, read)
-                    _write(path, size, workers.in_order(read, range(len(shapes))))
+                    decoded = workers.in_order(read, range(len(shapes)))
+                    _write(path, size, progress.steps(decoded, "decoding", len(shapes), "images"))
                     pixels = _opened(path, size)
         if pixels is None:
             raise UserError(

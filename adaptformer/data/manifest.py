@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptformer import files
+from adaptformer import files, progress
 from adaptformer.data import layout, splits
 from adaptformer.data.reading import ImageFacts, read_all
 from adaptformer.errors import UserError
@@ -37,7 +37,8 @@ def scan(data: Path, validation_fraction: float, seed: int) -> tuple[pd.DataFram
         if split not in present:
             raise UserError(f"{data}/ has no {split} split: no file matches {data}/{split}/CLASS/FILE", _GET_DATA)
     records = []
-    for entry, facts in zip(found, read_all([data / entry.path for entry in found]), strict=True):
+    read = progress.steps(read_all([data / entry.path for entry in found]), "validating", len(found), "images")
+    for entry, facts in zip(found, read, strict=True):
         if isinstance(facts, ImageFacts):
             records.append({**entry._asdict(), **facts._asdict()})
         else:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from adaptformer import progress
 from adaptformer.data import splits
 from adaptformer.data.layout import SPLITS, occupied
 from adaptformer.data.reading import ImageFacts, copy_all
@@ -84,7 +85,8 @@ def _refuse_source(source: Path, data: Path) -> None:
 def _copied(source: Path, images: list[SourceImage], copies: list[Path]) -> list[ImageFacts]:
     """Copy every image and return what is known of each. Raises one UserError about all unusable files."""
     facts, faults = [], []
-    for image, found in zip(images, copy_all([image.path for image in images], copies), strict=True):
+    copied = progress.steps(copy_all([image.path for image in images], copies), "importing", len(images), "images")
+    for image, found in zip(images, copied, strict=True):
         if isinstance(found, ImageFacts):
             facts.append(found)
         else:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
-import resource
-import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
@@ -14,6 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from adaptformer import memory
 from adaptformer.data import workers
 from adaptformer.errors import UserError
 from adaptformer.model.backbone import VisionTransformer
@@ -106,40 +104,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def free_memory_mb(device: torch.device) -> float:
     """Return the megabytes that this process can still take: of the GPU, or of the machine and its container."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0]) / 1e6
-    bounds = [_meminfo("MemAvailable:")]
-    with contextlib.suppress(OSError, ValueError):  # no control group, or no limit there
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        bounds.append((limit - used) / 1e6)
-    return min(bounds)
+    return float(torch.cuda.mem_get_info(device)[0]) / 1e6 if device.type == "cuda" else memory.free_mb()
 
 
 def present_memory_mb(device: torch.device) -> float:
     """Return the megabytes that this process takes now: by tensors on a GPU, all of it on a CPU."""
-    if device.type == "cuda":
-        return float(torch.cuda.memory_allocated(device)) / 1e6
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
-    except OSError:
-        return 0.0
-
-
-def _meminfo(name: str) -> float:
-    """Return an entry of Linux's /proc/meminfo in megabytes; without one, what POSIX says of physical memory."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024 / 1e6
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return float(torch.cuda.memory_allocated(device)) / 1e6 if device.type == "cuda" else memory.present_mb()
 
 
 def peak_memory_mb(device: torch.device) -> float:
     """Return the most megabytes in use at once so far: by tensors on a GPU, by the whole process on a CPU."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
-    try:  # Linux's other figure, ru_maxrss, begins with the peak of the process that started this one
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6, 1)
-    except (OSError, StopIteration):
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3), 1)
+    return round(torch.cuda.max_memory_allocated(device) / 1e6, 1) if device.type == "cuda" else memory.peak_mb()

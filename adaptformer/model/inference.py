@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from adaptformer import progress
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.squares import Images
@@ -53,7 +54,8 @@ def logits(
     training = model.training
     model.eval()
     batches = []
-    for batch in prepared(images, np.arange(len(images)), contract, batch_size=batch_size, device=device):
+    inputs = prepared(images, np.arange(len(images)), contract, batch_size=batch_size, device=device)
+    for batch in progress.steps(inputs, "evaluating", len(images), "images", len):
         with computing(device, precision):
             batches.append(model(batch).float())
     model.train(training)

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
+
+from adaptformer import files
+
+
+def put(path: Path, values: Mapping[str, Any]) -> None:
+    """Put `values`, by dotted key, into the file of params at `path`, whole or not at all; its comments stay."""
+    files.write_text(path, changed(path.read_text(encoding="utf-8"), values))
 
 
 def changed(text: str, values: Mapping[str, Any]) -> str:

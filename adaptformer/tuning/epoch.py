@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptformer import randomness
+from adaptformer import progress, randomness
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
@@ -130,6 +130,8 @@ def _train(
         for drawn in (slice(step * batch_size, (step + 1) * batch_size) for step in range(done.steps, batches))
     )
     steps = ahead(prepared) if run.device.type in _PREPARED_AHEAD else prepared
+    label = f"{phase.name}, epoch {epoch} of {phase.epochs}"
+    steps = progress.steps(steps, label, batches * batch_size, "images", lambda _: batch_size, done.steps * batch_size)
     for step, micro_batches in enumerate(steps, start=done.steps):
         rate = learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches)
         set_learning_rate(optimiser, rate)

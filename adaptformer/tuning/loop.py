@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from adaptformer.errors import UserError
+from adaptformer.model import device
 from adaptformer.model.classifier import restore, tuned_state
 from adaptformer.model.parts import parts
 from adaptformer.params import TuningParams
@@ -58,7 +59,10 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
             state = dataclasses.replace(state, start=_copied(tuned_state(model)) if number > 1 else {})
             if len(phases) > 1:
                 log.info("phase %d of %d: %s, round %d", number, len(phases), phase.name, phase.round)
+        later = sum(other.epochs for other in phases[number:])
         for epoch in range(first, phase.epochs + 1):
+            images = len(run.train.labels) - (state.partial.steps * run.params.batch_size if state.partial else 0)
+            before = seconds()
             save = _saver(run, state, optimiser, seconds)
             row = train_epoch(run, phase, number, epoch, optimiser, state.partial, save)
             row = _guarded(run, phase, row, state)
@@ -69,11 +73,12 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
             state = _advanced(state, row, tuned_state(model), {} if ended else pack_state(optimiser), run.params)
             state = dataclasses.replace(state, seconds=seconds())
             resume.save(run.state, state, run.fingerprint)
-            log.info(
-                "epoch %d/%d: train loss %.4f, validation loss %.4f, top-1 %.2f %%",
-                epoch, phase.epochs, row.train_loss, row.val_loss, 100 * row.val_top1,
-            )  # fmt: skip
             on_epoch(row)
+            log.info(
+                "epoch %d/%d: train loss %.4f, validation loss %.4f, top-1 %.2f %%; %s",
+                epoch, phase.epochs, row.train_loss, row.val_loss, 100 * row.val_top1,
+                _pace(run, images / (state.seconds - before), phase.epochs - epoch + later),
+            )  # fmt: skip
             if row.rolled_back:
                 break
     restore(model, state.best_tuned, "the best epoch")
@@ -126,6 +131,13 @@ def _guarded(run: Run, phase: schedule.Phase, row: EpochRow, state: resume.State
         return row
     worse = row.epoch == phase.epochs and row.val_loss > min(before) + run.params.guard
     return dataclasses.replace(row, rolled_back=int(diverged or worse))
+
+
+def _pace(run: Run, rate: float, epochs_left: int) -> str:
+    """Return an epoch's rate, in training images a second with validation in it, the peak memory, and the time left."""
+    seconds = epochs_left * len(run.train.labels) / rate
+    left = f"{seconds / 60:,.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+    return f"{rate:,.{0 if rate >= 10 else 1}f} images/s, {device.peak_memory_mb(run.device):,.0f} MB, {left} left"
 
 
 def _saver(

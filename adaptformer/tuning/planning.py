@@ -127,6 +127,20 @@ def minutes(
     return epoch * params.epochs * len(phases) / 60
 
 
+def epochs_within(minutes: float, params: TuningParams, predicted: float) -> int:
+    """Return the most epochs of a phase that take at most so many minutes, where params.epochs take `predicted`.
+
+    Raises UserError where not even one does.
+    """
+    each = predicted / params.epochs
+    if minutes < each:
+        raise UserError(
+            f"one epoch of each phase takes about {each:.1f} minutes, and there are {minutes:g}",
+            "give more minutes, or choose a smaller backbone, fewer phases, or --preset linear",
+        )
+    return int(minutes / each)
+
+
 def _step(
     model: Classifier,
     phase: schedule.Phase,

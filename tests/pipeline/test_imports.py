@@ -28,10 +28,13 @@ LIBRARY = {
 """What each folder or file of the library may import of the others, besides BASE."""
 BASE = {
     "errors.py",
+    "event_files.py",
     "files.py",
     "html_page",
     "interruption.py",
+    "memory.py",
     "params.py",
+    "progress.py",
     "randomness.py",
     "run_folder.py",
     "text_table.py",

@@ -53,6 +53,19 @@ def test_an_exception_leaves_the_old_content_and_nothing_else(tmp_path: Path, er
     assert listing(tmp_path) == ["x.txt"]
 
 
+def test_files_with_the_same_bytes_share_their_space(tmp_path: Path) -> None:
+    one, same, other, gone = (tmp_path / name for name in ("one", "same", "other", "gone"))
+    for path, content in ((one, "abc"), (same, "abc"), (other, "abd")):
+        path.write_text(content)
+    files.share(one, [gone, other])
+    assert not one.samefile(other)
+    files.share(one, [gone, other, same])
+    assert one.samefile(same)
+    files.write_text(same, "new")
+    assert one.read_text() == "abc", "a file is replaced, never changed"
+    assert listing(tmp_path) == ["one", "other", "same"]
+
+
 def test_it_is_flushed_to_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
     sync, replace = os.fsync, Path.replace

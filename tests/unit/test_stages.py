@@ -21,13 +21,13 @@ import small_project
 import torch
 from small_project import adaptformer, results, run_stages, snapshot
 
-from adaptformer import files, params, stage_runner, stages
+from adaptformer import files, params, progress, stage_runner, stages
 from adaptformer.errors import UserError
 from adaptformer.export import merging, model_file
 from adaptformer.model import adapter_file, classifier, device, inference
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES
-from adaptformer.tuning import history
+from adaptformer.tuning import history, planning
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,7 @@ def test_times_and_host_stand_in_timing(finished: Path) -> None:
     for name in STAGES:
         timing = stage_runner.read_timing(folder, name)
         assert timing["seconds"] > 0
+        assert timing["peak_memory_mb"] > 50
         assert (timing["host"], timing["python"]) == (platform.node(), platform.python_version())
     training = stage_runner.read_timing(folder, "train")
     assert training["training_seconds"] <= training["seconds"]
@@ -509,6 +510,61 @@ def test_out_of_memory_is_one_line_and_a_batch_that_fits(
         assert isinstance(caught.value, UserError)
         assert caught.value.cause.startswith("out of memory: 6 images at once take about ")
         assert caught.value.remedy == "set tuning.accumulate to 2: micro-batches of 3 images fit"
+
+
+def test_a_backbone_is_stored_once_for_all_run_folders(project: Path) -> None:
+    adaptformer("validate")
+    adaptformer("fetch")
+    for seed in ("1", "2"):
+        adaptformer("validate", f"tuning.seed={seed}")
+        adaptformer("fetch", f"tuning.seed={seed}")
+    own, *others = [project / "artifacts/backbone.safetensors", *project.glob("artifacts/runs/*/backbone.safetensors")]
+    assert [path.samefile(own) for path in others] == [True, True]
+    adaptformer("fetch", "tuning.seed=1")  # once more, beside its own link
+    assert own.stat().st_nlink == 3
+
+
+def test_event_files_are_written_where_runtime_names_a_folder(project: Path) -> None:
+    adaptformer("validate")
+    adaptformer("fetch")
+    assert not (project / "events").exists()
+    adaptformer("train", "runtime.tensorboard=events")
+    assert len(list((project / "events/artifacts").iterdir())) == 1
+
+
+def test_progress_bars_are_those_that_runtime_asks_for(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(progress, "use", asked.append)
+    adaptformer("validate", "runtime.progress=none")
+    adaptformer("fetch")
+    assert asked == ["none", "auto"]
+
+
+def test_the_plan_finds_the_epochs_that_fit_and_writes_them_if_asked(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adaptformer("validate")
+    adaptformer("fetch")
+    monkeypatch.setattr(planning, "minutes", lambda *_: 3.0)  # for the two epochs of params.yaml
+    capsys.readouterr()
+    assert adaptformer("plan", "--minutes", "10") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "tuning.epochs=6 takes about 9.0 minutes"
+    assert params.load().tuning.epochs == 2
+    assert adaptformer("plan", "--minutes", "10", "--write") == 0
+    assert params.load().tuning.epochs == 6
+    capsys.readouterr()
+    assert adaptformer("plan", "--minutes", "0.4") == 1
+    assert "one epoch of each phase takes about 0.5 minutes, and there are 0.4" in capsys.readouterr().err
+    assert adaptformer("plan", "--write") == 1
+    assert "give --minutes as well" in capsys.readouterr().err
+    assert params.load().tuning.epochs == 6
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "inf", "many"])
+def test_minutes_that_are_none_are_refused(minutes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        adaptformer("plan", "--minutes", minutes)
+    assert f"invalid _minutes value: '{minutes}'" not in capsys.readouterr().err
 
 
 def test_the_plan_is_printed_and_writes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

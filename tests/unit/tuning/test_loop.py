@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -400,10 +401,11 @@ def test_progress_is_logged_each_epoch_and_within_long_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "adaptformer")
+    monkeypatch.setattr(loop, "_pace", lambda made, rate, epochs_left: f"{epochs_left} more")
     rows, _ = loop.train(run(tmp_path / "1", epochs=2))
     assert caplog.messages == [
         f"epoch {row.epoch}/2: train loss {row.train_loss:.4f}, validation loss {row.val_loss:.4f}, "
-        f"top-1 {100 * row.val_top1:.2f} %"
+        f"top-1 {100 * row.val_top1:.2f} %; {2 - row.epoch} more"
         for row in rows
     ]
     caplog.clear()
@@ -413,6 +415,46 @@ def test_progress_is_logged_each_epoch_and_within_long_ones(
     monkeypatch.setattr(epoch, "SECONDS_BETWEEN_LOG_LINES", -1)
     loop.train(run(tmp_path / "2", epochs=1))
     assert caplog.messages[:2] == ["epoch 1/1: step 1 of 2", "epoch 1/1: step 2 of 2"]
+
+
+def test_an_epoch_is_reported_before_its_line_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who reads the line and presses Ctrl-C is then told of that epoch."""
+    caplog.set_level("INFO", "adaptformer")
+    logged: list[int] = []
+    loop.train(run(tmp_path, epochs=2), lambda row: logged.append(len(caplog.messages)))
+    assert logged == [0, 1]
+
+
+def test_the_pace_is_that_of_the_images_which_were_trained_on_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch that resumes after its first step has 8 of 21 images behind it; a look at the clock takes a second."""
+    rates: list[float] = []
+    monkeypatch.setattr(loop, "_pace", lambda made, rate, epochs_left: str(rates.append(rate)))
+    clock = itertools.count()
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(clock)))
+    save = resume.save
+
+    def save_and_die(path: Path, state: resume.State, fingerprint: dict[str, Any]) -> None:
+        save(path, state, fingerprint)
+        raise Interruption
+
+    with monkeypatch.context() as dying:
+        dying.setattr(resume, "save", save_and_die)
+        with pytest.raises(Interruption):
+            loop.train(run(tmp_path, epochs=3, save_steps=1))
+    loop.train(run(tmp_path, epochs=3))
+    assert [rate / rates[-1] for rate in rates] == pytest.approx([13 / 21, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("rate", "left", "said"),
+    [(1234.5, 3, "1,234 images/s, 56 MB, 0 s left"), (0.5, 2, "0.5 images/s, 56 MB, 84 s left"),
+     (0.25, 2, "0.2 images/s, 56 MB, 3 min left")],
+)  # fmt: skip
+def test_the_pace_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, left: int, said: str) -> None:
+    monkeypatch.setattr(loop.device, "peak_memory_mb", lambda where: 56.4)
+    assert loop._pace(run(tmp_path), rate, left) == said
 
 
 def test_the_state_is_saved_after_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

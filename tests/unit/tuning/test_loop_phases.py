@@ -139,13 +139,14 @@ def test_the_log_names_phases_and_what_is_taken_back(
     losses = iter([1.0, 2.0])
     monkeypatch.setattr(epoch, "_train", lambda *_: small_runs.trained())
     monkeypatch.setattr(epoch, "_validate", lambda _run: small_runs.validated(next(losses), 0.25))
+    monkeypatch.setattr(loop, "_pace", lambda made, rate, epochs_left: f"{epochs_left} more")
     loop.train(small_runs.run(tmp_path, model={"bottlenecks": [4, 3]}, schedule="slotwise", epochs=1, guard=0.5))
     assert caplog.messages == [
         "phase 1 of 2: slot 0, round 1",
-        "epoch 1/1: train loss 0.5000, validation loss 1.0000, top-1 25.00 %",
+        "epoch 1/1: train loss 0.5000, validation loss 1.0000, top-1 25.00 %; 1 more",
         "phase 2 of 2: slot 1, round 1",
         "phase 2, slot 1, is rolled back: validation loss 2.0000",
-        "epoch 1/1: train loss 0.5000, validation loss 2.0000, top-1 25.00 %",
+        "epoch 1/1: train loss 0.5000, validation loss 2.0000, top-1 25.00 %; 0 more",
     ]
 
 
