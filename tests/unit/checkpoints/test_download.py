@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import file_server
 import pytest
 from file_server import Server
 
+from adaptformer import progress
 from adaptformer.checkpoints import address, download
 from adaptformer.errors import UserError
 
@@ -226,10 +228,13 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
 def test_in_a_terminal_a_bar_shows_how_far_it_is(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # how rich is told that there is a terminal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress, "DELAY_SECONDS", 0)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    progress.use("auto")
     download.fetch(server.url, server.sha256)
     shown = capsys.readouterr()
-    assert "━" in shown.err
-    assert f"{len(server.content) / 1e6:.1f}/{len(server.content) / 1e6:.1f}" in shown.err
+    megabytes = f"{len(server.content) / 1e6:,.0f}"
+    assert f"downloading {'━' * 40} {megabytes} of {megabytes} MB, " in re.sub(r"\x1b\[[0-9;]*m", "", shown.err)
     assert shown.out == ""
