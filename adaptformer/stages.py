@@ -218,7 +218,7 @@ STAGES = {
             inputs=("data", "manifest", "backbone"),
             outputs=("adapter", "history", "curves"),
             params=("image", "adapter", "tuning"),
-            code=("data", "memory.py", "model", "randomness.py", "tuning", *_ALWAYS),
+            code=("data", "memory.py", "model", "randomness.py", "scores.py", "tuning", *_ALWAYS),
         ),
         Stage(
             evaluate,
@@ -236,7 +236,17 @@ STAGES = {
             ),
             # tuning decides the adapter file already; the model card describes it.
             params=("evaluation", "tuning"),
-            code=("data", "evaluation", "html_page", "memory.py", "model", "randomness.py", "text_table.py", *_ALWAYS),
+            code=(
+                "data",
+                "evaluation",
+                "html_page",
+                "memory.py",
+                "model",
+                "randomness.py",
+                "scores.py",
+                "text_table.py",
+                *_ALWAYS,
+            ),
         ),
         Stage(
             export,

@@ -26,11 +26,11 @@ from scipy.stats import norm
 
 from adaptformer import randomness, text_table
 from adaptformer.evaluation.intervals import wilson
-from adaptformer.evaluation.scores import NAMES, Metric
 from adaptformer.gate.decision import Decision
 from adaptformer.gate.judging import decide
 from adaptformer.gate.pairing import Judged
 from adaptformer.params import GateParams, load
+from adaptformer.scores import NAMES, Metric
 
 RHO = 0.8
 """Correlation of the two models' errors. At an accuracy of 85.9 % only one of them is right on 11.2 % of the images."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from adaptformer import randomness
-from adaptformer.evaluation.scores import Counts, Metric, scores
+from adaptformer.scores import Counts, Metric, scores
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95

@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from adaptformer.evaluation import calibration, intervals
 from adaptformer.evaluation.intervals import Interval
-from adaptformer.evaluation.scores import NAMES, Metric
+from adaptformer.scores import NAMES, Metric
 
 _ROWS_AT_ONCE = 4096
 """Temporary arrays are of so many images: 50,000 with 1,000 classes take 400 MB in float64."""

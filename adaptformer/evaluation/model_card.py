@@ -13,10 +13,10 @@ import yaml
 from adaptformer import html_page, text_table
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.evaluation.scores import NAMES
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.backbone_card import allows_commercial_use
 from adaptformer.params import TuningParams
+from adaptformer.scores import NAMES
 
 _LISTED = 100
 """Class names that are written out."""

@@ -14,8 +14,8 @@ from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import calibration, report_images
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.evaluation.scores import NAMES
 from adaptformer.model.adapter_file import AdapterCard
+from adaptformer.scores import NAMES
 
 _ANSWERED = (1.0, 0.95, 0.9, 0.8, 0.5)
 """Shares of the images that are answered, in the table of coverage."""

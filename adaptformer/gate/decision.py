@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from adaptformer import text_table
-from adaptformer.evaluation.scores import Metric
 from adaptformer.gate.class_changes import ClassChange, NewClass
 from adaptformer.gate.pairing import LeftOut
+from adaptformer.scores import Metric
 
 Verdict = Literal["pass", "fail", "warn", "info"]
 _COLUMNS = ("", "check", "value", "bound")

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from adaptformer import html_page
-from adaptformer.evaluation.scores import NAMES
 from adaptformer.gate import wording
 from adaptformer.gate.decision import ChangedImage, Decision
 from adaptformer.gate.rules import name_of_test
+from adaptformer.scores import NAMES
 
 _PICTURES = 24
 _CLASSES = 60

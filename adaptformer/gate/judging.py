@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
 from adaptformer.evaluation.intervals import Interval
-from adaptformer.evaluation.scores import NAMES, score
 from adaptformer.gate import paired_tests, rules
 from adaptformer.gate.class_changes import ClassChange, class_changes, new_classes, newcombe
 from adaptformer.gate.decision import ChangedImage, Check, Decision
 from adaptformer.gate.pairing import Judged, Pairs, alone, pair
 from adaptformer.gate.wording import clause, counted, percent
 from adaptformer.params import GateParams
+from adaptformer.scores import NAMES, score
 
 
 def decide(

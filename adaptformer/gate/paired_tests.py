@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 from adaptformer import randomness
 from adaptformer.evaluation.intervals import Interval, bootstrap
-from adaptformer.evaluation.scores import Counts, Metric, scores
+from adaptformer.scores import Counts, Metric, scores
 
 PERMUTATIONS = 10_000
 _AT_ONCE = 1 << 20

@@ -10,11 +10,11 @@ import math
 from collections.abc import Sequence
 
 from adaptformer.evaluation.intervals import Interval
-from adaptformer.evaluation.scores import NAMES, Metric
 from adaptformer.gate.class_changes import ClassChange, NewClass
 from adaptformer.gate.decision import Check, Verdict
 from adaptformer.gate.pairing import Pairs
 from adaptformer.gate.wording import between, chance, counted, named, percent, points, unsigned
+from adaptformer.scores import NAMES, Metric
 
 FEW = 100
 """With fewer compared images there is a warning."""

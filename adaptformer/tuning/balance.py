@@ -1,4 +1,4 @@
-"""Classes of unequal size: weights for the sampler or the loss, the loss, and scores that count every class the same.
+"""Classes of unequal size: weights for the sampler or the loss, and the loss.
 
 Shapes: N images of a split, B images of a batch, C classes.
 """
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 
 from adaptformer import randomness
@@ -49,11 +48,3 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, labe
     """
     losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
     return (losses * weights).sum()
-
-
-def scores(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Return balanced accuracy (mean recall) and macro-F1 over the classes that occur in `labels` [N]."""
-    _, recall, f1, _ = precision_recall_fscore_support(
-        labels, predicted, labels=np.unique(labels), average="macro", zero_division=0
-    )
-    return float(recall), float(f1)

@@ -31,6 +31,7 @@ from adaptformer.model import batch_norm, inference
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision, computing
 from adaptformer.params import TuningParams
+from adaptformer.scores import NAMES, score
 from adaptformer.tuning import balance, schedule, views
 from adaptformer.tuning.batches import MicroBatch, ahead
 from adaptformer.tuning.history import EpochRow
@@ -258,6 +259,5 @@ def _validate(run: Run) -> dict[str, float]:
         logits = torch.cat([run.model.logits(pooled) for pooled in _pooled(run, "validation", run.validation, rows)])
     loss = float(F.cross_entropy(logits, torch.from_numpy(labels).to(run.device)))
     predicted = logits.argmax(1).cpu().numpy()
-    recall, f1 = balance.scores(predicted, labels)
-    top1 = float((predicted == labels).mean())
-    return {"val_loss": loss, "val_top1": top1, "val_balanced_accuracy": recall, "val_macro_f1": f1}
+    classes = logits.shape[1]
+    return {"val_loss": loss} | {f"val_{metric}": score(metric, labels, predicted, classes) for metric in NAMES}

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import sqlite3
+import subprocess
 import sys
 
 import clones
@@ -16,9 +18,14 @@ from adaptformer.run_folder import RunFolder
 
 
 @pytest.fixture(scope="session")
-def pristine(tmp_path_factory):
-    """A clone in which nothing has run, to be copied: making one takes seconds."""
-    return clones.make(tmp_path_factory.mktemp("pristine") / "clone")
+def pristine(tmp_path_factory, empty_prefect):
+    """A clone in which nothing has run, to be copied: making one takes seconds.
+
+    Only Prefect's database is there already, with nothing in it; tests/e2e/ begins without one.
+    """
+    clone = clones.make(tmp_path_factory.mktemp("pristine") / "clone")
+    shutil.copytree(empty_prefect, clone.root / ".prefect")
+    return clone
 
 
 @pytest.fixture
@@ -68,18 +75,43 @@ def experimented(reproduced, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory, worker_id):
-    """MLflow's database with nothing in it: making one takes seconds, so the workers of pytest-xdist share it."""
+def made_once(tmp_path_factory, worker_id):
+    """Return `made_once(name, make)`: the path that `make` wrote to, which the workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base if worker_id == "master" else base.parent
+
+    def made_once(name, make):
+        path, begun = folder / name, folder / f"{name}.begun"
+        with FileLock(folder / f"{name}.lock"):
+            if not path.exists():
+                make(begun)
+                begun.rename(path)
+        return path
+
+    return made_once
+
+
+@pytest.fixture(scope="session")
+def empty_database(made_once):
+    """MLflow's database with nothing in it: making one takes seconds."""
     import mlflow
 
-    base = tmp_path_factory.getbasetemp()
-    path = (base if worker_id == "master" else base.parent) / "empty.db"
-    with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
-            begun = path.with_suffix(".begun")
-            mlflow.MlflowClient(f"sqlite:///{begun}").search_experiments()
-            begun.rename(path)
-    return path
+    return made_once("empty.db", lambda path: mlflow.MlflowClient(f"sqlite:///{path}").search_experiments())
+
+
+@pytest.fixture(scope="session")
+def empty_prefect(made_once):
+    """The files of Prefect with nothing in its database: its migrations take as long as many a test."""
+    make = (
+        "import asyncio\nfrom prefect.server.database import provide_database_interface\n"
+        "asyncio.run(provide_database_interface().create_db())"
+    )
+
+    def create(path):
+        environment = {**os.environ, "PREFECT_HOME": str(path), "DO_NOT_TRACK": "true"}
+        subprocess.run([sys.executable, "-c", make], env=environment, check=True)
+
+    return made_once("empty_prefect", create)
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ BASE = {
     "progress.py",
     "randomness.py",
     "run_folder.py",
+    "scores.py",
     "text_table.py",
 }
 COMMAND_LINE = {"__init__.py", "__main__.py", "commands", "py.typed"}

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.intervals import Interval, wilson
-from adaptformer.evaluation.scores import Metric, score
+from adaptformer.scores import Metric, score
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Labels = NDArray[np.int64]

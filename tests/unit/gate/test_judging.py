@@ -13,12 +13,12 @@ from two_models import BETTER, CHAMPION, answering, decision, failed, judged, re
 
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
-from adaptformer.evaluation.scores import NAMES
 from adaptformer.gate import paired_tests
 from adaptformer.gate.class_changes import newcombe
 from adaptformer.gate.decision import Decision
 from adaptformer.gate.pairing import Judged, pair
 from adaptformer.gate.rules import FEW
+from adaptformer.scores import NAMES
 
 
 def test_a_better_model_replaces_the_champion() -> None:

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptformer.evaluation import intervals
-from adaptformer.evaluation.scores import Metric, score
 from adaptformer.gate import paired_tests
 from adaptformer.gate.paired_tests import PERMUTATIONS, gain, holm, mcnemar, permutation
+from adaptformer.scores import Metric, score
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Labels = NDArray[np.int64]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from adaptformer.tuning import balance
 
@@ -37,20 +36,6 @@ def test_the_sampler_draws_rare_classes_as_often_and_by_its_key_alone() -> None:
     assert drawn == pytest.approx([5000 / 3] * 3, rel=0.1)
     assert (balance.order(many, weights, 0, 1, 1) == balance.order(many, weights, 0, 1, 1)).all()
     assert (balance.order(many, weights, 0, 1, 1) != balance.order(many, weights, 0, 1, 2)).any()
-
-
-def test_scores_are_those_of_scikit_learn() -> None:
-    predicted = np.random.default_rng(0).permutation(LABELS)
-    balanced, f1 = balance.scores(predicted, LABELS)
-    assert balanced == pytest.approx(balanced_accuracy_score(LABELS, predicted))
-    assert f1 == pytest.approx(f1_score(LABELS, predicted, average="macro"))
-
-
-def test_scores_count_only_classes_that_occur() -> None:
-    labels, predicted = np.array([0, 0, 1]), np.array([0, 2, 1])
-    balanced, f1 = balance.scores(predicted, labels)
-    assert balanced == pytest.approx(0.75)
-    assert f1 == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_a_class_with_one_image_weighs_as_much_as_all_images_of_another() -> None:

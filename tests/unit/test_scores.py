@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as judge
 
-from adaptformer.evaluation import scores
-from adaptformer.evaluation.scores import NAMES, Metric, score
+from adaptformer import scores
 from adaptformer.params import GateParams
+from adaptformer.scores import NAMES, Metric, score
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Labels = NDArray[np.int64]
