@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 from small_runs import RESTLESS, run
 
-from adaptformer.tuning import epoch, loop
+from adaptformer.tuning import batches, epoch, loop
 from adaptformer.tuning.batches import MicroBatch, ahead
 
 
@@ -32,6 +33,40 @@ def test_no_more_are_made_than_are_due() -> None:
     assert next(taken) == 0
     taken.close()  # type: ignore[attr-defined]
     assert len(made) <= 1 + 2 + 2  # the one taken, two that wait, one in hand, and one made before the end is seen
+
+
+def test_a_full_queue_waits_for_whoever_takes_the_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(queue.Queue[object]):
+        """Has no room at the first attempt to put each item."""
+
+        tried: set[object] = set()  # noqa: RUF012
+
+        def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
+            assert timeout is not None  # or nobody would see that the iterator was left
+            if item not in self.tried:
+                self.tried.add(item)
+                raise queue.Full
+            super().put(item, block, timeout)
+
+    monkeypatch.setattr(batches.queue, "Queue", Full)
+    assert list(ahead(iter(range(5)))) == list(range(5))
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_gpu_gets_batches_from_pinned_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool) -> None:
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self)
+    made = run(tmp_path, device=torch.device("cuda"))
+    made.prefix.depth = int(held)
+    images = torch.arange(6)
+    boxes = torch.tensor([[0, 0, 8, 8, 0]]).expand(6, 5)
+    (batch,) = epoch._micro_batches(made, images, boxes, None, None)
+    assert batch.chosen.tolist() == images.tolist()
+    assert batch.labels.tolist() == made.train.labels[:6].tolist()
+    assert batch.weights.sum() == pytest.approx(1)
+    assert (batch.pixels is None) == held
+    expected = [batch.labels, batch.weights, *([] if held else [batch.pixels])]
+    assert {id(tensor) for tensor in pinned} == {id(tensor) for tensor in expected}
 
 
 def test_errors_are_raised_where_the_items_are_taken() -> None:

@@ -1,0 +1,84 @@
+"""What a training starts from is what its params, its manifest and its backbone say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mite
+import pytest
+import small_project
+import torch
+from small_project import adaptformer
+
+from adaptformer import params
+from adaptformer.model import tensor_file
+from adaptformer.params import Params
+from adaptformer.run_folder import RunFolder
+from adaptformer.tuning import planning, setup
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in which training can begin."""
+    root = small_project.write(tmp_path_factory.mktemp("setup"))
+    with pytest.MonkeyPatch.context() as context:
+        context.chdir(root)
+        for stage in ("fetch", "validate"):
+            assert adaptformer(stage) == 0
+    return root
+
+
+@pytest.fixture(autouse=True)
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+
+
+def wanted(**changes: object) -> Params:
+    return params.read().replaced({name.replace("__", "."): value for name, value in changes.items()})
+
+
+def test_the_model_is_that_of_the_params_on_the_fetched_backbone() -> None:
+    changes = {"adapter__bottlenecks": [6], "tuning__seed": 5, "tuning__drop_path": 0.25, "image__size": 12}
+    start = setup.prepare(wanted(**changes), RunFolder())
+    expected = mite.model(bottlenecks=[6], seed=5, image_size=12)
+    assert mite.tuned_hash(start.model) == mite.tuned_hash(expected)
+    assert torch.equal(start.model.vit.cls_token, mite.encoder()["cls_token"])
+    assert start.model.vit.patch_embed.img_size == (12, 12)
+    rates = [getattr(module, "drop_prob", 0.0) for module in start.model.vit.modules()]
+    assert max(rates) == 0.25
+    assert (start.classes, start.device.type, start.precision) == (mite.CLASSES, "cpu", "fp32")
+
+
+def test_the_input_is_the_params_with_the_numbers_of_the_backbone() -> None:
+    start = setup.prepare(wanted(image__resize="pad"), RunFolder())
+    assert (start.contract.size, start.contract.resize) == (mite.SIDE, "pad")
+    assert (start.contract.mean, start.contract.std) == (mite.CONTRACT.mean, mite.CONTRACT.std)
+    _, card = tensor_file.read(RunFolder().backbone)
+    assert start.backbone.sha256 == card["sha256"]
+
+
+def test_bf16_keeps_frozen_matrices_in_bf16_and_writes_attention_out() -> None:
+    start = setup.prepare(wanted(tuning__precision="bf16"), RunFolder())
+    assert start.precision == "bf16"
+    frozen = next(module for name, module in start.model.vit.named_modules() if name.endswith("attn.qkv"))
+    assert frozen.weight.dtype == torch.bfloat16
+    assert not any(module.fused_attn for module in start.model.vit.modules() if hasattr(module, "fused_attn"))
+    assert setup.prepare(wanted(), RunFolder()).model.vit.cls_token.dtype == torch.float32
+
+
+def test_threads_are_those_of_the_params() -> None:
+    setup.prepare(wanted(runtime__threads=2), RunFolder())
+    assert torch.get_num_threads() == 2
+
+
+def test_plan_minutes_and_warnings_are_about_these_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = wanted(tuning__batch_size=4)
+    start = setup.prepare(given, RunFolder())
+    assert (start.images("train"), start.images("validation"), start.images("test")) == (18, 3, 9)
+    assert start.plan(given.tuning).micro_batch == 4
+    seen: list[object] = []
+    monkeypatch.setattr(planning, "minutes", lambda *arguments: seen.extend(arguments) or 7.0)
+    assert start.minutes(given.tuning) == 7.0
+    assert seen == [start.model, given.tuning, (18, 3), mite.SIDE, start.device, "fp32"]
+    assert start.warnings() == []
+    assert len(setup.prepare(wanted(image__size=12), RunFolder()).warnings()) == 1  # the images have 10 pixels
