@@ -181,6 +181,7 @@ class RuntimeParams(Section):
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Field(ge=0)]
+    compile: bool
     progress: Literal["auto", "none"]
     tensorboard: str | None
     save_steps: Annotated[int, Field(ge=0)]

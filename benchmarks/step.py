@@ -59,12 +59,16 @@ def peers(name: str, images: Tensor, labels: Tensor) -> dict[str, Callable[[], T
         image_size=images.shape[-1],
         num_labels=int(labels.max()) + 1,
     )
-    whole = ViTForImageClassification(shape).train()
-    lora = get_peft_model(
-        ViTForImageClassification(shape),
-        # The names of queries and values in transformers 4 and 5.
-        LoraConfig(r=16, target_modules=["query", "value", "q_proj", "v_proj"], modules_to_save=["classifier"]),
-    ).train()
+    whole = ViTForImageClassification(shape).to(images.device).train()
+    lora = (
+        get_peft_model(
+            ViTForImageClassification(shape),
+            # The names of queries and values in transformers 4 and 5.
+            LoraConfig(r=16, target_modules=["query", "value", "q_proj", "v_proj"], modules_to_save=["classifier"]),
+        )
+        .to(images.device)
+        .train()
+    )
     return {
         LORA: step(lora, images, labels, lambda x: lora(pixel_values=x).logits),
         HF: step(whole, images, labels, lambda x: whole(pixel_values=x).logits),

@@ -5,8 +5,8 @@ Shapes: B images, N tokens, D width, C classes, s image side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,14 @@ class Classifier(nn.Module):
         self.head = Head(vit.embed_dim, classes, pooling)
         distilled = pooling == "token" and getattr(vit, "dist_token", None) is not None
         self.head_dist = Head(vit.embed_dim, classes, pooling) if distilled else None
+        self._run: Callable[..., Tensor] = block.run
+
+    def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Let torch compile what a block does, once for all blocks of a kind; compiling the whole takes minutes.
+
+        It begins with the first pass, and again for other shapes. The numbers change within rounding.
+        """
+        self._run = torch.compile(block.run, backend=backend)
 
     @property
     def heads(self) -> tuple[Head, ...]:
@@ -99,7 +107,7 @@ class Classifier(nn.Module):
     def through(self, tokens: Tensor, first: int, last: int) -> Tensor:
         """Return the tokens [B, N, D] after the blocks `first` to `last` - 1."""
         for each in self.vit.blocks[first:last]:
-            tokens = block.run(each, tokens)
+            tokens = self._run(each, tokens)
         return tokens
 
     def pooled_after(self, tokens: Tensor, depth: int) -> tuple[Tensor, ...]:
@@ -107,10 +115,10 @@ class Classifier(nn.Module):
         vit, last = self.vit, len(self.vit.blocks) - 1
         tokens = self.through(tokens, depth, last)
         if self.pooling == "mean":
-            tokens = vit.norm(block.run(vit.blocks[-1], tokens))
+            tokens = vit.norm(self._run(vit.blocks[-1], tokens))
             return (tokens[:, self.prefix_tokens :].mean(dim=1),)
         # The class token, and a distilled model's second one, come first.
-        return tuple(vit.norm(block.run(vit.blocks[-1], tokens, rows=len(self.heads))).unbind(1))
+        return tuple(vit.norm(self._run(vit.blocks[-1], tokens, rows=len(self.heads))).unbind(1))
 
 
 def build(

@@ -64,4 +64,6 @@ def prepare(params: Params, folder: RunFolder) -> Training:
     precision = device.precision(params.tuning.precision, chosen, model.vit.embed_dim, len(model.vit.blocks))
     device.plain_attention(model.vit, chosen, precision)
     device.store_frozen(model, precision)
+    if params.runtime.compile:
+        model.compile_blocks()
     return Training(model, backbone, contract, table, classes, chosen, precision)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import mite
 import pytest
 import torch
 from torch import Tensor, nn
@@ -85,3 +87,24 @@ def test_what_nobody_reads_is_not_computed() -> None:
     x = block.attended(plain, tokens(), None, torch.zeros(1, PROMPTS, WIDTH))
     block.feed_forward(plain, x)
     assert seen == [(4, 1, WIDTH), (4, 5, WIDTH)]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "token"])
+@pytest.mark.parametrize("method", ["adaptformer", "vpt"])
+def test_compiled_blocks_give_the_same_and_all_share_what_is_compiled(method: str, pooling: str) -> None:
+    plain, compiled = (mite.stirred(mite.model(method=method, pooling=pooling)).train() for _ in range(2))
+    graphs: list[torch.fx.GraphModule] = []
+
+    def noting(graph: torch.fx.GraphModule, _inputs: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled.compile_blocks(noting)
+    images = torch.randn(4, 3, mite.SIDE, mite.SIDE)
+    for model in (plain, compiled):
+        model(images).square().sum().backward()
+    for (name, expected), given in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+        if expected.grad is not None:
+            torch.testing.assert_close(given.grad, expected.grad, msg=name)
+    assert torch.equal(plain.eval()(images), compiled.eval()(images))
+    assert 1 <= len(graphs) <= 4  # by mode, rows, and whether the tokens need gradients; not by block

@@ -11,7 +11,7 @@ import torch
 from small_project import adaptformer
 
 from adaptformer import params
-from adaptformer.model import tensor_file
+from adaptformer.model import block, tensor_file
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
 from adaptformer.tuning import planning, setup
@@ -64,6 +64,15 @@ def test_bf16_keeps_frozen_matrices_in_bf16_and_writes_attention_out() -> None:
     assert frozen.weight.dtype == torch.bfloat16
     assert not any(module.fused_attn for module in start.model.vit.modules() if hasattr(module, "fused_attn"))
     assert setup.prepare(wanted(), RunFolder()).model.vit.cls_token.dtype == torch.float32
+
+
+def test_blocks_are_compiled_where_runtime_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+    monkeypatch.setattr(torch, "compile", lambda function, backend: compiled.append((function, backend)) or function)
+    setup.prepare(wanted(), RunFolder())
+    assert compiled == []
+    setup.prepare(wanted(runtime__compile=True), RunFolder())
+    assert compiled == [(block.run, "inductor")]
 
 
 def test_threads_are_those_of_the_params() -> None:
