@@ -92,6 +92,7 @@ def test_what_nobody_reads_is_not_computed() -> None:
 @pytest.mark.parametrize("pooling", ["mean", "token"])
 @pytest.mark.parametrize("method", ["adaptformer", "vpt"])
 def test_compiled_blocks_give_the_same_and_all_share_what_is_compiled(method: str, pooling: str) -> None:
+    torch._dynamo.reset()  # of what other tests compiled
     plain, compiled = (mite.stirred(mite.model(method=method, pooling=pooling)).train() for _ in range(2))
     graphs: list[torch.fx.GraphModule] = []
 

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import mite
+import numpy as np
 import pytest
 import torch
-from small_runs import RESTLESS, run
+from small_runs import RESTLESS, run, tuning_params
 
-from adaptformer.model import classifier
+from adaptformer.data import augmentation
+from adaptformer.model import backbone, classifier
+from adaptformer.model.device import Precision
 from adaptformer.tuning import epoch, loop, prefix, resume, views
 from adaptformer.tuning.epoch import Run
 from adaptformer.tuning.history import EpochRow
@@ -141,6 +144,84 @@ def test_each_image_has_the_same_few_views_in_every_epoch(
         assert boxes <= {tuple(box) for box in expected[image]}
     assert max(map(len, drawn.values())) == most
     assert {box[4] for boxes in drawn.values() for box in boxes} == ({0, 1} if flip else {0})
+
+
+@pytest.fixture(params=["mean", "token"])
+def deep(request: pytest.FixtureRequest) -> classifier.Classifier:
+    """A model of more blocks than the mite, in training mode."""
+    settings = mite.settings(pooling=request.param, drop_path=0.5)
+    encoder = dict(backbone.build("vit_nano_patch4_32", 8).state_dict())
+    return classifier.build("vit_nano_patch4_32", encoder, settings, image_size=8, classes=3, seed=0).train()
+
+
+def test_what_is_held_moves_up_block_by_block(
+    deep: classifier.Classifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "adaptformer")
+    monkeypatch.setattr(prefix, "BATCH", 2)
+    images, taken = torch.randn(5, 3, 8, 8), []
+    source = prefix.Source(5, lambda chosen: taken.append(chosen.tolist()) or images[chosen])
+    depths = len(deep.vit.blocks)
+    passes = [0] * depths
+    for number, block in enumerate(deep.vit.blocks):
+        block.register_forward_hook(lambda *_, number=number: passes.__setitem__(number, passes[number] + 1))
+    held, cpu, chosen = prefix.Prefix(), torch.device("cpu"), torch.tensor([3, 0])
+    for depth in range(1, depths + 1):
+        held.move(deep, depth, {"train": source}, "fp32", 1.0)
+        assert (held.depth, deep.training) == (depth, True)
+        assert taken == [[0, 1], [2, 3], [4]]
+        assert passes == [3] * depth + [0] * (depths - depth)
+        before = list(passes)
+        deep.eval()
+        with torch.no_grad():
+            expected = deep.through(deep.embedded(images), 0, depth)
+            pooled = deep.pooled(images[chosen])
+            torch.testing.assert_close(held.pooled(deep, "train", chosen, cpu), pooled)
+            batches = [batch[0] for batch in held.batches(deep, "train", 2, cpu)]
+            torch.testing.assert_close(torch.cat(batches), deep.pooled(images)[0])
+        if depth < depths:
+            torch.testing.assert_close(held.held["train"], expected)
+        deep.train()
+        passes[:] = before
+    tokens = 4 + deep.prefix_tokens
+    assert caplog.messages[0] == "computing the activations of 1 frozen blocks once (0.00 GB)"
+    assert len(caplog.messages) == depths
+    held.move(deep, depths, {"train": source}, "fp32", 1.0)
+    assert len(taken) == 3
+    held.move(deep, 2, {"train": source}, "fp32", 1.0)  # downwards all is computed anew
+    assert (held.depth, len(taken), passes) == (2, 6, [6] * 2 + [3] * (depths - 2))
+    assert held.held["train"].shape == (5, tokens, deep.vit.embed_dim)
+
+
+@pytest.mark.parametrize(("precision", "bytes_each"), [("fp32", 4), ("bf16", 2)])
+def test_as_much_is_held_as_memory_is_given(
+    deep: classifier.Classifier, caplog: pytest.LogCaptureFixture, precision: Precision, bytes_each: int
+) -> None:
+    caplog.set_level("INFO", "adaptformer")
+    sources = {name: prefix.Source(2, lambda chosen: torch.zeros(len(chosen), 3, 8, 8)) for name in ("a", "b")}
+    gigabytes = 2 * 2 * (4 + deep.prefix_tokens) * deep.vit.embed_dim * bytes_each / 1e9
+    held = prefix.Prefix()
+    held.move(deep, 2, sources, precision, gigabytes)
+    assert held.depth == 2
+    held.move(deep, 1, sources, precision, 0.99 * gigabytes)
+    assert (held.depth, held.held) == (0, {})
+    assert caplog.messages[-1] == (
+        "activations take 0.0 GB, more than runtime.activations_gb: the frozen blocks run in every epoch"
+    )
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_fixed_views_are_the_crops_of_the_seed_and_their_mirror_images(flip: bool) -> None:
+    params = tuning_params(views=2, flip=flip, seed=3, crop_scale=(0.3, 0.8))
+    shapes = np.array([[30, 40], [50, 20]])
+    found = views.fixed(params, shapes)
+    plain = [augmentation.random_boxes(shapes, (0.3, 0.8), params.crop_ratio, False, 3, 0, view) for view in (0, 1)]
+    assert torch.equal(found[:, :2], torch.stack(plain, dim=1))
+    assert found.shape == (2, 4 if flip else 2, 5)
+    if flip:
+        assert torch.equal(found[:, 2:, :4], found[:, :2, :4])
+        assert found[:, :2, 4].tolist() == [[0, 0], [0, 0]]
+        assert found[:, 2:, 4].tolist() == [[1, 1], [1, 1]]
 
 
 @pytest.mark.parametrize(("method", "expected"), [("linear", mite.DEPTH), ("adaptformer", 0), ("full", 0), ("vpt", 0)])
