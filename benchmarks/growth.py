@@ -45,7 +45,13 @@ def main() -> None:
         exponents[name] = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
         values = ", ".join(f"{size}: {value:.2f} s" for size, value in zip(sizes, seconds, strict=True))
         rows.append([name, values, f"{exponents[name]:.2f}"])
-    measuring.report("growth", ("series", "one step", "exponent"), rows, {"seconds": found, "exponents": exponents})
+    wider = found["bottleneck 256"] / found["bottleneck 64"]
+    targets = [
+        measuring.Target("exponent of the images", exponents["images"], 1.03, at_most=True),
+        measuring.Target("a step with r = 256 over one with r = 64", wider, 1.08, at_most=True),
+    ]
+    measured = {"seconds": found, "exponents": exponents}
+    measuring.report("growth", ("series", "one step", "exponent"), rows, measured, targets)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from adaptformer import files, text_table
 from adaptformer.model import device
@@ -60,10 +60,33 @@ def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def report(name: str, headers: Sequence[str], rows: Sequence[Sequence[str]], measured: Mapping[str, Any]) -> None:
-    """Print a table, and write what was measured, with the machine, to results/NAME.json."""
+class Target(NamedTuple):
+    """A figure of a benchmark and what it should be, at most or at least."""
+
+    label: str
+    measured: float
+    target: float
+    at_most: bool = False
+
+    @property
+    def reached(self) -> float:
+        """The share of the target that is reached: 1 or more where it is met."""
+        return self.target / self.measured if self.at_most else self.measured / self.target
+
+
+def report(
+    name: str,
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    measured: Mapping[str, Any],
+    targets: Sequence[Target] = (),
+) -> None:
+    """Print a table and the targets, and write all that was measured, with the machine, to results/NAME.json."""
     about = machine()
     print(text_table.aligned(rows, headers))
+    for target in targets:
+        bound, verdict = "at most" if target.at_most else "at least", "reached" if target.reached >= 1 else "missed"
+        print(f"{target.label}: {target.measured:.3g}, {bound} {target.target:g}: {verdict}")
     versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
     print(
         f"\n{about['processor']}, {about['cores']} cores, {about['threads']} thread(s), "
@@ -71,7 +94,8 @@ def report(name: str, headers: Sequence[str], rows: Sequence[Sequence[str]], mea
     )
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    files.write_text(path, json.dumps({"machine": about, **measured}, indent=1) + "\n")
+    content = {"machine": about, **measured, "targets": [target._asdict() for target in targets]}
+    files.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def parser(description: str | None, repeats: int = 5) -> argparse.ArgumentParser:

@@ -1,0 +1,42 @@
+"""The picture of docs/performance.md, out of the results that the benchmarks left here: `python -m benchmarks.picture`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from benchmarks import measuring
+
+PATH = Path(__file__).parents[1] / "docs/images/performance.png"
+_REACHED, _MISSED = "#0b6e99", "#d1495b"
+
+
+def main() -> None:
+    """Draw how much of each target is reached, on a logarithmic scale, since some are passed many times over."""
+    results = [json.loads(path.read_text()) for path in sorted(measuring.RESULTS.glob("*.json"))]
+    targets = [measuring.Target(**target) for result in results for target in result.get("targets", [])]
+    shares = [target.reached for target in targets]
+    figure = Figure(figsize=(9, 0.8 + 0.32 * len(targets)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(
+        [target.label for target in targets], [share - 1 for share in shares], left=1, height=0.6,
+        color=[_REACHED if share >= 1 else _MISSED for share in shares],
+    )  # fmt: skip
+    for row, target in enumerate(targets):
+        bound = "\N{LESS-THAN OR EQUAL TO}" if target.at_most else "\N{GREATER-THAN OR EQUAL TO}"
+        said = f" {target.measured:.3g} ({bound} {target.target:g})"
+        axes.text(max(shares[row], 1), row, said, va="center", fontsize=8)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xlim(min(*shares, 0.5) * 0.9, max(shares) * 2)
+    axes.set_xlabel("measured over target: to the right of 1 the target is reached")
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(PATH, dpi=120, metadata={"Software": None})
+    print(PATH)
+
+
+if __name__ == "__main__":
+    main()
