@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +45,6 @@ def run(given: Any, held: bool, **settings: Any) -> epoch.Run:
         section, torch.device("cpu"), "fp32", Path(given.scratch) / f"{time.monotonic_ns()}.safetensors",
         0, 100.0 if held else 0.0, {},
     )  # fmt: skip
-
-
-@contextmanager
-def cpu_seconds(into: list[float]) -> Iterator[None]:
-    """Append the CPU seconds of the body."""
-    began = time.process_time()
-    yield
-    into.append(time.process_time() - began)
 
 
 def trained(made: epoch.Run) -> tuple[list[EpochRow], list[float]]:

@@ -1,4 +1,4 @@
-"""The picture of docs/performance.md, out of the results that the benchmarks left here: `python -m benchmarks.picture`."""
+"""The picture of docs/performance.md, out of what the benchmarks have measured here: `python -m benchmarks.picture`."""
 
 from __future__ import annotations
 
