@@ -55,7 +55,7 @@ def logits(
     model.eval()
     batches = []
     inputs = prepared(images, np.arange(len(images)), contract, batch_size=batch_size, device=device)
-    for batch in progress.steps(inputs, "evaluating", len(images), "images", len):
+    for batch in progress.steps(inputs, "classifying", len(images), "images", len):
         with computing(device, precision):
             batches.append(model(batch).float())
     model.train(training)
