@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adaptformer import files
 from adaptformer.errors import UserError
@@ -31,6 +32,14 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return text
+
+
 class Section(BaseModel):
     """A frozen section of params.yaml that knows exactly its own keys."""
 
@@ -42,6 +51,7 @@ class DataParams(Section):
 
     validation_fraction: Fraction
     test_fraction: Fraction
+    group: Annotated[str, AfterValidator(_pattern)] | None
     seed: Annotated[int, Field(ge=0)]
 
 

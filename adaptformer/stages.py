@@ -32,8 +32,8 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     from adaptformer.data import manifest
     from adaptformer.validation import checks, report
 
-    table, unreadable = manifest.scan(folder.data, params.data.validation_fraction, params.data.seed)
-    faults = checks.check(table, unreadable)
+    table, unreadable = manifest.scan(folder.data, params.data.validation_fraction, params.data.seed, params.data.group)
+    faults = checks.check(table, unreadable, params.data.group)
     if len(faults):
         log.error("%s", checks.fault_table(faults))
     checks.raise_on_faults(faults, folder.faults)

@@ -13,15 +13,30 @@ if TYPE_CHECKING:
     from adaptformer.params import Params
 
 
+SKIPPED = Path("artifacts/import_skipped.csv")
+"""What `--skip-bad` left out."""
+
+
 def add(commands: Commands) -> None:
     """Add the commands of this group to the parser."""
     data = commands.add_parser("data", help="bring images into data/ and record them with DVC")
     kinds = data.add_subparsers(required=True, metavar="KIND")
     sample = kinds.add_parser("sample", help="write the sample: scikit-learn's 1,797 digits")
     sample.set_defaults(command=_sample)
-    imported = kinds.add_parser("import", help="copy class folders, with or without splits, into data/")
-    imported.add_argument("path", type=Path, help="CLASS/FILE, or train|validation|test/CLASS/FILE below it")
-    imported.add_argument("--replace", action="store_true", help="put the new images in place of those in data/")
+    imported = kinds.add_parser("import", help="copy the images of class folders or of a CSV file into data/")
+    imported.add_argument(
+        "path",
+        type=Path,
+        help="a folder with CLASS/FILE or train|validation|test/CLASS/FILE; a CSV: path,label[,split][,group]",
+    )
+    how = imported.add_mutually_exclusive_group()
+    how.add_argument(
+        "--add", action="store_true", help="bring new images in beside those in data/, which keep their splits"
+    )
+    how.add_argument("--replace", action="store_true", help="put the new images in place of those in data/")
+    imported.add_argument(
+        "--skip-bad", action="store_true", help=f"leave out what is no image, and list it in {SKIPPED}"
+    )
     imported.add_argument("--model", metavar="NAME", help="set registry.model, the registered model's name, to this")
     imported.set_defaults(command=_import)
 
@@ -37,18 +52,27 @@ def _sample(_given: argparse.Namespace) -> None:
 
 def _import(given: argparse.Namespace) -> None:
     from adaptformer import params
-    from adaptformer.dataset_import import importing
+    from adaptformer.dataset_import import csv_list, growth, importing
     from adaptformer.presets import writing
     from adaptformer.run_folder import RunFolder
 
     data = RunFolder().data
     file = params.read()
     named = file.replaced({"registry.model": given.model} if given.model else {})  # refuses a bad name before copying
-    summary = importing.import_folder(given.path, data, named.data, given.replace)
-    _print_result(importing.dvc_add(data), str(summary))
+    skipped = SKIPPED if given.skip_bad else None
+    if given.add:
+        grown = growth.add_images(given.path, data, named.data, skipped)
+        _print_result(importing.dvc_add(data), "more images")
+        print("\n".join(grown.lines()))
+    else:
+        summary = importing.import_folder(given.path, data, named.data, given.replace, skipped)
+        _print_result(importing.dvc_add(data), str(summary))
+        if summary.groups and named.data.group != csv_list.GROUP_PATTERN:
+            writing.put(Path("params.yaml"), {"data.group": csv_list.GROUP_PATTERN})
+            print(f"the list names groups: data.group in params.yaml is now {csv_list.GROUP_PATTERN}")
+        print(_next_steps(summary, named, given.path))
     if given.model:
         writing.put(Path("params.yaml"), {"registry.model": given.model})
-    print(_next_steps(summary, named, given.path))
 
 
 def _next_steps(summary: ImportSummary, params: Params, source: Path) -> str:

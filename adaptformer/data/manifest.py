@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from adaptformer import files, progress
-from adaptformer.data import layout, splits
+from adaptformer.data import groups, layout, splits
 from adaptformer.data.reading import ImageFacts, read_all
 from adaptformer.errors import UserError
 
@@ -22,12 +22,15 @@ COLUMNS = tuple(_TYPES)
 _GET_DATA = "bring images in with `adaptformer data import PATH`, or write the sample with `adaptformer data sample`"
 
 
-def scan(data: Path, validation_fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def scan(
+    data: Path, validation_fraction: float, seed: int, group: str | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read every file of data/ and return the manifest, and the paths that are no usable images with the reason.
 
     Both are sorted by path; the second has the columns `path` and `reason`. Where data/ has no validation split, it is
-    carved out of train (splits.py): those rows keep their path below train/. Raises UserError when data/, its train or
-    its test split is missing or empty.
+    carved out of train (splits.py): those rows keep their path below train/. Images that have what the pattern `group`
+    matches in common (groups.py) stay together. Raises UserError when data/, its train or its test split is missing or
+    empty.
     """
     if not layout.occupied(data):
         raise UserError(f"there are no images in {data}/", _GET_DATA)
@@ -45,14 +48,16 @@ def scan(data: Path, validation_fraction: float, seed: int) -> tuple[pd.DataFram
             faults[entry.path] = facts
     manifest = _typed(pd.DataFrame.from_records(records, columns=list(COLUMNS)))
     if "validation" not in present:
-        _carve_validation(manifest, validation_fraction, seed)
+        _carve_validation(manifest, validation_fraction, seed, group)
     unreadable = pd.DataFrame(sorted(faults.items()), columns=["path", "reason"], dtype="str")
     return manifest, unreadable
 
 
-def _carve_validation(manifest: pd.DataFrame, fraction: float, seed: int) -> None:
+def _carve_validation(manifest: pd.DataFrame, fraction: float, seed: int, group: str | None) -> None:
     train = manifest.index[manifest["split"] == "train"]
-    chosen = splits.choose(list(manifest.loc[train, "label"]), list(manifest.loc[train, "sha256"]), fraction, seed)
+    labels, hashes, paths = (list(manifest.loc[train, column]) for column in ("label", "sha256", "path"))
+    members = groups.of((path.partition("/")[2] for path in paths), group)
+    chosen = splits.choose(labels, hashes, fraction, seed, members)
     manifest.loc[train[chosen], "split"] = "validation"
 
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-def choose(labels: Sequence[str], hashes: Sequence[str], fraction: float, seed: int) -> list[bool]:
+
+def choose(
+    labels: Sequence[str], hashes: Sequence[str], fraction: float, seed: int, groups: Sequence[str] | None = None
+) -> list[bool]:
     """Tell for each image, by its label and the sha256 of its bytes, whether it goes to the new split.
 
     Of each class's n distinct images round(fraction * n) are chosen, at least one and never all; a class with a single
     distinct image gives none. The order of choice is that of sha256("seed:sha256"): exact duplicates within a class
     stay on one side, neither the order of files nor their names matter, and an added image moves few others.
+
+    Images of one of the `groups` ("" is none) stay together too. Then a group is chosen, in the order of its name's
+    hash, if that brings the classes' shares closer to the fraction, so they are met as well as the groups allow.
     """
     images = list(zip(labels, hashes, strict=True))
+    if groups is not None and any(groups):
+        return _by_group(images, groups, fraction, seed)
     distinct: dict[str, set[str]] = defaultdict(set)
     for label, sha256 in images:
         distinct[label].add(sha256)
@@ -22,6 +32,55 @@ def choose(labels: Sequence[str], hashes: Sequence[str], fraction: float, seed: 
     return [sha256 in chosen[label] for label, sha256 in images]
 
 
+def share(name: str, seed: int) -> float:
+    """Return a number in [0, 1) that a name, such as an image's sha256 or its group, keeps whatever else there is."""
+    return int.from_bytes(_order(name, seed)[:7], "big") / 2**56
+
+
 def _first(hashes: set[str], fraction: float, seed: int) -> set[str]:
     count = min(max(round(fraction * len(hashes)), 1), len(hashes) - 1)
-    return set(sorted(hashes, key=lambda sha256: hashlib.sha256(f"{seed}:{sha256}".encode()).digest())[:count])
+    return set(sorted(hashes, key=lambda sha256: _order(sha256, seed))[:count])
+
+
+def _order(name: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+
+def units(hashes: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """Return the name of what each image must stay together with: equal bytes, and images of a group, connect images.
+
+    It is the smallest name of a group in it, or the sha256 of an image that is in none.
+    """
+    names = sorted({*hashes, *(f"group {group}" for group in groups if group)})
+    number = {name: index for index, name in enumerate(names)}
+    ends = [
+        (number[sha256], number[f"group {group}" if group else sha256])
+        for sha256, group in zip(hashes, groups, strict=True)
+    ]
+    rows, columns = zip(*ends, strict=True)
+    links = coo_array(([1] * len(ends), (rows, columns)), shape=(len(names), len(names)))
+    component = connected_components(links, directed=False)[1]
+    first: dict[int, str] = {}
+    for name, index in sorted(zip(names, component, strict=True), key=lambda pair: not pair[0].startswith("group ")):
+        first.setdefault(index, name)
+    return [first[component[number[sha256]]] for sha256 in hashes]
+
+
+def _by_group(images: Sequence[tuple[str, str]], groups: Sequence[str], fraction: float, seed: int) -> list[bool]:
+    together = units([sha256 for _, sha256 in images], groups)
+    members: dict[str, Counter[str]] = defaultdict(Counter)
+    for (label, _), unit in zip(images, together, strict=True):
+        members[unit][label] += 1
+    total = Counter(label for label, _ in images)
+    missing = {label: fraction * count for label, count in total.items()}
+    left = dict(total)
+    chosen = set()
+    for unit in sorted(members, key=lambda name: _order(name, seed)):
+        counts = members[unit]
+        gain = sum(abs(missing[label]) - abs(missing[label] - count) for label, count in counts.items())
+        if gain > 0 and all(left[label] > count for label, count in counts.items()):
+            chosen.add(unit)
+            for label, count in counts.items():
+                missing[label] -= count
+                left[label] -= count
+    return [unit in chosen for unit in together]

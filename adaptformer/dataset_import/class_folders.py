@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,39 +14,70 @@ from adaptformer.errors import UserError
 
 _LOG = logging.getLogger("adaptformer")
 
-_SPLIT_NAMES = {"train": "train", "test": "test", **dict.fromkeys(("val", "valid", "validation"), "validation")}
+SPLIT_NAMES = {"train": "train", "test": "test", **dict.fromkeys(("val", "valid", "validation"), "validation")}
 _EXPECTED = "give a folder that holds CLASS/FILE, or train/CLASS/FILE and test/CLASS/FILE"
 
 
 class SourceImage(NamedTuple):
-    """A file that should be an image; `split` is "train" where the source has no splits."""
+    """A file that should be an image; `split` is "train" where the source has no splits.
+
+    Images of one `group`, such as a patient or a camera, must be in one split; empty where the source names none.
+    """
 
     path: Path
     split: str
     label: str
+    group: str = ""
 
 
 def images_of(source: Path) -> list[SourceImage]:
     """Return the files of all class folders of `source`, in a fixed order, nested folders included.
 
     A folder named train, val, valid, validation or test, in whatever case, is a split when it holds folders
-    and a class otherwise. Raises UserError when there are no classes, when splits stand beside classes or
-    lack train, and when class names differ only in case.
+    and a class otherwise. Class names are in Unicode's form NFC, whichever the file system has. Hidden files and
+    folders are left out and logged. Raises UserError when there are no classes, when splits stand beside classes or
+    lack train, when the classes seem to be one level deeper, and about class names (`refuse_bad_names`).
     """
-    images = []
-    for folder, split in _split_folders(source):
+    images, hidden = [], []
+    split_folders = _split_folders(source)
+    for folder, split in split_folders:
+        hidden += _hidden(folder)
         for class_folder in _folders(folder):
-            images += [SourceImage(path, split, class_folder.name) for path in _files_below(class_folder)]
+            files, left_out = _files_below(class_folder)
+            hidden += left_out
+            images += [SourceImage(path, split, normalised(class_folder.name)) for path in files]
     if not images:
         raise UserError(f"{source} holds no images in class folders", _EXPECTED)
-    _refuse_bad_names({image.label for image in images})
+    _refuse_one_level_too_high(source, [folder for folder, _ in split_folders])
+    refuse_bad_names(image.label for image in images)
+    if hidden:
+        _LOG.warning("left out %d hidden files or folders, such as %s", len(hidden), hidden[0])
     return images
+
+
+def normalised(name: str) -> str:
+    """Return a name in Unicode's form NFC: macOS takes an accented letter apart where others keep it whole."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _refuse_one_level_too_high(source: Path, parents: list[Path]) -> None:
+    """Raise UserError where the only class is a folder of folders: those are the classes."""
+    found = {child.name: child for parent in parents for child in _folders(parent)}
+    if len(found) != 1:
+        return
+    (only,) = found.values()
+    inner = _folders(only)
+    if inner and not any(child.is_file() for child in _children(only)):
+        names = ", ".join(child.name for child in inner[:3]) + (", ..." if len(inner) > 3 else "")
+        raise UserError(
+            f"{source} would give one class, {only.name!r}, out of the folders {names}", f"give {only} as the path"
+        )
 
 
 def _split_folders(source: Path) -> list[tuple[Path, str]]:
     """Return the folders that hold class folders, each with its split."""
     folders = _folders(source)
-    found = [(folder, _SPLIT_NAMES[folder.name.casefold()]) for folder in folders if _is_split(folder)]
+    found = [(folder, SPLIT_NAMES[folder.name.casefold()]) for folder in folders if _is_split(folder)]
     _warn_of_loose_files([source, *(folder for folder, _ in found)])
     if not found:
         return [(source, "train")]
@@ -57,7 +90,7 @@ def _split_folders(source: Path) -> list[tuple[Path, str]]:
 
 
 def _is_split(folder: Path) -> bool:
-    return folder.name.casefold() in _SPLIT_NAMES and bool(_folders(folder))
+    return folder.name.casefold() in SPLIT_NAMES and bool(_folders(folder))
 
 
 def _children(folder: Path) -> list[Path]:
@@ -78,24 +111,40 @@ def _warn_of_loose_files(folders: list[Path]) -> None:
         _LOG.warning("left out %d file(s) outside of class folders, such as %s", len(loose), loose[0])
 
 
-def _files_below(folder: Path) -> list[Path]:
-    """Return the files in a class folder, however deep. Links to folders are not followed: they may form a cycle."""
+def _files_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files in a class folder, however deep, and what is hidden there.
+
+    Links to folders are not followed: they may form a cycle.
+    """
     found: list[Path] = []
+    hidden: list[Path] = []
     for place, folders, names in os.walk(folder):
+        hidden += [Path(place, name) for name in (*folders, *names) if name.startswith(".")]
         folders[:] = [name for name in folders if not ignored(name)]
         found += [Path(place, name) for name in names if not ignored(name)]
-    return sorted(found)
+    return sorted(found), sorted(hidden)
 
 
-def _refuse_bad_names(labels: set[str]) -> None:
+def _hidden(folder: Path) -> list[Path]:
+    """Return the hidden folders beside the class folders: they may have been meant as classes."""
+    return sorted(child for child in folder.iterdir() if child.name.startswith(".") and child.is_dir())
+
+
+def refuse_bad_names(labels: Iterable[str]) -> None:
+    """Raise one UserError about all class names that cannot be used; each fault is a note of the exception."""
+    faults = []
     alike: dict[str, str] = {}
-    for label in sorted(labels):
+    for label in sorted(set(labels)):
         if label != label.strip():
-            raise UserError(f"the class name {label!r} begins or ends with a space", "rename the class folder")
+            faults.append(f"the class name {label!r} begins or ends with a space")
         if not label.isprintable():
-            raise UserError(f"the class name {label!r} has unprintable characters", "rename the class folder")
-        other = alike.setdefault(label.casefold(), label)
+            faults.append(f"the class name {label!r} has unprintable characters")
+        other = alike.setdefault(label.strip().casefold(), label)
         if other != label:
-            raise UserError(
-                f"the class names {other!r} and {label!r} differ only in case", "give the class one name everywhere"
-            )
+            faults.append(f"the class names {other!r} and {label!r} differ only in case or outer spaces")
+    if faults:
+        more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+        error = UserError(faults[0] + more, "give each class one printable name, without outer spaces, everywhere")
+        for fault in faults[1:]:
+            error.add_note(fault)
+        raise error

@@ -9,6 +9,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from adaptformer import files
+from adaptformer.data import groups
 from adaptformer.data.layout import SPLITS
 from adaptformer.errors import UserError
 
@@ -41,10 +42,11 @@ _ROW_FAULTS = {
 }
 
 
-def check(manifest: pd.DataFrame, unreadable: pd.DataFrame) -> pd.DataFrame:
+def check(manifest: pd.DataFrame, unreadable: pd.DataFrame, group: str | None = None) -> pd.DataFrame:
     """Return every fault of a scanned data set (manifest.scan), one row each; no rows when it is sound.
 
-    The columns are `path` (of a file, or of a class folder), `fault` (its kind), `detail` and `remedy`.
+    `group` is the pattern of groups (data/groups.py), if there is one. The columns are `path` (of a file, or of a class
+    folder), `fault` (its kind), `detail` and `remedy`.
     """
     faults = pd.concat(
         [
@@ -55,6 +57,7 @@ def check(manifest: pd.DataFrame, unreadable: pd.DataFrame) -> pd.DataFrame:
             _single_class(manifest),
             _alike_class_names(manifest),
             _same_bytes(manifest, "split", "duplicate across splits", _ONE_SPLIT),
+            _split_groups(manifest, group),
             _same_bytes(manifest, "label", "conflicting labels", "keep the image in its one right class"),
         ],
         ignore_index=True,
@@ -118,6 +121,15 @@ def _single_class(manifest: pd.DataFrame) -> pd.DataFrame:
     alone = list(labels) if len(labels) == 1 else []
     paths, details = [f"train/{label}" for label in alone], [f"{label} is the only class" for label in alone]
     return _faults(paths, "single class", details, "add a folder for another class")
+
+
+def _split_groups(manifest: pd.DataFrame, pattern: str | None) -> pd.DataFrame:
+    """Find the images of groups that are in several splits."""
+    names = pd.Series(groups.of(manifest["path"].str.partition("/")[2], pattern), manifest.index)
+    splits = manifest["split"].groupby(names).transform(lambda group: ", ".join(sorted(set(group))))
+    wrong = (names != "") & splits.str.contains(", ")
+    details = [f"group {name} is in {where}" for name, where in zip(names[wrong], splits[wrong], strict=True)]
+    return _faults(manifest.loc[wrong, "path"], "group across splits", details, "keep the whole group in one split")
 
 
 def _alike_class_names(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -569,3 +569,34 @@ def test_an_import_gives_the_registered_model_its_name(
     assert adaptformer("data", "import", source, "--replace", "--model", "pets") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "the model will be registered as pets"
     assert params.load().registry.model == "pets"
+
+
+def test_images_are_added_and_what_is_none_is_left_out(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = classes_of(tmp_path / "more", 30)
+    (more / "a" / "notes.txt").write_text("notes")
+    before = snapshot(project / "data")
+    assert "1 of 13 files" in failure(capsys, "data", "import", str(more), "--add")[0]
+    assert snapshot(project / "data") == before
+    assert adaptformer("data", "import", str(more), "--add", "--skip-bad") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("added 12 images")
+    assert f"new classes: {', '.join('ab')}: a model trained before does not know them" in lines
+    assert "notes.txt" in (project / "artifacts/import_skipped.csv").read_text()
+    assert len(snapshot(project / "data")) == len(before) + 12
+    with pytest.raises(SystemExit, match="1"):
+        adaptformer("data", "import", str(more), "--add", "--replace")
+
+
+def test_the_groups_of_a_list_are_those_of_the_splits(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = classes_of(tmp_path / "images", 30)
+    rows = [f"{path.relative_to(images)},{path.parent.name},g{int(path.stem) // 3}" for path in images.rglob("*.png")]
+    (images / "list.csv").write_text("path,label,group\n" + "\n".join(rows))
+    assert adaptformer("data", "import", str(images / "list.csv"), "--replace") == 0
+    assert "data.group in params.yaml is now /(.+?)__" in capsys.readouterr().out
+    assert params.load().data.group == "/(.+?)__"
+    assert adaptformer("fetch") == 0
+    assert adaptformer("validate") == 0

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from adaptformer.data.splits import choose
+from adaptformer.data.splits import choose, share, units
 
 
 def hashes(count: int, start: int = 0) -> list[str]:
@@ -66,3 +66,44 @@ EXPECTED = [False, False, False, False, True, True, True, False]
 def test_labels_and_hashes_that_do_not_match_are_an_error() -> None:
     with pytest.raises(ValueError, match="argument 2 is longer"):
         choose(["a", "a"], hashes(3), 0.5, 0)
+
+
+def test_groups_are_chosen_whole_and_the_classes_get_their_share() -> None:
+    labels = ["a", "b"] * 100
+    groups = [f"g{i // 10}" for i in range(200)]
+    chosen = choose(labels, hashes(200), 0.2, 0, groups)
+    of_group = {group: {c for c, g in zip(chosen, groups, strict=True) if g == group} for group in set(groups)}
+    assert {len(values) for values in of_group.values()} == {1}
+    assert (sum(chosen[::2]), sum(chosen[1::2])) == (20, 20)
+    assert choose(labels, hashes(200), 0.2, 1, groups) != chosen
+    assert choose(labels[::-1], hashes(200)[::-1], 0.2, 0, groups[::-1]) == chosen[::-1]
+
+
+def test_no_class_is_chosen_whole_with_its_only_group() -> None:
+    labels, groups = ["a"] * 10 + ["b"] * 90, ["only"] * 10 + [f"g{i // 10}" for i in range(90)]
+    chosen = choose(labels, hashes(100), 0.9, 0, groups)
+    assert not any(chosen[:10])
+    assert sum(chosen[10:]) == 80
+
+
+def test_images_without_a_group_are_chosen_one_by_one_beside_groups() -> None:
+    groups = ["g"] * 5 + [""] * 45
+    chosen = choose(["a"] * 50, hashes(50), 0.3, 0, groups)
+    assert sum(chosen) == 15
+    assert len(set(chosen[:5])) == 1
+
+
+def test_equal_bytes_connect_groups() -> None:
+    images = hashes(6)
+    images[3] = images[0]  # the same picture in both groups
+    together = units(images, ["x", "x", "", "y", "y", ""])
+    assert together[0] == together[1] == together[3] == together[4] == "group x"
+    assert together[2] == images[2]
+    assert len(set(together)) == 3
+
+
+def test_a_name_keeps_its_share() -> None:
+    shares = [share(name, 0) for name in hashes(2000)]
+    assert all(0 <= value < 1 for value in shares)
+    assert sum(value < 0.25 for value in shares) / 2000 == pytest.approx(0.25, abs=0.03)
+    assert share("x", 0) == share("x", 0) != share("x", 1)

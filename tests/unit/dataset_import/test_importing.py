@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from adaptformer.errors import UserError
 from adaptformer.params import DataParams
 
 Tree = Callable[..., Path]
-PARAMS = DataParams(validation_fraction=0.25, test_fraction=0.2, seed=0)
+PARAMS = DataParams(validation_fraction=0.25, test_fraction=0.2, group=None, seed=0)
 
 
 def classes(per_class: int = 10, below: str = "") -> dict[str, bytes | int]:
@@ -107,7 +108,7 @@ def test_litter_and_loose_files_stay_behind(tree: Tree, data: Path, caplog: pyte
 def test_nested_files_are_flattened_without_collisions(tree: Tree, data: Path) -> None:
     nested: dict[str, bytes | int] = {
         "train/a/x/1.png": 1, "train/a/y/1.png": 2, "train/a/1.PNG": 3, "train/a/1-2.png": 4,
-        "train/a/z/1.PNG": 7,
+        "train/a/z/1.PNG": 7, "train/b/1.png": 8,
     }  # fmt: skip
     source = tree({**nested, "val/a/1.png": 5, "test/a/1.png": 6}, "source")
     import_folder(source, data, PARAMS, replace=False)
@@ -168,7 +169,8 @@ def test_present_data_is_refused_unless_replaced(tree: Tree, data: Path) -> None
     source = tree(classes(), "source")
     with pytest.raises(UserError, match="not empty") as caught:
         import_folder(source, data, PARAMS, replace=False)
-    assert "--replace" in caught.value.remedy
+    assert "--add" in caught.value.remedy
+    assert "--replace" not in caught.value.remedy, "the images that are there would be lost"
     assert listing(data) == ["train/old/1.png"]
     import_folder(source, data, PARAMS, replace=True)
     assert len(listing(data)) == 20
@@ -207,7 +209,8 @@ def test_sources_that_are_none(tree: Tree, data: Path, tmp_path: Path) -> None:
     shutil.make_archive(str(tmp_path / "images"), "gztar", tree(classes(), "source"))
     (tmp_path / "one.png").write_bytes(b"x")
     for name, cause in (
-        ("images.zip", "is an archive"), ("images.tar.gz", "is an archive"), ("one.png", "is not a folder"),
+        ("images.zip", "is an archive"), ("images.tar.gz", "is an archive"),
+        ("one.png", "is neither a folder nor a CSV file"),
         ("nowhere", "there is no"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=cause):
@@ -221,6 +224,9 @@ def test_sources_that_are_none(tree: Tree, data: Path, tmp_path: Path) -> None:
         ({"1.png": 1}, "no images in class folders"),
         ({"train/cat/1.png": 1, "extra/1.png": 2}, "beside them, 'extra'"),
         ({"test/cat/1.png": 1}, "the split test but no train"),
+        ({"cat/1.png": 1, "cat/2.png": 2}, "holds one class, 'cat'"),
+        ({"photos/cat/1.png": 1, "photos/dog/2.png": 2}, "would give one class, 'photos', out of the folders cat, dog"),
+        ({"train/all/cat/1.png": 1, "test/all/cat/1.png": 2}, "would give one class, 'all', out of the folders cat"),
         ({"Cat/1.png": 1, "cat/1.png": 2}, "'Cat' and 'cat' differ only in case"),
         ({"train/Cat/1.png": 1, "test/cat/1.png": 2}, "'Cat' and 'cat' differ only in case"),
         ({"cat /1.png": 1}, "begins or ends with a space"),
@@ -233,6 +239,63 @@ def test_layouts_that_cannot_be_meant(tree: Tree, data: Path, content: dict[str,
         import_folder(tree(content, "source"), data, PARAMS, replace=False)
     assert "\n" not in caught.value.cause + caught.value.remedy
     assert not data.exists()
+
+
+def test_all_bad_names_are_reported_at_once(tree: Tree, data: Path) -> None:
+    source = tree({"cat /1.png": 1, "Dog/1.png": 2, "dog/1.png": 3, "bi\trd/1.png": 4}, "source")
+    with pytest.raises(UserError, match="and 2 more") as caught:
+        import_folder(source, data, PARAMS, replace=False)
+    said = " ".join([caught.value.cause, *caught.value.__notes__])
+    assert all(fault in said for fault in ("'cat ' begins or ends", "'Dog' and 'dog' differ", "'bi\\trd' has unprint"))
+
+
+def test_names_have_one_form_whichever_the_file_system_has(tree: Tree, data: Path) -> None:
+    apart, whole = unicodedata.normalize("NFD", "café"), unicodedata.normalize("NFC", "café")
+    source = tree({f"train/{apart}/{apart}.png": 1, f"train/{whole}/1.png": 2, "train/b/1.png": 3, "test/b/2.png": 4,
+                   "val/b/3.png": 5}, "source")  # fmt: skip
+    assert import_folder(source, data, PARAMS, replace=False).classes == ("b", whole)
+    assert listing(data / "train" / whole) == ["1.png", f"{whole}.png"]
+
+
+def test_hidden_folders_are_named(tree: Tree, data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = tree({**classes(), ".owl/1.png": 900, "cat/.old/1.png": 901}, "source")
+    assert import_folder(source, data, PARAMS, replace=False).classes == ("cat", "dog")
+    assert f"left out 2 hidden files or folders, such as {source / '.owl'}" in caplog.messages
+
+
+def test_what_is_no_image_is_left_out_and_listed_if_wanted(
+    tree: Tree, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, listed = tree({**classes(), "cat/notes.txt": b"notes", "dog/empty.png": b""}, "source"), tmp_path / "l.csv"
+    summary = import_folder(source, data, PARAMS, replace=False, skipped=listed)
+    assert sum(summary.images.values()) == len(listing(data)) == 20
+    lines = listed.read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["path", "cat/notes.txt", "dog/empty.png"]
+    assert f"left out 2 of 22 files, which are no usable images: see {listed}" in caplog.messages
+    (source / "cat/notes.txt").unlink()
+    (source / "dog/empty.png").unlink()
+    import_folder(source, data, PARAMS, replace=True, skipped=listed)
+    assert not listed.exists(), "it would tell of files that were not left out this time"
+
+
+def test_where_nothing_is_an_image_there_is_nothing_to_leave_out(tree: Tree, data: Path, tmp_path: Path) -> None:
+    source = tree({"cat/1.txt": b"x", "dog/1.txt": b"x"}, "source")
+    with pytest.raises(UserError, match="2 of 2 files"):
+        import_folder(source, data, PARAMS, replace=False, skipped=tmp_path / "l.csv")
+    assert not data.exists()
+
+
+def test_groups_stay_in_one_split(tree: Tree, data: Path) -> None:
+    content = {f"{label}/p{i % 7}_{i}.png": 1000 * n + i for n, label in enumerate(("cat", "dog")) for i in range(35)}
+    params = PARAMS.model_copy(update={"group": r"/(p\d)_"})
+    summary = import_folder(tree(content, "source"), data, params, replace=False)
+    splits: dict[str, set[str]] = {}
+    for path in listing(data):
+        split, _, name = path.split("/")
+        splits.setdefault(name.partition("_")[0], set()).add(split)
+    assert {len(found) for found in splits.values()} == {1}
+    assert set.union(*splits.values()) == {"train", "validation", "test"}
+    assert summary.images == {"train": 50, "validation": 10, "test": 10}
 
 
 def test_dvc_add_is_skipped_outside_a_repository(tree: Tree, data: Path) -> None:

@@ -18,6 +18,15 @@ def faults_of(data: Path) -> set[tuple[str, str]]:
     return set(check(*scan(data, 0.2, 0))[["path", "fault"]].itertuples(index=False, name=None))
 
 
+def test_a_group_in_several_splits_is_a_fault(tree: Callable[..., Path], sound: dict[str, bytes | int]) -> None:
+    grouped = {"train/cat/p1_a.png": 901, "train/cat/p2_a.png": 902, "test/dog/p1_b.png": 903}
+    data = tree({**sound, **grouped})
+    faults = check(*scan(data, 0.2, 0, r"/(p\d)_"), r"/(p\d)_")
+    assert set(faults["path"]) == {"train/cat/p1_a.png", "test/dog/p1_b.png"}
+    assert set(faults["detail"]) == {"group p1 is in test, train"}
+    assert check(*scan(data, 0.2, 0)).empty
+
+
 def test_a_sound_data_set_has_no_faults(tree: Tree, sound: Sound) -> None:
     faults = check(*scan(tree(sound), 0.2, 0))
     assert faults.empty

@@ -1,0 +1,170 @@
+"""Add images to data/: each one that is there keeps its split, and only new ones are assigned."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaptformer import files, progress
+from adaptformer.data import groups, layout, splits
+from adaptformer.data.layout import SPLITS, Entry
+from adaptformer.dataset_import import importing
+from adaptformer.dataset_import.class_folders import SourceImage, refuse_bad_names
+from adaptformer.dataset_import.importing import copied, place, source_images
+from adaptformer.dataset_import.replacement import replacing_folder
+from adaptformer.errors import UserError
+from adaptformer.params import DataParams
+
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What an addition did: new images by split and by class, images that were there already, classes that are new.
+
+    `without` are the classes that got no image; `frozen` says how many images the first addition moved from train to
+    data/validation/, where they count from then on whatever is added.
+    """
+
+    added: dict[str, int]
+    by_class: dict[str, int]
+    already: int
+    new_classes: tuple[str, ...]
+    without: tuple[str, ...]
+    frozen: int
+
+    def lines(self) -> list[str]:
+        """Return the growth for people."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.added.items())
+        lines = [
+            f"added {sum(self.added.values()):,} images ({counts}), removed none; every other image kept its split"
+        ]
+        if self.already:
+            lines.append(f"left out {self.already:,} that are in data/ already, byte by byte")
+        if self.frozen:
+            lines.append(
+                f"moved the {self.frozen:,} images that validation had so far to data/validation/: they stay there"
+            )
+        if self.new_classes:
+            lines.append(f"new classes: {', '.join(self.new_classes)}: a model trained before does not know them")
+        if self.without:
+            lines.append(f"classes that got no image: {', '.join(self.without)}")
+        return lines
+
+
+def add_images(source: Path, data: Path, params: DataParams, skipped: Path | None = None) -> Growth:
+    """Copy the images of `source` that are not in `data` yet, beside those that are.
+
+    A source with splits says where its images go. Otherwise an image's hash decides, or the name of its group: with
+    probability test_fraction it goes to test, and of the rest with validation_fraction to validation; a group that is
+    in `data` already keeps its split. Where `data` has no validation split, the one that `validate` would carve out is
+    written down first, since more images would change that choice. `data` changes as a whole or not at all.
+    Raises UserError as an import does, and where images stand in `data` under another class.
+    """
+    images = source_images(source, data)
+    present, faults = layout.entries(data) if data.is_dir() else ([], {})
+    if faults or not present:
+        raise UserError(
+            f"{data}/ has {len(faults)} paths that are no images" if faults else f"there are no images in {data}/",
+            "see `adaptformer validate`" if faults else "import without --add",
+        )
+    refuse_bad_names({*(entry.label for entry in present), *(image.label for image in images)})
+    read = progress.steps(present, "reading data/", len(present), "images")
+    hashes = {entry: files.sha256_file(data / entry.path) for entry in read}
+    kept, frozen = _with_validation(present, hashes, params)
+    with replacing_folder(data) as beside:
+        images, copies, facts = copied(source, images, beside, skipped)
+        news = [found.sha256 for found in facts]
+        fresh = _not_there(images, news, hashes)
+        sides = _sides([images[i] for i in fresh], [news[i] for i in fresh], kept, hashes, params)
+        _link(data, beside, kept)
+        taken = [(split, entry.label, Path(entry.path).name) for entry, split in kept.items()]
+        place([copies[i] for i in fresh], [images[i] for i in fresh], sides, beside, taken)
+        for i in set(range(len(images))) - set(fresh):
+            copies[i].unlink()
+    by_class = Counter(images[i].label for i in fresh)
+    known = {entry.label for entry in present}
+    return Growth(
+        added={split: sides.count(split) for split in SPLITS},
+        by_class=dict(by_class),
+        already=len(images) - len(fresh),
+        new_classes=tuple(sorted(set(by_class) - known)),
+        without=tuple(sorted(known - set(by_class))),
+        frozen=frozen,
+    )
+
+
+def _with_validation(
+    present: Sequence[Entry], hashes: dict[Entry, str], params: DataParams
+) -> tuple[dict[Entry, str], int]:
+    """Return the split of each image that is there, and how many of them validation takes out of train now."""
+    kept = {entry: entry.split for entry in present}
+    if "validation" in kept.values():
+        return kept, 0
+    train = [entry for entry in present if entry.split == "train"]
+    members = groups.of((_below_split(entry) for entry in train), params.group)
+    labels = [entry.label for entry in train]
+    chosen = splits.choose(labels, [hashes[entry] for entry in train], params.validation_fraction, params.seed, members)
+    moved = {entry: "validation" for entry, moves in zip(train, chosen, strict=True) if moves}
+    return kept | moved, len(moved)
+
+
+def _not_there(images: Sequence[SourceImage], news: Sequence[str], hashes: dict[Entry, str]) -> list[int]:
+    """Return which of the new images are not in data/. Raises UserError where one is, under another class."""
+    there = {sha256: entry for entry, sha256 in hashes.items()}
+    clashes = [
+        f"{image.path}: {image.label!r}, in data/ it is {there[sha256].path}"
+        for image, sha256 in zip(images, news, strict=True)
+        if sha256 in there and there[sha256].label != image.label
+    ]
+    if clashes:
+        error = UserError(
+            f"{len(clashes)} images are in data/ under another class: {clashes[0]}",
+            "remove the wrong one of each, here or in data/ (then `dvc add data`), and run the same command again",
+        )
+        for clash in clashes[:_LISTED]:
+            error.add_note(clash)
+        raise error
+    return [index for index, sha256 in enumerate(news) if sha256 not in there]
+
+
+def _sides(
+    images: Sequence[SourceImage],
+    news: Sequence[str],
+    kept: dict[Entry, str],
+    hashes: dict[Entry, str],
+    params: DataParams,
+) -> list[str]:
+    """Return the split of each new image."""
+    if {image.split for image in images} - {"train"}:  # the source has splits of its own
+        return [image.split for image in images]
+    old = list(kept)
+    members = [*groups.of(map(_below_split, old), params.group), *importing.groups_of(images, params)]
+    together = splits.units([*(hashes[entry] for entry in old), *news], members)
+    known = dict(zip(together, kept.values(), strict=False))
+    return [known.get(unit) or _side(unit, params) for unit in together[len(old) :]]
+
+
+def _side(unit: str, params: DataParams) -> str:
+    if splits.share(f"test of {unit}", params.seed) < params.test_fraction:
+        return "test"
+    return "validation" if splits.share(f"validation of {unit}", params.seed) < params.validation_fraction else "train"
+
+
+def _link(data: Path, beside: Path, kept: dict[Entry, str]) -> None:
+    """Give the new folder the files of the present one, as links where the file system has them."""
+    for entry, split in kept.items():
+        target = beside / split / entry.label / Path(entry.path).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(data / entry.path, target, follow_symlinks=False)
+        except OSError:
+            shutil.copy2(data / entry.path, target, follow_symlinks=False)
+
+
+def _below_split(entry: Entry) -> str:
+    return entry.path.partition("/")[2]
