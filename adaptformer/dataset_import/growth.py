@@ -126,7 +126,7 @@ def _not_there(images: Sequence[SourceImage], news: Sequence[str], hashes: dict[
             f"{len(clashes)} images are in data/ under another class: {clashes[0]}",
             "remove the wrong one of each, here or in data/ (then `dvc add data`), and run the same command again",
         )
-        for clash in clashes[:_LISTED]:
+        for clash in clashes[:_LISTED] if len(clashes) > 1 else []:
             error.add_note(clash)
         raise error
     return [index for index, sha256 in enumerate(news) if sha256 not in there]

@@ -139,7 +139,7 @@ def _unusable(source: Path, faults: list[tuple[str, str]], of: int) -> UserError
         f"{len(lines)} of {of} files in {source} are no usable images: {lines[0]!r}{more}",
         "repair or remove them, or leave them out with --skip-bad",
     )
-    for line in lines:
+    for line in lines if len(lines) > 1 else []:
         error.add_note(line)
     return error
 
