@@ -112,11 +112,11 @@ def probe(given: Any) -> tuple[list[list[str]], dict[str, Any]]:
 
 def main() -> None:
     """Run both and print them."""
-    parser = measuring.parser(__doc__, repeats=3)
-    parser.add_argument("--model", default="vit_small_patch16_224", help="timm's name (default: %(default)s)")
+    parser = measuring.parser(__doc__, repeats=1)
+    parser.add_argument("--model", default="vit_tiny_patch16_224", help="timm's name (default: %(default)s)")
     parser.add_argument("--images", type=int, default=64, help="training images (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=16, help="images of a step (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=3, help="of each phase of the sweep (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=2, help="of each phase of the sweep (default: %(default)s)")
     given = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as given.scratch:
