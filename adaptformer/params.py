@@ -55,6 +55,23 @@ class DataParams(Section):
     seed: Annotated[int, Field(ge=0)]
 
 
+Level = Literal["error", "warn", "none"]
+
+
+class ChecksParams(Section):
+    """How serious each kind of finding about the data is (validation/findings.py)."""
+
+    leaks: Level
+    conflicts: Level
+    repeats: Level
+    constant: Level
+    small: Level
+    odd_modes: Level
+    imbalance: Level
+    few_images: Level
+    missing_classes: Level
+
+
 class ImageParams(Section):
     """The image contract but for mean and std, which come with the checkpoint."""
 
@@ -203,6 +220,7 @@ class Params(Section):
     """The whole of params.yaml."""
 
     data: DataParams
+    checks: ChecksParams
     image: ImageParams
     backbone: BackboneParams
     adapter: AdapterParams

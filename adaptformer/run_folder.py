@@ -33,6 +33,7 @@ class RunFolder:
         self.data = data
         self.manifest = root / "manifest.csv"
         self.data_report = root / "data_report.html"
+        self.findings = root / "data_findings.csv"
         self.backbone = root / "backbone.safetensors"
         self.backbone_card = root / "backbone.json"
         self.adapter = root / "adapter.safetensors"

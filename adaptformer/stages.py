@@ -30,16 +30,24 @@ Timing = dict[str, Any]
 def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Scan `data/`, check it, carve what splits are missing, and write the manifest and the data report."""
     from adaptformer.data import manifest
-    from adaptformer.validation import checks, report
+    from adaptformer.validation import checks, findings, near_duplicates, report
 
-    table, unreadable = manifest.scan(folder.data, params.data.validation_fraction, params.data.seed, params.data.group)
+    settings, look = params.data, near_duplicates.Pictures() if findings.needs_pictures(params.checks) else None
+    table, unreadable = manifest.scan(folder.data, settings.validation_fraction, settings.seed, settings.group, look)
     faults = checks.check(table, unreadable, params.data.group)
     if len(faults):
         log.error("%s", checks.fault_table(faults))
     checks.raise_on_faults(faults, folder.faults)
     folder.faults.unlink(missing_ok=True)
+    found = findings.find(table, None if look is None else look.of(table["path"]), params.checks)
+    findings.write(folder.findings, found)
+    findings.raise_on_errors(found, folder.findings)
     manifest.write_manifest(folder.manifest, table)
-    files.write_text(folder.data_report, report.data_report(table, folder.data))
+    files.write_text(folder.data_report, report.data_report(table, folder.data, found))
+    for line in findings.lines(found):
+        log.warning("warning: %s", line)
+    if len(found):
+        log.warning("%d findings: look at %s", len(found), folder.data_report)
     return {"images": len(table)}
 
 
@@ -202,8 +210,8 @@ STAGES = {
         Stage(
             validate,
             inputs=("data",),
-            outputs=("manifest", "data_report"),
-            params=("data",),
+            outputs=("manifest", "data_report", "findings"),
+            params=("data", "checks"),
             code=("data", "html_page", "randomness.py", "validation", *_ALWAYS),
         ),
         Stage(

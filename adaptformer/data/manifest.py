@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
 from adaptformer import files, progress
 from adaptformer.data import groups, layout, splits
+from adaptformer.data.decoding import Pixels
 from adaptformer.data.reading import ImageFacts, read_all
 from adaptformer.errors import UserError
 
@@ -23,14 +25,18 @@ _GET_DATA = "bring images in with `adaptformer data import PATH`, or write the s
 
 
 def scan(
-    data: Path, validation_fraction: float, seed: int, group: str | None = None
+    data: Path,
+    validation_fraction: float,
+    seed: int,
+    group: str | None = None,
+    look: Callable[[str, Pixels], None] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read every file of data/ and return the manifest, and the paths that are no usable images with the reason.
 
     Both are sorted by path; the second has the columns `path` and `reason`. Where data/ has no validation split, it is
     carved out of train (splits.py): those rows keep their path below train/. Images that have what the pattern `group`
-    matches in common (groups.py) stay together. Raises UserError when data/, its train or its test split is missing or
-    empty.
+    matches in common (groups.py) stay together. `look` is called with the path and the pixels of each usable image.
+    Raises UserError when data/, its train or its test split is missing or empty.
     """
     if not layout.occupied(data):
         raise UserError(f"there are no images in {data}/", _GET_DATA)
@@ -40,8 +46,9 @@ def scan(
         if split not in present:
             raise UserError(f"{data}/ has no {split} split: no file matches {data}/{split}/CLASS/FILE", _GET_DATA)
     records = []
-    read = progress.steps(read_all([data / entry.path for entry in found]), "validating", len(found), "images")
-    for entry, facts in zip(found, read, strict=True):
+    look_at = None if look is None else (lambda index, pixels: look(found[index].path, pixels))
+    read = read_all([data / entry.path for entry in found], look_at)
+    for entry, facts in zip(found, progress.steps(read, "validating", len(found), "images"), strict=True):
         if isinstance(facts, ImageFacts):
             records.append({**entry._asdict(), **facts._asdict()})
         else:

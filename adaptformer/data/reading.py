@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from adaptformer.data.decoding import DamagedImage, decode_reduced
+from adaptformer.data.decoding import DamagedImage, Pixels, decode_reduced
 from adaptformer.data.workers import in_order
 
 
@@ -21,20 +22,28 @@ class ImageFacts(NamedTuple):
     sha256: str
 
 
-def read_facts(path: Path, copy: Path | None = None) -> ImageFacts | str:
+LOOK_SIDE = 32
+"""Whoever looks at an image gets at least twice as many pixels a side, if the file has them."""
+
+
+def read_facts(path: Path, copy: Path | None = None, look: Callable[[Pixels], None] | None = None) -> ImageFacts | str:
     """Read and decode a file; return its facts, or the reason why it is not a usable image.
 
-    The bytes of a usable one are written to `copy`, where that is given. Raises OSError when they cannot be.
+    The bytes of a usable one are written to `copy`, and `look` is called with its pixels, where those are given. Raises
+    OSError when the bytes cannot be written.
     """
     try:
         content = path.read_bytes()
-        decoded = decode_reduced(content, shorter=1)  # neither the size nor damage needs every pixel of a JPEG
+        # Neither the size nor damage needs every pixel of a JPEG.
+        decoded = decode_reduced(content, shorter=1 if look is None else 2 * LOOK_SIDE)
     except DamagedImage as error:
         return str(error)
     except OSError as error:
         return error.strerror or "cannot be read"
     if copy is not None:
         copy.write_bytes(content)
+    if look is not None:
+        look(decoded.pixels)
     return ImageFacts(decoded.width, decoded.height, decoded.mode, len(content), hashlib.sha256(content).hexdigest())
 
 
@@ -47,9 +56,13 @@ def content(path: Path, sha256: str) -> bytes | None:
     return found if hashlib.sha256(found).hexdigest() == sha256 else None
 
 
-def read_all(paths: Iterable[Path]) -> Iterator[ImageFacts | str]:
-    """Yield `read_facts` of each path, in order."""
-    yield from in_order(read_facts, paths)
+def read_all(paths: Sequence[Path], look: Callable[[int, Pixels], None] | None = None) -> Iterator[ImageFacts | str]:
+    """Yield `read_facts` of each path, in order; `look` gets the number of each usable image and its pixels."""
+
+    def read(index: int) -> ImageFacts | str:
+        return read_facts(paths[index], look=None if look is None else partial(look, index))
+
+    yield from in_order(read, range(len(paths)))
 
 
 def copy_all(paths: Iterable[Path], copies: Iterable[Path]) -> Iterator[ImageFacts | str]:

@@ -8,17 +8,16 @@ import pandas as pd
 
 from adaptformer import html_page
 from adaptformer.data.layout import SPLITS
+from adaptformer.validation.findings import FIXES, lines
 from adaptformer.validation.thumbnails import thumbnail
 
 _PICTURES_PER_CLASS = 4
 _CLASSES_PICTURED = 50
-_LISTED = 50
-_FEW_IMAGES = 10
-_IMBALANCE = 10
+_LISTED = 24
 
 
-def data_report(manifest: pd.DataFrame, data: Path) -> str:
-    """Return a self-contained HTML page about a checked data set; equal data gives equal text.
+def data_report(manifest: pd.DataFrame, data: Path, findings: pd.DataFrame) -> str:
+    """Return a self-contained HTML page about a checked data set and its findings; equal data gives equal text.
 
     It holds no date, host or absolute path. Thumbnails are read from `data`; a file that is gone is left out.
     """
@@ -29,45 +28,16 @@ def data_report(manifest: pd.DataFrame, data: Path) -> str:
     return html_page.render(
         "validation/report.html.j2",
         manifest=manifest,
-        warnings=warnings(manifest),
+        warnings=lines(findings),
         splits=list(SPLITS),
         counts=counts,
         sizes=[(name, *map("{:,}".format, sides[name])) for name in sides],
         common_sizes=_most_common(pixels),
         common_modes=_most_common(manifest["mode"]),
-        duplicates=_duplicates(manifest),
-        listed=_LISTED,
+        findings=_shown(findings, data),
         examples=examples,
         hidden_classes=hidden_classes,
     )
-
-
-def warnings(manifest: pd.DataFrame) -> list[str]:
-    """Return what is no fault but deserves attention: one line each."""
-    counts = _counts(manifest)
-    lines = []
-    for split in ("validation", "test"):
-        missing = list(counts.index[counts[split] == 0])
-        if missing:
-            lines.append(f"{_some(missing)}: no images in {split}, so its accuracy there is unknown")
-    few = list(counts.index[counts["train"] < _FEW_IMAGES])
-    if few:
-        lines.append(f"{_some(few)}: fewer than {_FEW_IMAGES} images in train")
-    if len(counts) and counts["train"].max() > _IMBALANCE * max(counts["train"].min(), 1):
-        lines.append(
-            f"classes differ more than {_IMBALANCE}-fold in size: {counts['train'].idxmax()} has "
-            f"{counts['train'].max():,} images in train, {counts['train'].idxmin()} has {counts['train'].min():,}"
-        )
-    repeated = int(manifest.duplicated(["split", "sha256"]).sum())
-    if repeated:
-        noun = "duplicate" if repeated == 1 else "duplicates"
-        lines.append(f"{repeated:,} exact {noun} within a split: the same image counts more than once")
-    return lines
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
 
 
 def _counts(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -82,11 +52,16 @@ def _most_common(values: pd.Series[str]) -> list[tuple[str, str]]:
     return [(str(name), f"{count:,}") for name, count in counts[:10]]
 
 
-def _duplicates(manifest: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return each group of files with the same bytes as its split and the files' paths."""
-    repeated = manifest[manifest.duplicated(["split", "sha256"], keep=False)]
-    groups = repeated.groupby(["split", "sha256"])["path"]
-    return sorted((str(split), ", ".join(paths)) for (split, _), paths in groups)
+def _shown(findings: pd.DataFrame, data: Path) -> list[tuple[str, str, int, list[tuple[str, list[tuple[bytes, str]]]]]]:
+    """Return each kind of finding: its name, what to do, how many, and the first ones with their thumbnails."""
+    kinds = []
+    for kind, group in findings.groupby("kind", sort=False):
+        rows = [
+            (f"{path}: {detail}", [(thumbnail(data / name), name) for name in (path, other) if (data / name).is_file()])
+            for path, other, detail in group[["path", "other", "detail"]].head(_LISTED).itertuples(index=False)
+        ]
+        kinds.append((str(kind).replace("_", " "), FIXES[str(kind)], len(group), rows))
+    return kinds
 
 
 def _examples(manifest: pd.DataFrame, data: Path) -> tuple[list[tuple[bytes, str]], int]:

@@ -5,14 +5,21 @@ from pathlib import Path
 from web_pages import captions, check, figures, rows, section
 
 from adaptformer.data.manifest import scan
-from adaptformer.validation.report import data_report, warnings
+from adaptformer.params import ChecksParams
+from adaptformer.validation.findings import FIXES, find
+from adaptformer.validation.report import data_report
 
 Tree = Callable[..., Path]
 Sound = dict[str, bytes | int]
 
 
+LEVELS = ChecksParams.model_validate(dict.fromkeys(FIXES, "warn") | {"small": "none"})
+
+
 def report(data: Path) -> str:
-    return data_report(scan(data, 0.2, 0)[0], data)
+    """The page of a data set in which near duplicates were not looked for: its pictures are noise of a few pixels."""
+    manifest = scan(data, 0.2, 0)[0]
+    return data_report(manifest, data, find(manifest, None, LEVELS))
 
 
 def test_it_shows_counts_sizes_modes_and_pictures(tree: Tree, sound: Sound) -> None:
@@ -43,32 +50,36 @@ def test_it_is_the_same_elsewhere_and_complete(tree: Tree, sound: Sound, tmp_pat
     assert str(tmp_path) not in first
 
 
-def test_warnings_name_what_deserves_a_look(tree: Tree, sound: Sound) -> None:
-    birds: Sound = {f"train/bird/{i}.png": 500 + i for i in range(60)}
-    data = tree({**sound, **birds, "test/cat/x.png": 900, "test/cat/y.png": 900})
-    lines = warnings(scan(data, 0.2, 0)[0])
-    assert lines == [
-        "bird: no images in test, so its accuracy there is unknown",
-        "cat, dog: fewer than 10 images in train",
-        "classes differ more than 10-fold in size: bird has 48 images in train, cat has 4",
-        "1 exact duplicate within a split: the same image counts more than once",
-    ]
+def test_findings_are_told_on_top_and_shown_with_their_images(tree: Tree, sound: Sound) -> None:
+    data = tree({**sound, "test/cat/x.png": 900, "test/cat/y.png": 900})
     html = report(data)
     check(html)
-    assert all(f"<li>{line}</li>" in html for line in lines)
-    assert rows(section(html, "Duplicates")) == [["test", "test/cat/x.png, test/cat/y.png"]]
+    assert "<li>repeats: test/cat/y.png: has the same bytes as test/cat/x.png; keep one of them" in html
+    part = section(html, "Findings")
+    assert captions(part) == ["test/cat/y.png", "test/cat/x.png"]
+    assert "<h3>repeats: 1</h3>" in part
+    assert "test/cat/y.png: has the same bytes as test/cat/x.png" in part
+    assert "<p>train/cat: 4 images in train</p>" in part, "a class has no picture"
 
 
-def test_a_balanced_data_set_has_no_warnings(tree: Tree) -> None:
+def test_of_many_findings_the_first_are_shown(tree: Tree, sound: Sound) -> None:
+    data = tree({**sound, **{f"test/cat/x{i:02}.png": 900 for i in range(31)}})
+    part = section(report(data), "Findings")
+    assert "<h3>repeats: 30</h3>" in part
+    assert "The first 24 are shown; data_findings.csv has all." in part
+    assert len(captions(part)) == 2 * 24
+
+
+def test_a_data_set_without_findings_says_so(tree: Tree) -> None:
     content: Sound = {
         f"{split}/{label}/{i}.png": 1000 * s + 100 * c + i
         for s, (split, count) in enumerate((("train", 20), ("test", 3)))
         for c, label in enumerate(("cat", "dog"))
         for i in range(count)
     }
-    data = tree(content)
-    assert warnings(scan(data, 0.2, 0)[0]) == []
-    assert '<ul class="warnings">' not in report(data)
+    html = report(tree(content))
+    assert "None." in section(html, "Findings")
+    assert 'class="warnings"' not in html
 
 
 def test_names_are_escaped(tree: Tree, sound: Sound) -> None:
@@ -78,7 +89,7 @@ def test_names_are_escaped(tree: Tree, sound: Sound) -> None:
     assert not {"<i ", "<b "} & set(re.findall("<[bi] ", html))
     assert rows(section(html, "Classes"))[0][0] == label
     assert captions(section(html, "Examples"))[:2] == [label] * 2
-    assert name in rows(section(html, "Duplicates"))[0][1]
+    assert any(name in caption for caption in captions(section(html, "Findings")))
 
 
 def test_many_classes_stay_a_page(tree: Tree) -> None:
@@ -93,4 +104,4 @@ def test_a_picture_that_is_gone_is_left_out(tree: Tree, sound: Sound) -> None:
     manifest, _ = scan(data, 0.2, 0)
     for path in (data / "train/cat").iterdir():
         path.unlink()
-    assert data_report(manifest, data).count("<figure>") == 4
+    assert data_report(manifest, data, find(manifest, None, LEVELS)).count("<figure>") == 4

@@ -1,0 +1,153 @@
+"""Whether two pictures that look alike are one: they are laid over each other, and their details must agree.
+
+An affine transform is fitted so that the brightness of one picture matches the other's (Gauss-Newton steps as in Lucas
+and Kanade, IJCAI 1981, with brightness and contrast set free), first on coarse pictures, then on fine ones. Smooth
+pictures of different things can be laid over each other almost perfectly, so what decides is the correlation of their
+details, without the smooth part.
+
+Shapes: P pairs, s side of the pictures.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adaptformer import progress
+from adaptformer.validation.likeness import Proposals
+
+WHOLE, DETAIL = 0.9, 0.6
+"""The correlations of two aligned pictures, and of their details alone, that near duplicates have at least."""
+COPY = 0.97
+"""The correlation of details that is enough in any set, however alike its pictures are."""
+OVERLAP = 0.55
+"""The share of the second picture that the first must cover."""
+STRETCH = (0.6, 1.5)
+"""The smallest and largest factor by which a picture may have been stretched in any direction."""
+_COARSE_STEPS, _FINE_STEPS = 12, 8
+_SPREADS, _FEWEST = 4.0, 50  # median deviations above what chance gives; pairs that show what it gives
+_LIMIT = 0.2  # of one step's change of each number of a transform
+_AT_ONCE = 1000
+
+
+def confirmed(pictures: NDArray[np.uint8], proposed: Proposals) -> NDArray[np.bool_]:
+    """Return which of the proposed pairs [P] of pictures [N, s, s, 3] show the same photo."""
+    grey = torch.from_numpy(np.asarray(pictures @ np.array([0.299, 0.587, 0.114], np.float32) / 255))[:, None]
+    parts = [torch.from_numpy(part).split(_AT_ONCE) for part in (proposed.first, proposed.second)]
+    batches = list(zip(*parts, proposed.transform.split(_AT_ONCE), strict=True))
+    if not len(proposed.first):
+        return np.zeros(0, bool)
+    shown = progress.steps(batches, "aligning", len(proposed.first), "pairs", lambda batch: len(batch[0]))
+    agreement = torch.cat([_agreement(grey[first], grey[second], start) for first, second, start in shown]).numpy()
+    answer: NDArray[np.bool_] = agreement >= _bound(agreement, proposed.cosine)
+    return answer
+
+
+def _bound(agreement: NDArray[np.float32], cosine: NDArray[np.float64]) -> float:
+    """Return how well details must agree in this set of pictures: better than those of pictures that are only alike.
+
+    The less alike half of the pairs shows how well they agree by chance. Handwritten digits agree almost as well as
+    copies do, photos of all kinds do not.
+    """
+    chance = agreement[(cosine < np.median(cosine)) & (agreement > 0)]
+    if len(chance) < _FEWEST:
+        return DETAIL
+    middle = np.median(chance)
+    spread = np.median(np.abs(chance - middle))
+    return float(np.clip(middle + _SPREADS * spread, DETAIL, COPY))
+
+
+def _agreement(first: Tensor, second: Tensor, transform: Tensor) -> Tensor:
+    """Return how well the details of grey pictures [P, 1, s, s] agree, laid over each other: a correlation [P].
+
+    It is 0 where they cannot be laid over each other. The transforms [P, 2, 3] align them roughly.
+    """
+    one, other = (F.avg_pool2d(_blurred(picture, 1.0), 2) for picture in (first, second))
+    fitted = _fitted(one, other, transform, _COARSE_STEPS)
+    close = _correlation(one, other, fitted) >= WHOLE - 0.05
+    found = torch.zeros(len(first))
+    if close.any():
+        first, second = first[close], second[close]
+        fine = _fitted(_blurred(first, 0.8), _blurred(second, 0.8), fitted[close], _FINE_STEPS)
+        stretch = torch.linalg.svdvals(fine[:, :, :2])
+        whole = _correlation(_blurred(first, 0.7), _blurred(second, 0.7), fine)
+        fits = (
+            (whole >= WHOLE) & (_inside(fine, first.shape[-1]).mean((1, 2)) >= OVERLAP)
+            & (stretch[:, 0] <= STRETCH[1]) & (stretch[:, 1] >= STRETCH[0])
+        )  # fmt: skip
+        found[close] = _correlation(_details(first), _details(second), fine) * fits
+    return found
+
+
+def _fitted(first: Tensor, second: Tensor, transform: Tensor, steps: int) -> Tensor:
+    """Return the transforms [P, 2, 3] of the first pictures after so many steps towards the second ones."""
+    side = first.shape[-1]
+    centres = torch.linspace(1 / side - 1, 1 - 1 / side, side)
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    slope_x = F.pad((first[..., 2:] - first[..., :-2]) * side / 4, (1, 1, 0, 0))
+    slope_y = F.pad((first[..., 2:, :] - first[..., :-2, :]) * side / 4, (0, 0, 1, 1))
+    source = torch.cat([first, slope_x, slope_y], dim=1)
+    damping = torch.eye(6)
+    for _ in range(steps):
+        seen, inside = _seen(source, transform), _inside(transform, side)
+        difference = (_centred(second[:, 0], inside, seen[:, 0]) + _mean(seen[:, 0], inside) - seen[:, 0]) * inside
+        dx, dy = seen[:, 1] * inside, seen[:, 2] * inside
+        slopes = torch.stack([dx * x, dx * y, dx, dy * x, dy * y, dy], dim=1).flatten(2)
+        hessian = slopes @ slopes.transpose(1, 2)
+        size = hessian.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+        step = torch.linalg.solve(hessian + (1e-3 * size + 1e-6) * damping, slopes @ difference.flatten(1)[:, :, None])
+        transform = transform + step[:, :, 0].clamp(-_LIMIT, _LIMIT).view(-1, 2, 3)
+    return transform
+
+
+def _centred(picture: Tensor, inside: Tensor, like: Tensor) -> Tensor:
+    """Return pictures [P, s, s] without their mean, with the contrast that `like` has, both within `inside`."""
+    deviations = []
+    for each in (like, picture):
+        centred = (each - _mean(each, inside)) * inside
+        deviations.append((centred.square().sum((1, 2), keepdim=True) / _count(inside)).sqrt() + 1e-4)
+    return (picture - _mean(picture, inside)) * deviations[0] / deviations[1]
+
+
+def _correlation(first: Tensor, second: Tensor, transform: Tensor) -> Tensor:
+    """Return the correlation [P] of pictures [P, 1, s, s] where they cover each other."""
+    inside = _inside(transform, first.shape[-1])
+    pair = (_seen(first, transform)[:, 0], second[:, 0])
+    one, other = ((picture - _mean(picture, inside)) * inside for picture in pair)
+    size = (one.square().sum((1, 2)) * other.square().sum((1, 2))).sqrt()
+    return (one * other).sum((1, 2)) / size.clamp(min=1e-5)  # two plain pictures have nothing in common
+
+
+def _seen(source: Tensor, transform: Tensor) -> Tensor:
+    grid = F.affine_grid(transform, list(source.shape), align_corners=False)
+    return F.grid_sample(source, grid, padding_mode="border", align_corners=False)
+
+
+def _inside(transform: Tensor, side: int) -> Tensor:
+    """Return 1 where a transform stays within the picture, else 0, [P, s, s]."""
+    grid = F.affine_grid(transform, [len(transform), 1, side, side], align_corners=False)
+    return (grid.abs() < 1).all(dim=-1).float()
+
+
+def _mean(picture: Tensor, inside: Tensor) -> Tensor:
+    return (picture * inside).sum((1, 2), keepdim=True) / _count(inside)
+
+
+def _count(inside: Tensor) -> Tensor:
+    return inside.sum((1, 2), keepdim=True).clamp(min=1)
+
+
+def _details(picture: Tensor) -> Tensor:
+    return _blurred(picture, 0.7) - _blurred(picture, 2.0)
+
+
+def _blurred(picture: Tensor, sigma: float) -> Tensor:
+    """Return pictures [P, 1, s, s] under a Gaussian of that many pixels."""
+    places = torch.arange(-3.0, 4.0)
+    kernel = torch.exp(-(places**2) / (2 * sigma**2))
+    kernel /= kernel.sum()
+    across = F.conv2d(F.pad(picture, (3, 3, 0, 0), mode="replicate"), kernel.view(1, 1, 1, 7))
+    return F.conv2d(F.pad(across, (0, 0, 3, 3), mode="replicate"), kernel.view(1, 1, 7, 1))

@@ -1,0 +1,148 @@
+"""What is no fault of a data set but may spoil a model: each finding with its kind, its level and what to do.
+
+`checks` in params.yaml gives each kind a level: `error` stops the run, `warn` goes to the page, the file and the
+terminal, `none` is not looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from adaptformer import files
+from adaptformer.errors import UserError
+from adaptformer.params import ChecksParams
+from adaptformer.validation import near_duplicates
+
+COLUMNS = ("kind", "level", "path", "other", "detail")
+FIXES = {
+    "leaks": "keep the photo in one split, or test results flatter the model",
+    "conflicts": "keep the photo in its one right class",
+    "repeats": "keep one of them: the same photo counts more than once",
+    "constant": "remove the image: it shows nothing",
+    "small": "remove the image, or get it in its original size",
+    "odd_modes": "see whether these images come from another source than the rest",
+    "imbalance": "add images of the small class, or set tuning.balance",
+    "few_images": "add images of the class",
+    "missing_classes": "add images of the class to the split, or its accuracy there is unknown",
+}
+"""What to do about each kind of finding; the keys are those of the section `checks`."""
+
+_PAIRS = ("leaks", "conflicts", "repeats")
+_CONTRAST = 1.5
+"""A picture whose levels, of 255, deviate less from their mean shows nothing."""
+_SMALL = 16
+"""Pixels of the shorter side."""
+_ODD, _MANY = 0.01, 100
+"""A mode that at most this share of at least so many images has is odd."""
+_FEW_IMAGES, _IMBALANCE = 10, 10
+
+
+def find(manifest: pd.DataFrame, pictures: NDArray[np.uint8] | None, levels: ChecksParams) -> pd.DataFrame:
+    """Return all findings about a manifest [N rows], in the order of FIXES; no rows where all is well.
+
+    `pictures` [N, s, s, 3] are the small pictures of its images (near_duplicates.picture), which `needs_pictures` says
+    whether to make. The columns are those of COLUMNS: `path` is that of an image or SPLIT/CLASS, `other` an image that
+    it repeats.
+    """
+    found = [*_of_classes(manifest), *_of_images(manifest)]
+    if pictures is not None:
+        found += [*_constant(manifest, pictures)]
+        if any(getattr(levels, kind) != "none" for kind in _PAIRS):
+            found += _pairs(manifest, near_duplicates.pairs(pictures))
+    rows = [
+        (kind, getattr(levels, kind), path, other, detail)
+        for kind, path, other, detail in sorted(found, key=lambda row: (list(FIXES).index(row[0]), row[1:]))
+        if getattr(levels, kind) != "none"
+    ]
+    return pd.DataFrame.from_records(rows, columns=list(COLUMNS)).astype("str")
+
+
+def needs_pictures(levels: ChecksParams) -> bool:
+    """Say whether a wanted check looks at pixels."""
+    return any(getattr(levels, kind) != "none" for kind in (*_PAIRS, "constant"))
+
+
+def lines(findings: pd.DataFrame) -> list[str]:
+    """Return one line for each kind: how many, the first of them, and what to do."""
+    said = []
+    for kind, group in findings.groupby("kind", sort=False):
+        first = group.iloc[0]
+        more = f" and {len(group) - 1:,} more" if len(group) > 1 else ""
+        said.append(f"{str(kind).replace('_', ' ')}: {first['path']}: {first['detail']}{more}; {FIXES[str(kind)]}")
+    return said
+
+
+def write(path: Path, findings: pd.DataFrame) -> None:
+    """Write the findings as CSV, each with what to do."""
+    table = findings.assign(fix=findings["kind"].map(FIXES).astype("str"))
+    files.write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def raise_on_errors(findings: pd.DataFrame, csv_path: Path) -> None:
+    """Raise UserError where a finding's level is `error`."""
+    errors = findings[findings["level"] == "error"]
+    if len(errors):
+        kinds = sorted(errors["kind"].unique())
+        raise UserError(
+            f"data/ has {len(errors)} findings whose level is error: {lines(errors)[0]}",
+            f"see {csv_path}; correct data/, run `dvc add data` and the same command again, or set "
+            f"{' and '.join(f'checks.{kind}' for kind in kinds)} to warn",
+        )
+
+
+def _pairs(manifest: pd.DataFrame, pairs: NDArray[np.int64]) -> Iterable[tuple[str, str, str, str]]:
+    """Yield what is wrong with each pair of near duplicates [P, 2]; pairs of equal bytes are found without pixels."""
+    columns = ("path", "split", "label", "sha256")
+    paths, splits, labels, hashes = (manifest[column].to_numpy() for column in columns)
+    for first, second in pairs:
+        if hashes[first] == hashes[second]:
+            continue
+        kinds = {
+            "leaks": splits[first] != splits[second],
+            "conflicts": labels[first] != labels[second],
+            "repeats": splits[first] == splits[second] and labels[first] == labels[second],
+        }
+        for kind, holds in kinds.items():
+            if holds:
+                yield kind, paths[first], paths[second], f"shows the same photo as {paths[second]}"
+
+
+def _of_images(manifest: pd.DataFrame) -> Iterable[tuple[str, str, str, str]]:
+    same = manifest[manifest.duplicated(["split", "sha256"])]
+    firsts = manifest.drop_duplicates(["split", "sha256"]).set_index(["split", "sha256"])["path"]
+    for path, split, sha256 in same[["path", "split", "sha256"]].itertuples(index=False):
+        other = str(firsts[split, sha256])
+        yield "repeats", path, other, f"has the same bytes as {other}"
+    for path, width, height in manifest[["path", "width", "height"]].itertuples(index=False):
+        if min(width, height) < _SMALL:
+            yield "small", path, "", f"{width} x {height} pixels"
+    modes = manifest["mode"].value_counts()
+    for path, mode in manifest[["path", "mode"]].itertuples(index=False):
+        if len(manifest) >= _MANY and modes[mode] <= _ODD * len(manifest):
+            yield "odd_modes", path, "", f"mode {mode}, as {modes[mode]} of {len(manifest):,} images have it"
+
+
+def _constant(manifest: pd.DataFrame, pictures: NDArray[np.uint8]) -> Iterable[tuple[str, str, str, str]]:
+    contrast = pictures.reshape(len(pictures), -1, 3).std(axis=1).max(axis=1)
+    for path in manifest.loc[contrast < _CONTRAST, "path"]:
+        yield "constant", path, "", "all of it has one colour"
+
+
+def _of_classes(manifest: pd.DataFrame) -> Iterable[tuple[str, str, str, str]]:
+    counts = pd.crosstab(manifest["label"], manifest["split"])
+    counts = counts.reindex(columns=["train", "validation", "test"], fill_value=0)
+    largest = counts["train"].max()
+    for label, train, validation, test in counts.itertuples():
+        for split, count in (("validation", validation), ("test", test)):
+            if not count:
+                yield "missing_classes", f"{split}/{label}", "", f"no images in {split}"
+        if train < _FEW_IMAGES:
+            yield "few_images", f"train/{label}", "", f"{train} images in train"
+        if largest > _IMBALANCE * max(train, 1):
+            detail = f"{train:,} images in train, {counts['train'].idxmax()} has {largest:,}"
+            yield "imbalance", f"train/{label}", "", detail

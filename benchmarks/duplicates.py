@@ -1,0 +1,134 @@
+"""How well near duplicates are found, and how long it takes: `python -m benchmarks.duplicates FOLDER`.
+
+FOLDER holds images, in any depth (such as CIFAR-10's). Near duplicates that are among them already are found first and
+set aside. Of the rest each change is made of some images, and the copies are mixed with all the others: *recall* is the
+share of copies that are found with their original, *precision* the share of true pairs among those that are found. Then
+the whole search is timed on more and more images, and the comparison of 100,000 signatures alone.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from adaptformer import memory
+from adaptformer.data import workers
+from adaptformer.validation import alignment, likeness, near_duplicates
+from benchmarks import measuring
+
+Change = Callable[[Image.Image, np.random.Generator], Image.Image]
+BICUBIC = Image.Resampling.BICUBIC
+
+
+def cropped(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Return a random part with 80 % of the area."""
+    width, height = (round(side * math.sqrt(0.8)) for side in image.size)
+    left, top = random.integers(0, image.width - width + 1), random.integers(0, image.height - height + 1)
+    return image.crop((left, top, left + width, top + height))
+
+
+def turned(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Return the image turned by up to 15 degrees, black where it leaves a gap."""
+    return image.rotate(random.uniform(-15, 15), BICUBIC)
+
+
+def stretched(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Return the middle of the image after it was stretched by up to 20 % in one direction."""
+    factor, (width, height) = random.uniform(1, 1.2), image.size
+    if random.random() < 0.5:
+        wide, left = round(width * factor), round(width * (factor - 1) / 2)
+        return image.resize((wide, height), BICUBIC).crop((left, 0, left + width, height))
+    high, top = round(height * factor), round(height * (factor - 1) / 2)
+    return image.resize((width, high), BICUBIC).crop((0, top, width, top + height))
+
+
+def compressed(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Return the image as JPEG of a quality between 50 and 90."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=int(random.integers(50, 91)))
+    return Image.open(file)
+
+
+def resized(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Return the image at 75 to 200 % of its size."""
+    factor = random.uniform(0.75, 2)
+    return image.resize((round(image.width * factor), round(image.height * factor)), BICUBIC)
+
+
+CHANGES: dict[str, tuple[Change, float]] = {
+    "resized": (resized, 0.95), "JPEG": (compressed, 0.95), "mirrored": (lambda i, _: ImageOps.mirror(i), 0.95),
+    "cropped to 80 % of the area": (cropped, 0.9), "turned by up to 15 degrees": (turned, 0.9),
+    "stretched by up to 20 %": (stretched, 0.9),
+}  # fmt: skip
+
+
+def pictures(images: list[Image.Image]) -> NDArray[np.uint8]:
+    """Return what `validate` compares of images."""
+    return np.stack([near_duplicates.picture(np.asarray(image.convert("RGB"))) for image in images])
+
+
+def apart(images: list[Image.Image]) -> list[Image.Image]:
+    """Return the images without those that are near duplicates of others."""
+    found = near_duplicates.pairs(pictures(images))
+    twins = {int(index) for pair in found for index in pair}
+    return [image for index, image in enumerate(images) if index not in twins]
+
+
+def judged(images: list[Image.Image], change: Change, copies: int) -> tuple[float, float]:
+    """Return recall and precision for one kind of change."""
+    random = np.random.default_rng(0)
+    chosen = random.permutation(len(images))[:copies]
+    changed = [change(images[index], random) for index in chosen]
+    found = {(int(a), int(b)) for a, b in near_duplicates.pairs(pictures([*images, *changed]))}
+    true = {(int(index), len(images) + number) for number, index in enumerate(chosen)}
+    return len(found & true) / len(true), len(found & true) / max(len(found), 1)
+
+
+def main() -> None:
+    """Print what is found and how long it takes."""
+    parser = measuring.parser(__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=4000, help="that copies are mixed with (default: %(default)s)")
+    parser.add_argument("--copies", type=int, default=300, help="of each kind (default: %(default)s)")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 3000, 10_000], help="sets that are timed")
+    given = parser.parse_args()
+    torch.set_num_threads(workers.cores())
+    paths = sorted(path for path in given.folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
+    paths = [paths[index] for index in np.random.default_rng(0).permutation(len(paths))]
+    images = apart([Image.open(path).convert("RGB") for path in paths[: given.images]])
+    print(f"{len(images)} images without near duplicates among them, of {min(given.images, len(paths))}")
+    found = {name: judged(images, change, given.copies) for name, (change, _) in CHANGES.items()}
+    rows = [[name, f"{recall:.3f}", f"{precision:.3f}"] for name, (recall, precision) in found.items()]
+    timed = {}
+    for size in [size for size in given.sizes if size <= len(paths)]:
+        memory.forget_peak()
+        began = time.perf_counter()
+        near_duplicates.pairs(pictures([Image.open(path) for path in paths[:size]]))
+        timed[size] = time.perf_counter() - began
+        rows.append([f"{size:,} images, read and searched", f"{timed[size]:.1f} s", f"{memory.peak_mb():,.0f} MB"])
+    if len(timed) > 1:
+        exponent = float(np.polyfit(np.log(list(timed)), np.log(list(timed.values())), 1)[0])
+        rows.append(["fitted exponent of the seconds", f"{exponent:.2f}", ""])
+    signatures = torch.nn.functional.normalize(torch.randn(100_000, 54, generator=torch.Generator().manual_seed(0)))
+    began = time.perf_counter()
+    likeness.compared([signatures] * likeness.VIEWS, signatures)
+    compared = time.perf_counter() - began
+    rows.append(["100,000 signatures compared in all views", f"{compared:.1f} s", ""])
+    targets = [
+        measuring.Target(f"{name}: the worse of both", min(found[name]), wanted)
+        for name, (_, wanted) in CHANGES.items()
+    ]
+    about = {"found": found, "seconds": timed, "compared": compared, "detail": alignment.DETAIL}
+    measuring.report("duplicates", ("change or work", "recall", "precision"), rows, about, targets)
+
+
+if __name__ == "__main__":
+    main()

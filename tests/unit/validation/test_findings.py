@@ -1,0 +1,142 @@
+"""What is no fault but deserves a look, each kind at its level."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adaptformer.errors import UserError
+from adaptformer.params import ChecksParams
+from adaptformer.validation import findings, near_duplicates
+
+
+def levels(**changes: str) -> ChecksParams:
+    return ChecksParams.model_validate(dict.fromkeys(findings.FIXES, "warn") | changes)
+
+
+def only(kind: str) -> ChecksParams:
+    return levels(**{other: "none" for other in findings.FIXES if other != kind})
+
+
+def manifest(*paths: str, **columns: Any) -> pd.DataFrame:
+    """One row for each path, of images that are all different."""
+    parts = [path.split("/") for path in paths]
+    hashes = [hashlib.sha256(path.encode()).hexdigest() for path in paths]
+    table = pd.DataFrame({
+        "path": paths, "label": [part[1] for part in parts], "split": [part[0] for part in parts], "width": 40,
+        "height": 30, "mode": "RGB", "bytes": 100, "sha256": hashes,
+    })  # fmt: skip
+    return table.assign(**columns)
+
+
+def kinds(table: pd.DataFrame, given: ChecksParams, pictures: Any = None) -> list[tuple[str, str, str]]:
+    found = findings.find(table, pictures, given)
+    return list(found[["kind", "path", "detail"]].itertuples(index=False, name=None))
+
+
+def test_every_kind_has_a_level_and_a_remedy() -> None:
+    assert set(findings.FIXES) == set(ChecksParams.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [
+        (("train/cat/1.png", "test/cat/2.png"), {"leaks"}),
+        (("train/cat/1.png", "train/dog/2.png"), {"conflicts"}),
+        (("train/cat/1.png", "train/cat/2.png"), {"repeats"}),
+        (("train/cat/1.png", "test/dog/2.png"), {"leaks", "conflicts"}),
+    ],
+)
+def test_a_near_duplicate_is_what_its_places_make_it(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[str, str], expected: set[str]
+) -> None:
+    monkeypatch.setattr(near_duplicates, "pairs", lambda pictures: np.array([[0, 1]]))
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+    table = manifest(*pair)
+    for kind in ("leaks", "conflicts", "repeats"):
+        found = findings.find(table, pictures, only(kind))
+        assert list(found["kind"]) == ([kind] if kind in expected else [])
+        if kind in expected:
+            assert found.iloc[0].to_dict() == {
+                "kind": kind, "level": "warn", "path": pair[0], "other": pair[1],
+                "detail": f"shows the same photo as {pair[1]}",
+            }  # fmt: skip
+    same = table.assign(sha256="0" * 64)  # faults of their own, which validation/checks.py finds
+    assert findings.find(same, pictures, only("leaks")).empty
+
+
+def test_pixels_are_compared_only_where_a_level_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "pairs", lambda pictures: pytest.fail("compared"))
+    table = manifest("train/cat/1.png", "train/cat/2.png")
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+    assert findings.needs_pictures(only("constant"))
+    assert findings.find(table, pictures, only("constant")).empty
+    assert not findings.needs_pictures(only("imbalance"))
+    assert all(findings.needs_pictures(only(kind)) for kind in ("leaks", "conflicts", "repeats"))
+
+
+def test_the_same_bytes_within_a_split_are_a_repeat_of_the_first() -> None:
+    table = manifest("train/cat/1.png", "train/cat/2.png", "train/cat/3.png", "test/cat/4.png")
+    table.loc[[0, 2, 3], "sha256"] = "0" * 64
+    assert kinds(table, only("repeats")) == [("repeats", "train/cat/3.png", "has the same bytes as train/cat/1.png")]
+
+
+def test_images_of_one_colour() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), np.uint8)
+    pictures[1] = 77
+    pictures[2] = [[[10, 10, 10], [12, 10, 10]] * 2] * 4  # JPEG leaves such traces
+    table = manifest("train/cat/1.png", "train/cat/2.png", "train/cat/3.png")
+    assert [path for _, path, _ in kinds(table, only("constant"), pictures)] == ["train/cat/2.png", "train/cat/3.png"]
+
+
+def test_small_images_and_odd_modes() -> None:
+    table = manifest(*(f"train/cat/{i:03}.png" for i in range(100)))
+    assert kinds(table, levels(missing_classes="none")) == []
+    table.loc[7, ["width", "height"]] = 100, 15
+    table.loc[8, ["width", "height"]] = 16, 16
+    table.loc[9, "mode"] = "CMYK"
+    assert kinds(table, only("small")) == [("small", "train/cat/007.png", "100 x 15 pixels")]
+    assert kinds(table, only("odd_modes")) == [
+        ("odd_modes", "train/cat/009.png", "mode CMYK, as 1 of 100 images have it")
+    ]
+    assert kinds(table.head(99), only("odd_modes")) == [], "too few to call one of them odd"
+    table.loc[10, "mode"] = "CMYK"
+    assert kinds(table, only("odd_modes")) == []
+
+
+def test_classes_that_are_small_missing_or_unlike_the_others() -> None:
+    table = manifest(
+        *(f"train/cat/{i}.png" for i in range(101)), *(f"train/dog/{i}.png" for i in range(10)), "train/owl/1.png",
+        "validation/cat/v.png", "validation/dog/v.png", "validation/owl/v.png", "test/cat/t.png", "test/owl/t.png",
+    )  # fmt: skip
+    assert kinds(table, levels()) == [
+        ("imbalance", "train/dog", "10 images in train, cat has 101"),
+        ("imbalance", "train/owl", "1 images in train, cat has 101"),
+        ("few_images", "train/owl", "1 images in train"),
+        ("missing_classes", "test/dog", "no images in test"),
+    ]
+
+
+def test_a_line_for_each_kind_says_what_to_do() -> None:
+    table = manifest("train/cat/1.png", "train/dog/1.png")
+    said = findings.lines(findings.find(table, None, levels(missing_classes="none")))
+    assert said == ["few images: train/cat: 1 images in train and 1 more; add images of the class"]
+
+
+def test_what_is_an_error_is_raised_and_the_file_has_all(tmp_path: Path) -> None:
+    table = manifest("train/cat/1.png", "train/dog/1.png")
+    found = findings.find(table, None, levels(few_images="error"))
+    findings.write(tmp_path / "findings.csv", found)
+    written = pd.read_csv(tmp_path / "findings.csv", keep_default_na=False)
+    assert list(written.columns) == [*findings.COLUMNS, "fix"]
+    assert set(written["level"]) == {"error", "warn"}
+    assert set(written["fix"]) == {findings.FIXES["few_images"], findings.FIXES["missing_classes"]}
+    with pytest.raises(UserError, match="2 findings whose level is error: few images: train/cat") as caught:
+        findings.raise_on_errors(found, tmp_path / "findings.csv")
+    assert "set checks.few_images to warn" in caught.value.remedy
+    findings.raise_on_errors(findings.find(table, None, levels()), tmp_path / "findings.csv")
