@@ -109,7 +109,7 @@ def _pairs(manifest: pd.DataFrame, pairs: NDArray[np.int64]) -> Iterable[tuple[s
         }
         for kind, holds in kinds.items():
             if holds:
-                yield kind, paths[first], paths[second], f"shows the same photo as {paths[second]}"
+                yield kind, paths[first], paths[second], f"seems to show the same photo as {paths[second]}"
 
 
 def _of_images(manifest: pd.DataFrame) -> Iterable[tuple[str, str, str, str]]:

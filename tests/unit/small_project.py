@@ -15,6 +15,8 @@ from adaptformer.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
+    "checks.small": "none",
+    "checks.few_images": "none",
     "image.size": mite.SIDE,
     "image.crop_fraction": 1.0,
     "backbone.model": mite.MODEL,

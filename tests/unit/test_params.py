@@ -225,5 +225,5 @@ def test_a_missing_file_is_told_with_where_it_should_be(tmp_path: Path) -> None:
 def test_what_decides_results_leaves_registry_and_runtime_out(write: Callable[..., Path]) -> None:
     loaded = params.load(write({}))
     decisive = params.tracked(loaded)
-    assert set(decisive) == {"data", "image", "backbone", "adapter", "tuning", "evaluation", "export"}
+    assert set(decisive) == {"data", "checks", "image", "backbone", "adapter", "tuning", "evaluation", "export"}
     assert decisive["adapter"]["bottlenecks"] == list(loaded.adapter.bottlenecks), "plain values, as JSON has them"

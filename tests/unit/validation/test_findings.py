@@ -64,7 +64,7 @@ def test_a_near_duplicate_is_what_its_places_make_it(
         if kind in expected:
             assert found.iloc[0].to_dict() == {
                 "kind": kind, "level": "warn", "path": pair[0], "other": pair[1],
-                "detail": f"shows the same photo as {pair[1]}",
+                "detail": f"seems to show the same photo as {pair[1]}",
             }  # fmt: skip
     same = table.assign(sha256="0" * 64)  # faults of their own, which validation/checks.py finds
     assert findings.find(same, pictures, only("leaks")).empty
