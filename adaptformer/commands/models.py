@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from adaptformer.errors import UserError
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
+    from adaptformer.export.predictor import Prediction
 
 
 def add(commands: Commands) -> None:
@@ -27,7 +30,17 @@ def add(commands: Commands) -> None:
     predict.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
     predict.add_argument("--model", type=Path, default=Path("artifacts/model.onnx"), help="default: %(default)s")
     predict.add_argument("--top", type=positive, default=3, help="classes shown for each image (default: %(default)s)")
-    predict.add_argument("--csv", action="store_true", help="write CSV to standard output instead of a table")
+    form = predict.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="write CSV to standard output instead of a table")
+    form.add_argument("--json", action="store_true", help="write one JSON object a line instead")
+    predict.add_argument(
+        "--unsure",
+        type=_share,
+        default=0.0,
+        metavar="BELOW",
+        help="mark answers of smaller probability, such as 0.8",
+    )
+    predict.add_argument("--sort-into", type=Path, metavar="DIR", help="copy each image to DIR/CLASS/ (or DIR/unsure/)")
     predict.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     predict.set_defaults(command=_predict)
 
@@ -55,21 +68,46 @@ def _inspect(given: argparse.Namespace) -> None:
 
 
 def _predict(given: argparse.Namespace) -> None:
-    from adaptformer.export import prediction_table, predictor
+    from adaptformer.export import prediction_table, predictor, sorting
 
     if not given.model.is_file():
         raise UserError(f"{given.model} does not exist", "run the pipeline first (`make run`), or give --model")
+    paths = predictor.images_below(given.paths)
     model = predictor.Predictor(given.model, device=given.device)
-    predictions = model.predict(predictor.images_below(given.paths), given.top)
+    named, faults = {path for path in given.paths if path.is_file()}, Counter[bool]()
+
+    def classified() -> Iterator[Prediction]:
+        for prediction in model.predict(paths, given.top):
+            faults[prediction.path in named] += bool(prediction.fault)
+            if not prediction.fault or prediction.path in named:
+                yield prediction
+
+    predictions = classified()
+    if given.sort_into:
+        predictions = sorting.sorted_into(given.sort_into, predictions, given.unsure)
     if given.csv:
-        faults = prediction_table.write_csv(sys.stdout, predictions, given.top)
+        prediction_table.write_csv(sys.stdout, predictions, given.top, given.unsure)
+    elif given.json:
+        prediction_table.write_json(sys.stdout, predictions, given.unsure)
     else:
         print(f"{given.model} on {model.provider}", file=sys.stderr)
-        faults = prediction_table.write_table(sys.stdout, predictions)
-    if faults:
+        prediction_table.write_table(sys.stdout, predictions, given.unsure)
+    if faults[False]:
+        print(f"left out {faults[False]} files in folders that are no images", file=sys.stderr)
+    if faults[True]:
         raise UserError(
-            f"{faults} of the files could not be read as images", "the others were classified; remove or replace them"
+            f"{faults[True]} of the files could not be read as images",
+            "the others were classified; remove or replace them",
         )
+    if sum(faults.values()) == len(paths):
+        raise UserError("none of the files is an image", "give image files, or folders that hold some")
+
+
+def _share(text: str) -> float:
+    """Return an argument as a probability."""
+    if not 0 < (value := float(text)) <= 1:
+        raise argparse.ArgumentTypeError("must be above 0 and at most 1")
+    return value
 
 
 def _pretrain(given: argparse.Namespace) -> None:

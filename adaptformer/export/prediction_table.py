@@ -1,35 +1,61 @@
-"""Predictions as text: a table for people, CSV for programs."""
+"""Predictions as text: a table for people, CSV and JSON for programs."""
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable
 from typing import TextIO
 
 from adaptformer.export.predictor import Prediction
 
+UNSURE = "unsure"
+"""What stands in place of a class whose probability is too small."""
 
-def write_table(out: TextIO, predictions: Iterable[Prediction]) -> int:
-    """Write one line an image: path, then its classes with their probabilities in per cent. Return how many failed."""
+
+def write_table(out: TextIO, predictions: Iterable[Prediction], below: float = 0.0) -> None:
+    """Write one line an image: path, then its classes with their probabilities in per cent.
+
+    An answer whose probability is less than `below` is marked as unsure.
+    """
     listed = list(predictions)
     width = max((len(str(prediction.path)) for prediction in listed), default=0)
     for prediction in listed:
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         best = "   ".join(f"{name} {100 * probability:.1f} %" for name, probability in pairs)
-        out.write(f"{prediction.path!s:<{width}}   {best or f'not read: {prediction.fault}'}\n")
-    return sum(bool(prediction.fault) for prediction in listed)
+        mark = f"{UNSURE}   " if prediction.unsure(below) else ""
+        out.write(f"{prediction.path!s:<{width}}   {mark}{best or f'not read: {prediction.fault}'}\n")
 
 
-def write_csv(out: TextIO, predictions: Iterable[Prediction], top: int) -> int:
-    """Write the columns path, fault, then class and probability of each rank, row by row. Return how many failed."""
+def write_csv(out: TextIO, predictions: Iterable[Prediction], top: int, below: float = 0.0) -> None:
+    """Write the columns path, fault, then class and probability of each rank, row by row.
+
+    With `below` above 0 there is a last column, unsure: 1 where the best probability is less than that, else 0.
+    """
     writer = csv.writer(out, lineterminator="\n")
     ranks = range(1, top + 1)
-    writer.writerow(["path", "fault", *(f"{name}{rank}" for rank in ranks for name in ("class", "probability"))])
-    faults = 0
+    pairs = (f"{name}{rank}" for rank in ranks for name in ("class", "probability"))
+    writer.writerow(["path", "fault", *pairs, *([UNSURE] if below else [])])
     for prediction in predictions:
-        pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-        cells = [cell for name, probability in pairs for cell in (name, f"{probability:.6f}")]
+        best = zip(prediction.classes, prediction.probabilities, strict=True)
+        cells = [cell for name, probability in best for cell in (name, f"{probability:.6f}")]
         missing = [""] * (2 * top - len(cells))  # every row has as many cells as the first
-        writer.writerow([prediction.path, prediction.fault, *cells, *missing])
-        faults += bool(prediction.fault)
-    return faults
+        mark = [int(prediction.unsure(below))] if below else []
+        writer.writerow([prediction.path, prediction.fault, *cells, *missing, *mark])
+
+
+def write_json(out: TextIO, predictions: Iterable[Prediction], below: float = 0.0) -> None:
+    """Write one JSON object a line: path, and `classes` with their probabilities, best first, or `fault`.
+
+    With `below` above 0 an object with classes says whether the answer is `unsure`.
+    """
+    for prediction in predictions:
+        told: dict[str, object] = {"path": str(prediction.path)}
+        if prediction.fault:
+            told["fault"] = prediction.fault
+        else:
+            pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+            told["classes"] = [{"class": name, "probability": round(value, 6)} for name, value in pairs]
+            if below:
+                told[UNSURE] = prediction.unsure(below)
+        out.write(json.dumps(told, ensure_ascii=False) + "\n")

@@ -40,6 +40,10 @@ class Prediction:
     probabilities: tuple[float, ...] = ()
     fault: str = ""
 
+    def unsure(self, below: float) -> bool:
+        """Say whether the best class's probability is less than `below`."""
+        return not self.fault and self.probabilities[0] < below
+
 
 class Predictor:
     """An ONNX file of this project, ready to run."""
@@ -102,10 +106,11 @@ class Predictor:
 def images_below(paths: Iterable[Path]) -> list[Path]:
     """Return files as they are and every file below folders, sorted, without hidden ones and litter.
 
-    Raises UserError for a path that does not exist.
+    Raises UserError for a path that does not exist, and for a folder without files.
     """
     found: list[Path] = []
     for path in paths:
+        before = len(found)
         if path.is_dir():
             for folder, names, members in os.walk(path):
                 names[:] = sorted(name for name in names if not ignored(name))
@@ -114,6 +119,8 @@ def images_below(paths: Iterable[Path]) -> list[Path]:
             found.append(path)
         else:
             raise UserError(f"{path} does not exist", "give image files, or folders that hold some")
+        if len(found) == before:
+            raise UserError(f"{path} holds no files", "give image files, or folders that hold some")
     return found
 
 

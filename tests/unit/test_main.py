@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import shutil
@@ -464,11 +465,53 @@ def test_or_csv_and_nothing_else(photos: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr() == ("path,fault,class1,probability1\nphotos/a.png,,cat,0.500000\n", "")
 
 
-@pytest.mark.parametrize("form", [[], ["--csv"]])
+def test_or_json_a_line_each_with_what_is_unsure(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert adaptformer("predict", "photos/a.png", "--json", "--top", "1", "--unsure", "0.6") == 0
+    expected = {"path": "photos/a.png", "classes": [{"class": "cat", "probability": 0.5}], "unsure": True}
+    assert json.loads(capsys.readouterr().out) == expected
+
+
+def test_images_are_sorted_into_folders(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "a.png").write_bytes(b"a")
+    assert adaptformer("predict", "photos", "--sort-into", "sorted") == 0
+    assert adaptformer("predict", "photos/a.png", "--sort-into", "sorted", "--unsure", "0.6") == 0
+    found = sorted(path.relative_to("sorted").as_posix() for path in Path("sorted").rglob("*.png"))
+    assert found == ["cat/a.png", "cat/c.png", "unsure/a.png"]
+    assert Path("sorted/cat/a.png").read_bytes() == b"a"
+
+
+@pytest.mark.parametrize("form", [[], ["--csv"], ["--json"]])
+def test_what_is_no_image_in_a_folder_is_left_out_and_counted(
+    photos: Path, capsys: pytest.CaptureFixture[str], form: list[str]
+) -> None:
+    assert adaptformer("predict", "photos", "--top", "1", *form) == 0
+    told = capsys.readouterr()
+    assert told.out.count("cat") == 2
+    assert "bad" not in told.out
+    assert told.err.endswith("left out 1 files in folders that are no images\n")
+
+
+def test_where_nothing_is_an_image_it_is_an_error(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.png", "c.png"):
+        (photos / name).unlink()
+    assert adaptformer("predict", "photos") == 1
+    assert "none of the files is an image" in capsys.readouterr().err
+    (photos / "bad.png").unlink()
+    assert "photos holds no files" in failure(capsys, "predict", "photos", "--csv")[0]
+
+
+@pytest.mark.parametrize("share", ["0", "1.5", "-1"])
+def test_a_probability_is_between_0_and_1(photos: Path, share: str) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        adaptformer("predict", "photos", "--unsure", share)
+
+
+@pytest.mark.parametrize("form", [[], ["--csv"], ["--json"]])
 def test_faulty_files_fail_the_command_after_the_others_are_classified(
     photos: Path, capsys: pytest.CaptureFixture[str], form: list[str]
 ) -> None:
-    assert adaptformer("predict", "photos", "--top", "1", *form) == 1
+    named = ("photos/a.png", "photos/bad.png", "photos/c.png")
+    assert adaptformer("predict", *named, "--top", "1", *form) == 1
     told = capsys.readouterr()
     assert told.out.count("cat") == 2
     assert "empty file" in told.out

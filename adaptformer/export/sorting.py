@@ -1,0 +1,35 @@
+"""Copies of classified images in a folder for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import count
+from pathlib import Path
+
+from adaptformer import files
+from adaptformer.export.prediction_table import UNSURE
+from adaptformer.export.predictor import Prediction
+
+
+def sorted_into(folder: Path, predictions: Iterable[Prediction], below: float) -> Iterator[Prediction]:
+    """Yield the predictions, each after its image was copied to `folder`/CLASS/FILE.
+
+    Those whose probability is less than `below` go to `folder`/unsure/. What is there already stays: a file of the same
+    name gets a number, unless it has the same bytes.
+    """
+    for prediction in predictions:
+        if not prediction.fault:
+            label = UNSURE if prediction.unsure(below) else prediction.classes[0]
+            _copy(prediction.path, folder / label)
+        yield prediction
+
+
+def _copy(image: Path, folder: Path) -> None:
+    content = image.read_bytes()
+    for number in count(1):
+        target = folder / (image.name if number == 1 else f"{image.stem}-{number}{image.suffix}")
+        if not target.exists():
+            files.write_bytes(target, content)
+            return
+        if target.read_bytes() == content:
+            return

@@ -1,0 +1,31 @@
+"""Copies of images by class, beside what is there already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adaptformer.export.predictor import Prediction
+from adaptformer.export.sorting import sorted_into
+
+
+def image(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_each_image_goes_to_its_class_and_none_replaces_another(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predictions = [
+        Prediction(image(tmp_path / "a/1.png", b"one"), ("cat",), (0.9,)),
+        Prediction(image(tmp_path / "b/1.png", b"two"), ("cat",), (0.8,)),
+        Prediction(image(tmp_path / "c/1.png", b"three"), ("dog",), (0.5,)),
+        Prediction(tmp_path / "gone.png", fault="cannot be read"),
+    ]
+    image(out / "cat/1.png", b"there before")
+    for _ in range(2):  # the same again adds nothing
+        assert list(sorted_into(out, predictions, 0.6)) == predictions
+    found = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.png")}
+    assert found == {
+        "cat/1.png": b"there before", "cat/1-2.png": b"one", "cat/1-3.png": b"two", "unsure/1.png": b"three",
+    }  # fmt: skip
