@@ -188,6 +188,7 @@ class GateParams(Section):
     significance: Fraction
     class_loss: Annotated[float, Field(ge=0, le=1)]
     class_support: Count
+    newly_wrong: Rate | None
     ece_rise: Annotated[float, Field(ge=0, le=1)]
     latency_ratio: Positive
     size_ratio: Positive

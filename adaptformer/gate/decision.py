@@ -11,6 +11,8 @@ from adaptformer.gate.pairing import LeftOut
 from adaptformer.scores import Metric
 
 Verdict = Literal["pass", "fail", "warn", "info"]
+SHOWN = 24
+"""Of the images on which nothing has changed, so many are kept with a decision."""
 _COLUMNS = ("", "check", "value", "bound")
 
 
@@ -27,13 +29,21 @@ class Check:
 
 @dataclass(frozen=True)
 class ChangedImage:
-    """An image that only one model has right: its path in data/, both answers, and the challenger's confidence."""
+    """A compared image: its path in data/, both answers, and the challenger's confidence."""
 
     path: str
     label: str
     champion: str
     challenger: str
     confidence: float
+
+
+@dataclass(frozen=True)
+class UnchangedImages:
+    """Images that both models have right, or both wrong: how many, and the SHOWN least sure answers."""
+
+    total: int
+    least_sure: tuple[ChangedImage, ...]
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,8 @@ class Decision:
     changes: tuple[ClassChange, ...]
     newly_right: tuple[ChangedImage, ...]
     newly_wrong: tuple[ChangedImage, ...]
+    both_right: UnchangedImages
+    both_wrong: UnchangedImages
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: numbers to six digits, no NaN; equal decisions give equal values."""

@@ -46,10 +46,14 @@ def html(decision: Decision, thumbnail: Callable[[str], bytes | None]) -> str:
         largest=max((max(abs(change.low), abs(change.high)) for change in shown), default=0.0) or 1.0,
         newly_right=_images(decision.newly_right, thumbnail),
         newly_wrong=_images(decision.newly_wrong, thumbnail),
+        both_right=_images(decision.both_right.least_sure, thumbnail, decision.both_right.total),
+        both_wrong=_images(decision.both_wrong.least_sure, thumbnail, decision.both_wrong.total),
     )
 
 
-def _images(images: Sequence[ChangedImage], thumbnail: Callable[[str], bytes | None]) -> _Images:
+def _images(
+    images: Sequence[ChangedImage], thumbnail: Callable[[str], bytes | None], total: int | None = None
+) -> _Images:
     shown, gone = [], []
     for image in images[:_PICTURES]:
         caption = f"{image.label}: {image.champion} → {image.challenger}"
@@ -57,4 +61,4 @@ def _images(images: Sequence[ChangedImage], thumbnail: Callable[[str], bytes | N
             shown.append((png, caption))
         else:
             gone.append(f"{image.path} ({caption})")
-    return _Images(len(images), shown, gone)
+    return _Images(len(images) if total is None else total, shown, gone)

@@ -17,11 +17,13 @@ from adaptformer.evaluation.calibration import ece
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.gate import paired_tests, rules
 from adaptformer.gate.class_changes import ClassChange, class_changes, new_classes, newcombe
-from adaptformer.gate.decision import ChangedImage, Check, Decision
+from adaptformer.gate.decision import SHOWN, ChangedImage, Check, Decision, UnchangedImages
 from adaptformer.gate.pairing import Judged, Pairs, alone, pair
 from adaptformer.gate.wording import clause, counted, percent
 from adaptformer.params import GateParams
 from adaptformer.scores import NAMES, score
+
+_NONE = UnchangedImages(0, ())
 
 
 def decide(
@@ -70,6 +72,8 @@ def decide(
         changes=changes,
         newly_right=_changed(pairs, pairs.right("challenger") & ~pairs.right("champion")),
         newly_wrong=_changed(pairs, pairs.right("champion") & ~pairs.right("challenger")),
+        both_right=_unchanged(pairs, pairs.right("champion") & pairs.right("challenger")),
+        both_wrong=_unchanged(pairs, ~pairs.right("champion") & ~pairs.right("challenger")),
         **_common(challenger, pairs, bounds),
     )
 
@@ -90,7 +94,8 @@ def _first(challenger: Judged, bounds: GateParams, drift: Sequence[Check]) -> De
         sentence = f"Version {challenger.version} does not become the first champion: {_why_not(checks)}."
     return Decision(
         promoted=promoted, sentence=sentence, champion=None, numbers=numbers, checks=tuple(checks), drift=tuple(drift),
-        new=(), changes=(), newly_right=(), newly_wrong=(), **_common(challenger, pairs, bounds),
+        new=(), changes=(), newly_right=(), newly_wrong=(), both_right=_NONE, both_wrong=_NONE,
+        **_common(challenger, pairs, bounds),
     )  # fmt: skip
 
 
@@ -141,6 +146,7 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
     # So many equal answers still leave an interval with a width, which the bootstrap would not give.
     unchanged = newcombe(int(ours.sum()), 0, 0, int((~ours).sum()))
     gain, p = _gain(pairs, bounds) if differ else (unchanged, 1.0)
+    flips = intervals.wilson(lost, len(labels))
     errors = [ece(pairs.confidence("challenger"), ours), ece(pairs.confidence("champion"), theirs)]
     numbers = {
         "top1_challenger": float(ours.mean()),
@@ -151,6 +157,9 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
         "gain_low": gain.low,
         "gain_high": gain.high,
         "p": p,
+        "newly_wrong": flips.value,
+        "newly_wrong_low": flips.low,
+        "newly_wrong_high": flips.high,
         "ece_challenger": float(errors[0]),
         "ece_champion": float(errors[1]),
     }
@@ -162,6 +171,7 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
         ]
     checks += [
         rules.class_falls(changes, bounds.class_loss, bounds.class_support, bounds.significance),
+        rules.newly_wrong(flips, bounds.newly_wrong),
         rules.calibration(errors[0], errors[1], bounds.ece_rise),
     ]
     return numbers, checks
@@ -185,6 +195,11 @@ def _changed(pairs: Pairs, chosen: NDArray[np.bool_]) -> tuple[ChangedImage, ...
     rows = pairs.rows[chosen].sort_values(["challenger_confidence", "path"], ascending=[False, True])
     columns = ["path", "label", "champion_predicted", "challenger_predicted", "challenger_confidence"]
     return tuple(ChangedImage(*values) for values in rows[columns].itertuples(index=False))
+
+
+def _unchanged(pairs: Pairs, chosen: NDArray[np.bool_]) -> UnchangedImages:
+    """Return how many images are chosen, and some of them: those of which the challenger is least sure."""
+    return UnchangedImages(int(chosen.sum()), _changed(pairs, chosen)[::-1][:SHOWN])
 
 
 def _changes(pairs: Pairs, champion: str) -> str:

@@ -159,6 +159,21 @@ def class_falls(changes: Sequence[ClassChange], bound: float, support: int, sign
     return Check(name, "fail", _fall(worst), limit, reason)
 
 
+def newly_wrong(found: Interval, bound: float | None) -> Check:
+    """Fail if the share of images that only the champion has right is shown to be above the bound; None: report it."""
+    name, value = "newly wrong", f"{percent(found.value)} ({percent(found.low)} to {percent(found.high)})"
+    if bound is None:
+        reason = f"Of all images {percent(found.value)} were right and are wrong now."
+        return Check(name, "info", value, "none", reason)
+    passed = found.low <= bound
+    reason = (
+        f"It is not shown that more than {percent(bound)} of the images were right and are wrong now."
+        if passed
+        else f"At least {percent(found.low)} of the images were right and are wrong now."
+    )
+    return Check(name, _verdict(passed), value, f"interval not above {percent(bound)}", reason)
+
+
 def _falls(number: int) -> str:
     return "falls" if number == 1 else "fall"
 

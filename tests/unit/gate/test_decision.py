@@ -43,7 +43,8 @@ def test_the_table_is_aligned_and_ends_with_the_sentence() -> None:
     assert rows["size"].startswith("fail  size")
     assert rows["size"][start:].startswith("4.50 times  ")
     looks = f"looks at these test images: {reason(found, 'looks at these test images')}"
-    told = [f"size: {reason(found, 'size')}", looks, f"{DRIFT.name}: The data differ."]
+    flips = f"newly wrong: {reason(found, 'newly wrong')}"
+    told = [flips, f"size: {reason(found, 'size')}", looks, f"{DRIFT.name}: The data differ."]
     assert lines[1 + len(rows) :] == ["", *told, "", found.sentence], "only those that did not pass have a reason"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +100,20 @@ def test_at_most_24_images_are_shown_the_most_confident_ones() -> None:
     assert "None." in section(page, "Newly wrong: 0 images")
 
 
+def test_a_table_of_four_cells_leads_to_their_images() -> None:
+    page = shown(decision(judged("7", [*range(5), 60]), judged("5", range(20))))
+    table = section(page, "Right and wrong")
+    assert rows(table) == [
+        ["version 5 right", "Both right: 159", "Newly wrong: 1"],
+        ["version 5 wrong", "Newly right: 15", "Both wrong: 5"],
+    ]  # fmt: skip
+    for name, images in (("both-right", 24), ("newly-wrong", 1), ("newly-right", 15), ("both-wrong", 5)):
+        (anchor,) = re.findall(f'href="#({name}[^"]*)"', table)
+        assert page.count(f'<section id="{anchor}">') == 1
+        assert len(captions(page.partition(f'<section id="{anchor}">')[2].partition("</section>")[0])) == images
+    assert "the 24 least confident ones" in page
+
+
 def test_an_image_that_is_gone_is_named() -> None:
     text = section(shown(decision(), frozenset({"test/ant/006.png"})), "Newly right")
     assert "No longer in data/: test/ant/006.png (ant: bee → ant)." in text
@@ -183,4 +198,4 @@ def test_the_thumbnails_of_the_data_report_fit(tmp_path: Path) -> None:
         assert [picture.getpixel((32, y)) for y in (4, 32)] == [(0, 0, 0), (255, 255, 255)]
     found = decision()
     page = html(found, lambda path: thumbnails.thumbnail(tmp_path / path))
-    assert page.count("No longer in data/") == 1
+    assert page.count("No longer in data/") == 3  # of the sections with images: newly right, both wrong, both right

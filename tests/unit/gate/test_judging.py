@@ -32,7 +32,7 @@ def test_a_better_model_replaces_the_champion() -> None:
     assert (found.challenger, found.champion, found.metric, found.images) == ("7", "5", "top1", 180)
     assert [check.name for check in found.checks] == [
         "test images", "classes", "changed answers", "gain in top-1", "McNemar's test on top-1", "loss in a class",
-        "calibration error", "parity of the ONNX file", "latency", "size", "looks at these test images",
+        "newly wrong", "calibration error", "parity of the ONNX file", "latency", "size", "looks at these test images",
     ]  # fmt: skip
 
 
@@ -42,13 +42,42 @@ def test_the_numbers_are_those_of_the_statistics() -> None:
     ours, theirs = labels.copy(), labels.copy()
     for wrong, predicted in (([*range(5), 30, 31], ours), (range(20), theirs)):
         predicted[list(wrong)] = (labels[list(wrong)] + 1) % 3
-    gain = paired_tests.gain("top1", labels, ours, theirs, 4)
+    gain, flips = paired_tests.gain("top1", labels, ours, theirs, 4), intervals.wilson(2, 180)
     assert numbers == pytest.approx(
         {
             "top1_challenger": 173 / 180, "top1_champion": 160 / 180, "gain": 13 / 180, "gain_low": gain.low,
             "gain_high": gain.high, "p": paired_tests.mcnemar(15, 2), "ece_challenger": 0.0, "ece_champion": 0.0,
+            "newly_wrong": 2 / 180, "newly_wrong_low": flips.low, "newly_wrong_high": flips.high,
         }
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("bound", "verdict"), [(None, "info"), (0.2, "pass"), (0.05, "fail")])
+def test_answers_that_are_newly_wrong_may_refuse_a_better_model(bound: float | None, verdict: str) -> None:
+    challenger, champion = judged("7", range(60, 80)), judged("5", range(60))  # 20 of 180 newly wrong, 60 newly right
+    found = decision(challenger, champion, newly_wrong=bound, class_loss=1.0)
+    check = next(check for check in found.checks if check.name == "newly wrong")
+    low = intervals.wilson(20, 180).low
+    assert (check.verdict, found.promoted) == (verdict, verdict != "fail")
+    assert check.value.startswith("11.1 % (")
+    if verdict == "fail":
+        assert f"at least {100 * low:.1f} % of the images were right and are wrong now" in found.sentence
+
+
+def test_a_share_that_chance_may_give_refuses_nothing() -> None:
+    found = decision(judged("7", [60]), judged("5", range(20)), newly_wrong=0.002)
+    assert next(check for check in found.checks if check.name == "newly wrong").verdict == "pass"  # 1 of 180
+
+
+def test_images_on_which_nothing_has_changed_are_counted_and_some_of_them_kept() -> None:
+    confidence = {i: 0.5 + i / 1000 for i in range(180)}
+    found = decision(answering(judged("7", range(5)), confidence=confidence), judged("5", range(20)))
+    assert (found.both_right.total, found.both_wrong.total) == (160, 5)
+    assert [image.path for image in found.both_wrong.least_sure] == [
+        f"test/{['ant', 'bee', 'cat'][i % 3]}/{i:03}.png" for i in range(5)
+    ]
+    assert len(found.both_right.least_sure) == 24
+    assert found.both_right.least_sure[0].path == "test/cat/020.png"
 
 
 def test_a_worse_model_is_refused() -> None:

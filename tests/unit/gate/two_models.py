@@ -16,8 +16,8 @@ from adaptformer.params import GateParams
 CLASSES = ("ant", "bee", "cat")
 IMAGES = 180
 BOUNDS = GateParams(
-    metric="top1", margin=0.0, significance=0.05, class_loss=0.05, class_support=20, ece_rise=0.03, latency_ratio=1.5,
-    size_ratio=1.5, parity=0.0001, drift=0.1,
+    metric="top1", margin=0.0, significance=0.05, class_loss=0.05, class_support=20, newly_wrong=None, ece_rise=0.03,
+    latency_ratio=1.5, size_ratio=1.5, parity=0.0001, drift=0.1,
 )  # fmt: skip
 
 
