@@ -51,7 +51,7 @@ class Growth:
             )
         if self.new_classes:
             lines.append(f"new classes: {', '.join(self.new_classes)}: a model trained before does not know them")
-        if self.without:
+        if self.without and self.by_class:
             lines.append(f"classes that got no image: {', '.join(self.without)}")
         return lines
 
