@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_runs import tuning_params
 
+from adaptformer.errors import UserError
 from adaptformer.model import classifier, device
 from adaptformer.model.device import Precision
 from adaptformer.tuning import planning, schedule
@@ -155,6 +156,18 @@ def test_the_precision_of_training_is_timed(monkeypatch: pytest.MonkeyPatch) -> 
     planning.minutes(mite.model(), tuning_params(), (40, 16), mite.SIDE, CPU, "bf16")
     assert set(used) == {("cpu", "bf16")}
     assert len(used) == 6  # three steps, three looks
+
+
+@pytest.mark.parametrize(("minutes", "epochs"), [(1.5, 1), (2.9, 1), (3.0, 2), (60, 40)])
+def test_as_many_epochs_as_the_time_allows(minutes: float, epochs: int) -> None:
+    assert planning.epochs_within(minutes, tuning_params(epochs=4), 6.0) == epochs
+
+
+def test_less_time_than_one_epoch_takes_is_an_error() -> None:
+    with pytest.raises(UserError) as caught:
+        planning.epochs_within(1.25, tuning_params(epochs=4), 6.0)
+    assert caught.value.cause == "one epoch of each phase takes about 1.5 minutes, and there are 1.25"
+    assert "give more minutes" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from small_project import adaptformer
 
 from adaptformer import params
-from adaptformer.model import block, tensor_file
+from adaptformer.model import block, device, tensor_file
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
 from adaptformer.tuning import planning, setup
@@ -75,9 +75,13 @@ def test_blocks_are_compiled_where_runtime_asks_for_it(monkeypatch: pytest.Monke
     assert compiled == [(block.run, "inductor")]
 
 
-def test_threads_are_those_of_the_params() -> None:
-    setup.prepare(wanted(runtime__threads=2), RunFolder())
-    assert torch.get_num_threads() == 2
+def test_device_threads_and_precision_are_chosen_by_the_params(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More threads than the machine may have cores, which are the default."""
+    chosen: list[tuple[object, ...]] = []
+    monkeypatch.setattr(device, "choose", lambda *given: chosen.append(given) or torch.device("cpu"))
+    monkeypatch.setattr(device, "precision", lambda *given: chosen.append(given) or "fp32")
+    setup.prepare(wanted(runtime__threads=7, runtime__device="cuda", tuning__precision="bf16"), RunFolder())
+    assert chosen == [("cuda", 7), ("bf16", torch.device("cpu"), mite.WIDTH, mite.DEPTH)]
 
 
 def test_plan_minutes_and_warnings_are_about_these_images(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +89,10 @@ def test_plan_minutes_and_warnings_are_about_these_images(monkeypatch: pytest.Mo
     start = setup.prepare(given, RunFolder())
     assert (start.images("train"), start.images("validation"), start.images("test")) == (18, 3, 9)
     assert start.plan(given.tuning).micro_batch == 4
+    half = setup.prepare(wanted(tuning__precision="bf16"), RunFolder())
+    assert half.plan(given.tuning).peak_mb == pytest.approx(
+        planning.plan(half.model, given.tuning, 18, half.device, "bf16").peak_mb, rel=0.05
+    )
     seen: list[object] = []
     monkeypatch.setattr(planning, "minutes", lambda *arguments: seen.extend(arguments) or 7.0)
     assert start.minutes(given.tuning) == 7.0
