@@ -28,7 +28,7 @@ OVERLAP = 0.55
 STRETCH = (0.6, 1.5)
 """The smallest and largest factor by which a picture may have been stretched in any direction."""
 _COARSE_STEPS, _FINE_STEPS = 12, 8
-_SPREADS, _FEWEST = 4.0, 50  # median deviations above what chance gives; pairs that show what it gives
+_SPREADS, _FEWEST = 4.0, 50  # of the lower agreements, added to them; pairs that show what chance gives
 _LIMIT = 0.2  # of one step's change of each number of a transform
 _AT_ONCE = 1000
 
@@ -41,45 +41,46 @@ def confirmed(pictures: NDArray[np.uint8], proposed: Proposals) -> NDArray[np.bo
     if not len(proposed.first):
         return np.zeros(0, bool)
     shown = progress.steps(batches, "aligning", len(proposed.first), "pairs", lambda batch: len(batch[0]))
-    agreement = torch.cat([_agreement(grey[first], grey[second], start) for first, second, start in shown]).numpy()
-    answer: NDArray[np.bool_] = agreement >= _bound(agreement, proposed.cosine)
+    found = [_laid_over(grey[first], grey[second], start) for first, second, start in shown]
+    agreement, fits = (torch.cat(part).numpy() for part in zip(*found, strict=True))
+    answer: NDArray[np.bool_] = fits & (agreement >= _bound(agreement))
     return answer
 
 
-def _bound(agreement: NDArray[np.float32], cosine: NDArray[np.float64]) -> float:
+def _bound(agreement: NDArray[np.float32]) -> float:
     """Return how well details must agree in this set of pictures: better than those of pictures that are only alike.
 
-    The less alike half of the pairs shows how well they agree by chance. Handwritten digits agree almost as well as
-    copies do, photos of all kinds do not.
+    Handwritten digits agree almost as well as copies do, photos of all kinds do not. What chance gives is read from the
+    quarter of the pairs that agree least, since the others may be copies.
     """
-    chance = agreement[(cosine < np.median(cosine)) & (agreement > 0)]
+    chance = agreement[~np.isnan(agreement)]
     if len(chance) < _FEWEST:
         return DETAIL
-    middle = np.median(chance)
-    spread = np.median(np.abs(chance - middle))
-    return float(np.clip(middle + _SPREADS * spread, DETAIL, COPY))
+    low, middle = np.quantile(chance, [0.1, 0.25])
+    return float(np.clip(middle + _SPREADS * (middle - low), DETAIL, COPY))
 
 
-def _agreement(first: Tensor, second: Tensor, transform: Tensor) -> Tensor:
-    """Return how well the details of grey pictures [P, 1, s, s] agree, laid over each other: a correlation [P].
+def _laid_over(first: Tensor, second: Tensor, transform: Tensor) -> tuple[Tensor, Tensor]:
+    """Lay grey pictures [P, 1, s, s] over each other; the transforms [P, 2, 3] align them roughly.
 
-    It is 0 where they cannot be laid over each other. The transforms [P, 2, 3] align them roughly.
+    Returns how well their details agree, a correlation [P], NaN where the pictures stay far apart, and whether they fit
+    as wholes [P].
     """
     one, other = (F.avg_pool2d(_blurred(picture, 1.0), 2) for picture in (first, second))
     fitted = _fitted(one, other, transform, _COARSE_STEPS)
     close = _correlation(one, other, fitted) >= WHOLE - 0.05
-    found = torch.zeros(len(first))
+    agreement, fits = torch.full((len(first),), torch.nan), torch.zeros(len(first), dtype=torch.bool)
     if close.any():
         first, second = first[close], second[close]
         fine = _fitted(_blurred(first, 0.8), _blurred(second, 0.8), fitted[close], _FINE_STEPS)
         stretch = torch.linalg.svdvals(fine[:, :, :2])
         whole = _correlation(_blurred(first, 0.7), _blurred(second, 0.7), fine)
-        fits = (
+        fits[close] = (
             (whole >= WHOLE) & (_inside(fine, first.shape[-1]).mean((1, 2)) >= OVERLAP)
             & (stretch[:, 0] <= STRETCH[1]) & (stretch[:, 1] >= STRETCH[0])
         )  # fmt: skip
-        found[close] = _correlation(_details(first), _details(second), fine) * fits
-    return found
+        agreement[close] = _correlation(_details(first), _details(second), fine)
+    return agreement, fits
 
 
 def _fitted(first: Tensor, second: Tensor, transform: Tensor, steps: int) -> Tensor:

@@ -40,14 +40,12 @@ _COLOUR_WEIGHT = 1.4
 class Proposals(NamedTuple):
     """P pairs of pictures `first` < `second` [P], with the transform [P, 2, 3] that likens the first to the second.
 
-    `cosine` [P] is that of their signatures. The transform is one of affine_grid's: from a place in the result to a
-    place in the first picture.
+    The transform is one of affine_grid's: from a place in the result to a place in the first picture.
     """
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
     transform: Tensor
-    cosine: NDArray[np.float64]
 
 
 def propose(pictures: NDArray[np.uint8]) -> Proposals:
@@ -61,7 +59,7 @@ def propose(pictures: NDArray[np.uint8]) -> Proposals:
     both = torch.stack([*transforms, *map(_inverted, transforms)])
     chosen = torch.tensor((pairs["view"] + len(transforms) * pairs["changed"]).to_list(), dtype=torch.int64)
     first, second = (pairs[column].to_numpy(np.int64, copy=True) for column in ("first", "second"))
-    return Proposals(first, second, both[chosen], pairs["cosine"].to_numpy(copy=True))
+    return Proposals(first, second, both[chosen])
 
 
 def compared(views: Iterable[Tensor], plain: Tensor) -> pd.DataFrame:
