@@ -28,7 +28,7 @@ OVERLAP = 0.55
 STRETCH = (0.6, 1.5)
 """The smallest and largest factor by which a picture may have been stretched in any direction."""
 _COARSE_STEPS, _FINE_STEPS = 12, 8
-_SPREADS, _FEWEST = 4.0, 50  # of the lower agreements, added to them; pairs that show what chance gives
+_SPREADS, _FEWEST = 6.0, 50  # of the lower agreements, added to them; pairs that show what chance gives
 _LIMIT = 0.2  # of one step's change of each number of a transform
 _AT_ONCE = 1000
 
