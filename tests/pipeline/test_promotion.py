@@ -141,7 +141,10 @@ def test_the_decision_is_kept_with_the_version(client, champion, tmp_path):
     assert version.tags["gate.decision"] == "passed"
     assert version.tags["gate.champion"] == "1"
     checks = json.loads(version.tags["gate.checks"])
-    assert [check["name"] for check in checks if check["verdict"] != "pass"] == ["looks at these test images"]
+    assert [check["name"] for check in checks if check["verdict"] != "pass"] == [
+        "newly wrong",
+        "looks at these test images",
+    ]
     folder = version.tags["gate.page"].rpartition("/")[0]
     kept = json.loads(Path(client.download_artifacts(version.run_id, f"{folder}/decision.json", ".")).read_text())
     assert (kept["promoted"], kept["who"], kept["why"]) == (True, "Ada", "spring data")
