@@ -53,8 +53,11 @@ class RunFolder:
         self.parity = root / "parity.json"
 
         self.faults = root / "data_faults.csv"
-        # One for all runs of a checkout: its files are named by their content.
+        # One of each for all runs of a checkout: their files are named by their content.
         self.image_cache = (root.parent.parent if overridden else root) / "cache"
+        self.embeddings = self.image_cache.with_name("embeddings")
+        self.label_report = root / "labels.html"
+        self.label_ranking = root / "labels.csv"
         self.resume_state = root / "resume.safetensors"
         self.registration = root / "registration.json"
         self.tracking = root / "tracking.json"

@@ -122,9 +122,10 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
 
 def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Judge the trained model on the test split; write metrics, predictions, report, model card, the data's profile."""
+    from adaptformer import embedding
     from adaptformer.data import labelled, layout, manifest
     from adaptformer.data.cache import ImageCache
-    from adaptformer.evaluation import data_profile, features, metrics, model_card, pictures, predictions, report
+    from adaptformer.evaluation import data_profile, metrics, model_card, pictures, predictions, report
     from adaptformer.model import adapter_file, device, inference
 
     chosen = device.choose(params.runtime.device, params.runtime.threads)
@@ -148,7 +149,7 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     files.write_text(folder.report, report.html(evaluation, card, test, drawings))
     images = {split: len(manifest.rows(table, split)) for split in layout.SPLITS}
     files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning))
-    embed, backbone = features.backbone_features(folder.backbone, card.image, chosen)
+    embed, backbone = embedding.backbone_features(folder.backbone, card.image, chosen)
     profile = data_profile.profile(table, folder.data, card.image, embed, backbone, cache)
     data_profile.write(folder.profile, profile)
     files.write_json(folder.metrics, metrics.summary(evaluation, card.classes))
@@ -246,6 +247,7 @@ STAGES = {
             params=("evaluation", "tuning"),
             code=(
                 "data",
+                "embedding.py",
                 "evaluation",
                 "html_page",
                 "memory.py",

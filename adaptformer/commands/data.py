@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaptformer.commands.parsing import add_overrides, options, resolved
+from adaptformer.errors import UserError
+
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
     from adaptformer.dataset_import.importing import ImportSummary
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
 SKIPPED = Path("artifacts/import_skipped.csv")
 """What `--skip-bad` left out."""
+RELABELLED = Path("artifacts/relabelled.csv")
+"""What `data relabel` moved, so that it can be undone."""
 
 
 def add(commands: Commands) -> None:
@@ -39,6 +44,13 @@ def add(commands: Commands) -> None:
     )
     imported.add_argument("--model", metavar="NAME", help="set registry.model, the registered model's name, to this")
     imported.set_defaults(command=_import)
+    labels = kinds.add_parser("labels", help="list labels that are likely wrong, and a first accuracy before training")
+    add_overrides(labels)
+    labels.set_defaults(command=_labels)
+    relabelled = kinds.add_parser("relabel", help="give images the classes that a CSV file says: path,new_label")
+    relabelled.add_argument("file", type=Path, nargs="?", metavar="FILE")
+    relabelled.add_argument("--undo", action="store_true", help="take the last relabelling back")
+    relabelled.set_defaults(command=_relabel)
 
 
 def _sample(_given: argparse.Namespace) -> None:
@@ -73,6 +85,38 @@ def _import(given: argparse.Namespace) -> None:
         print(_next_steps(summary, named, given.path))
     if given.model:
         writing.put(Path("params.yaml"), {"registry.model": given.model})
+
+
+def _labels(given: argparse.Namespace) -> None:
+    from adaptformer import run_folder, stage_runner
+    from adaptformer.labels.review import review
+
+    file, wanted = resolved(given)
+    folder = run_folder.of(file.params, wanted)
+    stage_runner.require_inputs("train", folder, options(given))
+    with folder.lock("adaptformer data labels"):
+        found = review(wanted, folder)
+    print("\n".join(found.lines(folder)))
+
+
+def _relabel(given: argparse.Namespace) -> None:
+    from adaptformer import params
+    from adaptformer.dataset_import import importing, relabelling
+    from adaptformer.run_folder import RunFolder
+
+    if given.undo == (given.file is not None):
+        raise UserError(
+            "relabel takes a file, or --undo", f"run `adaptformer data relabel {RunFolder().label_ranking}`"
+        )
+    data = RunFolder().data
+    if given.undo:
+        count = relabelling.undo(data, RELABELLED)
+        said = [f"gave {count:,} images their labels back, and every image its place"]
+    else:
+        said = relabelling.relabel(given.file, data, params.read().params.data, RELABELLED).lines()
+    recorded = importing.dvc_add(data)
+    print("\n".join(said))
+    print("data.dvc records it; next: `make run`" if recorded else "next: `adaptformer pipeline`")
 
 
 def _next_steps(summary: ImportSummary, params: Params, source: Path) -> str:

@@ -46,6 +46,11 @@ def resolved(given: argparse.Namespace) -> tuple[ParamsFile, Params]:
     return presets.resolve(given.preset, params.parse_overrides(given.overrides))
 
 
+def options(given: argparse.Namespace) -> list[str]:
+    """Return presets and overrides as they were given: the remedy of an error repeats them."""
+    return [*(word for preset in given.preset for word in ("--preset", preset)), *given.overrides]
+
+
 def positive(text: str) -> int:
     """Return an argument as a number from 1 on."""
     if (number := int(text)) < 1:

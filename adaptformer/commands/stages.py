@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptformer.commands.parsing import add_methods, add_overrides, resolved
+from adaptformer.commands.parsing import add_methods, add_overrides, options, resolved
 from adaptformer.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _run(given: argparse.Namespace) -> None:
 
     file, wanted = resolved(given)
     folder = run_folder.apart(wanted) if given.own_folder else run_folder.of(file.params, wanted)
-    options = _options(given)
+    words = options(given)
     with folder.lock(f"adaptformer {given.name}"):
         if folder.overridden:
             log.info("run folder: %s/", folder.root)
@@ -65,7 +65,7 @@ def _run(given: argparse.Namespace) -> None:
             if stage_runner.is_current(name, wanted, folder):
                 log.info("%s is current", name)
             else:
-                stage_runner.run(name, wanted, folder, options=options)
+                stage_runner.run(name, wanted, folder, options=words)
 
 
 def _plan(given: argparse.Namespace) -> None:
@@ -80,7 +80,7 @@ def _plan(given: argparse.Namespace) -> None:
     # The default folder's manifest and backbone serve every run with the same data and backbone.
     same = (file.params.data, file.params.backbone) == (wanted.data, wanted.backbone)
     folder = run_folder.RunFolder() if same else run_folder.of(file.params, wanted)
-    stage_runner.require_inputs("train", folder, _options(given))
+    stage_runner.require_inputs("train", folder, options(given))
     start = setup.prepare(wanted, folder)
     print(f"training on {start.images('train'):,} images, validation on {start.images('validation'):,}")
     print("\n".join(start.plan(wanted.tuning).lines()))
@@ -116,11 +116,6 @@ def _params(given: argparse.Namespace) -> None:
         writing.put(path, values)
     else:
         print(writing.changed(path.read_text(encoding="utf-8"), values), end="")
-
-
-def _options(given: argparse.Namespace) -> list[str]:
-    """Return presets and overrides as they were given: the remedy of an error repeats them."""
-    return [*(word for preset in given.preset for word in ("--preset", preset)), *given.overrides]
 
 
 def _compare(given: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +46,7 @@ class Growth:
         if self.already:
             lines.append(f"left out {self.already:,} that are in data/ already, byte by byte")
         if self.frozen:
-            lines.append(
-                f"moved the {self.frozen:,} images that validation had so far to data/validation/: they stay there"
-            )
+            lines.append(frozen_line(self.frozen))
         if self.new_classes:
             lines.append(f"new classes: {', '.join(self.new_classes)}: a model trained before does not know them")
         if self.without and self.by_class:
@@ -75,13 +73,13 @@ def add_images(source: Path, data: Path, params: DataParams, skipped: Path | Non
     refuse_bad_names({*(entry.label for entry in present), *(image.label for image in images)})
     read = progress.steps(present, "reading data/", len(present), "images")
     hashes = {entry: files.sha256_file(data / entry.path) for entry in read}
-    kept, frozen = _with_validation(present, hashes, params)
+    kept, frozen = with_validation(present, hashes, params)
     with replacing_folder(data) as beside:
         images, copies, facts = copied(source, images, beside, skipped)
         news = [found.sha256 for found in facts]
         fresh = _not_there(images, news, hashes)
         sides = _sides([images[i] for i in fresh], [news[i] for i in fresh], kept, hashes, params)
-        _link(data, beside, kept)
+        link(data, beside, {entry.path: f"{split}/{below_split(entry)}" for entry, split in kept.items()})
         taken = [(split, entry.label, Path(entry.path).name) for entry, split in kept.items()]
         place([copies[i] for i in fresh], [images[i] for i in fresh], sides, beside, taken)
         for i in set(range(len(images))) - set(fresh):
@@ -98,15 +96,23 @@ def add_images(source: Path, data: Path, params: DataParams, skipped: Path | Non
     )
 
 
-def _with_validation(
+def frozen_line(frozen: int) -> str:
+    """Return what happened to the images that validation took out of train, for people."""
+    return f"moved the {frozen:,} images that validation had so far to data/validation/: they stay there"
+
+
+def with_validation(
     present: Sequence[Entry], hashes: dict[Entry, str], params: DataParams
 ) -> tuple[dict[Entry, str], int]:
-    """Return the split of each image that is there, and how many of them validation takes out of train now."""
+    """Return the split of each image that is there, and how many of them validation takes out of train now.
+
+    Where no image lies in data/validation/, the ones that `validate` chooses by their `hashes` are taken.
+    """
     kept = {entry: entry.split for entry in present}
     if "validation" in kept.values():
         return kept, 0
     train = [entry for entry in present if entry.split == "train"]
-    members = groups.of((_below_split(entry) for entry in train), params.group)
+    members = groups.of((below_split(entry) for entry in train), params.group)
     labels = [entry.label for entry in train]
     chosen = splits.choose(labels, [hashes[entry] for entry in train], params.validation_fraction, params.seed, members)
     moved = {entry: "validation" for entry, moves in zip(train, chosen, strict=True) if moves}
@@ -143,7 +149,7 @@ def _sides(
     if {image.split for image in images} - {"train"}:  # the source has splits of its own
         return [image.split for image in images]
     old = list(kept)
-    members = [*groups.of(map(_below_split, old), params.group), *importing.groups_of(images, params)]
+    members = [*groups.of(map(below_split, old), params.group), *importing.groups_of(images, params)]
     together = splits.units([*(hashes[entry] for entry in old), *news], members)
     known = dict(zip(together, kept.values(), strict=False))
     return [known.get(unit) or _side(unit, params) for unit in together[len(old) :]]
@@ -155,16 +161,17 @@ def _side(unit: str, params: DataParams) -> str:
     return "validation" if splits.share(f"validation of {unit}", params.seed) < params.validation_fraction else "train"
 
 
-def _link(data: Path, beside: Path, kept: dict[Entry, str]) -> None:
-    """Give the new folder the files of the present one, as links where the file system has them."""
-    for entry, split in kept.items():
-        target = beside / split / entry.label / Path(entry.path).name
+def link(data: Path, beside: Path, places: Mapping[str, str]) -> None:
+    """Give the folder `beside` the files of `data`, from path to path, as links where the file system has them."""
+    for path, new in places.items():
+        target = beside / new
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(data / entry.path, target, follow_symlinks=False)
+            os.link(data / path, target, follow_symlinks=False)
         except OSError:
-            shutil.copy2(data / entry.path, target, follow_symlinks=False)
+            shutil.copy2(data / path, target, follow_symlinks=False)
 
 
-def _below_split(entry: Entry) -> str:
+def below_split(entry: Entry) -> str:
+    """Return CLASS/FILE of an image in data/."""
     return entry.path.partition("/")[2]

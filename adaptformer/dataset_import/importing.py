@@ -176,7 +176,7 @@ def place(
     """Move each image's copy to `folder`/<split>/<class>/<file>; `taken` (split, class, file) are there already."""
     names = {(split, label, name.casefold()) for split, label, name in taken}
     for copy, image, split in zip(copies, images, sides, strict=True):
-        name = _free_name(file_name(image), split, image.label, names)
+        name = free_name(file_name(image), split, image.label, names)
         target = folder / split / image.label / name
         target.parent.mkdir(parents=True, exist_ok=True)
         copy.rename(target)
@@ -188,7 +188,7 @@ def file_name(image: SourceImage) -> str:
     return f"{image.group}__{name}" if image.group else name
 
 
-def _free_name(name: str, split: str, label: str, taken: set[tuple[str, str, str]]) -> str:
+def free_name(name: str, split: str, label: str, taken: set[tuple[str, str, str]]) -> str:
     """Return `name`, or the first of "name-2", "name-3", ... that no file of the class has, in whatever case."""
     file, free, number = PurePosixPath(name), name, 1
     while (split, label, free.casefold()) in taken:

@@ -56,7 +56,7 @@ def profile(
 ) -> Profile:
     """Return the profile of at most 1,000 images of all splits: those with the smallest sha256, each once.
 
-    Thus most stay the same when images are added. `embed` (features.backbone_features) turns images [B, s, s, 3] into
+    Thus most stay the same when images are added. `embed` (embedding.backbone_features) turns images [B, s, s, 3] into
     embeddings [B, D]; `backbone` is the sha256 of what it computes with; `cache` that of prepared images.
     Raises UserError when `data` no longer fits the manifest.
     """

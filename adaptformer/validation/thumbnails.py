@@ -11,22 +11,23 @@ from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.resizing import square
 
-# Whole images on black, small enough that 200 of them stay a page.
-_THUMBNAIL = ImageContract(
-    size=64,
-    resize="pad",
-    crop_fraction=1.0,
-    interpolation="bilinear",
-    mean=(0.0, 0.0, 0.0),
-    std=(1.0, 1.0, 1.0),
-    oversampling=2,
-)
+SIDE = 64
+"""Pixels; small enough that 200 of them stay a page."""
 
 
-def thumbnail(path: Path) -> bytes:
-    """Return a file's image as a PNG of 64 x 64 pixels, the whole of it on black; no bytes where it cannot be read."""
+def thumbnail(path: Path, side: int = SIDE) -> bytes:
+    """Return a file's image as a PNG of `side` x `side` pixels, all of it on black; no bytes if it is unreadable."""
+    contract = ImageContract(
+        size=side,
+        resize="pad",
+        crop_fraction=1.0,
+        interpolation="bilinear",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        oversampling=2,
+    )
     try:
-        pixels = square(path.read_bytes(), _THUMBNAIL)
+        pixels = square(path.read_bytes(), contract)
     except (OSError, DamagedImage):
         return b""
     file = io.BytesIO()

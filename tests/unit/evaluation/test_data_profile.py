@@ -16,10 +16,10 @@ from PIL import Image
 from adaptformer.data.cache import ImageCache
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.manifest import scan
+from adaptformer.embedding import backbone_features
 from adaptformer.errors import UserError
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.data_profile import Profile
-from adaptformer.evaluation.features import backbone_features
 
 CONTRACT = replace(mite.CONTRACT, crop_fraction=0.8)
 Samples = NDArray[np.float64]

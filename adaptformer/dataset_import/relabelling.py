@@ -1,0 +1,161 @@
+"""Give images of data/ another class, as a CSV file says, and take that back.
+
+What was moved is kept in a list of its own, so that the last relabelling can be undone to the same bytes and paths.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from adaptformer import files, progress
+from adaptformer.data import layout
+from adaptformer.data.layout import Entry
+from adaptformer.dataset_import import growth
+from adaptformer.dataset_import.class_folders import normalised
+from adaptformer.dataset_import.importing import free_name
+from adaptformer.dataset_import.replacement import replacing_folder
+from adaptformer.errors import UserError
+from adaptformer.params import DataParams
+
+COLUMNS = ("path", "new_label")
+"""The columns that are read: an image's path below data/, and its right class, or nothing where the label is right."""
+
+_FORMAT = "give the columns path (below data/) and new_label, as in the file that `adaptformer data labels` writes"
+_MOVES = ("number", "before", "after")
+
+
+@dataclass(frozen=True)
+class Relabelling:
+    """What was done: images by (class before, class after), and how many moved from train to data/validation/.
+
+    Validation is written down where `validate` had chosen it so far: with other labels the choice would be another.
+    """
+
+    changed: dict[tuple[str, str], int]
+    frozen: int
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        pairs = sorted(self.changed.items(), key=lambda pair: (-pair[1], pair[0]))
+        lines = [f"relabelled {sum(self.changed.values()):,} images; every image kept its split"]
+        lines += [f"  {before} -> {after}: {count:,}" for (before, after), count in pairs]
+        if self.frozen:
+            lines.append(growth.frozen_line(self.frozen))
+        return lines
+
+
+def relabel(source: Path, data: Path, params: DataParams, journal: Path) -> Relabelling:
+    """Move the images that the CSV file `source` gives a `new_label` to that class's folder of their split.
+
+    `data` changes as a whole or not at all; the moves are added to the CSV file `journal` before. Raises one UserError
+    about all lines that cannot be used, each a note of it, and where there is nothing to change.
+    """
+    present, faults = layout.entries(data) if data.is_dir() else ([], {})
+    if faults or not present:
+        raise UserError(f"{data}/ is not as `adaptformer validate` wants it", "run that first, and do what it says")
+    wanted = _wanted(source, present)
+    read = progress.steps(present, "reading data/", len(present), "images")
+    hashes = {entry: files.sha256_file(data / entry.path) for entry in read}
+    sides, frozen = growth.with_validation(present, hashes, params)
+    taken = {
+        (split, entry.label, Path(entry.path).name.casefold())
+        for entry, split in sides.items()
+        if entry.path not in wanted
+    }
+    places = {}
+    for entry, split in sides.items():
+        label = wanted.get(entry.path, entry.label)
+        name = Path(entry.path).name
+        places[entry.path] = f"{split}/{label}/{free_name(name, split, label, taken) if label != entry.label else name}"
+    moved = {before: after for before, after in places.items() if before != after}
+    done = _journal(journal)
+    number = int(done["number"].max()) + 1 if len(done) else 1
+    news = pd.DataFrame([(number, *move) for move in moved.items()], columns=list(_MOVES))
+    with replacing_folder(data) as beside:
+        growth.link(data, beside, places)
+        _write(journal, pd.concat([done, news]))
+    labels = {entry.path: entry.label for entry in present}
+    return Relabelling(dict(Counter((labels[path], label) for path, label in wanted.items())), frozen)
+
+
+def undo(data: Path, journal: Path) -> int:
+    """Take the last relabelling back and return how many images it had given another class.
+
+    Raises UserError where there is none, or where images that it moved are no longer where it put them.
+    """
+    done = _journal(journal)
+    if done.empty:
+        raise UserError("no relabelling is left to undo", f"{journal} lists those that can be")
+    last = done["number"] == done["number"].max()
+    back = dict(zip(done.loc[last, "after"], done.loc[last, "before"], strict=True))
+    present = {entry.path for entry in layout.entries(data)[0]} if data.is_dir() else set()
+    places = {path: back.get(path, path) for path in present}
+    missing = sorted(back.keys() - present)
+    if len(missing) == len(back) and present >= set(back.values()):  # killed before its moves took place
+        _write(journal, done[~last])
+        return undo(data, journal)
+    if missing or len(set(places.values())) < len(places):
+        where = f"{missing[0]} is gone" if missing else "an image has taken the place of one that was moved"
+        raise UserError(
+            f"{data}/ has changed since the last relabelling: {where}",
+            "bring data/ back to the state after it (`dvc checkout`), or relabel by a file with the old labels",
+        )
+    with replacing_folder(data) as beside:
+        growth.link(data, beside, places)
+    _write(journal, done[~last])
+    return sum(before.split("/")[1] != after.split("/")[1] for after, before in back.items())
+
+
+def _wanted(source: Path, present: Sequence[Entry]) -> dict[str, str]:
+    """Return the new class of each image that gets one, by path."""
+    try:
+        table = pd.read_csv(source, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # pandas' errors of parsing and of empty files are ValueErrors
+        raise UserError(f"{source} cannot be read: {' '.join(str(error).split())}", _FORMAT) from error
+    if not set(COLUMNS) <= set(table):
+        raise UserError(f"{source} has the columns {', '.join(map(str, table))}", _FORMAT)
+    labels = {entry.path: entry.label for entry in present}
+    classes = sorted(set(labels.values()))
+    wanted: dict[str, str] = {}
+    faults = []
+    for line, (path, new) in enumerate(zip(table["path"], table["new_label"].str.strip(), strict=True), start=2):
+        label = normalised(new)
+        if not label:
+            continue
+        if path not in labels:
+            faults.append(f"line {line}: no image {path}")
+        elif label not in classes:
+            near = difflib.get_close_matches(label, classes, 1)
+            faults.append(f"line {line}: no class {label!r}" + (f" (is it {near[0]!r}?)" if near else ""))
+        elif wanted.setdefault(path, label) != label:
+            faults.append(f"line {line}: {path} has two new labels")
+    if faults:
+        more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+        refused = UserError(f"{source}, {faults[0]}{more}", "correct these lines; nothing was changed")
+        for fault in faults[1:]:
+            refused.add_note(fault)
+        raise refused
+    changed = {path: label for path, label in wanted.items() if label != labels[path]}
+    if not changed:
+        raise UserError(f"{source} changes no label", "write the right class of an image into its column new_label")
+    return changed
+
+
+def _journal(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        return pd.DataFrame(columns=list(_MOVES))
+    try:
+        table = pd.read_csv(path, dtype="str", keep_default_na=False)
+        return table[list(_MOVES)].astype({"number": "int64"})
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is damaged", "remove it: what was relabelled so far can then not be undone") from error
+
+
+def _write(path: Path, moves: pd.DataFrame) -> None:
+    files.write_text(path, moves.to_csv(index=False, lineterminator="\n"))

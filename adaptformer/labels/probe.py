@@ -1,0 +1,72 @@
+"""Simple classifiers on the features of the frozen backbone, all of them scikit-learn's.
+
+Shapes: N images, D width of the backbone, C classes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from adaptformer import progress
+from adaptformer.errors import UserError
+
+NEIGHBOURS = 20
+_FOLDS = 5
+_ITERATIONS = 200
+
+
+def first_accuracies(features: NDArray[np.float32], labels: Sequence[str], splits: Sequence[str]) -> dict[str, float]:
+    """Return the share of validation images that two classifiers fitted to the training images get right, by name.
+
+    The nearest neighbours vote by cosine similarity; the linear probe is a ridge regression, solved in closed form, its
+    strength chosen by leave-one-out within train. A trained model should do better than both.
+    """
+    where, what = np.array(splits), np.array(labels)
+    train, validation = where == "train", where == "validation"
+    neighbours = KNeighborsClassifier(min(NEIGHBOURS, int(train.sum())), metric="cosine", weights="distance")
+    classifiers = {
+        f"{neighbours.n_neighbors} nearest neighbours": neighbours,
+        "linear probe": RidgeClassifierCV(alphas=np.logspace(-1, 4, 6)),
+    }
+    return {
+        name: float(
+            make_pipeline(StandardScaler(), classifier)
+            .fit(features[train], what[train])
+            .score(features[validation], what[validation])
+        )
+        for name, classifier in classifiers.items()
+    }
+
+
+def out_of_fold(features: NDArray[np.float32], labels: NDArray[np.int64], groups: Sequence[str]) -> NDArray[np.float64]:
+    """Return the probabilities [N, C] that a logistic regression gives images which it was not fitted to.
+
+    Images of one group are in one fold, so that no copy of an image says what its label is. `labels` [N] are class
+    indices, each of which occurs. Raises UserError where no class has images of two groups.
+    """
+    counts = [
+        len({group for group, label in zip(groups, labels, strict=True) if label == index}) for index in set(labels)
+    ]
+    folds = min(_FOLDS, max(counts))
+    if folds < 2:
+        raise UserError("no class has two images that are not copies", "add images, then look at their labels")
+    found = np.zeros((len(labels), int(labels.max()) + 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the order of the images has long settled by then
+        warnings.filterwarnings("ignore", "The least populated class")  # it is then absent from some folds
+        folded = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(features, labels, groups)
+        for fitted, held_out in progress.steps(folded, "judging labels", folds, "folds"):
+            probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS))
+            probe.fit(features[fitted], labels[fitted])
+            found[np.ix_(held_out, probe.classes_)] = probe.predict_proba(features[held_out])
+    return found

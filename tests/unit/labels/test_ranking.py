@@ -1,0 +1,118 @@
+"""Wrong labels come first, and what a person wrote is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score
+
+from adaptformer.errors import UserError
+from adaptformer.labels import ranking, report
+
+
+def data_set(planted: int = 6) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """A manifest of 150 images, features that tell its three classes apart, and which labels are wrong."""
+    numbers = np.random.default_rng(0)
+    classes = np.repeat([0, 1, 2], 50)
+    features = (5 * np.eye(6)[classes] + numbers.normal(size=(150, 6))).astype(np.float32)
+    wrong = np.zeros(150, bool)
+    wrong[numbers.permutation(150)[:planted]] = True
+    labels = np.array(["amber", "blue", "coral"])[np.where(wrong, (classes + 1) % 3, classes)]
+    table = pd.DataFrame(
+        {
+            "path": [f"train/{label}/{i}.png" for i, label in enumerate(labels)],
+            "label": labels,
+            "split": "train",
+            "sha256": [f"{i:064}" for i in range(150)],
+        }
+    )
+    return table, features, wrong
+
+
+def test_planted_labels_are_found_with_the_class_that_they_should_have() -> None:
+    table, features, wrong = data_set()
+    found = ranking.rank(table, features, None)
+    planted = set(table["path"][wrong])
+    assert set(found["path"].head(6)) == planted
+    named = found["likely_wrong"] == "yes"
+    assert set(found.loc[named, "path"]) <= planted
+    assert named.sum() >= 4
+    assert named.is_monotonic_decreasing, "they come first"
+    first = found.head(6)
+    following = {"amber": "coral", "blue": "amber", "coral": "blue"}
+    assert list(first["looks_like"]) == [following[label] for label in first["label"]]
+    assert (first["probability"] > first["label_probability"]).all()
+    assert first["label_probability"].is_monotonic_increasing
+    assert average_precision_score(wrong, -found.set_index("path")["label_probability"][table["path"]]) > 0.95
+    assert tuple(found.columns) == ranking.COLUMNS
+    assert (found["new_label"] == "").all()
+
+
+def test_a_data_set_without_wrong_labels_names_none() -> None:
+    table, features, _ = data_set(planted=0)
+    assert (ranking.rank(table, features, None)["likely_wrong"] == "").all()
+
+
+def test_images_of_one_group_do_not_judge_each_other() -> None:
+    numbers = np.random.default_rng(1)
+    features = np.repeat(numbers.normal(size=(150, 300)).astype(np.float32), 3, axis=0)
+    labels = np.repeat(numbers.permutation(["amber", "blue"] * 75), 3)
+    table = pd.DataFrame(
+        {
+            "path": [f"train/{label}/visit{i // 3}__{i}.png" for i, label in enumerate(labels)],
+            "label": labels,
+            "sha256": [f"{i:064}" for i in range(450)],
+        }
+    )
+    apart = ranking.rank(table, features, "/(.+?)__")
+    together = ranking.rank(table, features, None)
+    right = [(found["label"] == found["looks_like"]).mean() for found in (apart, together)]
+    assert right[0] < 0.65
+    assert right[1] > 0.8
+    table["sha256"] = [f"{i // 3:064}" for i in range(450)]  # copies do not, either
+    copies = ranking.rank(table, features, None)
+    assert (copies["label"] == copies["looks_like"]).mean() < 0.65
+
+
+def test_what_a_person_wrote_stays_for_the_same_image_and_label(tmp_path: Path) -> None:
+    table, features, _ = data_set()
+    found = ranking.rank(table, features, None)
+    path = tmp_path / "labels.csv"
+    assert ranking.with_answers(found, path)[1] == 0
+    edited = found.copy()
+    edited.loc[0, "new_label"] = " coral "
+    edited.loc[3, "new_label"] = "NA"
+    edited.loc[5, ["label", "new_label"]] = ["other", "blue"]  # has been relabelled meanwhile
+    ranking.write(path, edited)
+    again, kept = ranking.with_answers(found, path)
+    assert kept == 2
+    assert list(again["new_label"].head(6)) == ["coral", "", "", "NA", "", ""]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"path,label\n", b""])
+def test_a_file_that_may_hold_answers_is_not_overwritten(content: bytes, tmp_path: Path) -> None:
+    table, features, _ = data_set()
+    path = tmp_path / "labels.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="it may hold labels that you wrote"):
+        ranking.with_answers(ranking.rank(table, features, None), path)
+
+
+def test_the_page_shows_likely_wrong_images_with_both_classes(tree, tmp_path: Path) -> None:
+    table, features, wrong = data_set()
+    data = tree({path: i for i, path in enumerate(table["path"][wrong])})
+    found = ranking.rank(table, features, None)
+    page = report.html(found, data, {"linear probe": 0.9583}, 24, Path("artifacts/labels.csv"))
+    named = int((found["likely_wrong"] == "yes").sum())
+    assert page.count("<img") == named >= 4
+    for path, label, looks_like in found[["path", "label", "looks_like"]].head(named).itertuples(index=False):
+        assert f"labelled {label} (" in page
+        assert f"looks like {looks_like} (" in page
+        assert path in page
+    assert "95.83" in page
+    assert "24 validation images" in " ".join(page.split())
+    assert "adaptformer data relabel artifacts/labels.csv" in " ".join(page.split())
+    assert "None." in report.html(found.assign(likely_wrong=""), data, {}, 0, Path("labels.csv"))
