@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 SKIPPED = Path("artifacts/import_skipped.csv")
 """What `--skip-bad` left out."""
+DOWNLOADS = Path("artifacts/downloads")
+"""Where `data get` works; it leaves nothing there when all is in data/."""
+KNOWN = ("cifar10", "cifar100", "fashion-mnist", "flowers102", "food101", "svhn")
+"""The data sets of dataset_import/known.py, whose import takes seconds."""
 RELABELLED = Path("artifacts/relabelled.csv")
 """What `data relabel` moved, so that it can be undone."""
 
@@ -44,6 +48,13 @@ def add(commands: Commands) -> None:
     )
     imported.add_argument("--model", metavar="NAME", help="set registry.model, the registered model's name, to this")
     imported.set_defaults(command=_import)
+    known = kinds.add_parser("get", help="download a known data set, or take ImageNet's folder, with official splits")
+    known.add_argument(
+        "name", choices=[*KNOWN, "imagenet"], metavar="NAME", help=f"{', '.join(KNOWN)}, or imagenet (with a folder)"
+    )
+    known.add_argument("folder", type=Path, nargs="?", help="for imagenet: a folder with train/WNID/ and val/WNID/")
+    known.add_argument("--replace", action="store_true", help="put it in place of what is in data/")
+    known.set_defaults(command=_get)
     labels = kinds.add_parser("labels", help="list labels that are likely wrong, and a first accuracy before training")
     add_overrides(labels)
     labels.set_defaults(command=_labels)
@@ -85,6 +96,28 @@ def _import(given: argparse.Namespace) -> None:
         print(_next_steps(summary, named, given.path))
     if given.model:
         writing.put(Path("params.yaml"), {"registry.model": given.model})
+
+
+def _get(given: argparse.Namespace) -> None:
+    from adaptformer import params, presets
+    from adaptformer.data.layout import occupied
+    from adaptformer.dataset_import import importing, known
+    from adaptformer.run_folder import RunFolder
+
+    if (given.name == "imagenet") != (given.folder is not None):
+        raise UserError("only imagenet takes a folder, and it needs one", "see `adaptformer data get --help`")
+    data, downloads = RunFolder().data, DOWNLOADS / given.name
+    settings = params.read().params
+    if occupied(data) and not given.replace:  # before hours of downloading
+        raise UserError(f"{data}/ is not empty", f"move {data}/ away, then run the same command again")
+    listed = known.imagenet(given.folder, downloads) if given.folder else known.get(given.name, downloads)
+    summary = importing.import_folder(listed, data, settings.data, given.replace)
+    known.remove(downloads)
+    _print_result(importing.dvc_add(data), str(summary))
+    if given.name in presets.available():
+        print(f"next: adaptformer params --preset {given.name} --write   # image size, flips, the registered name")
+    else:
+        print(_next_steps(summary, settings, Path(given.name)))
 
 
 def _labels(given: argparse.Namespace) -> None:

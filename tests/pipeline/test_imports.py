@@ -13,7 +13,7 @@ LIBRARY = {
     "model": PIXELS,
     "checkpoints": MODEL,
     "validation": PIXELS,
-    "dataset_import": PIXELS,
+    "dataset_import": MODEL,
     "embedding.py": MODEL,
     "labels": MODEL | {"embedding.py", "validation"},
     "tuning": MODEL,
