@@ -201,7 +201,7 @@ def test_fashion_mnist_is_grey_and_a_slash_in_a_name_becomes_a_word(
     for kind in ("train", "t10k"):
         for name, magic, array in (
             ("images-idx3", 2051, pixels),
-            ("labels-idx1", 2049, np.array([0, 9, 0, 9], np.uint8)),
+            ("labels-idx1", 2049, labels),
         ):
             header = struct.pack(f">{1 + array.ndim}i", magic, *array.shape)
             file = f"{kind}-{name}-ubyte.gz"
