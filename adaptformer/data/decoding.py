@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # Without these imports, Pillow imports every reader that it has as soon as one of these formats is opened.
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+from PIL import AvifImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", *(["AVIF"] if AvifImagePlugin.SUPPORTED else []))
+"""What is read always; HEIC besides, where pillow-heif is installed."""
 MAX_PIXELS = 178_956_970
 """The most pixels of an image, twice Pillow's warning threshold; a larger one is refused as a decompression bomb."""
 
@@ -26,6 +27,7 @@ Box = tuple[float, float, float, float]
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _EXIF_ORIENTATION = 0x0112
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 # Of EXIF's eight orientations, those that are displayed with width and height exchanged, and, after that, mirrored.
 _LYING, _LEFT_TO_RIGHT, _UPSIDE_DOWN = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 
@@ -69,7 +71,7 @@ def decode_reduced(content: bytes, shorter: int) -> Decoded:
     if not content:
         raise DamagedImage("empty file")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=_heif() if _is_heic(content) else FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DamagedImage(f"decompression bomb: {image.width} x {image.height} pixels")  # noqa: TRY301
             mode, (width, height) = image.mode, image.size
@@ -96,6 +98,24 @@ def decode_reduced(content: bytes, shorter: int) -> Decoded:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedImage("truncated" if "truncated" in reason.lower() else f"damaged: {reason}") from error
+
+
+def _is_heic(content: bytes) -> bool:
+    """Tell by its first bytes whether a file is HEIC, the format of Apple's phones, which Pillow alone cannot read."""
+    if content[4:8] != b"ftyp":
+        return False
+    brands = content[8 : min(int.from_bytes(content[:4]), 128)]
+    return any(brand in brands for brand in _HEIC_BRANDS) and b"avif" not in brands
+
+
+def _heif() -> tuple[str]:
+    """Return the format for Pillow after its reader is registered. Raises DamagedImage where that is not installed."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise DamagedImage("HEIC, which needs `pip install 'adaptformer[heic]'`") from error
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
 
 
 def _rgb(image: Image.Image) -> Pixels:

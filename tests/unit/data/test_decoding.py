@@ -294,3 +294,64 @@ def test_damage_is_found_at_reduced_scale() -> None:
     content = saved(Image.fromarray(waves(640, 800)), "JPEG", quality=95)
     with pytest.raises(DamagedImage, match="truncated"):
         decode_reduced(content[: int(0.9 * len(content))], 1)
+
+
+def heic(image: Image.Image, **options: Any) -> bytes:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="install the extra: pip install 'adaptformer[heic]'")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(image).save(file, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
+def test_photos_of_newer_phones_have_their_colours_and_lie_upright(kind: str) -> None:
+    lying = Image.fromarray(waves(64, 96))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = (
+        heic(lying, quality=95, exif=exif.tobytes()) if kind == "HEIC" else saved(lying, "AVIF", quality=95, exif=exif)
+    )
+    decoded = decode_reduced(content, 4)
+    assert (decoded.height, decoded.width) == decoded.pixels.shape[:2] == (96, 64)
+    upright = np.rot90(waves(64, 96), -1)
+    assert np.abs(decoded.pixels.astype(int) - upright).mean() < 4
+    np.testing.assert_array_equal(decode(content), decoded.pixels)
+
+
+@pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
+def test_what_is_transparent_in_them_is_white(kind: str) -> None:
+    pixels = np.full((32, 32, 4), (200, 30, 60, 255), np.uint8)
+    pixels[:, 16:, 3] = 0
+    image = Image.fromarray(pixels)
+    decoded = decode(heic(image, quality=95) if kind == "HEIC" else saved(image, "AVIF", quality=95))
+    assert np.abs(decoded[:, :12].astype(int) - (200, 30, 60)).max() < 12
+    assert decoded[:, 20:].min() > 243
+
+
+@pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
+def test_half_of_such_a_file_is_damaged(kind: str) -> None:
+    image = Image.fromarray(waves(200, 200))
+    content = heic(image) if kind == "HEIC" else saved(image, "AVIF")
+    with pytest.raises(DamagedImage):
+        decode(content[: len(content) // 2])
+
+
+def test_without_its_reader_heic_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = heic(Image.new("RGB", (32, 32)))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(DamagedImage, match=r"^HEIC, which needs `pip install 'adaptformer\[heic\]'`"):
+        decode(content)
+
+
+def test_avif_needs_no_other_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert decode(saved(Image.new("RGB", (32, 32), (9, 9, 9)), "AVIF")).shape == (32, 32, 3)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_picture_of_a_hundred_megapixels_is_read() -> None:
+    file = io.BytesIO()
+    Image.new("L", (10_000, 10_000), 77).save(file, "PNG", compress_level=1)
+    decoded = decode(file.getvalue())
+    assert decoded.shape == (10_000, 10_000, 3)
+    assert (decoded[::999, ::999] == 77).all()
