@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptformer.commands.parsing import positive
+from adaptformer.commands.parsing import positive, share
 from adaptformer.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
     form.add_argument("--json", action="store_true", help="write one JSON object a line instead")
     predict.add_argument(
         "--unsure",
-        type=_share,
+        type=share,
         default=0.0,
         metavar="BELOW",
         help="mark answers of smaller probability, such as 0.8",
@@ -101,13 +101,6 @@ def _predict(given: argparse.Namespace) -> None:
         )
     if sum(faults.values()) == len(paths):
         raise UserError("none of the files is an image", "give image files, or folders that hold some")
-
-
-def _share(text: str) -> float:
-    """Return an argument as a probability."""
-    if not 0 < (value := float(text)) <= 1:
-        raise argparse.ArgumentTypeError("must be above 0 and at most 1")
-    return value
 
 
 def _pretrain(given: argparse.Namespace) -> None:

@@ -58,6 +58,13 @@ def positive(text: str) -> int:
     return number
 
 
+def share(text: str) -> float:
+    """Return an argument as a probability."""
+    if not 0 < (value := float(text)) <= 1:
+        raise argparse.ArgumentTypeError("must be above 0 and at most 1")
+    return value
+
+
 def override(text: str) -> str:
     """Return an argument that replaces a value of params.yaml as it was given; its key is looked up later."""
     if "=" not in text:

@@ -1,14 +1,22 @@
-"""Which version is in use, and why: promote, rollback, history, lineage."""
+"""Which version is in use, and why: promote, rollback, history, lineage, watch."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptformer.commands import exit_code
+from adaptformer.commands.parsing import positive, share
+from adaptformer.errors import UserError
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
+    from adaptformer.monitoring.watching import Watched
+    from adaptformer.run_folder import RunFolder
+
+WATCH = Path("artifacts/watch")
+"""Where `watch` writes its page and tables."""
 
 
 def add(commands: Commands) -> None:
@@ -33,7 +41,17 @@ def add(commands: Commands) -> None:
     lineage.add_argument("what", metavar="WHAT", help="image file, sha256 of one, version number, or alias")
     lineage.add_argument("--all", action="store_true", help="look for the image in every registered model")
     lineage.set_defaults(command=_lineage)
-    for command in (promote, rollback, history, lineage):
+    watch = commands.add_parser(
+        "watch", help="run the champion on new images without labels: expected accuracy, drift, what to label next"
+    )
+    watch.add_argument("folder", type=Path, help="new images, in any depth")
+    watch.add_argument("--local", action="store_true", help="watch with the model in artifacts/, not the champion")
+    watch.add_argument("--label", type=positive, default=50, metavar="K", help="choose so many (default: %(default)s)")
+    watch.add_argument(
+        "--at-least", type=share, metavar="SHARE", help="exit 2 if an accuracy below this is within the interval"
+    )
+    watch.set_defaults(command=_watch)
+    for command in (promote, rollback, history, lineage, watch):
         command.add_argument("--model", help="registered model (default: registry.model of params.yaml)")
 
 
@@ -71,6 +89,62 @@ def _history(given: argparse.Namespace) -> None:
 
     every = promotion.history(_model(given))
     print(moves.as_json(every) if given.json else moves.as_table(every))
+
+
+def _watch(given: argparse.Namespace) -> int:
+    """Exit 2, as for a refused model, where the new images differ or too little accuracy may be expected."""
+    import tempfile
+
+    from adaptformer import files, params
+    from adaptformer.data.cache import ImageCache
+    from adaptformer.monitoring import label_next, report, watching
+    from adaptformer.run_folder import RunFolder
+
+    settings, folder = params.load(), RunFolder()
+    with tempfile.TemporaryDirectory() as scratch, folder.lock("adaptformer watch"):
+        watched = _results_here(folder) if given.local else _champion(_model(given), folder, Path(scratch))
+        found = watching.watch(
+            watched, given.folder, folder.data, bound=settings.gate.drift, wanted=given.label,
+            images=ImageCache(folder.image_cache, settings.runtime.cache_gb), stored=folder.embeddings,
+        )  # fmt: skip
+    places = WATCH / "images.csv", WATCH / "label_next.csv", WATCH / "watch.html"
+    files.write_text(places[0], found.table.to_csv(index=False, lineterminator="\n"))
+    files.write_text(places[1], label_next.to_complete(found.table, given.folder))
+    files.write_text(places[2], report.html(found, given.folder, places[1]))
+    print("\n".join(found.lines()))
+    print(f"the page: {places[2]}; all answers: {places[0]}; images to label next: {places[1]}")
+    too_low = given.at_least is not None and found.accuracy.low < given.at_least
+    if too_low:
+        print(f"the expected accuracy may be below {given.at_least:.1%}")
+    return exit_code.REFUSED if too_low or found.drifted() else 0
+
+
+def _results_here(folder: RunFolder) -> Watched:
+    """Return the model of the run folder. Raises UserError where a file of it is missing."""
+    from adaptformer.data import manifest
+    from adaptformer.monitoring.watching import Watched
+
+    for path in (folder.model, folder.manifest, folder.profile, folder.backbone):
+        if not path.is_file():
+            raise UserError(f"{path} is missing", "run the pipeline first: `make run`, or `adaptformer pipeline`")
+    table = manifest.read_manifest(folder.manifest)
+    return Watched("the model in artifacts/", folder.model, table, folder.profile, folder.backbone)
+
+
+def _champion(name: str, folder: RunFolder, scratch: Path) -> Watched:
+    """Return the champion of a registered model, its files fetched. Raises UserError where there is none."""
+    from adaptformer.monitoring.watching import Watched
+    from adaptformer.registry import candidate, versions
+    from adaptformer.tracking import mlflow_store
+
+    with mlflow_store.user_errors("nothing was changed"):
+        client = mlflow_store.connect()
+        versions.require_model(client, name)
+        version = versions.alias(client, name, "champion")
+        if version is None:
+            raise UserError(f"{name} has no champion", "promote a version (`make promote`), or give --local")
+        found = candidate.gather(client, name, version, scratch)
+    return Watched(f"{name} version {version}", found.model, found.manifest, found.profile, folder.backbone)
 
 
 def _lineage(given: argparse.Namespace) -> None:

@@ -94,6 +94,16 @@ class Predictor:
                 best = np.argsort(-probabilities, kind="stable")[:top]
                 yield Prediction(path, tuple(self.classes[i] for i in best), tuple(map(float, probabilities[best])))
 
+    def probabilities(self, contents: Iterable[bytes], batch_size: int = 32) -> Iterator[NDArray[np.float64]]:
+        """Yield the probabilities [B, C] of image files by their bytes, a batch at a time.
+
+        Raises DamagedImage when bytes are no usable image.
+        """
+        remaining = iter(contents)
+        while batch := list(islice(remaining, batch_size)):
+            images = [prepare(content, self.contract) for content in batch]
+            yield softmax(self.logits(np.stack(images)))
+
     def _prepared(self, path: Path) -> NDArray[np.uint8] | str:
         try:
             return prepare(path.read_bytes(), self.contract)

@@ -15,12 +15,11 @@ import pandas as pd
 from adaptformer import files
 from adaptformer.data import manifest as manifests
 from adaptformer.data import reading
-from adaptformer.data.resizing import prepare
 from adaptformer.errors import UserError
 from adaptformer.evaluation import data_profile
 from adaptformer.export import model_file
 from adaptformer.export.latency import latency_ms
-from adaptformer.export.predictor import Predictor, softmax
+from adaptformer.export.predictor import Predictor
 from adaptformer.gate import drift
 from adaptformer.gate.decision import Check
 from adaptformer.gate.pairing import Judged
@@ -126,23 +125,17 @@ def predict(predictor: Predictor, rows: pd.DataFrame, data: Path) -> pd.DataFram
 
     Raises UserError for a file that is not the one of its row.
     """
-    parts = []
-    for start in range(0, len(rows), BATCH):
-        part = rows.iloc[start : start + BATCH]
-        pixels = [
-            prepare(_content(data / path, sha256), predictor.contract)
-            for path, sha256 in zip(part["path"], part["sha256"], strict=True)
-        ]
-        probabilities = softmax(predictor.logits(np.stack(pixels)))
-        best = probabilities.argmax(axis=1)
-        rows_by_class = [dict(zip(predictor.classes, row, strict=True)) for row in probabilities.tolist()]
-        answers = part[["path", "sha256", "label"]].assign(
-            predicted=[predictor.classes[number] for number in best],
-            confidence=probabilities.max(axis=1),
-            probability_of_label=[row.get(label, 0.0) for row, label in zip(rows_by_class, part["label"], strict=True)],
-        )
-        parts.append(answers)
-    return pd.concat(parts, ignore_index=True)
+    contents = (_content(data / path, sha256) for path, sha256 in zip(rows["path"], rows["sha256"], strict=True))
+    probabilities = np.concatenate(list(predictor.probabilities(contents, BATCH)))
+    columns = pd.Index(predictor.classes).get_indexer(
+        pd.Index(rows["label"])
+    )  # -1: a class that the model does not know
+    of_label = np.where(columns >= 0, probabilities[np.arange(len(rows)), columns], 0.0)
+    return rows[["path", "sha256", "label"]].assign(
+        predicted=np.array(predictor.classes)[probabilities.argmax(axis=1)],
+        confidence=probabilities.max(axis=1),
+        probability_of_label=of_label,
+    )
 
 
 def _content(path: Path, sha256: str) -> bytes:

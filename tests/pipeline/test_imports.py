@@ -16,6 +16,7 @@ LIBRARY = {
     "dataset_import": MODEL,
     "embedding.py": MODEL,
     "labels": MODEL | {"embedding.py", "validation"},
+    "monitoring": MODEL | {"embedding.py", "evaluation", "export", "gate", "validation"},
     "tuning": MODEL,
     "evaluation": MODEL,
     "export": MODEL,

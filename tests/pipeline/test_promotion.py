@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,11 +13,13 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import registered
 import yaml
 from mlflow import MlflowClient
 
+from adaptformer.__main__ import main
 from adaptformer.errors import UserError
 from adaptformer.params import GateParams
 from adaptformer.registry import decision_record, moves, promotion, versions
@@ -449,3 +452,26 @@ def test_the_commands_end_with_0_promoted_2_refused_1_error(client, command, cha
     assert code == 0, output
     assert re.search(r"promotion +1 -> 3 +CI +it's better", output)
     assert re.search(r"rollback +3 -> 1 .* regret", output)
+
+
+def test_the_champion_is_watched_with_its_own_validation_images(client, name, tmp_path, capsys):
+    table = registered.manifest()
+    table.loc[:9, "split"] = "validation"
+    registered.write_data(tmp_path / "data", table)
+    shutil.copy2(ROOT / "params.yaml", tmp_path)
+    assert registered.register(tmp_path, name, wrong(60), table=table) == "1"
+    new = tmp_path / "new"
+    new.mkdir()
+    for n in range(6):
+        (new / f"{n}.ppm").write_bytes(registered.picture(registered.CLASSES[n % 3], 20_000 + n))
+    watch = ("watch", str(new), "--model", name, "--label", "6")
+    assert main([*watch]) == 1
+    assert f"{name} has no champion" in capsys.readouterr().err
+    assert ask(name).promoted
+    assert main([*watch]) == 0
+    said = capsys.readouterr().out
+    assert f"{name} version 1 on 6 new images: expected accuracy" in said
+    assert "100.0% on its 10 validation images" in said
+    answers = pd.read_csv("artifacts/watch/images.csv").sort_values("path")
+    assert list(answers["predicted"]) == ["blue", "green", "red"] * 2
+    assert "Not measured" in Path("artifacts/watch/watch.html").read_text()

@@ -1,0 +1,54 @@
+"""Which images to label next: answers that the model is unsure of, and no two of the same kind.
+
+Shapes: N images, C classes, K wanted images, D width of the backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.preprocessing import StandardScaler
+
+_SHARE = 5
+"""So many times K images compete; the rest the model is too sure of."""
+
+
+def margins(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the best minus the second best probability of each row [N, C]: small where the model is unsure."""
+    best = -np.sort(-probabilities, axis=1)[:, :2]
+    found: NDArray[np.float64] = best[:, 0] - best[:, -1] if best.shape[1] > 1 else best[:, 0]
+    return found
+
+
+def choose(
+    margin: NDArray[np.float64], wanted: int, features: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+) -> NDArray[np.int64]:
+    """Return the indices [at most K] of the images to label, the least sure first.
+
+    Of those with the smallest margins [N], the least sure one of each of K clusters of their features is taken.
+    `features` gives the features [n, D] of some images.
+    """
+    order = np.argsort(margin, kind="stable")
+    if len(order) <= wanted:
+        return order
+    competing = order[: _SHARE * wanted]
+    seen = StandardScaler().fit_transform(features(competing))
+    clusters = KMeans(wanted, n_init=1, random_state=0).fit_predict(seen)
+    # `competing` is in order of margin, so the first image of each cluster is its least sure one.
+    _, first = np.unique(clusters, return_index=True)
+    return competing[np.sort(first)]
+
+
+def to_complete(table: pd.DataFrame, folder: Path) -> str:
+    """Return the chosen images of a table (watching.Findings) as CSV: path, and a label for a person to write.
+
+    `adaptformer data import FILE --add` reads it.
+    """
+    chosen = table[table["label_next"] > 0].sort_values("label_next")
+    paths = [(folder / path).resolve().as_posix() for path in chosen["path"]]
+    return pd.DataFrame({"path": paths, "label": ""}).to_csv(index=False, lineterminator="\n")

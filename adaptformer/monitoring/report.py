@@ -1,0 +1,48 @@
+"""The page about new images: what to expect of the model's answers, drift, and the images to label next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from adaptformer import html_page
+from adaptformer.monitoring.watching import Findings
+from adaptformer.validation.thumbnails import thumbnail
+
+_SIDE = 128
+"""Pixels of a picture on the page."""
+_SHOWN = 100
+_VERDICTS = {"warn": "differs", "pass": "alike"}
+
+
+def html(found: Findings, folder: Path, list_path: Path) -> str:
+    """Return a self-contained page; pictures are read from `folder`, `list_path` is the CSV file to complete."""
+    chosen = found.table[found.table["label_next"] > 0].sort_values("label_next")
+    columns = ["path", "predicted", "confidence"]
+    items = [
+        (thumbnail(folder / path, _SIDE), f"{path}\n{predicted} {confidence:.0%}")
+        for path, predicted, confidence in chosen[columns].head(_SHOWN).itertuples(index=False)
+    ]
+    counts = found.table["predicted"].value_counts()
+    rows = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
+    shares, edges = np.histogram(found.table["confidence"], bins=10, range=(0, 1))
+    confidences = [
+        (f"{100 * low:.0f} to {100 * high:.0f} %", int(count))
+        for low, high, count in zip(edges[:-1], edges[1:], shares, strict=True)
+        if count
+    ]
+    return html_page.render(
+        "monitoring/report.html.j2",
+        found=found,
+        drift=[
+            (check.name.removeprefix("drift of "), _VERDICTS.get(check.verdict, check.reason), check.value, check.bound)
+            for check in found.drift
+        ],
+        answers=[(str(name), f"{count:,}", f"{100 * count / len(found.table):.1f} %") for name, count in rows],
+        confidences=[(name, count, count / len(found.table)) for name, count in reversed(confidences)],
+        items=[item for item in items if item[0]],
+        chosen=len(chosen),
+        list=list_path.as_posix(),
+        side=_SIDE,
+    )

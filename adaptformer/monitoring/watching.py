@@ -1,0 +1,186 @@
+"""`adaptformer watch`: a model on a folder of new, unlabelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from adaptformer import embedding, progress
+from adaptformer.data import manifest as manifests
+from adaptformer.data import reading
+from adaptformer.data.cache import ImageCache
+from adaptformer.data.reading import ImageFacts
+from adaptformer.errors import UserError
+from adaptformer.evaluation import data_profile
+from adaptformer.evaluation.intervals import Interval
+from adaptformer.export.predictor import Predictor, images_below
+from adaptformer.gate import drift
+from adaptformer.gate.decision import Check
+from adaptformer.monitoring import expected_accuracy, label_next
+from adaptformer.params import ImageParams
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A model whose answers are watched: its files, the manifest of its data, and the backbone that it stands on."""
+
+    name: str
+    model: Path
+    manifest: pd.DataFrame
+    profile: Path | None
+    backbone: Path
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found about N new images.
+
+    `table` has one row an image: path, predicted, confidence, margin, and label_next, its place in the order in which
+    images are worth labelling (0: not chosen). `accuracy` is what to expect of the answers, `validation` the share of
+    right ones on so many validation images. `known` images are in the model's own data;
+    `unreadable` has reasons by path.
+    """
+
+    name: str
+    table: pd.DataFrame
+    accuracy: Interval
+    validation: float
+    validation_images: int
+    drift: tuple[Check, ...]
+    known: int
+    unreadable: dict[str, str]
+
+    def drifted(self) -> list[Check]:
+        """Return the measures in which the new images differ from those that the model learned from."""
+        return [check for check in self.drift if check.verdict == "warn"]
+
+    def lines(self) -> list[str]:
+        """Return the findings for people."""
+        accuracy = self.accuracy
+        lines = [
+            f"{self.name} on {len(self.table):,} new images: expected accuracy {accuracy.value:.1%} "
+            f"({accuracy.low:.1%} to {accuracy.high:.1%}); {self.validation:.1%} on its "
+            f"{self.validation_images:,} validation images",
+        ]
+        for check in self.drift:
+            what = check.name.removeprefix("drift of ")
+            verdict = {"warn": "unlike what it learned from", "pass": "like what it learned from"}
+            lines.append(f"{what}: {verdict.get(check.verdict, check.reason)} ({check.value}, {check.bound})")
+        if self.drifted():
+            lines.append("so the expected accuracy may be too high: label some of the images, and judge it by those")
+        if self.known:
+            lines.append(f"{self.known:,} of the images are in the model's own data")
+        if self.unreadable:
+            lines.append(f"left out {len(self.unreadable):,} files that are no images")
+        return lines
+
+
+def watch(
+    watched: Watched, folder: Path, data: Path, *, bound: float, wanted: int, images: ImageCache, stored: Path
+) -> Findings:
+    """Run a model on all images below `folder`, and measure what can be known of them without labels.
+
+    `bound` is the distance from which on data count as drifted (params: gate.drift), `wanted` how many images to choose
+    for labelling. The model's validation images are read from `data`; features are kept in `stored`. Raises UserError
+    where the folder holds no image, and where the validation images are not in `data`.
+    """
+    table, unreadable = _listed(folder)
+    predictor = Predictor(watched.model, device="cpu")
+    validation = manifests.rows(watched.manifest, "validation")
+    answers = _probabilities(predictor, _validation(validation, data), len(validation), "validation")
+    right = np.array(predictor.classes)[answers.argmax(axis=1)] == validation["label"].to_numpy()
+    probabilities = _probabilities(predictor, _contents(table, folder), len(table), "classifying")
+    margin = label_next.margins(probabilities)
+    image = predictor.contract
+    settings = ImageParams(
+        size=image.size, resize=image.resize, crop_fraction=image.crop_fraction, interpolation=image.interpolation,
+        oversampling=image.oversampling,
+    )  # fmt: skip
+
+    def features(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        rows = table.iloc[chosen]
+        return embedding.of_data(rows, folder, settings, watched.backbone, images, stored, torch.device("cpu"))
+
+    first = label_next.choose(margin, wanted, features)
+    place = np.zeros(len(table), np.int64)
+    place[first] = np.arange(1, len(first) + 1)
+    found = pd.DataFrame(
+        {
+            "path": table["path"],
+            "predicted": np.array(predictor.classes)[probabilities.argmax(axis=1)],
+            "confidence": probabilities.max(axis=1).round(6),
+            "margin": margin.round(6),
+            "label_next": place,
+        }
+    )
+    return Findings(
+        name=watched.name,
+        table=found.sort_values(["margin", "path"], kind="stable").reset_index(drop=True),
+        accuracy=expected_accuracy.estimate(answers.max(axis=1), right, probabilities.max(axis=1)),
+        validation=float(right.mean()),
+        validation_images=len(validation),
+        drift=tuple(_drift(watched, table, folder, predictor, images, bound)),
+        known=int(table["sha256"].isin(watched.manifest["sha256"]).sum()),
+        unreadable=unreadable,
+    )
+
+
+def _drift(
+    watched: Watched, table: pd.DataFrame, folder: Path, predictor: Predictor, images: ImageCache, bound: float
+) -> list[Check]:
+    if watched.profile is None:
+        return []
+    embed, backbone = embedding.backbone_features(watched.backbone, predictor.contract, torch.device("cpu"))
+    new = data_profile.profile(table, folder, predictor.contract, embed, backbone, images)
+    return drift.compare(new, data_profile.read(watched.profile), bound)
+
+
+def _listed(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return a table like a manifest of the images below a folder, and the reason for each file that is none."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder", "give a folder of new images")
+    paths = images_below([folder])
+    records, unreadable = [], {}
+    for path, facts in zip(paths, progress.steps(reading.read_all(paths), "reading", len(paths), "files"), strict=True):
+        name = path.relative_to(folder).as_posix()
+        if isinstance(facts, ImageFacts):
+            records.append({"path": name, "label": "", "split": "new", **facts._asdict()})
+        else:
+            unreadable[name] = facts
+    if not records:
+        raise UserError(f"{folder} holds no image", "give a folder of new images")
+    return pd.DataFrame.from_records(records), unreadable
+
+
+def _validation(rows: pd.DataFrame, data: Path) -> Iterator[bytes]:
+    if rows.empty:
+        raise UserError("the model has no validation images, which its confidence is judged by", "train it again")
+    for path, sha256 in zip(rows["path"], rows["sha256"], strict=True):
+        content = reading.content(data / path, sha256)
+        if content is None:
+            raise UserError(
+                f"{data / path} is not the validation image that the model was chosen by",
+                "bring its data back (`dvc checkout`), or watch with a model of the present data: --local",
+            )
+        yield content
+
+
+def _contents(table: pd.DataFrame, folder: Path) -> Iterator[bytes]:
+    for path, sha256 in zip(table["path"], table["sha256"], strict=True):
+        content = reading.content(folder / path, sha256)
+        if content is None:
+            raise UserError(f"{folder / path} changed while it was watched", "run the same command again")
+        yield content
+
+
+def _probabilities(predictor: Predictor, contents: Iterator[bytes], total: int, label: str) -> NDArray[np.float64]:
+    batches: Sequence[NDArray[np.float64]] = list(
+        progress.steps(predictor.probabilities(contents), label, total, "images", len)
+    )
+    return np.concatenate(batches)

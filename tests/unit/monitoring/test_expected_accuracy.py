@@ -1,0 +1,61 @@
+"""The accuracy that confidence promises, against the truth of simulated models."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from adaptformer.monitoring import expected_accuracy
+
+
+def answers(count: int, seed: int, ease: float = 0.0, boast: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence and whether each answer is right: as often as the confidence says, if `boast` is 1."""
+    numbers = np.random.default_rng(seed)
+    log_odds = numbers.normal(1.5 + ease, 1.5, count)
+    right = numbers.random(count) < 1 / (1 + np.exp(-log_odds))
+    return 1 / (1 + np.exp(-boast * log_odds)), right
+
+
+def test_the_interval_holds_the_truth_for_easier_and_harder_images_and_boasting_models() -> None:
+    inside, errors = [], []
+    for seed in range(18):
+        boast = 1.0 if seed < 9 else 3.0
+        confidence, right = answers(300, seed, boast=boast)
+        new, truth = answers(120, 1000 + seed, ease=(-1.0, 0.0, 1.0)[seed % 3], boast=boast)
+        found = expected_accuracy.estimate(confidence, right, new)
+        inside.append(found.low <= truth.mean() <= found.high)
+        errors.append(found.value - truth.mean())
+        assert found.low < found.value < found.high
+    assert sum(inside) >= 15
+    assert abs(np.mean(errors)) < 0.025
+
+
+def test_fewer_images_leave_more_open() -> None:
+    confidence, right = answers(400, 0)
+    widths = [
+        found.high - found.low
+        for found in (
+            expected_accuracy.estimate(confidence, right, answers(2000, 1)[0]),
+            expected_accuracy.estimate(confidence, right, answers(50, 1)[0]),
+            expected_accuracy.estimate(confidence[:40], right[:40], answers(50, 1)[0]),
+        )
+    ]
+    assert widths == sorted(widths)
+    assert widths[0] < 0.6 * widths[1]
+
+
+def test_a_split_without_errors_promises_no_certainty() -> None:
+    new = np.full(100, 0.97)
+    found = expected_accuracy.estimate(np.linspace(0.9, 0.99, 50), np.ones(50, bool), new)
+    assert 0.9 < found.value < 1
+    assert found.low < 0.97
+
+
+def test_equal_input_gives_equal_intervals() -> None:
+    confidence, right = answers(100, 0)
+    new = answers(60, 1)[0]
+    assert expected_accuracy.estimate(confidence, right, new) == expected_accuracy.estimate(confidence, right, new)
+
+
+def test_confidences_of_0_and_1_are_taken() -> None:
+    found = expected_accuracy.estimate(np.array([1.0, 1.0, 0.0, 0.5]), np.array([True, True, False, True]), np.ones(3))
+    assert 0 <= found.low <= found.value <= found.high <= 1
