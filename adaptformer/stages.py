@@ -144,9 +144,9 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     pictures.calibration(folder.calibration, evaluation)
     pictures.examples(folder.examples, evaluation, card.classes, test.images)
     drawings = report.Drawings(folder.confusion, folder.per_class, folder.calibration, folder.curves)
-    said = predictions.table(test, evaluation, card.classes)
+    said = predictions.table(test, evaluation, card.classes, manifest.rows(table, "test"), params.data.group)
     files.write_text(folder.predictions, said.to_csv(index=False, lineterminator="\n"))
-    files.write_text(folder.report, report.html(evaluation, card, test, drawings))
+    files.write_text(folder.report, report.html(evaluation, card, test, drawings, said))
     images = {split: len(manifest.rows(table, split)) for split in layout.SPLITS}
     files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning))
     embed, backbone = embedding.backbone_features(folder.backbone, card.image, chosen)
@@ -244,7 +244,7 @@ STAGES = {
                 "examples",
             ),
             # tuning decides the adapter file already; the model card describes it.
-            params=("evaluation", "tuning"),
+            params=("data", "evaluation", "tuning"),
             code=(
                 "data",
                 "embedding.py",

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from adaptformer import html_page
 from adaptformer.data.labelled import LabelledImages
-from adaptformer.evaluation import calibration, report_images
+from adaptformer.evaluation import calibration, report_images, slices
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.model.adapter_file import AdapterCard
@@ -19,6 +20,10 @@ from adaptformer.scores import NAMES
 
 _ANSWERED = (1.0, 0.95, 0.9, 0.8, 0.5)
 """Shares of the images that are answered, in the table of coverage."""
+
+
+_SLICES = 20
+"""Of the slices, so many are listed, the lowest first."""
 
 
 class Drawings(NamedTuple):
@@ -39,13 +44,24 @@ class _Class(NamedTuple):
     confused_with: str
 
 
-def html(evaluation: Evaluation, card: AdapterCard, test: LabelledImages, drawings: Drawings) -> str:
-    """Return the report of an evaluation on the images `test`; equal results give equal text."""
+def html(
+    evaluation: Evaluation, card: AdapterCard, test: LabelledImages, drawings: Drawings, said: pd.DataFrame
+) -> str:
+    """Return the report of an evaluation on the images `test`; equal results give equal text.
+
+    `said` is the table of its predictions (predictions.table).
+    """
+    parts = {f"class {name}": evaluation.labels == index for index, name in enumerate(card.classes)}
+    wide_enough = {name: mask for name, mask in parts.items() if slices.SUPPORT <= mask.sum() < len(mask)}
+    found = slices.find(evaluation.correct, wide_enough | slices.masks(said))
     return html_page.render(
         "evaluation/report.html.j2",
         evaluation=evaluation,
         card=card,
         names=NAMES,
+        slices=found[:_SLICES],
+        hidden_slices=max(len(found) - _SLICES, 0),
+        worst_slice=slices.sentence(found),
         classes=_classes(evaluation, card.classes),
         most_frequent_mistake=_most_frequent_mistake(evaluation, card.classes),
         coverage=_coverage(evaluation),

@@ -95,7 +95,8 @@ def _exported(model: Classifier, card: AdapterCard, opset: int) -> onnx_ir.Model
             verbose=False,
         )
     assert program is not None  # noqa: S101 - only the legacy exporter returns None
-    return program.model
+    exported: onnx_ir.Model = program.model
+    return exported
 
 
 def metadata(card: AdapterCard) -> dict[str, Any]:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptformer.evaluation import slices
 from adaptformer.evaluation.intervals import Interval, wilson
-from adaptformer.gate.paired_tests import holm, mcnemar
+from adaptformer.evaluation.slices import holm
+from adaptformer.gate.paired_tests import mcnemar
 from adaptformer.gate.pairing import Pairs
 
 
 @dataclass(frozen=True)
 class ClassChange:
-    """One shared class: its compared images, top-1 of both sides, and the difference with its 95 % interval.
+    """One shared class, or slice: its compared images, top-1 of both sides, and the difference with its 95 % interval.
 
     `p` is the p-value of a fall in top-1 (McNemar's exact, one-sided test), adjusted for the number of classes that
     are tested (Holm); None for a class with too few images to be tested.
@@ -43,10 +49,19 @@ class NewClass:
 
 def class_changes(pairs: Pairs, support: int) -> tuple[ClassChange, ...]:
     """Return the shared classes that have compared images, the largest fall first; test those with `support` images."""
-    labels, ours, theirs = pairs.labels, pairs.right("challenger"), pairs.right("champion")
+    labels = pairs.labels
+    return _changes(pairs, {label: labels == index for index, label in enumerate(pairs.shared)}, support)
+
+
+def slice_changes(pairs: Pairs) -> tuple[ClassChange, ...]:
+    """Return the same of slices by size, brightness and group (evaluation/slices.py), where they are recorded."""
+    return _changes(pairs, slices.masks(pairs.rows), slices.SUPPORT)
+
+
+def _changes(pairs: Pairs, parts: Mapping[str, NDArray[np.bool_]], support: int) -> tuple[ClassChange, ...]:
+    ours, theirs = pairs.right("challenger"), pairs.right("champion")
     counts = {}
-    for index, label in enumerate(pairs.shared):
-        of_class = labels == index
+    for label, of_class in parts.items():
         both = int((of_class & ours & theirs).sum())
         gained, lost = int((of_class & ours & ~theirs).sum()), int((of_class & theirs & ~ours).sum())
         counts[label] = (both, gained, lost, int(of_class.sum()) - both - gained - lost)

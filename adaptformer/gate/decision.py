@@ -68,6 +68,7 @@ class Decision:
     new: tuple[NewClass, ...]
     dropped: tuple[str, ...]
     changes: tuple[ClassChange, ...]
+    slices: tuple[ClassChange, ...]
     newly_right: tuple[ChangedImage, ...]
     newly_wrong: tuple[ChangedImage, ...]
     both_right: UnchangedImages

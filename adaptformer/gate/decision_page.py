@@ -15,6 +15,8 @@ _PICTURES = 24
 _CLASSES = 60
 """Above so many classes only those that changed most are listed."""
 
+_SHOWN_BELOW = 0.05
+"""A corrected p-value below this is no chance."""
 _SIGNS = {"pass": "✓ pass", "fail": "✗ fail", "warn": "! warning", "info": "i note"}
 
 
@@ -43,12 +45,28 @@ def html(decision: Decision, thumbnail: Callable[[str], bytes | None]) -> str:
         most=_PICTURES,
         changes=shown,
         hidden_classes=len(changes) - len(shown),
-        largest=max((max(abs(change.low), abs(change.high)) for change in shown), default=0.0) or 1.0,
+        largest=max((max(abs(change.low), abs(change.high)) for change in (*shown, *decision.slices)), default=0.0)
+        or 1.0,
+        worst_slice=_worst_slice(decision),
         newly_right=_images(decision.newly_right, thumbnail),
         newly_wrong=_images(decision.newly_wrong, thumbnail),
         both_right=_images(decision.both_right.least_sure, thumbnail, decision.both_right.total),
         both_wrong=_images(decision.both_wrong.least_sure, thumbnail, decision.both_wrong.total),
     )
+
+
+def _worst_slice(decision: Decision) -> str:
+    """Return which slice lost most, and whether that is more than chance explains."""
+    if not decision.slices:
+        return ""
+    fallen = [change for change in decision.slices if change.p is not None and change.p < _SHOWN_BELOW]
+    if fallen:
+        worst = fallen[0]
+        return (
+            f"Worst slice: {worst.label}, {wording.percent(worst.champion)} to {wording.percent(worst.challenger)}, "
+            f"more than chance explains."
+        )
+    return "No slice is shown to have lost: what falls there, chance explains."
 
 
 def _images(

@@ -16,7 +16,7 @@ from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.gate import paired_tests, rules
-from adaptformer.gate.class_changes import ClassChange, class_changes, new_classes, newcombe
+from adaptformer.gate.class_changes import ClassChange, class_changes, new_classes, newcombe, slice_changes
 from adaptformer.gate.decision import SHOWN, ChangedImage, Check, Decision, UnchangedImages
 from adaptformer.gate.pairing import Judged, Pairs, alone, pair
 from adaptformer.gate.wording import clause, counted, percent
@@ -70,6 +70,7 @@ def decide(
         drift=tuple(drift),
         new=new,
         changes=changes,
+        slices=slice_changes(pairs),
         newly_right=_changed(pairs, pairs.right("challenger") & ~pairs.right("champion")),
         newly_wrong=_changed(pairs, pairs.right("champion") & ~pairs.right("challenger")),
         both_right=_unchanged(pairs, pairs.right("champion") & pairs.right("challenger")),
@@ -94,7 +95,7 @@ def _first(challenger: Judged, bounds: GateParams, drift: Sequence[Check]) -> De
         sentence = f"Version {challenger.version} does not become the first champion: {_why_not(checks)}."
     return Decision(
         promoted=promoted, sentence=sentence, champion=None, numbers=numbers, checks=tuple(checks), drift=tuple(drift),
-        new=(), changes=(), newly_right=(), newly_wrong=(), both_right=_NONE, both_wrong=_NONE,
+        new=(), changes=(), slices=(), newly_right=(), newly_wrong=(), both_right=_NONE, both_wrong=_NONE,
         **_common(challenger, pairs, bounds),
     )  # fmt: skip
 

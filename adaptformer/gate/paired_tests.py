@@ -7,7 +7,6 @@ Shapes: N images, R resamples, K kinds of image (true class and both answers), M
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,18 +86,6 @@ def mcnemar(gained: int, lost: int) -> float:
     if gained + lost == 0:
         return 1.0
     return float(binomtest(gained, gained + lost, alternative="greater").pvalue)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values [M] adjusted for their number, in the same order.
-
-    Below a level α with probability at most α for any of those without an effect. Holm, Scand. J. Stat. 6 (1979) 65.
-    """
-    raw = np.asarray(p_values)
-    order = np.argsort(raw)  # in which order equal ones come does not matter: the larger of their results counts
-    adjusted = np.empty_like(raw)
-    adjusted[order] = np.minimum(np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1)), 1.0)
-    return [float(value) for value in adjusted]
 
 
 def _kinds(metric: Metric, labels: Counts, ours: Counts, theirs: Counts, classes: int) -> _Kinds:

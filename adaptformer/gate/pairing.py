@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from adaptformer.evaluation import slices
+
 _IMAGE = ["sha256", "label", "copy"]
 
 
@@ -44,8 +46,8 @@ class LeftOut:
 class Pairs:
     """The compared images, one row each, sorted by path.
 
-    `rows` has the columns path, label, and of both sides, with the prefixes challenger_ and champion_, predicted and
-    confidence. `apart` are rows of unseen images whose class not both models know.
+    `rows` has the columns path, label, those of slices.COLUMNS that are recorded, and of both sides, with the prefixes
+    challenger_ and champion_, predicted and confidence. `apart` are rows of unseen images whose class not both know.
     """
 
     rows: pd.DataFrame
@@ -113,7 +115,9 @@ def _answers(model: Judged, side: str) -> pd.DataFrame:
     # A file that occurs twice counts as two images, as in every other figure.
     table["copy"] = table.groupby(["sha256", "label"]).cumcount()
     renamed = {"predicted": f"{side}_predicted", "confidence": f"{side}_confidence"}
-    return table[["path", *_IMAGE, *renamed]].rename(columns=renamed)
+    # What else is known of an image is the same on both sides.
+    known = [column for column in slices.COLUMNS if side == "challenger" and column in table]
+    return table[["path", *_IMAGE, *renamed, *known]].rename(columns=renamed)
 
 
 def _codes(names: pd.Series[str], classes: Sequence[str]) -> NDArray[np.int64]:

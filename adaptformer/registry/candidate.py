@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +48,8 @@ class Candidate:
     predictions: pd.DataFrame | None
     parity: float | None
     profile: Path | None
+    alike: Mapping[str, frozenset[str]]
+    """By an image's sha256 those of its near duplicates, as `validate` found them."""
 
     @property
     def test_digest(self) -> str:
@@ -60,6 +62,10 @@ class Candidate:
         """The sha256 of every image that it trained or validated on."""
         return frozenset(self.manifest.loc[self.manifest["split"] != "test", "sha256"])
 
+    def saw(self, alike: Mapping[str, frozenset[str]]) -> frozenset[str]:
+        """Return what it has seen, and every image of which it has seen a near duplicate."""
+        return self.seen | {sha256 for sha256, others in alike.items() if others & self.seen}
+
 
 def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candidate:
     """Fetch what is known about a version. Raises UserError where it cannot be judged: no manifest, no model file."""
@@ -70,17 +76,32 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
             f"{name} version {version} has no manifest, so the images that it has seen are unknown",
             "it was not registered by this project: choose another version, or move the alias in MLflow by hand",
         )
+    table = manifests.read_manifest(manifest)
     predictions = versions.artifact(client, run_id, "predictions.csv", into)
+    findings = versions.artifact(client, run_id, "data_findings.csv", into)
     parity = versions.artifact(client, run_id, "parity.json", into)
     return Candidate(
         name=name,
         version=version,
         model=versions.fetch_model(name, version, into),
-        manifest=manifests.read_manifest(manifest),
+        manifest=table,
         predictions=None if predictions is None else _read_predictions(predictions),
         parity=None if parity is None else float(json.loads(parity.read_text())["relative"]),
         profile=versions.artifact(client, run_id, "profile.safetensors", into),
+        alike={} if findings is None else _alike(findings, table),
     )
+
+
+def _alike(findings: Path, manifest: pd.DataFrame) -> dict[str, frozenset[str]]:
+    """Return the near duplicates of each image that has some; runs of before kept no such file."""
+    table = pd.read_csv(findings, dtype="str", keep_default_na=False)
+    hashes = dict(zip(manifest["path"], manifest["sha256"], strict=True))
+    found: dict[str, set[str]] = {}
+    for one, other in zip(table["path"], table["other"], strict=True):
+        if one in hashes and other in hashes:
+            found.setdefault(hashes[one], set()).add(hashes[other])
+            found.setdefault(hashes[other], set()).add(hashes[one])
+    return {sha256: frozenset(others) for sha256, others in found.items()}
 
 
 def _read_predictions(path: Path) -> pd.DataFrame | None:
@@ -112,8 +133,8 @@ def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tup
     ]
     first, *others = [
         Judged(
-            side.version, predictor.classes, answer, seen=side.seen, megabytes=model_file.size(side.model) / 1e6,
-            latency_ms=speed, parity=side.parity,
+            side.version, predictor.classes, answer, seen=side.saw(challenger.alike),
+            megabytes=model_file.size(side.model) / 1e6, latency_ms=speed, parity=side.parity,
         )
         for side, predictor, answer, speed in zip(sides, predictors, answers, speeds, strict=True)
     ]  # fmt: skip

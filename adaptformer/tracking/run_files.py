@@ -15,7 +15,7 @@ from adaptformer.tracking.locations import tracking_uri
 MODEL_TAG = "model.sha256"
 FILES = (
     "report", "model_card", "data_report", "manifest", "adapter", "backbone_card", "parity", "metrics", "history",
-    "predictions", "profile",
+    "predictions", "profile", "findings",
 )  # fmt: skip
 PICTURES = ("curves", "confusion", "per_class", "calibration", "examples")
 LINEAGE_OF_BACKBONE = ("model", "sha256", "source_sha256", "licence")

@@ -110,7 +110,8 @@ def predictions(table: pd.DataFrame, wrong: set[int], classes: tuple[str, ...] =
 
 
 def register(root: Path, name: str, wrong: set[int], *, sharpness: float = 0.1, table: pd.DataFrame | None = None,
-             parity: float = 1e-6, keep_predictions: bool = True, outside: bool = False) -> str:  # fmt: skip
+             parity: float = 1e-6, keep_predictions: bool = True, outside: bool = False,
+             alike: tuple[tuple[str, str], ...] = ()) -> str:  # fmt: skip
     """Register one more version of `name` with its evidence and return its number."""
     folder = RunFolder(root / f"{name}-{sharpness}-{len(wrong)}")
     table = manifest() if table is None else table
@@ -121,9 +122,12 @@ def register(root: Path, name: str, wrong: set[int], *, sharpness: float = 0.1, 
     folder.parity.write_text(json.dumps({"relative": parity}))
     card = {"model": "vit_none", "sha256": "0" * 64, "source_sha256": "1" * 64, "licence": "MIT"}
     folder.backbone_card.write_text(json.dumps(card))
+    pairs = [("leaks", "warn", one, other, "", "") for one, other in alike]
+    table = pd.DataFrame(pairs, columns=["kind", "level", "path", "other", "detail", "fix"])
+    table.to_csv(folder.findings, index=False)
     client = mlflow_store.connect()
     run_id = client.create_run(mlflow_store.experiment_id(client, "test"), run_name=name).info.run_id
-    for attribute in ("manifest", "parity", *(["predictions"] if keep_predictions else [])):
+    for attribute in ("manifest", "parity", "findings", *(["predictions"] if keep_predictions else [])):
         client.log_artifact(run_id, str(getattr(folder, attribute)))
     made = versions.register(folder, name, run_id, {"data.dvc": "d" * 32, "git.commit": "c" * 40})
     client.set_terminated(run_id)

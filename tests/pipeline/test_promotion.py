@@ -475,3 +475,19 @@ def test_the_champion_is_watched_with_its_own_validation_images(client, name, tm
     answers = pd.read_csv("artifacts/watch/images.csv").sort_values("path")
     assert list(answers["predicted"]) == ["blue", "green", "red"] * 2
     assert "Not measured" in Path("artifacts/watch/watch.html").read_text()
+
+
+def test_test_images_whose_near_duplicates_were_seen_are_left_out(client, champion, tmp_path):
+    alike = (
+        ("test/blue/0.png", "train/blue/3.png"),
+        ("train/green/4.png", "test/green/1.png"),
+        ("test/red/2.png", "test/blue/3.png"),  # nobody trained on these
+    )
+    assert challenge(tmp_path, champion, wrong(20), alike=alike) == "2"
+    decision = ask(champion).decision
+    left_out = decision.left_out
+    assert (left_out.seen_by_challenger, left_out.seen_by_champion, left_out.seen) == (2, 2, 2)
+    assert decision.images == registered.TESTS - 2
+    changed = {image.path for image in (*decision.newly_right, *decision.newly_wrong)}
+    assert len(changed) == 40
+    assert not changed & {"test/blue/0.png", "test/green/1.png"}

@@ -10,12 +10,13 @@ from typing import Any
 
 import mite
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from web_pages import captions, check, rows, section, words
 
 from adaptformer.data.labelled import LabelledImages
-from adaptformer.evaluation import report
+from adaptformer.evaluation import predictions, report
 from adaptformer.evaluation.metrics import Evaluation
 
 NUMBERS = np.random.default_rng(0)
@@ -39,7 +40,10 @@ def page(tmp_path: Path) -> Callable[..., str]:
     ) -> str:
         test = labelled(evaluation, pixels)
         test = test if paths is None else replace(test, paths=paths)
-        return report.html(evaluation, replace(mite.adapter_card(), **changes), test, drawings)
+        card, count = replace(mite.adapter_card(), **changes), len(evaluation.labels)
+        sizes = pd.DataFrame({"width": range(8, 8 + count), "height": [8] * count})
+        said = predictions.table(test, evaluation, card.classes, sizes, None)
+        return report.html(evaluation, card, test, drawings, said)
 
     return write
 
@@ -49,7 +53,7 @@ def test_the_report_is_the_same_each_time_and_complete(page: Callable[..., str],
     check(text)
     assert text == page()
     assert str(tmp_path) not in text
-    assert text.count("<section") == 7
+    assert text.count("<section") == 8
 
 
 def test_the_report_tells_what_was_measured_and_on_what(page: Callable[..., str]) -> None:
@@ -163,3 +167,17 @@ def test_names_are_escaped(page: Callable[..., str]) -> None:
     assert rows(section(text, "Classes"))[0][0] == evil
     assert any(f"predicted {evil}" in caption for caption in captions(text))
     assert any(caption.endswith("<i title='\">.png") for caption in captions(text))
+
+
+def test_slices_are_listed_and_the_worst_is_named_at_the_top(page: Callable[..., str]) -> None:
+    labels = np.tile([0, 1, 2], 20)
+    logits = np.eye(3, dtype=np.float32)[labels]
+    logits[40:, :] = np.eye(3, dtype=np.float32)[(labels[40:] + 1) % 3]  # the widest third is all wrong
+    text = page(Evaluation(logits, labels))
+    assert "Worst slice: size above 19 px, top-1 0.0% of 20 images, 100.0% of the others." in words(text)
+    listed = rows(section(text, "Slices"))
+    assert listed[0][:3] == ["size above 19 px", "20", "0.00 %"]
+    assert listed[0][4:] == ["100.00 %", "0.000"]
+    assert {row[0] for row in listed} >= {"class amber", "class blue", "class coral"}
+    fine = page(Evaluation(np.eye(3, dtype=np.float32)[labels], labels))
+    assert "No slice is shown to be worse than the rest" in words(fine)

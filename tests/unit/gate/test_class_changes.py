@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from two_models import BETTER, CHAMPION, decision, judged
 
 from adaptformer.evaluation.intervals import wilson
 from adaptformer.gate.class_changes import ClassChange, newcombe
+from adaptformer.gate.pairing import Judged
 
 
 def test_each_class_has_its_counts_shares_and_interval() -> None:
@@ -107,3 +109,26 @@ def test_95_of_100_intervals_hold_the_truth_or_more_near_1(
                     ways = math.factorial(images) / math.prod(map(math.factorial, counts))
                     covered += ways * math.prod(share**count for share, count in zip(shares, counts, strict=True))
     assert 0.94 < covered < most
+
+
+def dark_thirds(model: Judged) -> Judged:
+    """The same model with a recorded brightness: images 0 to 59 are the darkest third, and so on."""
+    return replace(model, predictions=model.predictions.assign(brightness=[float(i) for i in range(180)]))
+
+
+def test_slices_are_compared_as_classes_are() -> None:
+    found = decision(dark_thirds(judged("7", [*range(20), *range(120, 127)])), dark_thirds(CHAMPION))
+    assert [(change.label, change.images, change.gained, change.lost) for change in found.slices] == [
+        ("brightness above 119 of 255", 60, 0, 7),
+        ("brightness 60 to 119 of 255", 60, 0, 0),
+        ("brightness up to 60 of 255", 60, 0, 0),
+    ]
+    assert found.slices[0].p == 3 / 128
+    assert found.slices[1].p == 1.0
+
+
+def test_without_records_there_are_no_slices() -> None:
+    assert decision().slices == ()
+    assert decision(BETTER, dark_thirds(CHAMPION)).slices == (), "the challenger's records count"
+    assert decision(dark_thirds(BETTER), CHAMPION).slices != ()
+    assert decision(dark_thirds(BETTER), None).slices == ()

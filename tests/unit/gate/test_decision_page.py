@@ -199,3 +199,15 @@ def test_the_thumbnails_of_the_data_report_fit(tmp_path: Path) -> None:
     found = decision()
     page = html(found, lambda path: thumbnails.thumbnail(tmp_path / path))
     assert page.count("No longer in data/") == 3  # of the sections with images: newly right, both wrong, both right
+
+
+def test_slices_are_listed_and_the_one_that_lost_is_named() -> None:
+    def bright(model):
+        return replace(model, predictions=model.predictions.assign(brightness=[float(i) for i in range(180)]))
+
+    page = shown(decision(bright(judged("7", [*range(20), *range(120, 130)])), bright(CHAMPION)))
+    part = section(page, "Changes by slice")
+    assert rows(part)[0][:5] == ["brightness above 119 of 255", "60", "100.0 % → 83.3 %", "0", "10"]
+    assert "Worst slice: brightness above 119 of 255, 100.0 % to 83.3 %, more than chance explains." in words(part)
+    assert "No slice is shown to have lost" in words(shown(decision(bright(BETTER), bright(CHAMPION))))
+    assert section(shown(decision()), "Changes by slice") == ""

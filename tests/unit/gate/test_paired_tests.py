@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from adaptformer.evaluation import intervals
 from adaptformer.gate import paired_tests
-from adaptformer.gate.paired_tests import PERMUTATIONS, gain, holm, mcnemar, permutation
+from adaptformer.gate.paired_tests import PERMUTATIONS, gain, mcnemar, permutation
 from adaptformer.scores import Metric, score
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -153,12 +153,3 @@ def test_all_resamples_are_drawn_in_pieces_of_any_size(monkeypatch: pytest.Monke
         assert pieces == pytest.approx(whole, abs=0.02)
         assert max(sizes) == 1 or at_once > 1
     assert 4 < len(sizes) < 20
-
-
-def test_holm_corrects_for_the_number_of_tests() -> None:
-    # The smallest of four by 4, the next by 3 …, and never below the one before.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
-    assert holm([0.01, 0.01]) == [0.02, 0.02]
-    assert holm([0.04]) == [0.04]
-    assert holm([]) == []

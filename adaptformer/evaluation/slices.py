@@ -1,0 +1,123 @@
+"""Parts of the test images in which a model may be worse than in the rest: classes, sizes, brightness, groups.
+
+N images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import fisher_exact
+
+from adaptformer.data.squares import Images
+from adaptformer.evaluation.intervals import Interval, wilson
+
+COLUMNS = ("width", "height", "brightness", "group")
+"""What a table of predictions says of each image beside the answer; tables of before lack them."""
+
+SUPPORT = 10
+"""Smaller slices show nothing."""
+_LEVEL = 0.05
+_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One part of the test images: its top-1 with Wilson's interval, and that of all other images.
+
+    `p` is the p-value of being worse than the others (Fisher's exact test), adjusted for the number of slices (Holm).
+    """
+
+    name: str
+    images: int
+    top1: Interval
+    others: float
+    p: float
+
+    @property
+    def shown_worse(self) -> bool:
+        """Whether it is worse than the rest by more than chance explains."""
+        return self.p < _LEVEL
+
+
+def brightness(images: Images) -> NDArray[np.float64]:
+    """Return the mean level, 0 to 255, of each image [N] as evaluation sees it before the crop."""
+    starts = range(0, len(images), _AT_ONCE)
+    parts = [images[start : start + _AT_ONCE].mean(axis=(1, 2, 3), dtype=np.float64) for start in starts]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def masks(table: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
+    """Return which of N images are in each slice by size, brightness and group, where the table has those columns.
+
+    Sizes and brightness are cut into thirds; the size is the side of a square of the same area. Slices with fewer than
+    SUPPORT images, or with all of them, are left out.
+    """
+    found: dict[str, NDArray[np.bool_]] = {}
+    if {"width", "height"} <= set(table):
+        area = table["width"].astype("float64") * table["height"].astype("float64")
+        side: NDArray[np.float64] = np.sqrt(area.to_numpy(np.float64))
+        found |= _thirds("size", side, "px")
+    if "brightness" in table:
+        found |= _thirds("brightness", table["brightness"].astype("float64").to_numpy(), "of 255")
+    if "group" in table:
+        groups = table["group"].fillna("").astype(str).to_numpy()
+        found |= {f"group {name}": groups == name for name in sorted(set(groups) - {""})}
+    return {name: mask for name, mask in found.items() if SUPPORT <= mask.sum() < len(mask)}
+
+
+def find(correct: NDArray[np.bool_], slices: Mapping[str, NDArray[np.bool_]]) -> list[Slice]:
+    """Return what is known of each slice, the lowest top-1 first; `correct` [N] says which answers are right."""
+    rows = []
+    for name, mask in slices.items():
+        hits, images = int(correct[mask].sum()), int(mask.sum())
+        other_hits, others = int(correct[~mask].sum()), int((~mask).sum())
+        _, p = fisher_exact([[hits, images - hits], [other_hits, others - other_hits]], alternative="less")
+        rows.append((name, wilson(hits, images), images, other_hits / others, float(p)))
+    adjusted = holm([row[-1] for row in rows])
+    found = [
+        Slice(name, images, top1, others, p) for (name, top1, images, others, _), p in zip(rows, adjusted, strict=True)
+    ]
+    return sorted(found, key=lambda slice_: (slice_.top1.value, slice_.name))
+
+
+def sentence(found: Sequence[Slice]) -> str:
+    """Return what the slices say in one sentence."""
+    if not found:
+        return f"No slice has at least {SUPPORT} images."
+    worst = next((slice_ for slice_ in found if slice_.shown_worse), None)
+    if worst is None:
+        lowest = found[0]
+        return (
+            f"No slice is shown to be worse than the rest; the lowest top-1 is {lowest.top1.value:.1%}, of "
+            f"{lowest.images:,} images ({lowest.name})."
+        )
+    return (
+        f"Worst slice: {worst.name}, top-1 {worst.top1.value:.1%} of {worst.images:,} images, {worst.others:.1%} of "
+        "the others."
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values [M] adjusted for their number, in the same order.
+
+    Below a level α with probability at most α for any of those without an effect. Holm, Scand. J. Stat. 6 (1979) 65.
+    """
+    raw = np.asarray(p_values)
+    order = np.argsort(raw)  # in which order equal ones come does not matter: the larger of their results counts
+    adjusted = np.empty_like(raw)
+    adjusted[order] = np.minimum(np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1)), 1.0)
+    return [float(value) for value in adjusted]
+
+
+def _thirds(what: str, values: NDArray[np.float64], unit: str) -> dict[str, NDArray[np.bool_]]:
+    low, high = np.quantile(values, [1 / 3, 2 / 3]) if len(values) else (0.0, 0.0)
+    return {
+        f"{what} up to {low:.0f} {unit}": values <= low,
+        f"{what} {low:.0f} to {high:.0f} {unit}": (values > low) & (values <= high),
+        f"{what} above {high:.0f} {unit}": values > high,
+    }
