@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,10 +61,10 @@ def masks(table: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     found: dict[str, NDArray[np.bool_]] = {}
     if {"width", "height"} <= set(table):
         area = table["width"].astype("float64") * table["height"].astype("float64")
-        side: NDArray[np.float64] = np.sqrt(area.to_numpy(np.float64))
+        side = np.sqrt(area.to_numpy(np.float64))
         found |= _thirds("size", side, "px")
     if "brightness" in table:
-        found |= _thirds("brightness", table["brightness"].astype("float64").to_numpy(), "of 255")
+        found |= _thirds("brightness", table["brightness"].astype("float64").to_numpy(np.float64), "of 255")
     if "group" in table:
         groups = table["group"].fillna("").astype(str).to_numpy()
         found |= {f"group {name}": groups == name for name in sorted(set(groups) - {""})}
@@ -114,7 +115,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def _thirds(what: str, values: NDArray[np.float64], unit: str) -> dict[str, NDArray[np.bool_]]:
+def _thirds(what: str, values: NDArray[np.floating[Any]], unit: str) -> dict[str, NDArray[np.bool_]]:
     low, high = np.quantile(values, [1 / 3, 2 / 3]) if len(values) else (0.0, 0.0)
     return {
         f"{what} up to {low:.0f} {unit}": values <= low,
