@@ -146,7 +146,7 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     drawings = report.Drawings(folder.confusion, folder.per_class, folder.calibration, folder.curves)
     said = predictions.table(test, evaluation, card.classes, manifest.rows(table, "test"), params.data.group)
     files.write_text(folder.predictions, said.to_csv(index=False, lineterminator="\n"))
-    files.write_text(folder.report, report.html(evaluation, card, test, drawings, said))
+    files.write_text(folder.report, report.html(evaluation, card, test, drawings, said, params.tuning))
     images = {split: len(manifest.rows(table, split)) for split in layout.SPLITS}
     files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning))
     embed, backbone = embedding.backbone_features(folder.backbone, card.image, chosen)
@@ -251,6 +251,7 @@ STAGES = {
                 "evaluation",
                 "html_page",
                 "memory.py",
+                "method.py",
                 "model",
                 "randomness.py",
                 "scores.py",

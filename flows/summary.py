@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adaptformer import text_table
+from adaptformer import method, text_table
 from adaptformer.commands import adapter_summary
 from adaptformer.params import Params
 from adaptformer.registry.versions import Registration, present
@@ -34,7 +34,7 @@ class Summary:
         """Read the summary of a complete run folder; `ran` are the stages that this run ran, `decision` the gate's."""
         return cls(
             metrics=json.loads(folder.metrics.read_text()),
-            parts=adapter_summary.trained_parts(params.adapter, params.tuning),
+            parts=method.trained_parts(params.adapter, params.tuning),
             card=adapter_summary.card(folder.adapter),
             training_seconds=read_timing(folder, "train").get("training_seconds"),
             epochs=len(folder.history.read_text().splitlines()) - 1,

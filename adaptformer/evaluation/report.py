@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptformer import html_page
+from adaptformer import html_page, method
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import calibration, report_images, slices
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.model.adapter_file import AdapterCard
+from adaptformer.params import AdapterParams, TuningParams
 from adaptformer.scores import NAMES
 
 _ANSWERED = (1.0, 0.95, 0.9, 0.8, 0.5)
@@ -45,12 +46,18 @@ class _Class(NamedTuple):
 
 
 def html(
-    evaluation: Evaluation, card: AdapterCard, test: LabelledImages, drawings: Drawings, said: pd.DataFrame
+    evaluation: Evaluation,
+    card: AdapterCard,
+    test: LabelledImages,
+    drawings: Drawings,
+    said: pd.DataFrame,
+    tuning: TuningParams,
 ) -> str:
     """Return the report of an evaluation on the images `test`; equal results give equal text.
 
-    `said` is the table of its predictions (predictions.table).
+    `said` is the table of its predictions (predictions.table), `tuning` how it was trained.
     """
+    adapter = AdapterParams.model_validate(card.adapter)
     parts = {f"class {name}": evaluation.labels == index for index, name in enumerate(card.classes)}
     wide_enough = {name: mask for name, mask in parts.items() if slices.SUPPORT <= mask.sum() < len(mask)}
     found = slices.find(evaluation.correct, wide_enough | slices.masks(said))
@@ -58,6 +65,9 @@ def html(
         "evaluation/report.html.j2",
         evaluation=evaluation,
         card=card,
+        trained=method.trained_parts(adapter, tuning),
+        settings=method.settings(adapter, tuning),
+        tuning=tuning,
         names=NAMES,
         slices=found[:_SLICES],
         hidden_slices=max(len(found) - _SLICES, 0),

@@ -36,6 +36,7 @@ BASE = {
     "html_page",
     "interruption.py",
     "memory.py",
+    "method.py",
     "params.py",
     "progress.py",
     "randomness.py",

@@ -12,13 +12,16 @@ import mite
 import numpy as np
 import pandas as pd
 import pytest
+import small_project
 from PIL import Image
 from web_pages import captions, check, rows, section, words
 
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import predictions, report
 from adaptformer.evaluation.metrics import Evaluation
+from adaptformer.params import load
 
+TUNING = load(small_project.ROOT / "params.yaml", {"tuning.epochs": 77}).tuning
 NUMBERS = np.random.default_rng(0)
 EVALUATION = Evaluation(NUMBERS.normal(size=(60, 3)).astype(np.float32), NUMBERS.integers(0, 3, 60))
 PIXELS = NUMBERS.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
@@ -43,7 +46,7 @@ def page(tmp_path: Path) -> Callable[..., str]:
         card, count = replace(mite.adapter_card(), **changes), len(evaluation.labels)
         sizes = pd.DataFrame({"width": range(8, 8 + count), "height": [8] * count})
         said = predictions.table(test, evaluation, card.classes, sizes, None)
-        return report.html(evaluation, card, test, drawings, said)
+        return report.html(evaluation, card, test, drawings, said, TUNING)
 
     return write
 
@@ -181,3 +184,22 @@ def test_slices_are_listed_and_the_worst_is_named_at_the_top(page: Callable[...,
     assert {row[0] for row in listed} >= {"class amber", "class blue", "class coral"}
     fine = page(Evaluation(np.eye(3, dtype=np.float32)[labels], labels))
     assert "No slice is shown to be worse than the rest" in words(fine)
+
+
+def test_what_was_trained_and_how_long_is_said_at_the_top(page: Callable[..., str]) -> None:
+    top = words(page().partition("<nav")[0])
+    card = mite.adapter_card()
+    assert f"{card.backbone.model} (" in top
+    assert (
+        f"trained adapters (width 4, parallel to the feed-forward layers) and the head, epoch {card.epoch} of 77" in top
+    )
+    listed = dict(rows(section(page(), "What was evaluated")))
+    assert listed["tuning.epochs"] == "77"
+    assert listed["image size"] == "8 pixels"
+    assert "adapter.prompts" not in listed
+
+
+def test_drawings_are_inverted_in_the_dark_and_photos_are_not(page: Callable[..., str]) -> None:
+    text = page()
+    assert text.count('<figure class="drawing">') == 4
+    assert "<figure>" in section(text, "Images to look at")

@@ -3,7 +3,7 @@
 import pytest
 import small_project
 
-from adaptformer.commands import adapter_summary
+from adaptformer import method
 from adaptformer.params import load
 
 ADAPTERS = "adapters (width 16, parallel to the feed-forward layers) and the head"
@@ -27,4 +27,23 @@ CASES = [
 @pytest.mark.parametrize(("overrides", "words"), CASES)
 def test_the_words_are_those_of_the_method_and_the_schedule(overrides: dict[str, object], words: str) -> None:
     wanted = load(small_project.ROOT / "params.yaml", overrides)
-    assert adapter_summary.trained_parts(wanted.adapter, wanted.tuning) == words
+    assert method.trained_parts(wanted.adapter, wanted.tuning) == words
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has", "has_not"),
+    [
+        ("adaptformer", {"adapter.bottlenecks", "adapter.scale"}, {"adapter.prompts", "adapter.prompt_depth"}),
+        ("vpt", {"adapter.prompts"}, {"adapter.bottlenecks", "adapter.scale"}),
+        ("linear", {"adapter.pooling"}, {"adapter.bottlenecks", "adapter.prompts", "adapter.dropout"}),
+        ("full", {"adapter.pooling"}, {"adapter.bottlenecks", "adapter.prompts"}),
+    ],
+)
+def test_settings_are_those_that_the_method_reads(wanted: str, has: set[str], has_not: set[str]) -> None:
+    params = load(small_project.ROOT / "params.yaml", {"adapter.method": wanted, "tuning.base_lr": 0.25})
+    found = dict(method.settings(params.adapter, params.tuning))
+    assert has <= found.keys()
+    assert not has_not & found.keys()
+    assert found["adapter.method"] == wanted
+    assert found["tuning.base_lr"] == 0.25
+    assert "tuning.epochs" in found
