@@ -76,6 +76,7 @@ def html(
         most_frequent_mistake=_most_frequent_mistake(evaluation, card.classes),
         coverage=_coverage(evaluation),
         bins=calibration.reliability(evaluation.confidence, evaluation.correct),
+        confusions=report_images.confusions(evaluation, card.classes, test),
         wrong=int((~evaluation.correct).sum()),
         image_groups=report_images.groups(evaluation, card.classes, test),
         drawings={name: path.read_bytes() for name, path in drawings._asdict().items()},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,19 @@ _SHOWN = 12
 """Images in each group."""
 _SIDE = 128
 """Largest side of a picture in pixels; the page shows it smaller."""
+
+_CONFUSIONS = 10
+
+
+class Confusion(NamedTuple):
+    """A true class that was taken for another: how many images, a heading, and the most confident ones' pictures."""
+
+    true: str
+    predicted: str
+    total: int
+    heading: str
+    items: list[tuple[bytes, str]]
+
 
 Group = tuple[str, list[tuple[bytes, str]]]
 """A heading, and PNGs with their captions."""
@@ -59,6 +73,26 @@ def groups(evaluation: Evaluation, classes: Sequence[str], test: LabelledImages)
         (heading, [(_small(test.images[i]), _caption(evaluation, classes, test.paths[i], i)) for i in indices])
         for heading, indices in chosen.items()
     ]
+
+
+def confusions(evaluation: Evaluation, classes: Sequence[str], test: LabelledImages) -> list[Confusion]:
+    """Return the most frequent confusions with their images, those of equal counts by the order of the classes."""
+    counts = evaluation.confusion
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:_CONFUSIONS]
+    found = []
+    for number, cell in enumerate(order.tolist(), start=1):
+        true, predicted = divmod(cell, len(classes))
+        if not counts[true, predicted]:
+            break
+        of_cell = (evaluation.labels == true) & (evaluation.predicted == predicted)
+        items = [
+            (_small(test.images[i]), _caption(evaluation, classes, test.paths[i], i))
+            for i in _first(-evaluation.confidence, of_cell, _SHOWN)
+        ]
+        heading = f"Confusion {number}: {classes[true]} classified as {classes[predicted]}"
+        found.append(Confusion(classes[true], classes[predicted], int(counts[true, predicted]), heading, items))
+    return found
 
 
 def _caption(evaluation: Evaluation, classes: Sequence[str], path: str, index: int) -> str:

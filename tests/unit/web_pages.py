@@ -54,8 +54,9 @@ def check(page: str) -> None:
     links = re.findall('<a href="#(.*?)">', page)
     sections = re.findall('<section id="(.*?)">', page)
     assert links[: len(sections)] == sections != [], "the contents lead to every section"
-    assert len(set(sections)) == len(sections)
-    assert set(links) == set(sections)
+    targets = [*sections, *re.findall('<h3 id="(.*?)">', page)]
+    assert len(set(targets)) == len(targets)
+    assert set(links) == set(targets), "no link leads nowhere"
     assert page.count("<table>") == len(re.findall('tabindex="0" role="region" aria-label="[^"]{4,}">\n<table>', page))
     assert re.findall("<img[^>]*>", page) == re.findall('<img[^>]* alt="[^"]+">', page)
 

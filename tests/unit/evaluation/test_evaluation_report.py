@@ -203,3 +203,20 @@ def test_drawings_are_inverted_in_the_dark_and_photos_are_not(page: Callable[...
     text = page()
     assert text.count('<figure class="drawing">') == 4
     assert "<figure>" in section(text, "Images to look at")
+
+
+def test_each_frequent_confusion_leads_to_its_images(page: Callable[..., str]) -> None:
+    labels = np.array([0] * 20 + [1] * 20 + [2] * 20)
+    predicted = labels.copy()
+    predicted[:14], predicted[20:23] = 2, 0  # amber for coral 14 times, blue for amber 3 times
+    text = page(Evaluation(4 * np.eye(3, dtype=np.float32)[predicted], labels))
+    table = section(text, "Confusion")
+    assert rows(table) == [["amber", "coral", "14"], ["blue", "amber", "3"]]
+    for anchor in re.findall(r'<a href="#([^"]*)"', table):
+        assert text.count(f'<h3 id="{anchor}">') == 1
+    images = section(text, "Images to look at")
+    first = images.partition("Confusion 1: amber classified as coral, the 12 most confident")[2].partition("<h3")[0]
+    assert first.count("<img") == 12
+    assert {words(caption).split(":")[0] for caption in captions(first)} == {"true amber"}
+    second = images.partition("Confusion 2: blue classified as amber")[2]
+    assert second.partition("<h3")[0].count("<img") == 3

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as judge
 
 from adaptformer.evaluation import calibration, intervals, metrics
+from adaptformer.evaluation.intervals import wilson
 from adaptformer.evaluation.metrics import Evaluation, summary
 
 
@@ -65,6 +66,7 @@ def test_balanced_accuracy_and_macro_f1_are_scikit_learns() -> None:
         )
         assert len(set(given.values())) == 3
         assert all(score.low < score.value < score.high for score in evaluation.scores.values())
+        assert evaluation.scores["top1"] == wilson(int(evaluation.correct.sum()), len(evaluation.labels))
 
 
 def test_confidence_is_the_probability_of_the_prediction() -> None:

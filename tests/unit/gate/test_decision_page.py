@@ -83,6 +83,19 @@ def test_of_many_classes_those_are_listed_that_changed_most() -> None:
     assert "10 classes in between changed less." in text
 
 
+def test_sixty_classes_are_all_listed() -> None:
+    template = decision().changes[0]
+    changes = tuple(replace(template, label=f"class {i:03}") for i in range(60))
+    text = section(shown(replace(decision(), changes=changes)), "Changes by class")
+    assert len(rows(text)) == 60
+    assert "changed less" not in text
+
+
+def test_all_that_both_have_wrong_are_counted_though_few_are_shown() -> None:
+    page = shown(decision(judged("7", range(40)), judged("5", range(50))))
+    assert len(captions(section(page, "Both wrong: 40 images"))) == 24
+
+
 def test_changed_images_are_shown_with_both_predictions() -> None:
     page = shown(decision(judged("7", [*range(5), 31])))
     assert captions(section(page, "Newly right: 15 images"))[0] == "ant: bee → ant"

@@ -60,6 +60,7 @@ def test_answers_that_are_newly_wrong_may_refuse_a_better_model(bound: float | N
     low = intervals.wilson(20, 180).low
     assert (check.verdict, found.promoted) == (verdict, verdict != "fail")
     assert check.value.startswith("11.1 % (")
+    assert check.bound == ("none" if bound is None else f"interval not above {100 * bound:.1f} %")
     if verdict == "fail":
         assert f"at least {100 * low:.1f} % of the images were right and are wrong now" in found.sentence
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import balanced_accuracy_score, f1_score
 from small_runs import run, trained, validated
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from adaptformer.data import augmentation
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.data.photos import Photos
 from adaptformer.errors import UserError
-from adaptformer.model import adapter_file, classifier, tensor_file
+from adaptformer.model import adapter_file, classifier, inference, tensor_file
 from adaptformer.tuning import epoch, loop, resume
 from adaptformer.tuning.epoch import Run
 from adaptformer.tuning.history import EpochRow
@@ -224,6 +225,44 @@ def test_the_sampler_draws_the_images(tmp_path: Path, seen: list[list[int]]) -> 
     drawn = [*chain(*seen)]
     assert len(drawn) == 16
     assert len(set(drawn)) < 16, "with repetition"
+
+
+@pytest.mark.parametrize(("balance", "weighted"), [("none", False), ("sampler", False), ("loss", True)])
+def test_class_weights_reach_the_loss_only_where_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, balance: str, weighted: bool
+) -> None:
+    given: list[Tensor | None] = []
+    weigh = epoch.balance.image_weights
+
+    def noting(labels: Tensor, class_weights: Tensor | None) -> Tensor:
+        given.append(class_weights)
+        return weigh(labels, class_weights)
+
+    monkeypatch.setattr(epoch.balance, "image_weights", noting)
+    loop.train(run(tmp_path, balance=balance, epochs=1))
+    assert given
+    assert all((weights is not None) == weighted for weights in given)
+
+
+def test_each_metric_of_validation_is_the_one_that_its_name_says(tmp_path: Path) -> None:
+    made = run(tmp_path, model={})
+    images = made.validation.images
+    with torch.no_grad():
+        answers = (
+            inference.logits(made.model, images, made.contract, batch_size=4, device=made.device).argmax(1).numpy()
+        )
+    # Labels by which the three metrics differ: most images of one class, and the answers wrong on some.
+    labels = np.where(np.arange(len(answers)) < 2, (answers + 1) % 3, answers)
+    labels[-1] = (answers[-1] + 2) % 3
+    made = dataclasses.replace(made, validation=dataclasses.replace(made.validation, labels=labels))
+    found = epoch._validate(made)
+    expected = {
+        "val_top1": (labels == answers).mean(),
+        "val_balanced_accuracy": balanced_accuracy_score(labels, answers),
+        "val_macro_f1": f1_score(labels, answers, average="macro"),
+    }
+    assert len({round(value, 3) for value in expected.values()}) == 3
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
 def test_dropout_differs_from_step_to_step(tmp_path: Path) -> None:

@@ -104,6 +104,14 @@ def test_a_large_split_gives_a_fixed_part_of_itself(tmp_path: Path, monkeypatch:
     torch.testing.assert_close(present(made), exact(made, used[0]))
 
 
+def test_which_images_they_are_of_depends_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch, "STATISTICS_IMAGES", 20)
+    first, again, other = (epoch.statistics_rows(1000, tuning_params(seed=seed)).tolist() for seed in (0, 0, 1))
+    assert first == again != other
+    assert first == sorted(set(first))
+    assert len(first) == 20
+
+
 def test_running_ones_need_no_images() -> None:
     assert epoch.statistics_rows(10, tuning_params()).tolist() == list(range(10))
     assert epoch.statistics_rows(10, tuning_params(head_statistics="running")).size == 0
