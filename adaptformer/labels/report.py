@@ -16,10 +16,13 @@ _SIDE = 160
 """Pixels of a picture on the page."""
 
 
-def html(ranking: pd.DataFrame, data: Path, accuracies: Mapping[str, float], validation: int, csv: Path) -> str:
+def html(
+    ranking: pd.DataFrame, data: Path, accuracies: Mapping[str, float], validation: int, csv: Path, drawn: bytes
+) -> str:
     """Return a self-contained page about a ranking; pictures are read from `data`.
 
-    `accuracies` are those of probe.first_accuracies on so many images of validation, `csv` is the file to complete.
+    `accuracies` are those of probe.first_accuracies on so many images of validation, `csv` is the file to complete,
+    `drawn` the map of embedding_map.py.
     """
     likely = ranking[ranking["likely_wrong"] == "yes"]
     columns = ["path", "label", "looks_like", "label_probability", "probability"]
@@ -41,5 +44,6 @@ def html(ranking: pd.DataFrame, data: Path, accuracies: Mapping[str, float], val
         items=[item for item in items if item[0]],
         pairs=[(label, looks_like, f"{count:,}") for (label, looks_like), count in pairs],
         csv=csv.as_posix(),
+        drawn=drawn,
         side=_SIDE,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from adaptformer import embedding, files
 from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache
-from adaptformer.labels import probe, ranking, report
+from adaptformer.labels import embedding_map, probe, ranking, report
 from adaptformer.model import device
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
@@ -62,7 +62,9 @@ def review(params: Params, folder: RunFolder) -> Review:
     found, kept = ranking.with_answers(ranking.rank(table, features, params.data.group), folder.label_ranking)
     ranking.write(folder.label_ranking, found)
     validation = int((table["split"] == "validation").sum())
-    page = report.html(found, folder.data, accuracies, validation, folder.label_ranking)
+    suspected = set(found.loc[found["likely_wrong"] == "yes", "path"])
+    drawn = embedding_map.draw(table, features, suspected)
+    page = report.html(found, folder.data, accuracies, validation, folder.label_ranking, drawn)
     files.write_text(folder.label_report, page)
     likely = int((found["likely_wrong"] == "yes").sum())
     return Review(accuracies, validation, len(table), likely, kept, embedded - began, probed - embedded)

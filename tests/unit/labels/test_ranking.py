@@ -105,7 +105,7 @@ def test_the_page_shows_likely_wrong_images_with_both_classes(tree, tmp_path: Pa
     table, features, wrong = data_set()
     data = tree({path: i for i, path in enumerate(table["path"][wrong])})
     found = ranking.rank(table, features, None)
-    page = report.html(found, data, {"linear probe": 0.9583}, 24, Path("artifacts/labels.csv"))
+    page = report.html(found, data, {"linear probe": 0.9583}, 24, Path("artifacts/labels.csv"), b"")
     named = int((found["likely_wrong"] == "yes").sum())
     assert page.count("<img") == named >= 4
     for path, label, looks_like in found[["path", "label", "looks_like"]].head(named).itertuples(index=False):
@@ -115,4 +115,4 @@ def test_the_page_shows_likely_wrong_images_with_both_classes(tree, tmp_path: Pa
     assert "95.83" in page
     assert "24 validation images" in " ".join(page.split())
     assert "adaptformer data relabel artifacts/labels.csv" in " ".join(page.split())
-    assert "None." in report.html(found.assign(likely_wrong=""), data, {}, 0, Path("labels.csv"))
+    assert "None." in report.html(found.assign(likely_wrong=""), data, {}, 0, Path("labels.csv"), b"")
