@@ -125,7 +125,16 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     from adaptformer import embedding
     from adaptformer.data import labelled, layout, manifest
     from adaptformer.data.cache import ImageCache
-    from adaptformer.evaluation import data_profile, metrics, model_card, pictures, predictions, report
+    from adaptformer.evaluation import (
+        attention,
+        data_profile,
+        metrics,
+        model_card,
+        pictures,
+        predictions,
+        report,
+        report_images,
+    )  # fmt: skip
     from adaptformer.model import adapter_file, device, inference
 
     chosen = device.choose(params.runtime.device, params.runtime.threads)
@@ -146,7 +155,9 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     drawings = report.Drawings(folder.confusion, folder.per_class, folder.calibration, folder.curves)
     said = predictions.table(test, evaluation, card.classes, manifest.rows(table, "test"), params.data.group)
     files.write_text(folder.predictions, said.to_csv(index=False, lineterminator="\n"))
-    files.write_text(folder.report, report.html(evaluation, card, test, drawings, said, params.tuning))
+    mistakes = report_images.most_confident(evaluation, report_images.SHOWN)
+    shaded = attention.pictures(model, test.images, card.image, mistakes, chosen)
+    files.write_text(folder.report, report.html(evaluation, card, test, drawings, said, params.tuning, shaded))
     images = {split: len(manifest.rows(table, split)) for split in layout.SPLITS}
     files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning))
     embed, backbone = embedding.backbone_features(folder.backbone, card.image, chosen)

@@ -52,10 +52,12 @@ def html(
     drawings: Drawings,
     said: pd.DataFrame,
     tuning: TuningParams,
+    shaded: Sequence[NDArray[np.uint8]],
 ) -> str:
     """Return the report of an evaluation on the images `test`; equal results give equal text.
 
-    `said` is the table of its predictions (predictions.table), `tuning` how it was trained.
+    `said` is the table of its predictions (predictions.table), `tuning` how it was trained,
+    `shaded` the most confident mistakes (report_images.most_confident) with the model's attention.
     """
     adapter = AdapterParams.model_validate(card.adapter)
     parts = {f"class {name}": evaluation.labels == index for index, name in enumerate(card.classes)}
@@ -76,6 +78,7 @@ def html(
         most_frequent_mistake=_most_frequent_mistake(evaluation, card.classes),
         coverage=_coverage(evaluation),
         bins=calibration.reliability(evaluation.confidence, evaluation.correct),
+        looked_at=report_images.looked_at(evaluation, card.classes, test, shaded),
         confusions=report_images.confusions(evaluation, card.classes, test),
         wrong=int((~evaluation.correct).sum()),
         image_groups=report_images.groups(evaluation, card.classes, test),

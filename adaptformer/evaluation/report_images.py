@@ -17,7 +17,7 @@ from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.html_page import percent
 
-_SHOWN = 12
+SHOWN = 12
 """Images in each group."""
 _SIDE = 128
 """Largest side of a picture in pixels; the page shows it smaller."""
@@ -60,18 +60,29 @@ def _first(value: NDArray[np.float64], among: NDArray[np.bool_], count: int) -> 
 
 def groups(evaluation: Evaluation, classes: Sequence[str], test: LabelledImages) -> list[Group]:
     """Return groups of images; a caption has the labels, their probabilities, and the path below data/."""
-    confident = most_confident(evaluation, _SHOWN)
-    if (~evaluation.correct).sum() <= _SHOWN:
+    confident = most_confident(evaluation, SHOWN)
+    if (~evaluation.correct).sum() <= SHOWN:
         chosen = {"All mistakes, most confident first": confident}
     else:
         chosen = {
             "Most confident mistakes: highest probability of the predicted class": confident,
-            "Worst mistakes: lowest probability of the true class": worst(evaluation, _SHOWN),
+            "Worst mistakes: lowest probability of the true class": worst(evaluation, SHOWN),
         }
-    chosen["Correct, but least confident"] = least_confident(evaluation, _SHOWN)
+    chosen["Correct, but least confident"] = least_confident(evaluation, SHOWN)
     return [
         (heading, [(_small(test.images[i]), _caption(evaluation, classes, test.paths[i], i)) for i in indices])
         for heading, indices in chosen.items()
+    ]
+
+
+def looked_at(
+    evaluation: Evaluation, classes: Sequence[str], test: LabelledImages, shaded: Sequence[NDArray[np.uint8]]
+) -> list[tuple[bytes, str]]:
+    """Return the most confident mistakes, shaded by the model's attention (attention.pictures), with their captions."""
+    chosen = most_confident(evaluation, SHOWN)
+    return [
+        (_small(pixels), _caption(evaluation, classes, test.paths[index], index))
+        for index, pixels in zip(chosen, shaded, strict=True)
     ]
 
 
@@ -88,7 +99,7 @@ def confusions(evaluation: Evaluation, classes: Sequence[str], test: LabelledIma
         of_cell = (evaluation.labels == true) & (evaluation.predicted == predicted)
         items = [
             (_small(test.images[i]), _caption(evaluation, classes, test.paths[i], i))
-            for i in _first(-evaluation.confidence, of_cell, _SHOWN)
+            for i in _first(-evaluation.confidence, of_cell, SHOWN)
         ]
         heading = f"Confusion {number}: {classes[true]} classified as {classes[predicted]}"
         found.append(Confusion(classes[true], classes[predicted], int(counts[true, predicted]), heading, items))

@@ -17,7 +17,7 @@ from PIL import Image
 from web_pages import captions, check, rows, section, words
 
 from adaptformer.data.labelled import LabelledImages
-from adaptformer.evaluation import predictions, report
+from adaptformer.evaluation import predictions, report, report_images
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.params import load
 
@@ -46,7 +46,9 @@ def page(tmp_path: Path) -> Callable[..., str]:
         card, count = replace(mite.adapter_card(), **changes), len(evaluation.labels)
         sizes = pd.DataFrame({"width": range(8, 8 + count), "height": [8] * count})
         said = predictions.table(test, evaluation, card.classes, sizes, None)
-        return report.html(evaluation, card, test, drawings, said, TUNING)
+        mistakes = report_images.most_confident(evaluation, report_images.SHOWN)
+        shaded = [test.images[i] // 2 for i in mistakes]
+        return report.html(evaluation, card, test, drawings, said, TUNING, shaded)
 
     return write
 
@@ -110,7 +112,11 @@ def test_mistakes_are_shown_with_both_labels_and_where_they_lie(page: Callable[.
     evaluation = Evaluation(np.log(shares).astype(np.float32), np.array([1, 2, 0, 1]))
     text = section(page(evaluation), "Images to look at")
     assert "2 of 4 test images were classified wrongly." in words(text)
-    assert re.findall("<h3>(.*?)</h3>", text) == ["All mistakes, most confident first", "Correct, but least confident"]
+    assert re.findall("<h3>(.*?)</h3>", text) == [
+        "All mistakes, most confident first",
+        "Correct, but least confident",
+        "Where the model looks: the most confident mistakes",
+    ]
     captions, shown = images(text, "All mistakes")
     assert captions == [
         "true coral: 4.00 %\npredicted amber: 90.00 %\ntest/01.png",
@@ -220,3 +226,16 @@ def test_each_frequent_confusion_leads_to_its_images(page: Callable[..., str]) -
     assert {words(caption).split(":")[0] for caption in captions(first)} == {"true amber"}
     second = images.partition("Confusion 2: blue classified as amber")[2]
     assert second.partition("<h3")[0].count("<img") == 3
+
+
+def test_attention_is_shown_of_the_most_confident_mistakes(page: Callable[..., str]) -> None:
+    images = section(page(), "Images to look at")
+    part = images.partition("Where the model looks")[2].partition("<h3")[0]
+    assert part.count("<img") == 12
+    first = re.search(r"base64,([^\"]*)", part)
+    assert first is not None
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(first[1]))))
+    mistake = report_images.most_confident(EVALUATION, 1)[0]
+    np.testing.assert_array_equal(shown, PIXELS[mistake] // 2)
+    perfect = page(Evaluation(np.eye(3, dtype=np.float32)[[0, 1, 2]], np.array([0, 1, 2])))
+    assert "Where the model looks" not in perfect
