@@ -38,10 +38,9 @@ history: $(READY)  ## show which version was in use when, and why
 up: $(READY)  ## start Prefect (server and worker) and the MLflow pages; Ctrl-C stops them
 	@exec python -m flows.services
 
-# The tests of one file share what is expensive, so a file is run by one worker. Three keep two cores busy: many wait for
-# servers.
+# The tests of one file share what is expensive, so a file is run by one worker.
 test: lint  ## lint, type check, and run all tests
-	@python -m pytest -n 3 --dist loadfile
+	@python -m pytest -n 2 --dist loadfile
 
 # Hours on two cores, so no part of `make test`: docs/testing.md.
 mutants: $(READY)  ## break the code one expression at a time and list what no test notices: ONLY='adaptformer.gate.*'

@@ -105,7 +105,7 @@ def watch(
 
     def features(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
         rows = table.iloc[chosen]
-        return embedding.of_data(rows, folder, settings, watched.backbone, images, stored, torch.device("cpu"))
+        return embedding.of_data(rows, folder, settings, _backbone(watched), images, stored, torch.device("cpu"))
 
     first = label_next.choose(margin, wanted, features)
     place = np.zeros(len(table), np.int64)
@@ -136,9 +136,15 @@ def _drift(
 ) -> list[Check]:
     if watched.profile is None:
         return []
-    embed, backbone = embedding.backbone_features(watched.backbone, predictor.contract, torch.device("cpu"))
+    embed, backbone = embedding.backbone_features(_backbone(watched), predictor.contract, torch.device("cpu"))
     new = data_profile.profile(table, folder, predictor.contract, embed, backbone, images)
     return drift.compare(new, data_profile.read(watched.profile), bound)
+
+
+def _backbone(watched: Watched) -> Path:
+    if not watched.backbone.is_file():
+        raise UserError(f"{watched.backbone} is missing, which features are made with", "run `adaptformer fetch` first")
+    return watched.backbone
 
 
 def _listed(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:

@@ -354,7 +354,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_gets_an_error(client, 
     racers = [context.Process(target=race, args=(server, champion, version, start, results)) for version in numbers]
     for racer in racers:
         racer.start()
-    answers = dict(results.get(timeout=120) for _ in racers)
+    answers = dict(results.get(timeout=600) for _ in racers)
     for racer in racers:
         racer.join()
     ((winner, number),) = [(version, result) for version, result in answers.items() if isinstance(result, int)]

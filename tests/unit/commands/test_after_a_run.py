@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import mite
@@ -11,7 +12,10 @@ import small_project
 from PIL import Image
 from small_project import adaptformer
 
+from adaptformer.commands import registry
+
 WATCH = Path("artifacts/watch")
+results = registry._results_here
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +109,14 @@ def test_validation_images_that_changed_are_named(tmp_path: Path, capsys: pytest
     finally:
         path.write_bytes(content)
     assert f"{path} is not the validation image" in capsys.readouterr().err
+
+
+def test_without_the_backbone_the_command_says_how_to_get_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_results_here", lambda folder: replace(results(folder), backbone=Path("none")))
+    assert adaptformer("watch", str(new_images(tmp_path / "new")), "--local", "--label", "3") == 1
+    assert "run `adaptformer fetch` first" in capsys.readouterr().err
 
 
 def test_labels_are_ranked_and_the_first_accuracies_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ def test_what_is_no_image_is_not_copied(picture: Callable[..., bytes], tmp_path:
     paths = [tmp_path / name for name in ("a.png", "b.png", "c.png", "none.png")]
     found = list(copy_all(paths, [tmp_path / f"{number}.copy" for number in range(4)]))
     assert found == list(read_all(paths))
-    assert found[1] == "not an image (JPEG, PNG, GIF, BMP, WEBP, TIFF, PPM)"
+    assert found[1] == "not an image (JPEG, PNG, GIF, BMP, WEBP, TIFF, PPM, AVIF)"
     assert found[3] == "No such file or directory"
     assert sorted(path.name for path in tmp_path.glob("*.copy")) == ["0.copy", "2.copy"]
 
