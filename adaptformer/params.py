@@ -208,6 +208,7 @@ class RuntimeParams(Section):
     """Where and how fast a run goes; changes no result beyond rounding."""
 
     device: Literal["auto", "cpu", "cuda"]
+    devices: Annotated[int, Field(ge=1)]
     threads: Annotated[int, Field(ge=0)]
     compile: bool
     progress: Literal["auto", "none"]

@@ -62,6 +62,7 @@ class RunFolder:
         self.registration = root / "registration.json"
         self.tracking = root / "tracking.json"
         self.params = root / "params.json"
+        self.process_errors = root / "timing" / "processes.log"
         self._lock = root / ".lock"
 
     def timing(self, stage: str) -> Path:

@@ -66,58 +66,71 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 
 
 def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
-    """Train what the method tunes and write the adapter file of the best epoch, the history, and the curves."""
+    """Train what the method tunes and write the adapter file of the best epoch, the history, and the curves.
+
+    On several devices each has a process of its own, of which one writes; torchrun may have started them already.
+    """
+    from adaptformer import memory
     from adaptformer.data import labelled
     from adaptformer.data.cache import ImageCache
     from adaptformer.model import adapter_file, classifier, device
-    from adaptformer.tuning import epoch, history, loop, planning, resume, setup
+    from adaptformer.tuning import data_parallel, epoch, history, loop, planning, processes, resume, setup
 
-    start = setup.prepare(params, folder)
-    model, table, chosen = start.model, start.manifest, start.device
-    cache = ImageCache(folder.image_cache, params.runtime.cache_gb)
-    train, photos = labelled.load_training(
-        table, start.classes, folder.data, start.contract, cache,
-        crop_scale=params.tuning.crop_scale, crop_ratio=params.tuning.crop_ratio,
-        judged=epoch.statistics_rows(start.images("train"), params.tuning),
-    )  # fmt: skip
-    validation = labelled.load(table, "validation", start.classes, folder.data, start.contract, cache)
-    run = epoch.Run(
-        model, train, photos, validation, start.contract, params.tuning, chosen, start.precision,
-        folder.resume_state, params.runtime.save_steps, params.runtime.activations_gb,
-        fingerprint("train", params, folder, start.precision, chosen.type),
-    )  # fmt: skip
-    loop.plan(run)  # refuses what does not fit, before anything else takes time
-    planned = start.plan(params.tuning)
-    log.info("training on %d images, %s on %s", len(photos), start.precision, chosen)
-    for line in planned.lines():
-        log.info(line)
-    for warning in start.warnings():
-        log.warning("warning: %s", warning)
-    before = resume.seconds(run.state, run.fingerprint)
-    began = time.perf_counter()
-    try:
-        rows, best = loop.train(run, on_epoch)
-    except (RuntimeError, MemoryError) as error:
-        if not device.is_out_of_memory(error):
-            raise
-        raise planning.too_large(planned, params.tuning) from error
-    seconds = before + time.perf_counter() - began
-    settings = params.adapter.model_dump(mode="json")
-    trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
-    card = adapter_file.AdapterCard(
-        settings, start.classes, start.contract, start.backbone, start.precision, best + 1, trained
-    )
-    adapter_file.write(folder.adapter, model, card)
-    history.write(folder.history, rows)
-    history.draw(folder.curves, rows, rows[best])
-    resume.remove(folder.resume_state)
-    return {
-        "training_seconds": round(seconds, 3),
-        "epochs": len(rows),
-        "device": device.describe(chosen),
-        "threads": device.threads(),
-        **({"gpu_memory_mb": device.peak_memory_mb(chosen)} if chosen.type == "cuda" else {}),
-    }
+    if params.runtime.devices > 1 and not data_parallel.from_environment():
+        job = {"params": params.model_dump(mode="json"), "folder": str(folder.root), "overridden": folder.overridden}
+        return processes.train(job, params.runtime.devices, folder.process_errors, on_epoch)
+    with data_parallel.joined() as world:
+        start = setup.prepare(params, folder)
+        model, table, chosen = start.model, start.manifest, start.device
+        cache = ImageCache(folder.image_cache, params.runtime.cache_gb)
+        train, photos = labelled.load_training(
+            table, start.classes, folder.data, start.contract, cache,
+            crop_scale=params.tuning.crop_scale, crop_ratio=params.tuning.crop_ratio,
+            judged=epoch.statistics_rows(start.images("train"), params.tuning),
+        )  # fmt: skip
+        validation = labelled.load(table, "validation", start.classes, folder.data, start.contract, cache)
+        run = epoch.Run(
+            model, train, photos, validation, start.contract, params.tuning, chosen, start.precision,
+            folder.resume_state, params.runtime.save_steps, params.runtime.activations_gb,
+            fingerprint("train", params, folder, start.precision, chosen.type), world=world,
+        )  # fmt: skip
+        loop.plan(run)  # refuses what does not fit, before anything else takes time
+        planned = start.plan(params.tuning)
+        several = f", {world.size} processes" if world.size > 1 else ""
+        log.info("training on %d images, %s on %s%s", len(photos), start.precision, chosen, several)
+        for line in planned.lines():
+            log.info(line)
+        for warning in start.warnings():
+            log.warning("warning: %s", warning)
+        before = resume.seconds(run.state, run.fingerprint)
+        began = time.perf_counter()
+        try:
+            rows, best = loop.train(run, on_epoch)
+        except (RuntimeError, MemoryError) as error:
+            if not device.is_out_of_memory(error):
+                raise
+            raise planning.too_large(planned, params.tuning) from error
+        seconds = before + time.perf_counter() - began
+        timing = {
+            "training_seconds": round(seconds, 3),
+            "epochs": len(rows),
+            "device": device.describe(chosen),
+            "threads": device.threads(),
+            **({"gpu_memory_mb": device.peak_memory_mb(chosen)} if chosen.type == "cuda" else {}),
+            **({"processes": world.size, "peak_memory_mb": memory.peak_mb()} if world.size > 1 else {}),
+        }
+        if not world.leads:
+            return timing
+        settings = params.adapter.model_dump(mode="json")
+        trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
+        card = adapter_file.AdapterCard(
+            settings, start.classes, start.contract, start.backbone, start.precision, best + 1, trained
+        )
+        adapter_file.write(folder.adapter, model, card)
+        history.write(folder.history, rows)
+        history.draw(folder.curves, rows, rows[best])
+        resume.remove(folder.resume_state)
+        return timing
 
 
 def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -36,8 +37,8 @@ def choose(device: Literal["auto", "cpu", "cuda"], threads: int) -> torch.device
 
 
 def default_threads() -> int:
-    """Return one thread for each core that this process may use."""
-    return workers.cores()
+    """Return one thread for each core that this process may use; the processes of torchrun share them."""
+    return max(1, workers.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def threads() -> int:

@@ -24,24 +24,26 @@ AHEAD = 2
 class MicroBatch:
     """Numbers of images or of fixed views [B], their labels [B] and shares in the step's loss [B].
 
-    `pixels` are the crops [B, s, s, 3] uint8, None where the activations of frozen blocks are held.
+    `pixels` are the crops [B, s, s, 3] uint8, None where the activations of frozen blocks are held. `total` is the
+    number of images that all processes have in this micro-batch.
     """
 
     chosen: Tensor
     labels: Tensor
     weights: Tensor
     pixels: Tensor | None
+    total: int
 
     def on(self, device: torch.device) -> MicroBatch:
         """Return the batch on the device; from pinned memory the copies overlap with what the GPU does."""
         labels, weights = (tensor.to(device, non_blocking=True) for tensor in (self.labels, self.weights))
         pixels = None if self.pixels is None else self.pixels.to(device, non_blocking=True)
-        return MicroBatch(self.chosen, labels, weights, pixels)
+        return MicroBatch(self.chosen, labels, weights, pixels, self.total)
 
     def pinned(self) -> MicroBatch:
         """Return the batch in memory from which a GPU can copy by itself."""
         pixels = None if self.pixels is None else self.pixels.pin_memory()
-        return MicroBatch(self.chosen, self.labels.pin_memory(), self.weights.pin_memory(), pixels)
+        return MicroBatch(self.chosen, self.labels.pin_memory(), self.weights.pin_memory(), pixels, self.total)
 
 
 def ahead(items: Iterable[T], count: int = AHEAD) -> Iterator[T]:

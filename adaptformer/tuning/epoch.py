@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from adaptformer import progress, randomness
 from adaptformer.data import augmentation
@@ -34,6 +34,7 @@ from adaptformer.params import TuningParams
 from adaptformer.scores import NAMES, score
 from adaptformer.tuning import balance, schedule, views
 from adaptformer.tuning.batches import MicroBatch, ahead
+from adaptformer.tuning.data_parallel import World
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.optimiser import learning_rate, set_learning_rate
 from adaptformer.tuning.prefix import Prefix, Source, first_trained
@@ -56,7 +57,7 @@ class Run:
 
     `photos` are the images of `train`, in the same order, as training crops them. The state is saved after each epoch
     and, unless `save_steps` is 0, after so many steps within one. `prefix` holds what frozen blocks give, in memory of
-    `activations_gb`.
+    `activations_gb`. `world` are the processes that train together.
     """
 
     model: Classifier
@@ -72,6 +73,7 @@ class Run:
     activations_gb: float
     fingerprint: dict[str, Any]
     prefix: Prefix = dataclasses.field(default_factory=Prefix)
+    world: World = dataclasses.field(default_factory=World)
 
     @cached_property
     def mean_and_std(self) -> tuple[Tensor, Tensor]:
@@ -80,20 +82,39 @@ class Run:
         return mean, std
 
 
+class Network(nn.Module):
+    """The run's model, from a micro-batch on the device to logits."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.model = run.model
+        self._run = run
+
+    def forward(self, batch: MicroBatch) -> Tensor:
+        """Return the logits [B, C] of the micro-batch, out of what is held of frozen blocks if something is."""
+        run = self._run
+        if batch.pixels is not None:
+            logits: Tensor = self.model(_normalised(run, batch.pixels))
+            return logits
+        return self.model.logits(run.prefix.pooled(self.model, "train", batch.chosen, run.device))
+
+
 def train_epoch(
     run: Run,
     phase: schedule.Phase,
     number: int,
     epoch: int,
     optimiser: torch.optim.Optimizer,
+    network: nn.Module,
     done: Partial | None = None,
     save: Callable[[Partial], None] = lambda _: None,
 ) -> EpochRow:
     """Train epoch `epoch` of the phase with that number, validate, and return the epoch's row.
 
-    The steps of `done` are not made again; every `run.save_steps` steps `save` is called with what is done.
+    The steps of `done` are not made again; every `run.save_steps` steps `save` is called with what is done. `network`
+    is the run's Network, as its `world` wraps it.
     """
-    trained = _train(run, phase, number, epoch, optimiser, done or Partial(0, 0.0, 0.0), save)
+    trained = _train(run, phase, number, epoch, optimiser, network, done or Partial(0, 0.0, 0.0), save)
     if run.params.head_statistics == "recomputed":
         recompute_statistics(run)
     figures = {name: round(value, 6) for name, value in {**trained, **_validate(run)}.items()}
@@ -106,6 +127,7 @@ def _train(
     number: int,
     epoch: int,
     optimiser: torch.optim.Optimizer,
+    network: nn.Module,
     done: Partial,
     save: Callable[[Partial], None],
 ) -> dict[str, float]:
@@ -120,7 +142,9 @@ def _train(
     boxes, numbers = views.boxes(params, run.photos.shapes, order.numpy(), *key)
     batch_size = min(params.batch_size, len(order))
     batches = len(order) // batch_size  # the last incomplete batch is dropped: a batch of one breaks BatchNorm
-    loss_sum, correct = (torch.tensor(value, device=run.device) for value in (done.loss_sum, done.correct))
+    world = run.world
+    before = (done.loss_sum, done.correct) if world.leads else (0.0, 0.0)
+    loss_sum, correct = (torch.tensor(value, device=run.device) for value in before)
     rate, last_logged = 0.0, time.monotonic()
     run.model.train()
     if numbers is not None:
@@ -137,47 +161,55 @@ def _train(
         rate = learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches)
         set_learning_rate(optimiser, rate)
         randomness.seed_torch("step", *key, step)  # dropout and stochastic depth draw from it
-        loss, hits = _step(run, optimiser, micro_batches)
+        loss, hits = _step(run, network, optimiser, micro_batches)
         # Summed on the device: reading a number here would make every step wait for the one before.
         loss_sum += loss
         correct += hits
         if run.save_steps and (step + 1) % run.save_steps == 0 and step + 1 < batches:
-            save(Partial(step + 1, float(loss_sum), float(correct)))
+            save(Partial(step + 1, float(world.summed(loss_sum)), float(world.summed(correct))))
         if time.monotonic() - last_logged > SECONDS_BETWEEN_LOG_LINES:
             last_logged = time.monotonic()
             log.info("epoch %d/%d: step %d of %d", epoch, phase.epochs, step + 1, batches)
-    top1 = float(correct) / (batches * batch_size)
-    return {"lr": rate, "train_loss": float(loss_sum) / batches, "train_top1": top1}
+    top1 = float(world.summed(correct)) / (batches * batch_size)
+    return {"lr": rate, "train_loss": float(world.summed(loss_sum)) / batches, "train_top1": top1}
 
 
 def _micro_batches(
     run: Run, images: Tensor, boxes: Tensor, numbers: Tensor | None, in_loss: Tensor | None
 ) -> list[MicroBatch]:
-    """Return the micro-batches of a step: its images with their crops, and the `numbers` of fixed views, if any."""
+    """Return this process's part of a step's micro-batches: images with crops, `numbers` of fixed views if any."""
     labels = torch.from_numpy(run.train.labels[images.numpy()])
     weights = balance.image_weights(labels, in_loss)
     chosen = images if numbers is None else numbers
     made = []
     # Of equal size but for one image, where torch's `chunk` could leave a single image for the last.
     split = (tensor.tensor_split(run.params.accumulate) for tensor in (images, boxes, chosen, labels, weights))
-    for rows, crops, drawn, classes, shares in zip(*split, strict=True):
-        batch = MicroBatch(drawn, classes, shares, None if run.prefix.depth else _cropped(run, rows, crops))
+    for whole in zip(*split, strict=True):
+        total = len(whole[0])
+        rows, crops, drawn, classes, shares = (tensor[run.world.share(total)] for tensor in whole)
+        batch = MicroBatch(drawn, classes, shares, None if run.prefix.depth else _cropped(run, rows, crops), total)
         made.append(batch.pinned() if run.device.type == "cuda" else batch)
     return made
 
 
-def _step(run: Run, optimiser: torch.optim.Optimizer, micro_batches: list[MicroBatch]) -> tuple[Tensor, Tensor]:
-    """Make one optimiser step of several micro-batches; return its loss and how many images are right, both 0-d."""
+def _step(
+    run: Run, network: nn.Module, optimiser: torch.optim.Optimizer, micro_batches: list[MicroBatch]
+) -> tuple[Tensor, Tensor]:
+    """Make one optimiser step of several micro-batches.
+
+    Return this process's part of its loss, and how many of its images are right, both 0-d.
+    """
     loss_sum, correct = torch.zeros((), device=run.device), torch.zeros((), device=run.device)
     optimiser.zero_grad(set_to_none=True)
-    for batch in (micro.on(run.device) for micro in micro_batches):
-        with computing(run.device, run.precision):
-            if batch.pixels is None:
-                logits = run.model.logits(run.prefix.pooled(run.model, "train", batch.chosen, run.device))
-            else:
-                logits = run.model(_normalised(run, batch.pixels))
-        loss = balance.weighted_cross_entropy(logits, batch.labels, batch.weights, run.params.label_smoothing)
-        loss.backward()
+    for number, batch in enumerate((micro.on(run.device) for micro in micro_batches), start=1):
+        run.world.begin_micro_batch(batch.total)
+        # Gradients go to the other processes once a step.
+        alone = run.world.size > 1 and number < len(micro_batches)
+        with network.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
+            with computing(run.device, run.precision):
+                logits = network(batch)
+            loss = balance.weighted_cross_entropy(logits, batch.labels, batch.weights, run.params.label_smoothing)
+            (loss * run.world.size).backward()  # the images' weights add up to 1 over all processes: no mean is wanted
         loss_sum += loss.detach()
         correct += (logits.argmax(1) == batch.labels).sum()
     optimiser.step()
@@ -229,16 +261,25 @@ def recompute_statistics(run: Run) -> None:
     """Compute the heads' BatchNorm statistics over the same training images each time."""
     rows = statistics_rows(len(run.train.labels), run.params)
     with _evaluating(run):
-        batch_norm.recompute_statistics(run.model, _pooled(run, "statistics", run.train, rows))
+        batch_norm.recompute_statistics(run.model, [_pooled(run, "statistics", run.train, rows)])
 
 
-def _pooled(run: Run, part: str, split: LabelledImages, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, ...]]:
-    """Yield pooled features of images of a split as evaluation sees them, from what is held of that part if it is."""
+def _pooled(run: Run, part: str, split: LabelledImages, rows: NDArray[np.int64]) -> tuple[Tensor, ...]:
+    """Return pooled features [N, D], for each head, of images of a split as evaluation sees them.
+
+    Each process computes its share, from what is held of that part if it is.
+    """
+    share = run.world.share(len(rows))
     if run.prefix.depth:
-        yield from run.prefix.batches(run.model, part, VALIDATION_BATCH, run.device)
+        batches = run.prefix.batches(run.model, part, share, VALIDATION_BATCH, run.device)
     else:
-        batches = inference.prepared(split.images, rows, run.contract, batch_size=VALIDATION_BATCH, device=run.device)
-        yield from map(run.model.pooled, batches)
+        images = inference.prepared(
+            split.images, rows[share], run.contract, batch_size=VALIDATION_BATCH, device=run.device
+        )
+        batches = map(run.model.pooled, images)
+    found = [torch.stack(heads, dim=1) for heads in batches]
+    none = torch.empty((0, len(run.model.heads), run.model.vit.embed_dim), device=run.device)
+    return run.world.gathered(torch.cat(found) if found else none).unbind(1)
 
 
 @contextlib.contextmanager
@@ -256,7 +297,7 @@ def _validate(run: Run) -> dict[str, float]:
     labels = run.validation.labels
     rows = np.arange(len(labels))
     with _evaluating(run):
-        logits = torch.cat([run.model.logits(pooled) for pooled in _pooled(run, "validation", run.validation, rows)])
+        logits = run.model.logits(_pooled(run, "validation", run.validation, rows))
     loss = float(F.cross_entropy(logits, torch.from_numpy(labels).to(run.device)))
     predicted = logits.argmax(1).cpu().numpy()
     classes = logits.shape[1]

@@ -17,7 +17,8 @@ from adaptformer.model.classifier import restore, tuned_state
 from adaptformer.model.parts import parts
 from adaptformer.params import TuningParams
 from adaptformer.tuning import resume, schedule
-from adaptformer.tuning.epoch import Run, hold_prefix, recompute_statistics, train_epoch
+from adaptformer.tuning.data_parallel import spread
+from adaptformer.tuning.epoch import Network, Run, hold_prefix, recompute_statistics, train_epoch
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.optimiser import build_optimiser, pack_state, unpack_state
 
@@ -28,12 +29,14 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
     """Train `run.model`, leave it with the parameters of the best epoch, and return all rows and the index of that one.
 
     A state of the same run at `run.state` is resumed; rows from before the kill are handed to `on_epoch` again, so that
-    every listener sees the whole history. Raises UserError when the loss is no longer finite.
+    every listener sees the whole history. Of several processes the one that leads reads and writes the state. Raises
+    UserError when the loss is no longer finite.
     """
     began = time.perf_counter()
-    model = run.model.to(run.device)
+    model, world = run.model.to(run.device), run.world
     phases = plan(run)
-    state = resume.load(run.state, run.fingerprint)
+    spread(model, world)
+    state = world.same(resume.load(run.state, run.fingerprint, world.size) if world.leads else None)
     if state:
         restore(model, state.tuned, str(run.state))
         within = f", step {state.partial.steps}" if state.partial else ""
@@ -51,6 +54,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
         schedule.begin(model, phase)
         hold_prefix(run)
         optimiser = build_optimiser(model, run.params)
+        network = world.network(Network(run))
         if first > 1 or state.partial:
             unpack_state(optimiser, state.optimiser)
         else:
@@ -64,7 +68,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
             images = len(run.train.labels) - (state.partial.steps * run.params.batch_size if state.partial else 0)
             before = seconds()
             save = _saver(run, state, optimiser, seconds)
-            row = train_epoch(run, phase, number, epoch, optimiser, state.partial, save)
+            row = world.same(train_epoch(run, phase, number, epoch, optimiser, network, state.partial, save))
             row = _guarded(run, phase, row, state)
             if row.rolled_back:
                 log.warning("phase %d, %s, is rolled back: validation loss %.4f", number, phase.name, row.val_loss)
@@ -72,7 +76,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
             ended = row.rolled_back or epoch == phase.epochs
             state = _advanced(state, row, tuned_state(model), {} if ended else pack_state(optimiser), run.params)
             state = dataclasses.replace(state, seconds=seconds())
-            resume.save(run.state, state, run.fingerprint)
+            _save(run, state)
             on_epoch(row)
             log.info(
                 "epoch %d/%d: train loss %.4f, validation loss %.4f, top-1 %.2f %%; %s",
@@ -98,6 +102,11 @@ def plan(run: Run) -> list[schedule.Phase]:
         raise UserError(
             f"tuning.accumulate = {run.params.accumulate} makes micro-batches of one image out of a batch of {batch}",
             f"set it to {batch // 2} or less: BatchNorm needs two images in each",
+        )
+    if batch // run.params.accumulate < run.world.size:
+        raise UserError(
+            f"a micro-batch of {batch // run.params.accumulate} images is too small for {run.world.size} processes",
+            "raise tuning.batch_size, or lower runtime.devices",
         )
     tuned = {name: part for name, part in parts(run.model).items() if name in run.model.tuned}
     return schedule.plan(tuned, run.params)
@@ -148,9 +157,14 @@ def _saver(
     def save(done: resume.Partial) -> None:
         tuned, moments = tuned_state(run.model), pack_state(optimiser)
         now = dataclasses.replace(state, tuned=tuned, optimiser=moments, seconds=seconds(), partial=done)
-        resume.save(run.state, now, run.fingerprint)
+        _save(run, now)
 
     return save
+
+
+def _save(run: Run, state: resume.State) -> None:
+    if run.world.leads:
+        resume.save(run.state, state, run.fingerprint, run.world.size)
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

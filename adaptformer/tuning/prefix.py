@@ -81,9 +81,11 @@ class Prefix:
             return held.unbind(1)
         return model.pooled_after(held, self.depth)
 
-    def batches(self, model: Classifier, name: str, size: int, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
-        """Yield the pooled features of all images of a source, `size` at a time."""
-        for chosen in torch.arange(len(self.held[name])).split(size):
+    def batches(
+        self, model: Classifier, name: str, rows: slice, size: int, device: torch.device
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the pooled features of those images of a source, `size` at a time."""
+        for chosen in torch.arange(len(self.held[name]))[rows].split(size):
             yield self.pooled(model, name, chosen, device)
 
     def _moved(

@@ -18,7 +18,7 @@ from adaptformer.tuning.history import EpochRow
 
 log = logging.getLogger("adaptformer")
 
-FORMAT = 4
+FORMAT = 5
 _TABLES = ("tuned", "best_tuned", "optimiser", "start")
 """The fields of State that hold tensors."""
 
@@ -51,7 +51,7 @@ class State:
     partial: Partial | None = None
 
 
-def save(path: Path, state: State, fingerprint: dict[str, Any]) -> None:
+def save(path: Path, state: State, fingerprint: dict[str, Any], processes: int = 1) -> None:
     """Write the state with the fingerprint of the run that it belongs to, and a checksum over both.
 
     The state before is kept beside it, in case this one is damaged later.
@@ -68,6 +68,7 @@ def save(path: Path, state: State, fingerprint: dict[str, Any]) -> None:
         "partial": None if state.partial is None else dataclasses.asdict(state.partial),
         "fingerprint": fingerprint,
         "threads": torch.get_num_threads(),
+        "processes": processes,
     }
     if path.exists():
         path.replace(_before(path))
@@ -80,11 +81,11 @@ def remove(path: Path) -> None:
         state.unlink(missing_ok=True)
 
 
-def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
+def load(path: Path, fingerprint: dict[str, Any], processes: int = 1) -> State | None:
     """Return the state that a killed run of the same fingerprint left, or None: there is none, or it cannot serve.
 
-    Why it cannot is logged. A damaged state is replaced by the one before it. Another thread count resumes, with a
-    warning that the bytes may differ.
+    Why it cannot is logged. A damaged state is replaced by the one before it. Another number of threads or processes
+    resumes, with a warning that the bytes may differ.
     """
     read = _latest(path)
     if path.exists() and _read(path) is None:
@@ -98,12 +99,12 @@ def load(path: Path, fingerprint: dict[str, Any]) -> State | None:
         changed = sorted(key for key in before | fingerprint if before.get(key) != fingerprint.get(key))
         log.warning("training starts from the beginning: since the run before, %s changed", ", ".join(changed))
         return None
-    if metadata["threads"] != torch.get_num_threads():
-        log.warning(
-            "training resumes with %d threads instead of %d: the results may differ in their last bits",
-            torch.get_num_threads(),
-            metadata["threads"],
-        )
+    for what, number in (("threads", torch.get_num_threads()), ("processes", processes)):
+        if metadata[what] != number:
+            log.warning(
+                "training resumes with %d %s instead of %d: the results may differ in their last bits",
+                number, what, metadata[what],
+            )  # fmt: skip
     tables: dict[str, dict[str, Tensor]] = {table: {} for table in _TABLES}
     for key, tensor in tensors.items():
         table, _, name = key.partition("/")

@@ -474,8 +474,8 @@ def test_the_pace_is_that_of_the_images_which_were_trained_on_here(
     monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(clock)))
     save = resume.save
 
-    def save_and_die(path: Path, state: resume.State, fingerprint: dict[str, Any]) -> None:
-        save(path, state, fingerprint)
+    def save_and_die(path: Path, state: resume.State, *more: Any) -> None:
+        save(path, state, *more)
         raise Interruption
 
     with monkeypatch.context() as dying:
@@ -499,6 +499,8 @@ def test_the_pace_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate
 def test_the_state_is_saved_after_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
     save: Callable[..., None] = resume.save
-    monkeypatch.setattr(resume, "save", lambda path, state, f: (saved.append(len(state.rows)), save(path, state, f)))
+    monkeypatch.setattr(
+        resume, "save", lambda path, state, *more: (saved.append(len(state.rows)), save(path, state, *more))
+    )
     loop.train(run(tmp_path))
     assert saved == [1, 2, 3]

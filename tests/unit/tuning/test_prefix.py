@@ -177,7 +177,7 @@ def test_what_is_held_moves_up_block_by_block(
             expected = deep.through(deep.embedded(images), 0, depth)
             pooled = deep.pooled(images[chosen])
             torch.testing.assert_close(held.pooled(deep, "train", chosen, cpu), pooled)
-            batches = [batch[0] for batch in held.batches(deep, "train", 2, cpu)]
+            batches = [batch[0] for batch in held.batches(deep, "train", slice(None), 2, cpu)]
             torch.testing.assert_close(torch.cat(batches), deep.pooled(images)[0])
         if depth < depths:
             torch.testing.assert_close(held.held["train"], expected)

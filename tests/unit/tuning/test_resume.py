@@ -55,8 +55,8 @@ def test_the_seconds_of_all_pieces_add_up(tmp_path: Path, monkeypatch: pytest.Mo
     saved: list[float] = []
     save = resume.save
 
-    def noting(path: Path, state: resume.State, fingerprint: dict[str, Any]) -> None:
-        save(path, state, fingerprint)
+    def noting(path: Path, state: resume.State, *more: Any) -> None:
+        save(path, state, *more)
         saved.append(state.seconds)
 
     monkeypatch.setattr(resume, "save", noting)
@@ -192,8 +192,8 @@ def test_a_run_killed_within_an_epoch_ends_with_the_same_bytes(
     rows, best = loop.train(whole)
     save, kills = resume.save, 0
 
-    def killing(path: Path, state: resume.State, fingerprint: dict[str, Any]) -> None:
-        save(path, state, fingerprint)
+    def killing(path: Path, state: resume.State, *more: Any) -> None:
+        save(path, state, *more)
         if state.partial:
             raise KilledError
 

@@ -1,0 +1,68 @@
+"""One of several processes that train together: `torchrun … -m adaptformer.commands.training_process JOB`.
+
+`adaptformer train` starts them where runtime.devices is more than 1 (tuning/processes.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from adaptformer import stages
+from adaptformer.errors import UserError
+from adaptformer.params import Params
+from adaptformer.run_folder import RunFolder
+
+
+def main() -> int:
+    """Do the job that the file in the argument describes, and report to standard output; return the exit code.
+
+    A UserError is reported and ends with 0, so that torchrun does not try again what cannot succeed.
+    """
+    threading.Thread(target=_end_with_the_caller, daemon=True).start()
+    leads = os.environ["RANK"] == "0"
+    job = json.loads(Path(sys.argv[1]).read_text())
+    logger = logging.getLogger("adaptformer")
+    logger.setLevel(logging.INFO if leads else logging.ERROR)
+    logger.addHandler(_Reporting())
+    logger.propagate = False
+    try:
+        result = stages.train(
+            Params(**job["params"]),
+            RunFolder(Path(job["folder"]), overridden=job["overridden"]),
+            lambda row: _report({"row": dataclasses.asdict(row)}) if leads else None,
+        )
+    except UserError as error:
+        if leads:
+            _report({"fault": [error.cause, error.remedy]})
+        return 0
+    if leads:
+        _report({"result": result})
+    return 0
+
+
+class _Reporting(logging.Handler):
+    """Sends log lines to the caller, which shows them as its own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _report({"log": record.levelno, "text": record.getMessage()})
+
+
+def _report(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def _end_with_the_caller() -> None:
+    os.read(sys.stdin.fileno(), 1)  # nothing is ever written there: it returns when the other end is closed
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
