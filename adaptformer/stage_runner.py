@@ -73,6 +73,13 @@ def run(
     log.info("%s done in %.1f s", name, seconds)
 
 
+def follow(params: Params, folder: RunFolder) -> None:
+    """Train as one of several processes that torchrun has started, not as the one that runs the stage and writes."""
+    require_inputs("train", folder)
+    log.setLevel(logging.ERROR)  # the one that leads tells it all
+    STAGES["train"].run(params, folder, lambda _row: None)
+
+
 def require_inputs(name: str, folder: RunFolder, options: Sequence[str] = ()) -> None:
     """Raise UserError, which names the command to run first, where an input of a stage is missing."""
     for attribute in STAGES[name].inputs:

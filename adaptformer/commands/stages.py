@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,12 +53,16 @@ def add(commands: Commands) -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
-    """Run those of the given stages that are not current."""
+    """Run those of the given stages that are not current; of torchrun's processes only the first one writes."""
     from adaptformer import run_folder, stage_runner
 
     file, wanted = resolved(given)
     folder = run_folder.apart(wanted) if given.own_folder else run_folder.of(file.params, wanted)
     words = options(given)
+    if os.environ.get("RANK", "0") != "0" and given.name == "train":
+        if not stage_runner.is_current("train", wanted, folder):
+            stage_runner.follow(wanted, folder)
+        return
     with folder.lock(f"adaptformer {given.name}"):
         if folder.overridden:
             log.info("run folder: %s/", folder.root)

@@ -60,24 +60,23 @@ class World:
         first = self.rank * least + min(self.rank, more)
         return slice(first, first + least + (self.rank < more))
 
-    def begin_micro_batch(self, total: int) -> slice:
-        """Return this process's rows of the next `total` images; what `spread` put into the model then counts on it."""
+    def begin_micro_batch(self, total: int) -> None:
+        """Tell what `spread` put into the model that its next images are this process's share of so many."""
         share = self.share(total)
         self.rows.first, self.rows.count, self.rows.total = share.start, share.stop - share.start, total
-        return share
 
     def gathered(self, tensor: Tensor) -> Tensor:
         """Return the rows [B, …] of all processes, in the order of `share`, from those of each [b, …]."""
         if self.size == 1:
             return tensor
-        counts = self.same_shape_counts(len(tensor))
+        counts = self._counts(len(tensor))
         padded = tensor.new_zeros((max(counts), *tensor.shape[1:]))
         padded[: len(tensor)] = tensor
         found = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(found, padded)
         return torch.cat([rows[:count] for rows, count in zip(found, counts, strict=True)])
 
-    def same_shape_counts(self, count: int) -> list[int]:
+    def _counts(self, count: int) -> list[int]:
         """Return the number of rows that each process has."""
         counts: list[Any] = [None] * self.size
         dist.all_gather_object(counts, count)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import socket
 import sys
 
 import clones
@@ -26,6 +27,12 @@ def trained(prepared, tmp_path_factory):
     """A clone that two processes trained in undisturbed, and what was printed."""
     clone = clones.copy(prepared, tmp_path_factory.mktemp("undisturbed"))
     return clone, clone.adaptformer("train", *TWO)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def run_folder(clone):
@@ -95,3 +102,24 @@ def test_a_fault_of_the_training_is_two_lines(prepared, tmp_path):
     printed = clone.adaptformer("train", *TWO, "tuning.accumulate=32", code=1)
     assert "tuning.accumulate = 32 makes micro-batches of one image" in printed
     assert "Traceback" not in printed
+
+
+def test_two_starts_of_torchrun_train_together(trained, prepared, tmp_path):
+    """As on two machines with one folder: the bytes are those of two processes on one."""
+    clone = clones.copy(prepared, tmp_path)
+    address = f"127.0.0.1:{free_port()}"
+    torchrun = (
+        sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend",
+        "c10d", "--rdzv-endpoint", address, "-m", "adaptformer", "train", TWO[1], "runtime.threads=1",
+    )  # fmt: skip
+    machines = [clone.start(*torchrun) for _ in range(2)]
+    try:
+        printed = [machine.communicate(timeout=240)[0] for machine in machines]
+    finally:
+        for machine in machines:
+            clones.kill_group(machine)
+    assert [machine.returncode for machine in machines] == [0, 0], printed
+    assert sum("epoch 12/12: " in text for text in printed) == 1
+    assert sum("train done" in text for text in printed) == 1
+    for name in ("adapter.safetensors", "history.csv"):
+        assert (run_folder(clone) / name).read_bytes() == (run_folder(trained[0]) / name).read_bytes()
