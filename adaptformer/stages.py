@@ -71,33 +71,21 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     On several devices each has a process of its own, of which one writes; torchrun may have started them already.
     """
     from adaptformer import memory
-    from adaptformer.data import labelled
-    from adaptformer.data.cache import ImageCache
     from adaptformer.model import adapter_file, classifier, device
-    from adaptformer.tuning import data_parallel, epoch, history, loop, planning, processes, resume, setup
+    from adaptformer.tuning import data_parallel, history, loop, planning, processes, resume, setup
 
-    if params.runtime.devices > 1 and not data_parallel.from_environment():
+    if params.runtime.devices > 1 and not processes.started_by_torchrun():
         job = {"params": params.model_dump(mode="json"), "folder": str(folder.root), "overridden": folder.overridden}
         return processes.train(job, params.runtime.devices, folder.process_errors, on_epoch)
-    with data_parallel.joined() as world:
+    with data_parallel.joined(params.runtime.device) as world:
         start = setup.prepare(params, folder)
-        model, table, chosen = start.model, start.manifest, start.device
-        cache = ImageCache(folder.image_cache, params.runtime.cache_gb)
-        train, photos = labelled.load_training(
-            table, start.classes, folder.data, start.contract, cache,
-            crop_scale=params.tuning.crop_scale, crop_ratio=params.tuning.crop_ratio,
-            judged=epoch.statistics_rows(start.images("train"), params.tuning),
-        )  # fmt: skip
-        validation = labelled.load(table, "validation", start.classes, folder.data, start.contract, cache)
-        run = epoch.Run(
-            model, train, photos, validation, start.contract, params.tuning, chosen, start.precision,
-            folder.resume_state, params.runtime.save_steps, params.runtime.activations_gb,
-            fingerprint("train", params, folder, start.precision, chosen.type), world=world,
-        )  # fmt: skip
+        model, chosen = start.model, start.device
+        depends_on = fingerprint("train", params, folder, start.precision, chosen.type)
+        run = setup.load(start, params, folder, depends_on, world)
         loop.plan(run)  # refuses what does not fit, before anything else takes time
-        planned = start.plan(params.tuning)
+        planned = start.plan(params.tuning, world.size)
         several = f", {world.size} processes" if world.size > 1 else ""
-        log.info("training on %d images, %s on %s%s", len(photos), start.precision, chosen, several)
+        log.info("training on %d images, %s on %s%s", len(run.photos), start.precision, chosen, several)
         for line in planned.lines():
             log.info(line)
         for warning in start.warnings():

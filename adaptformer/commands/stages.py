@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,11 +54,12 @@ def add(commands: Commands) -> None:
 def _run(given: argparse.Namespace) -> None:
     """Run those of the given stages that are not current; of torchrun's processes only the first one writes."""
     from adaptformer import run_folder, stage_runner
+    from adaptformer.tuning import processes
 
     file, wanted = resolved(given)
     folder = run_folder.apart(wanted) if given.own_folder else run_folder.of(file.params, wanted)
     words = options(given)
-    if os.environ.get("RANK", "0") != "0" and given.name == "train":
+    if given.name == "train" and processes.follows():
         if not stage_runner.is_current("train", wanted, folder):
             stage_runner.follow(wanted, folder)
         return
@@ -88,7 +88,7 @@ def _plan(given: argparse.Namespace) -> None:
     stage_runner.require_inputs("train", folder, options(given))
     start = setup.prepare(wanted, folder)
     print(f"training on {start.images('train'):,} images, validation on {start.images('validation'):,}")
-    print("\n".join(start.plan(wanted.tuning).lines()))
+    print("\n".join(start.plan(wanted.tuning, wanted.runtime.devices).lines()))
     minutes = start.minutes(wanted.tuning)
     print(f"time: about {minutes:.1f} minutes on {device.describe(start.device)}, by a few steps on random images")
     for warning in start.warnings():

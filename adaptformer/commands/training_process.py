@@ -18,6 +18,7 @@ from adaptformer import stages
 from adaptformer.errors import UserError
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
+from adaptformer.tuning import processes
 
 
 def main() -> int:
@@ -26,7 +27,7 @@ def main() -> int:
     A UserError is reported and ends with 0, so that torchrun does not try again what cannot succeed.
     """
     threading.Thread(target=_end_with_the_caller, daemon=True).start()
-    leads = os.environ["RANK"] == "0"
+    leads = not processes.follows()
     job = json.loads(Path(sys.argv[1]).read_text())
     logger = logging.getLogger("adaptformer")
     logger.setLevel(logging.INFO if leads else logging.ERROR)
@@ -39,8 +40,7 @@ def main() -> int:
             lambda row: _report({"row": dataclasses.asdict(row)}) if leads else None,
         )
     except UserError as error:
-        if leads:
-            _report({"fault": [error.cause, error.remedy]})
+        _report({"fault": [error.cause, error.remedy]})  # of whichever is first: the others may wait for this one
         return 0
     if leads:
         _report({"result": result})

@@ -10,18 +10,18 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from adaptformer.errors import UserError
 from adaptformer.model.backbone import DropPath
 from adaptformer.model.classifier import Classifier
+from adaptformer.tuning import processes
 
 T = TypeVar("T")
 
@@ -29,25 +29,17 @@ PATIENCE = timedelta(minutes=30)
 """So long a process waits for another one, which may be decoding the images for its machine's cache."""
 
 
-@dataclass
-class Rows:
-    """Which of a micro-batch's B images the present process computes: `first` and the `count` after it, of `total`."""
-
-    first: int = 0
-    count: int = 0
-    total: int = 0
-
-
 class World:
     """The processes that train together; by default the present one alone.
 
     `rank` is the number of this one, of `size`. All must call the methods that talk to each other in the same order.
+    `images` is the number B of the micro-batch that is being computed, of which this process has its share.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank = rank
         self.size = size
-        self.rows = Rows()
+        self.images = 0
 
     @property
     def leads(self) -> bool:
@@ -60,27 +52,17 @@ class World:
         first = self.rank * least + min(self.rank, more)
         return slice(first, first + least + (self.rank < more))
 
-    def begin_micro_batch(self, total: int) -> None:
-        """Tell what `spread` put into the model that its next images are this process's share of so many."""
-        share = self.share(total)
-        self.rows.first, self.rows.count, self.rows.total = share.start, share.stop - share.start, total
-
-    def gathered(self, tensor: Tensor) -> Tensor:
-        """Return the rows [B, …] of all processes, in the order of `share`, from those of each [b, …]."""
+    def gathered(self, tensor: Tensor, count: int) -> Tensor:
+        """Return all `count` rows, in order, of which each process has its share [b, …]."""
         if self.size == 1:
             return tensor
-        counts = self._counts(len(tensor))
-        padded = tensor.new_zeros((max(counts), *tensor.shape[1:]))
+        most = -(-count // self.size)  # all_gather wants equal sizes
+        padded = tensor.new_zeros((most, *tensor.shape[1:]))
         padded[: len(tensor)] = tensor
         found = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(found, padded)
-        return torch.cat([rows[:count] for rows, count in zip(found, counts, strict=True)])
-
-    def _counts(self, count: int) -> list[int]:
-        """Return the number of rows that each process has."""
-        counts: list[Any] = [None] * self.size
-        dist.all_gather_object(counts, count)
-        return counts
+        shares = (World(rank, self.size).share(count) for rank in range(self.size))
+        return torch.cat([rows[: share.stop - share.start] for rows, share in zip(found, shares, strict=True)])
 
     def summed(self, tensor: Tensor) -> Tensor:
         """Return the sum over all processes, without a gradient."""
@@ -108,19 +90,23 @@ class World:
         return DistributedDataParallel(forward, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
 
-def from_environment() -> bool:
-    """Say whether torchrun has started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 @contextlib.contextmanager
-def joined() -> Iterator[World]:
-    """Let this process be one of those that torchrun has started, for the body; alone if it has started none."""
-    if not from_environment():
+def joined(device: str) -> Iterator[World]:
+    """Let this process be one of those that torchrun has started, for the body; alone if it has started none.
+
+    `device` is that of params.yaml. Raises UserError where this machine has fewer GPUs than processes.
+    """
+    if not processes.started_by_torchrun():
         yield World()
         return
-    cuda = torch.cuda.is_available()
+    cuda = device != "cpu" and torch.cuda.is_available()
     if cuda:
+        here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+        if here > gpus:
+            raise UserError(
+                f"{here} processes were started on this machine, which has {gpus} GPU{'' if gpus == 1 else 's'}",
+                f"set runtime.devices to {gpus}, or runtime.device to cpu",
+            )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     # Objects and the CPU's tensors go by gloo, a GPU's by nccl.
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
@@ -146,41 +132,27 @@ def spread(model: Classifier, world: World) -> None:
     for module in list(model.modules()):
         for name, part in list(module.named_children()):
             if isinstance(part, nn.Dropout) and part.p and name != "attn_drop":
-                setattr(module, name, _SharedDropout(part.p, world.rows))
+                setattr(module, name, _SharedMask(part, world, per_image=False))
             elif isinstance(part, DropPath) and part.drop_prob:
-                setattr(module, name, _SharedDropPath(part, world.rows))
+                setattr(module, name, _SharedMask(part, world, per_image=True))
 
 
-class _SharedDropout(nn.Module):
-    """Dropout of this process's rows [b, …] of the mask that one process would draw for all images [B, …]."""
+class _SharedMask(nn.Module):
+    """Dropout or stochastic depth of this process's images [b, …] by the mask that one process draws for all [B, …]."""
 
-    def __init__(self, p: float, rows: Rows) -> None:
-        super().__init__()
-        self.p = p
-        self.rows = rows
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return the values, some of them zero and the others larger, in training."""
-        if not self.training:
-            return values
-        rows = self.rows
-        mask = F.dropout(values.new_ones((rows.total, *values.shape[1:])), self.p)
-        return values * mask[rows.first : rows.first + rows.count]
-
-
-class _SharedDropPath(nn.Module):
-    """timm's DropPath with this process's part of the decisions about all images."""
-
-    def __init__(self, plain: DropPath, rows: Rows) -> None:
+    def __init__(self, plain: nn.Module, world: World, per_image: bool) -> None:
         super().__init__()
         self.plain = plain
-        self.rows = rows
+        self.world = world
+        self.per_image = per_image
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the values [b, …], those of some images zero, in training."""
-        rows = self.rows
-        kept = self.plain(values.new_ones((rows.total,) + (1,) * (values.ndim - 1))) if self.training else None
-        return values if kept is None else values * kept[rows.first : rows.first + rows.count]
+        """Return the values, some of them (or all of some images) zero and the others larger, in training."""
+        if not self.training:
+            return values
+        others = (1,) * (values.ndim - 1) if self.per_image else values.shape[1:]
+        mask: Tensor = self.plain(values.new_ones((self.world.images, *others)))
+        return values * mask[self.world.share(self.world.images)]
 
 
 class _GlobalBatchNorm(nn.BatchNorm1d):
@@ -189,14 +161,14 @@ class _GlobalBatchNorm(nn.BatchNorm1d):
     def __init__(self, plain: nn.BatchNorm1d, world: World) -> None:
         super().__init__(plain.num_features, plain.eps, plain.momentum, affine=False)
         self.load_state_dict(plain.state_dict())
-        self.rows = world.rows
+        self.world = world
         self.train(plain.training)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return normalised features [b, D]; in training the running statistics move as one process's would."""
         if not self.training:
             return super().forward(features)
-        total = self.rows.total
+        total = self.world.images
         mean = _summed(features.sum(0)) / total
         centred = features - mean
         variance = _summed(centred.square().sum(0)) / total

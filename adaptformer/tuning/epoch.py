@@ -202,7 +202,7 @@ def _step(
     loss_sum, correct = torch.zeros((), device=run.device), torch.zeros((), device=run.device)
     optimiser.zero_grad(set_to_none=True)
     for number, batch in enumerate((micro.on(run.device) for micro in micro_batches), start=1):
-        run.world.begin_micro_batch(batch.total)
+        run.world.images = batch.total
         # Gradients go to the other processes once a step.
         alone = run.world.size > 1 and number < len(micro_batches)
         with network.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
@@ -279,7 +279,7 @@ def _pooled(run: Run, part: str, split: LabelledImages, rows: NDArray[np.int64])
         batches = map(run.model.pooled, images)
     found = [torch.stack(heads, dim=1) for heads in batches]
     none = torch.empty((0, len(run.model.heads), run.model.vit.embed_dim), device=run.device)
-    return run.world.gathered(torch.cat(found) if found else none).unbind(1)
+    return run.world.gathered(torch.cat(found) if found else none, len(rows)).unbind(1)
 
 
 @contextlib.contextmanager

@@ -36,15 +36,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
     model, world = run.model.to(run.device), run.world
     phases = plan(run)
     spread(model, world)
-    state = world.same(resume.load(run.state, run.fingerprint, world.size) if world.leads else None)
-    if state:
-        restore(model, state.tuned, str(run.state))
-        within = f", step {state.partial.steps}" if state.partial else ""
-        log.info("training resumes after epoch %d%s", len(state.rows), within)
-        for row in state.rows:
-            on_epoch(row)
-    else:
-        state = resume.State([], -1, {}, {}, {}, {})
+    state = _resumed(run, on_epoch)
     spent = state.seconds
 
     def seconds() -> float:
@@ -87,6 +79,20 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
                 break
     restore(model, state.best_tuned, "the best epoch")
     return state.rows, state.best
+
+
+def _resumed(run: Run, on_epoch: Callable[[EpochRow], None]) -> resume.State:
+    """Return the state that training continues from, with the model in it, or the empty one."""
+    world = run.world
+    state = world.same(resume.load(run.state, run.fingerprint, world.size) if world.leads else None)
+    if state is None:
+        return resume.State([], -1, {}, {}, {}, {})
+    restore(run.model, state.tuned, str(run.state))
+    within = f", step {state.partial.steps}" if state.partial else ""
+    log.info("training resumes after epoch %d%s", len(state.rows), within)
+    for row in state.rows:
+        on_epoch(row)
+    return state
 
 
 def plan(run: Run) -> list[schedule.Phase]:

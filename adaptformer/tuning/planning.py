@@ -31,7 +31,10 @@ _GAPS, _HIDDEN = 1.25, 5
 
 @dataclass(frozen=True)
 class Plan:
-    """What is predicted of a run; `micro_batch` images are in memory at once, `largest` of them would fit."""
+    """What is predicted of a run; `micro_batch` images are in memory at once, `largest` of them would fit.
+
+    Of several `processes`, all three figures of memory and these two are those of each one.
+    """
 
     trained: int
     parameters: int
@@ -41,27 +44,35 @@ class Plan:
     peak_mb: float
     free_mb: float
     largest: int
+    processes: int = 1
 
     def lines(self) -> list[str]:
         """Return the plan for people."""
         share = f"{self.trained:,} of {self.parameters:,} parameters ({100 * self.trained / self.parameters:.2f} %)"
         return [
             f"trains {share}: {', '.join(self.kinds)}; {self.tokens} tokens an image",
-            f"memory: about {self.peak_mb / 1000:.1f} GB with {self.micro_batch} images at once, of "
-            f"{self.free_mb / 1000:.1f} GB that are free; about {self.largest:,} images would fit",
+            f"memory{' of each process' if self.processes > 1 else ''}: about {self.peak_mb / 1000:.1f} GB with "
+            f"{self.micro_batch} images at once, of {self.free_mb / 1000:.1f} GB that are free; "
+            f"about {self.largest:,} images would fit",
         ]
 
 
 def plan(
-    model: Classifier, params: TuningParams, images: int, where: torch.device, precision: device.Precision
+    model: Classifier,
+    params: TuningParams,
+    images: int,
+    where: torch.device,
+    precision: device.Precision,
+    processes: int = 1,
 ) -> Plan:
-    """Predict what training on so many images takes, in the process as it is."""
+    """Predict what training on so many images by so many processes takes, in the process as it is."""
     found = parts(model)
     tuned = trainable(model)
     trained = sum(parameter.numel() for parameter in tuned.values())
-    micro_batch = min(params.batch_size, images) // params.accumulate
+    micro_batch = -(-(min(params.batch_size, images) // params.accumulate) // processes)
     fixed, each = _fixed_mb(trained, params), _kept_mb(model, where, precision)
-    free = device.free_memory_mb(where)
+    # Processes on a CPU share its memory; each has a GPU for itself.
+    free = device.free_memory_mb(where) / (1 if where.type == "cuda" else processes)
     vit = model.vit
     kinds = {"adapter": "adapters", "backbone": "backbone", "prompts": "prompts", "head": "head"}
     return Plan(
@@ -73,6 +84,7 @@ def plan(
         peak_mb=device.present_memory_mb(where) + fixed + micro_batch * each,
         free_mb=device.present_memory_mb(where) + free,
         largest=max(0, int((free - fixed) / each)),
+        processes=processes,
     )
 
 
@@ -81,7 +93,7 @@ def too_large(planned: Plan, params: TuningParams) -> UserError:
     splits = [
         count
         for count in range(params.accumulate + 1, params.batch_size // 2 + 1)
-        if params.batch_size % count == 0 and params.batch_size // count <= planned.largest
+        if params.batch_size % count == 0 and params.batch_size // count <= planned.largest * planned.processes
     ]
     remedy = (
         f"set tuning.accumulate to {splits[0]}: micro-batches of {params.batch_size // splits[0]} images fit"

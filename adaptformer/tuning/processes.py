@@ -30,10 +30,20 @@ RESTARTS = 3
 """So often all processes are started again after one of them has died."""
 
 
+def started_by_torchrun() -> bool:
+    """Say whether torchrun has started this process as one of several; other launchers set WORLD_SIZE too."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def follows() -> bool:
+    """Say whether another process leads: that one writes the files and tells what happens."""
+    return started_by_torchrun() and os.environ["RANK"] != "0"
+
+
 def train(job: dict[str, Any], processes: int, errors: Path, on_epoch: Callable[[EpochRow], None]) -> dict[str, Any]:
     """Let `processes` processes do a `job`, whose values JSON can hold, and return what the one that leads returned.
 
-    Raises the UserError of that process, or one that names the file `errors` where the others died too often. When the
+    Raises the UserError of any process, or one that names the file `errors` where the others died too often. When the
     caller is interrupted or dies, they end.
     """
     errors.parent.mkdir(parents=True, exist_ok=True)

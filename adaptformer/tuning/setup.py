@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
 
-from adaptformer.data import manifest
+from adaptformer.data import labelled, manifest
+from adaptformer.data.cache import ImageCache
 from adaptformer.data.contract import ImageContract
 from adaptformer.model import backbone_card, classifier, device, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
@@ -15,7 +17,8 @@ from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision
 from adaptformer.params import Params, TuningParams
 from adaptformer.run_folder import RunFolder
-from adaptformer.tuning import planning
+from adaptformer.tuning import epoch, planning
+from adaptformer.tuning.data_parallel import World
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,9 @@ class Training:
         """Return the number of images of a split."""
         return len(manifest.rows(self.manifest, split))
 
-    def plan(self, params: TuningParams) -> planning.Plan:
-        """Predict what training takes."""
-        return planning.plan(self.model, params, self.images("train"), self.device, self.precision)
+    def plan(self, params: TuningParams, processes: int) -> planning.Plan:
+        """Predict what training by so many processes takes."""
+        return planning.plan(self.model, params, self.images("train"), self.device, self.precision, processes)
 
     def minutes(self, params: TuningParams) -> float:
         """Time a few steps and return the minutes of the whole training; the model must not be trained afterwards."""
@@ -67,3 +70,18 @@ def prepare(params: Params, folder: RunFolder) -> Training:
     if params.runtime.compile:
         model.compile_blocks()
     return Training(model, backbone, contract, table, classes, chosen, precision)
+
+
+def load(start: Training, params: Params, folder: RunFolder, fingerprint: dict[str, Any], world: World) -> epoch.Run:
+    """Return the run, with the images of its splits; all that its result depends on is in `fingerprint`."""
+    tuning, runtime, classes = params.tuning, params.runtime, start.classes
+    cache = ImageCache(folder.image_cache, runtime.cache_gb)
+    train, photos = labelled.load_training(
+        start.manifest, classes, folder.data, start.contract, cache, crop_scale=tuning.crop_scale,
+        crop_ratio=tuning.crop_ratio, judged=epoch.statistics_rows(start.images("train"), tuning),
+    )  # fmt: skip
+    validation = labelled.load(start.manifest, "validation", classes, folder.data, start.contract, cache)
+    return epoch.Run(
+        start.model, train, photos, validation, start.contract, tuning, start.device, start.precision,
+        folder.resume_state, runtime.save_steps, runtime.activations_gb, fingerprint, world=world,
+    )  # fmt: skip

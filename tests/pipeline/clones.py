@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -212,3 +213,10 @@ def write_digits(data: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         pixels = np.kron(digits.images[index] * 15, np.ones((4, 4))).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{index}.png")
+
+
+def free_port():
+    """A port of the loopback address that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import socket
 import sys
 
 import clones
@@ -27,12 +26,6 @@ def trained(prepared, tmp_path_factory):
     """A clone that two processes trained in undisturbed, and what was printed."""
     clone = clones.copy(prepared, tmp_path_factory.mktemp("undisturbed"))
     return clone, clone.adaptformer("train", *TWO)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def run_folder(clone):
@@ -107,7 +100,7 @@ def test_a_fault_of_the_training_is_two_lines(prepared, tmp_path):
 def test_two_starts_of_torchrun_train_together(trained, prepared, tmp_path):
     """As on two machines with one folder: the bytes are those of two processes on one."""
     clone = clones.copy(prepared, tmp_path)
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{clones.free_port()}"
     torchrun = (
         sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend",
         "c10d", "--rdzv-endpoint", address, "-m", "adaptformer", "train", TWO[1], "runtime.threads=1",

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from adaptformer.errors import UserError
 from adaptformer.model import classifier
-from adaptformer.tuning import data_parallel, loop, resume
+from adaptformer.tuning import data_parallel, loop, processes, resume
 from adaptformer.tuning.data_parallel import World
+from adaptformer.tuning.epoch import Run
 
 SETTINGS: dict[str, Any] = {"per_class": 7, "batch_size": 9, "epochs": 2}
 """A batch of 9 is 5 images for one process and 4 for the other."""
@@ -34,10 +35,11 @@ def free_port() -> int:
 
 def _process(rank: int, body: Callable[..., object], port: int, folder: Path, options: dict[str, Any]) -> None:
     os.environ.update(
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2"
-    )
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2",
+        LOCAL_WORLD_SIZE="2", TORCHELASTIC_RUN_ID="test",
+    )  # fmt: skip
     torch.set_num_threads(1)
-    with data_parallel.joined() as world:
+    with data_parallel.joined("cpu") as world:
         torch.save(body(world, folder, **options), folder / f"{rank}.pt")
 
 
@@ -89,36 +91,50 @@ def test_training_itself_moves_far_more_than_that(tmp_path: Path) -> None:
 
 
 def interrupted(world: World, folder: Path) -> list[int]:
-    """Train two epochs of three, then all three with the state of the first."""
+    """Train two epochs of three, then all three with the state of the first; return which epochs were computed.
+
+    Only the process that leads has the state: the other one's folder is empty.
+    """
 
     def kill(row: Any) -> None:
         if row.epoch == 2:
             raise KeyboardInterrupt
 
-    run = small_runs.run(folder, world=world, **{**SETTINGS, "epochs": 3})
+    own = folder / f"own{world.rank}"
+    own.mkdir()
+    run = small_runs.run(own, world=world, **{**SETTINGS, "epochs": 3})
     with contextlib.suppress(KeyboardInterrupt):
         loop.train(run, kill)
-    seen: list[int] = []
-    run = small_runs.run(folder, world=world, **{**SETTINGS, "epochs": 3})
-    loop.train(run, lambda row: seen.append(row.epoch))
+    assert run.state.exists() == world.leads
+    computed: list[int] = []
+    compute = loop.train_epoch
+
+    def counted(run: Run, phase: Any, number: int, epoch: int, *rest: Any) -> Any:
+        computed.append(epoch)
+        return compute(run, phase, number, epoch, *rest)
+
+    run = small_runs.run(own, world=world, **{**SETTINGS, "epochs": 3})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "train_epoch", counted)
+        loop.train(run)
     undisturbed = small_runs.run(folder / f"undisturbed{world.rank}", world=world, **{**SETTINGS, "epochs": 3})
     loop.train(undisturbed)
     assert all(
         torch.equal(tensor, classifier.tuned_state(undisturbed.model)[name])
         for name, tensor in classifier.tuned_state(run.model).items()
     )
-    return seen
+    return computed
 
 
 def test_a_killed_training_continues_with_the_same_bytes(tmp_path: Path) -> None:
-    assert by_two(interrupted, tmp_path) == [[1, 2, 3], [1, 2, 3]]
+    assert by_two(interrupted, tmp_path) == [[3], [3]]
 
 
 def exchanged(world: World, folder: Path) -> dict[str, Any]:
     part = torch.arange(5)[world.share(5)] + 10
     return {
-        "gathered": world.gathered(part).tolist(),
-        "none": world.gathered(torch.arange(1)[world.share(1)]).tolist(),
+        "gathered": world.gathered(part, 5).tolist(),
+        "none": world.gathered(torch.arange(1)[world.share(1)], 1).tolist(),
         "summed": float(world.summed(torch.tensor(world.rank + 1.0))),
         "same": world.same(f"of {world.rank}"),
         "leads": world.leads,
@@ -159,6 +175,33 @@ def test_another_number_of_processes_resumes_with_a_warning(tmp_path: Path, capl
     caplog.clear()
     resume.load(tmp_path / "state", {"a": 1}, processes=2)
     assert not caplog.text
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "4", "RANK": "1", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with (
+        pytest.raises(UserError, match="4 processes were started on this machine, which has 2 GPUs"),
+        data_parallel.joined("auto"),
+    ):
+        pass
+
+
+def test_only_the_variables_of_torchrun_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as a cluster's scheduler sets it
+    monkeypatch.setenv("RANK", "1")
+    assert not processes.started_by_torchrun()
+    assert not processes.follows()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
+    assert processes.started_by_torchrun()
+    assert processes.follows()
+    monkeypatch.setenv("RANK", "0")
+    assert not processes.follows()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert not processes.started_by_torchrun()
 
 
 def test_one_process_changes_nothing(tmp_path: Path) -> None:

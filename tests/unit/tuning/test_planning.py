@@ -86,6 +86,20 @@ def test_a_plan_counts_every_parameter_and_whole_images(monkeypatch: pytest.Monk
     assert planned().largest == 0
 
 
+def test_processes_share_the_micro_batch_and_the_memory_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "free_memory_mb", lambda where: 3000.0)
+    one, three = (
+        planning.plan(mite.model(), tuning_params(batch_size=8), 100, CPU, "fp32", count) for count in (1, 3)
+    )
+    assert (one.micro_batch, three.micro_batch) == (8, 3)
+    assert three.largest < one.largest / 2.9
+    assert three.free_mb == pytest.approx(one.free_mb - 2000, abs=50)
+    assert "memory of each process: " in three.lines()[1]
+    # Micro-batches are those of all processes together.
+    tight = Plan(1, 2, ("head",), 65, 16, 12_250.0, 8_050.0, 8, processes=2)
+    assert "set tuning.accumulate to 2:" in planning.too_large(tight, tuning_params(batch_size=32)).remedy
+
+
 def test_all_of_a_plan_is_computed_where_training_will_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch refuses to compute with tensors of two devices."""
     elsewhere = torch.device("meta")

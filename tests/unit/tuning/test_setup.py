@@ -88,9 +88,10 @@ def test_plan_minutes_and_warnings_are_about_these_images(monkeypatch: pytest.Mo
     given = wanted(tuning__batch_size=4)
     start = setup.prepare(given, RunFolder())
     assert (start.images("train"), start.images("validation"), start.images("test")) == (18, 3, 9)
-    assert start.plan(given.tuning).micro_batch == 4
+    assert start.plan(given.tuning, 1).micro_batch == 4
+    assert start.plan(given.tuning, 3).micro_batch == 2
     half = setup.prepare(wanted(tuning__precision="bf16"), RunFolder())
-    assert half.plan(given.tuning).peak_mb == pytest.approx(
+    assert half.plan(given.tuning, 1).peak_mb == pytest.approx(
         planning.plan(half.model, given.tuning, 18, half.device, "bf16").peak_mb, rel=0.05
     )
     seen: list[object] = []
