@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +25,8 @@ def replacing(path: Path) -> Iterator[Path]:
     When the body raises, the file beside is removed and `path` is left as it was. Raises UserError where the system
     refuses to write (permission, space, read-only file system).
     """
-    # The suffix stays last: writers such as matplotlib choose the format by it.
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    # The suffix stays last: writers such as matplotlib choose the format by it. Machines may share the folder.
+    beside = path.with_name(f".{path.stem}.{socket.gethostname()}-{os.getpid()}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside

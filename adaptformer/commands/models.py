@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from adaptformer.export.predictor import Prediction
 
 
+MANY = ("--engine", "--workers", "--address", "--shard-size")
+"""Options of `predict` that need --into."""
+
+
 def add(commands: Commands) -> None:
     """Add the commands of this group to the parser."""
     backbones = commands.add_parser("backbones", help="list the preconfigured checkpoints")
@@ -27,7 +31,10 @@ def add(commands: Commands) -> None:
     inspect.set_defaults(command=_inspect)
 
     predict = commands.add_parser("predict", help="classify images with an exported model, without torch")
-    predict.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
+    predict.add_argument(
+        "paths", nargs="+", metavar="PATH",
+        help="an image, or a folder of images; with --into also a list (.csv, .parquet) and a URL such as s3://bucket/a",
+    )  # fmt: skip
     predict.add_argument("--model", type=Path, default=Path("artifacts/model.onnx"), help="default: %(default)s")
     predict.add_argument("--top", type=positive, default=3, help="classes shown for each image (default: %(default)s)")
     form = predict.add_mutually_exclusive_group()
@@ -42,6 +49,12 @@ def add(commands: Commands) -> None:
     )
     predict.add_argument("--sort-into", type=Path, metavar="DIR", help="copy each image to DIR/CLASS/ (or DIR/unsure/)")
     predict.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    many = predict.add_argument_group("very many images", "predicted in shards by several processes: docs/scale.md")
+    many.add_argument("--into", metavar="DIR", help="write Parquet files there; again: compute what is missing")
+    many.add_argument("--engine", choices=["local", "dask", "ray"], help="what runs the processes (default: local)")
+    many.add_argument("--workers", type=positive, help="number of processes (default: one a core)")
+    many.add_argument("--address", help="of a Dask or Ray cluster that is up, instead of processes here")
+    many.add_argument("--shard-size", type=positive, help="images of a shard (default: 1000)")
     predict.set_defaults(command=_predict)
 
     pretrain = commands.add_parser("pretrain", help="pretrain a small encoder on unlabelled images (MAE)")
@@ -72,9 +85,14 @@ def _predict(given: argparse.Namespace) -> None:
 
     if not given.model.is_file():
         raise UserError(f"{given.model} does not exist", "run the pipeline first (`make run`), or give --model")
-    paths = predictor.images_below(given.paths)
+    _require_matching_options(given)
+    if given.into:
+        _predict_in_shards(given)
+        return
+    sources = [Path(path) for path in given.paths]
+    paths = predictor.images_below(sources)
     model = predictor.Predictor(given.model, device=given.device)
-    named, faults = {path for path in given.paths if path.is_file()}, Counter[bool]()
+    named, faults = {path for path in sources if path.is_file()}, Counter[bool]()
 
     def classified() -> Iterator[Prediction]:
         for prediction in model.predict(paths, given.top):
@@ -101,6 +119,26 @@ def _predict(given: argparse.Namespace) -> None:
         )
     if sum(faults.values()) == len(paths):
         raise UserError("none of the files is an image", "give image files, or folders that hold some")
+
+
+def _require_matching_options(given: argparse.Namespace) -> None:
+    """Refuse options of the other way to predict, which would do nothing."""
+    few = {"--csv": given.csv, "--json": given.json, "--sort-into": given.sort_into, "--unsure": given.unsure}
+    many = {name: getattr(given, name.strip("-").replace("-", "_")) for name in MANY}
+    if given.into and (idle := [name for name, value in few.items() if value]):
+        raise UserError(f"{idle[0]} does nothing with --into", f"leave {idle[0]} out, or --into")
+    if not given.into and (idle := [name for name, value in many.items() if value is not None]):
+        raise UserError(f"{idle[0]} does nothing without --into", "give the folder for the predictions: --into DIR")
+    if given.address and given.engine not in {"dask", "ray"}:
+        raise UserError("--address is that of a Dask or Ray cluster", "give --engine dask or --engine ray as well")
+
+
+def _predict_in_shards(given: argparse.Namespace) -> None:
+    from adaptformer.batch_prediction import job, running
+
+    prepared = job.prepare(given.into, given.paths, given.model, given.top, given.shard_size or job.SHARD_SIZE)
+    engine = running.Engine(given.engine or "local", given.workers or 0, given.address)
+    print("\n".join(running.run(prepared, engine, given.device).lines()))
 
 
 def _pretrain(given: argparse.Namespace) -> None:

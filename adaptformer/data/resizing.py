@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from adaptformer.data.contract import ImageContract
-from adaptformer.data.decoding import Box, Pixels, decode_reduced
+from adaptformer.data.decoding import Box, Decoded, Pixels, decode_reduced
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -27,7 +27,7 @@ def square(content: bytes, contract: ImageContract) -> Pixels:
 
     Raises DamagedImage when the bytes are no usable image.
     """
-    decoded = decode_reduced(content, contract.oversampling * contract.stored_size)
+    decoded = decoded_for(content, contract)
     return to_square(decoded.pixels, contract, decoded.box)
 
 
@@ -79,4 +79,14 @@ def prepare(content: bytes, contract: ImageContract) -> Pixels:
 
     Raises DamagedImage when the bytes are no usable image.
     """
-    return np.ascontiguousarray(centre_crop(square(content, contract), contract.size))
+    return to_input(decoded_for(content, contract), contract)
+
+
+def decoded_for(content: bytes, contract: ImageContract) -> Decoded:
+    """Return a file's image at the scale that the contract needs. Raises DamagedImage."""
+    return decode_reduced(content, contract.oversampling * contract.stored_size)
+
+
+def to_input(decoded: Decoded, contract: ImageContract) -> Pixels:
+    """Return a decoded image as the model sees it: [size, size, 3] uint8."""
+    return np.ascontiguousarray(centre_crop(to_square(decoded.pixels, contract, decoded.box), contract.size))

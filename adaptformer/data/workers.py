@@ -20,13 +20,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield `work(item)` for each item, in order, from one thread a core: Pillow releases the GIL while it decodes.
+def in_order(work: Callable[[T], R], items: Iterable[T], threads: int = 0) -> Iterator[R]:
+    """Yield `work(item)` for each item, in order, from so many threads: Pillow releases the GIL while it decodes.
+
+    0 threads are one a core.
 
     Items are taken as results are, so neither a long queue nor many results are ever in memory. What `work` raises is
     raised here, and nothing is begun after it.
     """
-    threads = cores()
+    threads = threads or cores()
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

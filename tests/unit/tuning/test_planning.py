@@ -88,9 +88,7 @@ def test_a_plan_counts_every_parameter_and_whole_images(monkeypatch: pytest.Monk
 
 def test_processes_share_the_micro_batch_and_the_memory_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "free_memory_mb", lambda where: 3000.0)
-    one, three = (
-        planning.plan(mite.model(), tuning_params(batch_size=8), 100, CPU, "fp32", count) for count in (1, 3)
-    )
+    one, three = (planning.plan(mite.model(), tuning_params(batch_size=8), 100, CPU, "fp32", count) for count in (1, 3))
     assert (one.micro_batch, three.micro_batch) == (8, 3)
     assert three.largest < one.largest / 2.9
     assert three.free_mb == pytest.approx(one.free_mb - 2000, abs=50)

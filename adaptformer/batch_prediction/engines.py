@@ -1,0 +1,140 @@
+"""What carries a job's shards to processes: this machine's, Dask's or Ray's. A process that dies is replaced.
+
+An engine calls `work(shard)` for each shard, at least once, and yields what it returns, in any order. What `work`
+raises is raised here, and so is a UserError where processes die again and again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing.connection import wait as wait_for_any
+from typing import Any
+
+from adaptformer.batch_prediction.shard import Outcome
+from adaptformer.errors import UserError
+
+Work = Callable[[int], Outcome]
+STARTS = 4
+"""So often processes are started before a job is given up whose processes die."""
+_EACH = 2
+"""Shards that wait for each process: the next one begins at once, and few are lost with it."""
+
+
+def local(work: Work, shards: Iterable[int], workers: int, _address: str | None = None) -> Iterator[Outcome]:
+    """Use processes of this machine."""
+    missing = list(shards)
+    for _ in range(STARTS):
+        done: set[int] = set()
+        with contextlib.suppress(BrokenProcessPool):
+            for outcome in _in_pool(work, missing, workers):
+                done.add(outcome.shard)
+                yield outcome
+        missing = [shard for shard in missing if shard not in done]
+        if not missing:
+            return
+    raise _died(STARTS)
+
+
+def _in_pool(work: Work, shards: Iterable[int], workers: int) -> Iterator[Outcome]:
+    # Spawned, because onnxruntime and its threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _end_with_the_parent)
+    try:
+        remaining = iter(shards)
+        running: set[Future[Outcome]] = {pool.submit(work, shard) for shard in islice(remaining, _EACH * workers)}
+        while running:
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield future.result()
+            running |= {pool.submit(work, shard) for shard in islice(remaining, len(ended))}
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with_the_parent() -> None:
+    """End this process when its parent does, however that happens; Ctrl-C is the parent's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101
+
+    def watch() -> None:
+        wait_for_any([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def dask(work: Work, shards: Iterable[int], workers: int, address: str | None = None) -> Iterator[Outcome]:
+    """Use Dask: the cluster whose scheduler is at `address`, or one of this machine's processes."""
+    try:
+        from distributed import Client, KilledWorker, LocalCluster, as_completed
+    except ImportError as error:
+        raise _not_installed("dask") from error
+    here = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0, "silence_logs": logging.CRITICAL}
+    with contextlib.ExitStack() as open_until_done:
+        cluster = address or open_until_done.enter_context(LocalCluster(n_workers=workers, **here))
+        client = open_until_done.enter_context(Client(cluster))
+        futures = client.map(work, list(shards), pure=False)
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+                future.release()  # or the scheduler keeps every outcome
+        except KilledWorker as error:
+            raise _died(error.allowed_failures) from error
+
+
+def ray(work: Work, shards: Iterable[int], workers: int, address: str | None = None) -> Iterator[Outcome]:
+    """Use Ray: the cluster at `address` ("auto" finds the one that this machine is part of), or processes here."""
+    try:
+        import ray as library
+    except ImportError as error:
+        raise _not_installed("ray") from error
+    here: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
+    library.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **here)
+    try:
+        remote = library.remote(num_cpus=1, max_retries=STARTS - 1)(_called)
+        shared = library.put(work)
+        remaining = iter(shards)
+        places = _EACH * int(library.cluster_resources().get("CPU", workers))
+        running = [remote.remote(shared, shard) for shard in islice(remaining, places)]
+        while running:
+            ended, running = library.wait(running)
+            yield from library.get(ended)
+            running += [remote.remote(shared, shard) for shard in islice(remaining, len(ended))]
+    except library.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except library.exceptions.WorkerCrashedError as error:
+        raise _died(STARTS) from error
+    finally:
+        library.shutdown()
+
+
+def _called(work: Work, shard: int) -> Outcome:
+    return work(shard)
+
+
+ENGINES: dict[str, Callable[[Work, Iterable[int], int, str | None], Iterator[Outcome]]] = {
+    "local": local,
+    "dask": dask,
+    "ray": ray,
+}
+
+
+def _died(times: int) -> UserError:
+    return UserError(
+        f"the processes that compute shards died {times} times, perhaps because memory ran out",
+        "the same command with fewer --workers computes what is missing",
+    )
+
+
+def _not_installed(engine: str) -> UserError:
+    return UserError(f"{engine} is not installed", f"pip install 'adaptformer[{engine}]', or choose --engine local")

@@ -1,0 +1,71 @@
+"""Where the images of a batch prediction come from: folders, lists, single files, here or in an object store."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+
+from adaptformer import storage
+from adaptformer.errors import UserError
+
+COLUMN = "path"
+_LISTED_AT_ONCE = 10_000
+
+
+def locations(sources: Iterable[str]) -> Iterator[str]:
+    """Yield the location of each image: of those below folders, of those in lists (.csv, .parquet), and single ones.
+
+    A list has a column `path`; relative paths in it count from its folder. Nothing is held in memory but a part of a
+    list or the names of one folder. Raises UserError for a source that does not exist, or lists nothing.
+    """
+    for source in sources:
+        with storage.user_errors(source):
+            count = 0
+            for location in _of(source):
+                yield location
+                count += 1
+            if not count:
+                raise UserError(
+                    f"{source} has no images", "give images, folders that hold some, or lists with a column `path`"
+                )
+
+
+def _of(source: str) -> Iterator[str]:
+    ending = source.lower().rpartition(".")[2]
+    if ending == "csv":
+        listed = _in_csv(source)
+    elif ending == "parquet":
+        listed = _in_parquet(source)
+    elif storage.is_file(source):
+        return iter([source])
+    else:
+        return storage.below(source)
+    return (storage.beside(source, name) for name in listed)
+
+
+def _in_csv(source: str) -> Iterator[str]:
+    with storage.opened(source) as file:
+        rows = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
+        _require_column(source, rows.fieldnames or ())
+        for row in rows:
+            if row[COLUMN]:
+                yield row[COLUMN]
+
+
+def _in_parquet(source: str) -> Iterator[str]:
+    import pyarrow.parquet as pq
+
+    with storage.opened(source) as file:
+        table = pq.ParquetFile(file)
+        _require_column(source, table.schema_arrow.names)
+        for batch in table.iter_batches(_LISTED_AT_ONCE, columns=[COLUMN]):
+            yield from (name for name in batch.column(0).to_pylist() if name)
+
+
+def _require_column(source: str, names: Iterable[str]) -> None:
+    if COLUMN not in names:
+        raise UserError(
+            f"{source} has no column `{COLUMN}`, but {', '.join(names) or 'none at all'}",
+            f"name the column of the images' paths `{COLUMN}`",
+        )

@@ -1,0 +1,156 @@
+"""A job: the folder of a batch prediction, and what is in it before the first shard is computed.
+
+    job.json                    what is computed; written when the rest is there
+    model.onnx                  the model, with its model.onnx.data if it has one
+    inputs/00000000.parquet     the images of each shard
+    predictions/00000000.parquet  its predictions, written as a whole
+    manifest.csv                written at the end: the hashes of all inputs and outputs
+    timing.json                 what it took
+
+The folder may lie in an object store. Everything that decides a result is in it, so that a worker needs only its
+address, and the same command continues after any interruption.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from adaptformer import files, storage
+from adaptformer.batch_prediction import inputs
+from adaptformer.errors import UserError
+from adaptformer.export.predictor import WEIGHTS
+
+MODEL, DESCRIPTION, MANIFEST, TIMING, LOCK = "model.onnx", "job.json", "manifest.csv", "timing.json", ".lock"
+SHARD_SIZE = 1000
+"""Images of a shard: seconds of work, and thousands of shards in a million images."""
+_PARTS = {MODEL, WEIGHTS, "inputs", LOCK}
+"""What a folder holds whose job was interrupted before its description was written."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is computed: `shards` shards of `shard_size` images (the last may have fewer), `images` in all.
+
+    `model` is the sha256 of its ONNX file, and `inputs` that of the shards' lists.
+    """
+
+    folder: str
+    sources: tuple[str, ...]
+    model: str
+    top: int
+    shard_size: int
+    shards: int
+    images: int
+    inputs: str
+
+    def input(self, shard: int) -> str:
+        """Return the location of a shard's list of images."""
+        return storage.inside(self.folder, _input(shard))
+
+    def output(self, shard: int) -> str:
+        """Return the location of a shard's predictions."""
+        return storage.inside(self.folder, f"predictions/{shard:08d}.parquet")
+
+    def file(self, name: str) -> str:
+        """Return the location of a file in the folder."""
+        return storage.inside(self.folder, name)
+
+
+def prepare(folder: str, sources: Sequence[str], model: Path, top: int, shard_size: int) -> Job:
+    """Return the job in `folder`: the one that is there, or a new one, whose images are listed now.
+
+    Raises UserError where the folder holds another job or other files, for sources without images, and for places that
+    cannot be read or written.
+    """
+    folder = storage.absolute(folder)
+    wanted = {
+        "sources": [storage.absolute(source) for source in sources],
+        "model": files.sha256_file(model),
+        "top": top,
+        "shard_size": shard_size,
+    }
+    with storage.user_errors(folder):
+        there = _there(folder)
+        if there is None:
+            _require_free(folder)
+    if there is not None:
+        if other := [name for name, value in wanted.items() if there[name] != value]:
+            raise UserError(
+                f"{folder} holds the predictions of another job, with other {', '.join(other)}",
+                "give another folder, or remove this one",
+            )
+        return Job(folder, **{**there, "sources": tuple(there["sources"])})
+    with storage.user_errors(folder):
+        for name in (MODEL, WEIGHTS):
+            if (source := model if name == MODEL else model.with_name(name)).is_file():
+                storage.write(storage.inside(folder, name), source.read_bytes())
+    job = _listed(folder, wanted)
+    described = {name: value for name, value in dataclasses.asdict(job).items() if name != "folder"}
+    with storage.user_errors(folder):
+        storage.write(job.file(DESCRIPTION), (json.dumps(described, indent=2) + "\n").encode())
+    return job
+
+
+def parquet(columns: dict[str, Any], about: dict[str, str]) -> bytes:
+    """Return a Parquet file of columns, equal bytes for equal content; `about` goes into its metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(columns)
+    out = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({"adaptformer": files.canonical_json(about)}), out)
+    return out.getvalue()
+
+
+def _listed(folder: str, wanted: dict[str, Any]) -> Job:
+    """Write the shards' lists, in constant memory, and return the job."""
+    digest, images, shards = hashlib.sha256(), 0, 0
+    found = (place for place in inputs.locations(wanted["sources"]) if not place.startswith(f"{folder}/"))
+    for part in _parts(found, wanted["shard_size"]):
+        content = parquet({inputs.COLUMN: part}, {})
+        with storage.user_errors(folder):
+            storage.write(storage.inside(folder, _input(shards)), content)
+        digest.update(hashlib.sha256(content).digest())
+        images += len(part)
+        shards += 1
+    return Job(folder, **{**wanted, "sources": tuple(wanted["sources"])}, shards=shards, images=images,
+               inputs=digest.hexdigest())  # fmt: skip
+
+
+def _parts(locations: Iterator[str], size: int) -> Iterator[list[str]]:
+    while part := list(islice(locations, size)):
+        yield part
+
+
+def _there(folder: str) -> dict[str, Any] | None:
+    location = storage.inside(folder, DESCRIPTION)
+    if not storage.is_file(location):
+        return None
+    described: dict[str, Any] = json.loads(storage.read(location))
+    return described
+
+
+def _require_free(folder: str) -> None:
+    """Raise UserError where a folder holds what no interrupted job has left."""
+    first = next(
+        (
+            found
+            for found in storage.below(folder)
+            if found[len(folder.rstrip("/")) + 1 :].partition("/")[0] not in _PARTS
+        ),
+        None,
+    )
+    if first is not None:
+        raise UserError(f"{folder} holds other files, such as {first}", "give a folder that does not exist yet")
+
+
+def _input(shard: int) -> str:
+    return f"inputs/{shard:08d}.parquet"

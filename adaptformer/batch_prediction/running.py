@@ -1,0 +1,127 @@
+"""A whole batch prediction: the job is prepared, an engine computes its shards, the manifest is written last."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from adaptformer import memory, progress, storage
+from adaptformer.batch_prediction import shard
+from adaptformer.batch_prediction.engines import ENGINES
+from adaptformer.batch_prediction.job import MANIFEST, TIMING, Job
+from adaptformer.batch_prediction.shard import PARTS, Computing, Outcome
+from adaptformer.data import workers as machine
+from adaptformer.errors import UserError
+
+log = logging.getLogger("adaptformer")
+
+SECONDS_BETWEEN_LOG_LINES = 15
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What computes: local, dask or ray; so many processes, 0 for one a core; the address of a cluster that is up."""
+
+    name: str = "local"
+    workers: int = 0
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a batch prediction made: where, of how many images, and what it took.
+
+    `computed` images were predicted now, the others before; `seconds` are those of the computing, `parts` those of
+    PARTS and `total`, summed over the processes.
+    """
+
+    folder: str
+    images: int
+    faults: int
+    computed: int
+    workers: int
+    seconds: float
+    parts: dict[str, float]
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        told = [f"{self.images:,} images are in {self.folder}/predictions/, {self.faults:,} of them without an answer"]
+        if not self.computed:
+            return [*told, "all were there already"]
+        rate = self.computed / self.seconds
+        told.append(f"{self.computed:,} predicted in {self.seconds:.1f} s, {rate:,.0f} images/s")
+        shares = ", ".join(f"{part} {seconds * 1e6 / self.computed:,.0f}" for part, seconds in self.parts.items())
+        return [*told, f"seconds of a process for a million images: {shares}"]
+
+
+def run(job: Job, engine: Engine, device: str = "auto") -> Summary:
+    """Compute what is missing of a job, write its manifest and timing, and return the summary.
+
+    Raises UserError where shards cannot be computed, and where not one image could be read.
+    """
+    workers = engine.workers or machine.cores()
+    threads = max(1, machine.cores() // workers)
+    work = functools.partial(shard.predict, job, Computing(device, threads))
+    began = time.perf_counter()
+    done = ENGINES[engine.name](work, range(job.shards), workers, engine.address)
+    outcomes = sorted(_shown(done, job), key=lambda outcome: outcome.shard)
+    seconds = time.perf_counter() - began
+    computed = [outcome for outcome in outcomes if outcome.seconds]
+    parts = {part: round(sum(one.seconds[part] for one in computed), 3) for part in (*PARTS, "total")}
+    summary = Summary(
+        job.folder, sum(one.images for one in outcomes), sum(one.faults for one in outcomes),
+        sum(one.images for one in computed), workers, round(seconds, 3), parts,
+    )  # fmt: skip
+    with storage.user_errors(job.folder):
+        storage.write(job.file(MANIFEST), _manifest(outcomes))
+        if computed:
+            storage.write(job.file(TIMING), _timing(summary, engine))
+    if summary.faults == summary.images:
+        raise UserError("none of the files is an image", f"see the column `fault` in {job.folder}/predictions/")
+    return summary
+
+
+def _shown(outcomes: Iterable[Outcome], job: Job) -> Iterator[Outcome]:
+    """Yield the outcomes; a bar and, now and then, a log line say how far the job is."""
+    images, began, last = 0, time.monotonic(), time.monotonic()
+    for outcome in progress.steps(outcomes, "predicting", job.images, "images", lambda outcome: outcome.images):
+        images += outcome.images
+        if time.monotonic() - last > SECONDS_BETWEEN_LOG_LINES:
+            last = time.monotonic()
+            rate = images / (last - began)
+            left = (job.images - images) / rate / 60
+            done = f"{images:,} of {job.images:,} images, {rate:,.0f} images/s"
+            log.info("%s, %.0f min left", done, left)
+        yield outcome
+
+
+def _manifest(outcomes: Sequence[Outcome]) -> bytes:
+    rows = [
+        {"shard": one.shard, "images": one.images, "faults": one.faults, "input": one.input, "output": one.output}
+        for one in outcomes
+    ]
+    text: str = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    return text.encode()
+
+
+def _timing(summary: Summary, engine: Engine) -> bytes:
+    taken: dict[str, Any] = {
+        "engine": engine.name,
+        "workers": summary.workers,
+        "images": summary.computed,
+        "seconds": summary.seconds,
+        "process_seconds": summary.parts,
+        "peak_memory_mb": memory.peak_mb(),
+        "host": platform.node(),
+        "cores": os.cpu_count(),
+    }
+    return (json.dumps(taken, indent=2) + "\n").encode()

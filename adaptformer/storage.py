@@ -1,0 +1,122 @@
+"""Files by path, or by URL in an object store (s3://bucket/…, gs://…) through fsspec.
+
+A location is a text: what holds "://" is a URL, everything else a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from adaptformer import files
+from adaptformer.data.layout import ignored
+from adaptformer.errors import UserError
+
+
+def is_url(location: str) -> bool:
+    """Say whether a location is in an object store."""
+    return "://" in location
+
+
+def absolute(location: str) -> str:
+    """Return the location as any other process of any folder finds it."""
+    return location if is_url(location) else os.path.abspath(location)  # noqa: PTH100 - links stay as they are
+
+
+def inside(folder: str, name: str) -> str:
+    """Return the location of a file in a folder."""
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def beside(location: str, name: str) -> str:
+    """Return what `name` means in a file at `location`: a location as it is, or one relative to the file's folder."""
+    return name if is_url(name) or name.startswith("/") else inside(location.rpartition("/")[0] or ".", name)
+
+
+def read(location: str) -> bytes:
+    """Return a file's bytes. Raises FileNotFoundError, or whatever the store does."""
+    if not is_url(location):
+        return Path(location).read_bytes()
+    system, path = _system(location)
+    content: bytes = system.cat_file(path)
+    return content
+
+
+def write(location: str, content: bytes) -> None:
+    """Write a file, whole or not at all: object stores show an object only when all of it has arrived."""
+    if is_url(location):
+        system, path = _system(location)
+        system.pipe_file(path, content)
+    else:
+        files.write_bytes(Path(location), content)
+
+
+@contextlib.contextmanager
+def opened(location: str) -> Iterator[IO[bytes]]:
+    """Open a file for reading in parts."""
+    if is_url(location):
+        system, path = _system(location)
+        with system.open(path, "rb") as file:
+            yield file
+    else:
+        with Path(location).open("rb") as file:
+            yield file
+
+
+def is_file(location: str) -> bool:
+    """Say whether there is a file."""
+    if not is_url(location):
+        return Path(location).is_file()
+    system, path = _system(location)
+    system.invalidate_cache()  # another process may have written it by now
+    return bool(system.isfile(path))
+
+
+def below(folder: str) -> Iterator[str]:
+    """Yield the location of every file below a folder, one folder after the other, hidden ones and litter left out."""
+    for place, parts, found in _folders(folder):
+        if not any(ignored(part) for part in parts.split("/") if part):
+            yield from (inside(place, name) for name in sorted(found) if name and not ignored(name))
+
+
+def _folders(folder: str) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """Yield a folder and every one below it, with its path in the first one and the names of its files."""
+    if is_url(folder):
+        system, root = _system(folder)
+        for place, _, found in system.walk(root):
+            yield system.unstrip_protocol(place), place[len(root) :], found
+        return
+    for place, names, found in os.walk(folder):
+        names[:] = sorted(name for name in names if not ignored(name))  # os.walk descends in this order
+        yield place, place[len(folder) :], found
+
+
+@contextlib.contextmanager
+def user_errors(location: str) -> Iterator[None]:
+    """Turn what a store or the file system raises in the body into a UserError about the location."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # each store has exceptions of its own, without a common base
+        told = " ".join(str(error).split()) or type(error).__name__
+        reason = "it does not exist" if isinstance(error, FileNotFoundError) else told
+        raise UserError(
+            f"cannot use {location}: {reason}", "check the address, and whether you may read and write there"
+        ) from error
+
+
+def _system(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the path in it. Raises UserError for a store that is not installed."""
+    try:
+        from fsspec.core import url_to_fs
+
+        system, path = url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        scheme = url.partition("://")[0]
+        extra = "adaptformer[s3]" if scheme == "s3" else f"the fsspec package of {scheme}://"
+        raise UserError(f"{url} cannot be read: {error}", f"pip install '{extra}', or give a path") from error
+    return system, path
