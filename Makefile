@@ -11,7 +11,7 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare promote rollback history up test mutants bench lint format clean
+.PHONY: help run compare sweep promote rollback history up test mutants bench lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ run: $(READY)  ## run the whole pipeline here, on what data/ holds (the sample, 
 
 compare: $(READY)  ## train the methods that params.yaml lists and set them side by side
 	@$(call quietly,python -m flows compare)
+
+sweep: $(READY)  ## search the values that params.yaml lists, trial by trial
+	@$(call quietly,python -m flows sweep)
 
 # Variables given to make are in the recipe's environment, where no quote in a reason can break the command.
 promote: $(READY)  ## judge the challenger, make it champion if it passes the gate: WHY="…" WHO=… CHALLENGER=VERSION

@@ -60,6 +60,19 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, whole or not at all: the bytes are stored once where the file system has links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(source, beside)
+    except OSError:
+        write_bytes(target, source.read_bytes())
+    else:
+        beside.replace(target)
+
+
 def share(path: Path, others: Iterable[Path]) -> None:
     """Make `path` a hard link to the first of the other files with the same bytes: both take the space of one.
 
@@ -72,9 +85,7 @@ def share(path: Path, others: Iterable[Path]) -> None:
             there = other.stat()
             alike = there.st_size == own.st_size and there.st_ino != own.st_ino
             if alike and sha256_file(other) == sha256_file(path):
-                beside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-                os.link(other, beside)
-                beside.replace(path)
+                link(other, path)
                 return
 
 

@@ -204,6 +204,18 @@ class ComparisonParams(Section):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
+class SweepParams(Section):
+    """What `adaptformer sweep` searches, and how."""
+
+    search: Annotated[tuple[Text, ...], Field(min_length=1)]
+    values: tuple[Annotated[str, Field(pattern=r"^[a-z_.]+=")], ...]
+    trials: Count
+    sampler: Literal["tpe", "random", "grid"]
+    pruner: Literal["median", "none"]
+    seed: Annotated[int, Field(ge=0)]
+    storage: str | None
+
+
 class RuntimeParams(Section):
     """Where and how fast a run goes; changes no result beyond rounding."""
 
@@ -232,10 +244,11 @@ class Params(Section):
     registry: RegistryParams
     gate: GateParams
     comparison: ComparisonParams
+    sweep: SweepParams
     runtime: RuntimeParams
 
 
-UNTRACKED_SECTIONS = ("registry", "gate", "comparison", "runtime")
+UNTRACKED_SECTIONS = ("registry", "gate", "comparison", "sweep", "runtime")
 """The sections that no DVC stage depends on."""
 
 

@@ -73,6 +73,11 @@ class RunFolder:
         """Return the file that a stage of a run with overrides writes last: what it was made from, and what it made."""
         return self.root / f"{stage}.done.json"
 
+    def others(self) -> list[RunFolder]:
+        """Return the folders of the other runs with overrides of the same checkout."""
+        roots = sorted(self.root.parent.iterdir()) if self.overridden else []
+        return [RunFolder(root, self.data, overridden=True) for root in roots if root != self.root and root.is_dir()]
+
     def other_backbones(self) -> list[Path]:
         """Return the backbones in the other run folders of the same checkout."""
         default = self.root.parent.parent if self.overridden else self.root

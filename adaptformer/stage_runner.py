@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("adaptformer")
 
+SHARED = ("validate", "fetch")
+"""Stages whose outputs runs with other methods or rates have in common."""
+
 
 def run(
     name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None = None, options: Sequence[str] = ()
@@ -46,6 +49,9 @@ def run(
         files.write_json(folder.params, tracked(params))
         folder.done(name).unlink(missing_ok=True)
         before = _inputs(name, params, folder)
+        if name in SHARED and (other := _like(name, folder, before)) is not None:
+            _take_over(name, folder, other)
+            return
     log.info("%s begins", name)
     _on_stop(f"in {name}")
     on_event = None
@@ -127,6 +133,26 @@ def _record(name: str, params: Params, folder: RunFolder, before: dict[str, Any]
             "leave data/ and the code alone until the run ends, then run the same command again",
         )
     files.write_json(folder.done(name), {"inputs": after, "outputs": _outputs(name, folder)})
+
+
+def _like(name: str, folder: RunFolder, inputs: dict[str, Any]) -> RunFolder | None:
+    """Return another run folder in which a stage was done from the same inputs, with its outputs as it left them."""
+    for other in folder.others():
+        done = _done(other, name)
+        there = all(getattr(other, output).is_file() for output in STAGES[name].outputs)
+        if done.get("inputs") == inputs and there and done.get("outputs") == _outputs(name, other):
+            return other
+    return None
+
+
+def _take_over(name: str, folder: RunFolder, other: RunFolder) -> None:
+    """Let a folder have the outputs, the timing and the record of a stage that was done in another one."""
+    for output in STAGES[name].outputs:
+        files.link(getattr(other, output), getattr(folder, output))
+    if other.timing(name).is_file():
+        files.link(other.timing(name), folder.timing(name))
+    files.write_json(folder.done(name), _done(other, name))
+    log.info("%s was done in %s/ from the same inputs", name, other.root)
 
 
 def _done(folder: RunFolder, name: str) -> dict[str, Any]:

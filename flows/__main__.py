@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from adaptformer.commands import exit_code
-from adaptformer.commands.parsing import Parser, add_methods, add_overrides
+from adaptformer.commands.parsing import Parser, add_methods, add_overrides, add_search
 from flows import ROOT
 
 
@@ -34,6 +34,10 @@ def _parser() -> Parser:
     compared = commands.add_parser("compare", help="set methods side by side on the same data (`make compare`)")
     add_methods(compared)
     compared.set_defaults(command=_compare)
+
+    swept = commands.add_parser("sweep", help="search values of params.yaml by trials (`make sweep`)")
+    add_search(swept)
+    swept.set_defaults(command=_sweep)
     return parser
 
 
@@ -54,6 +58,18 @@ def _compare(given: argparse.Namespace) -> None:
         from flows.compare import compare
 
         compare(given.method, given.seed, parse_overrides(given.overrides))
+
+
+def _sweep(given: argparse.Namespace) -> None:
+    from adaptformer.params import parse_overrides
+    from adaptformer.run_folder import RunFolder
+    from flows.local import make_sample_if_wanted, on_temporary_server
+
+    make_sample_if_wanted(RunFolder())
+    with on_temporary_server("make-sweep"):
+        from flows.sweep import sweep
+
+        sweep(given.search, given.trials, parse_overrides(given.overrides))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ TEMPORARY = "ADAPTFORMER_TEMPORARY_SERVER"
 
 
 @contextlib.contextmanager
-def slot(limit: str) -> Iterator[None]:
+def slot(limit: str, patience: float | None = 600) -> Iterator[None]:
     """Hold a place of a global concurrency limit, `gpu` or `promotion`, where a lasting server is in use.
+
+    Wait at most `patience` seconds for it, None as long as it takes. Raises UserError after that.
 
     A temporary server would keep the place of a killed run for ever; there, file locks serialise the runs anyway.
     """
@@ -29,7 +31,7 @@ def slot(limit: str) -> Iterator[None]:
     logger.info("Waiting for the concurrency limit %s", limit)
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(concurrency(limit, lease_duration=60, timeout_seconds=600))
+            held.enter_context(concurrency(limit, lease_duration=60, timeout_seconds=patience))
         except TimeoutError as error:
             raise UserError(
                 f"other runs have kept the concurrency limit `{limit}` for ten minutes",

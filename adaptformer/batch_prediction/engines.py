@@ -79,7 +79,8 @@ def dask(work: Work, shards: Iterable[int], workers: int, address: str | None = 
         from distributed import Client, KilledWorker, LocalCluster, as_completed
     except ImportError as error:
         raise _not_installed("dask") from error
-    here = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0, "silence_logs": logging.CRITICAL}
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # what it says of itself is no news to the user
+    here = {"threads_per_worker": 1, "dashboard_address": "", "memory_limit": 0}
     with contextlib.ExitStack() as open_until_done:
         cluster = address or open_until_done.enter_context(LocalCluster(n_workers=workers, **here))
         client = open_until_done.enter_context(Client(cluster))

@@ -39,6 +39,15 @@ def add_methods(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_search(command: argparse.ArgumentParser) -> None:
+    """Give a command the options that say what a sweep searches."""
+    command.add_argument("--search", action="append", metavar="'KEY=VALUES'", help="4,8 or '0.1..1.0 log'; repeatable")
+    command.add_argument("--trials", type=positive, help="number of trials")
+    command.add_argument(
+        "overrides", nargs="*", type=override, metavar="KEY=VALUE", help="for all trials, such as tuning.epochs=3"
+    )
+
+
 def resolved(given: argparse.Namespace) -> tuple[ParamsFile, Params]:
     """Return params.yaml, and its params with the presets and overrides of the command line."""
     from adaptformer import params, presets

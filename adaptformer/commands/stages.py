@@ -1,14 +1,15 @@
-"""The five stages as commands, all of them as one, their params, and methods compared."""
+"""The five stages as commands, all of them as one, their params, methods compared, values searched."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptformer.commands.parsing import add_methods, add_overrides, options, resolved
+from adaptformer.commands.parsing import add_methods, add_overrides, add_search, options, resolved
 from adaptformer.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ def add(commands: Commands) -> None:
     compare = commands.add_parser("compare", help="train methods on the same data and set them side by side")
     add_methods(compare)
     compare.set_defaults(command=_compare)
+    sweep = commands.add_parser("sweep", help="search values of params.yaml by trials, judged on the validation split")
+    add_search(sweep)
+    sweep.add_argument("--write", action="store_true", help="put the best trial's values into params.yaml")
+    sweep.set_defaults(command=_sweep)
 
 
 def _run(given: argparse.Namespace) -> None:
@@ -128,3 +133,25 @@ def _compare(given: argparse.Namespace) -> None:
     from adaptformer.commands import method_runs
 
     method_runs.compare(params.read(), given.method, given.seed, params.parse_overrides(given.overrides))
+
+
+def _sweep(given: argparse.Namespace) -> None:
+    from adaptformer import params
+    from adaptformer.commands import sweep_runs
+    from adaptformer.presets import writing
+
+    file = params.read()
+    opened = sweep_runs.opened(file, given.search, given.trials, params.parse_overrides(given.overrides))
+    sweep_runs.work(opened)
+    _, values = sweep_runs.finish(opened)
+    if given.write:
+        file.require_unchanged()
+        writing.put(Path("params.yaml"), values)
+        print("params.yaml has the best trial's values now; `make run` evaluates them on the test split")
+    else:
+        words = " ".join(shlex.quote(params.as_override(key, value)) for key, value in values.items())
+        print(
+            f"the best trial: adaptformer params {words} --write"
+            if values
+            else "the best trial is params.yaml as it is"
+        )

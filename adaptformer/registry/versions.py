@@ -144,6 +144,17 @@ def fetch_model(name: str, version: str, into: Path) -> Path:
     return found[0]
 
 
+def fetch_champion(name: str, into: Path) -> Path:
+    """Return the ONNX file of the version in use, as `fetch_model` does. Raises UserError where there is none."""
+    with mlflow_store.user_errors("nothing is predicted yet"):
+        client = mlflow_store.connect()
+        require_model(client, name)
+        version = alias(client, name, "champion")
+        if version is None:
+            raise UserError(f"{name} has no champion", "promote a version (`adaptformer promote`), or name a file")
+        return fetch_model(name, version, into)
+
+
 def _version_of(client: MlflowClient, name: str, sha256: str) -> ModelVersion | None:
     """Return the version that holds exactly these bytes, or None."""
     filters = f"name = '{name}' and tag.`{run_files.MODEL_TAG}` = '{sha256}'"

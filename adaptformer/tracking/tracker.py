@@ -27,12 +27,14 @@ logger = logging.getLogger("adaptformer.tracking")
 class Tracker:
     """One MLflow run, created when something is first logged, so that a flow run with nothing to do leaves none.
 
-    The caller holds the lock of `folder`. `run_id` is the run's id in MLflow, None as long as there is none.
+    The caller holds the lock of `folder`. `run_id` is the run's id in MLflow, None as long as there is none. `status`
+    is how the run ends if nothing is raised.
     """
 
     def __init__(self, name: str, params: Params, lineage: Mapping[str, str], folder: RunFolder) -> None:
         self.lineage = dict(lineage)
         self.run_id: str | None = None
+        self.status = "FINISHED"
         self._folder = folder
         self._run = mlflow_run.describe(name, params, lineage, folder)
         self._epochs: list[tuple[int, int]] = []
@@ -174,4 +176,4 @@ def tracked(
     except BaseException:
         tracker.finish("KILLED")
         raise
-    tracker.finish("FINISHED")
+    tracker.finish(tracker.status)

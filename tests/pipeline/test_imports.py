@@ -10,6 +10,7 @@ PIXELS = {"data"}
 MODEL = {"data", "model"}
 LIBRARY = {
     "data": set(),
+    "storage.py": PIXELS,
     "model": PIXELS,
     "checkpoints": MODEL,
     "validation": PIXELS,
@@ -20,6 +21,8 @@ LIBRARY = {
     "tuning": MODEL,
     "evaluation": MODEL,
     "export": MODEL,
+    "batch_prediction": PIXELS | {"export", "storage.py"},
+    "sweeps": {"tuning"},
     "pretraining": MODEL | {"tuning"},
     "gate": {"evaluation"},
     "presets": set(),
@@ -92,7 +95,13 @@ def test_the_base_imports_nothing_else_of_the_library():
 
 
 @pytest.mark.parametrize(
-    "module", ["adaptformer.export.predictor", "adaptformer.export.prediction_table", "adaptformer.__main__"]
+    "module",
+    [
+        "adaptformer.export.predictor",
+        "adaptformer.export.prediction_table",
+        "adaptformer.batch_prediction.running",
+        "adaptformer.__main__",
+    ],
 )
 def test_predicting_never_imports_torch(module):
     check = f"import sys, {module}; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"

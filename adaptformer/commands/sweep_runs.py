@@ -1,0 +1,139 @@
+"""The runs of a sweep: each trial is trained in a run folder of its own, tracked, and set beside the others.
+
+What a trial is judged by is the validation split; the test split is looked at only when the best one is evaluated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptformer import files, interruption, params, run_folder, stage_runner
+from adaptformer.errors import UserError
+from adaptformer.params import Params, ParamsFile
+from adaptformer.run_folder import RunFolder
+from adaptformer.sweeps import results, space
+from adaptformer.sweeps.study import Pruned, Result, Settings, Study, Trial
+from adaptformer.tracking import dvc_repository
+from adaptformer.tracking.tracker import tracked
+from adaptformer.tuning import history
+
+log = logging.getLogger("adaptformer")
+
+STAGES = ("validate", "fetch", "train")
+Place = Callable[[], contextlib.AbstractContextManager[None]]
+"""What a trial waits for before it begins, such as a GPU."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that is open: its trials, its folder, and the values that all trials share."""
+
+    file: ParamsFile
+    overrides: Mapping[str, object]
+    study: Study
+    root: Path
+    metric: str
+
+
+def opened(
+    file: ParamsFile, search: Sequence[str] | None, trials: int | None, overrides: Mapping[str, object] | None
+) -> Sweep:
+    """Open a sweep, the one that is there or a new one; what is None is as section `sweep` of the file says.
+
+    `overrides` by dotted key hold for all trials. The folder is named by all that decides what is tried; `trials` does
+    not, so that more of them continue a sweep. Raises UserError for a search that cannot be read.
+    """
+    wanted = file.params.sweep
+    shared = {**params.parse_overrides(wanted.values), **(overrides or {})}
+    same = file.replaced(shared)
+    dimensions = space.parse(search or wanted.search, file, shared)
+    metric = same.tuning.selection_metric
+    settings = Settings(trials or wanted.trials, wanted.sampler, wanted.pruner, wanted.seed, metric)
+    if settings.sampler == "grid":
+        next(space.combinations(dimensions))
+    dvc_repository.check_data()
+    decides = [list(map(repr, dimensions)), wanted.sampler, wanted.pruner, wanted.seed, params.tracked(same)]
+    root = run_folder.DEFAULT / "sweeps" / files.sha256_text(files.canonical_json(decides))[:12]
+    return Sweep(file, shared, Study(root, wanted.storage, dimensions, settings), root, metric)
+
+
+def work(sweep: Sweep, place: Place = contextlib.nullcontext, tags: Mapping[str, str] | None = None) -> None:
+    """Train trials until none is left to begin. Several processes may do so at once.
+
+    A trial that fails is recorded with its reason, and the next one begins.
+    """
+    with sweep.study.working():
+        while True:
+            with place():
+                if (trial := sweep.study.next()) is None:
+                    return
+                sweep.file.require_unchanged()
+                _train(sweep, trial, tags or {})
+
+
+def finish(sweep: Sweep) -> tuple[str, dict[str, Any]]:
+    """Write what came of the sweep; return the table in Markdown and the values of the best, for params.yaml.
+
+    Raises UserError where no trial was completed.
+    """
+    found = sweep.study.results()
+    best = results.best(found, sweep.metric)
+    values = None if best is None else _difference(sweep, best)
+    results.write(sweep.root, found, sweep.metric, values)
+    log.info("%s\n\nwritten to %s/", results.text(found, sweep.metric), sweep.root)
+    if values is None:
+        reasons = [result.reason for result in found if result.reason]
+        raise UserError(
+            f"no trial of the sweep was completed: {reasons[0] if reasons else 'all were stopped early'}",
+            "search other values, or set sweep.pruner to none",
+        )
+    return results.markdown(found, sweep.metric), values
+
+
+def _train(sweep: Sweep, trial: Trial, tags: Mapping[str, str]) -> None:
+    wanted = sweep.file.replaced({**sweep.overrides, **trial.values})
+    folder = run_folder.apart(wanted)
+    words = " ".join(params.as_override(key, value) for key, value in trial.values.items())
+    log.info("trial %d of %d: %s", trial.number, sweep.study.trials, words)
+    labels = {**tags, "sweep": sweep.root.name, "sweep.trial": str(trial.number)}
+    began = time.perf_counter()
+    state, reason = "complete", ""
+    with (
+        folder.lock("adaptformer sweep"),
+        tracked(wanted, params.difference(sweep.file.params, wanted), folder, labels) as tracker,
+    ):
+
+        def on_epoch(row: history.EpochRow) -> None:
+            tracker.log_epoch(row)
+            trial.on_epoch(row)
+
+        try:
+            _bring_up_to_date(wanted, folder, on_epoch)
+        except Pruned:
+            state, tracker.status = "stopped early", "KILLED"
+        except UserError as error:
+            state, reason, tracker.status = "failed", error.cause, "FAILED"
+        trial.end(state, folder.root, round(time.perf_counter() - began, 3), reason)
+    log.info("trial %d: %s%s", trial.number, state, f": {reason}" if reason else "")
+
+
+def _bring_up_to_date(wanted: Params, folder: RunFolder, on_epoch: Callable[[history.EpochRow], None]) -> None:
+    """Run the stages up to training that are not current; `on_epoch` sees all epochs in any case."""
+    for name in STAGES:
+        if not stage_runner.is_current(name, wanted, folder):
+            stage_runner.run(name, wanted, folder, on_epoch)
+        elif name == "train":
+            for row in history.read(folder.history):
+                on_epoch(row)
+    interruption.on_stop("stopped between two trials; the same command continues with the next")
+
+
+def _difference(sweep: Sweep, best: Result) -> dict[str, Any]:
+    wanted = sweep.file.replaced({**sweep.overrides, **best.values})
+    return params.difference(sweep.file.params, wanted)

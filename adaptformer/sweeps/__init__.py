@@ -1,0 +1,1 @@
+"""Searching values of params.yaml: what may vary, which trial comes next, what came of them."""

@@ -1,0 +1,136 @@
+"""A sweep's trials as a table, numbers, a picture, and the params of the best one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import yaml
+
+from adaptformer import files, text_table
+from adaptformer.scores import NAMES, Metric
+from adaptformer.sweeps.study import Result
+
+
+def ordered(results: Sequence[Result], metric: str) -> list[Result]:
+    """Return the trials, complete ones first, the best of them before the others; failed ones last."""
+    sign = 1 if metric == "loss" else -1
+
+    def key(result: Result) -> tuple[bool, bool, float, int]:
+        score = math.inf if result.score is None else sign * result.score
+        return result.score is None, result.state != "complete", score, result.number
+
+    return sorted(results, key=key)
+
+
+def best(results: Sequence[Result], metric: str) -> Result | None:
+    """Return the best complete trial."""
+    first = next(iter(ordered(results, metric)), None)
+    return first if first is not None and first.state == "complete" else None
+
+
+def text(results: Sequence[Result], metric: str) -> str:
+    """Return the table with aligned columns, for a terminal."""
+    columns = _columns(results, metric)
+    return text_table.aligned(_cells(results, metric), columns)
+
+
+def markdown(results: Sequence[Result], metric: str) -> str:
+    """Return the table in Markdown."""
+    columns = _columns(results, metric)
+    return text_table.markdown(_cells(results, metric), columns, numbers=[columns[0], *columns[-5:-1]])
+
+
+def write(root: Path, results: Sequence[Result], metric: str, values_of_best: Mapping[str, Any] | None) -> None:
+    """Write table, numbers, picture, and the values in which the best trial's params differ from params.yaml."""
+    files.write_text(root / "sweep.md", markdown(results, metric))
+    files.write_text(root / "sweep.csv", _csv(results))
+    draw(root / "sweep.png", results, metric)
+    if values_of_best is not None:
+        sections: dict[str, dict[str, Any]] = {}
+        for dotted, value in values_of_best.items():
+            section, _, key = dotted.partition(".")
+            sections.setdefault(section, {})[key] = value
+        files.write_text(root / "best.yaml", yaml.safe_dump(sections, allow_unicode=True))
+
+
+def draw(path: Path, results: Sequence[Result], metric: str) -> None:
+    """Draw each trial's score by its number, with the best so far, and by each value that was searched, as PNG."""
+    from matplotlib.figure import Figure
+
+    shown = [result for result in results if result.score is not None]
+    keys = list(results[0].values)
+    columns = min(3, len(keys) + 1)
+    figure = Figure(figsize=(4.2 * columns, 3.4 * math.ceil((len(keys) + 1) / columns)), layout="constrained")
+    panels = figure.subplots(math.ceil((len(keys) + 1) / columns), columns, squeeze=False).ravel()
+    better = min if metric == "loss" else max
+    scale = 1 if metric == "loss" else 100
+    complete = [result for result in shown if result.state == "complete"]
+    reached = [better(one.score or 0 for one in complete[: i + 1]) * scale for i in range(len(complete))]
+    panels[0].step([one.number for one in complete], reached, where="post", color="#9aa5b1", label="best so far")
+    panels[0].set_xlabel("trial")
+    for axes, key in zip(panels[1:], keys, strict=False):
+        numeric = all(_is_number(result.values[key]) for result in shown)
+        values = sorted({result.values[key] for result in shown}) if numeric else []
+        if numeric and values and values[0] > 0 and values[-1] > 20 * values[0]:
+            axes.set_xscale("log")
+        axes.set_xlabel(key)
+    for axes, by in zip(panels, [None, *keys], strict=False):
+        for state, face in (("complete", "#0b6e99"), ("stopped early", "none")):
+            chosen = [result for result in shown if result.state == state]
+            places = [one.number if by is None else _place(one.values[by]) for one in chosen]
+            axes.scatter(places, [(one.score or 0) * scale for one in chosen], s=28, facecolors=face,
+                         edgecolors="#0b6e99", label=state, zorder=3)  # fmt: skip
+        axes.set_ylabel(_named(metric) + ("" if metric == "loss" else ", %"))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, fontsize=8)
+    for axes in panels[len(keys) + 1 :]:
+        axes.set_visible(False)
+    with files.replacing(path) as beside:
+        figure.savefig(beside, dpi=120, metadata={"Software": None})
+
+
+def _columns(results: Sequence[Result], metric: str) -> tuple[str, ...]:
+    return ("trial", *results[0].values, _named(metric), "best epoch", "epochs", "training s", "ended")
+
+
+def _cells(results: Sequence[Result], metric: str) -> list[tuple[str, ...]]:
+    return [
+        (
+            str(result.number),
+            *(str(value) for value in result.values.values()),
+            "" if result.score is None else f"{result.score:.4f}" if metric == "loss" else f"{result.score:.2%}",
+            "" if result.best_epoch is None else str(result.best_epoch),
+            str(result.epochs),
+            f"{result.seconds:.0f}",
+            result.state + (f": {result.reason}" if result.reason else ""),
+        )
+        for result in ordered(results, metric)
+    ]
+
+
+def _csv(results: Sequence[Result]) -> str:
+    rows = [
+        {
+            "trial": one.number, **one.values, "score": one.score, "best_epoch": one.best_epoch, "epochs": one.epochs,
+            "seconds": round(one.seconds, 3), "state": one.state, "folder": one.folder, "reason": one.reason,
+        }
+        for one in results
+    ]  # fmt: skip
+    return str(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def _named(metric: str) -> str:
+    return f"validation {NAMES.get(cast(Metric, metric), metric)}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _place(value: Any) -> Any:
+    return value if _is_number(value) else str(value)

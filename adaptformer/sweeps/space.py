@@ -1,0 +1,130 @@
+"""What a sweep varies: for each key of params.yaml a list of values, or a range.
+
+tuning.epochs=4,8                       one of these
+adapter.bottlenecks=[16],[16, 16]       one of these
+tuning.base_lr=0.001..0.1 log           a number between, by equal ratios
+tuning.weight_decay=0.0..0.1            a number between
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from adaptformer import files
+from adaptformer.errors import UserError
+from adaptformer.params import UNTRACKED_SECTIONS, ParamsFile
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+_RANGE = re.compile(r"(?P<low>\S+?)\.\.(?P<high>\S+)(?P<log> log)?")
+_FORM = "write it as tuning.base_lr=0.001..0.1 log, or as tuning.epochs=4,8"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A key that has one of some values, each as JSON text: Optuna's categories are plain values."""
+
+    key: str
+    texts: tuple[str, ...]
+
+    def suggest(self, trial: Trial) -> str:
+        """Let the sampler choose."""
+        return trial.suggest_categorical(self.key, self.texts)
+
+    def ends(self) -> tuple[Any, ...]:
+        """Return values that are all allowed if these are."""
+        return tuple(map(self.value, self.texts))
+
+    @staticmethod
+    def value(chosen: Any) -> Any:
+        """Return what a chosen category stands for."""
+        return yaml.safe_load(chosen)
+
+
+@dataclass(frozen=True)
+class Range:
+    """A key that has a number from `low` to `high`; a whole one where both are whole; by equal ratios where `log`."""
+
+    key: str
+    low: float
+    high: float
+    log: bool
+
+    def suggest(self, trial: Trial) -> float:
+        """Let the sampler choose."""
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(self.key, self.low, self.high, log=self.log)
+        return trial.suggest_float(self.key, self.low, self.high, log=self.log)
+
+    def ends(self) -> tuple[Any, ...]:
+        """Return values that are all allowed if these are."""
+        return self.low, self.high
+
+    @staticmethod
+    def value(chosen: Any) -> Any:
+        """Return a chosen number, with the digits that tell trials apart."""
+        return chosen if isinstance(chosen, int) else float(f"{chosen:.6g}")
+
+
+Dimension = Choice | Range
+
+
+def parse(searches: Sequence[str], file: ParamsFile, overrides: dict[str, object]) -> list[Dimension]:
+    """Return what the texts describe. Raises UserError for a faulty text, a key twice, a value that is not allowed."""
+    dimensions = [_dimension(text) for text in searches]
+    keys = [dimension.key for dimension in dimensions]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UserError(f"the sweep has {key} twice", "give all values of a key at once")
+        if key.partition(".")[0] in UNTRACKED_SECTIONS:
+            raise UserError(f"{key} changes no result, so nothing can be found by it", "search another key")
+    for dimension in dimensions:
+        for value in dimension.ends():
+            file.replaced({**overrides, dimension.key: value})
+    return dimensions
+
+
+def combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
+    """Yield all combinations, as Optuna has them. Raises UserError for a range."""
+    for dimension in dimensions:
+        if isinstance(dimension, Range):
+            raise UserError(
+                f"the grid cannot try all of {dimension.key}={dimension.low:g}..{dimension.high:g}",
+                "list its values with commas, or choose sweep.sampler: tpe",
+            )
+    lists = [dimension.texts for dimension in dimensions if isinstance(dimension, Choice)]
+    for texts in itertools.product(*lists):
+        yield {dimension.key: text for dimension, text in zip(dimensions, texts, strict=True)}
+
+
+def _dimension(text: str) -> Dimension:
+    key, sign, values = text.partition("=")
+    if not sign or not values.strip():
+        raise UserError(f"the search {text} has no values", _FORM)
+    key = key.strip()
+    if found := _RANGE.fullmatch(values.strip()):
+        low, high = (_number(text, found[name]) for name in ("low", "high"))
+        if not low < high or (found["log"] and low <= 0):
+            raise UserError(
+                f"the range of {text} is empty, or begins at 0 with log", "give the smaller end first, above 0 for log"
+            )
+        return Range(key, low, high, bool(found["log"]))
+    try:
+        listed = yaml.safe_load(f"[{values}]")
+    except yaml.YAMLError as error:
+        raise UserError(f"the values of {text} cannot be read", _FORM) from error
+    return Choice(key, tuple(dict.fromkeys(map(files.canonical_json, listed))))
+
+
+def _number(text: str, written: str) -> float:
+    value = yaml.safe_load(written)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UserError(f"the end {written} of {text} is no number", "write 0.001, not 1e-3")
+    return value

@@ -1,0 +1,226 @@
+"""The trials of a sweep, in a database beside its results: which one comes next, which ends early, what came of each.
+
+Several processes may work on one sweep. A trial whose process was killed is given out again with the same values, and
+its training resumes. The sampler is seeded by the number of trials before, so one process that is killed and started
+again tries what an undisturbed one does.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from adaptformer.randomness import generator
+from adaptformer.sweeps import space
+from adaptformer.sweeps.space import Dimension
+from adaptformer.tuning.history import EpochRow
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+STARTUP_TRIALS = 5
+"""So many trials are drawn at random before TPE learns from them, and run in full before any is stopped."""
+_DRAWS = 50
+"""So often values are drawn again that were tried already, before the space counts as exhausted."""
+
+
+class Pruned(Exception):  # noqa: N818 - no error: the trial has ended
+    """Raised in a trial that is not worth going on with."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How trials are chosen and judged: section `sweep` of params.yaml, and the metric that chooses a run's epoch."""
+
+    trials: int
+    sampler: str
+    pruner: str
+    seed: int
+    metric: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a trial. `number` counts from 1; `score` is that of its best epoch on the validation split."""
+
+    number: int
+    values: dict[str, Any]
+    state: str
+    score: float | None
+    best_epoch: int | None
+    epochs: int
+    seconds: float
+    folder: str
+    reason: str
+
+
+class Study:
+    """A sweep's trials, as one process that works on it sees them."""
+
+    def __init__(self, root: Path, storage: str | None, dimensions: Sequence[Dimension], settings: Settings) -> None:
+        """Open the sweep whose files lie in `root`; `storage` is the URL of a database for several machines."""
+        import optuna
+
+        root.mkdir(parents=True, exist_ok=True)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._optuna = optuna
+        self._root, self._dimensions, self._settings = root, list(dimensions), settings
+        self._lock = FileLock(root / ".lock")
+        self._worker = uuid.uuid4().hex
+        with self._lock:  # two processes that create the database at once would fail
+            self._study = optuna.create_study(
+                storage=storage or f"sqlite:///{root / 'study.db'}",
+                study_name=root.name,
+                load_if_exists=True,
+                direction="minimize" if settings.metric == "loss" else "maximize",
+                # The first epoch says little.
+                pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=2)
+                if settings.pruner == "median"
+                else optuna.pruners.NopPruner(),
+            )
+
+    @property
+    def trials(self) -> int:
+        """The number of trials of the whole sweep: of a grid, all combinations."""
+        if self._settings.sampler == "grid":
+            return len(list(space.combinations(self._dimensions)))
+        return self._settings.trials
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Let other processes know that this one is alive, for the body."""
+        with self._alive(self._worker):
+            yield
+
+    def next(self) -> Trial | None:
+        """Return the next trial, None when there is none left to begin. Call it within `working`."""
+        with self._lock:
+            self._give_back_killed()
+            kept = self._kept()
+            for draw in range(_DRAWS):
+                if len(kept) >= self.trials:
+                    return None
+                self._study.sampler = self._sampler(len(kept), draw)
+                asked = self._asked(kept)
+                chosen = {dimension.key: dimension.suggest(asked) for dimension in self._dimensions}
+                asked.set_user_attr("worker", self._worker)
+                if chosen not in [trial.params for trial in kept]:
+                    return Trial(self, asked, len(kept) + 1, self._values(chosen))
+                self._drop(asked.number)
+            return None
+
+    def results(self) -> list[Result]:
+        """Return the results of all trials that have ended, in the order in which they began."""
+        return [self._result(i, trial) for i, trial in enumerate(self._kept(), start=1) if trial.state.is_finished()]
+
+    def _asked(self, kept: Sequence[FrozenTrial]) -> optuna.Trial:
+        if self._settings.sampler == "grid":
+            tried = [trial.params for trial in kept]
+            waiting = self._study.get_trials(deepcopy=False, states=[self._optuna.trial.TrialState.WAITING])
+            if not waiting:
+                self._study.enqueue_trial(next(c for c in space.combinations(self._dimensions) if c not in tried))
+        return self._study.ask()
+
+    def _sampler(self, trials: int, draw: int) -> optuna.samplers.BaseSampler:
+        seed = int(generator("sweep", self._settings.seed, trials, draw).integers(2**31))
+        if self._settings.sampler == "tpe":
+            return self._optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed)
+        return self._optuna.samplers.RandomSampler(seed=seed)
+
+    def _kept(self) -> list[FrozenTrial]:
+        """Return the trials that count: begun or ended, not given out again and not drawn twice."""
+        waiting = self._optuna.trial.TrialState.WAITING
+        found = self._study.get_trials(deepcopy=False)
+        return [trial for trial in found if trial.state != waiting and not trial.user_attrs.get("dropped")]
+
+    def _drop(self, number: int) -> None:
+        trial = next(one for one in self._study.get_trials(deepcopy=False) if one.number == number)
+        self._study._storage.set_trial_user_attr(trial._trial_id, "dropped", True)
+        self._study.tell(number, state=self._optuna.trial.TrialState.FAIL)
+
+    def _give_back_killed(self) -> None:
+        """Let the trials of processes that are gone be given out again."""
+        for trial in self._study.get_trials(deepcopy=False, states=[self._optuna.trial.TrialState.RUNNING]):
+            worker = trial.user_attrs.get("worker", "")
+            if worker == self._worker:
+                continue
+            try:
+                with self._alive(worker or "none"):  # the system releases the lock of a process that ends
+                    self._drop(trial.number)
+                    if len(trial.params) == len(self._dimensions):
+                        self._study.enqueue_trial(trial.params)
+            except Timeout:
+                pass
+
+    @contextmanager
+    def _alive(self, worker: str) -> Iterator[None]:
+        lock = FileLock(self._root / f".worker-{worker}", timeout=0)
+        with lock:
+            yield
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+    def _values(self, chosen: dict[str, Any]) -> dict[str, Any]:
+        return {dimension.key: dimension.value(chosen[dimension.key]) for dimension in self._dimensions}
+
+    def _result(self, number: int, trial: FrozenTrial) -> Result:
+        about = trial.user_attrs
+        return Result(
+            number=number,
+            values=self._values(trial.params),
+            state=about["state"],
+            score=about.get("score"),
+            best_epoch=about.get("best_epoch"),
+            epochs=about.get("epochs", 0),
+            seconds=about.get("seconds", 0.0),
+            folder=about.get("folder", ""),
+            reason=about.get("reason", ""),
+        )
+
+
+class Trial:
+    """One trial that this process works on; `values` by dotted key are what it tries."""
+
+    def __init__(self, study: Study, asked: optuna.Trial, number: int, values: dict[str, Any]) -> None:
+        self.number = number
+        self.values = values
+        self._study, self._asked = study, asked
+        self._rows: list[EpochRow] = []
+
+    def on_epoch(self, row: EpochRow) -> None:
+        """Take note of an epoch. Raises Pruned where the trial is worse than half of the others were by then."""
+        self._rows.append(row)
+        if row.rolled_back:
+            return
+        self._asked.report(self._score(row), step=len(self._rows))
+        if self._asked.should_prune():
+            raise Pruned
+
+    def end(self, state: str, folder: Path, seconds: float, reason: str = "") -> None:
+        """Record how the trial ended: "complete", "stopped early", or "failed" for a `reason`."""
+        states = self._study._optuna.trial.TrialState
+        kept = [row for row in self._rows if not row.rolled_back]
+        about: dict[str, Any] = {
+            "state": state, "folder": str(folder), "seconds": seconds, "epochs": len(self._rows), "reason": reason
+        }  # fmt: skip
+        if kept:
+            sign = -1 if self._study._settings.metric == "loss" else 1
+            best = max(kept, key=lambda row: (sign * self._score(row), -row.val_loss))
+            about |= {"score": self._score(best), "best_epoch": self._rows.index(best) + 1}
+        for name, value in about.items():
+            self._asked.set_user_attr(name, value)
+        if state == "failed" or not kept:
+            self._study._study.tell(self._asked, state=states.FAIL)
+        elif state == "stopped early":
+            self._study._study.tell(self._asked, state=states.PRUNED)
+        else:
+            self._study._study.tell(self._asked, about["score"])
+
+    def _score(self, row: EpochRow) -> float:
+        return float(getattr(row, f"val_{self._study._settings.metric}"))

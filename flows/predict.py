@@ -1,0 +1,48 @@
+"""The flow `adaptformer/predict`: predictions of very many images, in shards, by the champion."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from adaptformer import params
+from adaptformer.batch_prediction import job, running
+from adaptformer.registry import versions
+from flows import flow_run, log_filter
+
+log_filter.install()
+log = logging.getLogger("adaptformer")
+
+
+@flow(name="adaptformer")
+def predict(
+    paths: list[str],
+    into: str,
+    model: str | None = None,
+    top: int = 3,
+    engine: Literal["local", "dask", "ray"] = "local",
+    workers: int = 0,
+    address: str | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    shard_size: int = job.SHARD_SIZE,
+) -> str:
+    """Predict the images of `paths` (folders, lists, URLs) into the folder or bucket `into`, and return it.
+
+    `model` is an ONNX file; the champion of registry.model unless given. A run of the same paths, model and folder
+    computes what is missing. With an `address` the shards go to a Dask or Ray cluster that is up.
+    """
+    loaded = params.load()
+    flow_run.label(loaded)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(model) if model else versions.fetch_champion(loaded.registry.model, Path(folder))
+        prepared = job.prepare(into, paths, file, top, shard_size)
+    lines = running.run(prepared, running.Engine(engine, workers, address), device).lines()
+    for line in lines:
+        log.info("%s", line)
+    create_markdown_artifact(key="predictions", markdown="\n\n".join(lines), description="A batch prediction")
+    return prepared.folder

@@ -1,0 +1,66 @@
+"""`adaptformer predict --into` killed as a whole, at random moments: the same command ends with the same files."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def command(photos: Path, model: Path, out: Path, engine: str) -> list[str]:
+    return [
+        sys.executable, "-m", "adaptformer", "predict", str(photos), "--model", str(model), "--device", "cpu",
+        "--into", str(out), "--engine", engine, "--workers", "2", "--shard-size", "1",
+    ]  # fmt: skip
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    names = ("predictions/*.parquet", "manifest.csv", "job.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for name in names for path in sorted(folder.glob(name))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["local", "dask", "ray"])
+def test_a_killed_command_continues_and_ends_its_processes(
+    engine: str, photos: Path, model: Path, tmp_path: Path
+) -> None:
+    for number in range(6):
+        shutil.copytree(photos, photos / f"more{number}", ignore=shutil.ignore_patterns("more*"))
+    dice, out = random.Random(engine), tmp_path / "job"
+    moments = 0
+    while moments < 2:
+        process = subprocess.Popen(command(photos, model, out, engine), cwd=ROOT, start_new_session=True,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        done = len(list(out.glob("predictions/*")))
+        deadline = time.monotonic() + 60
+        while len(list(out.glob("predictions/*.parquet"))) == done and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(dice.uniform(0, 0.05))
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        moments += 1
+        _, alive = psutil.wait_procs(children, timeout=30)
+        # Two agents of Ray outlive its processes for a while; they have no part in the job.
+        assert not [child for child in alive if "ray::" not in " ".join(child.cmdline())]
+        for child in alive:
+            child.kill()
+    assert not (out / "manifest.csv").exists()
+    subprocess.run(command(photos, model, out, engine), cwd=ROOT, check=True, capture_output=True, timeout=120)
+    undisturbed = tmp_path / "undisturbed"
+    done = subprocess.run(
+        command(photos, model, undisturbed, "local"), cwd=ROOT, check=True, capture_output=True, timeout=120
+    )
+    assert b"77 images are in" in done.stdout
+    assert outputs(out) == outputs(undisturbed)

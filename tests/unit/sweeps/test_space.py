@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import small_project
+
+from adaptformer import params
+from adaptformer.errors import UserError
+from adaptformer.params import ParamsFile
+from adaptformer.sweeps import space
+from adaptformer.sweeps.space import Choice, Range
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> ParamsFile:
+    small_project.write_params(tmp_path)
+    return params.read(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tuning.epochs=4,8", Choice("tuning.epochs", ("4", "8"))),
+        ("tuning.epochs=4, 8, 4", Choice("tuning.epochs", ("4", "8"))),
+        ("adapter.bottlenecks=[4],[2, 2]", Choice("adapter.bottlenecks", ("[4]", "[2,2]"))),
+        ("adapter.scale=learned,0.1", Choice("adapter.scale", ('"learned"', "0.1"))),
+        ("tuning.base_lr=0.001..0.1 log", Range("tuning.base_lr", 0.001, 0.1, log=True)),
+        ("tuning.epochs=2..9", Range("tuning.epochs", 2, 9, log=False)),
+    ],
+)
+def test_what_a_search_means(text: str, expected: object, file: ParamsFile) -> None:
+    assert space.parse([text], file, {}) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("texts", "cause"),
+    [
+        (["tuning.epochs"], "the search tuning.epochs has no values"),
+        (["tuning.epochs= "], "has no values"),
+        (["tuning.epochs=1,2", "tuning.epochs=3,4"], "has tuning.epochs twice"),
+        (["tuning.epoch=1,2"], "tuning.epoch is no key of params.yaml"),
+        (["tuning.epochs=0,2"], r"tuning.epochs = 0 in the overrides"),
+        (["tuning.warmup=0.1..3.0"], r"tuning.warmup = 3.0 in the overrides"),
+        (["tuning.base_lr=0.1..0.01"], "the range of tuning.base_lr=0.1..0.01 is empty"),
+        (["tuning.base_lr=0.0..0.01 log"], "begins at 0 with log"),
+        (["tuning.base_lr=1e-3..0.1"], "the end 1e-3 of .* is no number"),
+        (["tuning.base_lr=[1"], "cannot be read"),
+        (["runtime.threads=1,2"], "runtime.threads changes no result"),
+    ],
+)
+def test_a_faulty_search_is_refused(texts: list[str], cause: str, file: ParamsFile) -> None:
+    with pytest.raises(UserError, match=cause):
+        space.parse(texts, file, {})
+
+
+def test_values_are_checked_with_those_that_all_trials_share(file: ParamsFile) -> None:
+    with pytest.raises(UserError, match=r"adapter\."):
+        space.parse(["adapter.bottlenecks=[4],[2, 2]"], file, {"adapter.method": "nonsense"})
+
+
+def test_a_suggestion_lies_in_its_dimension() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    dimensions: list[Any] = [
+        Choice("a", ("[4]", "[2,2]")), Range("b", 0.001, 0.1, log=True), Range("c", 2, 4, log=False)
+    ]  # fmt: skip
+    seen = []
+    for _ in range(30):
+        trial = study.ask()
+        seen.append([dimension.value(dimension.suggest(trial)) for dimension in dimensions])
+    lists, rates, counts = zip(*seen, strict=True)
+    assert {tuple(value) for value in lists} == {(4,), (2, 2)}
+    assert all(0.001 <= rate <= 0.1 for rate in rates)
+    assert sum(rate < 0.01 for rate in rates) > 8  # by equal ratios: half of them
+    assert set(counts) == {2, 3, 4}
+    assert all(len(f"{rate:g}") <= 12 for rate in rates)
+
+
+def test_a_grid_has_all_combinations_and_no_range() -> None:
+    lists = [Choice("a", ("1", "2")), Choice("b", ("3", "4"))]
+    assert list(space.combinations(lists)) == [
+        {"a": "1", "b": "3"}, {"a": "1", "b": "4"}, {"a": "2", "b": "3"}, {"a": "2", "b": "4"}
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"cannot try all of c=0\.1\.\.1"):
+        next(space.combinations([*lists, Range("c", 0.1, 1.0, log=False)]))
