@@ -40,9 +40,11 @@ def predict(
     flow_run.label(loaded)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(model) if model else versions.fetch_champion(loaded.registry.model, Path(folder))
-        prepared = job.prepare(into, paths, file, top, shard_size)
-    lines = running.run(prepared, running.Engine(engine, workers, address), device).lines()
+        summary = running.predict(
+            into, paths, file, running.Engine(engine, workers, address), top=top, shard_size=shard_size, device=device
+        )
+    lines = summary.lines()
     for line in lines:
         log.info("%s", line)
     create_markdown_artifact(key="predictions", markdown="\n\n".join(lines), description="A batch prediction")
-    return prepared.folder
+    return summary.folder

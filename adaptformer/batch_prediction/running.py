@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -10,14 +11,16 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from adaptformer import memory, progress, storage
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.engines import ENGINES
-from adaptformer.batch_prediction.job import MANIFEST, TIMING, Job
+from adaptformer.batch_prediction.job import LOCK, MANIFEST, TIMING, Job, prepare
 from adaptformer.batch_prediction.shard import PARTS, Computing, Outcome
 from adaptformer.data import workers as machine
 from adaptformer.errors import UserError
@@ -63,6 +66,17 @@ class Summary:
         return [*told, f"seconds of a process for a million images: {shares}"]
 
 
+def predict(
+    folder: str, sources: Sequence[str], model: Path, engine: Engine, *, top: int, shard_size: int, device: str
+) -> Summary:
+    """Predict the images of `sources` into a folder or a bucket, or what is missing there, and return the summary.
+
+    Raises UserError as `job.prepare` and `run` do, and where another command works on a folder.
+    """
+    with _alone(folder):
+        return run(prepare(folder, sources, model, top, shard_size), engine, device)
+
+
 def run(job: Job, engine: Engine, device: str = "auto") -> Summary:
     """Compute what is missing of a job, write its manifest and timing, and return the summary.
 
@@ -85,9 +99,36 @@ def run(job: Job, engine: Engine, device: str = "auto") -> Summary:
         storage.write(job.file(MANIFEST), _manifest(outcomes))
         if computed:
             storage.write(job.file(TIMING), _timing(summary, engine))
+    _remove_leftovers(job)
     if summary.faults == summary.images:
         raise UserError("none of the files is an image", f"see the column `fault` in {job.folder}/predictions/")
     return summary
+
+
+@contextlib.contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Hold a folder for the body; a bucket has no locks, and two commands would only do the same twice."""
+    if storage.is_url(folder):
+        yield
+        return
+    with storage.user_errors(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(Path(folder) / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(
+            f"{folder} is in use by another command", "wait until it ends, or stop it, then run the same command again"
+        ) from error
+    with lock:
+        yield
+
+
+def _remove_leftovers(job: Job) -> None:
+    """Remove what killed processes were just writing: every shard is there now."""
+    if not storage.is_url(job.folder):
+        for leftover in Path(job.folder).rglob(".*.partial*"):
+            leftover.unlink(missing_ok=True)
 
 
 def _shown(outcomes: Iterable[Outcome], job: Job) -> Iterator[Outcome]:

@@ -136,9 +136,12 @@ def _require_matching_options(given: argparse.Namespace) -> None:
 def _predict_in_shards(given: argparse.Namespace) -> None:
     from adaptformer.batch_prediction import job, running
 
-    prepared = job.prepare(given.into, given.paths, given.model, given.top, given.shard_size or job.SHARD_SIZE)
     engine = running.Engine(given.engine or "local", given.workers or 0, given.address)
-    print("\n".join(running.run(prepared, engine, given.device).lines()))
+    size = given.shard_size or job.SHARD_SIZE
+    summary = running.predict(
+        given.into, given.paths, given.model, engine, top=given.top, shard_size=size, device=given.device
+    )
+    print("\n".join(summary.lines()))
 
 
 def _pretrain(given: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from filelock import FileLock
 from many_photos import IMAGES, dying, refusing, slow
 from small_project import adaptformer
 
@@ -102,6 +103,20 @@ def test_killed_processes_cost_no_image_and_double_none(engine: str, job: Job) -
     )
     leftovers = [path for path in Path(job.folder, "predictions").iterdir() if path.suffix != ".parquet"]
     assert not leftovers
+
+
+def test_a_folder_has_one_command_at_a_time(job: Job, photos: Path, model: Path) -> None:
+    given = {"top": 2, "shard_size": 3, "device": "cpu"}
+    with (
+        FileLock(Path(job.folder) / ".lock"),
+        pytest.raises(UserError, match="is in use by another command"),
+    ):
+        running.predict(job.folder, [str(photos)], model, Engine(workers=1), **given)  # type: ignore[arg-type]
+    leftover = Path(job.folder, "predictions/.00000001.other-1.partial.parquet")
+    leftover.parent.mkdir()
+    leftover.write_bytes(b"half")
+    running.predict(job.folder, [str(photos)], model, Engine(workers=1), **given)  # type: ignore[arg-type]
+    assert not leftover.exists()
 
 
 def test_processes_that_always_die_end_the_job() -> None:
