@@ -1,5 +1,6 @@
 """`make up` and `prefect deployment run adaptformer/train --watch`, with a real server and a real worker."""
 
+import csv
 import json
 import os
 import re
@@ -163,6 +164,23 @@ def test_methods_are_compared_on_the_worker(clone, overridden, prefect):
     assert "export is current" in output  # the log of the process of its own streams as well
     (folder,) = (clone.root / "artifacts/comparisons").iterdir()
     assert "linear" in (folder / "comparison.csv").read_text()
+
+
+def test_two_runs_share_the_trials_of_a_sweep(clone, overridden, prefect):
+    sweep = tuple(word.replace("/train", "/sweep") for word in WATCH)
+    given = {"search": ["tuning.base_lr=0.2,0.4,0.8"], "trials": 3, "overrides": ONE_EPOCH, "workers": 2}
+    options = [word for name, value in given.items() for word in ("-p", f"{name}={json.dumps(value)}")]
+    clone.run(*sweep, *options, **prefect)
+    (folder,) = (clone.root / "artifacts/sweeps").iterdir()
+    rows = list(csv.DictReader((folder / "sweep.csv").open()))
+    assert sorted(float(row["tuning.base_lr"]) for row in rows) == [0.2, 0.4, 0.8]
+    assert all(row["state"] == "complete" for row in rows)
+    runs = post(f"{prefect['PREFECT_API_URL']}/flow_runs/filter", {"deployments": {"name": {"any_": ["trials"]}}})
+    assert [run["state_type"] for run in runs] == ["COMPLETED", "COMPLETED"]
+    client = MlflowClient(f"sqlite:///{clone.root / 'mlflow.db'}")
+    tracked = client.search_runs(["1"], f"tags.sweep = '{folder.name}'")
+    assert sorted(run.data.tags["sweep.trial"] for run in tracked) == ["1", "2", "3"]
+    assert {run.info.status for run in tracked} == {"FINISHED"}
 
 
 def test_the_prefect_run_links_the_report_and_the_decision(overridden, prefect, ports):
