@@ -6,6 +6,7 @@ A location is a text: what holds "://" is a URL, everything else a path.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -92,6 +93,14 @@ def _folders(folder: str) -> Iterator[tuple[str, str, Iterable[str]]]:
     for place, names, found in os.walk(folder):
         names[:] = sorted(name for name in names if not ignored(name))  # os.walk descends in this order
         yield place, place[len(folder) :], found
+
+
+def matching(pattern: str) -> list[str]:
+    """Return the locations of the files that a pattern with `*` stands for, sorted."""
+    if not is_url(pattern):
+        return sorted(glob.glob(pattern))  # noqa: PTH207 - a pattern may be absolute
+    system, path = _system(pattern)
+    return [system.unstrip_protocol(found) for found in sorted(system.glob(path))]
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +36,8 @@ def add(commands: Commands) -> None:
     imported = kinds.add_parser("import", help="copy the images of class folders or of a CSV file into data/")
     imported.add_argument(
         "path",
-        type=Path,
-        help="a folder with CLASS/FILE or train|validation|test/CLASS/FILE; a CSV: path,label[,split][,group]",
+        help="a folder with CLASS/FILE or train|validation|test/CLASS/FILE; a CSV: path,label[,split][,group]; tar or "
+        "Parquet shards, 'train-{000..099}.tar'; any of the first and last by URL, such as s3://bucket/photos",
     )
     how = imported.add_mutually_exclusive_group()
     how.add_argument(
@@ -75,7 +76,7 @@ def _sample(_given: argparse.Namespace) -> None:
 
 def _import(given: argparse.Namespace) -> None:
     from adaptformer import params
-    from adaptformer.dataset_import import csv_list, growth, importing
+    from adaptformer.dataset_import import csv_list, growth, importing, shards
     from adaptformer.presets import writing
     from adaptformer.run_folder import RunFolder
 
@@ -83,19 +84,33 @@ def _import(given: argparse.Namespace) -> None:
     file = params.read()
     named = file.replaced({"registry.model": given.model} if given.model else {})  # refuses a bad name before copying
     skipped = SKIPPED if given.skip_bad else None
+    if shards.is_source(given.path) and not given.add and not given.replace:
+        importing.refuse_occupied(data, given.path)  # before anything is downloaded
+    with _source(given.path) as source:
+        if given.add:
+            grown = growth.add_images(source, data, named.data, skipped)
+        else:
+            summary = importing.import_folder(source, data, named.data, given.replace, skipped)
     if given.add:
-        grown = growth.add_images(given.path, data, named.data, skipped)
         _print_result(importing.dvc_add(data), "more images")
         print("\n".join(grown.lines()))
     else:
-        summary = importing.import_folder(given.path, data, named.data, given.replace, skipped)
         _print_result(importing.dvc_add(data), str(summary))
         if summary.groups and named.data.group != csv_list.GROUP_PATTERN:
             writing.put(Path("params.yaml"), {"data.group": csv_list.GROUP_PATTERN})
             print(f"the list names groups: data.group in params.yaml is now {csv_list.GROUP_PATTERN}")
-        print(_next_steps(summary, named, given.path))
+        print(_next_steps(summary, named, Path(given.path)))
     if given.model:
         writing.put(Path("params.yaml"), {"registry.model": given.model})
+
+
+def _source(path: str) -> contextlib.AbstractContextManager[Path]:
+    """Return a folder or a list as it is, and shards or what a URL names as a folder for the body."""
+    from adaptformer.dataset_import import shards
+
+    return (
+        shards.as_folder(path, DOWNLOADS / "shards") if shards.is_source(path) else contextlib.nullcontext(Path(path))
+    )
 
 
 def _get(given: argparse.Namespace) -> None:

@@ -59,11 +59,10 @@ def import_folder(
     images (each is a note of the exception), when there is one class only, and when `data` has content and `replace`
     is false.
     """
-    if occupied(data) and not replace:
-        refuse_source(source, data)
-        raise UserError(
-            f"{data}/ is not empty", f"add --add to bring the images of {source} in beside those that are there"
-        )
+    if not replace:
+        if occupied(data):
+            refuse_source(source, data)
+        refuse_occupied(data, str(source))
     images = source_images(source, data)
     labels = sorted({image.label for image in images})
     if len(labels) < 2:
@@ -84,6 +83,14 @@ def import_folder(
         shorter_side=statistics.median_low(min(found.height, found.width) for found in facts),
         groups=any(image.group for image in images),
     )
+
+
+def refuse_occupied(data: Path, source: str) -> None:
+    """Raise UserError where `data` has content."""
+    if occupied(data):
+        raise UserError(
+            f"{data}/ is not empty", f"add --add to bring the images of {source} in beside those that are there"
+        )
 
 
 def source_images(source: Path, data: Path) -> list[SourceImage]:
