@@ -47,12 +47,19 @@ class Section(BaseModel):
 
 
 class DataParams(Section):
-    """How splits that the data lacks are made."""
+    """What the data set is, and how splits that it lacks are made."""
 
+    name: Text
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] | None
     validation_fraction: Fraction
     test_fraction: Fraction
     group: Annotated[str, AfterValidator(_pattern)] | None
     seed: Annotated[int, Field(ge=0)]
+
+    @property
+    def title(self) -> str:
+        """The data set as pages name it."""
+        return self.name if self.date is None else f"{self.name} of {self.date}"
 
 
 Level = Literal["error", "warn", "none"]

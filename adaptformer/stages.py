@@ -43,7 +43,7 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     findings.write(folder.findings, found)
     findings.raise_on_errors(found, folder.findings)
     manifest.write_manifest(folder.manifest, table)
-    files.write_text(folder.data_report, report.data_report(table, folder.data, found))
+    files.write_text(folder.data_report, report.data_report(table, folder.data, found, params.data))
     for line in findings.lines(found):
         log.warning("warning: %s", line)
     if len(found):
@@ -158,9 +158,10 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     files.write_text(folder.predictions, said.to_csv(index=False, lineterminator="\n"))
     mistakes = report_images.most_confident(evaluation, report_images.SHOWN)
     shaded = attention.pictures(model, test.images, card.image, mistakes, chosen)
-    files.write_text(folder.report, report.html(evaluation, card, test, drawings, said, params.tuning, shaded))
+    page = report.html(evaluation, card, test, drawings, said, params.tuning, shaded, params.data)
+    files.write_text(folder.report, page)
     images = {split: len(manifest.rows(table, split)) for split in layout.SPLITS}
-    files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning))
+    files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning, params.data))
     embed, backbone = embedding.backbone_features(folder.backbone, card.image, chosen)
     profile = data_profile.profile(table, folder.data, card.image, embed, backbone, cache)
     data_profile.write(folder.profile, profile)

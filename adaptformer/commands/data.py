@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaptformer import files
 from adaptformer.commands.parsing import add_overrides, options, resolved
 from adaptformer.errors import UserError
 
@@ -100,8 +101,15 @@ def _import(given: argparse.Namespace) -> None:
             writing.put(Path("params.yaml"), {"data.group": csv_list.GROUP_PATTERN})
             print(f"the list names groups: data.group in params.yaml is now {csv_list.GROUP_PATTERN}")
         print(_next_steps(summary, named, Path(given.path)))
-    if given.model:
-        writing.put(Path("params.yaml"), {"registry.model": given.model})
+    about = {} if given.add else {"data.name": given.model or _name(given.path)}
+    model = {"registry.model": given.model} if given.model else {}
+    writing.put(Path("params.yaml"), {**about, "data.date": files.utc_now()[:10], **model})
+
+
+def _name(path: str) -> str:
+    """Return what the data set is called on pages until the user says better: its folder, list or shards."""
+    place = Path(path)
+    return place.stem if place.is_file() else place.resolve().name if place.is_dir() else path
 
 
 def _source(path: str) -> contextlib.AbstractContextManager[Path]:
@@ -117,6 +125,7 @@ def _get(given: argparse.Namespace) -> None:
     from adaptformer import params, presets
     from adaptformer.data.layout import occupied
     from adaptformer.dataset_import import importing, known
+    from adaptformer.presets import writing
     from adaptformer.run_folder import RunFolder
 
     if (given.name == "imagenet") != (given.folder is not None):
@@ -129,6 +138,7 @@ def _get(given: argparse.Namespace) -> None:
     summary = importing.import_folder(listed, data, settings.data, given.replace)
     known.remove(downloads)
     _print_result(importing.dvc_add(data), str(summary))
+    writing.put(Path("params.yaml"), {"data.name": given.name, "data.date": files.utc_now()[:10]})
     if given.name in presets.available():
         print(f"next: adaptformer params --preset {given.name} --write   # image size, flips, the registered name")
     else:

@@ -15,7 +15,7 @@ from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.backbone_card import allows_commercial_use
-from adaptformer.params import TuningParams
+from adaptformer.params import DataParams, TuningParams
 from adaptformer.scores import NAMES
 
 _LISTED = 100
@@ -29,8 +29,10 @@ _RESIZING = {
 }
 
 
-def text(evaluation: Evaluation, card: AdapterCard, images: Mapping[str, int], tuning: TuningParams) -> str:
-    """Return the card; `images` are the numbers of images of each split, `tuning` is how the model was trained."""
+def text(
+    evaluation: Evaluation, card: AdapterCard, images: Mapping[str, int], tuning: TuningParams, data: DataParams
+) -> str:
+    """Return the card; `images` are the numbers of images of each split, `tuning` and `data` what it was trained by."""
     counts = evaluation.confusion.sum(axis=1)
     settings = {"adapter": dict(card.adapter), "tuning": tuning.model_dump(mode="json")}
     return html_page.render(
@@ -47,6 +49,7 @@ def text(evaluation: Evaluation, card: AdapterCard, images: Mapping[str, int], t
         names=_names,
         triple=_triple,
         images=images,
+        data=data,
         untested=[name for name, count in zip(card.classes, counts, strict=True) if not count],
         weakest=_weakest(evaluation, card.classes),
         tuning=tuning,

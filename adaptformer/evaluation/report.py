@@ -16,7 +16,7 @@ from adaptformer.evaluation import calibration, report_images, slices
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.model.adapter_file import AdapterCard
-from adaptformer.params import AdapterParams, TuningParams
+from adaptformer.params import AdapterParams, DataParams, TuningParams
 from adaptformer.scores import NAMES
 
 _ANSWERED = (1.0, 0.95, 0.9, 0.8, 0.5)
@@ -53,10 +53,11 @@ def html(
     said: pd.DataFrame,
     tuning: TuningParams,
     shaded: Sequence[NDArray[np.uint8]],
+    data: DataParams,
 ) -> str:
     """Return the report of an evaluation on the images `test`; equal results give equal text.
 
-    `said` is the table of its predictions (predictions.table), `tuning` how it was trained,
+    `said` is the table of its predictions (predictions.table), `tuning` how it was trained, `data` on what,
     `shaded` the most confident mistakes (report_images.most_confident) with the model's attention.
     """
     adapter = AdapterParams.model_validate(card.adapter)
@@ -70,6 +71,7 @@ def html(
         trained=method.trained_parts(adapter, tuning),
         settings=method.settings(adapter, tuning),
         tuning=tuning,
+        data=data,
         names=NAMES,
         slices=found[:_SLICES],
         hidden_slices=max(len(found) - _SLICES, 0),

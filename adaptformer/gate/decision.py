@@ -73,6 +73,8 @@ class Decision:
     newly_wrong: tuple[ChangedImage, ...]
     both_right: UnchangedImages
     both_wrong: UnchangedImages
+    trained_on: tuple[str, ...] = ()
+    """A sentence for each version whose data set is known."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: numbers to six digits, no NaN; equal decisions give equal values."""

@@ -75,6 +75,7 @@ def decide(
         newly_wrong=_changed(pairs, pairs.right("champion") & ~pairs.right("challenger")),
         both_right=_unchanged(pairs, pairs.right("champion") & pairs.right("challenger")),
         both_wrong=_unchanged(pairs, ~pairs.right("champion") & ~pairs.right("challenger")),
+        trained_on=_trained_on(challenger, champion),
         **_common(challenger, pairs, bounds),
     )
 
@@ -96,7 +97,7 @@ def _first(challenger: Judged, bounds: GateParams, drift: Sequence[Check]) -> De
     return Decision(
         promoted=promoted, sentence=sentence, champion=None, numbers=numbers, checks=tuple(checks), drift=tuple(drift),
         new=(), changes=(), slices=(), newly_right=(), newly_wrong=(), both_right=_NONE, both_wrong=_NONE,
-        **_common(challenger, pairs, bounds),
+        trained_on=_trained_on(challenger), **_common(challenger, pairs, bounds),
     )  # fmt: skip
 
 
@@ -123,6 +124,10 @@ def _against_chance(pairs: Pairs, bounds: GateParams) -> tuple[dict[str, float],
         "chance": constant,
     }
     return numbers, [rules.above_chance(bounds.metric, found, constant, pairs.shared[frequent])]
+
+
+def _trained_on(*sides: Judged) -> tuple[str, ...]:
+    return tuple(f"Version {side.version} was trained on {side.data}." for side in sides if side.data)
 
 
 def _common(challenger: Judged, pairs: Pairs, bounds: GateParams) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Judged:
     `predictions` has one row a test image: path, sha256, label, predicted, confidence, probability_of_label. `seen`
     are the sha256 of the images that the model trained or validated on. `megabytes` and `latency_ms` (an image) are
     the ONNX file's; `parity` is its largest relative difference of logits to the trained model, None where unknown.
+    `data` is the data set that it was trained on, as pages name it, "" where unknown.
     """
 
     version: str
@@ -30,6 +31,7 @@ class Judged:
     megabytes: float
     latency_ms: float
     parity: float | None
+    data: str = ""
 
 
 @dataclass(frozen=True)

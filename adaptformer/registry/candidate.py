@@ -50,6 +50,8 @@ class Candidate:
     profile: Path | None
     alike: Mapping[str, frozenset[str]]
     """By an image's sha256 those of its near duplicates, as `validate` found them."""
+    data: str
+    """The data set as pages name it, "" where its run does not say."""
 
     @property
     def test_digest(self) -> str:
@@ -89,7 +91,14 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
         parity=None if parity is None else float(json.loads(parity.read_text())["relative"]),
         profile=versions.artifact(client, run_id, "profile.safetensors", into),
         alike={} if findings is None else _alike(findings, table),
+        data=_data(client, run_id),
     )
+
+
+def _data(client: MlflowClient, run_id: str | None) -> str:
+    values = client.get_run(run_id).data.params if run_id else {}
+    name, date = values.get("data.name", ""), values.get("data.date", "None")
+    return name if date == "None" else f"{name} of {date}"
 
 
 def _alike(findings: Path, manifest: pd.DataFrame) -> dict[str, frozenset[str]]:
@@ -134,7 +143,7 @@ def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tup
     first, *others = [
         Judged(
             side.version, predictor.classes, answer, seen=side.saw(challenger.alike),
-            megabytes=model_file.size(side.model) / 1e6, latency_ms=speed, parity=side.parity,
+            megabytes=model_file.size(side.model) / 1e6, latency_ms=speed, parity=side.parity, data=side.data,
         )
         for side, predictor, answer, speed in zip(sides, predictors, answers, speeds, strict=True)
     ]  # fmt: skip

@@ -8,6 +8,7 @@ import pandas as pd
 
 from adaptformer import html_page
 from adaptformer.data.layout import SPLITS
+from adaptformer.params import DataParams
 from adaptformer.validation.findings import FIXES, lines
 from adaptformer.validation.thumbnails import thumbnail
 
@@ -16,10 +17,11 @@ _CLASSES_PICTURED = 50
 _LISTED = 24
 
 
-def data_report(manifest: pd.DataFrame, data: Path, findings: pd.DataFrame) -> str:
+def data_report(manifest: pd.DataFrame, data: Path, findings: pd.DataFrame, params: DataParams) -> str:
     """Return a self-contained HTML page about a checked data set and its findings; equal data gives equal text.
 
-    It holds no date, host or absolute path. Thumbnails are read from `data`; a file that is gone is left out.
+    It holds no date but that of the images in `params`, no host and no absolute path. Thumbnails are read from `data`;
+    a file that is gone is left out.
     """
     counts = _counts(manifest)
     sides = manifest[["width", "height", "bytes"]].quantile([0.0, 0.5, 1.0], interpolation="lower").astype("int64")
@@ -27,6 +29,7 @@ def data_report(manifest: pd.DataFrame, data: Path, findings: pd.DataFrame) -> s
     examples, hidden_classes = _examples(manifest, data)
     return html_page.render(
         "validation/report.html.j2",
+        params=params,
         manifest=manifest,
         warnings=lines(findings),
         splits=list(SPLITS),

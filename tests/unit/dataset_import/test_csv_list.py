@@ -14,7 +14,9 @@ from adaptformer.errors import UserError
 from adaptformer.params import DataParams
 
 Tree = Callable[..., Path]
-PARAMS = DataParams(validation_fraction=0.25, test_fraction=0.2, group=csv_list.GROUP_PATTERN, seed=0)
+PARAMS = DataParams(
+    name="photos", date=None, validation_fraction=0.25, test_fraction=0.2, group=csv_list.GROUP_PATTERN, seed=0
+)
 
 
 def listed(folder: Path, text: str) -> Path:

@@ -15,7 +15,7 @@ from adaptformer.errors import UserError
 from adaptformer.params import DataParams
 
 Tree = Callable[..., Path]
-PARAMS = DataParams(validation_fraction=0.25, test_fraction=0.2, group=None, seed=0)
+PARAMS = DataParams(name="photos", date=None, validation_fraction=0.25, test_fraction=0.2, group=None, seed=0)
 
 
 def classes(per_class: int = 10, below: str = "") -> dict[str, bytes | int]:

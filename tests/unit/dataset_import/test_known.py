@@ -29,7 +29,7 @@ from adaptformer.errors import UserError
 from adaptformer.params import DataParams
 
 Picture = Callable[..., bytes]
-PARAMS = DataParams(validation_fraction=0.25, test_fraction=0.2, group=None, seed=0)
+PARAMS = DataParams(name="photos", date=None, validation_fraction=0.25, test_fraction=0.2, group=None, seed=0)
 NUMBERS = np.random.default_rng(0)
 
 

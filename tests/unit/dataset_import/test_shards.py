@@ -14,7 +14,7 @@ import small_project
 from PIL import Image
 from small_project import adaptformer
 
-from adaptformer import storage
+from adaptformer import files, params, storage
 from adaptformer.dataset_import import shards
 from adaptformer.errors import UserError
 
@@ -141,6 +141,8 @@ def test_the_command_imports_shards(
     tar(tmp_path / "photos.tar", members)
     assert adaptformer("data", "import", str(tmp_path / "photos.tar")) == 0
     assert "20 images of 2 classes" in capsys.readouterr().out
+    written = params.read().params
+    assert (written.data.name, written.data.date) == ("photos", files.utc_now()[:10])
     images = [path.read_bytes() for path in (project / "data").rglob("*.png")]
     assert sorted(images) == sorted(png(number) for number in range(20))
     assert not (project / "artifacts/downloads/shards").exists()
@@ -149,3 +151,4 @@ def test_the_command_imports_shards(
     assert "data/ is not empty" in capsys.readouterr().err
     assert adaptformer("data", "import", str(more), "--add") == 0
     assert len(list((project / "data").rglob("*.png"))) == 21
+    assert params.read().params.data.name == "photos"  # more of the same

@@ -21,7 +21,8 @@ from adaptformer.evaluation import predictions, report, report_images
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.params import load
 
-TUNING = load(small_project.ROOT / "params.yaml", {"tuning.epochs": 77}).tuning
+PARAMS = load(small_project.ROOT / "params.yaml", {"tuning.epochs": 77, "data.name": "pets"})
+TUNING, DATA = PARAMS.tuning, PARAMS.data
 NUMBERS = np.random.default_rng(0)
 EVALUATION = Evaluation(NUMBERS.normal(size=(60, 3)).astype(np.float32), NUMBERS.integers(0, 3, 60))
 PIXELS = NUMBERS.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
@@ -48,7 +49,7 @@ def page(tmp_path: Path) -> Callable[..., str]:
         said = predictions.table(test, evaluation, card.classes, sizes, None)
         mistakes = report_images.most_confident(evaluation, report_images.SHOWN)
         shaded = [test.images[i] // 2 for i in mistakes]
-        return report.html(evaluation, card, test, drawings, said, TUNING, shaded)
+        return report.html(evaluation, card, test, drawings, said, TUNING, shaded, DATA)
 
     return write
 
@@ -199,6 +200,7 @@ def test_what_was_trained_and_how_long_is_said_at_the_top(page: Callable[..., st
     assert (
         f"trained adapters (width 4, parallel to the feed-forward layers) and the head, epoch {card.epoch} of 77" in top
     )
+    assert "Data set: pets." in top
     listed = dict(rows(section(page(), "What was evaluated")))
     assert listed["tuning.epochs"] == "77"
     assert listed["image size"] == "8 pixels"

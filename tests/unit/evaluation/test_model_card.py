@@ -12,10 +12,11 @@ from small_project import ROOT
 
 from adaptformer.evaluation import model_card
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.params import TuningParams, load
+from adaptformer.params import DataParams, TuningParams, load
 
 NUMBERS = np.random.default_rng(0)
 EVALUATION = Evaluation(NUMBERS.normal(size=(90, 3)).astype(np.float32), NUMBERS.integers(0, 3, 90))
+DATA = DataParams(name="pets", date=None, validation_fraction=0.2, test_fraction=0.2, group=None, seed=0)
 IMAGES = {"train": 1234, "validation": 56, "test": 90}
 
 
@@ -26,7 +27,8 @@ def tuning() -> TuningParams:
 
 def card(tuning: TuningParams, evaluation: Evaluation = EVALUATION, **changes: Any) -> str:
     backbone = mite.backbone_card(**{key: changes.pop(key) for key in ("licence", "origin") if key in changes})
-    return model_card.text(evaluation, replace(mite.adapter_card(), backbone=backbone, **changes), IMAGES, tuning)
+    adapter = replace(mite.adapter_card(), backbone=backbone, **changes)
+    return model_card.text(evaluation, adapter, IMAGES, tuning, DATA)
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -106,6 +108,7 @@ def test_data_training_and_backbone_are_named(tuning: TuningParams) -> None:
     text = card(tuning)
     assert "| train | 1,234 |\n| validation | 56 |\n| test | 90 |" in section(text, "Data")
     assert "3 classes: amber, blue, coral." in section(text, "Data")
+    assert section(text, "Data").startswith("\npets:\n")
     training = section(text, "Training")
     assert "Trained in fp32; epoch 2 was chosen, by `macro_f1`" in training
     settings = yaml.safe_load(training.partition("```yaml\n")[2].partition("```")[0])

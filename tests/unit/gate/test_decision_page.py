@@ -36,6 +36,12 @@ def test_the_sentence_comes_first_and_then_the_outcome() -> None:
     assert figures(shown(decision(CHAMPION, BETTER)))["decision"] == "refused"
 
 
+def test_it_says_what_each_version_was_trained_on() -> None:
+    dated = decision(replace(BETTER, data="pets of 2026-11-28"), replace(CHAMPION, data="pets"))
+    assert "Version 7 was trained on pets of 2026-11-28. Version 5 was trained on pets." in shown(dated)
+    assert "was trained on" not in shown(decision())
+
+
 def test_figures_are_those_of_the_chosen_metric() -> None:
     found = decision(metric="balanced_accuracy")
     listed = figures(shown(found))

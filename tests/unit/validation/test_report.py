@@ -5,7 +5,7 @@ from pathlib import Path
 from web_pages import captions, check, figures, rows, section
 
 from adaptformer.data.manifest import scan
-from adaptformer.params import ChecksParams
+from adaptformer.params import ChecksParams, DataParams
 from adaptformer.validation.findings import FIXES, find
 from adaptformer.validation.report import data_report
 
@@ -13,13 +13,14 @@ Tree = Callable[..., Path]
 Sound = dict[str, bytes | int]
 
 
+PARAMS = DataParams(name="pets", date=None, validation_fraction=0.2, test_fraction=0.2, group=None, seed=0)
 LEVELS = ChecksParams.model_validate(dict.fromkeys(FIXES, "warn") | {"small": "none"})
 
 
 def report(data: Path) -> str:
     """The page of a data set in which near duplicates were not looked for: its pictures are noise of a few pixels."""
     manifest = scan(data, 0.2, 0)[0]
-    return data_report(manifest, data, find(manifest, None, LEVELS))
+    return data_report(manifest, data, find(manifest, None, LEVELS), PARAMS)
 
 
 def test_it_shows_counts_sizes_modes_and_pictures(tree: Tree, sound: Sound) -> None:
@@ -34,6 +35,15 @@ def test_it_shows_counts_sizes_modes_and_pictures(tree: Tree, sound: Sound) -> N
     assert captions(section(html, "Examples")) == ["cat"] * 4 + ["dog"] * 4
     assert html.count('alt="cat"') == 4
     assert html.count('class="number"') == 3 + 2 * 3 + 3 + 3 * 3 + 2 * 2
+
+
+def test_it_names_the_data_set_and_its_date(tree: Tree, sound: Sound) -> None:
+    data = tree(sound)
+    manifest = scan(data, 0.2, 0)[0]
+    dated = PARAMS.model_copy(update={"name": "cats & dogs", "date": "2026-11-28"})
+    html = data_report(manifest, data, find(manifest, None, LEVELS), dated)
+    assert "Data set: cats &amp; dogs of 2026-11-28." in html
+    assert "Data set: pets." in report(data)
 
 
 def test_bars_show_the_size_of_a_class_relative_to_the_largest(tree: Tree, sound: Sound) -> None:
@@ -103,4 +113,4 @@ def test_a_picture_that_is_gone_is_left_out(tree: Tree, sound: Sound) -> None:
     manifest, _ = scan(data, 0.2, 0)
     for path in (data / "train/cat").iterdir():
         path.unlink()
-    assert data_report(manifest, data, find(manifest, None, LEVELS)).count("<figure>") == 4
+    assert data_report(manifest, data, find(manifest, None, LEVELS), PARAMS).count("<figure>") == 4
