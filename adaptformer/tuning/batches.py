@@ -53,6 +53,8 @@ def ahead(items: Iterable[T], count: int = AHEAD) -> Iterator[T]:
     """
     made: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(count)
     left = threading.Event()
+    # A thread begins on the first GPU, where memory that it pins would open a context for every process.
+    gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None
 
     def put(entry: tuple[T | None, BaseException | None]) -> bool:
         while not left.is_set():
@@ -65,6 +67,8 @@ def ahead(items: Iterable[T], count: int = AHEAD) -> Iterator[T]:
 
     def make() -> None:
         try:
+            if gpu is not None:
+                torch.cuda.set_device(gpu)
             for item in items:
                 if not put((item, None)):
                     return

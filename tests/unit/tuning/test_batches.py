@@ -27,6 +27,16 @@ def test_items_come_in_order_from_another_thread() -> None:
     assert threading.get_ident() not in makers
 
 
+def test_the_thread_works_on_the_gpu_of_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[tuple[int, int]] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda gpu: chosen.append((threading.get_ident(), gpu)))
+    makers: list[int] = []
+    assert list(ahead(makers.append(threading.get_ident()) for _ in range(2))) == [None, None]  # type: ignore[func-returns-value]
+    assert chosen == [(makers[0], 3)]
+
+
 def test_no_more_are_made_than_are_due() -> None:
     made: list[int] = []
     taken = ahead((made.append(number) or number for number in range(100)), count=2)  # type: ignore[func-returns-value]

@@ -1,0 +1,47 @@
+"""What a device holds in data-parallel training, and what sharding weights and optimiser (FSDP) over 8 would save.
+
+`python -m benchmarks.sharding`: AdaptFormer-64 and full fine-tuning with SGD and momentum, 224 pixels, 32 images a device, bf16. Weights,
+gradients and moments are counted; activations are those that autograd keeps, by the plan of `adaptformer plan`.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from adaptformer import text_table
+from adaptformer.model import classifier, device
+from adaptformer.tuning import planning
+from benchmarks.measuring import machine
+from benchmarks.models import classified, params
+
+MODELS = ("vit_base_patch16_224", "vit_large_patch16_224", "vit_huge_patch14_224")
+IMAGES, DEVICES = 32, 8
+
+
+def main() -> None:
+    """Count and print the table."""
+    print(machine())
+    cpu = torch.device("cpu")
+    tuning = params().tuning.model_copy(update={"optimiser": "sgd"})
+    rows = []
+    for name in MODELS:
+        for method in ("adaptformer", "full"):
+            model = classified(name, method=method)
+            device.store_frozen(model, "bf16")
+            weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) / 1e6
+            trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
+            state = planning._fixed_mb(trained, tuning)
+            kept = IMAGES * planning._kept_mb(model, cpu, "bf16")
+            saved = (weights + state) * (1 - 1 / DEVICES)
+            figures = (weights, state, kept, weights + state + kept, saved)
+            rows.append(
+                (name, method, f"{trained:,}", *(f"{figure:,.0f}" for figure in figures), f"{saved / sum(figures[:3]):.0%}")
+            )
+            print(*rows[-1], flush=True)
+            del model
+    header = ("backbone", "method", "trained", "weights MB", "state MB", "activations MB", "sum MB", "saved MB", "share")
+    print(text_table.aligned(rows, header))
+
+
+if __name__ == "__main__":
+    main()
