@@ -1,7 +1,8 @@
 """What a device holds in data-parallel training, and what sharding weights and optimiser (FSDP) over 8 would save.
 
-`python -m benchmarks.sharding`: AdaptFormer-64 and full fine-tuning with SGD and momentum, 224 pixels, 32 images a device, bf16. Weights,
-gradients and moments are counted; activations are those that autograd keeps, by the plan of `adaptformer plan`.
+`python -m benchmarks.sharding`: AdaptFormer-64 and full fine-tuning by SGD with momentum, 224 pixels, 32 images a
+device, bf16. Weights, gradients and moments are counted; activations are those that autograd keeps, as
+`adaptformer plan` has them.
 """
 
 from __future__ import annotations
@@ -35,12 +36,29 @@ def main() -> None:
             saved = (weights + state) * (1 - 1 / DEVICES)
             figures = (weights, state, kept, weights + state + kept, saved)
             rows.append(
-                (name, method, f"{trained:,}", *(f"{figure:,.0f}" for figure in figures), f"{saved / sum(figures[:3]):.0%}")
+                (
+                    name,
+                    method,
+                    f"{trained:,}",
+                    *(f"{figure:,.0f}" for figure in figures),
+                    f"{saved / sum(figures[:3]):.0%}",
+                )
             )
             print(*rows[-1], flush=True)
             del model
-    header = ("backbone", "method", "trained", "weights MB", "state MB", "activations MB", "sum MB", "saved MB", "share")
+    header = (
+        "backbone",
+        "method",
+        "trained",
+        "weights MB",
+        "state MB",
+        "activations MB",
+        "sum MB",
+        "saved MB",
+        "share",
+    )
     print(text_table.aligned(rows, header))
+    print("MB of a device; saved: of weights and state, by sharding them")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from adaptformer import params
 from adaptformer.batch_prediction import job, running
 from adaptformer.registry import versions
 from flows import flow_run, log_filter
+from tasks.limits import slot
 
 log_filter.install()
 log = logging.getLogger("adaptformer")
@@ -34,15 +36,16 @@ def predict(
     """Predict the images of `paths` (folders, lists, URLs) into the folder or bucket `into`, and return it.
 
     `model` is an ONNX file; the champion of registry.model unless given. A run of the same paths, model and folder
-    computes what is missing. With an `address` the shards go to a Dask or Ray cluster that is up.
+    computes what is missing. With an `address` the shards go to a Dask or Ray cluster that is up; else the run waits
+    for the concurrency limit `gpu`, unless `device` is cpu.
     """
     loaded = params.load()
     flow_run.label(loaded)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(model) if model else versions.fetch_champion(loaded.registry.model, Path(folder))
-        summary = running.predict(
-            into, paths, file, running.Engine(engine, workers, address), top=top, shard_size=shard_size, device=device
-        )
+        chosen = running.Engine(engine, workers, address)
+        with contextlib.nullcontext() if address or device == "cpu" else slot("gpu", patience=None):
+            summary = running.predict(into, paths, file, chosen, top=top, shard_size=shard_size, device=device)
     lines = summary.lines()
     for line in lines:
         log.info("%s", line)

@@ -32,7 +32,7 @@ SECONDS_BETWEEN_LOG_LINES = 15
 
 @dataclass(frozen=True)
 class Engine:
-    """What computes: local, dask or ray; so many processes, 0 for one a core; the address of a cluster that is up."""
+    """What computes: local, dask or ray; so many processes, 0 for what suits; the address of a cluster that is up."""
 
     name: str = "local"
     workers: int = 0
@@ -43,8 +43,8 @@ class Engine:
 class Summary:
     """What a batch prediction made: where, of how many images, and what it took.
 
-    `computed` images were predicted now, the others before; `seconds` are those of the computing, `parts` those of
-    PARTS and `total`, summed over the processes.
+    `computed` images were predicted now, the others before, by so many `workers`, 0 for a cluster's; `seconds` are
+    those of the computing, `parts` those of PARTS and `total`, summed over the processes.
     """
 
     folder: str
@@ -82,8 +82,9 @@ def run(job: Job, engine: Engine, device: str = "auto") -> Summary:
 
     Raises UserError where shards cannot be computed, and where not one image could be read.
     """
-    workers = engine.workers or machine.cores()
-    threads = max(1, machine.cores() // workers)
+    workers = engine.workers or _processes(device)
+    # Of a cluster's machines nothing is known here.
+    threads = 1 if engine.address else max(1, machine.cores() // workers)
     work = functools.partial(shard.predict, job, Computing(device, threads))
     began = time.perf_counter()
     done = ENGINES[engine.name](work, range(job.shards), workers, engine.address)
@@ -93,7 +94,7 @@ def run(job: Job, engine: Engine, device: str = "auto") -> Summary:
     parts = {part: round(sum(one.seconds[part] for one in computed), 3) for part in (*PARTS, "total")}
     summary = Summary(
         job.folder, sum(one.images for one in outcomes), sum(one.faults for one in outcomes),
-        sum(one.images for one in computed), workers, round(seconds, 3), parts,
+        sum(one.images for one in computed), 0 if engine.address else workers, round(seconds, 3), parts,
     )  # fmt: skip
     with storage.user_errors(job.folder):
         storage.write(job.file(MANIFEST), _manifest(outcomes))
@@ -122,6 +123,12 @@ def _alone(folder: str) -> Iterator[None]:
         ) from error
     with lock:
         yield
+
+
+def _processes(device: str) -> int:
+    """Return how many processes compute if nobody says: one a core, but one alone where there is a GPU to share."""
+    gpu = device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
+    return 1 if gpu else machine.cores()
 
 
 def _remove_leftovers(job: Job) -> None:

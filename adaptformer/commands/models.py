@@ -52,7 +52,7 @@ def add(commands: Commands) -> None:
     many = predict.add_argument_group("very many images", "predicted in shards by several processes: docs/scale.md")
     many.add_argument("--into", metavar="DIR", help="write Parquet files there; again: compute what is missing")
     many.add_argument("--engine", choices=["local", "dask", "ray"], help="what runs the processes (default: local)")
-    many.add_argument("--workers", type=positive, help="number of processes (default: one a core)")
+    many.add_argument("--workers", type=positive, help="number of processes (default: one a core, one with a GPU)")
     many.add_argument("--address", help="of a Dask or Ray cluster that is up, instead of processes here")
     many.add_argument("--shard-size", type=positive, help="images of a shard (default: 1000)")
     predict.set_defaults(command=_predict)

@@ -25,7 +25,6 @@ from adaptformer.tuning import history
 
 log = logging.getLogger("adaptformer")
 
-STAGES = ("validate", "fetch", "train")
 Place = Callable[[], contextlib.AbstractContextManager[None]]
 """What a trial waits for before it begins, such as a GPU."""
 
@@ -113,8 +112,12 @@ def _train(sweep: Sweep, trial: Trial, tags: Mapping[str, str]) -> None:
             tracker.log_epoch(row)
             trial.on_epoch(row)
 
+        # What is wrong with the data or the backbone is no trial's failure: it ends the sweep, which continues here.
+        for name in ("validate", "fetch"):
+            if not stage_runner.is_current(name, wanted, folder):
+                stage_runner.run(name, wanted, folder)
         try:
-            _bring_up_to_date(wanted, folder, on_epoch)
+            _bring_training_up_to_date(wanted, folder, on_epoch)
         except Pruned:
             state, tracker.status = "stopped early", "KILLED"
         except UserError as error:
@@ -123,14 +126,13 @@ def _train(sweep: Sweep, trial: Trial, tags: Mapping[str, str]) -> None:
     log.info("trial %d: %s%s", trial.number, state, f": {reason}" if reason else "")
 
 
-def _bring_up_to_date(wanted: Params, folder: RunFolder, on_epoch: Callable[[history.EpochRow], None]) -> None:
-    """Run the stages up to training that are not current; `on_epoch` sees all epochs in any case."""
-    for name in STAGES:
-        if not stage_runner.is_current(name, wanted, folder):
-            stage_runner.run(name, wanted, folder, on_epoch)
-        elif name == "train":
-            for row in history.read(folder.history):
-                on_epoch(row)
+def _bring_training_up_to_date(wanted: Params, folder: RunFolder, on_epoch: Callable[[history.EpochRow], None]) -> None:
+    """Train unless that is current; `on_epoch` sees all epochs in any case."""
+    if not stage_runner.is_current("train", wanted, folder):
+        stage_runner.run("train", wanted, folder, on_epoch)
+    else:
+        for row in history.read(folder.history):
+            on_epoch(row)
     interruption.on_stop("stopped between two trials; the same command continues with the next")
 
 

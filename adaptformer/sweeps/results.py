@@ -63,9 +63,10 @@ def draw(path: Path, results: Sequence[Result], metric: str) -> None:
 
     shown = [result for result in results if result.score is not None]
     keys = list(results[0].values)
-    columns = min(3, len(keys) + 1)
-    figure = Figure(figsize=(4.2 * columns, 3.4 * math.ceil((len(keys) + 1) / columns)), layout="constrained")
-    panels = figure.subplots(math.ceil((len(keys) + 1) / columns), columns, squeeze=False).ravel()
+    columns = 2 if len(keys) in (1, 3) else 3
+    rows = math.ceil((len(keys) + 1) / columns)
+    figure = Figure(figsize=(4.8 * columns, 3.4 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     better = min if metric == "loss" else max
     scale = 1 if metric == "loss" else 100
     complete = [result for result in shown if result.state == "complete"]
@@ -75,7 +76,7 @@ def draw(path: Path, results: Sequence[Result], metric: str) -> None:
     for axes, key in zip(panels[1:], keys, strict=False):
         numeric = all(_is_number(result.values[key]) for result in shown)
         values = sorted({result.values[key] for result in shown}) if numeric else []
-        if numeric and values and values[0] > 0 and values[-1] > 20 * values[0]:
+        if numeric and values and values[0] > 0 and values[-1] > 10 * values[0]:
             axes.set_xscale("log")
         axes.set_xlabel(key)
     for axes, by in zip(panels, [None, *keys], strict=False):

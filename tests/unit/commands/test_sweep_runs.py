@@ -124,6 +124,21 @@ def test_a_trial_that_fails_is_recorded_and_the_next_begins(
     assert "trial 1: failed: tuning.accumulate = 6" in caplog.text
 
 
+def test_faulty_data_end_the_sweep_and_cost_no_trial(
+    project: Path, tracked_runs: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("sweep", "--search", "tuning.base_lr=0.5,4.0", "tuning.epochs=1")
+    damaged = next((project / "data/train").rglob("*.png"))
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:40])
+    assert adaptformer(*words) == 1
+    assert "error: " in capsys.readouterr().err
+    damaged.write_bytes(content)
+    assert adaptformer(*words) == 0
+    table = pd.read_csv(sweep_folder(project) / "sweep.csv")
+    assert table["state"].tolist() == ["complete", "complete"]
+
+
 def test_a_sweep_without_a_complete_trial_is_an_error(
     project: Path, tracked_runs: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
