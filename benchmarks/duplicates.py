@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,7 @@ CHANGES: dict[str, tuple[Change, float]] = {
 }  # fmt: skip
 
 
-def pictures(images: list[Image.Image]) -> NDArray[np.uint8]:
+def pictures(images: Iterable[Image.Image]) -> NDArray[np.uint8]:
     """Return what `validate` compares of images."""
     return np.stack([near_duplicates.picture(np.asarray(image.convert("RGB"))) for image in images])
 
@@ -111,7 +111,7 @@ def main() -> None:
     for size in [size for size in given.sizes if size <= len(paths)]:
         memory.forget_peak()
         began = time.perf_counter()
-        near_duplicates.pairs(pictures([Image.open(path) for path in paths[:size]]))
+        near_duplicates.pairs(pictures(Image.open(path) for path in paths[:size]))
         timed[size] = time.perf_counter() - began
         rows.append([f"{size:,} images, read and searched", f"{timed[size]:.1f} s", f"{memory.peak_mb():,.0f} MB"])
     if len(timed) > 1:
