@@ -79,7 +79,7 @@ def dask(work: Work, shards: Iterable[int], workers: int, address: str | None = 
         from distributed import Client, KilledWorker, LocalCluster, as_completed
     except ImportError as error:
         raise _not_installed("dask") from error
-    logging.getLogger("distributed").setLevel(logging.ERROR)  # what it says of itself is no news to the user
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors reach the user as UserError
     here = {"threads_per_worker": 1, "dashboard_address": "", "memory_limit": 0}
     with contextlib.ExitStack() as open_until_done:
         cluster = address or open_until_done.enter_context(LocalCluster(n_workers=workers, **here))
@@ -90,7 +90,7 @@ def dask(work: Work, shards: Iterable[int], workers: int, address: str | None = 
                 yield future.result()
                 future.release()  # or the scheduler keeps every outcome
         except KilledWorker as error:
-            raise _died(error.allowed_failures) from error
+            raise _died(error.allowed_failures + 1) from error
 
 
 def ray(work: Work, shards: Iterable[int], workers: int, address: str | None = None) -> Iterator[Outcome]:
@@ -99,7 +99,10 @@ def ray(work: Work, shards: Iterable[int], workers: int, address: str | None = N
         import ray as library
     except ImportError as error:
         raise _not_installed("ray") from error
-    here: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Outcomes are small: Ray itself would take a third of the memory for what tasks hand to each other.
+    own = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": 100_000_000}
+    here: dict[str, Any] = own if address is None else {}
     library.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **here)
     try:
         remote = library.remote(num_cpus=1, max_retries=STARTS - 1)(_called)

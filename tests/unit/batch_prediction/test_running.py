@@ -48,6 +48,7 @@ def by_engine() -> dict[str, dict[str, bytes]]:
 def test_every_engine_writes_the_same_bytes(engine: str, job: Job, by_engine: dict[str, dict[str, bytes]]) -> None:
     summary = running.run(job, Engine(engine, workers=2), "cpu")
     assert (summary.images, summary.faults, summary.computed, summary.workers) == (IMAGES, 1, IMAGES, 2)
+    assert engine != "ray" or os.environ["RAY_USAGE_STATS_ENABLED"] == "0"  # which is on unless it is switched off
     tables = [pd.read_parquet(job.output(number)) for number in range(job.shards)]
     assert pd.concat(tables)["path"].is_unique
     manifest = pd.read_csv(job.file("manifest.csv"))
@@ -127,9 +128,10 @@ def test_a_folder_has_one_command_at_a_time(job: Job, photos: Path, model: Path)
     assert not leftover.exists()
 
 
-def test_processes_that_always_die_end_the_job() -> None:
+@pytest.mark.parametrize("engine", ["local", "dask"])
+def test_processes_that_always_die_end_the_job(engine: str) -> None:
     with pytest.raises(UserError, match="died 4 times, perhaps because memory ran out"):
-        list(engines.local(dying, range(3), 2))
+        list(engines.ENGINES[engine](dying, range(3), 2, None))
 
 
 @pytest.mark.parametrize("engine", NAMES)
