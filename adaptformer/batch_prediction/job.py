@@ -17,7 +17,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -99,6 +99,11 @@ def prepare(folder: str, sources: Sequence[str], model: Path, top: int, shard_si
     return job
 
 
+def digest(hashes: Iterable[str]) -> str:
+    """Return one hash over those of all shards' lists, in the order of the shards."""
+    return files.sha256_text("".join(hashes))
+
+
 def parquet(columns: dict[str, Any], about: dict[str, str]) -> bytes:
     """Return a Parquet file of columns, equal bytes for equal content; `about` goes into its metadata."""
     import pyarrow as pa
@@ -112,17 +117,17 @@ def parquet(columns: dict[str, Any], about: dict[str, str]) -> bytes:
 
 def _listed(folder: str, wanted: dict[str, Any]) -> Job:
     """Write the shards' lists, in constant memory, and return the job."""
-    digest, images, shards = hashlib.sha256(), 0, 0
+    hashes: list[str] = []
+    images = 0
     found = (place for place in inputs.locations(wanted["sources"]) if not place.startswith(f"{folder}/"))
     for part in _parts(found, wanted["shard_size"]):
         content = parquet({inputs.COLUMN: part}, {})
         with storage.user_errors(folder):
-            storage.write(storage.inside(folder, _input(shards)), content)
-        digest.update(hashlib.sha256(content).digest())
+            storage.write(storage.inside(folder, _input(len(hashes))), content)
+        hashes.append(hashlib.sha256(content).hexdigest())
         images += len(part)
-        shards += 1
-    return Job(folder, **{**wanted, "sources": tuple(wanted["sources"])}, shards=shards, images=images,
-               inputs=digest.hexdigest())  # fmt: skip
+    return Job(folder, **{**wanted, "sources": tuple(wanted["sources"])}, shards=len(hashes), images=images,
+               inputs=digest(hashes))  # fmt: skip
 
 
 def _parts(locations: Iterator[str], size: int) -> Iterator[list[str]]:

@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 from adaptformer import memory, progress, storage
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.engines import ENGINES
-from adaptformer.batch_prediction.job import LOCK, MANIFEST, TIMING, Job, prepare
-from adaptformer.batch_prediction.shard import PARTS, Computing, Outcome
+from adaptformer.batch_prediction.job import LOCK, MANIFEST, TIMING, Job, digest, prepare
+from adaptformer.batch_prediction.shard import PARTS, Computing, Device, Outcome
 from adaptformer.data import workers as machine
 from adaptformer.errors import UserError
 
@@ -67,7 +67,7 @@ class Summary:
 
 
 def predict(
-    folder: str, sources: Sequence[str], model: Path, engine: Engine, *, top: int, shard_size: int, device: str
+    folder: str, sources: Sequence[str], model: Path, engine: Engine, *, top: int, shard_size: int, device: Device
 ) -> Summary:
     """Predict the images of `sources` into a folder or a bucket, or what is missing there, and return the summary.
 
@@ -77,7 +77,7 @@ def predict(
         return run(prepare(folder, sources, model, top, shard_size), engine, device)
 
 
-def run(job: Job, engine: Engine, device: str = "auto") -> Summary:
+def run(job: Job, engine: Engine, device: Device = "auto") -> Summary:
     """Compute what is missing of a job, write its manifest and timing, and return the summary.
 
     Raises UserError where shards cannot be computed, and where not one image could be read.
@@ -90,6 +90,8 @@ def run(job: Job, engine: Engine, device: str = "auto") -> Summary:
     done = ENGINES[engine.name](work, range(job.shards), workers, engine.address)
     outcomes = sorted(_shown(done, job), key=lambda outcome: outcome.shard)
     seconds = time.perf_counter() - began
+    if digest(outcome.input for outcome in outcomes) != job.inputs:
+        raise UserError(f"the lists in {job.folder}/inputs/ have changed", "remove the folder, then start anew")
     computed = [outcome for outcome in outcomes if outcome.seconds]
     parts = {part: round(sum(one.seconds[part] for one in computed), 3) for part in (*PARTS, "total")}
     summary = Summary(
@@ -125,7 +127,7 @@ def _alone(folder: str) -> Iterator[None]:
         yield
 
 
-def _processes(device: str) -> int:
+def _processes(device: Device) -> int:
     """Return how many processes compute if nobody says: one a core, but one alone where there is a GPU to share."""
     gpu = device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
     return 1 if gpu else machine.cores()

@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer import storage
+from adaptformer import files, storage
 from adaptformer.batch_prediction import inputs
 from adaptformer.batch_prediction.job import MODEL, Job, parquet
 from adaptformer.data import workers
@@ -51,11 +51,14 @@ _NO_IMAGE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirector
 """What trying again does not change; any other failure to read an image is the shard's, not the image's."""
 
 
+Device = Literal["auto", "cpu", "cuda"]
+
+
 @dataclass(frozen=True)
 class Computing:
     """How a worker computes: on which device, with how many threads."""
 
-    device: str = "auto"
+    device: Device = "auto"
     threads: int = 1
 
 
@@ -142,19 +145,18 @@ def _about(table: pa.Table) -> Any:
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(folder: str, _model: str, computing: Computing) -> Predictor:
-    if not storage.is_url(folder):
-        return Predictor(Path(folder) / MODEL, computing.device, computing.threads)  # type: ignore[arg-type]
-    with tempfile.TemporaryDirectory() as local:
-        for name in (MODEL, WEIGHTS):
-            if storage.is_file(remote := storage.inside(folder, name)):
-                (Path(local) / name).write_bytes(storage.read(remote))
-        return Predictor(Path(local) / MODEL, computing.device, computing.threads)  # type: ignore[arg-type]
-
-
 def _predictor(job: Job, computing: Computing) -> Predictor:
-    """Return the job's model, opened once in each process."""
-    return _opened(job.folder, job.model, computing)
+    """Return the job's model, opened once in each process. Raises UserError where it is another one by now."""
+    with contextlib.ExitStack() as while_opening:
+        folder = Path(job.folder)
+        if storage.is_url(job.folder):
+            folder = Path(while_opening.enter_context(tempfile.TemporaryDirectory()))
+            for name in (MODEL, WEIGHTS):
+                if storage.is_file(job.file(name)):
+                    (folder / name).write_bytes(storage.read(job.file(name)))
+        if files.sha256_file(folder / MODEL) != job.model:
+            raise UserError(f"{job.file(MODEL)} is not the model of the job", "remove the folder, then start anew")
+        return Predictor(folder / MODEL, computing.device, computing.threads)
 
 
 def _predicted(

@@ -141,6 +141,14 @@ def test_a_users_error_of_a_shard_arrives_as_it_is(engine: str) -> None:
     assert caught.value.remedy == "mend it"
 
 
+def test_lists_that_have_changed_end_the_job(job: Job) -> None:
+    table = pd.read_parquet(job.input(1))
+    table.iloc[:1].to_parquet(job.input(1))
+    with pytest.raises(UserError, match=r"the lists in .*/inputs/ have changed"):
+        running.run(job, Engine(workers=1), "cpu")
+    assert not Path(job.file("manifest.csv")).exists()
+
+
 def test_folders_without_one_image_are_an_error(model: Path, tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts/a.txt").write_text("no image")

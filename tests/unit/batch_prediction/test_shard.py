@@ -78,6 +78,12 @@ def test_predictions_of_another_model_are_no_result(job: Job) -> None:
         shard.predict(dataclasses.replace(job, model="another"), CPU, 1)
 
 
+def test_another_model_in_the_folder_is_refused(job: Job) -> None:
+    Path(job.file("model.onnx")).write_bytes(b"another")
+    with pytest.raises(UserError, match="is not the model of the job"):
+        shard.predict(job, CPU, 0)
+
+
 def test_a_damaged_result_is_named(job: Job) -> None:
     shard.predict(job, CPU, 1)
     Path(job.output(1)).write_bytes(b"PAR1")
