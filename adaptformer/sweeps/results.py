@@ -96,7 +96,7 @@ def draw(path: Path, results: Sequence[Result], metric: str) -> None:
 
 
 def _columns(results: Sequence[Result], metric: str) -> tuple[str, ...]:
-    return ("trial", *results[0].values, _named(metric), "best epoch", "epochs", "training s", "ended")
+    return ("trial", *results[0].values, _named(metric), "best epoch", "epochs", "seconds", "ended")
 
 
 def _cells(results: Sequence[Result], metric: str) -> list[tuple[str, ...]]:
