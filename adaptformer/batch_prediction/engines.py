@@ -45,6 +45,8 @@ def local(work: Work, shards: Iterable[int], workers: int, _address: str | None 
 
 
 def _in_pool(work: Work, shards: Iterable[int], workers: int) -> Iterator[Outcome]:
+    # A command that Ctrl-C ends leaves semaphores to the process that cleans up after it, which would say so.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     # Spawned, because onnxruntime and its threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, _end_with_the_parent)
@@ -75,14 +77,16 @@ def _end_with_the_parent() -> None:
 
 def dask(work: Work, shards: Iterable[int], workers: int, address: str | None = None) -> Iterator[Outcome]:
     """Use Dask: the cluster whose scheduler is at `address`, or one of this machine's processes."""
+    # Of itself and of its processes; errors reach the user as UserError.
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
     try:
         from distributed import Client, KilledWorker, LocalCluster, as_completed
     except ImportError as error:
         raise _not_installed("dask") from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors reach the user as UserError
     here = {"threads_per_worker": 1, "dashboard_address": "", "memory_limit": 0}
     with contextlib.ExitStack() as open_until_done:
-        cluster = address or open_until_done.enter_context(LocalCluster(n_workers=workers, **here))
+        with _interrupts_ignored_by_children():
+            cluster = address or open_until_done.enter_context(LocalCluster(n_workers=workers, **here))
         client = open_until_done.enter_context(Client(cluster))
         futures = client.map(work, list(shards), pure=False)
         try:
@@ -91,6 +95,19 @@ def dask(work: Work, shards: Iterable[int], workers: int, address: str | None = 
                 future.release()  # or the scheduler keeps every outcome
         except KilledWorker as error:
             raise _died(error.allowed_failures + 1) from error
+
+
+@contextlib.contextmanager
+def _interrupts_ignored_by_children() -> Iterator[None]:
+    """Let processes that are started in the body leave Ctrl-C to this one: they inherit that it is ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def ray(work: Work, shards: Iterable[int], workers: int, address: str | None = None) -> Iterator[Outcome]:

@@ -61,3 +61,24 @@ def test_a_killed_command_continues_and_ends_its_processes(
     )
     assert b"77 images are in" in done.stdout
     assert outputs(out) == outputs(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["local", "dask", "ray"])
+def test_ctrl_c_is_one_line(engine: str, photos: Path, model: Path, tmp_path: Path) -> None:
+    for number in range(30):  # enough to be in the middle of the work
+        shutil.copytree(photos, photos / f"more{number}", ignore=shutil.ignore_patterns("more*"))
+    out = tmp_path / "job"
+    process = subprocess.Popen(command(photos, model, out, engine), cwd=ROOT, start_new_session=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(out.glob("predictions/*.parquet")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    printed, _ = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (130, "stopped; run the same command again to continue\n")
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
