@@ -35,28 +35,11 @@ def main() -> None:
             kept = IMAGES * planning._kept_mb(model, cpu, "bf16")
             saved = (weights + state) * (1 - 1 / DEVICES)
             figures = (weights, state, kept, weights + state + kept, saved)
-            rows.append(
-                (
-                    name,
-                    method,
-                    f"{trained:,}",
-                    *(f"{figure:,.0f}" for figure in figures),
-                    f"{saved / sum(figures[:3]):.0%}",
-                )
-            )
+            cells = [f"{figure:,.0f}" for figure in figures]
+            rows.append((name, method, f"{trained:,}", *cells, f"{saved / sum(figures[:3]):.0%}"))
             print(*rows[-1], flush=True)
             del model
-    header = (
-        "backbone",
-        "method",
-        "trained",
-        "weights MB",
-        "state MB",
-        "activations MB",
-        "sum MB",
-        "saved MB",
-        "share",
-    )
+    header = ("backbone", "method", "trained", "weights", "state", "activations", "sum", "saved", "share")
     print(text_table.aligned(rows, header))
     print("MB of a device; saved: of weights and state, by sharding them")
 

@@ -30,7 +30,7 @@ from adaptformer.export.predictor import WEIGHTS
 
 MODEL, DESCRIPTION, MANIFEST, TIMING, LOCK = "model.onnx", "job.json", "manifest.csv", "timing.json", ".lock"
 SHARD_SIZE = 1000
-"""Images of a shard: seconds of work, and thousands of shards in a million images."""
+"""Images of a shard: seconds of work, and a thousand shards in a million images."""
 _PARTS = {MODEL, WEIGHTS, "inputs", LOCK}
 """What a folder holds whose job was interrupted before its description was written."""
 

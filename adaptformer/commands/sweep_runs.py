@@ -79,9 +79,11 @@ def work(sweep: Sweep, place: Place = contextlib.nullcontext, tags: Mapping[str,
 def finish(sweep: Sweep) -> tuple[str, dict[str, Any]]:
     """Write what came of the sweep; return the table in Markdown and the values of the best, for params.yaml.
 
-    Raises UserError where no trial was completed.
+    Raises UserError where no trial has ended or none was completed.
     """
     found = sweep.study.results()
+    if not found:
+        raise UserError("no trial of the sweep has ended yet", "wait for the other process that works on it")
     best = results.best(found, sweep.metric)
     values = None if best is None else _difference(sweep, best)
     results.write(sweep.root, found, sweep.metric, values)

@@ -89,7 +89,9 @@ def store():
 
 @pytest.fixture(scope="module")
 def started(postgres, store, ports, clone, tmp_path_factory):
-    """The services of compose.yaml that are ours, on this machine; their logs."""
+    """What compose.yaml gives the worker, once the services that are ours run on this machine."""
+    from clones import kill_group
+
     logs = tmp_path_factory.mktemp("logs")
     replaced = {
         "postgres:5432": f"127.0.0.1:{ports['postgres']}", "http://mlflow:5000": f"http://127.0.0.1:{ports['mlflow']}",
@@ -126,7 +128,7 @@ def started(postgres, store, ports, clone, tmp_path_factory):
                 stderr=log,
                 start_new_session=True,
             )
-            until_done.callback(kill, process)
+            until_done.callback(kill_group, process)
             return process
 
         assert start("buckets").wait(120) == 0
@@ -135,12 +137,6 @@ def started(postgres, store, ports, clone, tmp_path_factory):
         wait_for(lambda: answers(f"http://127.0.0.1:{ports['mlflow']}/health"), processes["mlflow"])
         wait_for(lambda: b"started!" in (logs / "worker.log").read_bytes(), processes["worker"])
         yield environment("worker")
-
-
-def kill(process):
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def wait_for(condition, process=None):

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 import urllib.request
 
@@ -21,14 +20,10 @@ WATCH = ("prefect", "deployment", "run", "adaptformer/train", "--watch", "--watc
 ONE_EPOCH = {"tuning.epochs": 1}
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def ports():
+    from clones import free_port
+
     return {"ADAPTFORMER_PREFECT_PORT": str(free_port()), "ADAPTFORMER_MLFLOW_PORT": str(free_port())}
 
 

@@ -189,6 +189,16 @@ def test_an_interrupted_trial_resumes(
     assert table["epochs"].tolist() == [3, 3]
 
 
+def test_a_sweep_whose_only_trial_another_process_has_is_two_lines(
+    project: Path, tracked_runs: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = sweep_runs.opened(params.read(), ["tuning.base_lr=0.5"], None, {})
+    with other.study.working():
+        assert other.study.next() is not None
+        assert adaptformer("sweep", "--search", "tuning.base_lr=0.5") == 1
+    assert "no trial of the sweep has ended yet" in capsys.readouterr().err
+
+
 def test_more_trials_continue_the_same_sweep(project: Path, tracked_runs: list[dict[str, Any]]) -> None:
     small_project.write_params(project, sweep__sampler="random", sweep__pruner="none")
     search = ["tuning.base_lr=0.5..4.0"]
