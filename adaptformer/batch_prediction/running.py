@@ -118,12 +118,12 @@ def _alone(folder: str) -> Iterator[None]:
         Path(folder).mkdir(parents=True, exist_ok=True)
     lock = FileLock(Path(folder) / LOCK, timeout=0)
     try:
-        lock.acquire()
+        held = lock.acquire()
     except Timeout as error:
         raise UserError(
             f"{folder} is in use by another command", "wait until it ends, or stop it, then run the same command again"
         ) from error
-    with lock:
+    with held:
         yield
 
 
