@@ -11,10 +11,10 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare sweep promote rollback history up test mutants bench lint format clean
+.PHONY: help run compare sweep promote rollback history up test test-all mutants bench lint format clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Ctrl-C reaches make as well. The command has said what there is to say; if it failed, make would add a line.
 quietly = stopped=; trap 'stopped=1' INT; $(1); code=$$?; [ "$$stopped$$code" = 1130 ] || exit $$code
@@ -42,10 +42,13 @@ up: $(READY)  ## start Prefect (server and worker) and the MLflow pages; Ctrl-C 
 	@exec python -m flows.services
 
 # The tests of one file share what is expensive, so a file is run by one worker.
-test: lint  ## lint, type check, and run all tests
+test: lint  ## lint, type check, and run the tests but for the long ones
+	@python -m pytest -n 2 --dist loadfile -m "not e2e"
+
+test-all: lint  ## lint, type check, and run all tests, those of servers, clusters and killed commands too
 	@python -m pytest -n 2 --dist loadfile
 
-# Hours on two cores, so no part of `make test`: docs/testing.md.
+# Hours on two cores, so no part of `make test-all`: docs/testing.md.
 mutants: $(READY)  ## break the code one expression at a time and list what no test notices: ONLY='adaptformer.gate.*'
 	@python tests/mutants.py $${ONLY:+"$$ONLY"}
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from adaptformer import files
-from adaptformer.data.layout import ignored
+from adaptformer.data.layout import ignored, visible_files
 from adaptformer.errors import UserError
 
 
@@ -78,21 +78,16 @@ def is_file(location: str) -> bool:
 
 def below(folder: str) -> Iterator[str]:
     """Yield the location of every file below a folder, one folder after the other, hidden ones and litter left out."""
-    for place, parts, found in _folders(folder):
-        if not any(ignored(part) for part in parts.split("/") if part):
-            yield from (inside(place, name) for name in sorted(found) if name and not ignored(name))
+    for place, names in _store_files(folder) if is_url(folder) else visible_files(folder):
+        yield from (inside(place, name) for name in names)
 
 
-def _folders(folder: str) -> Iterator[tuple[str, str, Iterable[str]]]:
-    """Yield a folder and every one below it, with its path in the first one and the names of its files."""
-    if is_url(folder):
-        system, root = _system(folder)
-        for place, _, found in system.walk(root):
-            yield system.unstrip_protocol(place), place[len(root) :], found
-        return
-    for place, names, found in os.walk(folder):
-        names[:] = sorted(name for name in names if not ignored(name))  # os.walk descends in this order
-        yield place, place[len(folder) :], found
+def _store_files(folder: str) -> Iterator[tuple[str, list[str]]]:
+    """Do for a folder of a store what `visible_files` does for one of this machine."""
+    system, root = _system(folder)
+    for place, _, found in system.walk(root):
+        if not any(ignored(part) for part in place[len(root) :].split("/") if part):
+            yield system.unstrip_protocol(place), sorted(name for name in found if name and not ignored(name))
 
 
 def matching(pattern: str) -> list[str]:

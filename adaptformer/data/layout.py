@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,13 @@ class Entry(NamedTuple):
 def ignored(name: str) -> bool:
     """Tell whether a file or folder is hidden or left behind by an operating system."""
     return name.startswith(".") or name.casefold() in _LITTER
+
+
+def visible_files(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and every one below it, with the sorted names of its files; what is `ignored` is left out."""
+    for place, names, found in os.walk(folder):
+        names[:] = sorted(name for name in names if not ignored(name))  # os.walk descends in this order
+        yield place, sorted(name for name in found if not ignored(name))
 
 
 def entries(data: Path) -> tuple[list[Entry], dict[str, str]]:

@@ -6,7 +6,6 @@ Shapes: B images, s image side, C classes.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from adaptformer import files
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage
-from adaptformer.data.layout import ignored
+from adaptformer.data.layout import visible_files
 from adaptformer.data.resizing import prepare
 from adaptformer.errors import UserError
 
@@ -122,9 +121,7 @@ def images_below(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         before = len(found)
         if path.is_dir():
-            for folder, names, members in os.walk(path):
-                names[:] = sorted(name for name in names if not ignored(name))
-                found += [Path(folder) / name for name in sorted(members) if not ignored(name)]
+            found += [Path(place) / name for place, names in visible_files(path) for name in names]
         elif path.exists():
             found.append(path)
         else:

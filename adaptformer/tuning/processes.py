@@ -52,7 +52,7 @@ def train(job: dict[str, Any], processes: int, errors: Path, on_epoch: Callable[
         files.write_json(described, job)
         command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
-            "--max-restarts", str(RESTARTS), "-m", ENTRY, str(described),
+            "--max-restarts", str(RESTARTS), "--log-dir", folder, "-m", ENTRY, str(described),
         ]  # fmt: skip
         with _started(command, stderr) as lines:
             for line in lines:

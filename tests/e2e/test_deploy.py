@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import boto3
 import pytest
 import yaml
+from clones import answers, free_port, kill_group, wait_for
 from moto.server import ThreadedMotoServer
 
 pytestmark = pytest.mark.e2e
@@ -39,8 +39,6 @@ def as_nobody(*command):
 
 @pytest.fixture(scope="module")
 def ports():
-    from clones import free_port
-
     return {"postgres": free_port(), "mlflow": free_port(), "prefect": free_port()}
 
 
@@ -64,12 +62,8 @@ def postgres(ports, tmp_path_factory):
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     psql = ("psql", "-h", "127.0.0.1", "-p", str(ports["postgres"]), "-U", user)
     try:
-        wait_for(
-            lambda: (
-                subprocess.run((*psql, "-d", "postgres", "-c", "select 1"), capture_output=True, check=False).returncode
-                == 0
-            )
-        )
+        asking = (*psql, "-d", "postgres", "-c", "select 1")
+        wait_for(lambda: subprocess.run(asking, capture_output=True, check=False).returncode == 0, server, 120)
         run(*psql, "-d", "postgres", "-c", "create database mlflow")
         run(*psql, "-d", "mlflow", "-f", ROOT / "deploy/databases.sql")
         yield psql
@@ -90,8 +84,6 @@ def store():
 @pytest.fixture(scope="module")
 def started(postgres, store, ports, clone, tmp_path_factory):
     """What compose.yaml gives the worker, once the services that are ours run on this machine."""
-    from clones import kill_group
-
     logs = tmp_path_factory.mktemp("logs")
     replaced = {
         "postgres:5432": f"127.0.0.1:{ports['postgres']}", "http://mlflow:5000": f"http://127.0.0.1:{ports['mlflow']}",
@@ -134,25 +126,9 @@ def started(postgres, store, ports, clone, tmp_path_factory):
         assert start("buckets").wait(120) == 0
         assert start("buckets").wait(120) == 0  # again: they are there
         processes = {name: start(name) for name in ("mlflow", "prefect", "worker")}
-        wait_for(lambda: answers(f"http://127.0.0.1:{ports['mlflow']}/health"), processes["mlflow"])
-        wait_for(lambda: b"started!" in (logs / "worker.log").read_bytes(), processes["worker"])
+        wait_for(lambda: answers(f"http://127.0.0.1:{ports['mlflow']}/health"), processes["mlflow"], 120)
+        wait_for(lambda: b"started!" in (logs / "worker.log").read_bytes(), processes["worker"], 120)
         yield environment("worker")
-
-
-def wait_for(condition, process=None):
-    until = time.monotonic() + 120
-    while not condition():
-        assert process is None or process.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.2)
-
-
-def answers(url):
-    try:
-        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310
-            return reply.status == 200
-    except OSError:
-        return False
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import csv
 import io
 
+import clones
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
@@ -46,8 +47,6 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(photos, tmp_path_factory):
     """A clone into which the photos were imported and in which the pipeline ran, and what both printed."""
-    import clones
-
     clone = clones.make(tmp_path_factory.mktemp("own"))
     clone.set_params(epochs=6)
     text = (clone.root / "params.yaml").read_text().replace("  model: digits", "  model: photos")

@@ -11,6 +11,7 @@ import urllib.request
 import psutil
 import pytest
 import yaml
+from clones import EPOCHS, free_port, kill_group
 from mlflow import MlflowClient
 
 from adaptformer.params import parse_overrides
@@ -22,8 +23,6 @@ ONE_EPOCH = {"tuning.epochs": 1}
 
 @pytest.fixture(scope="module")
 def ports():
-    from clones import free_port
-
     return {"ADAPTFORMER_PREFECT_PORT": str(free_port()), "ADAPTFORMER_MLFLOW_PORT": str(free_port())}
 
 
@@ -35,8 +34,6 @@ def prefect(ports):
 @pytest.fixture(scope="module")
 def services(clone, ports):
     """The services of `make up`, ready, and what they printed until then."""
-    from clones import kill_group
-
     process = clone.start(sys.executable, "-m", "flows.services", **ports)
     printed = []
     try:
@@ -76,8 +73,6 @@ def test_it_prints_where_everything_is_when_it_is_ready(services, prefect, ports
 
 
 def test_the_training_log_streams_into_the_terminal(watched):
-    from clones import EPOCHS
-
     for line in ("validate begins", f"epoch 1/{EPOCHS}", f"epoch {EPOCHS}/{EPOCHS}", "export done", "Completed"):
         assert line in watched
 

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,6 +214,15 @@ def write_digits(data: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         pixels = np.kron(digits.images[index] * 15, np.ones((4, 4))).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{index}.png")
+
+
+def answers(url):
+    """Whether a server says that it is well."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310
+            return reply.status == 200
+    except OSError:
+        return False
 
 
 def free_port():

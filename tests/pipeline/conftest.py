@@ -18,14 +18,18 @@ from adaptformer.run_folder import RunFolder
 
 
 @pytest.fixture(scope="session")
-def pristine(tmp_path_factory, empty_prefect):
+def pristine(made_once, empty_prefect, empty_database):
     """A clone in which nothing has run, to be copied: making one takes seconds.
 
-    Only Prefect's database is there already, with nothing in it; tests/e2e/ begins without one.
+    Only the databases of Prefect and MLflow are there already, with nothing in them; tests/e2e/ begins without them.
     """
-    clone = clones.make(tmp_path_factory.mktemp("pristine") / "clone")
-    shutil.copytree(empty_prefect, clone.root / ".prefect")
-    return clone
+
+    def create(root):
+        clones.make(root)
+        shutil.copytree(empty_prefect, root / ".prefect")
+        shutil.copy2(empty_database, root / "mlflow.db")
+
+    return clones.Clone(made_once("pristine", create))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pandas as pd
+import yaml
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -17,7 +18,9 @@ from adaptformer import files
 from adaptformer.data import manifest as manifests
 from adaptformer.data.contract import ImageContract
 from adaptformer.export import model_file
-from adaptformer.registry import versions
+from adaptformer.params import GateParams
+from adaptformer.registry import promotion, versions
+from adaptformer.registry.promotion import Outcome
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store
 
@@ -25,6 +28,8 @@ CLASSES = ("blue", "green", "red")
 CONTRACT = ImageContract(8, "crop", 1.0, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 COLOURS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
 TESTS = 300
+PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
+BOUNDS = GateParams(**(yaml.safe_load(PARAMS.read_text())["gate"] | {"latency_ratio": 1000.0}))
 
 
 def graph(sharpness: float = 0.1, classes: tuple[str, ...] = CLASSES) -> bytes:
@@ -132,3 +137,17 @@ def register(root: Path, name: str, wrong: set[int], *, sharpness: float = 0.1, 
     made = versions.register(folder, name, run_id, {"data.dvc": "d" * 32, "git.commit": "c" * 40})
     client.set_terminated(run_id)
     return made.version
+
+
+def challenge(root: Path, name: str, wrong: set[int], **options) -> str:
+    """Register a second model, of other bytes than the first one."""
+    return register(root, name, wrong, sharpness=0.2, **options)
+
+
+def ask(name: str, version: str | None = None, why: str = "asked by a test") -> Outcome:
+    return promotion.promote(name, BOUNDS, version=version, who="Ada", why=why)
+
+
+def wrong(count: int, of: int = 0) -> set[int]:
+    """The numbers of `count` images that a model gets wrong, the first one at `of`."""
+    return set(range(of, of + count))

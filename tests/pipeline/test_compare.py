@@ -6,6 +6,8 @@ import json
 import clones
 import pytest
 
+pytestmark = pytest.mark.e2e
+
 METHODS = ("linear", "adaptformer-4 adapter.bottlenecks=[2]")
 OPTIONS = [word for method in METHODS for word in ("--method", method)]
 WORDS = ("compare", *OPTIONS, "--seed", "0", "tuning.epochs=1")

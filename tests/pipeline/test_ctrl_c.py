@@ -9,6 +9,8 @@ import psutil
 import pytest
 from terminal import Terminal
 
+pytestmark = pytest.mark.e2e
+
 LINE = r"stopped after epoch (\d+) of 400; the same command continues there"
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 
+import pytest
 from clones import EPOCHS, TRAIN
 
 from adaptformer.run_folder import RunFolder
@@ -99,6 +100,7 @@ def test_the_manifest_has_a_row_for_each_image(flown):
     assert manifest.count("train/") == TRAIN
 
 
+@pytest.mark.e2e
 def test_an_experiment_overrides_a_parameter_and_leaves_its_own_results(experimented):
     clone, out = experimented
     assert "Running stage 'train'" in out

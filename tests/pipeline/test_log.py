@@ -6,6 +6,8 @@ import subprocess
 import mlflow
 import pytest
 
+pytestmark = pytest.mark.e2e
+
 
 def runs(clone, database="mlflow.db"):
     client = mlflow.MlflowClient(f"sqlite:///{clone.root / database}")

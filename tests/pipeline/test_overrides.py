@@ -7,6 +7,8 @@ import clones
 import mlflow
 import pytest
 
+pytestmark = pytest.mark.e2e
+
 OVERRIDES = ("tuning.epochs=1", "adapter.bottlenecks=[2]")
 
 

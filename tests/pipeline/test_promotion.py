@@ -1,80 +1,35 @@
-"""Promotion, rollback and their history, with a real MLflow server on SQLite; nothing is trained."""
+"""Promotion, rollback and their history in MLflow's database; nothing is trained.
+
+tests/e2e/test_promotion_on_a_server.py has what only a server can show.
+"""
 
 import json
-import multiprocessing
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import registered
-import yaml
 from mlflow import MlflowClient
+from registered import ask, challenge, wrong
 
 from adaptformer.__main__ import main
 from adaptformer.errors import UserError
-from adaptformer.params import GateParams
 from adaptformer.registry import decision_record, moves, promotion, versions
-from adaptformer.registry.moves import Move, State
+from adaptformer.registry.moves import State
 from adaptformer.tracking import mlflow_store
-
-ROOT = Path(__file__).resolve().parents[2]
-BOUNDS = GateParams(**(yaml.safe_load((ROOT / "params.yaml").read_text())["gate"] | {"latency_ratio": 1000.0}))
-WRITES = (
-    "create_registered_model",
-    "create_model_version",
-    "set_registered_model_alias",
-    "delete_registered_model_alias",
-    "set_model_version_tag",
-)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A real MLflow server, which hands out artifacts too; its address."""
-    root = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = (
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{root}/mlflow.db",
-        "--artifacts-destination", str(root / "files"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-    )  # fmt: skip
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(
-        command, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        until = time.monotonic() + 90
-        while not is_up(f"http://127.0.0.1:{port}/health"):
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def is_up(url):
-    try:
-        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310
-            return reply.status == 200
-    except OSError:
-        return False
+def database(empty_database, tmp_path_factory):
+    """One for all tests: MLflow takes a second to open another one."""
+    return shutil.copy2(empty_database, tmp_path_factory.mktemp("registry"))
 
 
 @pytest.fixture
-def client(server, monkeypatch, tmp_path):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+def client(database, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
     (tmp_path / "params.yaml").touch()
     monkeypatch.chdir(tmp_path)
     return mlflow_store.connect()
@@ -86,15 +41,6 @@ def name(request):
     return re.sub(r"\W", "-", request.node.name)[-60:].strip("-")
 
 
-def ask(name, version=None, why="asked by a test"):
-    return promotion.promote(name, BOUNDS, version=version, who="Ada", why=why)
-
-
-def wrong(count, of=0):
-    """The numbers of `count` images that a model gets wrong, the first one at `of`."""
-    return set(range(of, of + count))
-
-
 @pytest.fixture
 def champion(client, name, tmp_path):
     """Version 1, in use: 60 of 300 test images wrong."""
@@ -103,13 +49,9 @@ def champion(client, name, tmp_path):
     return name
 
 
-def challenge(root, name, errors, **options):
-    return registered.register(root, name, errors, sharpness=0.2, **options)
-
-
 def test_the_first_version_becomes_champion_and_the_history_says_why(client, champion):
     assert moves.aliases(client, champion) == State("1", None)
-    assert "challenger" not in client.get_registered_model(champion).aliases
+    assert versions.alias(client, champion, "challenger") is None
     ((move, valid),) = promotion.history(champion)
     assert valid
     assert (move.kind, move.before, move.after) == ("promotion", State(), State("1", None))
@@ -118,11 +60,11 @@ def test_the_first_version_becomes_champion_and_the_history_says_why(client, cha
 
 def test_a_better_challenger_is_promoted(client, champion, tmp_path):
     assert challenge(tmp_path, champion, wrong(20)) == "2"
-    assert client.get_registered_model(champion).aliases["challenger"] == "2"
+    assert versions.alias(client, champion, "challenger") == "2"
     outcome = ask(champion)
     assert outcome.promoted
     assert moves.aliases(client, champion) == State("2", "1")
-    assert "challenger" not in client.get_registered_model(champion).aliases
+    assert versions.alias(client, champion, "challenger") is None
     assert outcome.decision.sentence.startswith("Version 2 replaces version 1")
 
 
@@ -132,7 +74,7 @@ def test_a_worse_or_insignificantly_better_challenger_is_refused(client, champio
     outcome = ask(champion)
     assert not outcome.promoted
     assert moves.aliases(client, champion) == State("1", None)
-    assert client.get_registered_model(champion).aliases["challenger"] == "2"
+    assert versions.alias(client, champion, "challenger") == "2"
     assert len(promotion.history(champion)) == 1
     assert client.get_model_version(champion, "2").tags["gate.decision"] == "refused"
 
@@ -334,131 +276,11 @@ def test_a_persons_description_stays(client, champion, tmp_path):
     assert description.count("does not replace") == 1
 
 
-def race(uri, name, after, start, results):
-    os.environ["MLFLOW_TRACKING_URI"] = uri
-    client = mlflow_store.connect()
-    wanted = Move("promotion", State("1", None), State(after, "1"), after, "2026-01-01T00:00:00Z", "race")
-    start.wait(60)
-    try:
-        results.put((after, moves.move(client, name, wanted).number))
-    except UserError as error:
-        results.put((after, error.cause))
-
-
-def test_of_two_promotions_at_once_one_wins_and_the_other_gets_an_error(client, champion, server, tmp_path):
-    numbers = ["2", "3"]
-    for version in numbers:
-        assert registered.register(tmp_path, champion, wrong(20), sharpness=int(version) / 10) == version
-    context = multiprocessing.get_context("spawn")
-    start, results = context.Barrier(2), context.Queue()
-    racers = [context.Process(target=race, args=(server, champion, version, start, results)) for version in numbers]
-    for racer in racers:
-        racer.start()
-    answers = dict(results.get(timeout=600) for _ in racers)
-    for racer in racers:
-        racer.join()
-    ((winner, number),) = [(version, result) for version, result in answers.items() if isinstance(result, int)]
-    (loser,) = set(numbers) - {winner}
-    assert "came first" in answers[loser]
-    assert moves.aliases(client, champion) == State(winner, "1")
-    assert {move.number: valid for move, valid in promotion.history(champion)}[number]
-    assert sum(valid for _, valid in promotion.history(champion)) == 2
-
-
-def killed_before(client, name, wanted, write):
-    """Make the move in a forked process that is killed, as by the system, just before its `write`-th write.
-
-    Return whether it was killed: it is not when there are fewer writes.
-    """
-    child = os.fork()
-    if child == 0:
-        count = 0
-
-        def counted(method):
-            def call(*args, **kwargs):
-                nonlocal count
-                count += 1
-                if count == write:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return method(*args, **kwargs)
-
-            return call
-
-        for method in WRITES:
-            setattr(MlflowClient, method, counted(getattr(MlflowClient, method)))
-        try:
-            moves.move(client, name, wanted)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
-
-
-def test_a_promotion_killed_at_any_point_is_completed_or_undone_by_the_next_start(client, champion, tmp_path):
-    challenge(tmp_path, champion, wrong(20))
-    outcomes = []
-    for write in range(1, 20):
-        before = moves.settle(client, champion)
-        number = len(moves.read(client, champion))
-        after = State("2" if before.champion == "1" else "1", before.champion)
-        wanted = Move("promotion", before, after, "Ada", "2026-01-01T00:00:00Z", f"killed before write {write}")
-        killed = killed_before(client, champion, wanted, write)
-        written = len(moves.read(client, champion)) > number
-        now = moves.settle(client, champion)
-        assert now == (after if written else before), write
-        assert moves.aliases(client, champion) == now
-        assert all(valid for _, valid in promotion.history(champion))
-        assert all(move.done for move, _ in promotion.history(champion))
-        outcomes.append(written)
-        if not killed:
-            break
-    assert not killed
-    # Before the first write nothing has happened; after it the move is completed, however far it came.
-    assert outcomes[0] is False
-    assert all(outcomes[1:])
-    assert len(outcomes) >= 5
-
-
-@pytest.fixture
-def command(client, server, name, project):
-    """Run `adaptformer …` in a clone, on the server; return its exit code and its output."""
-
-    def run(*arguments):
-        process = project.start(
-            sys.executable, "-m", "adaptformer", *arguments, "--model", name, MLFLOW_TRACKING_URI=server
-        )
-        output, _ = process.communicate(timeout=300)
-        return process.returncode, output
-
-    project.set_params(latency_ratio=1000.0)
-    return run
-
-
-def test_the_commands_end_with_0_promoted_2_refused_1_error(client, command, champion, tmp_path):
-    code, output = command("promote")
-    assert (code, output.count("\n")) == (1, 2), output
-    challenge(tmp_path, champion, wrong(90))
-    code, output = command("promote", "--why", "try it")
-    assert code == 2, output
-    assert "Version 2 does not replace version 1" in output
-    registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
-    code, output = command("promote", "--who", "CI", "--why", "it's better")
-    assert code == 0, output
-    assert moves.aliases(client, champion) == State("3", "1")
-    code, output = command("rollback", "--why", "regret")
-    assert code == 0, output
-    assert moves.aliases(client, champion) == State("1", "3")
-    code, output = command("history")
-    assert code == 0, output
-    assert re.search(r"promotion +1 -> 3 +CI +it's better", output)
-    assert re.search(r"rollback +3 -> 1 .* regret", output)
-
-
 def test_the_champion_is_watched_with_its_own_validation_images(client, name, tmp_path, capsys):
     table = registered.manifest()
     table.loc[:9, "split"] = "validation"
     registered.write_data(tmp_path / "data", table)
-    shutil.copy2(ROOT / "params.yaml", tmp_path)
+    shutil.copy2(registered.PARAMS, tmp_path)
     assert registered.register(tmp_path, name, wrong(60), table=table) == "1"
     new = tmp_path / "new"
     new.mkdir()
@@ -491,3 +313,23 @@ def test_test_images_whose_near_duplicates_were_seen_are_left_out(client, champi
     changed = {image.path for image in (*decision.newly_right, *decision.newly_wrong)}
     assert len(changed) == 40
     assert not changed & {"test/blue/0.png", "test/green/1.png"}
+
+
+def test_the_commands_end_with_0_promoted_2_refused_1_error(client, champion, database, tmp_path, project):
+    def command(*arguments, code):
+        return project.adaptformer(
+            *arguments, "--model", champion, code=code, MLFLOW_TRACKING_URI=f"sqlite:///{database}"
+        )
+
+    project.set_params(latency_ratio=1000.0)
+    assert command("promote", code=1).count("\n") == 2
+    challenge(tmp_path, champion, wrong(90))
+    assert "Version 2 does not replace version 1" in command("promote", "--why", "try it", code=2)
+    registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
+    command("promote", "--who", "CI", "--why", "it's better", code=0)
+    assert moves.aliases(client, champion) == State("3", "1")
+    command("rollback", "--why", "regret", code=0)
+    assert moves.aliases(client, champion) == State("1", "3")
+    output = command("history", code=0)
+    assert re.search(r"promotion +1 -> 3 +CI +it's better", output)
+    assert re.search(r"rollback +3 -> 1 .* regret", output)

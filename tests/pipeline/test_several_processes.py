@@ -8,6 +8,8 @@ import clones
 import psutil
 import pytest
 
+pytestmark = pytest.mark.e2e
+
 STATE = "artifacts/runs/*/resume.safetensors"
 TWO = ("runtime.devices=2", "tuning.epochs=12")
 
@@ -52,8 +54,9 @@ def read(path):
 
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_a_killed_process_is_started_again_and_the_bytes_are_the_same(rank, trained, prepared, tmp_path):
-    clone = clones.copy(prepared, tmp_path)
-    process = clone.start(sys.executable, "-m", "adaptformer", "train", *TWO)
+    clone, temporary = clones.copy(prepared, tmp_path), tmp_path / "temporary"
+    temporary.mkdir()
+    process = clone.start(sys.executable, "-m", "adaptformer", "train", *TWO, TMPDIR=str(temporary))
     try:
         clones.wait_for(lambda: list(clone.root.glob(STATE)), process, 120)
         (victim,) = [child for child in psutil.Process(process.pid).children(recursive=True) if is_rank(child, rank)]
@@ -63,6 +66,7 @@ def test_a_killed_process_is_started_again_and_the_bytes_are_the_same(rank, trai
         clones.kill_group(process)
     assert process.returncode == 0, printed
     assert "training resumes after epoch" in printed
+    assert not list(temporary.iterdir())
     for name in ("adapter.safetensors", "history.csv"):
         assert (run_folder(clone) / name).read_bytes() == (run_folder(trained[0]) / name).read_bytes()
 

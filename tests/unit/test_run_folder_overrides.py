@@ -143,18 +143,18 @@ def test_a_stage_whose_outputs_are_not_intact_runs_again(
     project: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     folder = folder_of(*OVERRIDES)
-    before = folder.parity.read_bytes()
+    before = folder.metrics.read_bytes()
     if damage == "changed":
-        folder.parity.write_text("{}")
+        folder.metrics.write_text("{}")
     elif damage == "gone":
-        folder.parity.unlink()
+        folder.metrics.unlink()
     elif damage == "record gone":
-        folder.done("export").unlink()
+        folder.done("evaluate").unlink()
     else:
-        folder.done("export").write_text("[")
-    assert "export done" in " ".join(said(caplog, "export", *OVERRIDES))
-    assert folder.parity.read_bytes() == before
-    assert "export is current" in said(caplog, "export", *OVERRIDES)
+        folder.done("evaluate").write_text("[")
+    assert "evaluate done" in " ".join(said(caplog, "evaluate", *OVERRIDES))
+    assert folder.metrics.read_bytes() == before
+    assert "evaluate is current" in said(caplog, "evaluate", *OVERRIDES)
 
 
 def test_a_stage_whose_input_changed_runs_again(project: Path, caplog: pytest.LogCaptureFixture) -> None:

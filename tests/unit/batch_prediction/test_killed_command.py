@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -29,7 +30,6 @@ def outputs(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for name in names for path in sorted(folder.glob(name))}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["local", "dask"])
 def test_a_killed_command_continues_and_ends_its_processes(
     engine: str, photos: Path, model: Path, tmp_path: Path
@@ -63,7 +63,6 @@ def test_a_killed_command_continues_and_ends_its_processes(
     assert outputs(out) == outputs(undisturbed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["local", "dask", "ray"])
 def test_ctrl_c_is_one_line(engine: str, photos: Path, model: Path, tmp_path: Path) -> None:
     for number in range(30):  # enough to be in the middle of the work

@@ -25,7 +25,8 @@ from adaptformer.batch_prediction.job import Job, prepare
 from adaptformer.batch_prediction.running import Engine
 from adaptformer.errors import UserError
 
-NAMES = ("local", "dask", "ray")
+CLUSTERS = tuple(pytest.param(name, marks=pytest.mark.e2e) for name in ("dask", "ray"))
+NAMES = ("local", *CLUSTERS)
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +129,7 @@ def test_a_folder_has_one_command_at_a_time(job: Job, photos: Path, model: Path)
     assert not leftover.exists()
 
 
-@pytest.mark.parametrize("engine", ["local", "dask"])
+@pytest.mark.parametrize("engine", NAMES[:2])
 def test_processes_that_always_die_end_the_job(engine: str) -> None:
     with pytest.raises(UserError, match="died 4 times, perhaps because memory ran out"):
         list(engines.ENGINES[engine](dying, range(3), 2, None))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,6 @@ import numpy as np
 import pytest
 import small_runs
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from adaptformer.errors import UserError
@@ -43,11 +44,22 @@ def _process(rank: int, body: Callable[..., object], port: int, folder: Path, op
         torch.save(body(world, folder, **options), folder / f"{rank}.pt")
 
 
-def by_two(body: Callable[..., Any], folder: Path, **options: Any) -> list[Any]:
-    """What `body(world, folder, **options)` returns in each of two processes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mp.spawn(_process, (body, free_port(), folder, options), nprocs=2)  # type: ignore[no-untyped-call]
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
+ByTwo = Callable[..., list[Any]]
+
+
+@pytest.fixture(scope="module")
+def by_two() -> Iterator[ByTwo]:
+    """Return `by_two(body, folder, …)`: what `body(world, folder, …)` returns in each of two processes."""
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as executor:  # importing torch takes seconds
+
+        def by_two(body: Callable[..., Any], folder: Path, **options: Any) -> list[Any]:
+            folder.mkdir(parents=True, exist_ok=True)
+            port = free_port()
+            for done in [executor.submit(_process, rank, body, port, folder, options) for rank in (0, 1)]:
+                done.result()
+            return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
+
+        yield by_two
 
 
 def trained(world: World, folder: Path, **changes: Any) -> tuple[dict[str, Tensor], list[Any]]:
@@ -77,7 +89,7 @@ def assert_same_training(one: Any, other: Any, tolerance: float) -> None:
     ],
     ids=["dropout and drop path", "micro-batches and weights", "layer by layer", "full"],
 )
-def test_two_processes_train_as_one_does(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_two_processes_train_as_one_does(changes: dict[str, Any], tmp_path: Path, by_two: ByTwo) -> None:
     alone = trained(World(), tmp_path / "alone", **changes)
     first, second = by_two(trained, tmp_path / "two", **changes)
     assert_same_training(first, alone, 2e-4)
@@ -126,7 +138,7 @@ def interrupted(world: World, folder: Path) -> list[int]:
     return computed
 
 
-def test_a_killed_training_continues_with_the_same_bytes(tmp_path: Path) -> None:
+def test_a_killed_training_continues_with_the_same_bytes(tmp_path: Path, by_two: ByTwo) -> None:
     assert by_two(interrupted, tmp_path) == [[3], [3]]
 
 
@@ -142,7 +154,7 @@ def exchanged(world: World, folder: Path) -> dict[str, Any]:
     }
 
 
-def test_what_processes_tell_each_other(tmp_path: Path) -> None:
+def test_what_processes_tell_each_other(tmp_path: Path, by_two: ByTwo) -> None:
     first, second = by_two(exchanged, tmp_path)
     assert first.pop("leads")
     assert not second.pop("leads")
