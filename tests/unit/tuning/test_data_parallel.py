@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mite
 import numpy as np
@@ -49,14 +50,19 @@ ByTwo = Callable[..., list[Any]]
 
 @pytest.fixture(scope="module")
 def by_two() -> Iterator[ByTwo]:
-    """Return `by_two(body, folder, …)`: what `body(world, folder, …)` returns in each of two processes."""
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as executor:  # importing torch takes seconds
+    """Return `by_two(body, folder, …)`: what `body(world, folder, …)` returns in each of two processes.
+
+    The one that leads is this one, where the mutation check sees what it runs.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:  # importing torch takes seconds
 
         def by_two(body: Callable[..., Any], folder: Path, **options: Any) -> list[Any]:
             folder.mkdir(parents=True, exist_ok=True)
             port = free_port()
-            for done in [executor.submit(_process, rank, body, port, folder, options) for rank in (0, 1)]:
-                done.result()
+            done = other.submit(_process, 1, body, port, folder, options)
+            with mock.patch.dict(os.environ):
+                _process(0, body, port, folder, options)
+            done.result()
             return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
 
         yield by_two
