@@ -5,22 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 import mite
+import numpy as np
 import pytest
 import small_project
 import torch
+from PIL import Image
 from small_project import adaptformer
 
 from adaptformer import params
+from adaptformer.data import manifest
+from adaptformer.data.photos import Photos, StreamedPhotos
+from adaptformer.data.squares import Squares
 from adaptformer.model import block, device, tensor_file
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
-from adaptformer.tuning import planning, setup
+from adaptformer.tuning import epoch, planning, setup
+from adaptformer.tuning.data_parallel import World
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout in which training can begin."""
     root = small_project.write(tmp_path_factory.mktemp("setup"))
+    for path in root.glob("data/*/*/*.png"):  # wider than high, as photos are
+        Image.open(path).resize((14, 10)).save(path)
     with pytest.MonkeyPatch.context() as context:
         context.chdir(root)
         for stage in ("fetch", "validate"):
@@ -100,3 +108,57 @@ def test_plan_minutes_and_warnings_are_about_these_images(monkeypatch: pytest.Mo
     assert seen == [start.model, given.tuning, (18, 3), mite.SIDE, start.device, "fp32"]
     assert start.warnings() == []
     assert len(setup.prepare(wanted(image__size=12), RunFolder()).warnings()) == 1  # the images have 10 pixels
+
+
+def loaded(cache: Path | None = None, **changes: object) -> epoch.Run:
+    chosen, folder = wanted(**changes), RunFolder()
+    folder.image_cache = cache or folder.image_cache
+    return setup.load(setup.prepare(chosen, folder), chosen, folder, {"a": 1}, World(1, 2))
+
+
+def test_the_run_has_the_images_of_its_splits() -> None:
+    run = loaded()
+    table = manifest.read_manifest(RunFolder().manifest)
+    for split, found in (("train", run.train), ("validation", run.validation)):
+        rows = manifest.rows(table, split)
+        assert found.paths == list(rows["path"])
+        assert [mite.CLASSES[label] for label in found.labels] == list(rows["label"])
+        assert len(found.images) == len(rows) > 0
+    assert len(run.photos) == len(run.train.labels)
+    for index, path in enumerate(run.train.paths):
+        brightness = np.asarray(Image.open(RunFolder().data / path)).mean()
+        assert run.photos[index].mean() == pytest.approx(brightness, abs=3)
+
+
+def test_the_run_is_where_and_how_its_params_say() -> None:
+    run = loaded(runtime__save_steps=7, runtime__activations_gb=0.25, tuning__epochs=3, tuning__precision="bf16")
+    assert (run.state, run.save_steps, run.activations_gb) == (RunFolder().resume_state, 7, 0.25)
+    assert (run.params.epochs, run.precision, run.device.type) == (3, "bf16", "cpu")
+    assert (run.fingerprint, run.world.rank, run.world.size) == ({"a": 1}, 1, 2)
+    assert run.contract.mean == mite.CONTRACT.mean
+    assert mite.tuned_hash(run.model) == mite.tuned_hash(mite.model(seed=run.params.seed))
+
+
+def test_training_crops_photos_unless_a_crop_is_all_of_the_square() -> None:
+    whole = {"tuning__crop_scale": [1.0, 1.0], "tuning__crop_ratio": [1.0, 1.0]}
+    assert isinstance(loaded(**whole).photos, Squares)
+    for name in whole:
+        assert isinstance(loaded(**{**whole, name: [0.5, 1.0]}).photos, Photos)
+
+
+def test_only_the_images_of_the_heads_statistics_are_there_as_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch, "STATISTICS_IMAGES", 3)
+    run = loaded(tuning__seed=4, tuning__crop_scale=[0.5, 1.0])
+    assert isinstance(run.train.images, Squares)
+    assert run.train.images.rows is not None
+    expected = epoch.statistics_rows(len(run.train.labels), run.params)
+    assert run.train.images.rows.tolist() == expected.tolist()
+    assert len(expected) == 3
+
+
+def test_images_are_kept_in_the_shared_cache_up_to_its_budget(tmp_path: Path) -> None:
+    cache, crops = tmp_path / "cache", {"tuning__crop_scale": [0.5, 1.0]}
+    assert isinstance(loaded(cache, runtime__cache_gb=0, **crops).photos, StreamedPhotos)
+    assert not list(cache.glob("*.npy"))
+    assert isinstance(loaded(cache, runtime__cache_gb=None, **crops).photos, Photos)
+    assert list(cache.glob("*.npy"))
