@@ -220,6 +220,8 @@ def test_only_the_variables_of_torchrun_count(monkeypatch: pytest.MonkeyPatch) -
     assert not processes.follows()
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert not processes.started_by_torchrun()
+    monkeypatch.delenv("WORLD_SIZE")
+    assert not processes.started_by_torchrun()
 
 
 def test_one_process_changes_nothing(tmp_path: Path) -> None:
