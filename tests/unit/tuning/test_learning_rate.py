@@ -53,3 +53,7 @@ def test_a_warm_up_in_steps_takes_the_place_of_one_in_epochs() -> None:
         [PEAK * step / 5 for step in range(6)]
     )
     assert learning_rate(params, 0.5 + 19.5 / 2, 20, 10) == pytest.approx(PEAK / 2)
+
+
+def test_the_peak_is_base_lr_itself_where_it_is_not_scaled_by_the_batch() -> None:
+    assert learning_rate(tuning_params(base_lr=0.5, batch_size=128, warmup=0, scale_lr=False), 0, 10, 10) == 0.5

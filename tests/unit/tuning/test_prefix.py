@@ -242,3 +242,18 @@ def test_in_bf16_they_are_held_in_bf16(tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in probe.prefix.held.values()} == {torch.bfloat16}
     plain = made(tmp_path / "plain", {"model": {"method": "linear"}}, precision="bf16", activations_gb=0)
     assert rows[-1].val_loss == pytest.approx(loop.train(plain)[0][-1].val_loss, abs=0.02)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_each_draw_of_a_step_has_a_view_of_its_own(flip: bool) -> None:
+    params = tuning_params(views=3, flip=flip, crop_scale=(0.3, 0.8))
+    shapes = np.full((4, 2), 20, np.int64)
+    order = np.tile(np.arange(4), 100)
+    crops, numbers = views.boxes(params, shapes, order, 1, 2)
+    assert numbers is not None
+    most = views.count(params)
+    assert numbers.div(most, rounding_mode="floor").tolist() == order.tolist()
+    for image in range(4):  # all views, none far more often than another
+        drawn = np.bincount(numbers[order == image].numpy() - image * most, minlength=most)
+        assert drawn.min() > 0.4 * 100 / most
+    assert torch.equal(crops, views.fixed(params, shapes).flatten(0, 1)[numbers])
