@@ -84,6 +84,17 @@ def test_adamws_weight_decay_reaches_the_update() -> None:
     assert model.vector.item() == 2
 
 
+@pytest.mark.parametrize("gradient", [0.01, 100.0])
+def test_adamws_first_step_is_as_long_for_every_gradient(gradient: float) -> None:
+    model = One()
+    optimiser = build_optimiser(model, tuning_params(optimiser="adamw", weight_decay=0.0))
+    set_learning_rate(optimiser, 0.5)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, gradient)
+    optimiser.step()
+    assert model.matrix.item() == model.vector.item() == pytest.approx(1.5, abs=1e-5)
+
+
 def test_weight_decay_reaches_a_training_run(tmp_path: Path) -> None:
     sizes = []
     for decay in (0.0, 3.0):
