@@ -46,7 +46,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def train(root: Path, rows: list[EpochRow] | None = None) -> dict[str, Any]:
-    return processes.train(JOB, 3, root / "timing/processes.log", (rows if rows is not None else []).append)
+    return processes.train(JOB, 3, root / "run/timing/processes.log", (rows if rows is not None else []).append)
 
 
 def given(root: Path) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def test_torchrun_gets_the_job_and_the_result_comes_back(said: Any, tmp_path: Pa
     assert session == given(tmp_path)["pid"] != os.getsid(0)  # no Ctrl-C of the terminal reaches it
     assert not Path(words[-1]).parent.exists()
     assert not psutil.pid_exists(given(tmp_path)["pid"])
-    assert (tmp_path / "timing/processes.log").read_text() == "to the log\n"
+    assert (tmp_path / "run/timing/processes.log").read_text() == "to the log\n"
 
 
 @pytest.mark.parametrize(("set_to", "expected"), [(None, "1"), ("2", "2")])
@@ -101,7 +101,7 @@ def test_processes_that_died_too_often_name_their_log(said: Any, tmp_path: Path)
     said({"row": ROW})
     with pytest.raises(UserError, match="ended 4 times before training was done") as caught:
         train(tmp_path)
-    assert str(tmp_path / "timing/processes.log") in caught.value.remedy
+    assert str(tmp_path / "run/timing/processes.log") in caught.value.remedy
 
 
 def test_a_listener_that_fails_leaves_no_process(said: Any, tmp_path: Path) -> None:
