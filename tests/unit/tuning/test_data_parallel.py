@@ -21,7 +21,7 @@ from torch import Tensor
 
 from adaptformer.errors import UserError
 from adaptformer.model import classifier
-from adaptformer.tuning import data_parallel, loop, processes, resume
+from adaptformer.tuning import data_parallel, epoch, loop, processes, resume
 from adaptformer.tuning.data_parallel import World
 from adaptformer.tuning.epoch import Run
 
@@ -146,6 +146,34 @@ def interrupted(world: World, folder: Path) -> list[int]:
 
 def test_a_killed_training_continues_with_the_same_bytes(tmp_path: Path, by_two: ByTwo) -> None:
     assert by_two(interrupted, tmp_path) == [[3], [3]]
+
+
+def killed_within_an_epoch(world: World, folder: Path) -> list[Any]:
+    """Stop the training before its third step, continue it; return its only row, and that of an undisturbed one."""
+    settings = {**SETTINGS, "epochs": 1, "batch_size": 5, "save_steps": 1}
+    step, steps = epoch._step, 0
+
+    def stopping(*given: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            raise KeyboardInterrupt
+        return step(*given)
+
+    own = folder / f"own{world.rank}"
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(epoch, "_step", stopping)
+        loop.train(small_runs.run(own, world=world, **settings))
+    (row,), _ = loop.train(small_runs.run(own, world=world, **settings))
+    (undisturbed,), _ = loop.train(small_runs.run(folder / f"undisturbed{world.rank}", world=world, **settings))
+    return [steps, row, undisturbed]
+
+
+def test_a_training_killed_within_an_epoch_counts_each_image_once(tmp_path: Path, by_two: ByTwo) -> None:
+    for steps, row, undisturbed in by_two(killed_within_an_epoch, tmp_path):
+        assert steps == 3
+        assert (row.train_loss, row.train_top1) == pytest.approx((undisturbed.train_loss, undisturbed.train_top1))
+        assert row.val_loss == undisturbed.val_loss
 
 
 def exchanged(world: World, folder: Path) -> dict[str, Any]:
