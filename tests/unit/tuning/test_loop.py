@@ -504,3 +504,10 @@ def test_the_state_is_saved_after_every_epoch(tmp_path: Path, monkeypatch: pytes
     )
     loop.train(run(tmp_path))
     assert saved == [1, 2, 3]
+
+
+def test_a_warm_up_in_steps_is_counted_in_steps(tmp_path: Path) -> None:
+    made = run(tmp_path, epochs=1, batch_size=4, warmup_steps=10, base_lr=0.5, scale_lr=False)
+    (row,), _ = loop.train(made)
+    steps = len(made.train.labels) // 4
+    assert row.lr == pytest.approx(0.5 * (steps - 1) / 10)
