@@ -4,6 +4,7 @@ import clones
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def clone(tmp_path_factory):
+    """A clone for the tests of one file: those of another would find its stages run already."""
     return clones.make(tmp_path_factory.mktemp("server"))

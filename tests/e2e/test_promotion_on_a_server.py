@@ -66,7 +66,7 @@ def champion(client, request, tmp_path):
     return name
 
 
-def test_a_better_model_is_promoted_and_its_decision_is_kept_on_the_server(client, champion, tmp_path):
+def test_a_better_model_is_promoted_its_decision_is_kept_and_the_way_back_is_open(client, champion, tmp_path):
     assert challenge(tmp_path, champion, wrong(20)) == "2"
     outcome = ask(champion, why="spring data")
     assert outcome.promoted
@@ -78,6 +78,9 @@ def test_a_better_model_is_promoted_and_its_decision_is_kept_on_the_server(clien
     page = Path(client.download_artifacts(version.run_id, f"{folder}/decision.html", ".")).read_text()
     assert outcome.page.read_text() == page
     assert promotion.history(champion)[-1][0].evidence == version.tags["gate.sha256"]
+    promotion.rollback(champion, to=None, who="Bob", why="rain")
+    assert moves.aliases(client, champion) == State("1", "2")
+    assert [move.kind for move, _ in promotion.history(champion)] == ["promotion", "promotion", "rollback"]
 
 
 def race(uri, name, after, start, results):

@@ -53,7 +53,7 @@ def test_an_error_is_raised_in_its_place_and_ends_the_work() -> None:
     assert len(begun) < 10_000
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no CPU affinity")
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no CPU affinity: Linux runs this")
 def test_only_the_cores_that_the_process_may_use_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {3, 5, 8})
     monkeypatch.setattr(os, "cpu_count", lambda: 64)

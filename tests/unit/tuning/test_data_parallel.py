@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -41,7 +42,8 @@ def _process(rank: int, body: Callable[..., object], port: int, folder: Path, op
         LOCAL_WORLD_SIZE="2", TORCHELASTIC_RUN_ID="test",
     )  # fmt: skip
     torch.set_num_threads(1)
-    with data_parallel.joined("cpu") as world:
+    # A process whose other one has failed must not wait as long as a training would.
+    with mock.patch.object(data_parallel, "PATIENCE", timedelta(minutes=2)), data_parallel.joined("cpu") as world:
         torch.save(body(world, folder, **options), folder / f"{rank}.pt")
 
 
