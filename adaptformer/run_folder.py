@@ -55,6 +55,7 @@ class RunFolder:
         self.faults = root / "data_faults.csv"
         # One of each for all runs of a checkout: their files are named by their content.
         self.image_cache = (root.parent.parent if overridden else root) / "cache"
+        self.known_facts = self.image_cache / "facts.npz"
         self.embeddings = self.image_cache.with_name("embeddings")
         self.label_report = root / "labels.html"
         self.label_ranking = root / "labels.csv"

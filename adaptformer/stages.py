@@ -30,10 +30,15 @@ Timing = dict[str, Any]
 def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Scan `data/`, check it, carve what splits are missing, and write the manifest and the data report."""
     from adaptformer.data import manifest
+    from adaptformer.data.known_facts import KnownFacts
     from adaptformer.validation import checks, findings, near_duplicates, report
 
     settings, look = params.data, near_duplicates.Pictures() if findings.needs_pictures(params.checks) else None
-    table, unreadable = manifest.scan(folder.data, settings.validation_fraction, settings.seed, settings.group, look)
+    known = KnownFacts(folder.known_facts)
+    table, unreadable = manifest.scan(
+        folder.data, settings.validation_fraction, settings.seed, settings.group, look, known
+    )
+    known.write(forget=True)
     faults = checks.check(table, unreadable, params.data.group)
     if len(faults):
         log.error("%s", checks.fault_table(faults))
@@ -48,7 +53,7 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         log.warning("warning: %s", line)
     if len(found):
         log.warning("%d findings: look at %s", len(found), folder.data_report)
-    return {"images": len(table)}
+    return {"images": len(table), "known_before": known.found}
 
 
 def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 
 from adaptformer import memory
 from adaptformer.data import workers
+from adaptformer.data.reading import small_picture
 from adaptformer.validation import alignment, likeness, near_duplicates
 from benchmarks import measuring
 
@@ -72,7 +73,7 @@ CHANGES: dict[str, tuple[Change, float]] = {
 
 def pictures(images: Iterable[Image.Image]) -> NDArray[np.uint8]:
     """Return what `validate` compares of images."""
-    return np.stack([near_duplicates.picture(np.asarray(image.convert("RGB"))) for image in images])
+    return np.stack([small_picture(np.asarray(image.convert("RGB"))) for image in images])
 
 
 def apart(images: list[Image.Image]) -> list[Image.Image]:

@@ -1,4 +1,4 @@
-"""Size, mode and hash of many image files at once, each from one read of the file."""
+"""Size, mode, hash and small picture of many image files at once, each from one read of the file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image
 
 from adaptformer.data.decoding import DamagedImage, Pixels, decode_reduced
 from adaptformer.data.workers import in_order
+
+if TYPE_CHECKING:
+    from adaptformer.data.known_facts import KnownFacts
 
 
 class ImageFacts(NamedTuple):
@@ -22,29 +28,65 @@ class ImageFacts(NamedTuple):
     sha256: str
 
 
-LOOK_SIDE = 32
-"""Whoever looks at an image gets at least twice as many pixels a side, if the file has them."""
+class Identity(NamedTuple):
+    """What tells a file of this machine from others, and from itself with other content; the time is in ns."""
+
+    inode: int
+    bytes: int
+    modified: int
 
 
-def read_facts(path: Path, copy: Path | None = None, look: Callable[[Pixels], None] | None = None) -> ImageFacts | str:
+def identity(path: Path) -> Identity:
+    """Return the identity of a file. Raises OSError."""
+    found = path.stat()
+    return Identity(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+SIDE = 32
+"""Of the small pictures, in pixels; they are made of at least twice as many a side, if the file has them."""
+
+
+def small_picture(image: Pixels) -> Pixels:
+    """Return the small picture [s, s, 3] of an image [h, w, 3], squashed to a square: shapes may differ."""
+    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=None))
+
+
+def read_facts(
+    path: Path,
+    copy: Path | None = None,
+    look: Callable[[Pixels], None] | None = None,
+    known: KnownFacts | None = None,
+) -> ImageFacts | str:
     """Read and decode a file; return its facts, or the reason why it is not a usable image.
 
-    The bytes of a usable one are written to `copy`, and `look` is called with its pixels, where those are given. Raises
+    The bytes of a usable one are written to `copy`, and `look` is called with its small picture, where those are given.
+    A file that is `known` is not read, unless it is copied; what is read, or the copy, is known afterwards. Raises
     OSError when the bytes cannot be written.
     """
     try:
+        file = identity(path)
+        if known and copy is None and (before := known.of(file, picture=look is not None)):
+            if look is not None and before.picture is not None:
+                look(before.picture)
+            return before.facts
         content = path.read_bytes()
         # Neither the size nor damage needs every pixel of a JPEG.
-        decoded = decode_reduced(content, shorter=1 if look is None else 2 * LOOK_SIDE)
+        decoded = decode_reduced(content, shorter=1 if look is None and copy is None else 2 * SIDE)
     except DamagedImage as error:
         return str(error)
     except OSError as error:
         return error.strerror or "cannot be read"
+    facts = ImageFacts(decoded.width, decoded.height, decoded.mode, len(content), hashlib.sha256(content).hexdigest())
+    picture = None if look is None and copy is None else small_picture(decoded.pixels)
     if copy is not None:
         copy.write_bytes(content)
-    if look is not None:
-        look(decoded.pixels)
-    return ImageFacts(decoded.width, decoded.height, decoded.mode, len(content), hashlib.sha256(content).hexdigest())
+    if look is not None and picture is not None:
+        look(picture)
+    if known and copy is not None:
+        known.remember_own(identity(copy), facts, picture)
+    elif known:
+        known.remember(file, facts, picture)
+    return facts
 
 
 def content(path: Path, sha256: str) -> bytes | None:
@@ -56,15 +98,20 @@ def content(path: Path, sha256: str) -> bytes | None:
     return found if hashlib.sha256(found).hexdigest() == sha256 else None
 
 
-def read_all(paths: Sequence[Path], look: Callable[[int, Pixels], None] | None = None) -> Iterator[ImageFacts | str]:
-    """Yield `read_facts` of each path, in order; `look` gets the number of each usable image and its pixels."""
+def read_all(
+    paths: Sequence[Path], look: Callable[[int, Pixels], None] | None = None, known: KnownFacts | None = None
+) -> Iterator[ImageFacts | str]:
+    """Yield `read_facts` of each path, in order; `look` gets the number of each usable image and its small picture."""
 
     def read(index: int) -> ImageFacts | str:
-        return read_facts(paths[index], look=None if look is None else partial(look, index))
+        return read_facts(paths[index], look=None if look is None else partial(look, index), known=known)
 
     yield from in_order(read, range(len(paths)))
 
 
-def copy_all(paths: Iterable[Path], copies: Iterable[Path]) -> Iterator[ImageFacts | str]:
+def copy_all(
+    paths: Iterable[Path], copies: Iterable[Path], known: KnownFacts | None = None
+) -> Iterator[ImageFacts | str]:
     """Yield `read_facts` of each path, in order, copying usable images to `copies`. Raises OSError as there."""
-    yield from in_order(lambda pair: read_facts(*pair), zip(paths, copies, strict=True))
+    pairs = zip(paths, copies, strict=True)
+    yield from in_order(lambda pair: read_facts(*pair, known=known), pairs)

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptformer import files, progress
+from adaptformer import progress
 from adaptformer.data import groups, layout, splits
+from adaptformer.data.known_facts import KnownFacts, known_hash
 from adaptformer.data.layout import SPLITS, Entry
 from adaptformer.dataset_import import importing
 from adaptformer.dataset_import.class_folders import SourceImage, refuse_bad_names
@@ -54,7 +55,9 @@ class Growth:
         return lines
 
 
-def add_images(source: Path, data: Path, params: DataParams, skipped: Path | None = None) -> Growth:
+def add_images(
+    source: Path, data: Path, params: DataParams, skipped: Path | None = None, known: KnownFacts | None = None
+) -> Growth:
     """Copy the images of `source` that are not in `data` yet, beside those that are.
 
     A source with splits says where its images go. Otherwise an image's hash decides, or the name of its group: with
@@ -72,10 +75,10 @@ def add_images(source: Path, data: Path, params: DataParams, skipped: Path | Non
         )
     refuse_bad_names({*(entry.label for entry in present), *(image.label for image in images)})
     read = progress.steps(present, "reading data/", len(present), "images")
-    hashes = {entry: files.sha256_file(data / entry.path) for entry in read}
+    hashes = {entry: known_hash(data / entry.path, known) for entry in read}
     kept, frozen = with_validation(present, hashes, params)
     with replacing_folder(data) as beside:
-        images, copies, facts = copied(source, images, beside, skipped)
+        images, copies, facts = copied(source, images, beside, skipped, known)
         news = [found.sha256 for found in facts]
         fresh = _not_there(images, news, hashes)
         sides = _sides([images[i] for i in fresh], [news[i] for i in fresh], kept, hashes, params)
@@ -85,13 +88,13 @@ def add_images(source: Path, data: Path, params: DataParams, skipped: Path | Non
         for i in set(range(len(images))) - set(fresh):
             copies[i].unlink()
     by_class = Counter(images[i].label for i in fresh)
-    known = {entry.label for entry in present}
+    classes = {entry.label for entry in present}
     return Growth(
         added={split: sides.count(split) for split in SPLITS},
         by_class=dict(by_class),
         already=len(images) - len(fresh),
-        new_classes=tuple(sorted(set(by_class) - known)),
-        without=tuple(sorted(known - set(by_class))),
+        new_classes=tuple(sorted(set(by_class) - classes)),
+        without=tuple(sorted(classes - set(by_class))),
         frozen=frozen,
     )
 

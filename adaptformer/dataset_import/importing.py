@@ -17,6 +17,7 @@ import pandas as pd
 
 from adaptformer import files, progress
 from adaptformer.data import groups, splits
+from adaptformer.data.known_facts import KnownFacts
 from adaptformer.data.layout import SPLITS, occupied
 from adaptformer.data.reading import ImageFacts, copy_all
 from adaptformer.dataset_import import class_folders, csv_list
@@ -49,15 +50,20 @@ class ImportSummary:
 
 
 def import_folder(
-    source: Path, data: Path, params: DataParams, replace: bool, skipped: Path | None = None
+    source: Path,
+    data: Path,
+    params: DataParams,
+    replace: bool,
+    skipped: Path | None = None,
+    known: KnownFacts | None = None,
 ) -> ImportSummary:
     """Copy the class folders of `source`, with or without split folders, to `data/<split>/<class>/<file>`.
 
     Test and validation are made where they are missing (splits.py). Each file is read once, and what lay in `data`
-    before is removed only when all of the new is in place. Files that are no images are left out and listed in the CSV
-    file `skipped`, where that is given. Raises UserError when `source` is no such folder or holds files that are no
-    images (each is a note of the exception), when there is one class only, and when `data` has content and `replace`
-    is false.
+    before is removed only when all of the new is in place; the new files are `known` then. Files that are no images are
+    left out and listed in the CSV file `skipped`, where that is given. Raises UserError when `source` is no such folder
+    or holds files that are no images (each is a note of the exception), when there is one class only, and when `data`
+    has content and `replace` is false.
     """
     if not replace:
         if occupied(data):
@@ -69,7 +75,7 @@ def import_folder(
         raise UserError(f"{source} holds one class, {labels[0]!r}", "add a folder with images of another class")
     with replacing_folder(data) as beside:
         # The hashes choose the splits, so a file is copied before its place is known.
-        images, copies, facts = copied(source, images, beside, skipped)
+        images, copies, facts = copied(source, images, beside, skipped, known)
         sides = [image.split for image in images]
         made = tuple(split for split in ("test", "validation") if split not in sides)
         hashes = [found.sha256 for found in facts]
@@ -117,14 +123,14 @@ def refuse_source(source: Path, data: Path) -> None:
 
 
 def copied(
-    source: Path, images: list[SourceImage], folder: Path, skipped: Path | None
+    source: Path, images: list[SourceImage], folder: Path, skipped: Path | None, known: KnownFacts | None = None
 ) -> tuple[list[SourceImage], list[Path], list[ImageFacts]]:
     """Copy every image into `folder` under a number; return the images, their copies and what is known of each.
 
     Raises one UserError about all unusable files; with `skipped` they are left out, and listed in that CSV file.
     """
     copies = [folder / f"{number}.copy" for number in range(len(images))]
-    read = progress.steps(copy_all([image.path for image in images], copies), "importing", len(images), "images")
+    read = progress.steps(copy_all([image.path for image in images], copies, known), "importing", len(images), "images")
     found = list(zip(images, copies, read, strict=True))
     usable = [(image, copy, facts) for image, copy, facts in found if isinstance(facts, ImageFacts)]
     faults = [(_within(source, image.path), reason) for image, _, reason in found if isinstance(reason, str)]

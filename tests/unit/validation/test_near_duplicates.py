@@ -10,6 +10,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 from sklearn.datasets import load_digits
 
+from adaptformer.data import reading
+from adaptformer.data.reading import small_picture
 from adaptformer.validation import near_duplicates
 
 BICUBIC = Image.Resampling.BICUBIC
@@ -48,7 +50,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def found(images: list[Image.Image]) -> list[tuple[int, int]]:
-    pictures = np.stack([near_duplicates.picture(np.asarray(image)) for image in images])
+    pictures = np.stack([small_picture(np.asarray(image)) for image in images])
     return [(int(first), int(second)) for first, second in near_duplicates.pairs(pictures)]
 
 
@@ -88,6 +90,6 @@ def test_where_all_pictures_are_alike_only_copies_are_found() -> None:
 def test_pictures_come_in_the_order_that_is_asked_for() -> None:
     gathered = near_duplicates.Pictures()
     for name, level in (("b", 10), ("a", 200)):
-        gathered(name, np.full((50, 70, 3), level, np.uint8))
+        gathered(name, np.full((reading.SIDE, reading.SIDE, 3), level, np.uint8))
     assert gathered.of(["a", "b"])[:, 0, 0, 0].tolist() == [200, 10]
-    assert gathered.of(["a"]).shape == (1, near_duplicates.SIDE, near_duplicates.SIDE, 3)
+    assert gathered.of(["a"]).shape == (1, reading.SIDE, reading.SIDE, 3)

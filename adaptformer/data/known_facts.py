@@ -1,0 +1,116 @@
+"""What is known of files that were read before, so that an import and later validations read each file once.
+
+A file is the same as long as its inode, size and time of modification are: a rename or another link keeps all three,
+and whoever writes to it changes one. What the files hold is a copy for speed; without it everything is read again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL
+
+from adaptformer import files
+from adaptformer.data import decoding, reading
+from adaptformer.data.decoding import Pixels
+from adaptformer.data.reading import SIDE, Identity, ImageFacts, identity
+
+log = logging.getLogger("adaptformer")
+
+_SETTLED_NS = 1_000_000_000
+"""A file that was written to so shortly before it is read may be written to again within one tick of the clock."""
+
+
+class Known(NamedTuple):
+    """Facts about a usable image, and its small picture [s, s, 3], if that was made."""
+
+    facts: ImageFacts
+    picture: Pixels | None
+
+
+class KnownFacts:
+    """The facts in a file, and those that are added until `write`; safe to use from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._before = _read(path)
+        self._now: dict[Identity, Known] = {}
+        self.found = 0
+        """How many files were known."""
+
+    def of(self, file: Identity, *, picture: bool) -> Known | None:
+        """Return what is known of a file, None where that is nothing, or lacks a `picture` that is wanted."""
+        known = self._now.get(file) or self._before.get(file)
+        if known is None or (picture and known.picture is None):
+            return None
+        self._now[file] = known
+        self.found += 1
+        return known
+
+    def remember(self, file: Identity, facts: ImageFacts, picture: Pixels | None) -> None:
+        """Add a file that was read, unless it was written to only just now."""
+        if time.time_ns() - file.modified > _SETTLED_NS:
+            self.remember_own(file, facts, picture)
+
+    def remember_own(self, file: Identity, facts: ImageFacts, picture: Pixels | None) -> None:
+        """Add a file that this process has written itself."""
+        self._now[file] = Known(facts, picture)
+
+    def write(self, *, forget: bool) -> None:
+        """Write what was added or asked for, and, unless the rest is to be forgotten, all that was there."""
+        kept = self._now if forget else {**self._before, **self._now}
+        pictures = [known.picture for known in kept.values() if known.picture is not None]
+        facts = [known.facts for known in kept.values()]
+        with files.replacing(self._path) as beside:
+            np.savez(
+                beside,
+                version=_version(),
+                identities=np.array(list(kept), np.int64).reshape(-1, 3),
+                numbers=np.array([(one.width, one.height, one.bytes) for one in facts], np.int64).reshape(-1, 3),
+                modes=np.array([one.mode for one in facts], np.str_),
+                sha256=np.array([one.sha256 for one in facts], np.str_),
+                pictured=np.array([known.picture is not None for known in kept.values()], bool),
+                pictures=np.array(pictures, np.uint8).reshape(-1, SIDE, SIDE, 3),
+            )
+
+
+def known_hash(path: Path, known: KnownFacts | None) -> str:
+    """Return a file's hex sha256, which is read where it is not known. Raises OSError."""
+    found = known.of(identity(path), picture=False) if known else None
+    return found.facts.sha256 if found else files.sha256_file(path)
+
+
+def _version() -> str:
+    """Return what the facts of a file depend on besides its bytes."""
+    code = [inspect.getsource(module) for module in (decoding, reading)]
+    return files.sha256_text(files.canonical_json([code, PIL.__version__]))
+
+
+def _read(path: Path) -> dict[Identity, Known]:
+    """Return the facts at `path`; none where it is missing, damaged, or of another version."""
+    try:
+        with np.load(path) as arrays:
+            if str(arrays["version"]) != _version():
+                return {}
+            pictures = iter(arrays["pictures"])
+            rows = zip(
+                arrays["identities"].tolist(), arrays["numbers"].tolist(), arrays["modes"].tolist(),
+                arrays["sha256"].tolist(), arrays["pictured"].tolist(), strict=True,
+            )  # fmt: skip
+            return {
+                Identity(*file): Known(
+                    ImageFacts(width, height, mode, size, sha256), next(pictures) if pictured else None
+                )
+                for file, (width, height, size), mode, sha256, pictured in rows
+            }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, StopIteration, EOFError, zipfile.BadZipFile):
+        log.warning("%s is damaged: all files are read again", path)
+        return {}
