@@ -65,15 +65,15 @@ def of_data(
     data: Path,
     image: ImageParams,
     backbone: Path,
-    images: ImageCache,
+    images: ImageCache | None,
     stored: Path,
     device: torch.device,
 ) -> NDArray[np.float32]:
     """Return the features [N, D] of all images of a manifest; each image content is computed once.
 
-    They are kept in the folder `stored`, one file for each backbone and image contract; what an interruption leaves
-    undone is computed by the next call. Raises UserError for a damaged backbone, and when `data` no longer fits the
-    manifest.
+    The images come from the cache `images`, or, without one, from their files. Features are kept in the folder
+    `stored`, one file for each backbone and image contract; what an interruption leaves undone is computed by the next
+    call. Raises UserError for a damaged backbone, and when `data` no longer fits the manifest.
     """
     encoder, metadata = tensor_file.read(backbone)
     card = BackboneCard.from_dict(metadata)

@@ -76,6 +76,10 @@ def _run(given: argparse.Namespace) -> None:
                 log.info("%s is current", name)
             else:
                 stage_runner.run(name, wanted, folder, options=words)
+        if given.name == "validate":
+            from adaptformer.labels import first_accuracy
+
+            print(first_accuracy.text(wanted, folder))
 
 
 def _plan(given: argparse.Namespace) -> None:

@@ -116,19 +116,21 @@ def load_images(
     manifest_rows: pd.DataFrame,
     data: Path,
     contract: ImageContract,
-    cache: ImageCache,
+    cache: ImageCache | None,
     only: NDArray[np.int64] | None = None,
 ) -> Squares:
     """Return the rows' images as evaluation sees them, before the centre crop; `only` those of some rows, sorted.
 
-    They are decoded and resized on the first call and read from the cache afterwards. Raises UserError when a file is
-    no longer the one that the manifest names.
+    They are decoded and resized on the first call and read from the cache afterwards; without one, they are decoded
+    each time. Raises UserError when a file is no longer the one that the manifest names.
     """
     loaded = manifest_rows if only is None else manifest_rows.iloc[only]
     shapes = squares.stored_shapes(*_sizes(loaded), contract)
+    read = _reader(loaded, data, shapes, partial(squares.prepare, contract=contract))
+    if cache is None:
+        return Squares(StreamedPhotos(shapes, read), contract, len(manifest_rows), only)
     geometry = [shapes.tolist(), contract.stored_size, contract.resize, contract.interpolation, contract.oversampling]
-    key = _key(loaded, geometry, resizing, squares)
-    stored = cache.load(key, shapes, _reader(loaded, data, shapes, partial(squares.prepare, contract=contract)))
+    stored = cache.load(_key(loaded, geometry, resizing, squares), shapes, read)
     return Squares(stored, contract, len(manifest_rows), only)
 
 

@@ -29,10 +29,13 @@ def first_accuracies(features: NDArray[np.float32], labels: Sequence[str], split
     """Return the share of validation images that two classifiers fitted to the training images get right, by name.
 
     The nearest neighbours vote by cosine similarity; the linear probe is a ridge regression, solved in closed form, its
-    strength chosen by leave-one-out within train. A trained model should do better than both.
+    strength chosen by leave-one-out within train. A trained model should do better than both. Without validation images
+    or a second class in train there is nothing to tell.
     """
     where, what = np.array(splits), np.array(labels)
     train, validation = where == "train", where == "validation"
+    if not validation.any() or len(set(what[train])) < 2:
+        return {}
     neighbours = KNeighborsClassifier(min(NEIGHBOURS, int(train.sum())), metric="cosine", weights="distance")
     classifiers = {
         f"{neighbours.n_neighbors} nearest neighbours": neighbours,

@@ -36,7 +36,9 @@ class Review:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in self.accuracies.items())
         kept = f"kept the {self.kept:,} new labels that you wrote into {folder.label_ranking}"
         return [
-            f"before any training: {shares} of {self.validation:,} validation images",
+            f"before any training: {shares} of {self.validation:,} validation images"
+            if shares
+            else "before any training: nothing to tell without validation images",
             f"  took {self.features_seconds:.1f} s for the features of {self.images:,} images, then "
             f"{self.probe_seconds:.1f} s",
             f"{self.likely_wrong:,} of {self.images:,} labels are likely wrong: see {folder.label_report}",

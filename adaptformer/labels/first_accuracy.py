@@ -1,0 +1,53 @@
+"""How far the frozen backbone alone gets, before any training: a figure to beat, in seconds."""
+
+from __future__ import annotations
+
+import time
+
+from adaptformer import embedding
+from adaptformer.data import manifest
+from adaptformer.labels import probe
+from adaptformer.model import device
+from adaptformer.params import Params
+from adaptformer.run_folder import RunFolder
+
+SECONDS = 20.0
+"""So long the backbone looks at images; a part of a large data set has to do."""
+_PILOT = 128
+_MOST = 20_000
+"""Images that the classifiers are fitted to and judged on at most: more of them would take minutes."""
+_FEWEST = 20
+"""Validation images of a part that say something."""
+
+
+def text(params: Params, folder: RunFolder, seconds: float = SECONDS) -> str:
+    """Return the accuracies of simple classifiers on the validation images, with what they took, for people.
+
+    The images are taken in the order of their hashes, as many as the backbone embeds in so many `seconds`; embedded
+    ones are stored as `data labels` does. Raises UserError when `data/` no longer fits the manifest.
+    """
+    if not folder.backbone.is_file():
+        return "`adaptformer fetch`, then `adaptformer validate` tells how far the frozen backbone alone gets"
+    table = manifest.read_manifest(folder.manifest)
+    table = table[table["split"].isin(["train", "validation"])].sort_values("sha256", ignore_index=True)
+    chosen = device.choose(params.runtime.device, params.runtime.threads)
+    rest = (folder.data, params.image, folder.backbone, None, folder.embeddings, chosen)
+    began = time.perf_counter()
+    embedding.of_data(table[:_PILOT], *rest)
+    each = (time.perf_counter() - began) / min(len(table), _PILOT)
+    part = table[: min(max(_PILOT, int(seconds / each)), _MOST)]
+    features = embedding.of_data(part, *rest)
+    embedded = time.perf_counter()
+    train, validation = (int((part["split"] == split).sum()) for split in ("train", "validation"))
+    whole = len(part) == len(table)
+    if validation < _FEWEST and not whole:
+        return f"too few images within {seconds:.0f} s for a first accuracy: `adaptformer data labels` looks at all"
+    found = probe.first_accuracies(features, list(part["label"]), list(part["split"]))
+    if not found:
+        return "no first accuracy: it needs validation images, and two classes in train"
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in found.items())
+    of = "" if whole else f" (a part of {len(table):,} images)"
+    return (
+        f"before any training: {shares} of {validation:,} validation images, from {train:,} training images{of}; took "
+        f"{embedded - began:.1f} s for the features, then {time.perf_counter() - embedded:.1f} s"
+    )
