@@ -7,14 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from adaptformer import files
 from adaptformer.data.layout import ignored, visible_files
 from adaptformer.errors import UserError
+
+log = logging.getLogger("adaptformer")
+
+T = TypeVar("T")
+
+ATTEMPTS = 3
+"""So often work that reads a store is begun before its error is the job's: stores fail for a moment."""
+SECONDS_BETWEEN_ATTEMPTS = 2.0
+NO_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""What trying again does not change: an image that cannot be read for it is at fault itself."""
 
 
 def is_url(location: str) -> bool:
@@ -111,6 +123,28 @@ def user_errors(location: str) -> Iterator[None]:
         raise UserError(
             f"cannot use {location}: {reason}", "check the address, and whether you may read and write there"
         ) from error
+
+
+def retried(work: Callable[[], T], what: str) -> T:
+    """Return what `work` returns; called `what`, it is tried again where it fails in any way but with a UserError.
+
+    Raises UserError for what failed ATTEMPTS times.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return work()
+        except (UserError, MemoryError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # each store has exceptions of its own
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            if attempt == ATTEMPTS:
+                raise UserError(
+                    f"{what} failed {ATTEMPTS} times: {reason}",
+                    "mend the cause, then run the same command again: it computes what is missing",
+                ) from error
+            log.warning("%s is tried again: %s", what, reason)
+            time.sleep(SECONDS_BETWEEN_ATTEMPTS * attempt)
+    raise AssertionError
 
 
 def _system(url: str) -> tuple[Any, str]:

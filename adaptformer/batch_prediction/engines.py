@@ -17,19 +17,29 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import wait as wait_for_any
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from adaptformer.batch_prediction.shard import Outcome
 from adaptformer.errors import UserError
 
-Work = Callable[[int], Outcome]
+
+class Done(Protocol):
+    """What work returns: it says which shard is done."""
+
+    @property
+    def shard(self) -> int:
+        """The number of the shard."""
+
+
+D = TypeVar("D", bound=Done)
+
+
 STARTS = 4
 """So often processes are started before a job is given up whose processes die."""
 _EACH = 2
 """Shards that wait for each process: the next one begins at once, and few are lost with it."""
 
 
-def local(work: Work, shards: Iterable[int], workers: int, _address: str | None = None) -> Iterator[Outcome]:
+def local(work: Callable[[int], D], shards: Iterable[int], workers: int, _address: str | None = None) -> Iterator[D]:
     """Use processes of this machine."""
     missing = list(shards)
     for _ in range(STARTS):
@@ -44,7 +54,7 @@ def local(work: Work, shards: Iterable[int], workers: int, _address: str | None 
     raise _died(STARTS)
 
 
-def _in_pool(work: Work, shards: Iterable[int], workers: int) -> Iterator[Outcome]:
+def _in_pool(work: Callable[[int], D], shards: Iterable[int], workers: int) -> Iterator[D]:
     # A command that Ctrl-C ends leaves semaphores to the process that cleans up after it, which would say so.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     # Spawned, because onnxruntime and its threads do not survive a fork.
@@ -52,7 +62,7 @@ def _in_pool(work: Work, shards: Iterable[int], workers: int) -> Iterator[Outcom
     pool = ProcessPoolExecutor(workers, context, _end_with_the_parent)
     try:
         remaining = iter(shards)
-        running: set[Future[Outcome]] = {pool.submit(work, shard) for shard in islice(remaining, _EACH * workers)}
+        running: set[Future[D]] = {pool.submit(work, shard) for shard in islice(remaining, _EACH * workers)}
         while running:
             ended, running = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
@@ -75,7 +85,7 @@ def _end_with_the_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def dask(work: Work, shards: Iterable[int], workers: int, address: str | None = None) -> Iterator[Outcome]:
+def dask(work: Callable[[int], D], shards: Iterable[int], workers: int, address: str | None = None) -> Iterator[D]:
     """Use Dask: the cluster whose scheduler is at `address`, or one of this machine's processes."""
     # Of itself and of its processes; errors reach the user as UserError.
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
@@ -110,7 +120,7 @@ def _interrupts_ignored_by_children() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def ray(work: Work, shards: Iterable[int], workers: int, address: str | None = None) -> Iterator[Outcome]:
+def ray(work: Callable[[int], D], shards: Iterable[int], workers: int, address: str | None = None) -> Iterator[D]:
     """Use Ray: the cluster at `address` ("auto" finds the one that this machine is part of), or processes here."""
     try:
         import ray as library
@@ -122,7 +132,7 @@ def ray(work: Work, shards: Iterable[int], workers: int, address: str | None = N
     here: dict[str, Any] = own if address is None else {}
     library.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **here)
     try:
-        remote = library.remote(num_cpus=1, max_retries=STARTS - 1)(_called)
+        remote: Any = library.remote(num_cpus=1, max_retries=STARTS - 1)(_called)
         shared = library.put(work)
         remaining = iter(shards)
         places = _EACH * int(library.cluster_resources().get("CPU", workers))
@@ -139,11 +149,17 @@ def ray(work: Work, shards: Iterable[int], workers: int, address: str | None = N
         library.shutdown()
 
 
-def _called(work: Work, shard: int) -> Outcome:
+def _called(work: Callable[[int], D], shard: int) -> D:
     return work(shard)
 
 
-ENGINES: dict[str, Callable[[Work, Iterable[int], int, str | None], Iterator[Outcome]]] = {
+class _Engine(Protocol):
+    def __call__(
+        self, work: Callable[[int], D], shards: Iterable[int], workers: int, address: str | None, /
+    ) -> Iterator[D]: ...
+
+
+ENGINES: dict[str, _Engine] = {
     "local": local,
     "dask": dask,
     "ray": ray,

@@ -9,10 +9,10 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -26,6 +26,8 @@ from adaptformer.data import workers as machine
 from adaptformer.errors import UserError
 
 log = logging.getLogger("adaptformer")
+
+T = TypeVar("T")
 
 SECONDS_BETWEEN_LOG_LINES = 15
 
@@ -73,7 +75,7 @@ def predict(
 
     Raises UserError as `job.prepare` and `run` do, and where another command works on a folder.
     """
-    with _alone(folder):
+    with alone(folder):
         return run(prepare(folder, sources, model, top, shard_size), engine, device)
 
 
@@ -82,13 +84,14 @@ def run(job: Job, engine: Engine, device: Device = "auto") -> Summary:
 
     Raises UserError where shards cannot be computed, and where not one image could be read.
     """
-    workers = engine.workers or _processes(device)
+    workers = engine.workers or processes(device)
     # Of a cluster's machines nothing is known here.
     threads = 1 if engine.address else max(1, machine.cores() // workers)
     work = functools.partial(shard.predict, job, Computing(device, threads))
     began = time.perf_counter()
     done = ENGINES[engine.name](work, range(job.shards), workers, engine.address)
-    outcomes = sorted(_shown(done, job), key=lambda outcome: outcome.shard)
+    shown = shown_with_rate(done, "predicting", job.images, "images", lambda outcome: outcome.images)
+    outcomes = sorted(shown, key=lambda outcome: outcome.shard)
     seconds = time.perf_counter() - began
     if digest(outcome.input for outcome in outcomes) != job.inputs:
         raise UserError(f"the lists in {job.folder}/inputs/ have changed", "remove the folder, then start anew")
@@ -102,14 +105,14 @@ def run(job: Job, engine: Engine, device: Device = "auto") -> Summary:
         storage.write(job.file(MANIFEST), _manifest(outcomes))
         if computed:
             storage.write(job.file(TIMING), _timing(summary, engine))
-    _remove_leftovers(job)
+    remove_leftovers(job.folder)
     if summary.faults == summary.images:
         raise UserError("none of the files is an image", f"see the column `fault` in {job.folder}/predictions/")
     return summary
 
 
 @contextlib.contextmanager
-def _alone(folder: str) -> Iterator[None]:
+def alone(folder: str) -> Iterator[None]:
     """Hold a folder for the body; a bucket has no locks, and two commands would only do the same twice."""
     if storage.is_url(folder):
         yield
@@ -127,29 +130,29 @@ def _alone(folder: str) -> Iterator[None]:
         yield
 
 
-def _processes(device: Device) -> int:
+def processes(device: Device) -> int:
     """Return how many processes compute if nobody says: one a core, but one alone where there is a GPU to share."""
     gpu = device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
     return 1 if gpu else machine.cores()
 
 
-def _remove_leftovers(job: Job) -> None:
-    """Remove what killed processes were just writing: every shard is there now."""
-    if not storage.is_url(job.folder):
-        for leftover in Path(job.folder).rglob(".*.partial*"):
+def remove_leftovers(folder: str) -> None:
+    """Remove what killed processes were just writing into a job's folder: every shard is there now."""
+    if not storage.is_url(folder):
+        for leftover in Path(folder).rglob(".*.partial*"):
             leftover.unlink(missing_ok=True)
 
 
-def _shown(outcomes: Iterable[Outcome], job: Job) -> Iterator[Outcome]:
-    """Yield the outcomes; a bar and, now and then, a log line say how far the job is."""
-    images, began, last = 0, time.monotonic(), time.monotonic()
-    for outcome in progress.steps(outcomes, "predicting", job.images, "images", lambda outcome: outcome.images):
-        images += outcome.images
+def shown_with_rate(outcomes: Iterable[T], label: str, total: int, unit: str, size: Callable[[T], int]) -> Iterator[T]:
+    """Yield the outcomes; a bar and, now and then, a log line say how many of `total` units are done."""
+    count, began, last = 0, time.monotonic(), time.monotonic()
+    for outcome in progress.steps(outcomes, label, total, unit, size):
+        count += size(outcome)
         if time.monotonic() - last > SECONDS_BETWEEN_LOG_LINES:
             last = time.monotonic()
-            rate = images / (last - began)
-            left = (job.images - images) / rate / 60
-            done = f"{images:,} of {job.images:,} images, {rate:,.0f} images/s"
+            rate = count / (last - began)
+            left = (total - count) / rate / 60
+            done = f"{label}: {count:,} of {total:,} {unit}, {rate:,.{0 if rate >= 10 else 1}f} {unit}/s"
             log.info("%s, %.0f min left", done, left)
         yield outcome
 

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import io
 import json
-import logging
 import tempfile
 import time
 from collections.abc import Iterator
@@ -37,18 +36,11 @@ if TYPE_CHECKING:
 
     from adaptformer.data.contract import ImageContract
 
-log = logging.getLogger("adaptformer")
-
 BATCH = 32
 PARTS = ("read", "decode", "resize", "forward", "write")
 """What the time of a shard is spent on; the rest is waiting and bookkeeping."""
-ATTEMPTS = 3
-"""So often a shard is computed before its error is the job's: stores fail for a moment."""
-SECONDS_BETWEEN_ATTEMPTS = 2.0
 THREADS_OF_A_STORE = 16
 """So many images of an object store a worker reads at once: each read waits for the network."""
-_NO_IMAGE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-"""What trying again does not change; any other failure to read an image is the shard's, not the image's."""
 
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -81,23 +73,9 @@ class Outcome:
 def predict(job: Job, computing: Computing, shard: int) -> Outcome:
     """Compute a shard, unless its predictions are there, and return what is known of it.
 
-    Raises UserError where the job's files are not what they were, and for what failed ATTEMPTS times.
+    Raises UserError where the job's files are not what they were, and for what fails again and again.
     """
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return _predict(job, computing, shard)
-        except (UserError, MemoryError, KeyboardInterrupt):
-            raise
-        except Exception as error:  # each store has exceptions of its own
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            if attempt == ATTEMPTS:
-                raise UserError(
-                    f"shard {shard} of {job.folder} failed {ATTEMPTS} times: {reason}",
-                    "mend the cause, then run the same command again: it computes what is missing",
-                ) from error
-            log.warning("shard %d is tried again: %s", shard, reason)
-            time.sleep(SECONDS_BETWEEN_ATTEMPTS * attempt)
-    raise AssertionError
+    return storage.retried(functools.partial(_predict, job, computing, shard), f"shard {shard} of {job.folder}")
 
 
 def _predict(job: Job, computing: Computing, shard: int) -> Outcome:
@@ -205,7 +183,7 @@ def _prepared(
                 return to_input(decoded, contract), taken
         except DamagedImage as error:
             return str(error), taken
-        except _NO_IMAGE as error:
+        except storage.NO_FILE as error:
             return error.strerror or "there is no such file", taken
 
     # One thread of a worker of many would only exchange the processor with the one that predicts.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptformer import files
-from adaptformer.commands.parsing import add_overrides, options, resolved
+from adaptformer.commands.parsing import add_overrides, options, positive, resolved
 from adaptformer.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,6 +57,19 @@ def add(commands: Commands) -> None:
     known.add_argument("folder", type=Path, nargs="?", help="for imagenet: a folder with train/WNID/ and val/WNID/")
     known.add_argument("--replace", action="store_true", help="put it in place of what is in data/")
     known.set_defaults(command=_get)
+    checked = kinds.add_parser("check", help="look for faults and copies in any number of images, where they are")
+    checked.add_argument(
+        "sources", nargs="+", metavar="PATH",
+        help="a folder with CLASS/FILE or SPLIT/CLASS/FILE; tar or Parquet shards, 'train-{000..099}.tar'; or a URL",
+    )  # fmt: skip
+    checked.add_argument("--into", type=Path, required=True, metavar="DIR", help="again: look at what is missing")
+    checked.add_argument(
+        "--features", action="store_true", help="keep each image's features of the backbone in artifacts/, too"
+    )
+    checked.add_argument("--engine", choices=["local", "dask", "ray"], default="local", help="default: %(default)s")
+    checked.add_argument("--workers", type=positive, default=0, help="number of processes (default: one a core)")
+    checked.add_argument("--address", help="of a Dask or Ray cluster that is up, instead of processes here")
+    checked.set_defaults(command=_check)
     labels = kinds.add_parser("labels", help="list labels that are likely wrong, and a first accuracy before training")
     add_overrides(labels)
     labels.set_defaults(command=_labels)
@@ -77,6 +90,7 @@ def _sample(_given: argparse.Namespace) -> None:
 
 def _import(given: argparse.Namespace) -> None:
     from adaptformer import params
+    from adaptformer.data.known_facts import KnownFacts
     from adaptformer.dataset_import import csv_list, growth, importing, shards
     from adaptformer.presets import writing
     from adaptformer.run_folder import RunFolder
@@ -87,11 +101,13 @@ def _import(given: argparse.Namespace) -> None:
     skipped = SKIPPED if given.skip_bad else None
     if shards.is_source(given.path) and not given.add and not given.replace:
         importing.refuse_occupied(data, given.path)  # before anything is downloaded
+    known = KnownFacts(RunFolder().known_facts)
     with _source(given.path) as source:
         if given.add:
-            grown = growth.add_images(source, data, named.data, skipped)
+            grown = growth.add_images(source, data, named.data, skipped, known)
         else:
-            summary = importing.import_folder(source, data, named.data, given.replace, skipped)
+            summary = importing.import_folder(source, data, named.data, given.replace, skipped, known)
+    known.write(forget=not given.add)
     if given.add:
         _print_result(importing.dvc_add(data), "more images")
         print("\n".join(grown.lines()))
@@ -123,6 +139,7 @@ def _source(path: str) -> contextlib.AbstractContextManager[Path]:
 
 def _get(given: argparse.Namespace) -> None:
     from adaptformer import params, presets
+    from adaptformer.data.known_facts import KnownFacts
     from adaptformer.data.layout import occupied
     from adaptformer.dataset_import import importing, known
     from adaptformer.presets import writing
@@ -135,7 +152,9 @@ def _get(given: argparse.Namespace) -> None:
     if occupied(data) and not given.replace:  # before hours of downloading
         raise UserError(f"{data}/ is not empty", f"move {data}/ away, then run the same command again")
     listed = known.imagenet(given.folder, downloads) if given.folder else known.get(given.name, downloads)
-    summary = importing.import_folder(listed, data, settings.data, given.replace)
+    facts = KnownFacts(RunFolder().known_facts)
+    summary = importing.import_folder(listed, data, settings.data, given.replace, known=facts)
+    facts.write(forget=True)
     known.remove(downloads)
     _print_result(importing.dvc_add(data), str(summary))
     writing.put(Path("params.yaml"), {"data.name": given.name, "data.date": files.utc_now()[:10]})
@@ -143,6 +162,20 @@ def _get(given: argparse.Namespace) -> None:
         print(f"next: adaptformer params --preset {given.name} --write   # image size, flips, the registered name")
     else:
         print(_next_steps(summary, settings, Path(given.name)))
+
+
+def _check(given: argparse.Namespace) -> None:
+    from adaptformer import params
+    from adaptformer.batch_prediction.running import Engine
+    from adaptformer.large_data import checking, job
+    from adaptformer.run_folder import RunFolder
+
+    if given.address and given.engine == "local":
+        raise UserError("--address is that of a Dask or Ray cluster", "give --engine dask or --engine ray as well")
+    settings = params.read().params
+    features = job.features_of(RunFolder(), settings.image) if given.features else None
+    engine = Engine(given.engine, given.workers, given.address)
+    print("\n".join(checking.check(given.into, given.sources, engine, settings.checks, features).lines()))
 
 
 def _labels(given: argparse.Namespace) -> None:

@@ -45,7 +45,12 @@ class Sample(NamedTuple):
 
 def is_source(path: str) -> bool:
     """Say whether `as_folder` is needed for what a user names."""
-    return storage.is_url(path) or path.casefold().endswith(_ENDINGS)
+    return storage.is_url(path) or is_shard(path)
+
+
+def is_shard(location: str) -> bool:
+    """Say whether a file holds many images, by its name."""
+    return location.casefold().endswith(_ENDINGS)
 
 
 @contextlib.contextmanager
@@ -57,8 +62,8 @@ def as_folder(source: str, folder: Path) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
     try:
         with storage.user_errors(source):
-            if source.casefold().endswith(_ENDINGS):
-                _unpack(_shards(source), folder)
+            if is_shard(source):
+                _unpack(locations(source), folder)
             else:
                 _copy(source, folder)
         yield folder
@@ -66,7 +71,7 @@ def as_folder(source: str, folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _shards(source: str) -> list[str]:
+def locations(source: str) -> list[str]:
     """Return the locations that `*` and `{000..099}` stand for."""
     expanded = [source]
     while any(_RANGE.search(one) for one in expanded):
@@ -87,20 +92,25 @@ def _numbers(text: str) -> list[str]:
 
 def _unpack(shards: list[str], folder: Path) -> None:
     """Write the images of all shards to `folder`, below their splits where the shards' names have one."""
-    splits = [_split(shard) for shard in shards]
+    splits = [split(shard) for shard in shards]
     if None in splits and any(splits):
         without = shards[splits.index(None)]
         raise UserError(
             f"the name of {without} says no split, and those of other shards do", "rename it, or import it alone"
         )
-    for shard, split in zip(progress.steps(shards, "unpacking", len(shards), "shards"), splits, strict=True):
-        with storage.opened(shard) as file:
-            samples = _in_parquet(file, shard) if shard.casefold().endswith(".parquet") else _in_tar(file, shard)
-            for sample in samples:
-                _write(folder / split if split else folder, sample)
+    for shard, name in zip(progress.steps(shards, "unpacking", len(shards), "shards"), splits, strict=True):
+        for sample in samples(shard):
+            _write(folder / name if name else folder, sample)
 
 
-def _split(shard: str) -> str | None:
+def samples(shard: str) -> Iterator[Sample]:
+    """Yield the images of a shard, one after the other. Raises UserError for images without a class."""
+    with storage.opened(shard) as file:
+        yield from _in_parquet(file, shard) if shard.casefold().endswith(".parquet") else _in_tar(file, shard)
+
+
+def split(shard: str) -> str | None:
+    """Return the split that the name of a shard says, or None."""
     words = re.split(r"[^a-z]+", PurePosixPath(shard).name.casefold())
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
 

@@ -35,19 +35,28 @@ _AT_ONCE = 1000
 
 def confirmed(pictures: NDArray[np.uint8], proposed: Proposals) -> NDArray[np.bool_]:
     """Return which of the proposed pairs [P] of pictures [N, s, s, 3] show the same photo."""
-    grey = torch.from_numpy(np.asarray(pictures @ np.array([0.299, 0.587, 0.114], np.float32) / 255))[:, None]
-    parts = [torch.from_numpy(part).split(_AT_ONCE) for part in (proposed.first, proposed.second)]
-    batches = list(zip(*parts, proposed.transform.split(_AT_ONCE), strict=True))
-    if not len(proposed.first):
-        return np.zeros(0, bool)
-    shown = progress.steps(batches, "aligning", len(proposed.first), "pairs", lambda batch: len(batch[0]))
-    found = [_laid_over(grey[first], grey[second], start) for first, second, start in shown]
-    agreement, fits = (torch.cat(part).numpy() for part in zip(*found, strict=True))
-    answer: NDArray[np.bool_] = fits & (agreement >= _bound(agreement))
+    agreement, fits = agreements(pictures, proposed)
+    answer: NDArray[np.bool_] = fits & (agreement >= bound(agreement))
     return answer
 
 
-def _bound(agreement: NDArray[np.float32]) -> float:
+def agreements(pictures: NDArray[np.uint8], proposed: Proposals) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return how well the details of each proposed pair agree [P], and whether the two fit as wholes [P].
+
+    The agreement is a correlation; it is NaN where two pictures stay far apart.
+    """
+    if not len(proposed.first):
+        return np.zeros(0, np.float32), np.zeros(0, bool)
+    grey = torch.from_numpy(np.asarray(pictures @ np.array([0.299, 0.587, 0.114], np.float32) / 255))[:, None]
+    parts = [torch.from_numpy(part).split(_AT_ONCE) for part in (proposed.first, proposed.second)]
+    batches = list(zip(*parts, proposed.transform.split(_AT_ONCE), strict=True))
+    shown = progress.steps(batches, "aligning", len(proposed.first), "pairs", lambda batch: len(batch[0]))
+    found = [_laid_over(grey[first], grey[second], start) for first, second, start in shown]
+    agreement, fits = (torch.cat(part).numpy() for part in zip(*found, strict=True))
+    return agreement, fits
+
+
+def bound(agreement: NDArray[np.float32]) -> float:
     """Return how well details must agree in this set of pictures: better than those of pictures that are only alike.
 
     Handwritten digits agree almost as well as copies do, photos of all kinds do not. What chance gives is read from the

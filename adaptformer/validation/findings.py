@@ -6,7 +6,8 @@ terminal, `none` is not looked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptformer import files
+from adaptformer.data.layout import SPLITS
 from adaptformer.errors import UserError
 from adaptformer.params import ChecksParams
 from adaptformer.validation import near_duplicates
@@ -33,10 +35,11 @@ FIXES = {
 """What to do about each kind of finding; the keys are those of the section `checks`."""
 
 _PAIRS = ("leaks", "conflicts", "repeats")
+CONSTANT = "all of it has one colour"
 _CONTRAST = 1.5
 """A picture whose levels, of 255, deviate less from their mean shows nothing."""
-_SMALL = 16
-"""Pixels of the shorter side."""
+SMALL = 16
+"""Pixels of the shorter side; an image of fewer is a finding."""
 _ODD, _MANY = 0.01, 100
 """A mode that at most this share of at least so many images has is odd."""
 _FEW_IMAGES, _IMBALANCE = 10, 10
@@ -45,11 +48,12 @@ _FEW_IMAGES, _IMBALANCE = 10, 10
 def find(manifest: pd.DataFrame, pictures: NDArray[np.uint8] | None, levels: ChecksParams) -> pd.DataFrame:
     """Return all findings about a manifest [N rows], in the order of FIXES; no rows where all is well.
 
-    `pictures` [N, s, s, 3] are the small pictures of its images (near_duplicates.picture), which `needs_pictures` says
+    `pictures` [N, s, s, 3] are the small pictures of its images (reading.small_picture), which `needs_pictures` says
     whether to make. The columns are those of COLUMNS: `path` is that of an image or SPLIT/CLASS, `other` an image that
     it repeats.
     """
-    found = [*_of_classes(manifest), *_of_images(manifest)]
+    counts = pd.crosstab(manifest["label"], manifest["split"])
+    found = [*of_classes(counts.reindex(columns=list(SPLITS), fill_value=0)), *_of_images(manifest)]
     if pictures is not None:
         found += [*_constant(manifest, pictures)]
         if any(getattr(levels, kind) != "none" for kind in _PAIRS):
@@ -102,14 +106,14 @@ def _pairs(manifest: pd.DataFrame, pairs: NDArray[np.int64]) -> Iterable[tuple[s
     for first, second in pairs:
         if hashes[first] == hashes[second]:
             continue
-        kinds = {
-            "leaks": splits[first] != splits[second],
-            "conflicts": labels[first] != labels[second],
-            "repeats": splits[first] == splits[second] and labels[first] == labels[second],
-        }
-        for kind, holds in kinds.items():
-            if holds:
-                yield kind, paths[first], paths[second], f"seems to show the same photo as {paths[second]}"
+        for kind in of_pair((splits[first], labels[first]), (splits[second], labels[second])):
+            yield kind, paths[first], paths[second], f"seems to show the same photo as {paths[second]}"
+
+
+def of_pair(first: tuple[str, str], second: tuple[str, str]) -> list[str]:
+    """Return the kinds of finding that two images of one photo are, by the split and the class of each."""
+    differ = [kind for kind, one, other in zip(("leaks", "conflicts"), first, second, strict=True) if one != other]
+    return differ or ["repeats"]
 
 
 def _of_images(manifest: pd.DataFrame) -> Iterable[tuple[str, str, str, str]]:
@@ -119,23 +123,38 @@ def _of_images(manifest: pd.DataFrame) -> Iterable[tuple[str, str, str, str]]:
         other = str(firsts[split, sha256])
         yield "repeats", path, other, f"has the same bytes as {other}"
     for path, width, height in manifest[["path", "width", "height"]].itertuples(index=False):
-        if min(width, height) < _SMALL:
+        if min(width, height) < SMALL:
             yield "small", path, "", f"{width} x {height} pixels"
-    modes = manifest["mode"].value_counts()
+    odd = odd_modes(Counter(manifest["mode"]))
     for path, mode in manifest[["path", "mode"]].itertuples(index=False):
-        if len(manifest) >= _MANY and modes[mode] <= _ODD * len(manifest):
-            yield "odd_modes", path, "", f"mode {mode}, as {modes[mode]} of {len(manifest):,} images have it"
+        if mode in odd:
+            yield "odd_modes", path, "", odd[mode]
+
+
+def odd_modes(counts: Mapping[str, int]) -> dict[str, str]:
+    """Return what is said of each mode that few images have, by how many have each."""
+    total = sum(counts.values())
+    return {
+        mode: f"mode {mode}, as {count} of {total:,} images have it"
+        for mode, count in counts.items()
+        if total >= _MANY and count <= _ODD * total
+    }
 
 
 def _constant(manifest: pd.DataFrame, pictures: NDArray[np.uint8]) -> Iterable[tuple[str, str, str, str]]:
+    for path in manifest.loc[constant(pictures), "path"]:
+        yield "constant", path, "", CONSTANT
+
+
+def constant(pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which of the small pictures [N, s, s, 3] show nothing."""
     contrast = pictures.reshape(len(pictures), -1, 3).std(axis=1).max(axis=1)
-    for path in manifest.loc[contrast < _CONTRAST, "path"]:
-        yield "constant", path, "", "all of it has one colour"
+    nothing: NDArray[np.bool_] = contrast < _CONTRAST
+    return nothing
 
 
-def _of_classes(manifest: pd.DataFrame) -> Iterable[tuple[str, str, str, str]]:
-    counts = pd.crosstab(manifest["label"], manifest["split"])
-    counts = counts.reindex(columns=["train", "validation", "test"], fill_value=0)
+def of_classes(counts: pd.DataFrame) -> Iterable[tuple[str, str, str, str]]:
+    """Yield what is wrong with the numbers of images: a row for each class, a column for each of the three splits."""
     largest = counts["train"].max()
     for label, train, validation, test in counts.itertuples():
         for split, count in (("validation", validation), ("test", test)):

@@ -30,6 +30,8 @@ NEAREST = 3
 _VIEWS = ((0.0, 1.0), (0.0, 0.87), (9.0, 0.95), (-9.0, 0.95))
 """Turn in degrees and share of the side that is left; each of them as it is, and mirrored."""
 VIEWS = 2 * len(_VIEWS)
+SYMMETRIC = (0, len(_VIEWS))
+"""The views, plain and mirrored, in which the first picture is as much like the second one as the reverse."""
 _ROWS, _COLUMNS = 1024, 2048  # of a block of comparisons, which then stays in the processor's cache
 _BATCH = 4096
 _COLOURS = torch.tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
@@ -52,12 +54,18 @@ def propose(pictures: NDArray[np.uint8]) -> Proposals:
     """Return the pairs of pictures [N, s, s, 3] that look alike."""
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     plain = signatures(images)
-    transforms = _transforms()
+    transforms = view_transforms()
     views = (plain if view == 0 else signatures(images, transform) for view, transform in enumerate(transforms))
     pairs = compared(progress.steps(views, "comparing", VIEWS, "views"), plain)
+    return proposals(pairs)
+
+
+def proposals(pairs: pd.DataFrame) -> Proposals:
+    """Return pairs that are alike in a view, with the columns of `compared`, as proposals."""
+    transforms = view_transforms()
     # With the roles changed, a transform is undone.
     both = torch.stack([*transforms, *map(_inverted, transforms)])
-    chosen = torch.tensor((pairs["view"] + len(transforms) * pairs["changed"]).to_list(), dtype=torch.int64)
+    chosen = torch.tensor((pairs["view"] + VIEWS * pairs["changed"]).to_list(), dtype=torch.int64)
     first, second = (pairs[column].to_numpy(np.int64, copy=True) for column in ("first", "second"))
     return Proposals(first, second, both[chosen])
 
@@ -68,11 +76,7 @@ def compared(views: Iterable[Tensor], plain: Tensor) -> pd.DataFrame:
     `views` are the signatures [N, 54] of each view, `plain` those of the pictures themselves. `changed` is 1 where it
     is the second picture that was viewed, else 0.
     """
-    tables = [
-        # The plain comparison and that with the mirror image are symmetric, the others are not.
-        _alike(viewed, plain, symmetric=view in {0, len(_VIEWS)}).assign(view=view)
-        for view, viewed in enumerate(views)
-    ]
+    tables = [_alike(viewed, plain, symmetric=view in SYMMETRIC).assign(view=view) for view, viewed in enumerate(views)]
     return _nearest(pd.concat(tables, ignore_index=True))
 
 
@@ -97,7 +101,7 @@ def transformed(images: Tensor, transform: Tensor) -> Tensor:
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def _transforms() -> list[Tensor]:
+def view_transforms() -> list[Tensor]:
     """Return the transform [2, 3] of each view, the mirrored ones in the second half."""
     made = []
     for mirrored in (1.0, -1.0):

@@ -22,6 +22,7 @@ LIBRARY = {
     "evaluation": MODEL,
     "export": MODEL,
     "batch_prediction": PIXELS | {"export", "storage.py"},
+    "large_data": MODEL | {"batch_prediction", "dataset_import", "embedding.py", "storage.py", "validation"},
     "sweeps": {"tuning"},
     "pretraining": MODEL | {"tuning"},
     "gate": {"evaluation"},

@@ -25,7 +25,7 @@ def job(photos: Path, model: Path, tmp_path: Path) -> Job:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard, "SECONDS_BETWEEN_ATTEMPTS", 0.0)
+    monkeypatch.setattr(storage, "SECONDS_BETWEEN_ATTEMPTS", 0.0)
 
 
 def test_a_shard_has_what_the_predictor_says(job: Job, model: Path) -> None:
@@ -117,7 +117,7 @@ def test_what_fails_always_is_the_users_error(job: Job, monkeypatch: pytest.Monk
     monkeypatch.setattr(storage, "read", failing)
     with pytest.raises(UserError, match="failed 3 times: ConnectionError: no route"):
         shard.predict(job, CPU, 0)
-    assert len(tries) == shard.ATTEMPTS
+    assert len(tries) == storage.ATTEMPTS
     assert not Path(job.output(0)).exists()
 
 

@@ -1,0 +1,205 @@
+"""Near duplicates among very many images, in memory that hardly grows with their number.
+
+As in validation/near_duplicates.py, pictures that look alike are proposed, and confirmed by laying them over each
+other. But not all are compared with all: the signatures are sorted into cells of about CELL that are alike (k-means),
+and each view of a picture is compared with those in the PROBES cells that are nearest to it. So up to CELL * PROBES
+images all are compared; beyond, a pair may be missed, and the time grows with their number, not with its square.
+
+Pictures and signatures are in files. In memory are a block of pictures, a part of a cell, and some ten bytes for each
+image and each proposed pair.
+
+Shapes: M pictures, s their side, V views, K cells, B pictures of a block, P proposed pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import MiniBatchKMeans
+from torch import Tensor
+
+from adaptformer import files
+from adaptformer.data.reading import SIDE
+from adaptformer.large_data.rows import Rows
+from adaptformer.validation import alignment, likeness
+from adaptformer.validation.likeness import LEAST, NEAREST, SYMMETRIC
+
+CELL, PROBES = 2000, 16
+BLOCK = 16_384
+"""Pictures that are compared in one go; their pairs are kept when they are done."""
+_LEARN = 50
+"""Signatures for each cell that the cells are learnt from."""
+_ROWS, _COLUMNS = 1024, 2048  # of a block of comparisons
+_SIGNATURE = 54
+_INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Index:
+    """The pictures, their signatures cell by cell, and which of them (`members` [M]) these are, in ascending order.
+
+    The signatures of cell k are those from `starts[k]` to `starts[k + 1]`; `centres` [K, 54] is what a cell's have in
+    common.
+    """
+
+    pictures: Rows
+    signatures: Rows
+    members: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    centres: Tensor
+
+
+def prepare(folder: Path, pictures: Iterable[NDArray[np.uint8]]) -> Index:
+    """Return the index of pictures, given in blocks [B, s, s, 3], which is made in `folder` unless it is there."""
+    stored = Rows(folder / "pictures", (SIDE, SIDE, 3), np.uint8)
+    ordered = Rows(folder / "signatures", (_SIGNATURE,), np.float32)
+    arrays = folder / "cells.npz"
+    if not (folder / _INDEX).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        unordered = Rows(folder / "unordered", (_SIGNATURE,), np.float32)
+        for leftover in (folder / "pictures", folder / "signatures", folder / "unordered"):
+            leftover.write_bytes(b"")
+        for block in pictures:
+            stored.append(block)
+            unordered.append(likeness.signatures(_images(block)).numpy())
+        centres = _centres(unordered)
+        cells = np.concatenate(
+            [np.zeros(0, np.int64)]
+            + [_nearest(torch.from_numpy(unordered.part(start, start + BLOCK)), centres, 1)[:, 0].numpy()
+               for start in range(0, len(unordered), BLOCK)]
+        )  # fmt: skip
+        members = np.argsort(cells, kind="stable")
+        for start in range(0, len(members), BLOCK):
+            ordered.append(unordered.at(members[start : start + BLOCK]))
+        starts = np.searchsorted(cells[members], np.arange(len(centres) + 1))
+        with files.replacing(arrays) as beside:
+            np.savez(beside, members=members, starts=starts, centres=centres.numpy())
+        (folder / "unordered").unlink()
+        files.write_json(folder / _INDEX, {"pictures": len(members), "cells": len(centres)})
+    with np.load(arrays) as kept:
+        return Index(stored, ordered, kept["members"], kept["starts"], torch.from_numpy(kept["centres"]))
+
+
+def _images(block: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(block).permute(0, 3, 1, 2)
+
+
+def _centres(signatures: Rows) -> Tensor:
+    count = max(1, round(len(signatures) / CELL))
+    if count <= PROBES:  # every cell is looked at anyway
+        return torch.zeros(1, _SIGNATURE)
+    chosen = np.unique(np.linspace(0, len(signatures) - 1, min(len(signatures), _LEARN * count)).astype(np.int64))
+    learnt = MiniBatchKMeans(count, random_state=0, n_init=1, batch_size=8192).fit(signatures.at(chosen))
+    return torch.from_numpy(learnt.cluster_centers_.astype(np.float32))
+
+
+def _nearest(signatures: Tensor, centres: Tensor, count: int) -> Tensor:
+    """Return the numbers [N, count] of the cells that are nearest to each signature [N, 54]."""
+    half = centres.square().sum(1) / 2
+    found = [(part @ centres.T - half).topk(min(count, len(centres)), dim=1).indices for part in signatures.split(4096)]
+    return torch.cat(found)
+
+
+def blocks(index: Index) -> range:
+    """Return the first picture of each block."""
+    return range(0, len(index.members), BLOCK)
+
+
+def pairs(index: Index, folder: Path, start: int) -> Path:
+    """Write how well each picture of a block agrees with those it looks like, unless it is there; return the file.
+
+    Its columns are `first`, `second` (numbers of pictures), `cosine` of their signatures, `agreement` and `fits`
+    (alignment.agreements).
+    """
+    path = folder / f"pairs/{start:010d}.parquet"
+    if not path.is_file():
+        images = _images(index.pictures.part(start, start + BLOCK))
+        proposed = _proposed(index, images, start)
+        involved = np.unique(proposed[["first", "second"]].to_numpy())
+        within = {name: np.searchsorted(involved, proposed[name]) for name in ("first", "second")}
+        proposals = likeness.proposals(proposed.assign(**within))
+        agreement, fits = alignment.agreements(index.pictures.at(involved), proposals)
+        table = proposed[["first", "second", "cosine"]].assign(agreement=agreement, fits=fits)
+        with files.replacing(path) as beside:
+            table[~np.isnan(agreement)].to_parquet(beside, index=False)
+    return path
+
+
+def _proposed(index: Index, images: Tensor, start: int) -> pd.DataFrame:
+    """Return the pairs that the pictures of a block [B, 3, s, s] propose, as `likeness.proposals` takes them.
+
+    `cosine` is that of the signatures.
+    """
+    viewed = torch.cat([likeness.signatures(images, transform) for transform in likeness.view_transforms()])
+    symmetric = torch.tensor([view in SYMMETRIC for view in range(likeness.VIEWS)])
+    near = _nearest(viewed, index.centres, PROBES)
+    query = torch.arange(len(viewed)).repeat_interleave(near.shape[1])
+    by_cell = near.flatten().argsort(stable=True)
+    bounds = torch.searchsorted(near.flatten()[by_cell], torch.arange(len(index.centres) + 1))
+    found: list[Tensor] = []
+    for cell, (low, high) in enumerate(zip(index.starts, index.starts[1:], strict=False)):
+        if low == high or bounds[cell] == bounds[cell + 1]:
+            continue
+        asking = query[by_cell[bounds[cell] : bounds[cell + 1]]]
+        for column in range(int(low), int(high), _COLUMNS):
+            stop = min(column + _COLUMNS, int(high))
+            others = torch.from_numpy(index.signatures.part(column, stop))
+            members = torch.from_numpy(index.members[column:stop])
+            for rows in asking.split(_ROWS):
+                cosines = viewed[rows] @ others.T
+                some = cosines.amax(dim=1) >= LEAST
+                if some.any():
+                    own, view = start + rows[some] % len(images), rows[some] // len(images)
+                    found.append(_best(cosines[some], own, view, members, symmetric[view]))
+    columns = torch.cat(found, dim=1).numpy() if found else np.zeros((4, 0))
+    own, other, view = columns[:3].astype(np.int64)
+    table = pd.DataFrame({"own": own, "other": other, "view": view, "cosine": columns[3]})
+    ordered = table.sort_values(["cosine", "own", "other", "view"], ascending=[False, True, True, True])
+    best_views = ordered.drop_duplicates(["own", "other"])
+    nearest = best_views[best_views.groupby("own").cumcount() < NEAREST].sort_values(["own", "other"])
+    pair = np.sort(nearest[["own", "other"]].to_numpy(), axis=1)
+    changed = (nearest["own"] > nearest["other"]).astype("int64")
+    return nearest.assign(first=pair[:, 0], second=pair[:, 1], changed=changed).reset_index(drop=True)
+
+
+def _best(cosines: Tensor, own: Tensor, view: Tensor, members: Tensor, symmetric: Tensor) -> Tensor:
+    """Return the columns own, other, view, cosine [4, P] of the nearest members [N] of each picture `own` [R].
+
+    `cosines` [R, N] are those of its `view` [R] with the members. Of a pair that both sides find alike, because the
+    view is `symmetric` [R], one side finds it.
+    """
+    left_out = torch.where(symmetric[:, None], members >= own[:, None], members == own[:, None])
+    best = cosines.masked_fill(left_out, -1.0).topk(min(NEAREST, len(members)), dim=1)
+    kept = best.values >= LEAST
+    columns = (own[:, None].expand_as(kept), members[best.indices], view[:, None].expand_as(kept), best.values)
+    return torch.stack([column[kept].double() for column in columns])
+
+
+def confirmed(paths: Iterable[Path]) -> NDArray[np.int64]:
+    """Return the pairs [P, 2] of pictures that show the same photo, each in order, sorted.
+
+    Of a pair that both of its pictures have proposed, the view in which they are most alike counts. How well details
+    must agree is read from the pairs of all blocks, which are in memory here.
+    """
+    tables = [pd.read_parquet(path) for path in paths]
+    if not tables:
+        return np.zeros((0, 2), np.int64)
+    table = pd.concat(tables, ignore_index=True)
+    table = table.sort_values(["first", "second", "cosine"], kind="stable").drop_duplicates(
+        ["first", "second"], keep="last"
+    )
+    same = table["fits"] & (table["agreement"] >= alignment.bound(table["agreement"].to_numpy()))
+    return table.loc[same, ["first", "second"]].to_numpy()
+
+
+def described(folder: Path) -> dict[str, int]:
+    """Return the numbers of pictures and cells of the index in a folder."""
+    found: dict[str, int] = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    return found

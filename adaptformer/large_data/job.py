@@ -1,0 +1,123 @@
+"""The folder of a check, and what is in it before the first part is looked at.
+
+    check.json                what is looked at; written when the rest is there
+    parts/00000000.parquet    the locations of each part
+    backbone.safetensors      where features are wanted
+    facts/00000000.parquet    what a part's images are (facts.py), written as a whole
+    copies/                   near duplicates while they are searched for (cells.py), removed at the end
+    near_duplicates.parquet   pairs of images that seem to show the same photo
+    findings.csv              what is wrong, a line each
+    timing.json               what it took
+
+All processes find the folder by the same path: it is on this machine, or shared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptformer import files, storage
+from adaptformer.batch_prediction.job import digest, parquet
+from adaptformer.data.contract import ImageContract
+from adaptformer.errors import UserError
+from adaptformer.large_data import sources
+
+if TYPE_CHECKING:
+    from adaptformer.params import ImageParams
+    from adaptformer.run_folder import RunFolder
+
+DESCRIPTION, BACKBONE, LOCK = "check.json", "backbone.safetensors", ".lock"
+COPIES, NEAR_DUPLICATES, FINDINGS, TIMING = "copies", "near_duplicates.parquet", "findings.csv", "timing.json"
+LOCATION = "location"
+"""The column of a part's list."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Which features are wanted: of the backbone in `path`, through an image contract as JSON."""
+
+    path: Path
+    contract: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is looked at: `parts` parts of what `sources` hold.
+
+    `inputs` is the hash of their lists; `backbone` that of the file whose features are wanted, with the `contract` of
+    images as JSON; both are empty where none are.
+    """
+
+    folder: str
+    sources: tuple[str, ...]
+    backbone: str
+    contract: str
+    parts: int
+    inputs: str
+
+    def part(self, number: int) -> Path:
+        """Return the file that lists the locations of a part."""
+        return Path(self.folder, f"parts/{number:08d}.parquet")
+
+    def facts(self, number: int) -> Path:
+        """Return the file of what a part's images are."""
+        return Path(self.folder, f"facts/{number:08d}.parquet")
+
+    def file(self, name: str) -> Path:
+        """Return another file of the folder."""
+        return Path(self.folder, name)
+
+
+def features_of(folder: RunFolder, image: ImageParams) -> Features:
+    """Return the features of a run's backbone. Raises UserError where it was not fetched."""
+    from adaptformer.model import tensor_file  # with torch, which processes that embed nothing do without
+    from adaptformer.model.backbone_card import BackboneCard
+
+    if not folder.backbone.is_file():
+        raise UserError(f"{folder.backbone} does not exist", "run `adaptformer fetch` first")
+    _, metadata = tensor_file.read(folder.backbone)
+    card = BackboneCard.from_dict(metadata)
+    contract = ImageContract(**image.model_dump(), mean=card.mean, std=card.std)
+    return Features(folder.backbone, files.canonical_json(dataclasses.asdict(contract)))
+
+
+def prepare(folder: Path, given: Sequence[str], features: Features | None) -> Check:
+    """Return the check in `folder`: the one that is there, or a new one, whose locations are listed now.
+
+    Raises UserError where the folder holds another check or other files, and for sources without images.
+    """
+    wanted: dict[str, Any] = {
+        "sources": tuple(storage.absolute(source) for source in given),
+        "backbone": files.sha256_file(features.path) if features else "",
+        "contract": features.contract if features else "",
+    }
+    description = folder / DESCRIPTION
+    if description.is_file():
+        there = json.loads(description.read_text(encoding="utf-8"))
+        there["sources"] = tuple(there["sources"])
+        if other := [name for name, value in wanted.items() if there[name] != value]:
+            raise UserError(
+                f"{folder} holds another check, with other {', '.join(other)}",
+                "give another folder, or remove this one",
+            )
+        return Check(str(folder.resolve()), **there)
+    listed = folder / "parts"
+    if strange := next((path for path in folder.glob("*") if path.name not in {"parts", BACKBONE, LOCK}), None):
+        raise UserError(f"{folder} holds other files, such as {strange}", "give a folder that does not exist yet")
+    hashes = []
+    for part in sources.parts(wanted["sources"]):
+        content = parquet({LOCATION: part}, {})
+        hashes.append(hashlib.sha256(content).hexdigest())
+        files.write_bytes(listed / f"{len(hashes) - 1:08d}.parquet", content)
+    if features:
+        files.write_bytes(folder / BACKBONE, features.path.read_bytes())
+    check = Check(str(folder.resolve()), **wanted, parts=len(hashes), inputs=digest(hashes))
+    described = {name: value for name, value in dataclasses.asdict(check).items() if name != "folder"}
+    files.write_json(description, described)
+    return check

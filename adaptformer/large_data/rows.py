@@ -1,0 +1,41 @@
+"""A file of equal rows, of which only those that are asked for come into memory."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Rows:
+    """Rows of one shape and type, one after the other in a file."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+        self._path, self._shape, self._dtype = path, shape, np.dtype(dtype)
+        self._bytes = math.prod(shape) * self._dtype.itemsize
+
+    def __len__(self) -> int:
+        return self._path.stat().st_size // self._bytes
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Write rows [N, ...] behind those that are there."""
+        with self._path.open("ab") as file:
+            file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
+
+    def part(self, start: int, stop: int) -> NDArray[Any]:
+        """Return the rows from `start` to before `stop`, or to the end."""
+        count = max(min(stop, len(self)) - start, 0) * math.prod(self._shape)
+        read = np.fromfile(self._path, self._dtype, count, offset=start * self._bytes)
+        return read.reshape(-1, *self._shape)
+
+    def at(self, indices: NDArray[np.int64]) -> NDArray[Any]:
+        """Return these rows, in this order."""
+        found = np.empty((len(indices), *self._shape), self._dtype)
+        with self._path.open("rb") as file:
+            for row, index in zip(found, indices.tolist(), strict=True):
+                os.preadv(file.fileno(), [row.data], index * self._bytes)
+        return found

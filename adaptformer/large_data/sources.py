@@ -1,0 +1,73 @@
+"""Labelled images of a source that is read where it is: folders and buckets of classes, tar and Parquet shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from adaptformer import storage
+from adaptformer.dataset_import import shards
+from adaptformer.dataset_import.class_folders import SPLIT_NAMES
+from adaptformer.errors import UserError
+
+FILES = 1000
+"""Files of a part that are no shards; a shard is a part of its own, however many images it holds."""
+
+
+class Located(NamedTuple):
+    """An image by its place; `split` is empty where nothing says it. The bytes are None while they are in a file."""
+
+    path: str
+    split: str
+    label: str
+    content: bytes | None
+
+
+def parts(sources: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the locations that are looked at in one go: a shard alone, or up to FILES image files.
+
+    Nothing is held in memory but one part. Raises UserError for a source that does not exist or holds nothing.
+    """
+    files: list[str] = []
+    for source in sources:
+        empty = True
+        with storage.user_errors(source):
+            for location in _locations(source):
+                empty = False
+                if shards.is_shard(location):
+                    yield [location]
+                    continue
+                files.append(location)
+                if len(files) == FILES:
+                    yield files
+                    files = []
+        if empty:
+            raise UserError(
+                f"{source} has no images",
+                "give folders with SPLIT/CLASS/FILE or CLASS/FILE, or shards (.tar, .parquet)",
+            )
+    if files:
+        yield files
+
+
+def _locations(source: str) -> Iterable[str]:
+    if shards.is_shard(source):
+        return shards.locations(source)
+    return [source] if storage.is_file(source) else storage.below(source)
+
+
+def images(part: Iterable[str]) -> Iterator[Located]:
+    """Yield the images of a part. Raises UserError for a shard whose images have no class."""
+    for location in part:
+        if not shards.is_shard(location):
+            yield Located(location, *_place(location), None)
+            continue
+        split = shards.split(location) or ""
+        for sample in shards.samples(location):
+            yield Located(f"{location}/{sample.name}.{sample.ending}", split, sample.label, sample.content)
+
+
+def _place(location: str) -> tuple[str, str]:
+    """Return split and class of a file by its folders."""
+    *_, above, folder, _ = ["", "", *location.split("/")]
+    return SPLIT_NAMES.get(above.casefold(), ""), folder

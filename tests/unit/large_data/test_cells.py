@@ -1,0 +1,107 @@
+"""Near duplicates found cell by cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from many_scenes import scene
+from numpy.typing import NDArray
+from PIL import ImageOps
+
+from adaptformer.data.reading import small_picture
+from adaptformer.large_data import cells
+from adaptformer.validation import near_duplicates
+
+PLAIN = 300
+
+
+@pytest.fixture(scope="module")
+def pictures() -> NDArray[np.uint8]:
+    """PLAIN scenes, then copies of every tenth of them: mirrored, cropped or turned."""
+    changes = (ImageOps.mirror, lambda image: image.crop((3, 2, 62, 61)), lambda image: image.rotate(8))
+    copies = [changes[number % 3](scene(seed)) for number, seed in enumerate(range(0, PLAIN, 10))]
+    images = [*(scene(seed) for seed in range(PLAIN)), *copies]
+    return np.stack([small_picture(np.asarray(image)) for image in images])
+
+
+PLANTED = {(seed, PLAIN + number) for number, seed in enumerate(range(0, PLAIN, 10))}
+
+
+def found(pictures: NDArray[np.uint8], folder: Path) -> set[tuple[int, int]]:
+    index = cells.prepare(folder, np.array_split(pictures, 5))
+    paths = [cells.pairs(index, folder, start) for start in cells.blocks(index)]
+    return {(int(first), int(second)) for first, second in cells.confirmed(paths)}
+
+
+def test_within_the_cells_all_are_compared(pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+    expected = {(int(first), int(second)) for first, second in near_duplicates.pairs(pictures)}
+    assert len(expected & PLANTED) >= 0.8 * len(PLANTED)
+    assert found(pictures, tmp_path) == expected
+    assert cells.described(tmp_path) == {"pictures": len(pictures), "cells": 1}
+
+
+def test_the_size_of_blocks_changes_nothing(
+    pictures: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = found(pictures, tmp_path / "whole")
+    monkeypatch.setattr(cells, "BLOCK", 70)
+    monkeypatch.setattr(cells, "_ROWS", 11)
+    monkeypatch.setattr(cells, "_COLUMNS", 90)
+    assert found(pictures, tmp_path / "blocks") == whole
+
+
+def test_with_many_cells_few_are_compared_and_copies_are_found(
+    pictures: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "CELL", 10)
+    monkeypatch.setattr(cells, "PROBES", 5)
+    pairs = found(pictures, tmp_path)
+    assert cells.described(tmp_path)["cells"] == 33
+    assert len(pairs & PLANTED) >= 0.7 * len(PLANTED)
+    index = cells.prepare(tmp_path, [])
+    assert sorted(index.members.tolist()) == list(range(len(pictures)))
+    assert index.starts[0] == 0
+    assert index.starts[-1] == len(pictures)
+    near = cells._nearest(index.centres, index.centres, 5)
+    assert near.shape == (33, 5)
+    assert near[:, 0].tolist() == list(range(33))
+
+
+def test_blocks_that_are_done_are_not_compared_again(
+    pictures: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "BLOCK", 110)
+    expected = found(pictures, tmp_path / "whole")
+    index = cells.prepare(tmp_path / "cells", [pictures])
+    first = cells.pairs(index, tmp_path / "cells", 0)
+    monkeypatch.setattr(cells, "_proposed", None)
+    assert cells.pairs(index, tmp_path / "cells", 0) == first
+    monkeypatch.undo()
+    monkeypatch.setattr(cells, "BLOCK", 110)
+
+    def nothing() -> object:
+        raise AssertionError("the index is there")
+        yield
+
+    index = cells.prepare(tmp_path / "cells", nothing())  # type: ignore[arg-type]
+    paths = [cells.pairs(index, tmp_path / "cells", start) for start in cells.blocks(index)]
+    assert {(int(first), int(second)) for first, second in cells.confirmed(paths)} == expected
+
+
+def test_an_index_that_was_interrupted_is_made_again(pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+    def interrupted() -> object:
+        yield pictures[:50]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cells.prepare(tmp_path, interrupted())  # type: ignore[arg-type]
+    assert found(pictures, tmp_path) == found(pictures, tmp_path / "undisturbed")
+    assert len(cells.prepare(tmp_path, []).pictures) == len(pictures)
+
+
+def test_no_pictures_have_no_pairs(tmp_path: Path) -> None:
+    index = cells.prepare(tmp_path, [])
+    assert list(cells.blocks(index)) == []
+    assert cells.confirmed([]).shape == (0, 2)

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from adaptformer.large_data.rows import Rows
+
+
+def test_rows_are_read_in_parts_and_in_any_order(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(10, 2, 3)).astype(np.float32)
+    rows = Rows(tmp_path / "rows", (2, 3), np.float32)
+    rows.append(values[:4])
+    rows.append(values[4:].astype(np.float64))
+    assert len(rows) == 10
+    np.testing.assert_array_equal(rows.part(3, 7), values[3:7])
+    np.testing.assert_array_equal(rows.part(8, 99), values[8:])
+    assert rows.part(10, 20).shape == (0, 2, 3)
+    order = np.array([7, 0, 7, 3])
+    np.testing.assert_array_equal(rows.at(order), values[order])
+    assert rows.at(np.zeros(0, np.int64)).shape == (0, 2, 3)

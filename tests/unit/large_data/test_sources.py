@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from many_scenes import png, scene, tar
+
+from adaptformer.errors import UserError
+from adaptformer.large_data import sources
+from adaptformer.large_data.sources import Located
+
+
+def test_a_shard_is_a_part_and_files_are_dealt_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "FILES", 2)
+    for name in ("train/cat/1.png", "train/cat/2.png", "val/dog/3.png", "more/x.tar"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    for number in range(3):
+        tar(tmp_path / f"s/train-{number}.tar", {})
+    given = [str(tmp_path / "photos"), str(tmp_path / "s/train-{1..2}.tar")]
+    assert list(sources.parts(given)) == [
+        [f"{tmp_path}/photos/more/x.tar"],
+        [f"{tmp_path}/photos/train/cat/1.png", f"{tmp_path}/photos/train/cat/2.png"],
+        [f"{tmp_path}/s/train-1.tar"],
+        [f"{tmp_path}/s/train-2.tar"],
+        [f"{tmp_path}/photos/val/dog/3.png"],
+    ]
+
+
+def test_split_and_class_come_from_folders_or_from_the_shard(tmp_path: Path) -> None:
+    content = png(scene(1))
+    shard = tar(tmp_path / "pets-val-07.tar", {"a/cat/1.png": content, "b/2.png": content, "b/2.cls": b"dog"})
+    plain = tar(tmp_path / "pets.tar", {"cat/1.png": content})
+    part = [str(shard), str(plain), "/data/valid/cat/1.png", "s3://bucket/photos/dog/2.png", "3.png"]
+    assert list(sources.images(part)) == [
+        Located(f"{shard}/a/cat/1.png", "validation", "cat", content),
+        Located(f"{shard}/b/2.png", "validation", "dog", content),
+        Located(f"{plain}/cat/1.png", "", "cat", content),
+        Located("/data/valid/cat/1.png", "validation", "cat", None),
+        Located("s3://bucket/photos/dog/2.png", "", "dog", None),
+        Located("3.png", "", "", None),
+    ]
+
+
+def test_a_source_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for source in ("empty", "nowhere", "none-*.tar"):
+        with pytest.raises(UserError, match=r"has no images|there is no"):
+            list(sources.parts([str(tmp_path / source)]))
