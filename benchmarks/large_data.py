@@ -6,7 +6,8 @@ mirrored, cropped to 84 % of the area, turned by 8 degrees or compressed anew. O
 another one, so that the two look alike at a glance; whatever is found besides the copies is wrong.
 
 `--against FOLDER` asks instead how many of the near duplicates among a folder's images, which are all compared with
-all, are found where only the nearest cells are compared.
+all, are found where only the nearest cells are compared: which of them have a copy, for of many copies of one image not
+all pairs are named.
 """
 
 from __future__ import annotations
@@ -152,12 +153,15 @@ def against(folder: Path, limit: int, probes: Sequence[int]) -> None:
         with tempfile.TemporaryDirectory() as temporary:
             began = time.perf_counter()
             index = cells.prepare(Path(temporary), np.array_split(pictures, max(1, len(pictures) // 1000)))
-            written = [cells.pairs(index, Path(temporary), start) for start in cells.blocks(index)]
-            found = {(int(first), int(second)) for first, second in cells.confirmed(written)}
-            share = len(found & everything) / max(len(everything), 1)
+            proposed = cells.proposals([cells.propose(index, Path(temporary), start) for start in cells.blocks(index)])
+            starts = range(0, len(proposed), cells.PAIRS)
+            confirmed = [cells.confirm(index, Path(temporary), proposed, start) for start in starts]
+            found = {(int(first), int(second)) for first, second in cells.confirmed(proposed, confirmed)}
+            there, here = ({number for pair in pairs for number in pair} for pairs in (everything, found))
+            share = len(here & there) / max(len(there), 1)
             name = f"{count} of {len(index.centres)} cells"
             rows.append((name, f"{time.perf_counter() - began:.0f}", f"{len(found):,}", f"{share:.3f}"))
-    print(text_table.aligned(rows, (f"{len(paths):,} images", "s", "pairs", "share of the first's")))
+    print(text_table.aligned(rows, (f"{len(paths):,} images", "s", "pairs", "share of the images that have a copy")))
 
 
 def main() -> None:

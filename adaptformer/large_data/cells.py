@@ -14,7 +14,7 @@ Shapes: M pictures, s their side, V views, K cells, B pictures of a block, P pro
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,14 +29,17 @@ from adaptformer import files
 from adaptformer.data.reading import SIDE
 from adaptformer.large_data.rows import Rows
 from adaptformer.validation import alignment, likeness
-from adaptformer.validation.likeness import LEAST, NEAREST, SYMMETRIC
+from adaptformer.validation.likeness import LEAST, NEAREST
 
 CELL, PROBES = 2000, 16
 BLOCK = 16_384
-"""Pictures that are compared in one go; their pairs are kept when they are done."""
+"""Pictures that are compared in one go; what they look like is kept when they are done."""
+PAIRS = 8192
+"""Pairs that are laid over each other in one go."""
 _LEARN = 50
 """Signatures for each cell that the cells are learnt from."""
-_ROWS, _COLUMNS = 1024, 2048  # of a block of comparisons
+_AT_ONCE = (1024, 2048)  # views and pictures
+_COLUMNS = ("row", "column", "view", "cosine")
 _SIGNATURE = 54
 _INDEX = "index.json"
 
@@ -112,91 +115,93 @@ def blocks(index: Index) -> range:
     return range(0, len(index.members), BLOCK)
 
 
-def pairs(index: Index, folder: Path, start: int) -> Path:
-    """Write how well each picture of a block agrees with those it looks like, unless it is there; return the file.
+def propose(index: Index, folder: Path, start: int) -> Path:
+    """Write what the pictures of a block look like, unless it is there, and return the file.
 
-    Its columns are `first`, `second` (numbers of pictures), `cosine` of their signatures, `agreement` and `fits`
-    (alignment.agreements).
+    Its columns are those that `likeness.nearest` takes.
     """
-    path = folder / f"pairs/{start:010d}.parquet"
+    path = folder / f"proposed/{start:010d}.parquet"
     if not path.is_file():
         images = _images(index.pictures.part(start, start + BLOCK))
-        proposed = _proposed(index, images, start)
-        involved = np.unique(proposed[["first", "second"]].to_numpy())
-        within = {name: np.searchsorted(involved, proposed[name]) for name in ("first", "second")}
-        proposals = likeness.proposals(proposed.assign(**within))
-        agreement, fits = alignment.agreements(index.pictures.at(involved), proposals)
-        table = proposed[["first", "second", "cosine"]].assign(agreement=agreement, fits=fits)
         with files.replacing(path) as beside:
-            table[~np.isnan(agreement)].to_parquet(beside, index=False)
+            _proposed(index, images, start).to_parquet(beside, index=False)
     return path
 
 
-def _proposed(index: Index, images: Tensor, start: int) -> pd.DataFrame:
-    """Return the pairs that the pictures of a block [B, 3, s, s] propose, as `likeness.proposals` takes them.
+def proposals(paths: Iterable[Path]) -> pd.DataFrame:
+    """Return the pairs that all blocks propose, each once, as `likeness.proposals` takes them."""
+    nothing = pd.DataFrame({name: np.zeros(0) for name in _COLUMNS})
+    return likeness.nearest(pd.concat([nothing, *map(pd.read_parquet, paths)], ignore_index=True))
 
-    `cosine` is that of the signatures.
+
+def confirm(index: Index, folder: Path, pairs: pd.DataFrame, start: int) -> Path:
+    """Write how well PAIRS of the pairs agree, from `start` on, unless it is there, and return the file.
+
+    Its columns are `agreement` and `fits` (alignment.agreements).
     """
+    path = folder / f"confirmed/{start:010d}.parquet"
+    if not path.is_file():
+        part = pairs[start : start + PAIRS]
+        involved = np.unique(part[["first", "second"]].to_numpy())
+        within = {name: np.searchsorted(involved, part[name]) for name in ("first", "second")}
+        proposed = likeness.proposals(part.assign(**within))
+        agreement, fits = alignment.agreements(index.pictures.at(involved), proposed)
+        with files.replacing(path) as beside:
+            pd.DataFrame({"agreement": agreement, "fits": fits}).to_parquet(beside, index=False)
+    return path
+
+
+def confirmed(pairs: pd.DataFrame, paths: Iterable[Path]) -> NDArray[np.int64]:
+    """Return those pairs [P, 2] of pictures that show the same photo; `paths` are what `confirm` wrote of all.
+
+    How well details must agree is read from all pairs.
+    """
+    tables = [pd.read_parquet(path) for path in paths]
+    if not tables:
+        return np.zeros((0, 2), np.int64)
+    table = pd.concat(tables, ignore_index=True)
+    same = (table["fits"] & (table["agreement"] >= alignment.bound(table["agreement"].to_numpy()))).to_numpy()
+    return pairs.loc[same, ["first", "second"]].to_numpy()
+
+
+def _proposed(index: Index, images: Tensor, start: int) -> pd.DataFrame:
+    """Return the NEAREST pictures before and after each one of a block [B, 3, s, s], by their best views."""
     viewed = torch.cat([likeness.signatures(images, transform) for transform in likeness.view_transforms()])
-    symmetric = torch.tensor([view in SYMMETRIC for view in range(likeness.VIEWS)])
     near = _nearest(viewed, index.centres, PROBES)
     query = torch.arange(len(viewed)).repeat_interleave(near.shape[1])
     by_cell = near.flatten().argsort(stable=True)
     bounds = torch.searchsorted(near.flatten()[by_cell], torch.arange(len(index.centres) + 1))
     found: list[Tensor] = []
     for cell, (low, high) in enumerate(zip(index.starts, index.starts[1:], strict=False)):
-        if low == high or bounds[cell] == bounds[cell + 1]:
-            continue
         asking = query[by_cell[bounds[cell] : bounds[cell + 1]]]
-        for column in range(int(low), int(high), _COLUMNS):
-            stop = min(column + _COLUMNS, int(high))
+        for column in range(int(low), int(high), _AT_ONCE[1]):
+            stop = min(column + _AT_ONCE[1], int(high))
             others = torch.from_numpy(index.signatures.part(column, stop))
             members = torch.from_numpy(index.members[column:stop])
-            for rows in asking.split(_ROWS):
+            for rows in asking.split(_AT_ONCE[0]):
                 cosines = viewed[rows] @ others.T
                 some = cosines.amax(dim=1) >= LEAST
                 if some.any():
                     own, view = start + rows[some] % len(images), rows[some] // len(images)
-                    found.append(_best(cosines[some], own, view, members, symmetric[view]))
-    columns = torch.cat(found, dim=1).numpy() if found else np.zeros((4, 0))
-    own, other, view = columns[:3].astype(np.int64)
-    table = pd.DataFrame({"own": own, "other": other, "view": view, "cosine": columns[3]})
-    ordered = table.sort_values(["cosine", "own", "other", "view"], ascending=[False, True, True, True])
-    best_views = ordered.drop_duplicates(["own", "other"])
-    nearest = best_views[best_views.groupby("own").cumcount() < NEAREST].sort_values(["own", "other"])
-    pair = np.sort(nearest[["own", "other"]].to_numpy(), axis=1)
-    changed = (nearest["own"] > nearest["other"]).astype("int64")
-    return nearest.assign(first=pair[:, 0], second=pair[:, 1], changed=changed).reset_index(drop=True)
+                    found.extend(_best(cosines[some], own, view, members))
+    columns = torch.cat(found, dim=1).numpy() if found else np.zeros((len(_COLUMNS), 0))
+    table = pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True))).astype(dict.fromkeys(_COLUMNS[:3], "int64"))
+    ordered = table.sort_values(["cosine", *_COLUMNS[:3]], ascending=[False, True, True, True], ignore_index=True)
+    best_views = ordered.drop_duplicates(["row", "column"])
+    after = best_views["column"] > best_views["row"]
+    return best_views[best_views.groupby(["row", after]).cumcount() < NEAREST].sort_values(["row", "column"])
 
 
-def _best(cosines: Tensor, own: Tensor, view: Tensor, members: Tensor, symmetric: Tensor) -> Tensor:
-    """Return the columns own, other, view, cosine [4, P] of the nearest members [N] of each picture `own` [R].
+def _best(cosines: Tensor, own: Tensor, view: Tensor, members: Tensor) -> Iterator[Tensor]:
+    """Yield the columns row, column, view, cosine [4, P] of the nearest members [N] before and after each `own` [R].
 
-    `cosines` [R, N] are those of its `view` [R] with the members. Of a pair that both sides find alike, because the
-    view is `symmetric` [R], one side finds it.
+    `cosines` [R, N] are those of its `view` [R] with the members.
     """
-    left_out = torch.where(symmetric[:, None], members >= own[:, None], members == own[:, None])
-    best = cosines.masked_fill(left_out, -1.0).topk(min(NEAREST, len(members)), dim=1)
-    kept = best.values >= LEAST
-    columns = (own[:, None].expand_as(kept), members[best.indices], view[:, None].expand_as(kept), best.values)
-    return torch.stack([column[kept].double() for column in columns])
-
-
-def confirmed(paths: Iterable[Path]) -> NDArray[np.int64]:
-    """Return the pairs [P, 2] of pictures that show the same photo, each in order, sorted.
-
-    Of a pair that both of its pictures have proposed, the view in which they are most alike counts. How well details
-    must agree is read from the pairs of all blocks, which are in memory here.
-    """
-    tables = [pd.read_parquet(path) for path in paths]
-    if not tables:
-        return np.zeros((0, 2), np.int64)
-    table = pd.concat(tables, ignore_index=True)
-    table = table.sort_values(["first", "second", "cosine"], kind="stable").drop_duplicates(
-        ["first", "second"], keep="last"
-    )
-    same = table["fits"] & (table["agreement"] >= alignment.bound(table["agreement"].to_numpy()))
-    return table.loc[same, ["first", "second"]].to_numpy()
+    for side in (members < own[:, None], members > own[:, None]):
+        best = cosines.masked_fill(~side, -1.0).topk(min(NEAREST, len(members)), dim=1)
+        kept = best.values >= LEAST
+        columns = (own[:, None].expand_as(kept), members[best.indices], view[:, None].expand_as(kept), best.values)
+        yield torch.stack([column[kept].double() for column in columns])
 
 
 def described(folder: Path) -> dict[str, int]:

@@ -141,8 +141,11 @@ def _find_near_duplicates(job: Check, images: int, repeated: NDArray[np.int64]) 
     index = cells.prepare(folder, _pictures(job, kept))
     starts = cells.blocks(index)
     shown = running.shown_with_rate(starts, "comparing", len(starts), "blocks", lambda _: 1)
-    blocks = [cells.pairs(index, folder, start) for start in shown]
-    pairs = np.flatnonzero(kept)[cells.confirmed(blocks)]
+    proposed = cells.proposals([cells.propose(index, folder, start) for start in shown])
+    starts = range(0, len(proposed), cells.PAIRS)
+    shown = running.shown_with_rate(starts, "aligning", len(starts), "blocks", lambda _: 1)
+    confirmed = cells.confirmed(proposed, [cells.confirm(index, folder, proposed, start) for start in shown])
+    pairs = np.flatnonzero(kept)[confirmed]
     schema = pa.schema([(f"{which}_{name}", pa.string()) for which in ("first", "second") for name in _PLACE])
     with files.replacing(path) as beside, pq.ParquetWriter(beside, schema) as writer:
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):

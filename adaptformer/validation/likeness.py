@@ -30,8 +30,6 @@ NEAREST = 3
 _VIEWS = ((0.0, 1.0), (0.0, 0.87), (9.0, 0.95), (-9.0, 0.95))
 """Turn in degrees and share of the side that is left; each of them as it is, and mirrored."""
 VIEWS = 2 * len(_VIEWS)
-SYMMETRIC = (0, len(_VIEWS))
-"""The views, plain and mirrored, in which the first picture is as much like the second one as the reverse."""
 _ROWS, _COLUMNS = 1024, 2048  # of a block of comparisons, which then stays in the processor's cache
 _BATCH = 4096
 _COLOURS = torch.tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
@@ -76,8 +74,12 @@ def compared(views: Iterable[Tensor], plain: Tensor) -> pd.DataFrame:
     `views` are the signatures [N, 54] of each view, `plain` those of the pictures themselves. `changed` is 1 where it
     is the second picture that was viewed, else 0.
     """
-    tables = [_alike(viewed, plain, symmetric=view in SYMMETRIC).assign(view=view) for view, viewed in enumerate(views)]
-    return _nearest(pd.concat(tables, ignore_index=True))
+    tables = [
+        # The plain comparison and that with the mirror image are symmetric, the others are not.
+        _alike(viewed, plain, symmetric=view in {0, len(_VIEWS)}).assign(view=view)
+        for view, viewed in enumerate(views)
+    ]
+    return nearest(pd.concat(tables, ignore_index=True))
 
 
 def signatures(images: Tensor, transform: Tensor | None = None) -> Tensor:
@@ -133,8 +135,12 @@ def _alike(viewed: Tensor, plain: Tensor, *, symmetric: bool) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _nearest(found: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs `first` < `second`, by their best view, that are among the nearest of one of their pictures."""
+def nearest(found: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs `first` < `second`, by their best view, that are among the nearest of one of their pictures.
+
+    `found` has the picture that was viewed (`row`), the one that it was compared with (`column`), `view` and `cosine`.
+    The other columns of the answer are those of `compared`.
+    """
     pairs = found[["row", "column"]].astype("int64")
     found = found.assign(
         first=pairs.min(axis=1), second=pairs.max(axis=1), changed=(pairs["row"] > pairs["column"]).astype("int64")

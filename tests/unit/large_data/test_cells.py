@@ -30,9 +30,13 @@ PLANTED = {(seed, PLAIN + number) for number, seed in enumerate(range(0, PLAIN, 
 
 
 def found(pictures: NDArray[np.uint8], folder: Path) -> set[tuple[int, int]]:
-    index = cells.prepare(folder, np.array_split(pictures, 5))
-    paths = [cells.pairs(index, folder, start) for start in cells.blocks(index)]
-    return {(int(first), int(second)) for first, second in cells.confirmed(paths)}
+    return searched(cells.prepare(folder, np.array_split(pictures, 5)), folder)
+
+
+def searched(index: cells.Index, folder: Path) -> set[tuple[int, int]]:
+    proposed = cells.proposals([cells.propose(index, folder, start) for start in cells.blocks(index)])
+    paths = [cells.confirm(index, folder, proposed, start) for start in range(0, len(proposed), cells.PAIRS)]
+    return {(int(first), int(second)) for first, second in cells.confirmed(proposed, paths)}
 
 
 def test_within_the_cells_all_are_compared(pictures: NDArray[np.uint8], tmp_path: Path) -> None:
@@ -47,8 +51,8 @@ def test_the_size_of_blocks_changes_nothing(
 ) -> None:
     whole = found(pictures, tmp_path / "whole")
     monkeypatch.setattr(cells, "BLOCK", 70)
-    monkeypatch.setattr(cells, "_ROWS", 11)
-    monkeypatch.setattr(cells, "_COLUMNS", 90)
+    monkeypatch.setattr(cells, "_AT_ONCE", (11, 90))
+    monkeypatch.setattr(cells, "PAIRS", 7)
     assert found(pictures, tmp_path / "blocks") == whole
 
 
@@ -75,19 +79,20 @@ def test_blocks_that_are_done_are_not_compared_again(
     monkeypatch.setattr(cells, "BLOCK", 110)
     expected = found(pictures, tmp_path / "whole")
     index = cells.prepare(tmp_path / "cells", [pictures])
-    first = cells.pairs(index, tmp_path / "cells", 0)
-    monkeypatch.setattr(cells, "_proposed", None)
-    assert cells.pairs(index, tmp_path / "cells", 0) == first
-    monkeypatch.undo()
-    monkeypatch.setattr(cells, "BLOCK", 110)
+    first = cells.propose(index, tmp_path / "cells", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(cells, "_proposed", None)
+        assert cells.propose(index, tmp_path / "cells", 0) == first
 
     def nothing() -> object:
         raise AssertionError("the index is there")
         yield
 
     index = cells.prepare(tmp_path / "cells", nothing())  # type: ignore[arg-type]
-    paths = [cells.pairs(index, tmp_path / "cells", start) for start in cells.blocks(index)]
-    assert {(int(first), int(second)) for first, second in cells.confirmed(paths)} == expected
+    assert searched(index, tmp_path / "cells") == expected
+    monkeypatch.setattr(cells, "_proposed", None)
+    monkeypatch.setattr(cells.alignment, "agreements", None)
+    assert searched(index, tmp_path / "cells") == expected
 
 
 def test_an_index_that_was_interrupted_is_made_again(pictures: NDArray[np.uint8], tmp_path: Path) -> None:
@@ -104,4 +109,4 @@ def test_an_index_that_was_interrupted_is_made_again(pictures: NDArray[np.uint8]
 def test_no_pictures_have_no_pairs(tmp_path: Path) -> None:
     index = cells.prepare(tmp_path, [])
     assert list(cells.blocks(index)) == []
-    assert cells.confirmed([]).shape == (0, 2)
+    assert searched(index, tmp_path) == set()

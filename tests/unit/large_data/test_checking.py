@@ -126,6 +126,7 @@ def test_whatever_was_interrupted_it_ends_with_the_same_files(
 ) -> None:
     given = shards(tmp_path / "s", FLAWED)
     monkeypatch.setattr(cells, "BLOCK", 20)
+    monkeypatch.setattr(cells, "PAIRS", 1)
     names = ("facts/*", "findings.csv", "near_duplicates.parquet", "check.json")
 
     def written(folder: Path) -> dict[str, bytes]:
@@ -134,10 +135,10 @@ def test_whatever_was_interrupted_it_ends_with_the_same_files(
 
     checking.check(tmp_path / "undisturbed", given, ONE, LEVELS)
     folder = tmp_path / "check"
-    look, pairs = facts.look, cells.pairs
-    moments = iter([(facts, "look", 2), (cells, "pairs", 2), (checking, "_written", 0)])
+    whole = {"look": facts.look, "propose": cells.propose, "confirm": cells.confirm, "_written": checking._written}
+    moments = ((facts, "look", 2), (cells, "propose", 2), (cells, "confirm", 1), (checking, "_written", 0))
     for module, name, after in moments:
-        done, kept = [0], {"look": look, "pairs": pairs, "_written": checking._written}[name]
+        done, kept = [0], whole[name]
 
         def interrupted(*words: object, done: list[int] = done, kept: object = kept, after: int = after) -> object:
             if done[0] == after:
@@ -156,7 +157,7 @@ def test_whatever_was_interrupted_it_ends_with_the_same_files(
     checking.check(folder, given, Engine(engine, workers=2), LEVELS)
     assert not list(folder.rglob(".*.partial*"))
     assert written(folder) == written(tmp_path / "undisturbed")
-    monkeypatch.setattr(cells, "pairs", None)  # nothing is compared again
+    monkeypatch.setattr(cells, "propose", None)  # nothing is compared again
     checking.check(folder, given, ONE, LEVELS)
     assert written(folder) == written(tmp_path / "undisturbed")
 
