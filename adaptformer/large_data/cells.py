@@ -13,7 +13,6 @@ Shapes: M pictures, s their side, V views, K cells, B pictures of a block, P pro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,9 +201,3 @@ def _best(cosines: Tensor, own: Tensor, view: Tensor, members: Tensor) -> Iterat
         kept = best.values >= LEAST
         columns = (own[:, None].expand_as(kept), members[best.indices], view[:, None].expand_as(kept), best.values)
         yield torch.stack([column[kept].double() for column in columns])
-
-
-def described(folder: Path) -> dict[str, int]:
-    """Return the numbers of pictures and cells of the index in a folder."""
-    found: dict[str, int] = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    return found

@@ -23,7 +23,7 @@ from PIL import Image
 from small_project import adaptformer, run_stages, snapshot
 
 from adaptformer import __main__ as command_line
-from adaptformer import params
+from adaptformer import files, params
 from adaptformer.checkpoints import fetching
 from adaptformer.commands import stages
 from adaptformer.errors import UserError
@@ -630,6 +630,31 @@ def test_images_are_added_and_what_is_none_is_left_out(
     assert len(snapshot(project / "data")) == len(before) + 12
     with pytest.raises(SystemExit, match="1"):
         adaptformer("data", "import", str(more), "--add", "--replace")
+
+
+def test_what_an_import_has_read_is_not_read_again(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def noting(reader: Callable[[Path], Any]) -> Callable[[Path], Any]:
+        def noted(path: Path) -> Any:
+            if (project / "data") in path.absolute().parents:
+                read.append(path)
+            return reader(path)
+
+        return noted
+
+    monkeypatch.setattr(Path, "read_bytes", noting(Path.read_bytes))
+    monkeypatch.setattr(files, "sha256_file", noting(files.sha256_file))
+    for number, how in enumerate(("--replace", "--add")):
+        source = classes_of(tmp_path / how, 30 + number)
+        read.clear()
+        assert adaptformer("data", "import", str(source), how) == 0
+        assert not read
+        assert adaptformer("validate") == 0  # its page shows some of the images
+        timing = json.loads((project / "artifacts/timing/validate.json").read_text())
+        assert timing["known_before"] == timing["images"] == 12 * (number + 1)
 
 
 def test_the_groups_of_a_list_are_those_of_the_splits(
