@@ -657,6 +657,18 @@ def test_what_an_import_has_read_is_not_read_again(
         assert timing["known_before"] == timing["images"] == 12 * (number + 1)
 
 
+def test_a_second_validation_reads_only_what_has_changed(project: Path) -> None:
+    images = sorted((project / "data").rglob("*.png"))
+    for path in images:
+        os.utime(path, (1_600_000_000, 1_600_000_000))  # what was written just now is not trusted
+    for known in (0, len(images), len(images) - 1):
+        run_stages("validate")
+        timing = json.loads((project / "artifacts/timing/validate.json").read_text())
+        assert (timing["known_before"], timing["images"]) == (known, len(images))
+        if known:
+            images[0].write_bytes(images[0].read_bytes())
+
+
 def test_the_groups_of_a_list_are_those_of_the_splits(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
