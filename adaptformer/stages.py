@@ -38,7 +38,7 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     table, unreadable = manifest.scan(
         folder.data, settings.validation_fraction, settings.seed, settings.group, look, known
     )
-    known.write(forget=True)
+    known.write()
     faults = checks.check(table, unreadable, params.data.group)
     if len(faults):
         log.error("%s", checks.fault_table(faults))

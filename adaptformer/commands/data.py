@@ -107,7 +107,7 @@ def _import(given: argparse.Namespace) -> None:
             grown = growth.add_images(source, data, named.data, skipped, known)
         else:
             summary = importing.import_folder(source, data, named.data, given.replace, skipped, known)
-    known.write(forget=not given.add)
+    known.write()
     if given.add:
         _print_result(importing.dvc_add(data), "more images")
         print("\n".join(grown.lines()))
@@ -154,7 +154,7 @@ def _get(given: argparse.Namespace) -> None:
     listed = known.imagenet(given.folder, downloads) if given.folder else known.get(given.name, downloads)
     facts = KnownFacts(RunFolder().known_facts)
     summary = importing.import_folder(listed, data, settings.data, given.replace, known=facts)
-    facts.write(forget=True)
+    facts.write()
     known.remove(downloads)
     _print_result(importing.dvc_add(data), str(summary))
     writing.put(Path("params.yaml"), {"data.name": given.name, "data.date": files.utc_now()[:10]})

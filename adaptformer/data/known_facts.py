@@ -62,20 +62,19 @@ class KnownFacts:
         """Add a file that this process has written itself."""
         self._now[file] = Known(facts, picture)
 
-    def write(self, *, forget: bool) -> None:
-        """Write what was added or asked for, and, unless the rest is to be forgotten, all that was there."""
-        kept = self._now if forget else {**self._before, **self._now}
-        pictures = [known.picture for known in kept.values() if known.picture is not None]
-        facts = [known.facts for known in kept.values()]
+    def write(self) -> None:
+        """Write what was added or asked for; whatever else was there is forgotten."""
+        pictures = [known.picture for known in self._now.values() if known.picture is not None]
+        facts = [known.facts for known in self._now.values()]
         with files.replacing(self._path) as beside:
             np.savez(
                 beside,
                 version=_version(),
-                identities=np.array(list(kept), np.int64).reshape(-1, 3),
+                identities=np.array(list(self._now), np.int64).reshape(-1, 3),
                 numbers=np.array([(one.width, one.height, one.bytes) for one in facts], np.int64).reshape(-1, 3),
                 modes=np.array([one.mode for one in facts], np.str_),
                 sha256=np.array([one.sha256 for one in facts], np.str_),
-                pictured=np.array([known.picture is not None for known in kept.values()], bool),
+                pictured=np.array([known.picture is not None for known in self._now.values()], bool),
                 pictures=np.array(pictures, np.uint8).reshape(-1, SIDE, SIDE, 3),
             )
 

@@ -45,7 +45,7 @@ def test_what_is_known_is_not_read_and_the_same(paths: list[Path], tmp_path: Pat
     first = KnownFacts(file)
     facts, pictures = scanned(paths, first)
     assert first.found == 0
-    first.write(forget=True)
+    first.write()
     reads.clear()
     second = KnownFacts(file)
     again, pictures_again = scanned(paths, second)
@@ -63,7 +63,7 @@ def test_what_has_changed_is_read_again(
 ) -> None:
     known = KnownFacts(tmp_path / "facts.npz")
     scanned(paths, known)
-    known.write(forget=True)
+    known.write()
     if change == "bytes":
         with paths[1].open("ab") as file:
             file.write(b"more")
@@ -83,7 +83,7 @@ def test_what_has_changed_is_read_again(
 def test_a_file_keeps_its_facts_under_another_name(paths: list[Path], tmp_path: Path, reads: list[str]) -> None:
     known = KnownFacts(tmp_path / "facts.npz")
     facts, _ = scanned(paths, known)
-    known.write(forget=True)
+    known.write()
     reads.clear()
     os.link(paths[0], tmp_path / "linked.png")
     paths[1].rename(tmp_path / "renamed.png")
@@ -96,7 +96,7 @@ def test_copies_are_known(paths: list[Path], tmp_path: Path, reads: list[str]) -
     known = KnownFacts(tmp_path / "facts.npz")
     copies = [tmp_path / f"{number}.copy" for number in range(3)]
     facts = list(copy_all(paths, copies, known))
-    known.write(forget=False)
+    known.write()
     reads.clear()
     again, pictures = scanned(copies, KnownFacts(tmp_path / "facts.npz"))
     assert (again, reads, len(pictures)) == (facts, [], 3)
@@ -107,7 +107,7 @@ def test_facts_without_pictures_do_not_serve_where_these_are_wanted(
 ) -> None:
     known = KnownFacts(tmp_path / "facts.npz")
     facts = list(read_all(paths, known=known))
-    known.write(forget=True)
+    known.write()
     reads.clear()
     known = KnownFacts(tmp_path / "facts.npz")
     assert list(read_all(paths, known=known)) == facts
@@ -133,18 +133,17 @@ def test_what_is_no_image_is_read_each_time(paths: list[Path], tmp_path: Path, r
     assert reads.count("0.png") == 2
 
 
-def test_the_rest_is_kept_or_forgotten(paths: list[Path], tmp_path: Path, reads: list[str]) -> None:
+def test_what_nobody_asked_for_is_forgotten(paths: list[Path], tmp_path: Path, reads: list[str]) -> None:
     file = tmp_path / "facts.npz"
     known = KnownFacts(file)
     scanned(paths, known)
-    known.write(forget=True)
-    for forget, expected in ((False, []), (True, ["0.png", "2.png"])):
-        known = KnownFacts(file)
-        scanned(paths[1:2], known)
-        known.write(forget=forget)
-        reads.clear()
-        scanned(paths, KnownFacts(file))
-        assert sorted(reads) == expected
+    known.write()
+    known = KnownFacts(file)
+    known_hash(paths[1], known)
+    known.write()
+    reads.clear()
+    scanned(paths, KnownFacts(file))
+    assert sorted(reads) == ["0.png", "2.png"]
 
 
 def test_a_damaged_file_or_another_version_is_nothing(
@@ -153,7 +152,7 @@ def test_a_damaged_file_or_another_version_is_nothing(
     file = tmp_path / "facts.npz"
     known = KnownFacts(file)
     scanned(paths, known)
-    known.write(forget=True)
+    known.write()
     whole = file.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(known_facts, "_version", lambda: "another Pillow")

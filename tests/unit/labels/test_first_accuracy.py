@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import small_project
 from numpy.typing import NDArray
 from small_project import adaptformer, run_stages
 
 from adaptformer import embedding, params
+from adaptformer.data import manifest
 from adaptformer.labels import first_accuracy, probe
 from adaptformer.run_folder import RunFolder
 
@@ -95,8 +98,21 @@ def test_a_part_of_a_large_set_has_to_do(project: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(first_accuracy, "_PILOT", 3)
     monkeypatch.setattr(first_accuracy, "_MOST", 15)
     monkeypatch.setattr(first_accuracy, "_FEWEST", 1)
+    asked: list[list[str]] = []
+    of_data = embedding.of_data
+
+    def noting(table: pd.DataFrame, *rest: Any) -> NDArray[np.float32]:
+        asked.append(list(table["sha256"]))
+        return of_data(table, *rest)
+
+    monkeypatch.setattr(embedding, "of_data", noting)
+    first_accuracy.text(params.load(), RunFolder(), seconds=1e-9)
+    assert sum(embedded) == 3
     told = first_accuracy.text(params.load(), RunFolder(), seconds=1e6)
     assert sum(embedded) == 15
+    # By their hashes, so of all classes and splits, whatever the order of the files.
+    table = manifest.read_manifest(RunFolder().manifest)
+    assert asked[-1] == sorted(table.loc[table["split"] != "test", "sha256"])[:15]
     assert "training images (a part of 21 images); took " in told
     monkeypatch.setattr(first_accuracy, "_FEWEST", 20)
     told = first_accuracy.text(params.load(), RunFolder(), seconds=1e-9)

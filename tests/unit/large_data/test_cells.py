@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from many_scenes import scene
 from numpy.typing import NDArray
 from PIL import ImageOps
 
 from adaptformer.data.reading import small_picture
 from adaptformer.large_data import cells
-from adaptformer.validation import near_duplicates
+from adaptformer.validation import likeness, near_duplicates
 
 PLAIN = 300
 
@@ -46,6 +47,16 @@ def test_within_the_cells_all_are_compared(pictures: NDArray[np.uint8], tmp_path
     assert len(cells.prepare(tmp_path, []).centres) == 1
 
 
+def test_of_many_copies_every_one_is_named_with_others(pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+    turned = np.stack([small_picture(np.asarray(scene(0).rotate(degrees))) for degrees in range(-5, 6)])
+    many = np.concatenate([turned[:6], pictures[1:60], turned[6:]])
+    expected = near_duplicates.pairs(many)
+    pairs = found(many, tmp_path)
+    assert {number for pair in pairs for number in pair} == set(expected.flatten().tolist())
+    # Which of so many pairs are the nearest differs a little; half as many would be those of one side.
+    assert len(pairs) >= 0.9 * len(expected) > 30
+
+
 def test_the_size_of_blocks_changes_nothing(
     pictures: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +79,9 @@ def test_with_many_cells_few_are_compared_and_copies_are_found(
     assert sorted(index.members.tolist()) == list(range(len(pictures)))
     assert index.starts[0] == 0
     assert index.starts[-1] == len(pictures)
+    signatures = likeness.signatures(cells._images(pictures))
+    cell = np.repeat(np.arange(33), np.diff(index.starts))[np.argsort(index.members)]
+    np.testing.assert_array_equal(cell, torch.cdist(signatures, index.centres).argmin(dim=1))
     near = cells._nearest(index.centres, index.centres, 5)
     assert near.shape == (33, 5)
     assert near[:, 0].tolist() == list(range(33))
