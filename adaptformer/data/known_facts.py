@@ -41,8 +41,12 @@ class KnownFacts:
         self._path = path
         self._before = _read(path)
         self._now: dict[Identity, Known] = {}
-        self.found = 0
-        """How many files were known."""
+        self._found: list[Identity] = []
+
+    @property
+    def found(self) -> int:
+        """How many files were asked for and known."""
+        return len(self._found)
 
     def of(self, file: Identity, *, picture: bool) -> Known | None:
         """Return what is known of a file, None where that is nothing, or lacks a `picture` that is wanted."""
@@ -50,7 +54,7 @@ class KnownFacts:
         if known is None or (picture and known.picture is None):
             return None
         self._now[file] = known
-        self.found += 1
+        self._found.append(file)  # in one step, unlike a sum: several threads ask
         return known
 
     def remember(self, file: Identity, facts: ImageFacts, picture: Pixels | None) -> None:
