@@ -1,6 +1,6 @@
 """Export and predict a large model with random weights; print seconds, peak memory and file sizes.
 
-    python benchmarks/export_large.py --model vit_huge_patch14_224.mae
+    python -m benchmarks.export_large --model vit_huge_patch14_224.mae
 
 Each step runs in a process of its own, whose peak memory (the most resident at once) is then its own.
 """
@@ -8,7 +8,6 @@ Each step runs in a process of its own, whose peak memory (the most resident at 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import subprocess
@@ -26,11 +25,11 @@ from PIL import Image
 from adaptformer import memory, text_table
 from adaptformer.data import manifest
 from adaptformer.data.contract import ImageContract
-from adaptformer.model import adapter_file, backbone, classifier, tensor_file
-from adaptformer.model.backbone_card import BackboneCard
+from adaptformer.model import adapter_file, backbone, classifier
 from adaptformer.params import load
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES
+from benchmarks import models
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ("left", "right")
@@ -60,15 +59,9 @@ def prepare(root: Path, model: str, external_data_mb: int | None) -> None:
         shapes = {name: tensor.shape for name, tensor in backbone.build(model).state_dict().items()}
     generator = torch.Generator().manual_seed(0)
     encoder = {name: 0.02 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
-    mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-    card = BackboneCard(
-        model=model, origin="random", licence="MIT", mean=mean, std=std, note="random weights",
-        parameters=sum(tensor.numel() for tensor in encoder.values()), sha256=tensor_file.content_hash(encoder),
-        source_sha256="0" * 64,
-    )  # fmt: skip
-    tensor_file.write(folder.backbone, encoder, dataclasses.asdict(card))
+    card = models.write_backbone(folder.backbone, model, encoder)
     built = classifier.build(model, encoder, settings, image_size=SIDE, classes=len(CLASSES), seed=0)
-    contract = ImageContract(**content["image"], mean=mean, std=std)
+    contract = ImageContract(**content["image"], mean=card.mean, std=card.std)
     trained = sum(parameter.numel() for parameter in classifier.trainable(built).values())
     adapter_file.write(
         folder.adapter,
@@ -95,7 +88,7 @@ def predict(root: Path) -> dict[str, Any]:
 
 def _step(name: str, root: Path) -> dict[str, Any]:
     """Run a step in a process of its own and return what it measured."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--step", name, "--folder", str(root)]
+    command = [sys.executable, "-m", "benchmarks.export_large", *sys.argv[1:], "--step", name, "--folder", str(root)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

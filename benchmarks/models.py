@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adaptformer.model import backbone, classifier
+from adaptformer.model import backbone, classifier, tensor_file
+from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.params import AdapterParams, Params, load
 
 ADAPTER_64 = {
@@ -29,6 +32,17 @@ def encoder(model: str, size: int) -> dict[str, Tensor]:
     """Return random weights of an architecture of timm."""
     torch.manual_seed(0)
     return dict(backbone.build(model, size).state_dict())
+
+
+def write_backbone(path: Path, model: str, encoder: dict[str, Tensor]) -> BackboneCard:
+    """Write a backbone of random weights as `fetch` writes one, and return its card."""
+    card = BackboneCard(
+        model=model, origin="random", licence="MIT", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25),
+        note="random weights", parameters=sum(tensor.numel() for tensor in encoder.values()),
+        sha256=tensor_file.content_hash(encoder), source_sha256="0" * 64,
+    )  # fmt: skip
+    tensor_file.write(path, encoder, dataclasses.asdict(card))
+    return card
 
 
 def classified(model: str, size: int = 224, classes: int = 100, **settings: Any) -> classifier.Classifier:

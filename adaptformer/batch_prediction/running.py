@@ -84,7 +84,7 @@ def run(job: Job, engine: Engine, device: Device = "auto") -> Summary:
 
     Raises UserError where shards cannot be computed, and where not one image could be read.
     """
-    workers = engine.workers or processes(device)
+    workers = engine.workers or _processes(device)
     # Of a cluster's machines nothing is known here.
     threads = 1 if engine.address else max(1, machine.cores() // workers)
     work = functools.partial(shard.predict, job, Computing(device, threads))
@@ -130,7 +130,7 @@ def alone(folder: str) -> Iterator[None]:
         yield
 
 
-def processes(device: Device) -> int:
+def _processes(device: Device) -> int:
     """Return how many processes compute if nobody says: one a core, but one alone where there is a GPU to share."""
     gpu = device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
     return 1 if gpu else machine.cores()

@@ -64,7 +64,7 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     checked.add_argument("--into", type=Path, required=True, metavar="DIR", help="again: look at what is missing")
     checked.add_argument(
-        "--features", action="store_true", help="keep each image's features of the backbone in artifacts/, too"
+        "--features", action="store_true", help="keep what the fetched backbone makes of each image, too (on the CPU)"
     )
     checked.add_argument("--engine", choices=["local", "dask", "ray"], default="local", help="default: %(default)s")
     checked.add_argument("--workers", type=positive, default=0, help="number of processes (default: one a core)")

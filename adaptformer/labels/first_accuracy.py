@@ -13,7 +13,8 @@ from adaptformer.run_folder import RunFolder
 
 SECONDS = 20.0
 """So long the backbone looks at images; a part of a large data set has to do."""
-_PILOT = 128
+_FIRST, _GROWTH = 16, 4
+"""Images that are embedded whatever they take, and by how much their number grows while the time allows it."""
 _MOST = 20_000
 """Images that the classifiers are fitted to and judged on at most: more of them would take minutes."""
 _FEWEST = 20
@@ -23,8 +24,9 @@ _FEWEST = 20
 def text(params: Params, folder: RunFolder, seconds: float = SECONDS) -> str:
     """Return the accuracies of simple classifiers on the validation images, with what they took, for people.
 
-    The images are taken in the order of their hashes, as many as the backbone embeds in so many `seconds`; embedded
-    ones are stored as `data labels` does. Raises UserError when `data/` no longer fits the manifest.
+    The images are taken in the order of their hashes, as many as the backbone embeds in about so many `seconds`, and
+    _FIRST at least; embedded ones are stored as `data labels` does. Raises UserError when `data/` no longer fits the
+    manifest.
     """
     if not folder.backbone.is_file():
         return "`adaptformer fetch`, then `adaptformer validate` tells how far the frozen backbone alone gets"
@@ -33,11 +35,13 @@ def text(params: Params, folder: RunFolder, seconds: float = SECONDS) -> str:
     chosen = device.choose(params.runtime.device, params.runtime.threads)
     rest = (folder.data, params.image, folder.backbone, None, folder.embeddings, chosen)
     began = time.perf_counter()
-    embedding.of_data(table[:_PILOT], *rest)
-    each = (time.perf_counter() - began) / min(len(table), _PILOT)
-    part = table[: min(max(_PILOT, int(seconds / each)), _MOST)]
-    features = embedding.of_data(part, *rest)
-    embedded = time.perf_counter()
+    embedded, done, wanted = began, 0, min(_FIRST, len(table))
+    while wanted > done:
+        part, before = table[:wanted], embedded
+        features = embedding.of_data(part, *rest)
+        embedded = time.perf_counter()
+        each, done = (embedded - before) / (wanted - done), wanted
+        wanted = min(len(table), _MOST, _GROWTH * done, done + int((seconds - (embedded - began)) / each))
     train, validation = (int((part["split"] == split).sum()) for split in ("train", "validation"))
     whole = len(part) == len(table)
     if validation < _FEWEST and not whole:

@@ -95,7 +95,7 @@ def test_without_validation_images_there_is_nothing_to_tell(project: Path) -> No
 
 def test_a_part_of_a_large_set_has_to_do(project: Path, monkeypatch: pytest.MonkeyPatch, embedded: list[int]) -> None:
     run_stages("validate", "fetch")
-    monkeypatch.setattr(first_accuracy, "_PILOT", 3)
+    monkeypatch.setattr(first_accuracy, "_FIRST", 3)
     monkeypatch.setattr(first_accuracy, "_MOST", 15)
     monkeypatch.setattr(first_accuracy, "_FEWEST", 1)
     asked: list[list[str]] = []
