@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from picture_fixtures import contract, picture, sound, tree  # noqa: F401 - fixtures of several folders
 
 
@@ -22,3 +24,24 @@ def nothing_leaks() -> Iterator[None]:
         torch.set_num_threads(1)
     yield
     logger.setLevel(level)
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images were embedded, by call."""
+    from adaptformer import embedding  # with torch, which most tests do without
+
+    counts: list[int] = []
+    build = embedding._embedder
+
+    def counting(*arguments: object) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        embed = build(*arguments)
+
+        def count(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            counts.append(len(images))
+            return embed(images)
+
+        return count
+
+    monkeypatch.setattr(embedding, "_embedder", counting)
+    return counts

@@ -28,25 +28,6 @@ def data(tree: Tree) -> Path:
     return tree({f"{split}/amber/{i}.png": 10 * n + i for n, split in enumerate(SPLITS) for i in range(4)})
 
 
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images the backbone was given, by batch."""
-    batches: list[int] = []
-    build = embedding._embedder
-
-    def counting(*arguments: object) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-        embed = build(*arguments)
-
-        def count(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-            batches.append(len(images))
-            return embed(images)
-
-        return count
-
-    monkeypatch.setattr(embedding, "_embedder", counting)
-    return batches
-
-
 def features(data: Path, tmp_path: Path, image: ImageParams = IMAGE, seed: int = 0) -> NDArray[np.float32]:
     backbone = tmp_path / f"{seed}.safetensors"
     card = dataclasses.replace(mite.backbone_card(), sha256=str(seed) * 64)
@@ -69,46 +50,46 @@ def test_they_are_what_the_backbone_makes_of_each_image_in_the_order_of_the_mani
         np.testing.assert_allclose(found[row], embed(pixels[np.newaxis])[0], rtol=1e-4, atol=1e-5)
 
 
-def test_only_new_contents_are_computed(data: Path, tmp_path: Path, seen: list[int], tree: Tree) -> None:
+def test_only_new_contents_are_computed(data: Path, tmp_path: Path, embedded: list[int], tree: Tree) -> None:
     first = features(data, tmp_path)
-    assert sum(seen) == 12
-    seen.clear()
+    assert sum(embedded) == 12
+    embedded.clear()
     np.testing.assert_array_equal(features(data, tmp_path), first)
-    assert seen == []
+    assert embedded == []
     tree({"train/amber/new.png": 99, "train/blue/copy.png": 1, "test/amber/renamed.png": 98})
     more = features(data, tmp_path)
-    assert sum(seen) == 2
+    assert sum(embedded) == 2
     assert more.shape == (15, mite.WIDTH)
     before = dict(zip(scan(data, 0.2, 0)[0]["path"], more, strict=True))
     np.testing.assert_array_equal(before["train/blue/copy.png"], before["train/amber/1.png"])
 
 
 def test_another_backbone_or_image_contract_has_features_of_its_own(
-    data: Path, tmp_path: Path, seen: list[int]
+    data: Path, tmp_path: Path, embedded: list[int]
 ) -> None:
     first = features(data, tmp_path)
     squashed = features(data, tmp_path, IMAGE.model_copy(update={"resize": "squash"}))
-    assert sum(seen) == 24
+    assert sum(embedded) == 24
     assert not np.allclose(first, squashed)
     assert not np.allclose(first, features(data, tmp_path, seed=1))
-    assert sum(seen) == 36
+    assert sum(embedded) == 36
     np.testing.assert_array_equal(features(data, tmp_path), first)
-    assert sum(seen) == 36
+    assert sum(embedded) == 36
 
 
 def test_a_damaged_file_is_made_again(
-    data: Path, tmp_path: Path, seen: list[int], caplog: pytest.LogCaptureFixture
+    data: Path, tmp_path: Path, embedded: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     first = features(data, tmp_path)
     (stored,) = (tmp_path / "embeddings").iterdir()
     stored.write_bytes(stored.read_bytes()[:-100])
     np.testing.assert_array_equal(features(data, tmp_path), first)
-    assert sum(seen) == 24
+    assert sum(embedded) == 24
     assert "is damaged" in caplog.text
 
 
 def test_an_interruption_keeps_what_was_computed(
-    data: Path, tmp_path: Path, seen: list[int], monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, embedded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedding, "_BATCH", 2)
     steps = embedding.progress.steps
@@ -123,6 +104,6 @@ def test_an_interruption_keeps_what_was_computed(
         context.setattr(embedding.progress, "steps", stopped)
         with pytest.raises(KeyboardInterrupt):
             features(data, tmp_path)
-    assert sum(seen) == 2
+    assert sum(embedded) == 2
     features(data, tmp_path)
-    assert sum(seen) == 12
+    assert sum(embedded) == 12

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +25,6 @@ FETCH = "`adaptformer fetch`, then `adaptformer validate` tells how far the froz
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(small_project.write(tmp_path))
     return tmp_path
-
-
-@pytest.fixture
-def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images were embedded, by call."""
-    counts: list[int] = []
-    build = embedding._embedder
-
-    def counting(*arguments: object) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-        embed = build(*arguments)
-
-        def count(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-            counts.append(len(images))
-            return embed(images)
-
-        return count
-
-    monkeypatch.setattr(embedding, "_embedder", counting)
-    return counts
 
 
 def test_validate_tells_it_once_the_backbone_is_there(
