@@ -5,100 +5,117 @@ Shapes: B images of a batch, N images, s model side, D width of the backbone.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from adaptformer import files, progress
 from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.contract import ImageContract
+from adaptformer.data.squares import Images
 from adaptformer.model import backbone, inference, tensor_file
+from adaptformer.model import device as devices
 from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.params import ImageParams
 
 log = logging.getLogger("adaptformer")
 
-_BATCH = 64
+BATCH = 32
+
+
+class Embedding:
+    """The features of images: the mean of the backbone's patch tokens after the last norm.
+
+    They are kept in the folder `stored` by image content, one file for each backbone, image contract and way of
+    computing: what is read there has the bits that computing it again would give.
+    """
+
+    def __init__(self, path: Path, image: ImageParams | ImageContract, device: torch.device, stored: Path) -> None:
+        """Read the card of the backbone at `path`. Raises UserError for a file that is damaged."""
+        card = BackboneCard.from_dict(tensor_file.read_metadata(path))
+        geometry = {name: getattr(image, name) for name in ImageParams.model_fields}
+        self.contract = ImageContract(**geometry, mean=card.mean, std=card.std)
+        self.backbone = card.sha256
+        self._path, self._device = path, device
+        versions = [importlib.metadata.version(name) for name in ("torch", "timm", "pillow")]
+        key = [self.backbone, asdict(self.contract), versions, devices.rounding(device)]
+        self._stored = stored / f"{files.sha256_text(files.canonical_json(key))}.npz"
+
+    def of_data(self, table: pd.DataFrame, data: Path, cache: ImageCache | None) -> NDArray[np.float32]:
+        """Return the features [N, D] of all images of a manifest; each image content is computed once.
+
+        The images come from the cache, or, without one, from their files. What an interruption leaves undone is
+        computed by the next call. Raises UserError when `data` no longer fits the manifest.
+        """
+        with self._kept() as known:
+            # By split, as training and evaluation load them, so that each finds the other's array in the cache.
+            for split in table.loc[~table["sha256"].isin(known), "split"].unique():
+                rows = manifest.rows(table, split)
+                self._compute(known, rows["sha256"], load_images(rows, data, self.contract, cache), split)
+            return np.stack([known[sha256] for sha256 in table["sha256"]])
+
+    def of_images(self, sha256: Sequence[str], images: Images, label: str) -> NDArray[np.float32]:
+        """Return the features [N, D] of images as the cache has them, whose files have the hashes `sha256` [N]."""
+        with self._kept() as known:
+            self._compute(known, pd.Series(sha256), images, label)
+            return np.stack([known[one] for one in sha256])
+
+    def _compute(self, known: dict[str, NDArray[np.float32]], sha256: pd.Series, images: Images, label: str) -> None:
+        due = np.flatnonzero(~sha256.isin(known) & ~sha256.duplicated())
+        batches = [due[start : start + BATCH] for start in range(0, len(due), BATCH)]
+        for chosen in progress.steps(batches, f"embedding {label}", len(due), "images", len):
+            known.update(zip(sha256.iloc[chosen], self._features(images[chosen]), strict=True))
+
+    @cached_property
+    def _features(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        return backbone_features(self._path, self.contract, self._device)
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[dict[str, NDArray[np.float32]]]:
+        """Give the stored features by sha256 of the image, and store what the body adds, even if it fails."""
+        known = _read(self._stored)
+        before = len(known)
+        try:
+            yield known
+        finally:
+            if len(known) > before:
+                with files.replacing(self._stored) as beside:
+                    np.savez(beside, sha256=np.array(list(known)), features=np.stack(list(known.values())))
 
 
 def backbone_features(
     path: Path, contract: ImageContract, device: torch.device
-) -> tuple[Callable[[NDArray[np.uint8]], NDArray[np.float32]], str]:
-    """Return a function from images [B, s, s, 3] to features [B, D], and the backbone's sha256.
+) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """Return a function from images [N, S, S, 3], larger than the model's side or not, to features [N, D].
 
-    Features are the mean of the patch tokens after the last norm. `path` is a run's backbone.safetensors. Raises
-    UserError for a file that is damaged.
+    `path` is a run's backbone.safetensors. Raises UserError for a file that is damaged.
     """
     encoder, metadata = tensor_file.read(path)
-    card = BackboneCard.from_dict(metadata)
-    return _embedder(encoder, card, contract, device), card.sha256
-
-
-def _embedder(
-    encoder: dict[str, Tensor], card: BackboneCard, contract: ImageContract, device: torch.device
-) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    vit = backbone.build(card.model, contract.size)
+    vit = backbone.build(BackboneCard.from_dict(metadata).model, contract.size)
     backbone.load_encoder(vit, encoder)
     vit.eval().to(device)
 
     @torch.no_grad()
     def embed(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        batches = inference.prepared(images, np.arange(len(images)), contract, batch_size=_BATCH, device=device)
+        # Always whole batches: other shapes may be added up in another order, and then an image's features would
+        # depend on how many others came with it.
+        rows = np.append(np.arange(len(images)), np.full(-len(images) % BATCH, len(images) - 1))
+        batches = inference.prepared(images, rows, contract, batch_size=BATCH, device=device)
         features = [vit.forward_features(batch)[:, vit.num_prefix_tokens :].mean(dim=1) for batch in batches]
-        return torch.cat(features).cpu().numpy()
+        return torch.cat(features)[: len(images)].cpu().numpy()
 
     return embed
-
-
-def of_data(
-    table: pd.DataFrame,
-    data: Path,
-    image: ImageParams,
-    backbone: Path,
-    images: ImageCache | None,
-    stored: Path,
-    device: torch.device,
-) -> NDArray[np.float32]:
-    """Return the features [N, D] of all images of a manifest; each image content is computed once.
-
-    The images come from the cache `images`, or, without one, from their files. Features are kept in the folder
-    `stored`, one file for each backbone and image contract; what an interruption leaves undone is computed by the next
-    call. Raises UserError for a damaged backbone, and when `data` no longer fits the manifest.
-    """
-    encoder, metadata = tensor_file.read(backbone)
-    card = BackboneCard.from_dict(metadata)
-    contract = ImageContract(**image.model_dump(), mean=card.mean, std=card.std)
-    versions = [importlib.metadata.version(name) for name in ("torch", "timm", "pillow")]
-    key = files.sha256_text(files.canonical_json([card.sha256, asdict(contract), versions]))
-    path = stored / f"{key}.npz"
-    known = _read(path)
-    new = ~table["sha256"].isin(known)
-    if new.any():
-        embed = _embedder(encoder, card, contract, device)
-        try:
-            # By split, as training and evaluation load them, so that each finds the other's array in the cache.
-            for split in table.loc[new, "split"].unique():
-                rows = manifest.rows(table, split)
-                due = np.flatnonzero(~rows["sha256"].isin(known) & ~rows["sha256"].duplicated())
-                prepared = load_images(rows, data, contract, images)
-                batches = [due[start : start + _BATCH] for start in range(0, len(due), _BATCH)]
-                for chosen in progress.steps(batches, f"embedding {split}", len(due), "images", len):
-                    known.update(zip(rows["sha256"].iloc[chosen], embed(prepared[chosen]), strict=True))
-        finally:
-            if known:
-                with files.replacing(path) as beside:
-                    np.savez(beside, sha256=np.array(list(known)), features=np.stack(list(known.values())))
-    return np.stack([known[sha256] for sha256 in table["sha256"]])
 
 
 def _read(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -128,9 +128,9 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
 
 def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Judge the trained model on the test split; write metrics, predictions, report, model card, the data's profile."""
-    from adaptformer import embedding
     from adaptformer.data import labelled, layout, manifest
     from adaptformer.data.cache import ImageCache
+    from adaptformer.embedding import Embedding
     from adaptformer.evaluation import (
         attention,
         data_profile,
@@ -167,9 +167,8 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     files.write_text(folder.report, page)
     images = {split: len(manifest.rows(table, split)) for split in layout.SPLITS}
     files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning, params.data))
-    embed, backbone = embedding.backbone_features(folder.backbone, card.image, chosen)
-    profile = data_profile.profile(table, folder.data, card.image, embed, backbone, cache)
-    data_profile.write(folder.profile, profile)
+    embedding = Embedding(folder.backbone, card.image, chosen, folder.embeddings)
+    data_profile.write(folder.profile, data_profile.profile(table, folder.data, embedding, cache))
     files.write_json(folder.metrics, metrics.summary(evaluation, card.classes))
     return {"images": len(test.labels), "images_per_second": round(len(test.labels) / seconds, 1)}
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
 
-from adaptformer import embedding, params
+from adaptformer import params
 from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache
+from adaptformer.embedding import Embedding
 from adaptformer.labels import ranking
 from adaptformer.run_folder import RunFolder
 from benchmarks import measuring
@@ -34,9 +35,8 @@ def main() -> None:
     table = manifest.read_manifest(folder.manifest)
     image = params.read().params.image
     cache = ImageCache(folder.image_cache, None)
-    features = embedding.of_data(
-        table, folder.data, image, folder.backbone, cache, folder.embeddings, torch.device("cpu")
-    )
+    embedding = Embedding(folder.backbone, image, torch.device("cpu"), folder.embeddings)
+    features = embedding.of_data(table, folder.data, cache)
     classes = np.unique(table["label"])
     rows = []
     for seed in range(given.seeds):

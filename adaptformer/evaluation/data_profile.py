@@ -8,9 +8,9 @@ Shapes: N images, D width of the backbone.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,9 @@ from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.resizing import centre_crop
 from adaptformer.errors import UserError
+
+if TYPE_CHECKING:  # it needs torch, and reading a profile does not
+    from adaptformer.embedding import Embedding
 
 IMAGES = 1000
 """The most images of a data set that its profile is made of."""
@@ -46,30 +49,23 @@ class Profile:
     backbone: str
 
 
-def profile(
-    manifest: pd.DataFrame,
-    data: Path,
-    contract: ImageContract,
-    embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
-    backbone: str,
-    cache: ImageCache,
-) -> Profile:
+def profile(manifest: pd.DataFrame, data: Path, embedding: Embedding, cache: ImageCache) -> Profile:
     """Return the profile of at most 1,000 images of all splits: those with the smallest sha256, each once.
 
-    Thus most stay the same when images are added. `embed` (embedding.backbone_features) turns images [B, s, s, 3] into
-    embeddings [B, D]; `backbone` is the sha256 of what it computes with; `cache` that of prepared images.
-    Raises UserError when `data` no longer fits the manifest.
+    Thus most stay the same when images are added. The images are prepared by the contract of `embedding`, out of the
+    cache. Raises UserError when `data` no longer fits the manifest.
     """
+    contract = embedding.contract
     rows = manifest.sort_values(["sha256", "path"]).drop_duplicates("sha256").head(IMAGES).reset_index(drop=True)
     images = load_images(rows, data, contract, cache)
     starts = range(0, len(images), _AT_ONCE)
-    batches = [np.array(centre_crop(images[start : start + _AT_ONCE], contract.size)) for start in starts]
+    seen = (np.array(centre_crop(images[start : start + _AT_ONCE], contract.size)) for start in starts)
     return Profile(
         rows[["width", "height"]].to_numpy(np.int64),
-        np.concatenate([_channels(batch) for batch in batches]),
-        np.concatenate([embed(batch) for batch in batches]),
+        np.concatenate([_channels(batch) for batch in seen]),
+        embedding.of_images(rows["sha256"].tolist(), images, "for the profile"),
         contract,
-        backbone,
+        embedding.backbone,
     )
 
 

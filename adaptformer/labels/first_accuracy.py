@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from adaptformer import embedding
 from adaptformer.data import manifest
+from adaptformer.embedding import BATCH, Embedding
 from adaptformer.labels import probe
 from adaptformer.model import device
 from adaptformer.params import Params
@@ -13,7 +13,7 @@ from adaptformer.run_folder import RunFolder
 
 SECONDS = 20.0
 """So long the backbone looks at images; a part of a large data set has to do."""
-_FIRST, _GROWTH = 16, 4
+_FIRST, _GROWTH = BATCH, 4
 """Images that are embedded whatever they take, and by how much their number grows while the time allows it."""
 _MOST = 20_000
 """Images that the classifiers are fitted to and judged on at most: more of them would take minutes."""
@@ -33,12 +33,12 @@ def text(params: Params, folder: RunFolder, seconds: float = SECONDS) -> str:
     table = manifest.read_manifest(folder.manifest)
     table = table[table["split"].isin(["train", "validation"])].sort_values("sha256", ignore_index=True)
     chosen = device.choose(params.runtime.device, params.runtime.threads)
-    rest = (folder.data, params.image, folder.backbone, None, folder.embeddings, chosen)
+    embedding = Embedding(folder.backbone, params.image, chosen, folder.embeddings)
     began = time.perf_counter()
     embedded, done, wanted = began, 0, min(_FIRST, len(table))
     while wanted > done:
         part, before = table[:wanted], embedded
-        features = embedding.of_data(part, *rest)
+        features = embedding.of_data(part, folder.data, None)
         embedded = time.perf_counter()
         each, done = (embedded - before) / (wanted - done), wanted
         wanted = min(len(table), _MOST, _GROWTH * done, done + int((seconds - (embedded - began)) / each))

@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from adaptformer import embedding, files
+from adaptformer import files
 from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache
+from adaptformer.embedding import Embedding
 from adaptformer.labels import embedding_map, probe, ranking, report
 from adaptformer.model import device
 from adaptformer.params import Params
@@ -57,7 +58,8 @@ def review(params: Params, folder: RunFolder) -> Review:
     chosen = device.choose(params.runtime.device, params.runtime.threads)
     table = manifest.read_manifest(folder.manifest)
     cache = ImageCache(folder.image_cache, params.runtime.cache_gb)
-    features = embedding.of_data(table, folder.data, params.image, folder.backbone, cache, folder.embeddings, chosen)
+    embedding = Embedding(folder.backbone, params.image, chosen, folder.embeddings)
+    features = embedding.of_data(table, folder.data, cache)
     embedded = time.perf_counter()
     accuracies = probe.first_accuracies(features, list(table["label"]), list(table["split"]))
     probed = time.perf_counter()

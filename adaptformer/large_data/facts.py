@@ -105,8 +105,7 @@ def _embedding(check: Check, threads: int) -> tuple[Embed, ImageContract]:
 
     torch.set_num_threads(threads)
     contract = ImageContract(**json.loads(check.contract))
-    embed, _ = embedding.backbone_features(check.file(BACKBONE), contract, torch.device("cpu"))
-    return embed, contract
+    return embedding.backbone_features(check.file(BACKBONE), contract, torch.device("cpu")), contract
 
 
 def _rows(part: list[str], embedding: tuple[Embed, ImageContract] | None, threads: int) -> Iterator[dict[str, Any]]:

@@ -33,8 +33,16 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = (file.metadata() or {}).get(METADATA_KEY, "{}")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata)  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise damaged(path, str(error)) from error
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the metadata of a safetensors file as `read` does, without its tensors; raises as that does."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _metadata(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise damaged(path, str(error)) from error
 
@@ -56,3 +64,8 @@ def damaged(path: Path, detail: str) -> UserError:
     """Return the error for a file that cannot be read as tensors."""
     reason = " ".join(detail.split())[:120]
     return UserError(f"{path} is damaged or no checkpoint ({reason})", "fetch it again from its publisher")
+
+
+def _metadata(file: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    return found

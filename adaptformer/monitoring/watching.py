@@ -11,11 +11,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from adaptformer import embedding, progress
+from adaptformer import progress
 from adaptformer.data import manifest as manifests
 from adaptformer.data import reading
 from adaptformer.data.cache import ImageCache
 from adaptformer.data.reading import ImageFacts
+from adaptformer.embedding import Embedding
 from adaptformer.errors import UserError
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.intervals import Interval
@@ -23,7 +24,6 @@ from adaptformer.export.predictor import Predictor, images_below
 from adaptformer.gate import drift
 from adaptformer.gate.decision import Check
 from adaptformer.monitoring import expected_accuracy, label_next
-from adaptformer.params import ImageParams
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ def watch(
     for labelling. The model's validation images are read from `data`; features are kept in `stored`. Raises UserError
     where the folder holds no image, and where the validation images are not in `data`.
     """
+    if not watched.backbone.is_file():
+        raise UserError(f"{watched.backbone} is missing, which features are made with", "run `adaptformer fetch` first")
     table, unreadable = _listed(folder)
     predictor = Predictor(watched.model, device="cpu")
     validation = manifests.rows(watched.manifest, "validation")
@@ -97,17 +99,8 @@ def watch(
     right = np.array(predictor.classes)[answers.argmax(axis=1)] == validation["label"].to_numpy()
     probabilities = _probabilities(predictor, _contents(table, folder), len(table), "classifying")
     margin = label_next.margins(probabilities)
-    image = predictor.contract
-    settings = ImageParams(
-        size=image.size, resize=image.resize, crop_fraction=image.crop_fraction, interpolation=image.interpolation,
-        oversampling=image.oversampling,
-    )  # fmt: skip
-
-    def features(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        rows = table.iloc[chosen]
-        return embedding.of_data(rows, folder, settings, _backbone(watched), images, stored, torch.device("cpu"))
-
-    first = label_next.choose(margin, wanted, features)
+    embedding = Embedding(watched.backbone, predictor.contract, torch.device("cpu"), stored)
+    first = label_next.choose(margin, wanted, lambda chosen: embedding.of_data(table.iloc[chosen], folder, images))
     place = np.zeros(len(table), np.int64)
     place[first] = np.arange(1, len(first) + 1)
     found = pd.DataFrame(
@@ -125,26 +118,19 @@ def watch(
         accuracy=expected_accuracy.estimate(answers.max(axis=1), right, probabilities.max(axis=1)),
         validation=float(right.mean()),
         validation_images=len(validation),
-        drift=tuple(_drift(watched, table, folder, predictor, images, bound)),
+        drift=tuple(_drift(watched, table, folder, embedding, images, bound)),
         known=int(table["sha256"].isin(watched.manifest["sha256"]).sum()),
         unreadable=unreadable,
     )
 
 
 def _drift(
-    watched: Watched, table: pd.DataFrame, folder: Path, predictor: Predictor, images: ImageCache, bound: float
+    watched: Watched, table: pd.DataFrame, folder: Path, embedding: Embedding, images: ImageCache, bound: float
 ) -> list[Check]:
     if watched.profile is None:
         return []
-    embed, backbone = embedding.backbone_features(_backbone(watched), predictor.contract, torch.device("cpu"))
-    new = data_profile.profile(table, folder, predictor.contract, embed, backbone, images)
+    new = data_profile.profile(table, folder, embedding, images)
     return drift.compare(new, data_profile.read(watched.profile), bound)
-
-
-def _backbone(watched: Watched) -> Path:
-    if not watched.backbone.is_file():
-        raise UserError(f"{watched.backbone} is missing, which features are made with", "run `adaptformer fetch` first")
-    return watched.backbone
 
 
 def _listed(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:

@@ -32,7 +32,7 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     from adaptformer import embedding  # with torch, which most tests do without
 
     counts: list[int] = []
-    build = embedding._embedder
+    build = embedding.backbone_features
 
     def counting(*arguments: object) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
         embed = build(*arguments)
@@ -43,5 +43,5 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return count
 
-    monkeypatch.setattr(embedding, "_embedder", counting)
+    monkeypatch.setattr(embedding, "backbone_features", counting)
     return counts

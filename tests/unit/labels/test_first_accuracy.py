@@ -13,8 +13,9 @@ import small_project
 from numpy.typing import NDArray
 from small_project import adaptformer, run_stages
 
-from adaptformer import embedding, params
+from adaptformer import params
 from adaptformer.data import manifest
+from adaptformer.embedding import Embedding
 from adaptformer.labels import first_accuracy, probe
 from adaptformer.run_folder import RunFolder
 
@@ -79,13 +80,13 @@ def test_a_part_of_a_large_set_has_to_do(project: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(first_accuracy, "_MOST", 15)
     monkeypatch.setattr(first_accuracy, "_FEWEST", 1)
     asked: list[list[str]] = []
-    of_data = embedding.of_data
+    of_data = Embedding.of_data
 
-    def noting(table: pd.DataFrame, *rest: Any) -> NDArray[np.float32]:
+    def noting(itself: Embedding, table: pd.DataFrame, *rest: Any) -> NDArray[np.float32]:
         asked.append(list(table["sha256"]))
-        return of_data(table, *rest)
+        return of_data(itself, table, *rest)
 
-    monkeypatch.setattr(embedding, "of_data", noting)
+    monkeypatch.setattr(Embedding, "of_data", noting)
     first_accuracy.text(params.load(), RunFolder(), seconds=1e-9)
     assert sum(embedded) == 3
     told = first_accuracy.text(params.load(), RunFolder(), seconds=1e6)

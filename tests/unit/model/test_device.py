@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import mite
@@ -138,3 +141,22 @@ def test_nothing_is_stored_otherwise_where_fp32_computes() -> None:
     model = mite.model()
     device.store_frozen(model, "fp32")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep freed memory")
+def test_memory_of_one_step_serves_the_next() -> None:
+    program = """
+import resource, torch
+from adaptformer.model import device
+device.choose("cpu", 1)
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensors = [torch.ones(20, 1024, 1024) for _ in range(3)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(*(pages() for _ in range(4)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, *_, last = map(int, done.stdout.split())
+    assert last < first / 20
