@@ -57,6 +57,7 @@ class RunFolder:
         self.image_cache = (root.parent.parent if overridden else root) / "cache"
         self.known_facts = self.image_cache / "facts.npz"
         self.embeddings = self.image_cache.with_name("embeddings")
+        self.probe_features = self.image_cache.with_name("probe_features")
         self.label_report = root / "labels.html"
         self.label_ranking = root / "labels.csv"
         self.resume_state = root / "resume.safetensors"

@@ -2,8 +2,8 @@
 
 B3, a layerwise sweep: CPU seconds of one epoch of every phase with activations held and without, the ratio of the sums,
 and the last block's steps against those of joint training. B4, a linear probe: ten epochs for each of eight learning
-rates on features that are extracted once, against a loop that runs the backbone in every step. Losses of both sides
-are compared. One thread, fp32, random images.
+rates, each a training of its own, of which the first extracts the features and the others find them, against a loop
+that runs the backbone in every step. Losses of both sides are compared. One thread, fp32, random images.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def run(given: Any, held: bool, **settings: Any) -> epoch.Run:
         split, Photos.of_one_size(images), validation,
         ImageContract(224, "crop", 1.0, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
         section, torch.device("cpu"), "fp32", Path(given.scratch) / f"{time.monotonic_ns()}.safetensors",
-        0, 100.0 if held else 0.0, {},
+        0, 100.0 if held else 0.0, {"tuning": section.model_dump(mode="json")},
+        Path(given.scratch) / "features" if held else None,
     )  # fmt: skip
 
 
@@ -91,14 +92,8 @@ def sweep(given: Any) -> tuple[list[list[str]], dict[str, Any], list[measuring.T
 def probe(given: Any) -> tuple[list[list[str]], dict[str, Any]]:
     """Time eight linear probes both ways; of the loop that runs the backbone one epoch is timed, for all are alike."""
     began = time.process_time()
-    rows: list[list[EpochRow]] = []
-    shared = None
     for rate in RATES:
-        made = run(given, True, method="linear", epochs=10, base_lr=rate, pooling="token")
-        if shared is not None:
-            made.prefix.depth, made.prefix.held = shared.depth, shared.held
-        rows.append(trained(made)[0])
-        shared = made.prefix
+        trained(run(given, True, method="linear", epochs=10, base_lr=rate, pooling="token"))
     held = time.process_time() - began
     plain, seconds = trained(run(given, False, method="linear", epochs=1, base_lr=RATES[0], pooling="token"))
     loops = seconds[0] * 10 * len(RATES)

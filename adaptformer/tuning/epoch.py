@@ -30,9 +30,10 @@ from adaptformer.data.squares import Images
 from adaptformer.model import batch_norm, inference
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision, computing
+from adaptformer.model.parts import parts
 from adaptformer.params import TuningParams
 from adaptformer.scores import NAMES, score
-from adaptformer.tuning import balance, schedule, views
+from adaptformer.tuning import balance, schedule, stored_features, views
 from adaptformer.tuning.batches import MicroBatch, ahead
 from adaptformer.tuning.data_parallel import World
 from adaptformer.tuning.history import EpochRow
@@ -57,7 +58,8 @@ class Run:
 
     `photos` are the images of `train`, in the same order, as training crops them. The state is saved after each epoch
     and, unless `save_steps` is 0, after so many steps within one. `prefix` holds what frozen blocks give, in memory of
-    `activations_gb`. `world` are the processes that train together.
+    `activations_gb`; a probe's features are kept in the folder `features` for later runs, in files of that size in all,
+    unless it is None. `world` are the processes that train together.
     """
 
     model: Classifier
@@ -72,6 +74,7 @@ class Run:
     save_steps: int
     activations_gb: float
     fingerprint: dict[str, Any]
+    features: Path | None = None
     prefix: Prefix = dataclasses.field(default_factory=Prefix)
     world: World = dataclasses.field(default_factory=World)
 
@@ -235,7 +238,7 @@ def hold_prefix(run: Run) -> None:
     boxes = views.fixed(run.params, run.photos.shapes).flatten(0, 1)
     statistics = torch.from_numpy(statistics_rows(len(run.train.labels), run.params))
 
-    def stored(images: Images, chosen: Tensor) -> Tensor:
+    def squares(images: Images, chosen: Tensor) -> Tensor:
         rows = chosen.numpy()
         (batch,) = inference.prepared(images, rows, run.contract, batch_size=len(rows), device=run.device)
         return batch
@@ -244,11 +247,14 @@ def hold_prefix(run: Run) -> None:
         "train": Source(
             len(boxes), lambda chosen: _normalised(run, _cropped(run, chosen // number, boxes[chosen]).to(run.device))
         ),
-        "validation": Source(len(run.validation.labels), lambda chosen: stored(run.validation.images, chosen)),
+        "validation": Source(len(run.validation.labels), lambda chosen: squares(run.validation.images, chosen)),
     }
     if run.params.head_statistics == "recomputed":
-        sources["statistics"] = Source(len(statistics), lambda chosen: stored(run.train.images, statistics[chosen]))
-    run.prefix.move(run.model, first_trained(run.model), sources, run.precision, run.activations_gb)
+        sources["statistics"] = Source(len(statistics), lambda chosen: squares(run.train.images, statistics[chosen]))
+    stored = None
+    if run.features and all(part.kind == "head" for name, part in parts(run.model).items() if name in run.model.tuned):
+        stored = stored_features.of_run(run.features, run.fingerprint, run.device, run.activations_gb)
+    run.prefix.move(run.model, first_trained(run.model), sources, run.precision, run.activations_gb, stored)
 
 
 def statistics_rows(images: int, params: TuningParams) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision, computing
 from adaptformer.model.parts import parts
+from adaptformer.tuning.stored_features import StoredFeatures
 
 log = logging.getLogger("adaptformer")
 
@@ -44,11 +45,18 @@ class Prefix:
     held: dict[str, Tensor] = field(default_factory=dict)
 
     def move(
-        self, model: Classifier, depth: int, sources: Mapping[str, Source], precision: Precision, gigabytes: float
+        self,
+        model: Classifier,
+        depth: int,
+        sources: Mapping[str, Source],
+        precision: Precision,
+        gigabytes: float,
+        stored: StoredFeatures | None = None,
     ) -> None:
         """Hold what the block `depth` (L: the head) reads of all sources, if it fits into memory of that size.
 
-        What is held already is moved up from where it is; below that everything is computed from the images.
+        What is held already is moved up from where it is; below that everything is computed from the images, unless it
+        is `stored`, where it is kept otherwise.
         """
         if depth == self.depth:
             return
@@ -65,6 +73,10 @@ class Prefix:
             )
             self.depth, self.held = 0, {}
             return
+        shapes = {name: torch.Size([source.count, *shape]) for name, source in sources.items()}
+        if stored and (found := stored.read(shapes)):
+            self.depth, self.held = depth, found
+            return
         log.info("computing the activations of %d frozen blocks once (%.2f GB)", depth, size)
         training = model.training
         model.eval()
@@ -73,6 +85,8 @@ class Prefix:
                 self.held[name] = self._moved(model, depth, name, source, precision, kept)
         model.train(training)
         self.depth = depth
+        if stored:
+            stored.write(self.held)
 
     def pooled(self, model: Classifier, name: str, chosen: Tensor, device: torch.device) -> tuple[Tensor, ...]:
         """Return pooled features [B, D] for each head of some images of a source; call it in the computing context."""

@@ -83,5 +83,6 @@ def load(start: Training, params: Params, folder: RunFolder, fingerprint: dict[s
     validation = labelled.load(start.manifest, "validation", classes, folder.data, start.contract, cache)
     return epoch.Run(
         start.model, train, photos, validation, start.contract, tuning, start.device, start.precision,
-        folder.resume_state, runtime.save_steps, runtime.activations_gb, fingerprint, world=world,
+        folder.resume_state, runtime.save_steps, runtime.activations_gb, fingerprint,
+        folder.probe_features, world=world,
     )  # fmt: skip
