@@ -52,8 +52,8 @@ test-all: lint  ## lint, type check, and run all tests, those of servers, cluste
 mutants: $(READY)  ## break the code one expression at a time and list what no test notices: ONLY='adaptformer.gate.*'
 	@python tests/mutants.py $${ONLY:+"$$ONLY"}
 
-bench: $(READY)  ## time steps, frozen blocks, growth, photos and the pipeline on the CPU: docs/performance.md
-	@for name in step frozen growth photos pipeline; do echo; python -m benchmarks.$$name || exit 1; done
+bench: $(READY)  ## time steps, memory, frozen blocks, growth, photos and the pipeline on the CPU: docs/performance.md
+	@for name in step freed_memory frozen growth photos pipeline; do echo; python -m benchmarks.$$name || exit 1; done
 
 lint: $(READY)  ## ruff and mypy
 	@ruff check

@@ -57,6 +57,7 @@ def run(
     on_event = None
     if name == "train" and params.runtime.tensorboard:
         on_event = event_files.writer(Path(params.runtime.tensorboard) / folder.root.name)
+    memory.give_back_freed()  # by an earlier stage in this process
     memory.forget_peak()
     began = time.perf_counter()
 

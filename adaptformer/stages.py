@@ -230,7 +230,7 @@ STAGES = {
             inputs=("data",),
             outputs=("manifest", "data_report", "findings"),
             params=("data", "checks"),
-            code=("data", "html_page", "randomness.py", "validation", *_ALWAYS),
+            code=("data", "html_page", "memory.py", "randomness.py", "validation", *_ALWAYS),
         ),
         Stage(
             fetch,

@@ -1,4 +1,4 @@
-"""What keeping freed memory saves on a CPU (device.reuse_memory): `python -m benchmarks.freed_memory`.
+"""What keeping freed memory saves on a CPU (memory.keep_freed): `python -m benchmarks.freed_memory`.
 
 Training steps with adapters, and forward passes, each in a process of its own that keeps freed memory or does not, in
 turns. Wall-clock seconds on all cores, and the peak memory of the process.
@@ -28,7 +28,7 @@ def once(work: str, model: str, batch: int, kept: bool, steps: int) -> tuple[flo
     torch.manual_seed(0)
     torch.set_num_threads(device.default_threads())
     if kept:
-        device.reuse_memory()
+        memory.keep_freed()
     images, labels = torch.randn(batch, 3, 224, 224), torch.randint(100, (batch,))
     labels[0] = 99
     adapted = models.classified(model)

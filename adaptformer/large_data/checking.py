@@ -136,6 +136,7 @@ def _find_near_duplicates(job: Check, images: int, repeated: NDArray[np.int64]) 
     if path.is_file():
         return
     torch.set_num_threads(workers.cores())
+    memory.keep_freed()
     kept = np.ones(images, bool)
     kept[repeated] = False
     index = cells.prepare(folder, _pictures(job, kept))

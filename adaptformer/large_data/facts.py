@@ -104,6 +104,7 @@ def _embedding(check: Check, threads: int) -> tuple[Embed, ImageContract]:
     from adaptformer import embedding
 
     torch.set_num_threads(threads)
+    memory.keep_freed()
     contract = ImageContract(**json.loads(check.contract))
     return embedding.backbone_features(check.file(BACKBONE), contract, torch.device("cpu")), contract
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
 from contextlib import AbstractContextManager
@@ -20,8 +19,6 @@ from adaptformer.model.backbone import VisionTransformer
 
 Precision = Literal["fp32", "bf16"]
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-
 
 def choose(device: Literal["auto", "cpu", "cuda"], threads: int) -> torch.device:
     """Return the device to run on, after setting the number of CPU threads (0 = one a core).
@@ -29,7 +26,7 @@ def choose(device: Literal["auto", "cpu", "cuda"], threads: int) -> torch.device
     Raises UserError where CUDA is asked for and absent.
     """
     torch.set_num_threads(threads or default_threads())
-    reuse_memory()
+    memory.keep_freed()
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "runtime.device = cuda, but torch finds no CUDA device",
@@ -48,22 +45,6 @@ def default_threads() -> int:
 def threads() -> int:
     """Return the number of CPU threads in use."""
     return torch.get_num_threads()
-
-
-def reuse_memory() -> None:
-    """Let the C library keep freed memory for what comes next, where it is glibc.
-
-    It would give each large tensor back to the system, which then clears every page of the next one: with activations
-    of tens of megabytes that is a sixth to a third of all time on a CPU (docs/performance.md).
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # another C library
-        return
-    mallopt(_M_TRIM_THRESHOLD, -1)
-    # Older versions take 32 MB at most. What is larger than the bound lives long, and should be given back.
-    if not mallopt(_M_MMAP_THRESHOLD, 2**30):
-        mallopt(_M_MMAP_THRESHOLD, 2**25)
 
 
 def rounding(device: torch.device) -> list[str | int]:

@@ -43,7 +43,7 @@ from adaptformer.tuning.resume import Partial
 
 log = logging.getLogger("adaptformer")
 
-VALIDATION_BATCH = 256
+VALIDATION_BATCH = 64
 STATISTICS_IMAGES = 2000
 """Over so many training images the head's BatchNorm statistics are computed; all, if there are fewer."""
 SECONDS_BETWEEN_LOG_LINES = 15

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptformer import memory
+
 
 class Pictures:
     """The small pictures of images, gathered while their files are read: call it with a path and its picture."""
@@ -31,6 +33,7 @@ def pairs(pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the pairs [P, 2] of near duplicates among pictures [N, s, s, 3], each in order, sorted."""
     from adaptformer.validation import alignment, likeness  # with torch, which a data set of two images can do without
 
+    memory.keep_freed()
     proposed = likeness.propose(pictures)
     same = alignment.confirmed(pictures, proposed)
     return np.stack([proposed.first[same], proposed.second[same]], axis=1)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,40 @@ def test_a_container_bounds_what_is_free(monkeypatch: pytest.MonkeyPatch) -> Non
     assert memory.free_mb() == 2000
     files["/sys/fs/cgroup/memory.max"] = "max"
     assert memory.free_mb() == 4096
+
+
+PROGRAM = """
+import resource, torch
+from adaptformer import memory
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(60, 1024, 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+KEEP
+print(*(pages() for _ in range(8)))
+print(memory.present_mb())
+memory.give_back_freed()
+print(memory.present_mb())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is told to keep freed memory")
+def test_memory_that_was_freed_serves_again_until_it_is_given_back() -> None:
+    def told(first: str) -> list[list[float]]:
+        program = PROGRAM.replace("KEEP", first)
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        return [[float(number) for number in line.split()] for line in done.stdout.splitlines()]
+
+    (first, *_, last), (kept,), (after,) = told("memory.keep_freed()")
+    assert last < first / 20
+    assert after < kept - 200
+    (first, *_, last), *_ = told("")
+    assert last > first / 4, "glibc keeps it of itself: keep_freed is of no use any more"
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())
+    memory.keep_freed()
+    memory.give_back_freed()
