@@ -15,8 +15,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 def keep_freed() -> None:
     """Let this process keep the memory that it frees for what comes next, where the C library is glibc.
 
-    glibc would give each large tensor back to the system, which then clears every page of the next one: a third of the
-    time of a training step on a CPU (docs/performance.md).
+    glibc would give each large tensor back to the system, which then clears every page of the next one: a quarter to a
+    third of a training step's time on a CPU (docs/performance.md).
     """
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallopt"):

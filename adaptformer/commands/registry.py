@@ -97,6 +97,7 @@ def _watch(given: argparse.Namespace) -> int:
 
     from adaptformer import files, params
     from adaptformer.data.cache import ImageCache
+    from adaptformer.model import device
     from adaptformer.monitoring import label_next, report, watching
     from adaptformer.run_folder import RunFolder
 
@@ -106,6 +107,7 @@ def _watch(given: argparse.Namespace) -> int:
         found = watching.watch(
             watched, given.folder, folder.data, bound=settings.gate.drift, wanted=given.label,
             images=ImageCache(folder.image_cache, settings.runtime.cache_gb), stored=folder.embeddings,
+            device=device.choose(settings.runtime.device, settings.runtime.threads),
         )  # fmt: skip
     places = WATCH / "images.csv", WATCH / "label_next.csv", WATCH / "watch.html"
     files.write_text(places[0], found.table.to_csv(index=False, lineterminator="\n"))

@@ -82,13 +82,21 @@ class Findings:
 
 
 def watch(
-    watched: Watched, folder: Path, data: Path, *, bound: float, wanted: int, images: ImageCache, stored: Path
+    watched: Watched,
+    folder: Path,
+    data: Path,
+    *,
+    bound: float,
+    wanted: int,
+    images: ImageCache,
+    stored: Path,
+    device: torch.device,
 ) -> Findings:
     """Run a model on all images below `folder`, and measure what can be known of them without labels.
 
     `bound` is the distance from which on data count as drifted (params: gate.drift), `wanted` how many images to choose
-    for labelling. The model's validation images are read from `data`; features are kept in `stored`. Raises UserError
-    where the folder holds no image, and where the validation images are not in `data`.
+    for labelling. The model's validation images are read from `data`; features are computed on `device` and kept in
+    `stored`. Raises UserError where the folder holds no image, and where the validation images are not in `data`.
     """
     if not watched.backbone.is_file():
         raise UserError(f"{watched.backbone} is missing, which features are made with", "run `adaptformer fetch` first")
@@ -99,7 +107,7 @@ def watch(
     right = np.array(predictor.classes)[answers.argmax(axis=1)] == validation["label"].to_numpy()
     probabilities = _probabilities(predictor, _contents(table, folder), len(table), "classifying")
     margin = label_next.margins(probabilities)
-    embedding = Embedding(watched.backbone, predictor.contract, torch.device("cpu"), stored)
+    embedding = Embedding(watched.backbone, predictor.contract, device, stored)
     first = label_next.choose(margin, wanted, lambda chosen: embedding.of_data(table.iloc[chosen], folder, images))
     place = np.zeros(len(table), np.int64)
     place[first] = np.arange(1, len(first) + 1)

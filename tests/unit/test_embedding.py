@@ -166,13 +166,14 @@ def test_an_interruption_keeps_what_was_computed(
 def test_each_image_is_embedded_once_whatever_asks_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedded: list[int]
 ) -> None:
-    monkeypatch.chdir(small_project.write(tmp_path))
+    monkeypatch.chdir(small_project.write(tmp_path, runtime__threads=2))
     run_stages("validate", "fetch", "train", "evaluate")
     assert sum(embedded) == 30
     profile = RunFolder().profile
     fresh = profile.read_bytes()
     assert adaptformer("data", "labels") == 0
     run_stages("validate", "export")
+    torch.set_num_threads(1)  # in a process of its own it would not be 2
     assert adaptformer("watch", "data/test", "--local", "--label", "2") in {0, exit_code.REFUSED}
     assert sum(embedded) == 30
     # In another order than the profile's, and the profile is the same file.
