@@ -25,7 +25,7 @@ from adaptformer.tuning.optimiser import build_optimiser
 
 TIMED_PHASES = 3
 """Of many phases only so many are timed: the first, the last, and one between them."""
-_GAPS, _HIDDEN = 1.25, 5
+_GAPS, _HIDDEN = 1.4, 5
 """Fitted to ViT-S and ViT-B on a CPU: gaps between what is kept, and a block's hidden activations in use besides."""
 
 

@@ -103,7 +103,7 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureF
     whole = stored.read_bytes()
     stored.write_bytes(whole[:-8])
     assert seen_in_training(probe(tmp_path, base_lr=1.0)) > 0
-    assert "is damaged: the features are computed again" in caplog.text
+    assert f"{stored} is damaged: the features are computed again" in caplog.messages
     assert stored.read_bytes() == whole
 
 
