@@ -66,6 +66,22 @@ def test_the_seconds_of_all_pieces_add_up(tmp_path: Path, monkeypatch: pytest.Mo
     assert resume.seconds(ended.state, {"other": 1}) == resume.seconds(tmp_path / "none", ended.fingerprint) == 0
 
 
+def test_within_an_epoch_seconds_are_saved_too_and_nothing_after_its_last_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[tuple[int, float]] = []
+    monkeypatch.setattr(
+        resume,
+        "save",
+        lambda path, state, *_: saved.append((state.partial.steps if state.partial else 0, state.seconds)),
+    )
+    loop.train(small_runs.run(tmp_path, epochs=2, batch_size=4, save_steps=1))  # 5 steps an epoch
+    steps, seconds = zip(*saved, strict=True)
+    assert steps == (1, 2, 3, 4, 0, 1, 2, 3, 4, 0)
+    assert seconds[0] > 0
+    assert list(seconds) == sorted(set(seconds))
+
+
 def test_the_seconds_before_a_kill_are_counted_after_resumption(tmp_path: Path) -> None:
     run = small_runs.run(tmp_path, epochs=2)
     with pytest.raises(KeyboardInterrupt):
