@@ -70,11 +70,11 @@ def test_within_an_epoch_seconds_are_saved_too_and_nothing_after_its_last_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[tuple[int, float]] = []
-    monkeypatch.setattr(
-        resume,
-        "save",
-        lambda path, state, *_: saved.append((state.partial.steps if state.partial else 0, state.seconds)),
-    )
+
+    def noting(_path: Path, state: resume.State, *_: Any) -> None:
+        saved.append((state.partial.steps if state.partial else 0, state.seconds))
+
+    monkeypatch.setattr(resume, "save", noting)
     loop.train(small_runs.run(tmp_path, epochs=2, batch_size=4, save_steps=1))  # 5 steps an epoch
     steps, seconds = zip(*saved, strict=True)
     assert steps == (1, 2, 3, 4, 0, 1, 2, 3, 4, 0)
