@@ -53,11 +53,11 @@ class RunFolder:
         self.parity = root / "parity.json"
 
         self.faults = root / "data_faults.csv"
-        # One of each for all runs of a checkout: their files are named by their content.
+        # One of each for all runs of a checkout: what can be computed again.
         self.image_cache = (root.parent.parent if overridden else root) / "cache"
         self.known_facts = self.image_cache / "facts.npz"
-        self.embeddings = self.image_cache.with_name("embeddings")
-        self.probe_features = self.image_cache.with_name("probe_features")
+        self.embeddings = self.image_cache / "embeddings"
+        self.probe_features = self.image_cache / "probe_features"
         self.label_report = root / "labels.html"
         self.label_ranking = root / "labels.csv"
         self.resume_state = root / "resume.safetensors"

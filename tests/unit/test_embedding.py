@@ -177,7 +177,7 @@ def test_each_image_is_embedded_once_whatever_asks_for_it(
     assert adaptformer("watch", "data/test", "--local", "--label", "2") in {0, exit_code.REFUSED}
     assert sum(embedded) == 30
     # In another order than the profile's, and the profile is the same file.
-    for stored in (tmp_path / "artifacts/embeddings").iterdir():
+    for stored in (tmp_path / "artifacts/cache/embeddings").iterdir():
         stored.unlink()
     assert adaptformer("data", "labels") == 0
     assert sum(embedded) == 60
