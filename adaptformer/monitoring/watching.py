@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,8 +99,6 @@ def watch(
     for labelling. The model's validation images are read from `data`; features are computed on `device` and kept in
     `stored`. Raises UserError where the folder holds no image, and where the validation images are not in `data`.
     """
-    if not watched.backbone.is_file():
-        raise UserError(f"{watched.backbone} is missing, which features are made with", "run `adaptformer fetch` first")
     table, unreadable = _listed(folder)
     predictor = Predictor(watched.model, device="cpu")
     validation = manifests.rows(watched.manifest, "validation")
@@ -107,8 +106,16 @@ def watch(
     right = np.array(predictor.classes)[answers.argmax(axis=1)] == validation["label"].to_numpy()
     probabilities = _probabilities(predictor, _contents(table, folder), len(table), "classifying")
     margin = label_next.margins(probabilities)
-    embedding = Embedding(watched.backbone, predictor.contract, device, stored)
-    first = label_next.choose(margin, wanted, lambda chosen: embedding.of_data(table.iloc[chosen], folder, images))
+
+    @functools.cache
+    def embedding() -> Embedding:
+        if not watched.backbone.is_file():
+            raise UserError(
+                f"{watched.backbone} is missing, which features are made with", "run `adaptformer fetch` first"
+            )
+        return Embedding(watched.backbone, predictor.contract, device, stored)
+
+    first = label_next.choose(margin, wanted, lambda chosen: embedding().of_data(table.iloc[chosen], folder, images))
     place = np.zeros(len(table), np.int64)
     place[first] = np.arange(1, len(first) + 1)
     found = pd.DataFrame(
@@ -133,11 +140,16 @@ def watch(
 
 
 def _drift(
-    watched: Watched, table: pd.DataFrame, folder: Path, embedding: Embedding, images: ImageCache, bound: float
+    watched: Watched,
+    table: pd.DataFrame,
+    folder: Path,
+    embedding: Callable[[], Embedding],
+    images: ImageCache,
+    bound: float,
 ) -> list[Check]:
     if watched.profile is None:
         return []
-    new = data_profile.profile(table, folder, embedding, images)
+    new = data_profile.profile(table, folder, embedding(), images)
     return drift.compare(new, data_profile.read(watched.profile), bound)
 
 

@@ -44,11 +44,11 @@ from adaptformer import memory
 
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(60, 1024, 1024)
+    torch.ones(15, 1024, 1024)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 KEEP
-print(*(pages() for _ in range(8)))
+print(*(pages() for _ in range(40)))
 print(memory.present_mb())
 memory.give_back_freed()
 print(memory.present_mb())
@@ -62,11 +62,12 @@ def test_memory_that_was_freed_serves_again_until_it_is_given_back() -> None:
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         return [[float(number) for number in line.split()] for line in done.stdout.splitlines()]
 
-    (first, *_, last), (kept,), (after,) = told("memory.keep_freed()")
-    assert last < first / 20
-    assert after < kept - 200
-    (first, *_, last), *_ = told("")
-    assert last > first / 4, "glibc keeps it of itself: keep_freed is of no use any more"
+    # At first small pieces may lie between the large ones.
+    (first, *later), (kept,), (after,) = told("memory.keep_freed()")
+    assert sum(later[-10:]) < first / 2
+    assert after < kept - 50
+    (first, *later), *_ = told("")
+    assert sum(later[-10:]) > 5 * first, "glibc keeps it of itself: keep_freed is of no use any more"
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
