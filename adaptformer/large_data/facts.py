@@ -99,14 +99,12 @@ def _look(check: Check, threads: int, number: int) -> Looked:
 @functools.lru_cache(maxsize=1)
 def _embedding(check: Check, threads: int) -> tuple[Embed, ImageContract]:
     """Return the backbone, loaded once in each process, and what it sees of an image."""
-    import torch
-
     from adaptformer import embedding
+    from adaptformer.model import device
 
-    torch.set_num_threads(threads)
-    memory.keep_freed()
+    cpu = device.choose("cpu", threads)
     contract = ImageContract(**json.loads(check.contract))
-    return embedding.backbone_features(check.file(BACKBONE), contract, torch.device("cpu")), contract
+    return embedding.backbone_features(check.file(BACKBONE), contract, cpu), contract
 
 
 def _rows(part: list[str], embedding: tuple[Embed, ImageContract] | None, threads: int) -> Iterator[dict[str, Any]]:
