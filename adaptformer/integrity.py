@@ -1,0 +1,69 @@
+"""Files that prove what they hold: a checksum in the file or beside it, verified whenever the file is read back.
+
+A disk, a copy or an editor that changes a file must not change an answer without a word. Binary files that travel
+alone (safetensors, ONNX) carry their checksum inside; JSON records have a key for it; a CSV file has it beside, in the
+format of `sha256sum`. Whoever reads a file through its own reader gets what was written, or the one error of `altered`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from adaptformer import files
+from adaptformer.errors import UserError
+
+KEY = "checksum"
+"""The key of a JSON record's own checksum: the sha256 of its canonical JSON without this key."""
+
+
+def altered(path: Path, remedy: str) -> UserError:
+    """Return the one error for a file whose checksum differs from its content."""
+    return UserError(f"{path} is not what was written: its checksum does not match", remedy)
+
+
+def write_record(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object with its own checksum, whole or not at all; equal content gives equal bytes."""
+    files.write_json(path, {**content, KEY: _checksum(content)})
+
+
+def read_record(path: Path, remedy: str) -> dict[str, Any]:
+    """Return a JSON object that `write_record` wrote, without its checksum.
+
+    Raises UserError with `remedy` for a file that cannot be read, is no such record, or was altered.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())[:120]}", remedy) from error
+    if not isinstance(content, dict) or KEY not in content:
+        raise UserError(f"{path} has no checksum", remedy)
+    if content.pop(KEY) != _checksum(content):
+        raise altered(path, remedy)
+    return content
+
+
+def write_beside(path: Path) -> None:
+    """Write the checksum of a file beside it, as `sha256sum` does; `sha256sum --check` verifies it too."""
+    files.write_text(beside(path), f"{files.sha256_file(path)}  {path.name}\n")
+
+
+def check_beside(path: Path, remedy: str) -> None:
+    """Raise UserError with `remedy` if a file is not what the checksum beside it names, or if there is none."""
+    try:
+        expected, _, name = beside(path).read_text(encoding="utf-8").rstrip("\n").partition("  ")
+        present = files.sha256_file(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be verified: {' '.join(str(error).split())[:120]}", remedy) from error
+    if (expected, name) != (present, path.name):
+        raise altered(path, remedy)
+
+
+def beside(path: Path) -> Path:
+    """Return the path of the file that holds the checksum of `path`."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return files.sha256_text(files.canonical_json(content))
