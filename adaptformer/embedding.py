@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -19,14 +18,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from adaptformer import files, progress
+from adaptformer import array_file, files, progress
 from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.squares import Images
-from adaptformer.model import backbone, inference, tensor_file
+from adaptformer.errors import UserError
+from adaptformer.model import backbone, backbone_file, inference
 from adaptformer.model import device as devices
-from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.params import ImageParams
 
 log = logging.getLogger("adaptformer")
@@ -43,14 +42,14 @@ class Embedding:
 
     def __init__(self, path: Path, image: ImageParams | ImageContract, device: torch.device, stored: Path) -> None:
         """Read the card of the backbone at `path`. Raises UserError for a file that is damaged."""
-        card = BackboneCard.from_dict(tensor_file.read_metadata(path))
+        card = backbone_file.read_card(path)
         geometry = {name: getattr(image, name) for name in ImageParams.model_fields}
         self.contract = ImageContract(**geometry, mean=card.mean, std=card.std)
         self.backbone = card.sha256
         self._path, self._device = path, device
         versions = [importlib.metadata.version(name) for name in ("torch", "timm", "pillow")]
         key = [self.backbone, asdict(self.contract), versions, devices.rounding(device)]
-        self._stored = stored / f"{files.sha256_text(files.canonical_json(key))}.npz"
+        self._stored = stored / f"{files.sha256_text(files.canonical_json(key))}.safetensors"
 
     def of_data(self, table: pd.DataFrame, data: Path, cache: ImageCache | None) -> NDArray[np.float32]:
         """Return the features [N, D] of all images of a manifest; each image content is computed once.
@@ -90,8 +89,8 @@ class Embedding:
             yield known
         finally:
             if len(known) > before:
-                with files.replacing(self._stored) as beside:
-                    np.savez(beside, sha256=np.array(list(known)), features=np.stack(list(known.values())))
+                hashes = np.frombuffer(bytes.fromhex("".join(known)), np.uint8).reshape(-1, 32)
+                array_file.write(self._stored, {"sha256": hashes, "features": np.stack(list(known.values()))}, {})
 
 
 def backbone_features(
@@ -101,8 +100,8 @@ def backbone_features(
 
     `path` is a run's backbone.safetensors. Raises UserError for a file that is damaged.
     """
-    encoder, metadata = tensor_file.read(path)
-    vit = backbone.build(BackboneCard.from_dict(metadata).model, contract.size)
+    encoder, card = backbone_file.read(path)
+    vit = backbone.build(card.model, contract.size)
     backbone.load_encoder(vit, encoder)
     vit.eval().to(device)
 
@@ -119,12 +118,12 @@ def backbone_features(
 
 
 def _read(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Return the stored features by sha256 of the image; none where the file is missing or damaged."""
-    try:
-        with np.load(path) as arrays:
-            return dict(zip(arrays["sha256"].tolist(), arrays["features"], strict=True))
-    except FileNotFoundError:
+    """Return the stored features by sha256 of the image; none if the file is missing or damaged."""
+    if not path.exists():
         return {}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    try:
+        arrays, _ = array_file.read(path, "")
+        return {row.tobytes().hex(): found for row, found in zip(arrays["sha256"], arrays["features"], strict=True)}
+    except (UserError, ValueError, KeyError):
         log.warning("%s is damaged: its images are embedded again", path)
         return {}

@@ -102,7 +102,7 @@ class AdapterParams(Section):
     """What is added to the backbone, or trained of it."""
 
     method: Literal["adaptformer", "vpt", "linear", "full"]
-    bottlenecks: Annotated[tuple[Count, ...], Field(min_length=1)]
+    bottlenecks: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(min_length=1, max_length=64)]
     scale: float | Literal["learned", "channel"]
     activation: Literal["relu", "gelu"]
     reads: Literal["residual", "norm2"]
@@ -111,7 +111,7 @@ class AdapterParams(Section):
     init: Literal["lora", "houlsby"]
     dropout: Rate
     drop_path: Rate
-    prompts: Count
+    prompts: Annotated[int, Field(ge=1, le=65536)]
     prompt_depth: Literal["deep", "shallow"]
     pooling: Literal["mean", "token"]
 

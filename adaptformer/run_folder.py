@@ -55,7 +55,7 @@ class RunFolder:
         self.faults = root / "data_faults.csv"
         # One of each for all runs of a checkout: what can be computed again.
         self.image_cache = (root.parent.parent if overridden else root) / "cache"
-        self.known_facts = self.image_cache / "facts.npz"
+        self.known_facts = self.image_cache / "facts.safetensors"
         self.embeddings = self.image_cache / "embeddings"
         self.probe_features = self.image_cache / "probe_features"
         self.label_report = root / "labels.html"

@@ -59,11 +59,11 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Get the pretrained checkpoint, verify it, translate it and write it with its card."""
     from adaptformer.checkpoints import fetching
-    from adaptformer.model import tensor_file
+    from adaptformer.model import backbone_file
 
     wanted = params.backbone
     tensors, card = fetching.fetch(wanted.model, wanted.checkpoint, wanted.sha256, wanted.allowed_licences)
-    tensor_file.write(folder.backbone, tensors, asdict(card))
+    backbone_file.write(folder.backbone, tensors, card)
     if folder.overridden:  # the default folder's file is DVC's, which may want to link it itself
         files.share(folder.backbone, folder.other_backbones())
     files.write_json(folder.backbone_card, asdict(card))
@@ -220,7 +220,17 @@ class Stage:
 _NUMERICS = ("torch", "timm", "pillow")
 """The packages whose versions decide pixels, models and weights."""
 
-_ALWAYS = ("errors.py", "files.py", "params.py", "progress.py", "run_folder.py")
+_ALWAYS = (
+    "array_file.py",
+    "errors.py",
+    "files.py",
+    "integrity.py",
+    "names.py",
+    "params.py",
+    "progress.py",
+    "run_folder.py",
+    "schema.py",
+)
 
 STAGES = {
     stage.name: stage

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from adaptformer import array_file
 
 
 def card(path: Path) -> dict[str, Any]:
-    """Return an adapter file's metadata."""
-    with safe_open(path, framework="np") as file:
-        content: dict[str, Any] = json.loads(file.metadata()["adaptformer"])
-    return content
+    """Return an adapter file's metadata. Raises UserError for a file that was altered or is damaged."""
+    return array_file.read_metadata(path, "train again: `adaptformer train`")

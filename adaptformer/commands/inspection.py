@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from torch import Tensor
+
 from adaptformer import text_table
 from adaptformer.errors import UserError
-from adaptformer.model import adapter_file, tensor_file
+from adaptformer.model import adapter_file
 from adaptformer.model.parts import parts
 
 NAMES_SHOWN = 10
@@ -20,8 +22,8 @@ def text(path: Path) -> str:
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist", "name an adapter file, such as artifacts/adapter.safetensors")
-    card = adapter_file.read_card(path)
-    sizes = stored(path, card)
+    tensors, card = adapter_file.read(path)
+    sizes = stored(tensors, card)
     image, backbone = card.image, card.backbone
     rows = [
         ("file", f"{path}, {path.stat().st_size:,} bytes, format {card.format}"),
@@ -38,12 +40,12 @@ def text(path: Path) -> str:
     return text_table.aligned(rows)
 
 
-def stored(path: Path, card: adapter_file.AdapterCard) -> dict[str, int]:
+def stored(tensors: dict[str, Tensor], card: adapter_file.AdapterCard) -> dict[str, int]:
     """Return how many numbers of each kind an adapter file holds: parameters by their part, then statistics."""
     names = {"adapter": "adapters", "prompts": "prompts", "backbone": "the backbone", "head": "the head"}
     belongs = {name: names[part.kind] for name, part in parts(adapter_file.outline(card)).items()}
     sizes = Counter[str]()
-    for name, tensor in tensor_file.read(path)[0].items():
+    for name, tensor in tensors.items():
         sizes[belongs.get(name, "BatchNorm statistics")] += tensor.numel()
     return {kind: sizes[kind] for kind in (*names.values(), "BatchNorm statistics") if kind in sizes}
 

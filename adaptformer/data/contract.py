@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from adaptformer import schema
+
+LARGEST_SIDE = 2048
+"""The largest side that a model may see, in pixels; what is stored for it may have four times that."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +24,15 @@ class ImageContract:
     always in full, as files were before there was this value.
     """
 
-    size: int
-    resize: str
-    crop_fraction: float
-    interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    oversampling: int = 0
+    __pydantic_config__: ClassVar[ConfigDict] = schema.STRICT
+
+    size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    resize: Literal["crop", "pad", "squash"]
+    crop_fraction: Annotated[float, Field(gt=0, le=1)]
+    interpolation: Literal["bilinear", "bicubic"]
+    mean: schema.Means
+    std: schema.Deviations
+    oversampling: Annotated[int, Field(ge=0, le=2**31)] = 0
 
     @property
     def stored_size(self) -> int:
@@ -33,14 +40,13 @@ class ImageContract:
         return round(self.size / self.crop_fraction)
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> ImageContract:
+    def from_dict(cls, content: object) -> ImageContract:
         """Return the contract of its JSON form (`dataclasses.asdict`).
 
-        Raises KeyError when a value is missing; a file without `oversampling` is older than it and means 0.
+        A file without `oversampling` is older than it and means 0. Raises ValueError, one line, for anything else that
+        is missing, unknown, of another type or out of range.
         """
-        values = {
-            field.name: content[field.name]
-            for field in dataclasses.fields(cls)
-            if field.name in content or field.default is dataclasses.MISSING
-        }
-        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        contract = schema.parse(cls, content)
+        if contract.stored_size > 4 * LARGEST_SIDE:
+            raise ValueError(f"crop_fraction: {contract.crop_fraction} is too small for size {contract.size}")
+        return contract

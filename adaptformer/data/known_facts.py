@@ -9,17 +9,17 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import PIL
 
-from adaptformer import files
+from adaptformer import array_file, files
 from adaptformer.data import decoding, reading
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.reading import SIDE, Identity, ImageFacts, identity
+from adaptformer.errors import UserError
 
 log = logging.getLogger("adaptformer")
 
@@ -70,17 +70,17 @@ class KnownFacts:
         """Write what was added or asked for; whatever else was there is forgotten."""
         pictures = [known.picture for known in self._now.values() if known.picture is not None]
         facts = [known.facts for known in self._now.values()]
-        with files.replacing(self._path) as beside:
-            np.savez(
-                beside,
-                version=_version(),
-                identities=np.array(list(self._now), np.int64).reshape(-1, 3),
-                numbers=np.array([(one.width, one.height, one.bytes) for one in facts], np.int64).reshape(-1, 3),
-                modes=np.array([one.mode for one in facts], np.str_),
-                sha256=np.array([one.sha256 for one in facts], np.str_),
-                pictured=np.array([known.picture is not None for known in self._now.values()], bool),
-                pictures=np.array(pictures, np.uint8).reshape(-1, SIDE, SIDE, 3),
-            )
+        modes = sorted({one.mode for one in facts})
+        number = {mode: index for index, mode in enumerate(modes)}
+        arrays = {
+            "identities": np.array(list(self._now), np.int64).reshape(-1, 3),
+            "numbers": np.array([(one.width, one.height, one.bytes) for one in facts], np.int64).reshape(-1, 3),
+            "modes": np.array([number[one.mode] for one in facts], np.int64),
+            "sha256": np.frombuffer(bytes.fromhex("".join(one.sha256 for one in facts)), np.uint8).reshape(-1, 32),
+            "pictured": np.array([known.picture is not None for known in self._now.values()], bool),
+            "pictures": np.array(pictures, np.uint8).reshape(-1, SIDE, SIDE, 3),
+        }
+        array_file.write(self._path, arrays, {"version": _version(), "modes": modes})
 
 
 def known_hash(path: Path, known: KnownFacts | None) -> str:
@@ -96,24 +96,25 @@ def _version() -> str:
 
 
 def _read(path: Path) -> dict[Identity, Known]:
-    """Return the facts at `path`; none where it is missing, damaged, or of another version."""
-    try:
-        with np.load(path) as arrays:
-            if str(arrays["version"]) != _version():
-                return {}
-            pictures = iter(arrays["pictures"])
-            rows = zip(
-                arrays["identities"].tolist(), arrays["numbers"].tolist(), arrays["modes"].tolist(),
-                arrays["sha256"].tolist(), arrays["pictured"].tolist(), strict=True,
-            )  # fmt: skip
-            return {
-                Identity(*file): Known(
-                    ImageFacts(width, height, mode, size, sha256), next(pictures) if pictured else None
-                )
-                for file, (width, height, size), mode, sha256, pictured in rows
-            }
-    except FileNotFoundError:
+    """Return the facts at `path`; none if it is missing, damaged, or of another version."""
+    if not path.exists():
         return {}
-    except (OSError, ValueError, KeyError, StopIteration, EOFError, zipfile.BadZipFile):
+    try:
+        arrays, metadata = array_file.read(path, "")
+        if metadata["version"] != _version():
+            return {}
+        pictures = iter(arrays["pictures"])
+        rows = zip(
+            arrays["identities"].tolist(), arrays["numbers"].tolist(), arrays["modes"].tolist(), arrays["sha256"],
+            arrays["pictured"].tolist(), strict=True,
+        )  # fmt: skip
+        return {
+            Identity(*file): Known(
+                ImageFacts(width, height, metadata["modes"][mode], size, sha256.tobytes().hex()),
+                next(pictures) if pictured else None,
+            )
+            for file, (width, height, size), mode, sha256, pictured in rows
+        }
+    except (UserError, ValueError, KeyError, IndexError, TypeError, StopIteration):
         log.warning("%s is damaged: all files are read again", path)
         return {}

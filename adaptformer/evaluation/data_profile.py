@@ -7,7 +7,6 @@ Shapes: N images, D width of the backbone.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from adaptformer import files
+from adaptformer import array_file
 from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.resizing import centre_crop
@@ -31,6 +28,7 @@ IMAGES = 1000
 """The most images of a data set that its profile is made of."""
 
 _AT_ONCE = 128
+_REMEDY = "make a new one: `adaptformer evaluate`, then register the model again if it is a registered one's"
 
 
 @dataclass(frozen=True)
@@ -77,21 +75,19 @@ def _channels(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
 def write(path: Path, found: Profile) -> None:
     """Write a profile as one safetensors file, whole or not at all; equal profiles give equal bytes."""
     arrays = {"sizes": found.sizes, "channels": found.channels, "embeddings": found.embeddings}
-    metadata = files.canonical_json({"backbone": found.backbone, "image": asdict(found.image)})
-    with files.replacing(path) as beside:
-        # The key of model/tensor_file.py, which needs torch; reading a profile does not.
-        save_file(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, beside, {"adaptformer": metadata}
-        )
+    array_file.write(path, arrays, {"backbone": found.backbone, "image": asdict(found.image)})
 
 
 def read(path: Path) -> Profile:
-    """Return the profile at `path`. Raises UserError for a file that is damaged or no profile."""
+    """Return the profile at `path`. Raises UserError for a file that was altered, is damaged, or is no profile."""
+    arrays, metadata = array_file.read(path, _REMEDY)
     try:
-        with safe_open(path, framework="np") as file:
-            metadata = json.loads((file.metadata() or {})["adaptformer"])
-            sizes, channels, embeddings = map(file.get_tensor, ("sizes", "channels", "embeddings"))
-        image = ImageContract.from_dict(metadata["image"])
-        return Profile(sizes, channels, embeddings, image, str(metadata["backbone"]))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no profile of a data set", "make a new one: register the model again") from error
+        sizes, channels, embeddings = (arrays[name] for name in ("sizes", "channels", "embeddings"))
+        (images, _), shapes = embeddings.shape, (sizes.shape, channels.shape)
+        if shapes != ((images, 2), (images, 6)):
+            raise UserError(f"{path} is no profile of a data set: it has arrays of other shapes", _REMEDY)
+        return Profile(
+            sizes, channels, embeddings, ImageContract.from_dict(metadata["image"]), str(metadata["backbone"])
+        )
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path} is no profile of a data set", _REMEDY) from error

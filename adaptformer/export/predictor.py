@@ -59,7 +59,7 @@ class Predictor:
             metadata = json.loads(self._session.get_modelmeta().custom_metadata_map["adaptformer"])
             self.classes: tuple[str, ...] = tuple(metadata["classes"])
             self.contract = ImageContract.from_dict(metadata["image"])
-        except KeyError as error:
+        except (KeyError, ValueError) as error:
             raise UserError(f"{path} is no model of adaptformer", "give the model.onnx of a run") from error
         weights = path.with_name(WEIGHTS)
         # Another model's weights fit in size and names: only the hash distinguishes them.

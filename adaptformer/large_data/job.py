@@ -76,13 +76,11 @@ class Check:
 
 def features_of(folder: RunFolder, image: ImageParams) -> Features:
     """Return the features of a run's backbone. Raises UserError where it was not fetched."""
-    from adaptformer.model import tensor_file  # with torch, which processes that embed nothing do without
-    from adaptformer.model.backbone_card import BackboneCard
+    from adaptformer.model import backbone_file  # with torch, which processes that embed nothing do without
 
     if not folder.backbone.is_file():
         raise UserError(f"{folder.backbone} does not exist", "run `adaptformer fetch` first")
-    _, metadata = tensor_file.read(folder.backbone)
-    card = BackboneCard.from_dict(metadata)
+    card = backbone_file.read_card(folder.backbone)
     contract = ImageContract(**image.model_dump(), mean=card.mean, std=card.std)
     return Features(folder.backbone, files.canonical_json(dataclasses.asdict(contract)))
 

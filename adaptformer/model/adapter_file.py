@@ -4,54 +4,72 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import ConfigDict
 from torch import Tensor
 
+from adaptformer import array_file, schema
 from adaptformer.data.contract import ImageContract
 from adaptformer.errors import UserError
-from adaptformer.model import backbone, classifier, tensor_file
+from adaptformer.model import backbone, backbone_file, classifier, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.params import AdapterParams
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
+_REMEDY = "train again with this version: `adaptformer train`"
 
 
 @dataclass(frozen=True)
 class AdapterCard:
     """An adapter file's metadata: all that is needed, with the backbone, to build the model again."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = schema.STRICT
+
     adapter: dict[str, Any]  # the params section `adapter`
-    classes: tuple[str, ...]
+    classes: schema.ClassNames
     image: ImageContract
     backbone: BackboneCard
-    precision: str
-    epoch: int
-    trained: int
-    format: int = FORMAT
+    precision: Literal["fp32", "bf16"]
+    epoch: schema.Count
+    trained: schema.Count
+    format: Literal[1] = FORMAT
 
     @property
     def trained_share(self) -> float:
         """Trainable parameters, head included, over the backbone's parameters."""
         return self.trained / self.backbone.parameters
 
+    @property
+    def settings(self) -> AdapterParams:
+        """The params section `adapter`, typed."""
+        return schema.parse(AdapterParams, self.adapter)
+
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> AdapterCard:
-        """Return the card of its JSON form (`dataclasses.asdict`)."""
-        return cls(
-            **{
-                **content,
-                "classes": tuple(content["classes"]),
-                "image": ImageContract.from_dict(content["image"]),
-                "backbone": BackboneCard.from_dict(content["backbone"]),
-            }
-        )
+    def from_dict(cls, content: object) -> AdapterCard:
+        """Return the card of its JSON form (`dataclasses.asdict`). Raises ValueError, one line, for any other."""
+        card = schema.parse(cls, content)
+        ImageContract.from_dict(asdict(card.image))  # its own bound
+        try:
+            schema.parse(AdapterParams, card.adapter)
+        except ValueError as error:
+            raise ValueError(f"adapter.{error}") from error
+        return card
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], AdapterCard]:
+    """Return an adapter file's tensors and card.
+
+    Raises UserError for a file that was altered or is damaged, of another kind, or of a newer format.
+    """
+    tensors, metadata = tensor_file.read(path, _REMEDY)
+    return tensors, _card(path, metadata)
 
 
 def read_card(path: Path) -> AdapterCard:
-    """Return an adapter file's metadata. Raises UserError for a file of another kind or of a newer format."""
-    return _card(path, tensor_file.read(path)[1])
+    """Return an adapter file's card, verified, without its tensors; raises as `read` does."""
+    return _card(path, array_file.read_metadata(path, _REMEDY))
 
 
 def write(path: Path, model: classifier.Classifier, card: AdapterCard) -> None:
@@ -62,18 +80,17 @@ def write(path: Path, model: classifier.Classifier, card: AdapterCard) -> None:
 def load(path: Path, backbone_path: Path) -> tuple[classifier.Classifier, AdapterCard]:
     """Return the model of an adapter file on its backbone, in evaluation mode, fp32, on the CPU.
 
-    Raises UserError where the backbone's tensors have another hash than those that the adapters were trained on, and
-    where the file is damaged.
+    Raises UserError if the backbone's tensors have another hash than those that the adapters were trained on, or if
+    one of the files is damaged.
     """
-    tensors, metadata = tensor_file.read(path)
-    card = _card(path, metadata)
-    encoder, _ = tensor_file.read(backbone_path)
-    present = tensor_file.content_hash(encoder)
-    if present != card.backbone.sha256:
+    tensors, card = read(path)
+    encoder, present = backbone_file.read(backbone_path)
+    if (present.model, present.sha256) != (card.backbone.model, card.backbone.sha256):
         raise UserError(
-            f"{path} was trained on backbone {card.backbone.sha256[:12]}, {backbone_path} is {present[:12]}",
+            f"{path} was trained on backbone {card.backbone.sha256[:12]}, {backbone_path} is {present.sha256[:12]}",
             f"fetch {card.backbone.origin} for {card.backbone.model}, or train again on this backbone",
         )
+    classifier.require_fit(outline(card), tensors, str(path))  # before memory is taken for what the card says
     model = _build(card, encoder)
     classifier.restore(model, tensors, str(path))
     return model.eval(), card
@@ -88,16 +105,14 @@ def outline(card: AdapterCard) -> classifier.Classifier:
 
 def _build(card: AdapterCard, encoder: dict[str, Tensor]) -> classifier.Classifier:
     return classifier.build(
-        card.backbone.model,
-        encoder,
-        AdapterParams.model_validate(card.adapter),
-        image_size=card.image.size,
-        classes=len(card.classes),
-        seed=0,
+        card.backbone.model, encoder, card.settings, image_size=card.image.size, classes=len(card.classes), seed=0
     )
 
 
 def _card(path: Path, metadata: dict[str, Any]) -> AdapterCard:
     if "adapter" not in metadata or metadata.get("format") != FORMAT:
-        raise UserError(f"{path} is no adapter file of format {FORMAT}", "train again with this version of adaptformer")
-    return AdapterCard.from_dict(metadata)
+        raise UserError(f"{path} is no adapter file of format {FORMAT}", _REMEDY)
+    try:
+        return AdapterCard.from_dict(metadata)
+    except ValueError as error:
+        raise UserError(f"{path} is no adapter file that this version can read: {error}", _REMEDY) from error

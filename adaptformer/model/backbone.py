@@ -22,6 +22,9 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer  
 
 __all__ = ["Attention", "Block", "DropPath", "VisionTransformer"]  # timm's, for importers of this module
 
+FETCH = "get it again with `adaptformer fetch`"
+"""What to do about a backbone file that cannot serve."""
+
 
 @register_model  # type: ignore[untyped-decorator]
 def vit_nano_patch4_32(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
@@ -74,17 +77,25 @@ def _not_a_vit(model: str, what: str) -> UserError:
 
 
 def load_encoder(vit: VisionTransformer, tensors: dict[str, Tensor]) -> None:
-    """Fill `vit` with translated encoder tensors, interpolating position embeddings [1, 1 + N, D] to its image size."""
+    """Fill `vit` with translated encoder tensors, interpolating position embeddings [1, 1 + N, D] to its image size.
+
+    Raises UserError for tensors of another architecture.
+    """
     tensors = dict(tensors)
-    target = vit.pos_embed
-    if tensors["pos_embed"].shape != target.shape:
-        tensors["pos_embed"] = resample_abs_pos_embed(
-            tensors["pos_embed"],
-            list(vit.patch_embed.grid_size),
-            num_prefix_tokens=0 if vit.no_embed_class else vit.num_prefix_tokens,
-        )
-    with torch.no_grad():
-        vit.load_state_dict(tensors, strict=True)
+    try:
+        if tensors["pos_embed"].shape != vit.pos_embed.shape:
+            tensors["pos_embed"] = resample_abs_pos_embed(
+                tensors["pos_embed"],
+                list(vit.patch_embed.grid_size),
+                num_prefix_tokens=0 if vit.no_embed_class else vit.num_prefix_tokens,
+            )
+        with torch.no_grad():
+            vit.load_state_dict(tensors, strict=True)
+    except (KeyError, IndexError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"the backbone's tensors are not those of its model ({reason})", FETCH) from error
 
 
 def published(model: str) -> Any | None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
+
+from adaptformer import schema
 
 COMMERCIAL_USE = {"mit": True, "apache-2.0": True, "cc-by-nc-4.0": False}
 """Whether a licence of weights allows commercial use, for the licences known here."""
@@ -21,17 +25,19 @@ class BackboneCard:
     `sha256` is over the translated encoder tensors (`tensor_file.content_hash`), `source_sha256` over their file.
     """
 
-    model: str
+    __pydantic_config__: ClassVar[ConfigDict] = schema.STRICT
+
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
     origin: str
     licence: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: schema.Means
+    std: schema.Deviations
     note: str
-    parameters: int
-    sha256: str
-    source_sha256: str
+    parameters: schema.Count
+    sha256: schema.Sha256
+    source_sha256: schema.Sha256
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> BackboneCard:
-        """Return the card of its JSON form (`dataclasses.asdict`)."""
-        return cls(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
+    def from_dict(cls, content: object) -> BackboneCard:
+        """Return the card of its JSON form (`dataclasses.asdict`). Raises ValueError, one line, for any other."""
+        return schema.parse(cls, content)

@@ -186,9 +186,14 @@ def tuned_state(model: Classifier) -> dict[str, Tensor]:
 
 def restore(model: Classifier, tensors: dict[str, Tensor], origin: str) -> None:
     """Copy tensors into the trained parts of `model`. Raises UserError unless they fill exactly those."""
-    state = tuned_state(model)
-    if {name: tensor.shape for name, tensor in state.items()} != {name: t.shape for name, t in tensors.items()}:
-        raise UserError(f"{origin} does not fit the model that it describes", "train again")
+    require_fit(model, tensors, origin)
     with torch.no_grad():
-        for name, tensor in state.items():
+        for name, tensor in tuned_state(model).items():
             tensor.copy_(tensors[name])
+
+
+def require_fit(model: Classifier, tensors: dict[str, Tensor], origin: str) -> None:
+    """Raise UserError unless tensors have exactly the names, shapes and types of the trained parts of `model`."""
+    expected = {name: (tensor.shape, tensor.dtype) for name, tensor in tuned_state(model).items()}
+    if expected != {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}:
+        raise UserError(f"{origin} does not fit the model that it describes", "train again")

@@ -1,50 +1,37 @@
-"""Tensors with metadata in safetensors files, written so that equal content gives equal bytes."""
+"""Tensors with metadata in safetensors files (array_file.py), written so that equal content gives equal bytes."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adaptformer import files
+from adaptformer import array_file
 from adaptformer.errors import UserError
 
-METADATA_KEY = "adaptformer"
-"""safetensors writes several metadata keys in random order; one key with sorted JSON gives equal bytes."""
+FETCH_AGAIN = "fetch it again from its publisher"
+"""What to do about a checkpoint that cannot be read; files of this project have a remedy of their own."""
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors and JSON-able metadata to a safetensors file, whole or not at all; equal input, equal bytes."""
     flat = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    with files.replacing(path) as beside:
-        save_file(flat, beside, {METADATA_KEY: files.canonical_json(metadata)})
+    with array_file.sealing(path, metadata) as (beside, text):
+        save_file(flat, beside, text)
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors of a safetensors file and its metadata ({} where another program wrote it).
+def read(path: Path, remedy: str = FETCH_AGAIN, *, data: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a safetensors file and its metadata ({} if another program wrote it).
 
-    Raises UserError for a file that is damaged or no safetensors file.
+    Without `data` the tensors' bytes are not verified: the caller compares their `content_hash`. Raises UserError with
+    `remedy` for a file that was altered, is damaged, or is no safetensors file.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise damaged(path, str(error)) from error
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Return the metadata of a safetensors file as `read` does, without its tensors; raises as that does."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return _metadata(file)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise damaged(path, str(error)) from error
+    with array_file.opened(path, remedy, "pt", data=data) as (file, metadata):
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
 
 
 def content_hash(tensors: dict[str, Tensor]) -> str:
@@ -56,16 +43,10 @@ def content_hash(tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        digest.update(tensor.view(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
     return digest.hexdigest()
 
 
 def damaged(path: Path, detail: str) -> UserError:
-    """Return the error for a file that cannot be read as tensors."""
-    reason = " ".join(detail.split())[:120]
-    return UserError(f"{path} is damaged or no checkpoint ({reason})", "fetch it again from its publisher")
-
-
-def _metadata(file: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-    return found
+    """Return the error for a checkpoint that cannot be read as tensors."""
+    return array_file.damaged(path, detail, FETCH_AGAIN)

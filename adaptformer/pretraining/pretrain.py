@@ -151,8 +151,12 @@ def _resume(path: Path, recipe: Recipe, model: torch.nn.Module, optimiser: torch
     """Restore the state of a killed run of the same recipe and return the next epoch."""
     if not path.exists():
         return 0
-    tensors, metadata = tensor_file.read(path)
-    if metadata["recipe"] != json.loads(json.dumps(asdict(recipe))):
+    try:
+        tensors, metadata = tensor_file.read(path)
+    except UserError as error:
+        log.warning("pretraining starts from the beginning: %s", error.cause)
+        return 0
+    if metadata.get("recipe") != json.loads(json.dumps(asdict(recipe))):
         log.info("%s belongs to another recipe: starting from the beginning", path)
         return 0
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}}

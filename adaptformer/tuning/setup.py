@@ -11,7 +11,7 @@ import torch
 from adaptformer.data import labelled, manifest
 from adaptformer.data.cache import ImageCache
 from adaptformer.data.contract import ImageContract
-from adaptformer.model import backbone_card, classifier, device, tensor_file
+from adaptformer.model import backbone_file, classifier, device
 from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision
@@ -54,8 +54,7 @@ class Training:
 
 def prepare(params: Params, folder: RunFolder) -> Training:
     """Build what training starts from, out of the backbone and the manifest in the run folder."""
-    encoder, metadata = tensor_file.read(folder.backbone)
-    backbone = backbone_card.BackboneCard.from_dict(metadata)
+    encoder, backbone = backbone_file.read(folder.backbone)
     contract = ImageContract(**params.image.model_dump(), mean=backbone.mean, std=backbone.std)
     table = manifest.read_manifest(folder.manifest)
     classes = tuple(manifest.class_names(table))

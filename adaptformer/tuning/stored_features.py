@@ -37,13 +37,20 @@ class StoredFeatures:
     path: Path
     gigabytes: float
 
+    @property
+    def _named(self) -> dict[str, str]:
+        """What the file says of itself: a name that stands for all that decides the features."""
+        return {"features": self.path.stem}
+
     def read(self, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor] | None:
         """Return the features by source; None where they are not stored with these shapes, or the file is damaged."""
         if not self.path.is_file():
             return None
         try:
-            found, _ = tensor_file.read(self.path)
+            found, metadata = tensor_file.read(self.path)
         except UserError:
+            metadata = {}
+        if metadata != self._named:  # without checksums, another file's, or none at all
             log.warning("%s is damaged: the features are computed again", self.path)
             return None
         if {name: tensor.shape for name, tensor in found.items()} != shapes:
@@ -66,7 +73,7 @@ class StoredFeatures:
                 excess -= path.stat().st_size
                 path.unlink(missing_ok=True)
         try:
-            tensor_file.write(self.path, features, {})
+            tensor_file.write(self.path, features, self._named)
         except UserError as error:
             log.warning("the features are not kept for later runs: %s", error.cause)
 

@@ -34,6 +34,7 @@ LIBRARY = {
 }
 """What each folder or file of the library may import of the others, besides BASE."""
 BASE = {
+    "array_file.py",
     "errors.py",
     "event_files.py",
     "files.py",
@@ -47,6 +48,7 @@ BASE = {
     "progress.py",
     "randomness.py",
     "run_folder.py",
+    "schema.py",
     "scores.py",
     "text_table.py",
 }

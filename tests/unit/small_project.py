@@ -81,5 +81,5 @@ def results(root: Path) -> dict[str, bytes]:
 
 def snapshot(root: Path) -> dict[str, bytes]:
     """Every file below a folder with its bytes, but for the lock and what is known of files that were read."""
-    files = (path for path in root.rglob("*") if path.is_file() and path.name not in {".lock", "facts.npz"})
+    files = (path for path in root.rglob("*") if path.is_file() and path.name not in {".lock", "facts.safetensors"})
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.layout import SPLITS
 from adaptformer.data.manifest import scan
 from adaptformer.embedding import Embedding
-from adaptformer.model import inference, tensor_file
+from adaptformer.model import backbone_file, inference, tensor_file
 from adaptformer.params import ImageParams
 from adaptformer.run_folder import RunFolder
 
@@ -36,8 +35,8 @@ def data(tree: Tree) -> Path:
 
 def of_backbone(tmp_path: Path, image: ImageParams = IMAGE, seed: int = 0) -> Embedding:
     backbone = tmp_path / f"{seed}.safetensors"
-    card = dataclasses.replace(mite.backbone_card(), sha256=str(seed) * 64)
-    tensor_file.write(backbone, mite.encoder(seed), dataclasses.asdict(card))
+    card = mite.backbone_card(sha256=tensor_file.content_hash(mite.encoder(seed)))
+    backbone_file.write(backbone, mite.encoder(seed), card)
     return Embedding(backbone, image, torch.device("cpu"), tmp_path / "embeddings")
 
 

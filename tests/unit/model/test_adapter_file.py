@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adaptformer.errors import UserError
-from adaptformer.model import adapter_file, tensor_file
+from adaptformer.model import adapter_file, backbone_file, tensor_file
 from adaptformer.model.adapter_file import AdapterCard
 
 
@@ -90,10 +90,11 @@ def test_a_card_survives_json_and_tells_the_trained_share() -> None:
 
 
 def test_another_backbone_is_refused_by_its_hash(folder: Path) -> None:
-    tensor_file.write(folder / "backbone.safetensors", mite.encoder(seed=9), dataclasses.asdict(mite.backbone_card()))
+    present = tensor_file.content_hash(mite.encoder(seed=9))
+    card = mite.backbone_card(sha256=present)
+    backbone_file.write(folder / "backbone.safetensors", mite.encoder(seed=9), card)
     with pytest.raises(UserError) as caught:
         load(folder)
-    present = tensor_file.content_hash(mite.encoder(seed=9))
     assert f"was trained on backbone {mite.backbone_card().sha256[:12]}" in caught.value.cause
     assert present[:12] in caught.value.cause
     assert "mite.safetensors" in caught.value.remedy

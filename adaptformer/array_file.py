@@ -1,0 +1,137 @@
+"""Arrays with metadata in safetensors files that prove what they hold; without torch.
+
+The metadata of a file are one JSON text: safetensors writes several keys in random order, and equal content is to give
+equal bytes. It begins with two checksums: `data`, the sha256 of all arrays' bytes, and `header`, the sha256 of all
+bytes before them (names, types, shapes, metadata, `data`; its own digits as zeros). So metadata can be verified without
+reading the arrays. Files of before have the metadata alone, files of other programs have none; both are read as they
+are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from adaptformer import files, integrity
+from adaptformer.errors import UserError
+
+KEY = "adaptformer"
+"""The key of our metadata among those of safetensors."""
+FORMAT = 2
+"""Stands in the metadata of every file with checksums: without them such a file is not taken for one of before."""
+_FORMAT = "file_format"
+_BLANK = 64 * "0"
+_LARGEST_HEADER = 100_000_000
+"""As safetensors itself has it."""
+
+
+def write(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
+    """Write arrays and JSON-able metadata to a safetensors file, whole or not at all; equal input, equal bytes."""
+    flat = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    with sealing(path, metadata) as (beside, text):
+        save_file(flat, beside, text)
+
+
+def read(path: Path, remedy: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the arrays of a file and its metadata, {} if another program wrote it.
+
+    Raises UserError with `remedy` for a file that was altered, is damaged, or is no safetensors file.
+    """
+    with opened(path, remedy, "np") as (file, metadata):
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+
+
+def read_metadata(path: Path, remedy: str) -> dict[str, Any]:
+    """Return the metadata of a file as `read` does, verified with all names and shapes, but not the arrays' bytes."""
+    with opened(path, remedy, "np", data=False) as (_, metadata):
+        return metadata
+
+
+@contextlib.contextmanager
+def sealing(path: Path, metadata: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Yield a path beside `path`, and the metadata with which safetensors is to write it; then add the checksums.
+
+    The file appears at `path` whole or not at all. Raises UserError if the system refuses to write.
+    """
+    content = {"data": _BLANK, "header": _BLANK, "metadata": {**metadata, _FORMAT: FORMAT}}
+    with files.replacing(path) as beside:
+        try:
+            yield beside, {KEY: files.canonical_json(content)}
+        except SafetensorError as error:  # so it calls a full disk, too
+            raise OSError(str(error)) from error
+        with beside.open("rb+") as file:
+            header = _header(file)
+            data = hashlib.file_digest(file, "sha256").hexdigest()
+            header = header.replace(_checksums(_BLANK, _BLANK), _checksums(data, _BLANK), 1)
+            digest = hashlib.sha256(header).hexdigest()
+            file.seek(0)
+            file.write(header.replace(_checksums(data, _BLANK), _checksums(data, digest), 1))
+
+
+@contextlib.contextmanager
+def opened(path: Path, remedy: str, framework: str, *, data: bool = True) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Yield safetensors' handle of a file that was verified, and our metadata in it.
+
+    Without `data` the arrays' bytes are not verified, for who does not read them or knows a hash of them. Raises
+    UserError with `remedy` as `read` does, also for what safetensors raises in the body.
+    """
+    try:
+        if not path.is_file():
+            reason = "not a regular file" if path.exists() else "no such file"
+            raise damaged(path, reason, remedy)
+        with safe_open(path, framework=framework) as file:
+            text = (file.metadata() or {}).get(KEY, "{}")
+            yield file, _verified(path, json.loads(text), remedy, data)
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise damaged(path, str(error), remedy) from error
+
+
+def damaged(path: Path, detail: str, remedy: str) -> UserError:
+    """Return the error for a file that cannot be read as arrays."""
+    return UserError(f"{path} is damaged or no checkpoint ({' '.join(detail.split())[:120]})", remedy)
+
+
+def _verified(path: Path, content: Any, remedy: str, data: bool) -> dict[str, Any]:
+    """Return our metadata of a file out of the JSON that holds it, with checksums or, if it is of before, without."""
+    if not isinstance(content, dict):
+        raise damaged(path, "its metadata are no table", remedy)
+    if content.keys() != {"data", "header", "metadata"}:
+        if _FORMAT in content:
+            raise integrity.altered(path, remedy)
+        return content
+    with path.open("rb") as file:
+        header = _header(file)
+        named, digest = str(content["data"]), str(content["header"])
+        blank = header.replace(_checksums(named, digest), _checksums(named, _BLANK), 1)
+        if hashlib.sha256(blank).hexdigest() != digest:
+            raise integrity.altered(path, remedy)
+        if data and hashlib.file_digest(file, "sha256").hexdigest() != named:
+            raise integrity.altered(path, remedy)
+    metadata: dict[str, Any] = content["metadata"]  # what `sealing` wrote, as the checksum shows
+    if metadata.pop(_FORMAT) != FORMAT:
+        raise damaged(path, "written by a newer version of adaptformer", remedy)
+    return metadata
+
+
+def _header(file: BinaryIO) -> bytes:
+    """Return all bytes of a safetensors file before the arrays', and leave the file at those."""
+    start = file.read(8)
+    (size,) = struct.unpack("<Q", start)
+    if size > _LARGEST_HEADER:
+        raise ValueError("its header is too large")
+    return start + file.read(size)
+
+
+def _checksums(data: str, header: str) -> bytes:
+    """Return the checksums as they stand in a file: the beginning of a JSON text within JSON."""
+    return json.dumps(files.canonical_json({"data": data, "header": header}))[1:-2].encode()

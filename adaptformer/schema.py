@@ -1,0 +1,54 @@
+"""Cards of files, parsed by the types and ranges of their dataclasses: what comes from a file is never trusted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from functools import cache
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from adaptformer import files, names
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+"""For the attribute `__pydantic_config__` of such a dataclass: exactly its keys, no text as a number, no NaN."""
+
+T = TypeVar("T")
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=1, le=2**62)]
+Means = tuple[*(3 * (Annotated[float, Field(ge=-1000, le=1000)],))]
+Deviations = tuple[*(3 * (Annotated[float, Field(gt=0, le=1000)],))]
+
+
+def _class_names(found: tuple[str, ...]) -> tuple[str, ...]:
+    for name in found:
+        if fault := names.class_name_fault(name):
+            raise ValueError(f"the class name {names.shown(name)!r} {fault}")
+    if len(set(found)) < len(found):
+        raise ValueError(f"the class name {Counter(found).most_common(1)[0][0]!r} is there twice")
+    return found
+
+
+ClassNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_class_names)]
+
+
+def parse(kind: type[T], content: object) -> T:
+    """Return JSON-able `content` as the dataclass or model `kind`.
+
+    Raises ValueError whose text is one line: the first value that does not fit, and why.
+    """
+    try:
+        return _adapter(kind).validate_json(files.canonical_json(content), strict=True)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise ValueError(names.shown(f"{place}: {first['msg'].removeprefix('Value error, ')}")[:200]) from error
+
+
+@cache
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
