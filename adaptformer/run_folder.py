@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from adaptformer import files
+from adaptformer import files, integrity
 from adaptformer.errors import UserError
 from adaptformer.params import Params, tracked
 
@@ -32,6 +32,7 @@ class RunFolder:
         self.overridden = overridden
         self.data = data
         self.manifest = root / "manifest.csv"
+        self.manifest_checksum = integrity.beside(self.manifest)
         self.data_report = root / "data_report.html"
         self.findings = root / "data_findings.csv"
         self.backbone = root / "backbone.safetensors"

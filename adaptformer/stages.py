@@ -238,7 +238,7 @@ STAGES = {
         Stage(
             validate,
             inputs=("data",),
-            outputs=("manifest", "data_report", "findings"),
+            outputs=("manifest", "manifest_checksum", "data_report", "findings"),
             params=("data", "checks"),
             code=("data", "html_page", "memory.py", "randomness.py", "validation", *_ALWAYS),
         ),
@@ -251,14 +251,14 @@ STAGES = {
         ),
         Stage(
             train,
-            inputs=("data", "manifest", "backbone"),
+            inputs=("data", "manifest", "manifest_checksum", "backbone"),
             outputs=("adapter", "history", "curves"),
             params=("image", "adapter", "tuning"),
             code=("data", "memory.py", "model", "randomness.py", "scores.py", "tuning", *_ALWAYS),
         ),
         Stage(
             evaluate,
-            inputs=("data", "manifest", "backbone", "adapter", "curves"),
+            inputs=("data", "manifest", "manifest_checksum", "backbone", "adapter", "curves"),
             outputs=(
                 "metrics",
                 "predictions",
@@ -288,7 +288,7 @@ STAGES = {
         ),
         Stage(
             export,
-            inputs=("data", "manifest", "backbone", "adapter"),
+            inputs=("data", "manifest", "manifest_checksum", "backbone", "adapter"),
             outputs=("model", "model_weights", "parity"),
             params=("export",),
             code=("data", "export", "memory.py", "model", "randomness.py", *_ALWAYS),

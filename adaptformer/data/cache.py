@@ -25,10 +25,11 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from adaptformer import files, progress
-from adaptformer.data import decoding, photos, reading, resizing, squares, workers
+from adaptformer.data import decoding, photos, pixel_file, reading, resizing, squares, workers
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage, Pixels
-from adaptformer.data.photos import Photos, StoredImages, StreamedPhotos
+from adaptformer.data.photos import StoredImages, StreamedPhotos
+from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.squares import Squares
 from adaptformer.errors import UserError
 
@@ -52,28 +53,27 @@ class ImageCache:
     def load(self, key: str, shapes: NDArray[np.int64], read: Callable[[int], Pixels]) -> StoredImages:
         """Return the images that `read` makes, of these `shapes` [N, 2], from the array named `key`.
 
-        It is written first where it is missing or damaged. Where there is no room for it, `read` is called each time.
+        It is written first if it is missing or not whole. If there is no room for it, `read` is called each time.
         """
         path = self.folder / f"{key}.npy"
-        size = int(3 * shapes.prod(axis=1).sum())
-        pixels = _opened(path, size)
-        if pixels is None:
+        stored = _opened(path, shapes, read)
+        if stored is None:
             with self._writing():
-                pixels = _opened(path, size)  # another run may have written it while this one waited
-                if pixels is None:
-                    if not self._has_room(size):
+                stored = _opened(path, shapes, read)  # another run may have written it while this one waited
+                if stored is None:
+                    if not self._has_room(pixel_file.file_size(shapes)):
                         log.info("%d images exceed runtime.cache_gb, and are decoded each time", len(shapes))
                         return StreamedPhotos(shapes, read)
                     decoded = workers.in_order(read, range(len(shapes)))
-                    _write(path, size, progress.steps(decoded, "decoding", len(shapes), "images"))
-                    pixels = _opened(path, size)
-        if pixels is None:
+                    pixel_file.write(path, shapes, progress.steps(decoded, "decoding", len(shapes), "images"))
+                    stored = _opened(path, shapes, read)
+        if stored is None:
             raise UserError(
-                f"{path} cannot be read after writing it", f"remove {self.folder}/ and run the same command again"
+                f"{path} cannot be read after writing it", "check the disk, then run the same command again"
             )
         with contextlib.suppress(OSError):  # removed meanwhile, or another user's: it stays readable
             os.utime(path)
-        return Photos(pixels, shapes)
+        return stored
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -88,7 +88,8 @@ class ImageCache:
                 held = lock.acquire()
         except OSError as error:
             raise UserError(
-                f"cannot write in {self.folder}/: {error.strerror}", f"make {self.folder}/ writable, or remove it"
+                f"cannot write in {self.folder}/: {error.strerror}",
+                f"make {self.folder}/ a folder that you may write in, then run the same command again",
             ) from error
         with held:
             for leftover in self.folder.glob(".*.partial.npy"):
@@ -183,22 +184,14 @@ def _reader(
     return read
 
 
-def _opened(path: Path, size: int) -> NDArray[np.uint8] | None:
-    """Return the array at `path`, mapped into memory, or None when it is missing or damaged.
-
-    The map keeps the file marked as in use for as long as it lives, or the process does.
-    """
+def _opened(path: Path, shapes: NDArray[np.int64], read: Callable[[int], Pixels]) -> CheckedPhotos | None:
+    """Return the images in the file at `path`, or None when it is missing or cannot serve."""
     try:
-        with path.open("rb") as file:
-            # The map has a duplicate of this file's descriptor: closing the file leaves the mark where it is.
-            fcntl.flock(file, fcntl.LOCK_SH)
-            if np.lib.format.read_magic(file) != (1, 0):
-                return None
-            shape, _, kind = np.lib.format.read_array_header_1_0(file)
-            if shape != (size,) or kind != np.uint8:
-                return None
-            return np.memmap(file, np.uint8, "r", file.tell(), shape) if size else np.empty(0, np.uint8)
-    except (OSError, ValueError, EOFError):
+        return CheckedPhotos(path, shapes, read)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be used (%s): its images are decoded again", path, error)
         return None
 
 
@@ -210,11 +203,3 @@ def _in_use(path: Path) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-def _write(path: Path, size: int, images: Iterator[Pixels]) -> None:
-    # Plain writes, not a writable memory map: on a full disk a map kills the process without a message.
-    with files.replacing(path) as beside, beside.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
-        for image in images:
-            file.write(np.ascontiguousarray(image).data)

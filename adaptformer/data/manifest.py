@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptformer import files, progress
+from adaptformer import files, integrity, progress
 from adaptformer.data import groups, layout, splits
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.known_facts import KnownFacts
@@ -23,6 +23,11 @@ COLUMNS = tuple(_TYPES)
 """The columns; `path` is relative to data/ in posix form, `width` and `height` are in pixels as displayed."""
 
 _GET_DATA = "bring images in with `adaptformer data import PATH`, or write the sample with `adaptformer data sample`"
+
+_VALIDATE = (
+    "write it again with `adaptformer validate`; to change labels or splits, move files in data/ "
+    "or use `adaptformer data relabel`"
+)
 
 
 def scan(
@@ -72,18 +77,36 @@ def _carve_validation(manifest: pd.DataFrame, fraction: float, seed: int, group:
 
 
 def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
-    """Write the manifest as CSV, whole or not at all; equal rows give equal bytes."""
+    """Write the manifest as CSV and its checksum beside it, each whole or not at all; equal rows give equal bytes."""
     files.write_text(path, manifest.to_csv(index=False, columns=list(COLUMNS), lineterminator="\n"))
+    integrity.write_beside(path)
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """Return the manifest at `path`, labels such as "001" and "NA" as they are. Raises UserError if it is damaged."""
+    """Return the manifest at `path`, labels such as "001" and "NA" as they are.
+
+    Raises UserError if it is damaged, or was edited since `write_manifest`.
+    """
+    integrity.check_beside(path, _VALIDATE)
+    return _parsed(path, _VALIDATE)
+
+
+def read_stored(path: Path, sha256: str | None, remedy: str) -> pd.DataFrame:
+    """Return a manifest that was stored elsewhere, such as in MLflow, with its `sha256`, which older ones lack.
+
+    Raises UserError with `remedy` if it is damaged or another one.
+    """
+    if sha256 is not None and files.sha256_file(path) != sha256:
+        raise integrity.altered(path, remedy)
+    return _parsed(path, remedy)
+
+
+def _parsed(path: Path, remedy: str) -> pd.DataFrame:
     try:
         content = path.read_text(encoding="utf-8")
         return _typed(pd.read_csv(io.StringIO(content), dtype="str", keep_default_na=False)[list(COLUMNS)])
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read: {reason}", "write it again with `adaptformer validate`") from error
+    except (OSError, ValueError, KeyError, OverflowError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}", remedy) from error
 
 
 def _typed(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -66,8 +66,11 @@ class Photos:
     def __getitem__(self, index: int) -> Pixels:
         """Return one image [h, w, 3] without copying."""
         height, width = self.shapes[index]
-        end = self._ends[index]
-        return self.pixels[end - 3 * height * width : end].reshape(height, width, 3)
+        return self.pixels[self.start(index) : self._ends[index]].reshape(height, width, 3)
+
+    def start(self, index: int) -> int:
+        """Return where an image begins in `pixels`."""
+        return int(self._ends[index] - 3 * self.shapes[index].prod())
 
     def take(self, indices: Iterable[int]) -> list[Pixels]:
         """Return several images without copying."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from adaptformer import array_file, schema
@@ -17,7 +17,7 @@ from adaptformer.model import backbone, backbone_file, classifier, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.params import AdapterParams
 
-FORMAT: Literal[1] = 1
+FORMAT = 1
 _REMEDY = "train again with this version: `adaptformer train`"
 
 
@@ -34,7 +34,7 @@ class AdapterCard:
     precision: Literal["fp32", "bf16"]
     epoch: schema.Count
     trained: schema.Count
-    format: Literal[1] = FORMAT
+    format: Annotated[int, Field(ge=FORMAT, le=FORMAT)] = FORMAT
 
     @property
     def trained_share(self) -> float:

@@ -23,7 +23,7 @@ from adaptformer.export.predictor import Predictor
 from adaptformer.gate import drift
 from adaptformer.gate.decision import Check
 from adaptformer.gate.pairing import Judged
-from adaptformer.registry import versions
+from adaptformer.registry import stored_manifest, versions
 from adaptformer.validation.thumbnails import thumbnail as thumbnail_of
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ class Candidate:
 
 def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candidate:
     """Fetch what is known about a version. Raises UserError where it cannot be judged: no manifest, no model file."""
-    run_id = client.get_model_version(name, version).run_id
-    manifest = versions.artifact(client, run_id, "manifest.csv", into)
-    if manifest is None:
+    registered = client.get_model_version(name, version)
+    run_id = registered.run_id
+    table = stored_manifest.read(client, registered, into)
+    if table is None:
         raise UserError(
             f"{name} version {version} has no manifest, so the images that it has seen are unknown",
             "it was not registered by this project: choose another version, or move the alias in MLflow by hand",
         )
-    table = manifests.read_manifest(manifest)
     predictions = versions.artifact(client, run_id, "predictions.csv", into)
     findings = versions.artifact(client, run_id, "data_findings.csv", into)
     parity = versions.artifact(client, run_id, "parity.json", into)

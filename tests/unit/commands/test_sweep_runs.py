@@ -88,7 +88,8 @@ def test_data_are_validated_once_for_all_trials(
         "validate begins", "fetch begins"
     ]  # fmt: skip
     first, *others = [project / "artifacts/runs" / run["folder"] for run in tracked_runs]
-    for name in ("manifest.csv", "data_report.html", "validate.done.json", "backbone.safetensors"):
+    made = ("manifest.csv", "manifest.csv.sha256", "data_report.html", "validate.done.json", "backbone.safetensors")
+    for name in made:
         assert all((other / name).read_bytes() == (first / name).read_bytes() for other in others)
     # Other data are validated anew.
     next((project / "data/train").rglob("*.png")).unlink()

@@ -16,7 +16,8 @@ from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import decode
 from adaptformer.data.manifest import rows, scan
-from adaptformer.data.photos import Photos, StreamedPhotos
+from adaptformer.data.photos import StreamedPhotos
+from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.resizing import to_square
 from adaptformer.errors import UserError
 
@@ -60,7 +61,7 @@ def test_the_array_is_mapped_and_cannot_be_written_to(
     train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
 ) -> None:
     stored = load_images(train, data, contract, cache).stored
-    assert isinstance(stored, Photos)
+    assert isinstance(stored, CheckedPhotos)
     assert isinstance(stored.pixels, np.memmap)
     assert not stored.pixels.flags.writeable
 
@@ -115,6 +116,79 @@ def test_a_damaged_file_is_rewritten(
     (file,) = files_in(cache)
     file.write_bytes(damage(file.read_bytes()))
     np.testing.assert_array_equal(load_images(train, data, contract, cache)[:], first)
+
+
+def flip(path: Path, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def test_images_stay_the_same_whatever_bit_of_their_file_is_flipped(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = load_images(train, data, contract, cache)[:]
+    (file,) = files_in(cache)
+    whole = file.read_bytes()
+    for bit in np.random.default_rng(0).choice(8 * len(whole), 60, replace=False).tolist():
+        flip(file, bit)
+        caplog.clear()
+        np.testing.assert_array_equal(load_images(train, data, contract, cache)[:], images)
+        assert "decoded again" in caplog.text
+        assert file.read_bytes() == whole, "the file is mended"
+
+
+def test_a_damaged_image_alone_is_decoded_again_and_told_once(
+    train: pd.DataFrame,
+    data: Path,
+    contract: ImageContract,
+    cache: ImageCache,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    expected = load_images(train, data, contract, cache)[:]
+    (file,) = files_in(cache)
+    for image in (2, 5):
+        flip(file, 8 * (128 + image * 48 + 7))
+    content, read = caching.reading.content, []
+    monkeypatch.setattr(caching.reading, "content", lambda path, sha256: (read.append(path), content(path, sha256))[1])
+    images = load_images(train, data, contract, cache)
+    np.testing.assert_array_equal(images[np.array([0, 1])], expected[:2])
+    assert (read, caplog.messages) == ([], [])
+    for _ in range(2):
+        np.testing.assert_array_equal(images[:], expected)
+    assert read == [data / train["path"][image] for image in (2, 5)]
+    assert len(caplog.messages) == 1
+
+
+def test_a_damaged_image_serves_no_one_even_if_its_file_cannot_be_mended(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = load_images(train, data, contract, cache)[:]
+    (file,) = files_in(cache)
+    flip(file, 8 * 200)
+    images = load_images(train, data, contract, cache)
+    opened = Path.open
+
+    def read_only(path: Path, mode: str = "r", *more: object) -> object:
+        if "+" in mode:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, mode, *more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", read_only)
+    for _ in range(2):
+        np.testing.assert_array_equal(images[:], expected)
+
+
+def test_a_damaged_image_whose_file_has_changed_is_an_error(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
+) -> None:
+    load_images(train, data, contract, cache)
+    (file,) = files_in(cache)
+    flip(file, 8 * 130)
+    (data / train["path"][0]).write_bytes(b"other")
+    with pytest.raises(UserError, match="has changed since the manifest was written"):
+        load_images(train, data, contract, cache)[:]
 
 
 def test_a_file_of_another_shape_is_rewritten(
@@ -191,8 +265,9 @@ def test_only_the_rows_that_are_asked_for_are_decoded(
 # What has room.
 
 PIXELS = 8 * 4 * 4 * 3
-ARRAY = 128 + PIXELS
-"""Bytes of an array of `train`: numpy's header, and 8 squares of 4 x 4 pixels."""
+CHECKED = PIXELS + 8 * 4
+ARRAY = 128 + CHECKED
+"""Bytes of the file of `train`: numpy's header, 8 squares of 4 x 4 pixels, and a checksum of each."""
 
 
 def bounded(cache: ImageCache, size: int) -> ImageCache:
@@ -213,7 +288,7 @@ def test_arrays_that_were_used_least_recently_make_room(
     train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
 ) -> None:
     old, middle, new = ages(cache, 100, 100, 100)
-    load_images(train, data, contract, bounded(cache, 200 + PIXELS))
+    load_images(train, data, contract, bounded(cache, 200 + CHECKED))
     assert not old.exists()
     assert middle.exists()
     assert new.exists()
@@ -248,7 +323,7 @@ def test_an_array_that_is_in_use_stays(
     np.testing.assert_array_equal(images[:], first)
     del images
     gc.collect()
-    assert isinstance(load_images(train[::-1], data, contract, small).stored, Photos)
+    assert isinstance(load_images(train[::-1], data, contract, small).stored, CheckedPhotos)
     assert not used.exists()
 
 

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from adaptformer.data.manifest import COLUMNS, class_names, read_manifest, rows, scan, write_manifest
+from adaptformer import files, integrity
+from adaptformer.data.manifest import COLUMNS, class_names, read_manifest, read_stored, rows, scan, write_manifest
 from adaptformer.errors import UserError
 
 Tree = Callable[..., Path]
@@ -111,7 +112,53 @@ def test_class_names_are_those_of_train(tree: Tree, sound: Sound) -> None:
 def test_a_damaged_manifest_names_the_stage(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "manifest.csv").write_bytes(content)
-    with pytest.raises(UserError, match="cannot be read") as caught:
+        integrity.write_beside(tmp_path / "manifest.csv")
+    with pytest.raises(UserError, match=r"cannot be (read|verified)") as caught:
         read_manifest(tmp_path / "manifest.csv")
     assert "adaptformer validate" in caught.value.remedy
     assert "\n" not in caught.value.cause
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (",cat,", ",dog,"),
+        (",validation,", ",train,"),
+        (",test,", ",train,"),
+        ("train/cat", "train/dog"),
+        ("\n", "\n\n"),
+    ],
+)
+def test_a_manifest_that_was_edited_is_noticed(
+    tree: Tree, sound: Sound, tmp_path: Path, before: str, after: str
+) -> None:
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, scan(tree(sound), 0.2, 0)[0])
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    with pytest.raises(UserError, match="is not what was written") as caught:
+        read_manifest(path)
+    assert "adaptformer validate" in caught.value.remedy
+    assert "adaptformer data relabel" in caught.value.remedy
+
+
+def test_a_manifest_without_its_checksum_is_not_believed(tree: Tree, sound: Sound, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, scan(tree(sound), 0.2, 0)[0])
+    integrity.beside(path).unlink()
+    with pytest.raises(UserError, match="cannot be verified"):
+        read_manifest(path)
+
+
+def test_a_stored_manifest_is_compared_with_the_hash_that_is_known_of_it(
+    tree: Tree, sound: Sound, tmp_path: Path
+) -> None:
+    path = tmp_path / "manifest.csv"
+    table = scan(tree(sound), 0.2, 0)[0]
+    write_manifest(path, table)
+    sha256 = files.sha256_file(path)
+    path.write_text(path.read_text().replace(",cat,", ",dog,", 1))
+    assert len(read_stored(path, None, "x")) == len(table)
+    with pytest.raises(UserError, match="is not what was written"):
+        read_stored(path, sha256, "x")

@@ -17,6 +17,7 @@ from adaptformer.data.cache import ImageCache
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import decode
 from adaptformer.data.photos import Photos, StoredImages, StreamedPhotos
+from adaptformer.data.pixel_file import CheckedPhotos
 
 CONTRACT = ImageContract(224, "crop", 0.875, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))  # S = 256
 RANDOM = {"crop_scale": (0.08, 1.0), "crop_ratio": (0.75, 4 / 3)}
@@ -230,7 +231,7 @@ def test_batches_of_a_set_that_is_too_large_for_the_cache_are_the_same(
     mapped = load(mixed, contract, cached(tmp_path), **crops)
     streamed = load(mixed, contract, ImageCache(tmp_path / "no room", 0), **crops)
     if not crops:
-        assert isinstance(mapped, Photos)
+        assert isinstance(mapped, CheckedPhotos)
         assert isinstance(streamed, StreamedPhotos)
     order = [2, 0, 3, 1, 2]
     batches = []

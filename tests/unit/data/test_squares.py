@@ -72,7 +72,7 @@ def test_small_images_take_their_own_bytes_on_disk(
 ) -> None:
     load_images(train, data, dataclasses.replace(sixteen, size=256), ImageCache(tmp_path / "cache", None))
     (file,) = (tmp_path / "cache").glob("*.npy")
-    assert file.stat().st_size == 128 + 3 * sum(height * width for height, width in SHAPES)
+    assert file.stat().st_size == 128 + sum(3 * height * width + 4 for height, width in SHAPES)
 
 
 def test_squares_that_are_stored_are_read_without_copying(sixteen: ImageContract) -> None:

@@ -1,0 +1,127 @@
+"""The file of an image cache: images one behind the other, and a checksum of each, verified when it is first read.
+
+It is a flat array of uint8 in numpy's format, followed by the images' CRC-32 as uint32. N images, h x w pixels each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import logging
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptformer import files
+from adaptformer.data.decoding import Pixels
+from adaptformer.data.photos import Photos
+
+log = logging.getLogger("adaptformer")
+
+_CHECKSUM = np.dtype("<u4")
+
+
+class CheckedPhotos:
+    """N images in a file, mapped into memory; a damaged one is decoded anew, and written where it belongs.
+
+    Each is verified once in a process. The map keeps the file marked as in use for as long as it lives, or the process.
+    """
+
+    def __init__(self, path: Path, shapes: NDArray[np.int64], read: Callable[[int], Pixels]) -> None:
+        """Map the file at `path`, of images of these `shapes` [N, 2]; `read` decodes one of them.
+
+        Raises ValueError for a file that is not whole or of other shapes, and OSError.
+        """
+        header, size = _header(shapes), _size(shapes)
+        with path.open("rb") as file:
+            # The map has a duplicate of this file's descriptor: closing the file leaves the mark where it is.
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if os.fstat(file.fileno()).st_size != len(header) + file_size(shapes) or file.read(len(header)) != header:
+                raise ValueError("it is not whole, of other images, or has no checksums")
+            pixels = np.memmap(file, np.uint8, "r", len(header), (size,)) if size else np.empty(0, np.uint8)
+            file.seek(len(header) + size)
+            self._checksums = np.frombuffer(file.read(), _CHECKSUM).copy()
+            self._inode = os.fstat(file.fileno()).st_ino
+        self._path, self._read = path, read
+        self._photos, self._pixels_at = Photos(pixels, shapes), len(header)
+        self._sound = np.zeros(len(shapes), bool)
+        self._told = False
+
+    @property
+    def shapes(self) -> NDArray[np.int64]:
+        """Height and width of each image [N, 2]."""
+        return self._photos.shapes
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """All pixels, flat, as they are in the file."""
+        return self._photos.pixels
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, index: int) -> Pixels:
+        """Return one image [h, w, 3], without copying unless it is damaged."""
+        image = self._photos[index]
+        if self._sound[index]:
+            return image
+        if zlib.crc32(image) == self._checksums[index]:
+            self._sound[index] = True
+            return image
+        return self._repaired(range(len(self))[index])
+
+    def take(self, indices: Iterable[int]) -> list[Pixels]:
+        """Return several images, as one by one."""
+        return [self[index] for index in indices]
+
+    def _repaired(self, index: int) -> Pixels:
+        """Return an image decoded from its file, and write it over the damaged one, which is verified again then."""
+        if not self._told:
+            log.warning("%s is damaged: the images that differ from their checksums are decoded again", self._path)
+            self._told = True
+        image = np.ascontiguousarray(self._read(index))
+        checksum = np.array(zlib.crc32(image), _CHECKSUM)
+        # In place, so that other processes see it too: whatever they read there meanwhile, they verify. A disk or user
+        # that must not write costs the decoding, each time.
+        with contextlib.suppress(OSError), self._path.open("rb+") as file:
+            if os.fstat(file.fileno()).st_ino == self._inode:
+                file.seek(self._pixels_at + self._photos.start(index))
+                file.write(image.data)
+                file.seek(self._pixels_at + self._photos.pixels.size + index * _CHECKSUM.itemsize)
+                file.write(checksum.tobytes())
+                self._checksums[index] = checksum
+        return image
+
+
+def write(path: Path, shapes: NDArray[np.int64], images: Iterator[Pixels]) -> None:
+    """Write images of these `shapes` [N, 2] as a file that `CheckedPhotos` reads, whole or not at all."""
+    checksums = []
+    # Plain writes, not a writable memory map: on a full disk a map kills the process without a message.
+    with files.replacing(path) as beside, beside.open("wb") as file:
+        file.write(_header(shapes))
+        for image in images:
+            whole = np.ascontiguousarray(image)
+            file.write(whole.data)
+            checksums.append(zlib.crc32(whole))
+        file.write(np.array(checksums, _CHECKSUM).tobytes())
+
+
+def file_size(shapes: NDArray[np.int64]) -> int:
+    """Return how many bytes images of these `shapes` [N, 2] take in a file, numpy's header apart."""
+    return _size(shapes) + len(shapes) * _CHECKSUM.itemsize
+
+
+def _size(shapes: NDArray[np.int64]) -> int:
+    return int(3 * shapes.prod(axis=1).sum())
+
+
+def _header(shapes: NDArray[np.int64]) -> bytes:
+    file = io.BytesIO()
+    description = {"descr": "|u1", "fortran_order": False, "shape": (_size(shapes),)}
+    np.lib.format.write_array_header_1_0(file, description)
+    return file.getvalue()
