@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptformer.model import backbone, classifier, tensor_file
+from adaptformer.model import backbone, backbone_file, classifier, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.params import AdapterParams, Params, load
 
@@ -41,7 +40,7 @@ def write_backbone(path: Path, model: str, encoder: dict[str, Tensor]) -> Backbo
         note="random weights", parameters=sum(tensor.numel() for tensor in encoder.values()),
         sha256=tensor_file.content_hash(encoder), source_sha256="0" * 64,
     )  # fmt: skip
-    tensor_file.write(path, encoder, dataclasses.asdict(card))
+    backbone_file.write(path, encoder, card)
     return card
 
 

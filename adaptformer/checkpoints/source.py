@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from adaptformer import files, integrity
 from adaptformer.checkpoints import address, catalogue, download
 from adaptformer.errors import UserError
 
@@ -32,6 +33,9 @@ def locate(model: str, checkpoint: str, sha256: str | None, allowed_licences: Se
     """
     if checkpoint == BUNDLED:
         path = _bundled(model)
+        entry = catalogue.find(BUNDLED)
+        if entry and entry.model == model and files.sha256_file(path) != entry.sha256:
+            raise integrity.altered(path, "install adaptformer again, or restore the file from git")
         return Source(path, f"{BUNDLED}/{path.name}", sha256)
     if entry := catalogue.find(checkpoint):
         if model != entry.model:

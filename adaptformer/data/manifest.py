@@ -24,6 +24,8 @@ COLUMNS = tuple(_TYPES)
 
 _GET_DATA = "bring images in with `adaptformer data import PATH`, or write the sample with `adaptformer data sample`"
 
+REGISTER = "its file in MLflow was changed: register the run again, or choose another version"
+"""What to do about the manifest of a registered version that is not the one with which it was registered."""
 _VALIDATE = (
     "write it again with `adaptformer validate`; to change labels or splits, move files in data/ "
     "or use `adaptformer data relabel`"

@@ -13,9 +13,11 @@ Shapes: M pictures, s their side, V views, K cells, B pictures of a block, P pro
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,11 +26,14 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from adaptformer import files
+from adaptformer import array_file, files
 from adaptformer.data.reading import SIDE
+from adaptformer.errors import UserError
 from adaptformer.large_data.rows import Rows
 from adaptformer.validation import alignment, likeness
 from adaptformer.validation.likeness import LEAST, NEAREST
+
+log = logging.getLogger("adaptformer")
 
 CELL, PROBES = 2000, 16
 BLOCK = 16_384
@@ -59,11 +64,12 @@ class Index:
 
 
 def prepare(folder: Path, pictures: Iterable[NDArray[np.uint8]]) -> Index:
-    """Return the index of pictures, given in blocks [B, s, s, 3], which is made in `folder` unless it is there."""
+    """Return the index of pictures, given in blocks [B, s, s, 3], which is made in `folder` unless it is whole there."""
     stored = Rows(folder / "pictures", (SIDE, SIDE, 3), np.uint8)
     ordered = Rows(folder / "signatures", (_SIGNATURE,), np.float32)
-    arrays = folder / "cells.npz"
-    if not (folder / _INDEX).is_file():
+    arrays = folder / "cells.safetensors"
+    kept = _kept(arrays) if (folder / _INDEX).is_file() else None
+    if kept is None:
         folder.mkdir(parents=True, exist_ok=True)
         unordered = Rows(folder / "unordered", (_SIGNATURE,), np.float32)
         for leftover in (folder / "pictures", folder / "signatures", folder / "unordered"):
@@ -81,12 +87,20 @@ def prepare(folder: Path, pictures: Iterable[NDArray[np.uint8]]) -> Index:
         for start in range(0, len(members), BLOCK):
             ordered.append(unordered.at(members[start : start + BLOCK]))
         starts = np.searchsorted(cells[members], np.arange(len(centres) + 1))
-        with files.replacing(arrays) as beside:
-            np.savez(beside, members=members, starts=starts, centres=centres.numpy())
+        kept = {"members": members, "starts": starts, "centres": centres.numpy()}
+        array_file.write(arrays, kept, {})
         (folder / "unordered").unlink()
         files.write_json(folder / _INDEX, {"pictures": len(members), "cells": len(centres)})
-    with np.load(arrays) as kept:
-        return Index(stored, ordered, kept["members"], kept["starts"], torch.from_numpy(kept["centres"]))
+    return Index(stored, ordered, kept["members"], kept["starts"], torch.from_numpy(kept["centres"]))
+
+
+def _kept(arrays: Path) -> dict[str, NDArray[Any]] | None:
+    """Return the arrays of an index that was made before; None if they are damaged or of an older version."""
+    try:
+        return array_file.read(arrays, "")[0]
+    except UserError as error:
+        log.warning("the index of pictures is made again: %s", error.cause)
+        return None
 
 
 def _images(block: NDArray[np.uint8]) -> Tensor:

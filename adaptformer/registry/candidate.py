@@ -23,7 +23,7 @@ from adaptformer.export.predictor import Predictor
 from adaptformer.gate import drift
 from adaptformer.gate.decision import Check
 from adaptformer.gate.pairing import Judged
-from adaptformer.registry import stored_manifest, versions
+from adaptformer.registry import versions
 from adaptformer.validation.thumbnails import thumbnail as thumbnail_of
 
 if TYPE_CHECKING:
@@ -73,12 +73,13 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
     """Fetch what is known about a version. Raises UserError where it cannot be judged: no manifest, no model file."""
     registered = client.get_model_version(name, version)
     run_id = registered.run_id
-    table = stored_manifest.read(client, registered, into)
-    if table is None:
+    manifest = versions.artifact(client, run_id, "manifest.csv", into)
+    if manifest is None:
         raise UserError(
             f"{name} version {version} has no manifest, so the images that it has seen are unknown",
             "it was not registered by this project: choose another version, or move the alias in MLflow by hand",
         )
+    table = manifests.read_stored(manifest, registered.tags.get("manifest.sha256"), manifests.REGISTER)
     predictions = versions.artifact(client, run_id, "predictions.csv", into)
     findings = versions.artifact(client, run_id, "data_findings.csv", into)
     parity = versions.artifact(client, run_id, "parity.json", into)

@@ -16,7 +16,7 @@ from adaptformer import files, text_table
 from adaptformer.data import manifest as manifests
 from adaptformer.data.layout import SPLITS
 from adaptformer.errors import UserError
-from adaptformer.registry import moves, stored_manifest, versions
+from adaptformer.registry import moves, versions
 from adaptformer.tracking import mlflow_store
 from adaptformer.tracking.mlflow_run import DATA_TAG
 from adaptformer.tracking.run_files import MODEL_TAG
@@ -184,10 +184,13 @@ def _facts(client: MlflowClient, version: Any, aliases: Sequence[str]) -> Iterat
 
 def _manifest(client: MlflowClient, version: Any, into: Path, read: dict[str, pd.DataFrame]) -> pd.DataFrame | None:
     """Return a version's manifest, None if its run has none; one that is in `read` is not downloaded again."""
-    key = version.tags.get(stored_manifest.TAG) or f"run {version.run_id}"
-    if key not in read and (found := stored_manifest.read(client, version, into)) is not None:
-        read[key] = found
-    return read.get(key)
+    key = version.tags.get("manifest.sha256") or f"run {version.run_id}"
+    if key not in read:
+        path = versions.artifact(client, version.run_id, "manifest.csv", into)
+        if path is None:
+            return None
+        read[key] = manifests.read_stored(path, version.tags.get("manifest.sha256"), manifests.REGISTER)
+    return read[key]
 
 
 def _aliases(client: MlflowClient, name: str) -> dict[str, list[str]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,20 @@ def tables(content: Any) -> list[tuple[Any, Any]]:
     return [found for key, value in list(items) for found in ((content, key), *tables(value))]
 
 
+@cache
+def _card() -> str:
+    return json.dumps(dataclasses.asdict(mite.adapter_card()))
+
+
+@cache
+def _tensors() -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in classifier.tuned_state(mite.model()).items()}
+
+
 @st.composite
 def cards(draw: st.DrawFn) -> Any:
     """Cards in which up to three values are others or gone, and cards that are none."""
-    card = copy.deepcopy(json.loads(json.dumps(dataclasses.asdict(mite.adapter_card()))))
+    card = json.loads(_card())
     for _ in range(draw(st.integers(1, 3))):
         if places := tables(card):
             container, key = draw(st.sampled_from(places))
@@ -75,7 +85,7 @@ def cards(draw: st.DrawFn) -> Any:
 @st.composite
 def tensors(draw: st.DrawFn) -> dict[str, Tensor]:
     """The tensors of an adapter file, of which one may be missing, of another type or another shape."""
-    found = {name: tensor.clone() for name, tensor in classifier.tuned_state(mite.model()).items()}
+    found = dict(_tensors())
     name = draw(st.sampled_from(sorted(found)))
     change = draw(st.sampled_from(["none", "gone", "type", "shape", "more"]))
     if change == "gone":

@@ -208,3 +208,15 @@ def test_what_the_hub_refuses_is_one_line_of_cause_and_one_of_cure(hub: Hub, err
     with pytest.raises(UserError, match=words) as caught:
         source.locate(NAMED, f"hub:{NAMED}@{COMMIT}", None, ANY)
     assert "\n" not in caught.value.cause + caught.value.remedy
+
+
+def test_a_bundled_file_that_was_altered_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = "vit_nano_patch4_32"
+    found = source.locate(model, source.BUNDLED, None, ANY).path
+    content = bytearray(found.read_bytes())
+    content[300] ^= 1
+    altered = tmp_path / found.name
+    altered.write_bytes(content)
+    monkeypatch.setattr(source, "_bundled", lambda _: altered)
+    with pytest.raises(UserError, match="is not what was written"):
+        source.locate(model, source.BUNDLED, None, ANY)

@@ -124,3 +124,16 @@ def test_no_pictures_have_no_pairs(tmp_path: Path) -> None:
     index = cells.prepare(tmp_path, [])
     assert list(cells.blocks(index)) == []
     assert searched(index, tmp_path) == set()
+
+
+def test_an_index_that_is_damaged_is_made_again(
+    pictures: NDArray[np.uint8], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = cells.prepare(tmp_path, np.array_split(pictures, 5))
+    file = tmp_path / "cells.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + b"x")
+    again = cells.prepare(tmp_path, np.array_split(pictures, 5))
+    np.testing.assert_array_equal(again.members, index.members)
+    assert file.read_bytes() == whole
+    assert "is made again" in caplog.text

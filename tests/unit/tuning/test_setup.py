@@ -14,8 +14,10 @@ from small_project import adaptformer
 
 from adaptformer import params
 from adaptformer.data import manifest
-from adaptformer.data.photos import Photos, StreamedPhotos
+from adaptformer.data.photos import StreamedPhotos
+from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.squares import Squares
+from adaptformer.errors import UserError
 from adaptformer.model import block, device, tensor_file
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
@@ -63,6 +65,19 @@ def test_the_input_is_the_params_with_the_numbers_of_the_backbone() -> None:
     assert (start.contract.mean, start.contract.std) == (mite.CONTRACT.mean, mite.CONTRACT.std)
     _, card = tensor_file.read(RunFolder().backbone)
     assert start.backbone.sha256 == card["sha256"]
+
+
+@pytest.mark.parametrize("place", [40, -100])
+def test_a_damaged_backbone_is_refused(place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = bytearray(RunFolder().backbone.read_bytes())
+    content[place] ^= 64
+    folder = RunFolder()
+    monkeypatch.setattr(folder, "backbone", tmp_path / "backbone.safetensors")
+    folder.backbone.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        setup.prepare(wanted(), folder)
+    assert "backbone.safetensors is" in caught.value.cause
+    assert "adaptformer fetch" in caught.value.remedy
 
 
 def test_bf16_keeps_frozen_matrices_in_bf16_and_writes_attention_out() -> None:
@@ -143,7 +158,7 @@ def test_training_crops_photos_unless_a_crop_is_all_of_the_square() -> None:
     whole = {"tuning__crop_scale": [1.0, 1.0], "tuning__crop_ratio": [1.0, 1.0]}
     assert isinstance(loaded(**whole).photos, Squares)
     for name in whole:
-        assert isinstance(loaded(**{**whole, name: [0.5, 1.0]}).photos, Photos)
+        assert isinstance(loaded(**{**whole, name: [0.5, 1.0]}).photos, CheckedPhotos)
 
 
 def test_only_the_images_of_the_heads_statistics_are_there_as_squares(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,5 +175,5 @@ def test_images_are_kept_in_the_shared_cache_up_to_its_budget(tmp_path: Path) ->
     cache, crops = tmp_path / "cache", {"tuning__crop_scale": [0.5, 1.0]}
     assert isinstance(loaded(cache, runtime__cache_gb=0, **crops).photos, StreamedPhotos)
     assert not list(cache.glob("*.npy"))
-    assert isinstance(loaded(cache, runtime__cache_gb=None, **crops).photos, Photos)
+    assert isinstance(loaded(cache, runtime__cache_gb=None, **crops).photos, CheckedPhotos)
     assert list(cache.glob("*.npy"))

@@ -1,0 +1,82 @@
+"""What it costs to verify files when they are read: `python -m benchmarks.verification`.
+
+A backbone (checksum of its header, hash of its tensors) and cached images (a CRC-32 each, once), beside what a stage
+does with them at least: one forward pass of `--images` images. CPU seconds of this process, medians.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from adaptformer.data import pixel_file
+from adaptformer.data.photos import Photos
+from adaptformer.model import backbone_file, device
+from benchmarks import measuring, models
+
+
+def main() -> None:
+    """Measure both kinds of files for each model, and print a table."""
+    parser = measuring.parser(__doc__, repeats=5)
+    parser.add_argument("--models", nargs="+", default=["vit_small_patch16_224", "vit_base_patch16_224"])
+    parser.add_argument("--images", type=int, default=128, help="images of the pass (default: %(default)s)")
+    given = parser.parse_args()
+    torch.set_num_threads(device.default_threads())
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = [measured(model, given.images, given.repeats, Path(scratch)) for model in given.models]
+    columns = ("model", "backbone, MB", "to verify it, s", "its images, s", "forward pass, s", "share, %")
+    shown = [[str(value) if isinstance(value, str) else f"{value:.3g}" for value in row.values()] for row in rows]
+    worst = max(float(row["share_percent"]) for row in rows)
+    measuring.report(
+        "verification", columns, shown, {"images": given.images, "rows": rows},
+        [measuring.Target("verification, % of one forward pass", worst, 3, at_most=True)],
+    )  # fmt: skip
+
+
+def measured(model: str, count: int, repeats: int, scratch: Path) -> dict[str, float | str]:
+    """Return the seconds of verifying a backbone and `count` cached images, and those of a forward pass of them."""
+    path, shapes = scratch / f"{model}.safetensors", np.full((count, 2), 256)
+    models.write_backbone(path, model, models.encoder(model, 224))
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 256, 256, 3), np.uint8)
+    pixel_file.write(scratch / "images.npy", shapes, iter(pixels))
+    vit = models.classified(model).vit.eval()
+    batch = torch.randn(min(count, 32), 3, 224, 224)
+
+    def forward() -> None:
+        with torch.no_grad():
+            for _ in range(0, count, len(batch)):
+                vit.forward_features(batch)
+
+    def checked() -> list[int]:
+        stored = pixel_file.CheckedPhotos(scratch / "images.npy", shapes, pixels.__getitem__)
+        return [int(image.sum()) for image in stored.take(range(count))]
+
+    found = measuring.medians(
+        measuring.interleaved(
+            {
+                "read": lambda: [tensor.sum() for tensor in load_file(path).values()],
+                "verified": lambda: [tensor.sum() for tensor in backbone_file.read(path)[0].values()],
+                "images": lambda: [int(image.sum()) for image in Photos.of_one_size(pixels).take(range(count))],
+                "checked": checked,
+                "pass": forward,
+            },
+            repeats,
+        )
+    )
+    backbone, images = found["verified"] - found["read"], found["checked"] - found["images"]
+    return {
+        "model": model,
+        "backbone_mb": path.stat().st_size / 1e6,
+        "backbone_s": backbone,
+        "images_s": images,
+        "pass_s": found["pass"],
+        "share_percent": 100 * (backbone + images) / found["pass"],
+    }
+
+
+if __name__ == "__main__":
+    main()
