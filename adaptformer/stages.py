@@ -189,7 +189,8 @@ def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     count = min(settings.parity_images, len(test))
     paths = [folder.data / test["path"][index * len(test) // count] for index in range(count)]
     with model_file.replacing(folder.model) as beside:
-        graph.write(beside, merging.merge(model), card, settings.opset, settings.external_data_mb)
+        adapter = files.sha256_file(folder.adapter)
+        graph.write(beside, merging.merge(model), card, settings.opset, settings.external_data_mb, adapter)
         agreement = parity.check(model, beside, paths, card.image, settings.parity_tolerance, threads)
         files.write_json(folder.parity, agreement.to_dict())
     predictor = Predictor(folder.model, device="cpu", threads=threads)

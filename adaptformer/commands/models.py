@@ -48,6 +48,9 @@ def add(commands: Commands) -> None:
         help="mark answers of smaller probability, such as 0.8",
     )
     predict.add_argument("--sort-into", type=Path, metavar="DIR", help="copy each image to DIR/CLASS/ (or DIR/unsure/)")
+    predict.add_argument(
+        "--unverified", action="store_true", help="take a model that another tool rewrote, such as a quantiser"
+    )
     predict.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     many = predict.add_argument_group("very many images", "predicted in shards by several processes: docs/scale.md")
     many.add_argument("--into", metavar="DIR", help="write Parquet files there; again: compute what is missing")
@@ -91,7 +94,7 @@ def _predict(given: argparse.Namespace) -> None:
         return
     sources = [Path(path) for path in given.paths]
     paths = predictor.images_below(sources)
-    model = predictor.Predictor(given.model, device=given.device)
+    model = predictor.Predictor(given.model, device=given.device, unverified=given.unverified)
     named, faults = {path for path in sources if path.is_file()}, Counter[bool]()
 
     def classified() -> Iterator[Prediction]:
@@ -139,8 +142,9 @@ def _predict_in_shards(given: argparse.Namespace) -> None:
     engine = running.Engine(given.engine or "local", given.workers or 0, given.address)
     size = given.shard_size or job.SHARD_SIZE
     summary = running.predict(
-        given.into, given.paths, given.model, engine, top=given.top, shard_size=size, device=given.device
-    )
+        given.into, given.paths, given.model, engine,
+        top=given.top, shard_size=size, device=given.device, unverified=given.unverified,
+    )  # fmt: skip
     print("\n".join(summary.lines()))
 
 

@@ -272,7 +272,7 @@ def test_the_merged_model_is_written_and_judged_by_the_one_that_is_not(
 
     folder = RunFolder(finished / "artifacts")
     model, card = adapter_file.load(folder.adapter, folder.backbone)
-    graph.write(tmp_path / "model.onnx", merging.merge(model), card, params.load().export.opset, 1800)
+    graph.write(tmp_path / "model.onnx", merging.merge(model), card, params.load().export.opset, 1800, "a" * 64)
     assert folder.model.read_bytes() == (tmp_path / "model.onnx").read_bytes()
 
     class Seen(Exception):  # noqa: N818
