@@ -76,8 +76,8 @@ class Job:
 def prepare(folder: str, sources: Sequence[str], model: Path, top: int, shard_size: int) -> Job:
     """Return the job in `folder`: the one that is there, or a new one, whose images are listed now.
 
-    Raises UserError where the folder holds another job, a damaged one or other files, for sources without images, and for places that
-    cannot be read or written.
+    Raises UserError where the folder holds another job, a damaged one or other files, for sources without images, and
+    for places that cannot be read or written.
     """
     folder = storage.absolute(folder)
     wanted = {

@@ -121,13 +121,14 @@ def _recorded(job: Job, shard: int, about: dict[str, str]) -> str | None:
         content = storage.read(job.record(shard))
     except FileNotFoundError:
         return _in_manifest(job).get(shard)
-    with contextlib.suppress(UserError):  # a damaged record is worth as much as none
+    try:
         found = integrity.parse_record(content, job.record(shard), "")
-        output = found.pop("output")
-        if found != about:
-            raise _anothers(job, shard)
-        return str(output)
-    return None
+    except UserError:  # a damaged record is worth as much as none
+        return None
+    output = str(found.pop("output"))
+    if found != about:
+        raise _anothers(job, shard)
+    return output
 
 
 @functools.lru_cache(maxsize=1)
