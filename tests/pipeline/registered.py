@@ -114,10 +114,11 @@ def predictions(table: pd.DataFrame, wrong: set[int], classes: tuple[str, ...] =
     )
 
 
-def register(root: Path, name: str, wrong: set[int], *, sharpness: float = 0.1, table: pd.DataFrame | None = None,
-             parity: float = 1e-6, keep_predictions: bool = True, outside: bool = False,
-             alike: tuple[tuple[str, str], ...] = ()) -> str:  # fmt: skip
-    """Register one more version of `name` with its evidence and return its number."""
+def run_folder(
+    root: Path, name: str, wrong: set[int], *, sharpness: float = 0.1, table: pd.DataFrame | None = None,
+    parity: float = 1e-6, outside: bool = False, alike: tuple[tuple[str, str], ...] = (),
+) -> RunFolder:  # fmt: skip
+    """Write what a run leaves of a model that gets the images `wrong` wrong."""
     folder = RunFolder(root / f"{name}-{sharpness}-{len(wrong)}")
     table = manifest() if table is None else table
     folder.root.mkdir(parents=True, exist_ok=True)
@@ -131,6 +132,12 @@ def register(root: Path, name: str, wrong: set[int], *, sharpness: float = 0.1, 
     pairs = [("leaks", "warn", one, other, "", "") for one, other in alike]
     table = pd.DataFrame(pairs, columns=["kind", "level", "path", "other", "detail", "fix"])
     table.to_csv(folder.findings, index=False)
+    return folder
+
+
+def register(root: Path, name: str, wrong: set[int], *, keep_predictions: bool = True, **options) -> str:
+    """Register one more version of `name` with its evidence and return its number."""
+    folder = run_folder(root, name, wrong, **options)
     client = mlflow_store.connect()
     run_id = client.create_run(mlflow_store.experiment_id(client, "test"), run_name=name).info.run_id
     for attribute in ("manifest", "parity", "findings", *(["predictions"] if keep_predictions else [])):
