@@ -120,7 +120,9 @@ def run(job: Job, engine: Engine, device: Device = "auto", *, unverified: bool =
             storage.write(job.file(TIMING), _timing(summary, engine))
     remove_leftovers(job.folder)
     if summary.faults == summary.images:
-        raise UserError("none of the files is an image", f"see the column `fault` in {job.folder}/predictions/")
+        raise UserError(
+            "none of the files is an image that has an answer", f"see the column `fault` in {job.folder}/predictions/"
+        )
     return summary
 
 

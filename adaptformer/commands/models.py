@@ -96,9 +96,14 @@ def _predict(given: argparse.Namespace) -> None:
     paths = predictor.images_below(sources)
     model = predictor.Predictor(given.model, device=given.device, unverified=given.unverified)
     named, faults = {path for path in sources if path.is_file()}, Counter[bool]()
+    unanswered: list[Prediction] = []
 
     def classified() -> Iterator[Prediction]:
         for prediction in model.predict(paths, given.top):
+            if prediction.fault == predictor.NO_ANSWER:
+                unanswered.append(prediction)
+                yield prediction
+                continue
             faults[prediction.path in named] += bool(prediction.fault)
             if not prediction.fault or prediction.path in named:
                 yield prediction
@@ -115,6 +120,11 @@ def _predict(given: argparse.Namespace) -> None:
         prediction_table.write_table(sys.stdout, predictions, given.unsure)
     if faults[False]:
         print(f"left out {faults[False]} files in folders that are no images", file=sys.stderr)
+    if unanswered:
+        raise UserError(
+            f"{given.model} has no answer to {len(unanswered)} of {len(paths)} files: it gives no finite numbers",
+            "the others were classified; predict these with another model, or train and export this one again",
+        )
     if faults[True]:
         raise UserError(
             f"{faults[True]} of the files could not be read as images",

@@ -216,3 +216,43 @@ def test_a_model_without_answers_gets_no_image_right(client, champion, tmp_path,
     assert found.loc[2, ["predicted", "confidence", "probability_of_label"]].tolist() == [
         "the model's answer is no number", 0.0, 0.0,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("which", ["new", "validation"])
+def test_an_image_without_an_answer_is_left_out_of_what_is_watched_with_a_word(tmp_path, monkeypatch, which):
+    import numpy as np
+    import torch
+
+    from adaptformer.data.cache import ImageCache
+    from adaptformer.export.predictor import Predictor
+    from adaptformer.monitoring.watching import Watched, watch
+
+    table = registered.manifest(tests=3)
+    table.loc[:9, "split"] = "validation"
+    registered.write_data(tmp_path / "data", table)
+    folder = registered.run_folder(tmp_path, "watched", set(), table=table)
+    (tmp_path / "new").mkdir()
+    for n in range(6):
+        (tmp_path / f"new/{n}.ppm").write_bytes(registered.picture(registered.CLASSES[n % 3], 20_000 + n))
+    true = Predictor.logits
+
+    def broken(self, images):
+        logits = true(self, images)
+        if (len(images) == 6) == (which == "new"):
+            logits[1] = np.nan
+        return logits
+
+    monkeypatch.setattr(Predictor, "logits", broken)
+    watched = Watched("it", folder.model, table, None, tmp_path / "none")
+    given = {
+        "bound": 0.1, "wanted": 5, "images": ImageCache(tmp_path / "cache", 1.0), "stored": tmp_path / "stored",
+        "device": torch.device("cpu"),
+    }  # fmt: skip
+    if which == "validation":
+        said = refused(watch, watched, tmp_path / "new", tmp_path / "data", **given)
+        assert "it has no answer to 1 of its 10 validation images" in said
+        return
+    found = watch(watched, tmp_path / "new", tmp_path / "data", **given)
+    assert found.unreadable == {"1.ppm": "the model's answer is no number"}
+    assert sorted(found.table["path"]) == ["0.ppm", "2.ppm", "3.ppm", "4.ppm", "5.ppm"]
+    assert found.table.notna().all(axis=None)

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
+from adaptformer.__main__ import main
 from adaptformer.data.resizing import prepare
 from adaptformer.errors import UserError
 from adaptformer.export import model_file
@@ -115,6 +116,26 @@ def test_an_image_without_finite_numbers_gets_a_fault_and_disturbs_no_other(
     (rows,) = predictor.probabilities(path.read_bytes() for path in photos)
     assert np.isnan(rows[1]).all()
     np.testing.assert_allclose(rows[[0, 2]].sum(axis=1), 1)
+
+
+def test_the_command_shows_images_without_an_answer_and_ends_with_an_error(
+    onnx_file: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    true = Predictor.logits
+
+    def broken(self: Predictor, images: np.ndarray) -> np.ndarray:
+        logits = true(self, images)
+        logits[1] = np.nan
+        return logits
+
+    monkeypatch.setattr(Predictor, "logits", broken)
+    assert main(["predict", str(photos[0].parent), "--model", str(onnx_file), "--device", "cpu"]) == 1
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert lines[1].split("   ") == [str(photos[1]), "the model's answer is no number"]
+    assert len(lines) == len(photos)
+    assert "nan" not in said.out
+    assert f"has no answer to 1 of {len(photos)} files" in said.err
 
 
 def test_a_model_that_cannot_answer_is_one_error(predictor: Predictor) -> None:

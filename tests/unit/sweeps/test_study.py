@@ -220,7 +220,7 @@ class TestDamage:
         path, dice, refused = sound / "study.db", random.Random(0), list[UserError]()
         content = path.read_bytes()
         used = [place for place in range(len(content)) if content[place]]  # most of the file is empty
-        for place in dice.sample(used, 60):
+        for place in dice.sample(used, 30):
             changed = bytearray(content)
             changed[place] ^= 1 << dice.randrange(8)
             path.write_bytes(changed)
