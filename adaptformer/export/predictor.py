@@ -167,8 +167,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def answered(probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return whether the model has an answer: for probabilities [C] of an image, or each row of [B, C]."""
-    result: NDArray[np.bool_] = np.isfinite(probabilities).all(axis=-1)
-    return result
+    return np.asarray(np.isfinite(probabilities).all(axis=-1), dtype=np.bool_)
 
 
 def _verified(path: Path) -> bool:
