@@ -18,14 +18,20 @@ KEY = "checksum"
 """The key of a JSON record's own checksum: the sha256 of its canonical JSON without this key."""
 
 
-def altered(path: Path, remedy: str) -> UserError:
+def altered(path: Path | str, remedy: str) -> UserError:
     """Return the one error for a file whose checksum differs from its content."""
     return UserError(f"{path} is not what was written: its checksum does not match", remedy)
 
 
 def write_record(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON object with its own checksum, whole or not at all; equal content gives equal bytes."""
-    files.write_json(path, {**content, KEY: _checksum(content)})
+    files.write_text(path, record(content))
+
+
+def record(content: dict[str, Any]) -> str:
+    """Return the text of a JSON object with its own checksum."""
+    sealed = {**content, KEY: _checksum(content)}
+    return json.dumps(sealed, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def read_record(path: Path, remedy: str) -> dict[str, Any]:
@@ -34,8 +40,17 @@ def read_record(path: Path, remedy: str) -> dict[str, Any]:
     Raises UserError with `remedy` for a file that cannot be read, is no such record, or was altered.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())[:120]}", remedy) from error
+    return parse_record(data, path, remedy)
+
+
+def parse_record(data: bytes, path: Path | str, remedy: str) -> dict[str, Any]:
+    """Return what the bytes of a record hold, as `read_record` does; `path` is only named."""
+    try:
+        content = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())[:120]}", remedy) from error
     if not isinstance(content, dict) or KEY not in content:
         raise UserError(f"{path} has no checksum", remedy)

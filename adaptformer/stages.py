@@ -128,6 +128,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
 
 def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Judge the trained model on the test split; write metrics, predictions, report, model card, the data's profile."""
+    from adaptformer import integrity
     from adaptformer.data import labelled, layout, manifest
     from adaptformer.data.cache import ImageCache
     from adaptformer.embedding import Embedding
@@ -169,12 +170,16 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning, params.data))
     embedding = Embedding(folder.backbone, card.image, chosen, folder.embeddings)
     data_profile.write(folder.profile, data_profile.profile(table, folder.data, embedding, cache))
-    files.write_json(folder.metrics, metrics.summary(evaluation, card.classes))
+    about = {name: files.sha256_file(getattr(folder, name)) for name in ("adapter", "manifest", "predictions")}
+    # Pairs: `dvc metrics show` leaves out lists.
+    numbers = metrics.summary(evaluation, card.classes)
+    integrity.write_record(folder.metrics, {**numbers, "about": [list(pair) for pair in about.items()]})
     return {"images": len(test.labels), "images_per_second": round(len(test.labels) / seconds, 1)}
 
 
 def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Write the merged model as an ONNX file, prove that it agrees with the trained, unmerged model, and time it."""
+    from adaptformer import integrity
     from adaptformer.data import manifest
     from adaptformer.export import graph, latency, merging, model_file, parity
     from adaptformer.export.predictor import Predictor
@@ -189,9 +194,11 @@ def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     count = min(settings.parity_images, len(test))
     paths = [folder.data / test["path"][index * len(test) // count] for index in range(count)]
     with model_file.replacing(folder.model) as beside:
-        graph.write(beside, merging.merge(model), card, settings.opset, settings.external_data_mb)
+        adapter = files.sha256_file(folder.adapter)
+        graph.write(beside, merging.merge(model), card, settings.opset, settings.external_data_mb, adapter)
         agreement = parity.check(model, beside, paths, card.image, settings.parity_tolerance, threads)
-        files.write_json(folder.parity, agreement.to_dict())
+        about = [["adapter", adapter], ["model", model_file.sha256(beside)]]
+        integrity.write_record(folder.parity, {**agreement.to_dict(), "about": about})
     predictor = Predictor(folder.model, device="cpu", threads=threads)
     (milliseconds,) = latency.latency_ms([predictor])
     return {
@@ -277,6 +284,7 @@ STAGES = {
                 "embedding.py",
                 "evaluation",
                 "html_page",
+                "integrity.py",
                 "memory.py",
                 "method.py",
                 "model",
@@ -291,7 +299,7 @@ STAGES = {
             inputs=("data", "manifest", "manifest_checksum", "backbone", "adapter"),
             outputs=("model", "model_weights", "parity"),
             params=("export",),
-            code=("data", "export", "memory.py", "model", "randomness.py", *_ALWAYS),
+            code=("data", "export", "integrity.py", "memory.py", "model", "names.py", "randomness.py", *_ALWAYS),
         ),
     )
 }

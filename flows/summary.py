@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adaptformer import method, text_table
+from adaptformer import integrity, method, text_table
 from adaptformer.commands import adapter_summary
 from adaptformer.params import Params
 from adaptformer.registry.versions import Registration, present
@@ -33,7 +32,7 @@ class Summary:
     def of(cls, folder: RunFolder, params: Params, ran: tuple[str, ...], decision: str = "") -> Summary:
         """Read the summary of a complete run folder; `ran` are the stages that this run ran, `decision` the gate's."""
         return cls(
-            metrics=json.loads(folder.metrics.read_text()),
+            metrics=integrity.read_record(folder.metrics, "run `adaptformer evaluate`"),
             parts=method.trained_parts(params.adapter, params.tuning),
             card=adapter_summary.card(folder.adapter),
             training_seconds=read_timing(folder, "train").get("training_seconds"),

@@ -13,6 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from adaptformer import presets as all_presets
 from adaptformer import run_folder, stage_runner
 from adaptformer.params import GateParams, Params, ParamsFile, difference
+from adaptformer.registry import belonging
 from adaptformer.registry.versions import Registration, is_due, mark_judged, present, reason_not_to_judge
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES
@@ -78,6 +79,7 @@ def update(
                 with contextlib.nullcontext() if folder.overridden else dvc_repository.recorded(name, sources[name]):
                     TASKS[name](name, params, folder, tracker.log_epoch if name == "train" else None)
                 ran.append(name)
+            belonging.require(folder)
             wanted = not folder.overridden if register is None else register
             due = bool({"train", "evaluate", "export"} & set(ran))
             unregistered = wanted and present(folder, params.registry.model) is None

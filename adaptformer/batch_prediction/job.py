@@ -4,6 +4,7 @@
     model.onnx                  the model, with its model.onnx.data if it has one
     inputs/00000000.parquet     the images of each shard
     predictions/00000000.parquet  its predictions, written as a whole
+    records/00000000.json       what they were when they were written, by their hash
     manifest.csv                written at the end: the hashes of all inputs and outputs
     timing.json                 what it took
 
@@ -13,6 +14,7 @@ address, and the same command continues after any interruption.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -23,14 +25,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adaptformer import files, storage
+from adaptformer import files, integrity, storage
 from adaptformer.batch_prediction import inputs
+from adaptformer.data import workers
 from adaptformer.errors import UserError
 from adaptformer.export.predictor import WEIGHTS
 
 MODEL, DESCRIPTION, MANIFEST, TIMING, LOCK = "model.onnx", "job.json", "manifest.csv", "timing.json", ".lock"
 SHARD_SIZE = 1000
 """Images of a shard: seconds of work, and a thousand shards in a million images."""
+LISTS_AT_ONCE = 16
+"""So many lists of images are read at once when a job goes on."""
 _PARTS = {MODEL, WEIGHTS, "inputs", LOCK}
 """What a folder holds whose job was interrupted before its description was written."""
 
@@ -59,6 +64,10 @@ class Job:
         """Return the location of a shard's predictions."""
         return storage.inside(self.folder, f"predictions/{shard:08d}.parquet")
 
+    def record(self, shard: int) -> str:
+        """Return the location of the record of a shard's predictions."""
+        return storage.inside(self.folder, f"records/{shard:08d}.json")
+
     def file(self, name: str) -> str:
         """Return the location of a file in the folder."""
         return storage.inside(self.folder, name)
@@ -67,8 +76,8 @@ class Job:
 def prepare(folder: str, sources: Sequence[str], model: Path, top: int, shard_size: int) -> Job:
     """Return the job in `folder`: the one that is there, or a new one, whose images are listed now.
 
-    Raises UserError where the folder holds another job or other files, for sources without images, and for places that
-    cannot be read or written.
+    Raises UserError where the folder holds another job, a damaged one or other files, for sources without images, and
+    for places that cannot be read or written.
     """
     folder = storage.absolute(folder)
     wanted = {
@@ -85,9 +94,13 @@ def prepare(folder: str, sources: Sequence[str], model: Path, top: int, shard_si
         if other := [name for name, value in wanted.items() if there[name] != value]:
             raise UserError(
                 f"{folder} holds the predictions of another job, with other {', '.join(other)}",
-                "give another folder, or remove this one",
+                "give another folder",
             )
-        return Job(folder, **{**there, "sources": tuple(there["sources"])})
+        job = Job(folder, **{**there, "sources": tuple(there["sources"])})
+        # Before anything is computed of a wrong list; a store is asked by many threads at once.
+        with storage.user_errors(folder):
+            require_lists(job, workers.in_order(_hash, map(job.input, range(job.shards)), LISTS_AT_ONCE))
+        return job
     with storage.user_errors(folder):
         for name in (MODEL, WEIGHTS):
             if (source := model if name == MODEL else model.with_name(name)).is_file():
@@ -95,7 +108,7 @@ def prepare(folder: str, sources: Sequence[str], model: Path, top: int, shard_si
     job = _listed(folder, wanted)
     described = {name: value for name, value in dataclasses.asdict(job).items() if name != "folder"}
     with storage.user_errors(folder):
-        storage.write(job.file(DESCRIPTION), (json.dumps(described, indent=2) + "\n").encode())
+        storage.write(job.file(DESCRIPTION), integrity.record(described).encode())
     return job
 
 
@@ -136,11 +149,30 @@ def _parts(locations: Iterator[str], size: int) -> Iterator[list[str]]:
 
 
 def _there(folder: str) -> dict[str, Any] | None:
+    """Return the description of the job in a folder, None where there is none. Raises UserError for a damaged one."""
     location = storage.inside(folder, DESCRIPTION)
     if not storage.is_file(location):
         return None
-    described: dict[str, Any] = json.loads(storage.read(location))
-    return described
+    content = storage.read(location)
+    with contextlib.suppress(ValueError):
+        described: dict[str, Any] = json.loads(content)
+        # Jobs of earlier versions have no checksum; then their names must be right to the letter.
+        if described.keys() == {field.name for field in dataclasses.fields(Job)} - {"folder"}:
+            return described
+    return integrity.parse_record(content, location, "bring it back from a copy, or give another folder")
+
+
+def require_lists(job: Job, hashes: Iterable[str]) -> None:
+    """Raise UserError unless these are the hashes of the lists that the job was made with."""
+    if digest(hashes) != job.inputs:
+        raise UserError(
+            f"the lists in {job.folder}/inputs/ are not those that the job was made with",
+            "bring them back from a copy, or give another folder",
+        )
+
+
+def _hash(location: str) -> str:
+    return hashlib.sha256(storage.read(location)).hexdigest()
 
 
 def _require_free(folder: str) -> None:

@@ -20,10 +20,11 @@ from filelock import FileLock, Timeout
 from adaptformer import memory, progress, storage
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.engines import ENGINES
-from adaptformer.batch_prediction.job import LOCK, MANIFEST, TIMING, Job, digest, prepare
+from adaptformer.batch_prediction.job import LOCK, MANIFEST, TIMING, Job, prepare, require_lists
 from adaptformer.batch_prediction.shard import PARTS, Computing, Device, Outcome
 from adaptformer.data import workers as machine
 from adaptformer.errors import UserError
+from adaptformer.export.predictor import Predictor
 
 log = logging.getLogger("adaptformer")
 
@@ -69,17 +70,27 @@ class Summary:
 
 
 def predict(
-    folder: str, sources: Sequence[str], model: Path, engine: Engine, *, top: int, shard_size: int, device: Device
+    folder: str,
+    sources: Sequence[str],
+    model: Path,
+    engine: Engine,
+    *,
+    top: int,
+    shard_size: int,
+    device: Device,
+    unverified: bool = False,
 ) -> Summary:
     """Predict the images of `sources` into a folder or a bucket, or what is missing there, and return the summary.
 
-    Raises UserError as `job.prepare` and `run` do, and where another command works on a folder.
+    `unverified` is the predictor's. Raises UserError as the predictor, `job.prepare` and `run` do, and where another
+    command works on a folder.
     """
     with alone(folder):
-        return run(prepare(folder, sources, model, top, shard_size), engine, device)
+        Predictor(model, "cpu", 1, unverified=unverified)  # refused before it is copied and anything is listed
+        return run(prepare(folder, sources, model, top, shard_size), engine, device, unverified=unverified)
 
 
-def run(job: Job, engine: Engine, device: Device = "auto") -> Summary:
+def run(job: Job, engine: Engine, device: Device = "auto", *, unverified: bool = False) -> Summary:
     """Compute what is missing of a job, write its manifest and timing, and return the summary.
 
     Raises UserError where shards cannot be computed, and where not one image could be read.
@@ -87,14 +98,16 @@ def run(job: Job, engine: Engine, device: Device = "auto") -> Summary:
     workers = engine.workers or _processes(device)
     # Of a cluster's machines nothing is known here.
     threads = 1 if engine.address else max(1, machine.cores() // workers)
-    work = functools.partial(shard.predict, job, Computing(device, threads))
+    work = functools.partial(shard.predict, job, Computing(device, threads, unverified))
     began = time.perf_counter()
     done = ENGINES[engine.name](work, range(job.shards), workers, engine.address)
     shown = shown_with_rate(done, "predicting", job.images, "images", lambda outcome: outcome.images)
     outcomes = sorted(shown, key=lambda outcome: outcome.shard)
     seconds = time.perf_counter() - began
-    if digest(outcome.input for outcome in outcomes) != job.inputs:
-        raise UserError(f"the lists in {job.folder}/inputs/ have changed", "remove the folder, then start anew")
+    require_lists(job, (outcome.input for outcome in outcomes))
+    for outcome in outcomes:
+        if outcome.again:
+            log.warning("shard %d %s: it was computed again, as it was", outcome.shard, outcome.again)
     computed = [outcome for outcome in outcomes if outcome.seconds]
     parts = {part: round(sum(one.seconds[part] for one in computed), 3) for part in (*PARTS, "total")}
     summary = Summary(
@@ -102,12 +115,14 @@ def run(job: Job, engine: Engine, device: Device = "auto") -> Summary:
         sum(one.images for one in computed), 0 if engine.address else workers, round(seconds, 3), parts,
     )  # fmt: skip
     with storage.user_errors(job.folder):
-        storage.write(job.file(MANIFEST), _manifest(outcomes))
+        _write_manifest(job, _manifest(outcomes))
         if computed:
             storage.write(job.file(TIMING), _timing(summary, engine))
     remove_leftovers(job.folder)
     if summary.faults == summary.images:
-        raise UserError("none of the files is an image", f"see the column `fault` in {job.folder}/predictions/")
+        raise UserError(
+            "none of the files is an image that has an answer", f"see the column `fault` in {job.folder}/predictions/"
+        )
     return summary
 
 
@@ -155,6 +170,14 @@ def shown_with_rate(outcomes: Iterable[T], label: str, total: int, unit: str, si
             done = f"{label}: {count:,} of {total:,} {unit}, {rate:,.{0 if rate >= 10 else 1}f} {unit}/s"
             log.info("%s, %.0f min left", done, left)
         yield outcome
+
+
+def _write_manifest(job: Job, content: bytes) -> None:
+    """Write the manifest; say so where another one was there, for each shard is by now what it was written as."""
+    there = storage.read(job.file(MANIFEST)) if storage.is_file(job.file(MANIFEST)) else content
+    if there != content:
+        log.warning("%s was not what was written: it is written again", job.file(MANIFEST))
+    storage.write(job.file(MANIFEST), content)
 
 
 def _manifest(outcomes: Sequence[Outcome]) -> bytes:

@@ -7,6 +7,7 @@ bytes that its images and the model alone decide: done twice, by whomever, it is
 from __future__ import annotations
 
 import contextlib
+import csv
 import functools
 import hashlib
 import io
@@ -22,14 +23,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer import files, storage
+from adaptformer import files, integrity, storage
 from adaptformer.batch_prediction import inputs
-from adaptformer.batch_prediction.job import MODEL, Job, parquet
+from adaptformer.batch_prediction.job import MANIFEST, MODEL, Job, parquet
 from adaptformer.data import workers
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.resizing import decoded_for, to_input
 from adaptformer.errors import UserError
-from adaptformer.export.predictor import WEIGHTS, Predictor, softmax
+from adaptformer.export.predictor import NO_ANSWER, WEIGHTS, Predictor, answered, softmax
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,10 +49,11 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class Computing:
-    """How a worker computes: on which device, with how many threads."""
+    """How a worker computes: on which device, with how many threads, and whether the model may be another tool's."""
 
     device: Device = "auto"
     threads: int = 1
+    unverified: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Outcome:
     """A shard that is done: its images and how many of them could not be read, and the hashes of its two files.
 
     `seconds` are those of PARTS, summed over the threads, and the `total` one by the clock; empty where the predictions
-    were there already.
+    were there already. `again` is why predictions that were there were computed again, "" for all others.
     """
 
     shard: int
@@ -68,12 +70,14 @@ class Outcome:
     input: str
     output: str
     seconds: dict[str, float]
+    again: str = ""
 
 
 def predict(job: Job, computing: Computing, shard: int) -> Outcome:
     """Compute a shard, unless its predictions are there, and return what is known of it.
 
-    Raises UserError where the job's files are not what they were, and for what fails again and again.
+    Predictions that are there count only if they are what was written. Raises UserError where the job's files are not
+    what they were, and for what fails again and again.
     """
     return storage.retried(functools.partial(_predict, job, computing, shard), f"shard {shard} of {job.folder}")
 
@@ -82,34 +86,72 @@ def _predict(job: Job, computing: Computing, shard: int) -> Outcome:
     began = time.perf_counter()
     listed = storage.read(job.input(shard))
     about = {"input": hashlib.sha256(listed).hexdigest(), "model": job.model}
-    if (done := _done(job, shard, about)) is not None:
-        return done
+    wanted, there = _recorded(job, shard, about), None
+    if storage.is_file(job.output(shard)):
+        there = storage.read(job.output(shard))
+        if hashlib.sha256(there).hexdigest() == wanted:
+            return _done(job, shard, about, there)
     paths = _table(listed).column(inputs.COLUMN).to_pylist()
     seconds = dict.fromkeys(PARTS, 0.0)
     columns = _predicted(paths, _predictor(job, computing), job.top, computing, seconds)
     content = parquet(columns, about)
+    output = hashlib.sha256(content).hexdigest()
+    if there is not None and output != wanted and content != there:
+        raise UserError(
+            f"{job.output(shard)} is damaged, and its images give other predictions now",
+            "bring the file or its images back as they were, or give another folder",
+        )
     with _timed(seconds, "write"):
-        storage.write(job.output(shard), content)
+        # The record comes first: predictions without one are not believed.
+        storage.write(job.record(shard), integrity.record({**about, "output": output}).encode())
+        if content != there:
+            storage.write(job.output(shard), content)
     faults = len(paths) - columns["fault"].null_count
     taken = {part: round(seconds[part], 4) for part in PARTS} | {"total": round(time.perf_counter() - began, 4)}
-    return Outcome(shard, len(paths), faults, about["input"], hashlib.sha256(content).hexdigest(), taken)
+    again = "" if there is None else "could not be verified" if content == there else "was damaged"
+    return Outcome(shard, len(paths), faults, about["input"], output, taken, again)
 
 
-def _done(job: Job, shard: int, about: dict[str, str]) -> Outcome | None:
-    """Return the outcome of a shard whose predictions are there. Raises UserError where they are not this job's."""
-    location = job.output(shard)
-    if not storage.is_file(location):
+def _recorded(job: Job, shard: int, about: dict[str, str]) -> str | None:
+    """Return the sha256 that a shard's predictions were written with; None where no sound record tells it.
+
+    Raises UserError for a record of another job.
+    """
+    try:
+        content = storage.read(job.record(shard))
+    except FileNotFoundError:
+        return _in_manifest(job).get(shard)
+    try:
+        found = integrity.parse_record(content, job.record(shard), "")
+    except UserError:  # a damaged record is worth as much as none
         return None
-    content = storage.read(location)
-    with storage.user_errors(location):
+    output = str(found.pop("output"))
+    if found != about:
+        raise _anothers(job, shard)
+    return output
+
+
+@functools.lru_cache(maxsize=1)
+def _in_manifest(job: Job) -> dict[int, str]:
+    """Return the sha256 of each shard's predictions as a finished job of before there were records kept them."""
+    if not storage.is_file(job.file(MANIFEST)):
+        return {}
+    rows = csv.DictReader(io.StringIO(storage.read(job.file(MANIFEST)).decode(errors="replace")))
+    return {int(row["shard"]): row["output"] for row in rows if (row.get("shard") or "").isdecimal()}
+
+
+def _done(job: Job, shard: int, about: dict[str, str], content: bytes) -> Outcome:
+    """Return the outcome of a shard whose predictions are there. Raises UserError where they are not this job's."""
+    with storage.user_errors(job.output(shard)):
         table = _table(content)
     if _about(table) != about:
-        raise UserError(
-            f"{location} does not belong to the job in its folder",
-            "remove it, then run the same command again: it computes what is missing",
-        )
+        raise _anothers(job, shard)
     faults = len(table) - table.column("fault").null_count
     return Outcome(shard, len(table), faults, about["input"], hashlib.sha256(content).hexdigest(), {})
+
+
+def _anothers(job: Job, shard: int) -> UserError:
+    return UserError(f"{job.output(shard)} does not belong to the job in its folder", "give another folder")
 
 
 def _table(content: bytes) -> pa.Table:
@@ -133,8 +175,11 @@ def _predictor(job: Job, computing: Computing) -> Predictor:
                 if storage.is_file(job.file(name)):
                     (folder / name).write_bytes(storage.read(job.file(name)))
         if files.sha256_file(folder / MODEL) != job.model:
-            raise UserError(f"{job.file(MODEL)} is not the model of the job", "remove the folder, then start anew")
-        return Predictor(folder / MODEL, computing.device, computing.threads)
+            raise UserError(
+                f"{job.file(MODEL)} is not the model of the job",
+                f"copy that model there again, whose sha256 is {job.model}, or give another folder",
+            )
+        return Predictor(folder / MODEL, computing.device, computing.threads, unverified=computing.unverified)
 
 
 def _predicted(
@@ -152,10 +197,12 @@ def _predicted(
         with _timed(seconds, "forward"):
             rows = iter(softmax(predictor.logits(np.stack(images)))) if images else iter(())
         for image in batch:
-            if isinstance(image, str):
+            probabilities = None if isinstance(image, str) else next(rows)
+            if probabilities is None:
                 found.append((image, nothing, nothing))
+            elif not answered(probabilities):
+                found.append((NO_ANSWER, nothing, nothing))
             else:
-                probabilities = next(rows)
                 best = np.argsort(-probabilities, kind="stable")[:top]
                 classes = tuple(predictor.classes[index] for index in best)
                 found.append((None, classes, tuple(probabilities[best].tolist())))

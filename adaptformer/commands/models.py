@@ -48,6 +48,9 @@ def add(commands: Commands) -> None:
         help="mark answers of smaller probability, such as 0.8",
     )
     predict.add_argument("--sort-into", type=Path, metavar="DIR", help="copy each image to DIR/CLASS/ (or DIR/unsure/)")
+    predict.add_argument(
+        "--unverified", action="store_true", help="take a model that another tool rewrote, such as a quantiser"
+    )
     predict.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     many = predict.add_argument_group("very many images", "predicted in shards by several processes: docs/scale.md")
     many.add_argument("--into", metavar="DIR", help="write Parquet files there; again: compute what is missing")
@@ -91,11 +94,16 @@ def _predict(given: argparse.Namespace) -> None:
         return
     sources = [Path(path) for path in given.paths]
     paths = predictor.images_below(sources)
-    model = predictor.Predictor(given.model, device=given.device)
+    model = predictor.Predictor(given.model, device=given.device, unverified=given.unverified)
     named, faults = {path for path in sources if path.is_file()}, Counter[bool]()
+    unanswered: list[Prediction] = []
 
     def classified() -> Iterator[Prediction]:
         for prediction in model.predict(paths, given.top):
+            if prediction.fault == predictor.NO_ANSWER:
+                unanswered.append(prediction)
+                yield prediction
+                continue
             faults[prediction.path in named] += bool(prediction.fault)
             if not prediction.fault or prediction.path in named:
                 yield prediction
@@ -112,6 +120,11 @@ def _predict(given: argparse.Namespace) -> None:
         prediction_table.write_table(sys.stdout, predictions, given.unsure)
     if faults[False]:
         print(f"left out {faults[False]} files in folders that are no images", file=sys.stderr)
+    if unanswered:
+        raise UserError(
+            f"{given.model} has no answer to {len(unanswered)} of {len(paths)} files: it gives no finite numbers",
+            "the others were classified; predict these with another model, or train and export this one again",
+        )
     if faults[True]:
         raise UserError(
             f"{faults[True]} of the files could not be read as images",
@@ -139,8 +152,9 @@ def _predict_in_shards(given: argparse.Namespace) -> None:
     engine = running.Engine(given.engine or "local", given.workers or 0, given.address)
     size = given.shard_size or job.SHARD_SIZE
     summary = running.predict(
-        given.into, given.paths, given.model, engine, top=given.top, shard_size=size, device=given.device
-    )
+        given.into, given.paths, given.model, engine,
+        top=given.top, shard_size=size, device=given.device, unverified=given.unverified,
+    )  # fmt: skip
     print("\n".join(summary.lines()))
 
 

@@ -122,13 +122,15 @@ def _watch(given: argparse.Namespace) -> int:
 
 
 def _results_here(folder: RunFolder) -> Watched:
-    """Return the model of the run folder. Raises UserError where a file of it is missing."""
+    """Return the model of the run folder. Raises UserError where files are missing or do not belong together."""
     from adaptformer.data import manifest
     from adaptformer.monitoring.watching import Watched
+    from adaptformer.registry import belonging
 
     for path in (folder.model, folder.manifest, folder.profile, folder.backbone):
         if not path.is_file():
             raise UserError(f"{path} is missing", "run the pipeline first: `make run`, or `adaptformer pipeline`")
+    belonging.require(folder)
     table = manifest.read_manifest(folder.manifest)
     return Watched("the model in artifacts/", folder.model, table, folder.profile, folder.backbone)
 

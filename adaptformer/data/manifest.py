@@ -90,20 +90,14 @@ def read_manifest(path: Path) -> pd.DataFrame:
     Raises UserError if it is damaged, or was edited since `write_manifest`.
     """
     integrity.check_beside(path, _VALIDATE)
-    return _parsed(path, _VALIDATE)
+    return read_stored(path, _VALIDATE)
 
 
-def read_stored(path: Path, sha256: str | None, remedy: str) -> pd.DataFrame:
-    """Return a manifest that was stored elsewhere, such as in MLflow, with its `sha256`, which older ones lack.
+def read_stored(path: Path, remedy: str) -> pd.DataFrame:
+    """Return a manifest that was stored elsewhere, such as in MLflow, and verified there by whoever fetched it.
 
-    Raises UserError with `remedy` if it is damaged or another one.
+    Raises UserError with `remedy` if it is no manifest.
     """
-    if sha256 is not None and files.sha256_file(path) != sha256:
-        raise integrity.altered(path, remedy)
-    return _parsed(path, remedy)
-
-
-def _parsed(path: Path, remedy: str) -> pd.DataFrame:
     try:
         content = path.read_text(encoding="utf-8")
         return _typed(pd.read_csv(io.StringIO(content), dtype="str", keep_default_na=False)[list(COLUMNS)])

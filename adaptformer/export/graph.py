@@ -22,11 +22,10 @@ from torch import Tensor, nn
 from adaptformer import files
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
-from adaptformer.export import model_file
+from adaptformer.export import model_checksum, model_file, model_metadata
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.classifier import Classifier
 
-METADATA_KEY = "adaptformer"
 INPUT, OUTPUT = "images", "logits"
 _INLINE_BYTES = 256
 """Tensors of at most this size stay in the ONNX file: they are shapes and axes, which its checker looks at."""
@@ -50,16 +49,19 @@ class _FromBytes(nn.Module):
         return logits
 
 
-def write(path: Path, model: Classifier, card: AdapterCard, opset: int, external_data_mb: int) -> None:
+def write(
+    path: Path, model: Classifier, card: AdapterCard, opset: int, external_data_mb: int, adapter_sha256: str
+) -> None:
     """Write the ONNX file `path`, and beside it its weights; equal models give equal bytes, wherever they are exported.
 
-    The batch is symbolic. Class names and the image contract are in the file's metadata under the key "adaptformer".
+    The batch is symbolic. Class names, the image contract and the sha256 of the adapter file that the model comes from
+    are in the file's metadata under the key "adaptformer"; the file ends in its checksum (model_checksum.py).
     Weights of `external_data_mb` megabytes or more go to the file `model_file.weights_of(path)`, which is empty
     otherwise: protobuf holds no message above 2 GiB. Raises UserError where the system refuses to write.
     """
     program = _exported(model, card, opset)
     weights = model_file.weights_of(path)
-    described = metadata(card)
+    described = metadata(card, adapter_sha256)
     size = sum(value.const_value.nbytes for value in program.graph.initializers.values() if value.const_value)
     # `files.replacing` around both turns what the system refuses into one UserError.
     with files.replacing(path) as beside:
@@ -72,8 +74,8 @@ def write(path: Path, model: Classifier, card: AdapterCard, opset: int, external
             weights.write_bytes(b"")
         proto = _stripped(onnx_ir.to_proto(program))
         entry = proto.metadata_props.add()
-        entry.key, entry.value = METADATA_KEY, files.canonical_json(described)
-        beside.write_bytes(proto.SerializeToString(deterministic=True))
+        entry.key, entry.value = model_metadata.KEY, files.canonical_json(described)
+        beside.write_bytes(model_checksum.appended(proto.SerializeToString(deterministic=True)))
     onnx.checker.check_model(path)
 
 
@@ -99,14 +101,15 @@ def _exported(model: Classifier, card: AdapterCard, opset: int) -> onnx_ir.Model
     return exported
 
 
-def metadata(card: AdapterCard) -> dict[str, Any]:
+def metadata(card: AdapterCard, adapter_sha256: str) -> dict[str, Any]:
     """Return what the predictor needs to know, and where the model comes from."""
     return {
         "classes": list(card.classes),
         "image": asdict(card.image),
         "adapter": card.adapter,
+        "adapter_sha256": adapter_sha256,
         "backbone": {"model": card.backbone.model, "sha256": card.backbone.sha256, "licence": card.backbone.licence},
-        "format": 1,
+        "format": model_metadata.FORMAT,
     }
 
 

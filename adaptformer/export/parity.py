@@ -115,8 +115,8 @@ def _check_batches(
 def _logits(predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     try:
         return predictor.logits(images)
-    except Exception as error:  # onnxruntime's own exceptions share no base class
+    except UserError as error:
         raise UserError(
-            f"the ONNX file does not run on a batch of {len(images)}: {' '.join(str(error).split())[:160]}",
+            f"the ONNX file does not run on a batch of {len(images)}: {error.cause}",
             "nothing was exported; try another export.opset",
         ) from error

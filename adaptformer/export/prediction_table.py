@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import TextIO
 
-from adaptformer.export.predictor import Prediction
+from adaptformer.export.predictor import NO_ANSWER, Prediction
 
 UNSURE = "unsure"
 """What stands in place of a class whose probability is too small."""
@@ -24,7 +24,11 @@ def write_table(out: TextIO, predictions: Iterable[Prediction], below: float = 0
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         best = "   ".join(f"{name} {100 * probability:.1f} %" for name, probability in pairs)
         mark = f"{UNSURE}   " if prediction.unsure(below) else ""
-        out.write(f"{prediction.path!s:<{width}}   {mark}{best or f'not read: {prediction.fault}'}\n")
+        out.write(f"{prediction.path!s:<{width}}   {mark}{best or _reason(prediction.fault)}\n")
+
+
+def _reason(fault: str) -> str:
+    return fault if fault == NO_ANSWER else f"not read: {fault}"
 
 
 def write_csv(out: TextIO, predictions: Iterable[Prediction], top: int, below: float = 0.0) -> None:

@@ -5,7 +5,6 @@ Shapes: B images, s image side, C classes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,17 +15,22 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from adaptformer import files
-from adaptformer.data.contract import ImageContract
+from adaptformer import files, integrity
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.layout import visible_files
 from adaptformer.data.resizing import prepare
 from adaptformer.errors import UserError
+from adaptformer.export import model_checksum, model_metadata
 
 WEIGHTS = "model.onnx.data"
 """The name by which an exported model refers to weights outside of it, even after the model was renamed."""
 
+NO_ANSWER = "the model's answer is no number"
+"""The fault of an image for which the model gives NaN or infinity."""
+
+_REWRITTEN = "copy or export it again; for a file that another tool rewrote on purpose, give --unverified"
 _BOTH = f"copy model.onnx and {WEIGHTS} from the same run into one folder, or export the model again"
+_ANOTHER = "export the model again: `adaptformer export`"
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 
 
@@ -40,31 +44,38 @@ class Prediction:
     fault: str = ""
 
     def unsure(self, below: float) -> bool:
-        """Say whether the best class's probability is less than `below`."""
+        """Return whether the best class's probability is less than `below`."""
         return not self.fault and self.probabilities[0] < below
 
 
 class Predictor:
     """An ONNX file of this project, ready to run."""
 
-    def __init__(self, path: Path, device: Literal["auto", "cpu", "cuda"] = "auto", threads: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        threads: int = 0,
+        *,
+        unverified: bool = False,
+    ) -> None:
         """Open the model at `path`, its weights beside it where it has such a file.
 
-        `threads` is the number of CPU threads, 0 for onnxruntime's own choice. Raises UserError for a file that is no
-        model of this project, for weights that are missing or belong to another model, and where CUDA is asked for and
-        cannot be loaded.
+        `threads` is the number of CPU threads, 0 for onnxruntime's own choice. With `unverified` neither the file's
+        checksum nor that of its weights is looked at: for a file that another tool rewrote, such as a quantiser.
+        Raises UserError for a file that is no model of this project or not as it was exported, for weights that are
+        missing or belong to another model, and where CUDA is asked for and cannot be loaded.
         """
+        verified = None if unverified else _verified(path)
+        self._path = path
         self._session = _session(path, device, threads)
-        try:
-            metadata = json.loads(self._session.get_modelmeta().custom_metadata_map["adaptformer"])
-            self.classes: tuple[str, ...] = tuple(metadata["classes"])
-            self.contract = ImageContract.from_dict(metadata["image"])
-        except (KeyError, ValueError) as error:
-            raise UserError(f"{path} is no model of adaptformer", "give the model.onnx of a run") from error
-        weights = path.with_name(WEIGHTS)
-        # Another model's weights fit in size and names: only the hash distinguishes them.
-        if "weights" in metadata and files.sha256_file(weights) != metadata["weights"]["sha256"]:
-            raise UserError(f"{weights} does not hold the weights of {path}", _BOTH)
+        about = model_metadata.read(self._session, path)
+        # Files of format 1 are older than the checksum; a later one that has none has lost it.
+        if not (unverified or verified or about.format == 1):
+            raise UserError(f"{path} has lost the checksum at its end, so it is not as it was exported", _REWRITTEN)
+        self.classes, self.contract = about.classes, about.image
+        if about.weights is not None and not unverified:
+            _require_weights(path, about.weights)
         self.provider: str = self._session.get_providers()[0]
         """The one that really runs: onnxruntime lists CUDA as available where it cannot be loaded."""
         if device == "cuda" and self.provider != _PROVIDERS["cuda"]:
@@ -74,12 +85,23 @@ class Predictor:
             )
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return logits [B, C] of prepared images [B, s, s, 3]."""
-        (result,) = self._session.run(None, {self._session.get_inputs()[0].name: images})
-        return np.asarray(result, dtype=np.float32)
+        """Return logits [B, C] of prepared images [B, s, s, 3]. Raises UserError for a model that gives none."""
+        try:
+            (result,) = self._session.run(None, {self._session.get_inputs()[0].name: images})
+        except Exception as error:  # onnxruntime's own exceptions share no base class
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"{self._path} fails on a batch of {len(images)}: {reason}", _ANOTHER) from error
+        found = np.asarray(result, dtype=np.float32)
+        if found.shape != (len(images), len(self.classes)):
+            wanted = f"{len(images)} x {len(self.classes)}"
+            raise UserError(f"{self._path} gives numbers of shape {found.shape}, not {wanted}", _ANOTHER)
+        return found
 
     def predict(self, paths: Iterable[Path], top: int, batch_size: int = 32) -> Iterator[Prediction]:
-        """Yield the `top` best classes of each image file, in order; a file that is no image gets its fault instead."""
+        """Yield the `top` best classes of each image file, in order.
+
+        A file that is no image, and one for which the model gives no finite numbers, gets its fault instead.
+        """
         remaining = iter(paths)
         while batch := list(islice(remaining, batch_size)):
             prepared = [self._prepared(path) for path in batch]
@@ -90,11 +112,14 @@ class Predictor:
                     yield Prediction(path, fault=image)
                     continue
                 probabilities = next(rows)
+                if not answered(probabilities):
+                    yield Prediction(path, fault=NO_ANSWER)
+                    continue
                 best = np.argsort(-probabilities, kind="stable")[:top]
                 yield Prediction(path, tuple(self.classes[i] for i in best), tuple(map(float, probabilities[best])))
 
     def probabilities(self, contents: Iterable[bytes], batch_size: int = 32) -> Iterator[NDArray[np.float64]]:
-        """Yield the probabilities [B, C] of image files by their bytes, a batch at a time.
+        """Yield the probabilities [B, C] of image files by their bytes, a batch at a time, as `softmax` returns them.
 
         Raises DamagedImage when bytes are no usable image.
         """
@@ -132,10 +157,39 @@ def images_below(paths: Iterable[Path]) -> list[Path]:
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the probabilities [B, C] of logits [B, C]."""
-    exponents = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    result: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
+    """Return the probabilities [B, C] of logits [B, C]; NaN in each row whose logits are not all finite."""
+    sound = np.isfinite(logits).all(axis=1, keepdims=True)
+    finite = np.where(sound, logits.astype(np.float64), 0.0)
+    exponents = np.exp(finite - finite.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = np.where(sound, exponents / exponents.sum(axis=1, keepdims=True), np.nan)
     return result
+
+
+def answered(probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return whether the model has an answer: for probabilities [C] of an image, or each row of [B, C]."""
+    return np.asarray(np.isfinite(probabilities).all(axis=-1), dtype=np.bool_)
+
+
+def _verified(path: Path) -> bool:
+    """Return whether a file has a checksum. Raises UserError where it does not match, or the file cannot be read."""
+    try:
+        matches = model_checksum.matches(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", "give the model.onnx of a run") from error
+    if matches is False:
+        raise integrity.altered(path, _REWRITTEN)
+    return matches is not None
+
+
+def _require_weights(model: Path, sha256: str) -> None:
+    """Raise UserError unless the weights beside a model are its own: others fit in size and names as well."""
+    weights = model.with_name(WEIGHTS)
+    try:
+        present = files.sha256_file(weights)
+    except OSError as error:
+        raise UserError(f"{weights} cannot be read: {error.strerror}", _BOTH) from error
+    if present != sha256:
+        raise UserError(f"{weights} does not hold the weights of {model}", _BOTH)
 
 
 def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSession:
@@ -152,8 +206,7 @@ def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSess
         reason = " ".join(str(error).split())[:160]
         weights = path.with_name(WEIGHTS)
         if not (path.is_file() and WEIGHTS.encode() in path.read_bytes()):
-            remedy = "export the model again: `adaptformer export`"
-            raise UserError(f"{path} cannot be opened: {reason}", remedy) from error
+            raise UserError(f"{path} cannot be opened: {reason}", _ANOTHER) from error
         if not weights.is_file():
             raise UserError(f"{path} needs {weights}, which does not exist", _BOTH) from error
         raise UserError(f"{path} cannot be opened with the weights in {weights}: {reason}", _BOTH) from error

@@ -7,19 +7,24 @@ from itertools import count
 from pathlib import Path
 
 from adaptformer import files
+from adaptformer.errors import UserError
 from adaptformer.export.prediction_table import UNSURE
 from adaptformer.export.predictor import Prediction
+from adaptformer.names import class_name_fault, shown
 
 
 def sorted_into(folder: Path, predictions: Iterable[Prediction], below: float) -> Iterator[Prediction]:
     """Yield the predictions, each after its image was copied to `folder`/CLASS/FILE.
 
     Those whose probability is less than `below` go to `folder`/unsure/. What is there already stays: a file of the same
-    name gets a number, unless it has the same bytes.
+    name gets a number, unless it has the same bytes. Raises UserError for a class that cannot be the name of a folder:
+    nothing is ever written outside of `folder`.
     """
     for prediction in predictions:
         if not prediction.fault:
             label = UNSURE if prediction.unsure(below) else prediction.classes[0]
+            if (fault := class_name_fault(label)) is not None:
+                raise UserError(f"the class name {shown(label)!r} {fault}", "give a model with other class names")
             _copy(prediction.path, folder / label)
         yield prediction
 

@@ -21,7 +21,7 @@ from adaptformer.embedding import Embedding
 from adaptformer.errors import UserError
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.intervals import Interval
-from adaptformer.export.predictor import Predictor, images_below
+from adaptformer.export.predictor import NO_ANSWER, Predictor, answered, images_below
 from adaptformer.gate import drift
 from adaptformer.gate.decision import Check
 from adaptformer.monitoring import expected_accuracy, label_next
@@ -78,7 +78,7 @@ class Findings:
         if self.known:
             lines.append(f"{self.known:,} of the images are in the model's own data")
         if self.unreadable:
-            lines.append(f"left out {len(self.unreadable):,} files that are no images")
+            lines.append(f"left out {len(self.unreadable):,} files that are no images or have no answer")
         return lines
 
 
@@ -103,8 +103,18 @@ def watch(
     predictor = Predictor(watched.model, device="cpu")
     validation = manifests.rows(watched.manifest, "validation")
     answers = _probabilities(predictor, _validation(validation, data), len(validation), "validation")
+    if unanswered := int((~answered(answers)).sum()):
+        raise UserError(
+            f"{watched.name} has no answer to {unanswered} of its {len(validation)} validation images",
+            "watch with another version: `adaptformer rollback` puts the one before it to use",
+        )
     right = np.array(predictor.classes)[answers.argmax(axis=1)] == validation["label"].to_numpy()
     probabilities = _probabilities(predictor, _contents(table, folder), len(table), "classifying")
+    sound = answered(probabilities)
+    unreadable |= dict.fromkeys(table["path"][~sound], NO_ANSWER)
+    table, probabilities = table[sound].reset_index(drop=True), probabilities[sound]
+    if table.empty:
+        raise UserError(f"{watched.name} has no answer to any image in {folder}", "watch with another version")
     margin = label_next.margins(probabilities)
 
     @functools.cache

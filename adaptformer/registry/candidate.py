@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from adaptformer import files
+from adaptformer import files, integrity
 from adaptformer.data import manifest as manifests
 from adaptformer.data import reading
 from adaptformer.errors import UserError
 from adaptformer.evaluation import data_profile
 from adaptformer.export import model_file
 from adaptformer.export.latency import latency_ms
-from adaptformer.export.predictor import Predictor
+from adaptformer.export.predictor import NO_ANSWER, Predictor, answered
 from adaptformer.gate import drift
 from adaptformer.gate.decision import Check
 from adaptformer.gate.pairing import Judged
@@ -70,30 +70,48 @@ class Candidate:
 
 
 def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candidate:
-    """Fetch what is known about a version. Raises UserError where it cannot be judged: no manifest, no model file."""
+    """Fetch what is known about a version.
+
+    Raises UserError where it cannot be judged: no manifest, no model file, or files that are not those that were
+    registered or do not belong together.
+    """
     registered = client.get_model_version(name, version)
-    run_id = registered.run_id
-    manifest = versions.artifact(client, run_id, "manifest.csv", into)
-    if manifest is None:
+    found = {
+        attribute: versions.evidence(client, registered, attribute, into)
+        for attribute in ("manifest", "predictions", "findings", "parity", "profile")
+    }
+    if found["manifest"] is None:
         raise UserError(
             f"{name} version {version} has no manifest, so the images that it has seen are unknown",
             "it was not registered by this project: choose another version, or move the alias in MLflow by hand",
         )
-    table = manifests.read_stored(manifest, registered.tags.get("manifest.sha256"), manifests.REGISTER)
-    predictions = versions.artifact(client, run_id, "predictions.csv", into)
-    findings = versions.artifact(client, run_id, "data_findings.csv", into)
-    parity = versions.artifact(client, run_id, "parity.json", into)
+    table = manifests.read_stored(found["manifest"], manifests.REGISTER)
+    model = versions.fetch_model(client, name, version, into)
     return Candidate(
         name=name,
         version=version,
-        model=versions.fetch_model(name, version, into),
+        model=model,
         manifest=table,
-        predictions=None if predictions is None else _read_predictions(predictions),
-        parity=None if parity is None else float(json.loads(parity.read_text())["relative"]),
-        profile=versions.artifact(client, run_id, "profile.safetensors", into),
-        alike={} if findings is None else _alike(findings, table),
-        data=_data(client, run_id),
+        predictions=None if found["predictions"] is None else _read_predictions(found["predictions"]),
+        parity=None if found["parity"] is None else _parity(found["parity"], model, f"{name} version {version}"),
+        profile=found["profile"],
+        alike={} if found["findings"] is None else _alike(found["findings"], table),
+        data=_data(client, registered.run_id),
     )
+
+
+def _parity(path: Path, model: Path, named: str) -> float:
+    """Return the recorded difference. Raises UserError where it is that of another model, or cannot be read."""
+    remedy = "export and register the model again (`make run`), or choose another version"
+    try:
+        content = json.loads(path.read_bytes())
+        if integrity.KEY in content:  # records of before neither have one nor name the model
+            content = integrity.read_record(path, remedy)
+            if dict(content["about"])["model"] != model_file.sha256(model):
+                raise UserError(f"{path.name} of {named} is about another ONNX file than its own", remedy)
+        return float(content["relative"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path.name} of {named} cannot be read", remedy) from error
 
 
 def _data(client: MlflowClient, run_id: str | None) -> str:
@@ -154,16 +172,21 @@ def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tup
 def predict(predictor: Predictor, rows: pd.DataFrame, data: Path) -> pd.DataFrame:
     """Run a model on the image files of manifest rows and return predictions as `evaluate` records them.
 
-    Raises UserError for a file that is not the one of its row.
+    An image for which the model gives no finite numbers has NO_ANSWER in place of a class: it counts as wrong. Raises
+    UserError for a file that is not the one of its row.
     """
     contents = (_content(data / path, sha256) for path, sha256 in zip(rows["path"], rows["sha256"], strict=True))
     probabilities = np.concatenate(list(predictor.probabilities(contents, BATCH)))
+    sound = answered(probabilities)
+    if not sound.all():
+        log.warning("a model has no answer to %d of %d images: they count as wrong", (~sound).sum(), len(sound))
+    probabilities[~sound] = 0.0
     columns = pd.Index(predictor.classes).get_indexer(
         pd.Index(rows["label"])
     )  # -1: a class that the model does not know
     of_label = np.where(columns >= 0, probabilities[np.arange(len(rows)), columns], 0.0)
     return rows[["path", "sha256", "label"]].assign(
-        predicted=np.array(predictor.classes)[probabilities.argmax(axis=1)],
+        predicted=np.where(sound, np.array(predictor.classes)[probabilities.argmax(axis=1)], NO_ANSWER),
         confidence=probabilities.max(axis=1),
         probability_of_label=of_label,
     )
@@ -217,7 +240,7 @@ def require_running(candidate: Candidate, data: Path) -> int:
         # "Not within", because NaN compares false with everything.
         within = (answers["confidence"] - there["confidence"]).abs() <= SAME_CONFIDENCE
         differs = (answers["predicted"] != there["predicted"]) & ~within
-        sound = not bool(differs.any()) and bool(np.isfinite(answers["confidence"]).all())
+        sound = not bool((differs | (answers["predicted"] == NO_ANSWER)).any())
     if not sound:
         raise UserError(
             f"{candidate.name} version {candidate.version} no longer gives the answers that it was judged by",

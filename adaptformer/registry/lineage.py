@@ -186,10 +186,10 @@ def _manifest(client: MlflowClient, version: Any, into: Path, read: dict[str, pd
     """Return a version's manifest, None if its run has none; one that is in `read` is not downloaded again."""
     key = version.tags.get("manifest.sha256") or f"run {version.run_id}"
     if key not in read:
-        path = versions.artifact(client, version.run_id, "manifest.csv", into)
+        path = versions.evidence(client, version, "manifest", into)
         if path is None:
             return None
-        read[key] = manifests.read_stored(path, version.tags.get("manifest.sha256"), manifests.REGISTER)
+        read[key] = manifests.read_stored(path, manifests.REGISTER)
     return read[key]
 
 

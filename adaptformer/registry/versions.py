@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from adaptformer import files
 from adaptformer.errors import UserError
 from adaptformer.export import model_file
-from adaptformer.registry import moves
+from adaptformer.registry import belonging, moves
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store, run_files
 from adaptformer.tracking.locations import tracking_uri
@@ -67,8 +67,10 @@ def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[
     """Make the folder's ONNX file the `challenger` of the registered model `name`, and write `registration.json`.
 
     A file that is registered already keeps its version, and a champion does not become challenger. Raises UserError
-    when the registry does not answer; all stages are recorded by then, so nothing is lost.
+    where the folder's results are not about its model (belonging.py), and when the registry does not answer; all stages
+    are recorded by then, so nothing is lost.
     """
+    belonging.require(folder)
     try:
         client = mlflow_store.connect()
         sha256 = model_file.sha256(folder.model)
@@ -131,8 +133,28 @@ def artifact(client: MlflowClient, run_id: str | None, path: str, into: Path) ->
     return Path(client.download_artifacts(run_id, path, str(folder)))
 
 
-def fetch_model(name: str, version: str, into: Path) -> Path:
-    """Return the ONNX file of a version, downloaded with its weights into a folder of its own below `into`."""
+def evidence(client: MlflowClient, version: ModelVersion, name: str, into: Path) -> Path | None:
+    """Return a file of a version's run by its attribute of RunFolder, as `artifact` does.
+
+    Raises UserError for a file that is not the one that was registered. Versions of before have no tag that tells.
+    """
+    path = getattr(RunFolder(), name).name
+    found = artifact(client, version.run_id, path, into)
+    recorded = version.tags.get(f"{name}.sha256")
+    if recorded is not None and (found is None or files.sha256_file(found) != recorded):
+        fault = "is gone from its MLflow run" if found is None else "is not the file that was registered"
+        raise UserError(
+            f"{path} of {version.name} version {version.version} {fault}",
+            f"bring back the file whose sha256 is {recorded} into run {version.run_id}, or choose another version",
+        )
+    return found
+
+
+def fetch_model(client: MlflowClient, name: str, version: str, into: Path) -> Path:
+    """Return the ONNX file of a version, downloaded with its weights into a folder of its own below `into`.
+
+    Raises UserError for a version without one, and where the files are not those that were registered.
+    """
     import mlflow
 
     folder = into / f"{name}-{version}"
@@ -141,6 +163,12 @@ def fetch_model(name: str, version: str, into: Path) -> Path:
     found = sorted(downloaded.rglob("*.onnx"))
     if not found:
         raise UserError(f"{name} version {version} holds no ONNX file", "choose a version that this project registered")
+    recorded = client.get_model_version(name, version).tags.get(run_files.MODEL_TAG)
+    if recorded is not None and model_file.sha256(found[0]) != recorded:
+        raise UserError(
+            f"the ONNX file of {name} version {version} is not the one that was registered",
+            f"bring back the file whose sha256 is {recorded} into MLflow's files, or choose another version",
+        )
     return found[0]
 
 
@@ -152,7 +180,7 @@ def fetch_champion(name: str, into: Path) -> Path:
         version = alias(client, name, "champion")
         if version is None:
             raise UserError(f"{name} has no champion", "promote a version (`adaptformer promote`), or name a file")
-        return fetch_model(name, version, into)
+        return fetch_model(client, name, version, into)
 
 
 def _version_of(client: MlflowClient, name: str, sha256: str) -> ModelVersion | None:
@@ -182,6 +210,8 @@ def _new_version(
             pip_requirements=[f"{package}=={installed(package)}" for package in RUNTIME_PACKAGES],
             save_as_external_data=False,
         )
+    if content.SerializeToString() != folder.model.read_bytes():  # MLflow wrote it anew; its bytes are what was judged
+        client.log_model_artifact(logged.model_id, str(folder.model))
     if folder.model_weights.is_file() and folder.model_weights.stat().st_size:
         client.log_model_artifact(logged.model_id, str(folder.model_weights))
     if not client.search_registered_models(f"name = '{name}'"):

@@ -1,5 +1,7 @@
 """The trials of a sweep, in a database beside its results: which one comes next, which ends early, what came of each.
 
+A record of each trial that has ended lies beside the database, which is held against them whenever it is opened.
+
 Several processes may work on one sweep. A trial whose process was killed is given out again with the same values, and
 its training resumes. The sampler is seeded by the number of trials before, so one process that is killed and started
 again tries what an undisturbed one does.
@@ -7,6 +9,8 @@ again tries what an undisturbed one does.
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from adaptformer.errors import UserError
 from adaptformer.randomness import generator
-from adaptformer.sweeps import space
+from adaptformer.sweeps import space, trial_records
 from adaptformer.sweeps.space import Dimension
 from adaptformer.tuning.history import EpochRow
 
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
 STARTUP_TRIALS = 5
 """So many trials are drawn at random before TPE learns from them, and run in full before any is stopped."""
+DATABASE, TABLE = "study.db", "sweep.csv"
 _DRAWS = 50
 """So often values are drawn again that were tried already, before the space counts as exhausted."""
 
@@ -65,26 +71,49 @@ class Study:
     """A sweep's trials, as one process that works on it sees them."""
 
     def __init__(self, root: Path, storage: str | None, dimensions: Sequence[Dimension], settings: Settings) -> None:
-        """Open the sweep whose files lie in `root`; `storage` is the URL of a database for several machines."""
+        """Open the sweep whose files lie in `root`; `storage` is the URL of a database for several machines.
+
+        Trials that the database has lost are restored from their records. Raises UserError for a database that is
+        damaged, or gone while nothing is left to restore its trials from.
+        """
         import optuna
 
         root.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna = optuna
         self._root, self._dimensions, self._settings = root, list(dimensions), settings
+        self._records = root / "trials"
         self._lock = FileLock(root / ".lock")
         self._worker = uuid.uuid4().hex
         with self._lock:  # two processes that create the database at once would fail
-            self._study = optuna.create_study(
-                storage=storage or f"sqlite:///{root / 'study.db'}",
-                study_name=root.name,
-                load_if_exists=True,
-                direction="minimize" if settings.metric == "loss" else "maximize",
-                # The first epoch says little.
-                pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=2)
-                if settings.pruner == "median"
-                else optuna.pruners.NopPruner(),
-            )
+            try:
+                _require_sound(root / DATABASE)
+                self._study = self._opened(storage)
+                ended = [trial for trial in self._kept() if trial.state.is_finished()]
+                trial_records.reconcile(self._records, self._study, ended, self._dimensions)
+                self.results()
+            except UserError:
+                raise
+            except Exception as error:  # SQLite's, SQLAlchemy's and Optuna's own share no base class
+                raise trial_records.damaged(self._records) from error
+            if (root / TABLE).is_file() and not self._kept():
+                raise UserError(
+                    f"{root / TABLE} tells of trials, but the database of the sweep has none",
+                    "bring the database back from a copy, or search with another sweep.seed",
+                )
+
+    def _opened(self, storage: str | None) -> optuna.Study:
+        optuna, settings = self._optuna, self._settings
+        return optuna.create_study(
+            storage=storage or f"sqlite:///{self._root / DATABASE}",
+            study_name=self._root.name,
+            load_if_exists=True,
+            direction="minimize" if settings.metric == "loss" else "maximize",
+            # The first epoch says little.
+            pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=2)
+            if settings.pruner == "median"
+            else optuna.pruners.NopPruner(),
+        )
 
     @property
     def trials(self) -> int:
@@ -184,6 +213,14 @@ class Study:
         )
 
 
+def _require_sound(database: Path) -> None:
+    """Raise an error of SQLite for a database file whose pages do not fit together."""
+    if database.is_file() and database.stat().st_size:
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            if connection.execute("pragma integrity_check").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError
+
+
 class Trial:
     """One trial that this process works on; `values` by dotted key are what it tries."""
 
@@ -221,6 +258,8 @@ class Trial:
             self._study._study.tell(self._asked, state=states.PRUNED)
         else:
             self._study._study.tell(self._asked, about["score"])
+        ended = next(one for one in self._study._kept() if one.number == self._asked.number)
+        trial_records.write(self._study._records, ended)
 
     def _score(self, row: EpochRow) -> float:
         return float(getattr(row, f"val_{self._study._settings.metric}"))

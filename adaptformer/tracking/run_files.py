@@ -18,6 +18,8 @@ FILES = (
     "predictions", "profile", "findings",
 )  # fmt: skip
 PICTURES = ("curves", "confusion", "per_class", "calibration", "examples")
+EVIDENCE = ("manifest", "adapter", "metrics", "predictions", "parity", "findings", "profile")
+"""Files of a run that say what a model is worth; the tag NAME.sha256 of a version says which ones they were."""
 LINEAGE_OF_BACKBONE = ("model", "sha256", "source_sha256", "licence")
 
 
@@ -41,13 +43,14 @@ def _numbers(path: Path) -> dict[str, float]:
 
 
 def lineage(folder: RunFolder) -> dict[str, str]:
-    """Return tags that identify the files that a model was made from, if they exist: backbone, manifest, model."""
+    """Return tags that identify what exists of a model: its backbone, the files that are its evidence, itself."""
     tags = {}
     if folder.backbone_card.is_file():
         card = json.loads(folder.backbone_card.read_text())
         tags = {f"backbone.{key}": str(card[key]) for key in LINEAGE_OF_BACKBONE}
-    if folder.manifest.is_file():
-        tags["manifest.sha256"] = files.sha256_file(folder.manifest)
+    for name in EVIDENCE:
+        if (path := getattr(folder, name)).is_file():
+            tags[f"{name}.sha256"] = files.sha256_file(path)
     if folder.model.is_file():
         tags[MODEL_TAG] = model_file.sha256(folder.model)
     return tags

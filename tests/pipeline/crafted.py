@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adaptformer import files
+from adaptformer import files, integrity
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import run_files
 from adaptformer.tuning import history
@@ -38,7 +38,7 @@ def run_folder(root: Path, epochs: int = 2, top1: float = 0.75, images: tuple[tu
         files.write_text(path, f"{path.name} of {top1}\n")
     files.write_text(folder.manifest, manifest(*images))
     files.write_json(folder.backbone_card, CARD)
-    files.write_json(folder.metrics, {"top1": top1, "top5": 1.0, "loss": 0.5, "per_class": []})
+    integrity.write_record(folder.metrics, {"top1": top1, "top5": 1.0, "loss": 0.5, "per_class": []})
     files.write_json(folder.timing("train"), {"seconds": 1.5, "device": "cpu"})
     history.write(folder.history, [row(epoch) for epoch in range(1, epochs + 1)])
     return folder

@@ -14,7 +14,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from adaptformer import files
+from adaptformer import files, integrity
 from adaptformer.data import manifest as manifests
 from adaptformer.data.contract import ImageContract
 from adaptformer.export import model_file
@@ -114,29 +114,47 @@ def predictions(table: pd.DataFrame, wrong: set[int], classes: tuple[str, ...] =
     )
 
 
-def register(root: Path, name: str, wrong: set[int], *, sharpness: float = 0.1, table: pd.DataFrame | None = None,
-             parity: float = 1e-6, keep_predictions: bool = True, outside: bool = False,
-             alike: tuple[tuple[str, str], ...] = ()) -> str:  # fmt: skip
-    """Register one more version of `name` with its evidence and return its number."""
+def run_folder(
+    root: Path, name: str, wrong: set[int], *, sharpness: float = 0.1, table: pd.DataFrame | None = None,
+    parity: float = 1e-6, outside: bool = False, alike: tuple[tuple[str, str], ...] = (),
+) -> RunFolder:  # fmt: skip
+    """Write what a run leaves of a model that gets the images `wrong` wrong."""
     folder = RunFolder(root / f"{name}-{sharpness}-{len(wrong)}")
     table = manifest() if table is None else table
     folder.root.mkdir(parents=True, exist_ok=True)
     write_model(folder.model, sharpness, outside)
     manifests.write_manifest(folder.manifest, table)
     predictions(table, wrong).to_csv(folder.predictions, index=False)
-    folder.parity.write_text(json.dumps({"relative": parity}))
+    folder.adapter.write_bytes(b"an adapter")
+    write_records(folder, parity)
     card = {"model": "vit_none", "sha256": "0" * 64, "source_sha256": "1" * 64, "licence": "MIT"}
     folder.backbone_card.write_text(json.dumps(card))
     pairs = [("leaks", "warn", one, other, "", "") for one, other in alike]
     table = pd.DataFrame(pairs, columns=["kind", "level", "path", "other", "detail", "fix"])
     table.to_csv(folder.findings, index=False)
+    return folder
+
+
+def register(root: Path, name: str, wrong: set[int], *, keep_predictions: bool = True, **options) -> str:
+    """Register one more version of `name` with its evidence and return its number."""
+    folder = run_folder(root, name, wrong, **options)
     client = mlflow_store.connect()
     run_id = client.create_run(mlflow_store.experiment_id(client, "test"), run_name=name).info.run_id
     for attribute in ("manifest", "parity", "findings", *(["predictions"] if keep_predictions else [])):
         client.log_artifact(run_id, str(getattr(folder, attribute)))
     made = versions.register(folder, name, run_id, {"data.dvc": "d" * 32, "git.commit": "c" * 40})
+    if not keep_predictions:  # as versions of before, which have no tag either
+        client.delete_model_version_tag(name, made.version, "predictions.sha256")
     client.set_terminated(run_id)
     return made.version
+
+
+def write_records(folder: RunFolder, parity: float = 1e-6) -> None:
+    """Write metrics.json and parity.json about what is in the folder."""
+    of = {name: files.sha256_file(getattr(folder, name)) for name in ("adapter", "manifest", "predictions")}
+    integrity.write_record(folder.metrics, {"top1": 0.8, "about": [list(pair) for pair in of.items()]})
+    about = [["adapter", of["adapter"]], ["model", model_file.sha256(folder.model)]]
+    integrity.write_record(folder.parity, {"relative": parity, "about": about})
 
 
 def challenge(root: Path, name: str, wrong: set[int], **options) -> str:

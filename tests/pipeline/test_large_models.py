@@ -35,7 +35,7 @@ def folder(client, tmp_path):
 
 
 def test_both_files_are_registered_as_they_are(client, folder, tmp_path):
-    fetched = versions.fetch_model(NAME, "1", tmp_path / "fetched")
+    fetched = versions.fetch_model(client, NAME, "1", tmp_path / "fetched")
     assert fetched.name == "model.onnx"
     assert model_file.weights_of(fetched).read_bytes() == folder.model_weights.read_bytes()
     assert client.get_model_version(NAME, "1").tags["model.sha256"] == model_file.sha256(folder.model)
@@ -59,7 +59,7 @@ def test_the_same_bytes_are_one_version_and_changed_weights_are_not_registered(f
 
 def test_a_model_in_one_file_registers_no_weights(client, tmp_path):
     registered.register(tmp_path, NAME, set())
-    names = {path.name for path in versions.fetch_model(NAME, "1", tmp_path / "fetched").parent.iterdir()}
+    names = {path.name for path in versions.fetch_model(client, NAME, "1", tmp_path / "fetched").parent.iterdir()}
     assert "model.onnx" in names
     assert "model.onnx.data" not in names
 

@@ -21,10 +21,11 @@ import small_project
 import torch
 from small_project import adaptformer, results, run_stages, snapshot
 
-from adaptformer import files, params, progress, stage_runner, stages
+from adaptformer import files, integrity, params, progress, stage_runner, stages
 from adaptformer.errors import UserError
 from adaptformer.export import merging, model_file
 from adaptformer.model import adapter_file, classifier, device, inference
+from adaptformer.registry import belonging
 from adaptformer.run_folder import RunFolder
 from adaptformer.stages import STAGES
 from adaptformer.tuning import history, planning
@@ -81,6 +82,12 @@ def test_the_model_learnt_the_colours_and_every_file_says_so(finished: Path) -> 
     assert (card.image.mean, card.image.std, card.image.size) == (mite.CONTRACT.mean, mite.CONTRACT.std, mite.SIDE)
     assert json.loads(folder.backbone_card.read_text())["sha256"] == card.backbone.sha256
     assert json.loads(folder.parity.read_text())["holds"] is True
+
+
+def test_the_results_of_a_run_belong_together(finished: Path) -> None:
+    belonging.require(RunFolder(finished / "artifacts"))
+    metrics = json.loads((finished / "artifacts/metrics.json").read_text())
+    assert {"top1", "top5", "loss", "about", "checksum"} <= metrics.keys()
 
 
 def test_predict_agrees_with_evaluate(
@@ -272,7 +279,8 @@ def test_the_merged_model_is_written_and_judged_by_the_one_that_is_not(
 
     folder = RunFolder(finished / "artifacts")
     model, card = adapter_file.load(folder.adapter, folder.backbone)
-    graph.write(tmp_path / "model.onnx", merging.merge(model), card, params.load().export.opset, 1800)
+    adapter = files.sha256_file(folder.adapter)
+    graph.write(tmp_path / "model.onnx", merging.merge(model), card, params.load().export.opset, 1800, adapter)
     assert folder.model.read_bytes() == (tmp_path / "model.onnx").read_bytes()
 
     class Seen(Exception):  # noqa: N818
@@ -311,7 +319,13 @@ def test_a_model_above_the_threshold_keeps_its_weights_in_a_file_beside_it(
     assert folder.model_weights.stat().st_size > folder.model.stat().st_size / 4
     assert folder.model.stat().st_size < before
     assert stage_runner.read_timing(folder, "export")["megabytes"] == round(model_file.size(folder.model) / 1e6, 3)
-    assert json.loads(folder.parity.read_text()) == json.loads((finished / "artifacts/parity.json").read_text())
+    parities = [integrity.read_record(path, "") for path in (folder.parity, finished / "artifacts/parity.json")]
+    abouts = [dict(content.pop("about")) for content in parities]
+    assert parities[0] == parities[1]
+    assert abouts[0]["adapter"] == abouts[1]["adapter"]
+    assert [about["model"] for about in abouts] == [
+        model_file.sha256(folder.model), model_file.sha256(finished / "artifacts/model.onnx"),
+    ]  # fmt: skip
     answers = []
     for place in (finished, root):
         monkeypatch.chdir(place)

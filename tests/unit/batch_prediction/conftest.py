@@ -17,7 +17,7 @@ from adaptformer.export import graph, merging
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
-    graph.write(path, merging.merge(mite.stirred(mite.model())), mite.adapter_card(), 20, 1500)
+    graph.write(path, merging.merge(mite.stirred(mite.model())), mite.adapter_card(), 20, 1500, "a" * 64)
     return path
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 from pathlib import Path
 
 import pandas as pd
@@ -108,3 +109,30 @@ def test_the_description_is_the_last_file(photos: Path, model: Path, tmp_path: P
     described = json.loads((tmp_path / "job/job.json").read_text())
     assert described["inputs"] == job.inputs
     assert described["sources"] == [str(photos)]
+
+
+def test_no_turned_bit_of_a_description_or_a_list_begins_another_job(photos: Path, model: Path, tmp_path: Path) -> None:
+    given = (str(tmp_path / "job"), [str(photos)], model, 3, 4)
+    job, dice = prepare(*given), random.Random(0)
+    for name in (job.file("job.json"), job.input(1)):
+        path = Path(name)
+        content = path.read_bytes()
+        for _ in range(60):
+            changed = bytearray(content)
+            changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
+            path.write_bytes(changed)
+            with pytest.raises(UserError) as caught:
+                prepare(*given)
+            assert str(caught.value).count("\n") == 1
+            assert "remove" not in caught.value.remedy
+        path.write_bytes(content)
+    assert prepare(*given) == job
+
+
+def test_a_description_of_before_has_no_checksum(photos: Path, model: Path, tmp_path: Path) -> None:
+    given = (str(tmp_path / "job"), [str(photos)], model, 3, 4)
+    job = prepare(*given)
+    described = json.loads((tmp_path / "job/job.json").read_text())
+    del described["checksum"]
+    (tmp_path / "job/job.json").write_text(json.dumps(described))
+    assert prepare(*given) == job

@@ -145,9 +145,28 @@ def test_a_users_error_of_a_shard_arrives_as_it_is(engine: str) -> None:
 def test_lists_that_have_changed_end_the_job(job: Job) -> None:
     table = pd.read_parquet(job.input(1))
     table.iloc[:1].to_parquet(job.input(1))
-    with pytest.raises(UserError, match=r"the lists in .*/inputs/ have changed"):
+    with pytest.raises(UserError, match=r"the lists in .*/inputs/ are not those"):
         running.run(job, Engine(workers=1), "cpu")
     assert not Path(job.file("manifest.csv")).exists()
+
+
+def test_a_damaged_shard_and_a_damaged_manifest_are_made_as_they_were_with_a_line(
+    job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
+    running.run(job, Engine(workers=1), "cpu")
+    before = {path: path.read_bytes() for path in Path(job.folder).rglob("*.*") if path.name != "timing.json"}
+    for name in (job.output(2), job.file("manifest.csv")):
+        content = bytearray(Path(name).read_bytes())
+        content[len(content) // 2] ^= 1
+        Path(name).write_bytes(content)
+    summary = running.run(job, Engine(workers=1), "cpu")
+    assert summary.computed == 3
+    assert {path: path.read_bytes() for path in before} == before
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert told == [
+        "shard 2 was damaged: it was computed again, as it was",
+        f"{job.file('manifest.csv')} was not what was written: it is written again",
+    ]
 
 
 def test_folders_without_one_image_are_an_error(model: Path, tmp_path: Path) -> None:

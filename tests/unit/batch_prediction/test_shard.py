@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,13 @@ from adaptformer.errors import UserError
 from adaptformer.export.predictor import Predictor
 
 CPU = Computing("cpu", 1)
+
+
+def flipped(content: bytes, dice: random.Random) -> bytes:
+    """The same bytes but for one bit."""
+    changed = bytearray(content)
+    changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
+    return bytes(changed)
 
 
 @pytest.fixture
@@ -84,11 +92,75 @@ def test_another_model_in_the_folder_is_refused(job: Job) -> None:
         shard.predict(job, CPU, 0)
 
 
-def test_a_damaged_result_is_named(job: Job) -> None:
+def test_no_turned_bit_of_a_result_stays_or_is_recorded(job: Job) -> None:
+    first = shard.predict(job, CPU, 1)
+    path, dice = Path(job.output(1)), random.Random(0)
+    content, record = path.read_bytes(), Path(job.record(1)).read_bytes()
+    for _ in range(40):
+        path.write_bytes(flipped(content, dice))
+        again = shard.predict(job, CPU, 1)
+        assert (again.again, again.output) == ("was damaged", first.output)
+        assert (path.read_bytes(), Path(job.record(1)).read_bytes()) == (content, record)
+    path.write_bytes(content[:100])
+    assert shard.predict(job, CPU, 1).again == "was damaged"
+    assert path.read_bytes() == content
+
+
+def test_no_turned_bit_of_a_record_changes_a_result(job: Job) -> None:
+    first = shard.predict(job, CPU, 1)
+    path, dice = Path(job.record(1)), random.Random(0)
+    content, output = path.read_bytes(), Path(job.output(1)).read_bytes()
+    for _ in range(40):
+        path.write_bytes(flipped(content, dice))
+        again = shard.predict(job, CPU, 1)
+        assert (again.again, again.output) == ("could not be verified", first.output)
+        assert (path.read_bytes(), Path(job.output(1)).read_bytes()) == (content, output)
+
+
+def test_a_damaged_result_whose_images_have_changed_is_refused_and_stays(job: Job) -> None:
     shard.predict(job, CPU, 1)
-    Path(job.output(1)).write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"cannot use .*00000001\.parquet"):
+    Path(pd.read_parquet(job.input(1))["path"][0]).unlink()
+    path = Path(job.output(1))
+    damaged = flipped(path.read_bytes(), random.Random(1))
+    path.write_bytes(damaged)
+    with pytest.raises(
+        UserError, match=r"00000001\.parquet is damaged, and its images give other predictions"
+    ) as caught:
         shard.predict(job, CPU, 1)
+    assert path.read_bytes() == damaged
+    assert "remove" not in caught.value.remedy
+
+
+def test_a_finished_job_of_before_is_verified_by_its_manifest(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = shard.predict(job, CPU, 1)
+    Path(job.record(1)).unlink()
+    Path(job.file("manifest.csv")).write_text(f"shard,images,faults,input,output\n1,4,0,x,{first.output}\n")
+    shard._in_manifest.cache_clear()
+    computed = shard._predicted
+    monkeypatch.setattr(shard, "_predicted", None)
+    assert shard.predict(job, CPU, 1) == dataclasses.replace(first, seconds={})
+    monkeypatch.setattr(shard, "_predicted", computed)
+    content = Path(job.output(1)).read_bytes()
+    Path(job.output(1)).write_bytes(flipped(content, random.Random(0)))
+    assert shard.predict(job, CPU, 1).again == "was damaged"
+    assert Path(job.output(1)).read_bytes() == content
+
+
+def test_an_image_without_finite_numbers_has_a_fault(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    true = Predictor.logits
+
+    def broken(self: Predictor, images: Any) -> Any:
+        logits = true(self, images)
+        logits[0] = np.nan
+        return logits
+
+    monkeypatch.setattr(Predictor, "logits", broken)
+    assert shard.predict(job, CPU, 1).faults == 1
+    table = pd.read_parquet(job.output(1))
+    assert table["fault"][0] == "the model's answer is no number"
+    assert pd.isna(table["class1"][0])
+    assert pd.isna(table["probability1"][0])
+    assert not table["class1"][1:].isna().any()
 
 
 def test_what_fails_for_a_moment_is_tried_again(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,9 +225,9 @@ def storage_bytes(location: str) -> Any:
 def test_a_worker_opens_the_model_once(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Any] = []
 
-    def counted(*given: Any) -> Predictor:
+    def counted(*given: Any, **named: Any) -> Predictor:
         opened.append(given)
-        return Predictor(*given)
+        return Predictor(*given, **named)
 
     monkeypatch.setattr(shard, "Predictor", counted)
     computing = Computing("cpu", 2)

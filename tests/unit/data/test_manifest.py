@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from adaptformer import files, integrity
-from adaptformer.data.manifest import COLUMNS, class_names, read_manifest, read_stored, rows, scan, write_manifest
+from adaptformer import integrity
+from adaptformer.data.manifest import COLUMNS, class_names, read_manifest, rows, scan, write_manifest
 from adaptformer.errors import UserError
 
 Tree = Callable[..., Path]
@@ -149,16 +149,3 @@ def test_a_manifest_without_its_checksum_is_not_believed(tree: Tree, sound: Soun
     integrity.beside(path).unlink()
     with pytest.raises(UserError, match="cannot be verified"):
         read_manifest(path)
-
-
-def test_a_stored_manifest_is_compared_with_the_hash_that_is_known_of_it(
-    tree: Tree, sound: Sound, tmp_path: Path
-) -> None:
-    path = tmp_path / "manifest.csv"
-    table = scan(tree(sound), 0.2, 0)[0]
-    write_manifest(path, table)
-    sha256 = files.sha256_file(path)
-    path.write_text(path.read_text().replace(",cat,", ",dog,", 1))
-    assert len(read_stored(path, None, "x")) == len(table)
-    with pytest.raises(UserError, match="is not what was written"):
-        read_stored(path, sha256, "x")

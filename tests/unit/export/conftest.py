@@ -11,6 +11,8 @@ from adaptformer.export import graph
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.classifier import Classifier
 
+ADAPTER = "a" * 64
+"""The sha256 of the adapter file that the exported models name."""
 SETTINGS = {"bottlenecks": (4, 2), "scale": "learned", "layernorm": "in"}
 
 
@@ -32,7 +34,7 @@ def write_both(folder: Path, model: Classifier, card: AdapterCard) -> tuple[Path
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "_exported", lambda *_: program)
         for path, external_data_mb in zip(paths, (1, 0), strict=True):
-            graph.write(path, model, card, 20, external_data_mb)
+            graph.write(path, model, card, 20, external_data_mb, ADAPTER)
     return paths
 
 

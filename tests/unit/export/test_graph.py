@@ -21,6 +21,8 @@ from adaptformer.model import inference
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.classifier import Classifier
 
+ADAPTER = "a" * 64
+
 
 def test_the_batch_is_symbolic_and_every_size_gives_the_models_logits(
     model: Classifier, onnx_file: Path, images: np.ndarray
@@ -41,15 +43,16 @@ def test_the_batch_is_symbolic_and_every_size_gives_the_models_logits(
 
 
 def test_the_metadata_tell_all_that_the_predictor_needs(onnx_file: Path) -> None:
-    (entry,) = onnx.load(onnx_file).metadata_props
-    assert entry.key == "adaptformer"
+    entry, checksum = onnx.load(onnx_file).metadata_props
+    assert (entry.key, checksum.key) == ("adaptformer", "adaptformer.sha256")
     card = mite.backbone_card()
     assert json.loads(entry.value) == {
         "classes": ["amber", "blue", "coral"],
         "image": json.loads(json.dumps(dataclasses.asdict(mite.CONTRACT))),
         "adapter": {**mite.SETTINGS, "bottlenecks": [4, 2], "scale": "learned", "layernorm": "in"},
         "backbone": {"model": mite.MODEL, "sha256": card.sha256, "licence": "MIT"},
-        "format": 1,
+        "adapter_sha256": ADAPTER,
+        "format": 2,
     }
 
 
@@ -106,7 +109,7 @@ def test_the_threshold_is_in_megabytes_of_all_weights_together(
 ) -> None:
     for floats, outside in ((499_998, False), (500_000, True)):
         monkeypatch.setattr(graph, "_exported", lambda *_, count=floats: made(count))
-        graph.write(tmp_path / "model.onnx", mite.model(), card, 20, 2)
+        graph.write(tmp_path / "model.onnx", mite.model(), card, 20, 2, ADAPTER)
         assert (weights_of(tmp_path / "model.onnx").stat().st_size > 0) is outside
 
 
@@ -119,7 +122,7 @@ def test_what_the_system_refuses_is_one_error(
     monkeypatch.setattr(graph, "_exported", lambda *_: made(4))
     monkeypatch.setattr(onnx_ir.external_data, "unload_from_model", full)
     with pytest.raises(UserError, match=r"cannot write .*model\.onnx: No space left"):
-        graph.write(tmp_path / "model.onnx", model, card, 20, 0)
+        graph.write(tmp_path / "model.onnx", model, card, 20, 0, ADAPTER)
 
 
 @pytest.mark.parametrize("which", ["onnx_file", "large_file"])
@@ -134,7 +137,7 @@ def test_nothing_of_the_exporter_is_left_anywhere(which: str, request: pytest.Fi
 
 def test_the_opset_is_the_one_asked_for(onnx_file: Path, tmp_path: Path) -> None:
     older = tmp_path / "model.onnx"
-    graph.write(older, mite.model().eval(), mite.adapter_card(), 18, 1)
+    graph.write(older, mite.model().eval(), mite.adapter_card(), 18, 1, ADAPTER)
     for path, opset in ((older, 18), (onnx_file, 20)):
         assert [entry.version for entry in onnx.load(path).opset_import if not entry.domain] == [opset]
 

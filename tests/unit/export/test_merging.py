@@ -368,7 +368,7 @@ def test_the_exported_merged_model_agrees_with_the_unmerged_one_and_has_fewer_no
 ) -> None:
     settings = {"pooling": pooling, "bottlenecks": (4, 2), "scale": "learned", "layernorm": "in"}  # those of onnx_file
     model, path = trained(**settings), tmp_path / "merged.onnx"
-    graph.write(path, merge(model), mite.adapter_card(**settings), 20, 1)
+    graph.write(path, merge(model), mite.adapter_card(**settings), 20, 1, "a" * 64)
     assert parity.check(model, path, photos, mite.CONTRACT, 1e-4, 1).relative < 1e-5
     merged, unmerged = onnx.load(path).graph, onnx.load(onnx_file).graph
     slots = 2 * mite.DEPTH  # two products each, of which half are left

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from adaptformer.errors import UserError
-from adaptformer.export import parity
+from adaptformer.export import model_checksum, parity
 from adaptformer.export.parity import compare
 from adaptformer.export.predictor import Predictor
 from adaptformer.model.classifier import Classifier
@@ -23,7 +23,9 @@ def logits(*rows: list[float]) -> np.ndarray:
 
 
 def saved(proto: onnx.ModelProto, folder: Path) -> Path:
-    onnx.save(proto, folder / "model.onnx")
+    """The changed model as export would have written it, with its checksum."""
+    del proto.metadata_props[1:]
+    (folder / "model.onnx").write_bytes(model_checksum.appended(proto.SerializeToString()))
     return folder / "model.onnx"
 
 

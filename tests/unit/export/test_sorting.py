@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from adaptformer.errors import UserError
 from adaptformer.export.predictor import Prediction
 from adaptformer.export.sorting import sorted_into
 
@@ -29,3 +32,11 @@ def test_each_image_goes_to_its_class_and_none_replaces_another(tmp_path: Path) 
     assert found == {
         "cat/1.png": b"there before", "cat/1-2.png": b"one", "cat/1-3.png": b"two", "unsure/1.png": b"three",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["../../x", "..", "/x", "a/b", "", ".hidden", "a\x1b[2J"])
+def test_nothing_is_written_outside_the_folder_whatever_a_class_is_called(tmp_path: Path, name: str) -> None:
+    photo = image(tmp_path / "photos/1.png", b"one")
+    with pytest.raises(UserError, match="the class name "):
+        list(sorted_into(tmp_path / "deep/er/out", [Prediction(photo, (name,), (0.9,))], 0.0))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [photo]

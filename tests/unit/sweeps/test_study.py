@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import random
+import shutil
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adaptformer.errors import UserError
 from adaptformer.sweeps.space import Choice, Dimension, Range
 from adaptformer.sweeps.study import STARTUP_TRIALS, Pruned, Result, Settings, Study
 from adaptformer.tuning.history import EpochRow
@@ -174,3 +179,93 @@ def test_a_failed_trial_keeps_its_reason(tmp_path: Path) -> None:
     results = worked(study)
     assert (results[0].state, results[0].reason, results[0].score) == ("failed", "training diverged", None)
     assert results[1].state == "complete"
+
+
+class TestDamage:
+    """A database that is damaged, empty or gone."""
+
+    @pytest.fixture
+    def sound(self, tmp_path: Path) -> Path:
+        """A sweep of which five of eight trials are done, one of them failed and one stopped."""
+        study = opened(tmp_path / "sweep")
+        worked(study, 3)
+        with study.working():
+            for state in ("failed", "stopped early"):
+                trial = study.next()
+                assert trial is not None
+                trial.on_epoch(row(1, 0.3))
+                trial.end(state, FOLDER, 1.0, "diverged" if state == "failed" else "")
+        return tmp_path / "sweep"
+
+    @pytest.mark.parametrize("loss", ["gone", "empty"])
+    def test_trials_of_a_lost_database_are_restored_with_a_word_and_the_sweep_goes_on_as_it_would(
+        self, sound: Path, tmp_path: Path, loss: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        before = opened(sound).results()
+        shutil.copytree(sound, tmp_path / "undisturbed/sweep")
+        undisturbed = worked(opened(tmp_path / "undisturbed/sweep"))
+        (sound / "study.db").unlink()
+        if loss == "empty":
+            (sound / "study.db").touch()
+        again = opened(sound)
+        assert [record.message for record in caplog.records] == [
+            f"5 trials that the database had lost are restored from {sound / 'trials'}/"
+        ]
+        assert again.results() == before
+        assert opened(sound).results() == before
+        assert worked(again) == undisturbed
+
+    def test_no_turned_bit_of_the_database_changes_a_trial(self, sound: Path) -> None:
+        before = opened(sound).results()
+        path, dice, refused = sound / "study.db", random.Random(0), list[UserError]()
+        content = path.read_bytes()
+        used = [place for place in range(len(content)) if content[place]]  # most of the file is empty
+        for place in dice.sample(used, 30):
+            changed = bytearray(content)
+            changed[place] ^= 1 << dice.randrange(8)
+            path.write_bytes(changed)
+            try:
+                assert opened(sound).results() == before
+            except UserError as error:
+                refused.append(error)
+        assert refused
+        assert all("is damaged" in error.cause and "remove" not in error.remedy for error in refused)
+        path.write_bytes(content)
+        assert opened(sound).results() == before
+
+    def test_values_that_changed_are_refused_until_the_database_is_moved_away(self, sound: Path) -> None:
+        before = opened(sound).results()
+        with contextlib.closing(sqlite3.connect(sound / "study.db")) as connection, connection:
+            connection.execute("update trial_values set value = value + 0.1 where trial_id = 2")
+        with pytest.raises(UserError, match=r"the database of the sweep in .* is damaged") as caught:
+            opened(sound)
+        assert caught.value.remedy.startswith("move study.db away")
+        (sound / "study.db").rename(sound / "study.db.damaged")
+        assert opened(sound).results() == before
+
+    def test_a_damaged_record_is_written_again_as_long_as_the_database_has_the_trial(
+        self, sound: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = min((sound / "trials").iterdir())
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"0", b"1"))
+        opened(sound)
+        assert path.read_bytes() == content
+        assert "was damaged: it is written again" in caplog.text
+        path.write_bytes(content.replace(b"0", b"1"))
+        (sound / "study.db").unlink()
+        with pytest.raises(UserError, match="is damaged"):
+            opened(sound)
+
+    def test_a_sweep_of_before_gets_its_records_and_is_not_begun_anew(self, sound: Path) -> None:
+        before = opened(sound).results()
+        records = {path.name: path.read_bytes() for path in (sound / "trials").iterdir()}
+        shutil.rmtree(sound / "trials")
+        assert opened(sound).results() == before
+        assert {path.name: path.read_bytes() for path in (sound / "trials").iterdir()} == records
+        shutil.rmtree(sound / "trials")
+        (sound / "study.db").unlink()
+        (sound / "sweep.csv").touch()
+        for _ in range(2):
+            with pytest.raises(UserError, match=r"sweep\.csv tells of trials, but the database of the sweep has none"):
+                opened(sound)

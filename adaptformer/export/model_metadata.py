@@ -1,0 +1,183 @@
+"""What an ONNX file of this project says of itself, parsed and never trusted: it may come from anyone.
+
+Whatever is read here has been checked against the graph and against what the pixel path can do, so that no later step
+fails, hangs or writes where it should not because of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from adaptformer.data.contract import ImageContract
+from adaptformer.errors import UserError
+from adaptformer.names import class_name_fault, shown
+
+KEY = "adaptformer"
+"""The entry of the ONNX file's metadata that holds the JSON."""
+FORMAT = 2
+"""Of the JSON and the file around it: from 2 on, the file ends in its checksum."""
+LARGEST_SEEN, LARGEST = 2048, 8192
+"""The largest side, in pixels, that a model sees, as in params.yaml; and the largest that an image is resized to before
+its margin is cut off: 200 MB of memory."""
+
+_FORMATS = (1, FORMAT)
+_OVERSAMPLING = 1000
+_LOGITS = {"tensor(float)", "tensor(float16)", "tensor(double)"}
+
+
+@dataclass(frozen=True)
+class About:
+    """What the file says: its classes, its image contract, its format.
+
+    `weights` is the sha256 of the weights outside of the file, `adapter` that of the adapter file that the model was
+    exported from; None where the file names none.
+    """
+
+    classes: tuple[str, ...]
+    image: ImageContract
+    format: int
+    weights: str | None
+    adapter: str | None
+
+
+def read(session: onnxruntime.InferenceSession, path: Path) -> About:
+    """Return what the model of a session says of itself.
+
+    Raises UserError for metadata that are missing or cannot be used, and for a graph that they do not fit.
+    """
+    content, fault = _content(session)
+    fault = fault or next(_faults(content, session), None)
+    if fault is not None:
+        raise UserError(
+            f"{path} is no model of adaptformer: {shown(fault)[:200]}",
+            "give the model.onnx of a run, or export it again: `adaptformer export`",
+        )
+    weights = content.get("weights")
+    return About(
+        classes=tuple(content["classes"]),
+        image=ImageContract.from_dict(content["image"]),
+        format=content.get("format", 1),
+        weights=None if weights is None else weights["sha256"],
+        adapter=content.get("adapter_sha256"),
+    )
+
+
+def _content(session: onnxruntime.InferenceSession) -> tuple[dict[str, Any], str | None]:
+    """Return the JSON object, and why there is none."""
+    try:
+        text = session.get_modelmeta().custom_metadata_map.get(KEY)
+        if text is None:
+            return {}, f"it has no metadata `{KEY}`"
+        content = json.loads(text)
+    except (ValueError, RecursionError):  # bytes that are no UTF-8 as well
+        return {}, f"its metadata `{KEY}` are no JSON"
+    return (content, None) if isinstance(content, dict) else ({}, f"its metadata `{KEY}` are no JSON object")
+
+
+def _faults(content: Mapping[str, Any], session: onnxruntime.InferenceSession) -> Iterator[str]:
+    """Yield what is wrong, each part only where those before it are right."""
+    number = content.get("format", 1)
+    if not _whole(number) or number not in _FORMATS:
+        yield f"its format is {_brief(number)}, not one of {', '.join(map(str, _FORMATS))}"
+    yield from _class_faults(content.get("classes"))
+    yield from _image_faults(content.get("image"))
+    for key, value in (("weights", content.get("weights")), ("adapter_sha256", content.get("adapter_sha256"))):
+        sha256 = value.get("sha256") if key == "weights" and isinstance(value, dict) else value
+        if value is not None and not _is_sha256(sha256):
+            yield f"{key} names no sha256"
+    yield from _graph_faults(session, len(content["classes"]), content["image"]["size"])
+
+
+def _class_faults(classes: object) -> Iterator[str]:
+    if not isinstance(classes, list) or not classes:
+        yield "it names no classes"
+        return
+    for name in classes:
+        if (fault := class_name_fault(name)) is not None:
+            yield f"the class name {_brief(name)} {fault}"
+    if len(set(classes)) < len(classes):
+        yield "it names a class twice"
+
+
+def _image_faults(image: object) -> Iterator[str]:
+    if not isinstance(image, dict):
+        yield "it has no image contract"
+        return
+    for key, (is_right, wanted) in _IMAGE.items():
+        # `oversampling` came later than the others; files without it mean 0.
+        if not is_right(image.get(key, 0 if key == "oversampling" else None)):
+            yield f"image.{key} is {_brief(image.get(key))}, not {wanted}"
+    if image["size"] / image["crop_fraction"] > LARGEST:
+        yield f"images of more than {LARGEST} pixels a side would have to be made"
+
+
+def _graph_faults(session: onnxruntime.InferenceSession, classes: int, size: int) -> Iterator[str]:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        yield f"its graph has {len(inputs)} inputs and {len(outputs)} outputs, not one of each"
+        return
+    (given,), (returned,) = inputs, outputs
+    if given.type != "tensor(uint8)" or len(given.shape) != 4 or given.shape[1:] != [size, size, 3]:
+        yield f"its graph takes {given.type} of {_brief(given.shape)}, not uint8 images of {size} pixels a side"
+    # Another tool may have left the shape of the output open; then the first batch shows it.
+    known = len(returned.shape) == 2 and isinstance(returned.shape[1], int)
+    if returned.type not in _LOGITS or len(returned.shape) not in {0, 2} or (known and returned.shape[1] != classes):
+        yield f"its graph gives {returned.type} of {_brief(returned.shape)}, not logits of {classes} classes"
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _within(low: float, high: float) -> Callable[[Any], bool]:
+    return lambda value: _whole(value) and low <= value <= high
+
+
+def _one_of(*values: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: isinstance(value, str) and value in values, f"one of {', '.join(values)}"
+
+
+def _number(value: Any) -> bool:
+    return (isinstance(value, float) and math.isfinite(value)) or (_whole(value) and abs(value) <= LARGEST)
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and 0 < value <= 1
+
+
+def _three(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_number, value))
+
+
+def _three_above_0(value: Any) -> bool:
+    return _three(value) and all(one > 0 for one in value)
+
+
+_IMAGE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "size": (_within(1, LARGEST_SEEN), f"a whole number from 1 to {LARGEST_SEEN}"),
+    "resize": _one_of("crop", "pad", "squash"),
+    "crop_fraction": (_share, "a number above 0 and up to 1"),
+    "interpolation": _one_of("bilinear", "bicubic"),
+    "mean": (_three, "three numbers"),
+    "std": (_three_above_0, "three numbers above 0"),
+    "oversampling": (_within(0, _OVERSAMPLING), f"a whole number from 0 to {_OVERSAMPLING}"),
+}
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _brief(value: object) -> str:
+    try:
+        return repr(value)[:60]
+    except ValueError:  # a number of more digits than Python shows
+        return "a number of very many digits"

@@ -1,0 +1,52 @@
+"""What belongs together in a run folder: its model, and what its parity and metrics are about, by their hashes.
+
+A model that changed after it was judged, be it by one bit, has the accuracy of another one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from adaptformer import files, integrity
+from adaptformer.errors import UserError
+from adaptformer.export import model_file
+from adaptformer.run_folder import RunFolder
+
+
+def require(folder: RunFolder) -> None:
+    """Raise UserError, which names the stage to run, unless all results of a run folder are about its model.
+
+    metrics.json names the adapter, the manifest and the predictions that it is about, parity.json the adapter and the
+    model.
+    """
+    metrics, parity = _about(folder.metrics, "evaluate"), _about(folder.parity, "export")
+    present = {name: _sha256(getattr(folder, name), stage) for name, stage in _MADE_BY.items()}
+    model = _sha256(folder.model, "export", model_file.sha256)
+    for record, name, expected, found, stage in (
+        (folder.metrics, "adapter", metrics.get("adapter"), present["adapter"], "evaluate"),
+        (folder.metrics, "manifest", metrics.get("manifest"), present["manifest"], "validate"),
+        (folder.metrics, "predictions", metrics.get("predictions"), present["predictions"], "evaluate"),
+        (folder.parity, "adapter", parity.get("adapter"), present["adapter"], "export"),
+        (folder.parity, "model", parity.get("model"), model, "export"),
+    ):
+        if expected != found:
+            raise UserError(f"{getattr(folder, name)} is not the file that {record} is about", _remedy(stage))
+
+
+_MADE_BY = {"manifest": "validate", "adapter": "train", "predictions": "evaluate"}
+
+
+def _about(path: Path, stage: str) -> dict[str, Any]:
+    return dict(integrity.read_record(path, _remedy(stage)).get("about", {}))
+
+
+def _sha256(path: Path, stage: str, of: Any = files.sha256_file) -> str:
+    try:
+        return str(of(path))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", _remedy(stage)) from error
+
+
+def _remedy(stage: str) -> str:
+    return f"run `adaptformer {stage}`, then the same command again"
