@@ -111,6 +111,7 @@ def replacing_folder(data: Path, change: Callable[[], Change] | None = None) -> 
         settle(data)
         try:
             shutil.rmtree(places.new, ignore_errors=True)
+            files.remove_leftovers(places.record)
             places.record.unlink(missing_ok=True)
             places.new.mkdir(parents=True)
             yield places.new
@@ -221,6 +222,8 @@ def _complete(data: Path, places: _Places, record: _Record) -> None:
     for spare in (places.new, places.old):  # the one or the other, by how the folders changed places
         shutil.rmtree(spare, ignore_errors=True)
     change = record.change
+    for written in (places.record, PARAMS, *map(Path, change.files)):
+        files.remove_leftovers(written)
     for path, text in change.files.items():
         files.write_text(Path(path), text)
     if change.params:
