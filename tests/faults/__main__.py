@@ -23,6 +23,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
+from adaptformer.model import torchvision_ops
 from tests.faults import disks, flips, kills
 from tests.faults.projects import Projects
 from tests.faults.table import Table
@@ -31,11 +32,12 @@ KINDS = {"kill": kills.one, "flip": flips.one, "full disk": disks.one}
 SHARES = {"kill": 0.45, "flip": 0.45, "full disk": 0.1}
 """Of the time."""
 IMPORTED = (
-    "torch", "torchvision", "timm", "pandas", "pandera", "sklearn.datasets", "sklearn.linear_model", "scipy.stats", "matplotlib.pyplot", "onnx", "onnxruntime",
-    "onnxscript", "mlflow", "mlflow.onnx", "optuna", "cleanlab", "pyarrow.parquet", "ruamel.yaml", "adaptformer.stages",
+    "torch", "adaptformer.stages", "timm", "pandas", "pandera", "sklearn.datasets", "sklearn.linear_model",
+    "scipy.stats", "matplotlib.pyplot", "onnx", "onnxruntime", "onnxscript", "mlflow", "mlflow.onnx", "optuna",
+    "cleanlab", "pyarrow.parquet", "ruamel.yaml",
     "adaptformer.dataset_import.importing", "adaptformer.dataset_import.relabelling", "adaptformer.registry.promotion",
     "adaptformer.commands.sweep_runs", "adaptformer.commands.method_runs", "adaptformer.large_data.checking",
-    "adaptformer.batch_prediction.running", "adaptformer.labels.review", "adaptformer.sweeps.study",
+    "adaptformer.batch_prediction.running", "adaptformer.labels.review", "adaptformer.sweeps.study", "small_project",
 )  # fmt: skip
 """Imported once for all tries."""
 
@@ -47,6 +49,7 @@ def main() -> int:
     if not given.kind and not disks.possible():
         print("full disks are left out: only root can mount small file systems")
     began, results = time.monotonic(), Table()
+    torchvision_ops.import_torchvision()  # beside a CPU build of torch it needs this before anything else imports it
     for name in IMPORTED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
