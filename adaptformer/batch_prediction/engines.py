@@ -75,7 +75,7 @@ def _in_pool(work: Callable[[int], D], shards: Iterable[int], workers: int) -> I
 
 
 def _submitted(pool: ProcessPoolExecutor, work: Callable[[int], D], shards: Iterable[int]) -> set[Future[D]]:
-    """Hand shards to a pool. Processes that it starts for them inherit that Ctrl-C is blocked: the parent answers it."""
+    """Hand shards to a pool. Processes that it starts for them inherit that Ctrl-C is blocked: it is the parent's."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread; another one still hears it
     try:
         return {pool.submit(work, shard) for shard in shards}

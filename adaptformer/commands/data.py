@@ -155,9 +155,7 @@ def _request(given: argparse.Namespace) -> str:
     return shlex.join([*words, *(["--model", given.model] if given.model else [])])
 
 
-def _imported(
-    request: str, data: Path, summary: ImportSummary, named: Params, given: argparse.Namespace
-) -> Change:
+def _imported(request: str, data: Path, summary: ImportSummary, named: Params, given: argparse.Namespace) -> Change:
     """Return what belongs to an import."""
     from adaptformer.dataset_import import csv_list
     from adaptformer.dataset_import.replacement import Change
@@ -217,9 +215,14 @@ def _get(given: argparse.Namespace) -> None:
 
     def download(data: Path) -> tuple[str, ...]:
         def change(summary: ImportSummary) -> Change:
-            next_one = f"next: adaptformer params --preset {given.name} --write   # image size, flips, the registered name"
+            next_one = (
+                f"next: adaptformer params --preset {given.name} --write   # image size, flips, the registered name"
+            )
             known_one = given.name in presets.available()
-            lines = (_result(data, str(summary)), next_one if known_one else _next_steps(summary, settings, Path(given.name)))
+            lines = (
+                _result(data, str(summary)),
+                next_one if known_one else _next_steps(summary, settings, Path(given.name)),
+            )
             values = {"data.name": given.name, **_about(None)}
             return Change(request, lines=lines, params=values, once=not given.replace)
 

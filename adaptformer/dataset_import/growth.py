@@ -69,7 +69,8 @@ def add_images(
     probability test_fraction it goes to test, and of the rest with validation_fraction to validation; a group that is
     in `data` already keeps its split. Where `data` has no validation split, the one that `validate` would carve out is
     written down first, since more images would change that choice. `data` changes as a whole or not at all; `change`
-    says what else belongs to it. Raises UserError as an import does, and where images stand in `data` under another class.
+    says what else belongs to it. Raises UserError as an import does, and where images stand in `data` under another
+    class.
     """
     images = source_images(source, data)
     present, faults = layout.entries(data) if data.is_dir() else ([], {})

@@ -59,9 +59,9 @@ def import_folder(
 
     Test and validation are made where they are missing (splits.py). Each file is read once, and what lay in `data`
     before is removed only when all of the new is in place; the new files are `known` then. Files that are no images are
-    left out and listed in the CSV file `skipped`, where that is given. `change` says what else belongs to it. Raises UserError when `source` is no such folder
-    or holds files that are no images (each is a note of the exception), when there is one class only, and when `data`
-    has content and `replace` is false.
+    left out and listed in the CSV file `skipped`, where that is given. `change` says what else belongs to it. Raises
+    UserError when `source` is no such folder or holds files that are no images (each is a note of the exception), when
+    there is one class only, and when `data` has content and `replace` is false.
     """
     if not replace:
         if occupied(data):

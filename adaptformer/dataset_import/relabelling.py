@@ -82,7 +82,9 @@ def relabel(source: Path, data: Path, params: DataParams, journal: Path, request
     labels = {entry.path: entry.label for entry in present}
     relabelling = Relabelling(dict(Counter((labels[path], label) for path, label in wanted.items())), frozen)
     inputs = files.sha256_file(source)
-    change = Change(request, inputs, tuple(relabelling.lines()), files=_text(journal, pd.concat([done, news])), once=bool(request))
+    change = Change(
+        request, inputs, tuple(relabelling.lines()), files=_text(journal, pd.concat([done, news])), once=bool(request)
+    )
     with replacing_folder(data, lambda: change) as beside:
         growth.link(data, beside, places)
     return relabelling
@@ -91,7 +93,8 @@ def relabel(source: Path, data: Path, params: DataParams, journal: Path, request
 def undo(data: Path, journal: Path, request: str = "") -> list[str]:
     """Take the last relabelling back and return for people how many images it had given another class.
 
-    `request` names the command. Raises UserError where there is none, or where images that it moved are no longer where it put them.
+    `request` names the command. Raises UserError where there is none, or where images that it moved are no longer where
+    it put them.
     """
     done = _journal(journal)
     if done.empty:

@@ -44,8 +44,9 @@ class State:
 class Move:
     """One move from a state to another; `when` is UTC in ISO form, `evidence` the sha256 of the decision, or "".
 
-    `id` is unique to the move: a call to MLflow that is sent again because its answer was lost writes the same id twice.
-    `request` is what a person asked for (`request_of`): a command that is run again because it was killed asks the same.
+    `id` is unique to the move: a call to MLflow that is sent again because its answer was lost writes the same id
+    twice. `request` is what a person asked for (`request_of`): a command that is run again because it was killed asks
+    the same.
     """
 
     kind: Kind

@@ -28,8 +28,9 @@ logger = logging.getLogger("adaptformer.tracking")
 class Tracker:
     """One MLflow run, created when something is first logged, so that a flow run with nothing to do leaves none.
 
-    A run that was stopped is continued by the next one in its folder: it is one run in MLflow, FINISHED at its end. The caller holds the lock of `folder`. `run_id` is the run's id in MLflow, None as long as there is none. `status`
-    is how the run ends if nothing is raised.
+    A run that was stopped is continued by the next one in its folder: it is one run in MLflow, FINISHED at its end. The
+    caller holds the lock of `folder`. `run_id` is the run's id in MLflow, None as long as there is none. `status` is
+    how the run ends if nothing is raised.
     """
 
     def __init__(self, name: str, params: Params, lineage: Mapping[str, str], folder: RunFolder) -> None:

@@ -1,8 +1,9 @@
-"""`python -m tests.faults`: kills, turned bits and full disks, at random from a seed (`make faults`; docs/reliability.md).
+"""`python -m tests.faults`: kills, turned bits and full disks, at random from a seed (`make faults`).
 
-It works in a checkout in miniature, whose stages take tenths of a second, and in forked processes, which have imported
-torch and MLflow before. Each try is repeatable: its random numbers come from the seed, its kind and its number, but for
-the moment of a kill, which the machine's speed moves. The exit code is 1 if anything was wrong.
+docs/reliability.md says what it finds. It works in a checkout in miniature, whose stages take tenths of a second, and in
+forked processes, which have imported torch and MLflow before. Each try is repeatable: its random numbers come from the
+seed, its kind and its number, but for the moment of a kill, which the machine's speed moves. The exit code is 1 if
+anything was wrong.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tests.faults.table import Table
 KINDS = {"kill": kills.one, "flip": flips.one, "full disk": disks.one}
 SHARES = {"kill": 0.45, "flip": 0.45, "full disk": 0.1}
 """Of the time."""
+SLOW_MINUTES = 30
 IMPORTED = (
     "torch", "adaptformer.stages", "timm", "pandas", "pandera", "sklearn.datasets", "sklearn.linear_model",
     "scipy.stats", "matplotlib.pyplot", "onnx", "onnxruntime", "onnxscript", "mlflow", "mlflow.onnx", "optuna",
@@ -55,7 +57,7 @@ def main() -> int:
             importlib.import_module(name)
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
-        _run(kinds, given, began, Projects(folder), results)
+        _run(kinds, given, began, Projects(folder, slow=given.minutes >= SLOW_MINUTES), results)
     except KeyboardInterrupt:
         print("stopped; what was tried until here:")
     finally:

@@ -1,4 +1,4 @@
-"""Full disks: a command works on a small tmpfs that has room for a part of what it writes; with more room it goes on."""
+"""Full disks: a command works on a small tmpfs that has room for a part of its files; with more room it goes on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def possible() -> bool:
 def one(made: Projects, dice: random.Random, results: Table) -> None:
     """Run one command with too little room, then with enough, and count what came of it."""
     case = dice.choice([case for case in CASES if not case.registry and case.weight > 1])
-    wanted, _ = kills._wanted(made, case)
+    wanted, _ = kills.undisturbed(made, case)
     source = made.state(case.state)
     grown = _grown(made, case.state, case.name)
     used = _pages(source)
@@ -46,7 +46,7 @@ def one(made: Projects, dice: random.Random, results: Table) -> None:
         told = f"{size * PAGE:,} bytes: {full.code}: {full.printed[-1500:]}"
         if full.traceback or full.code not in {0, 1}:
             outcome = table.TRACEBACK
-        elif again.code or kills._result(case, root, again) != wanted:
+        elif again.code or kills.result(case, root, again) != wanted:
             outcome, told = table.SILENT, f"{told}\n  with room: {again.code}: {again.printed[-800:]}"
         else:
             outcome = table.REFUSED if full.code else table.IDENTICAL

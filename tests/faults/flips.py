@@ -15,8 +15,6 @@ from tests.faults import processes, projects, table
 from tests.faults.projects import Projects
 from tests.faults.table import Table
 
-_undisturbed: dict[tuple[str, ...], object] = {}
-
 
 @dataclass(frozen=True)
 class Reader:
@@ -25,40 +23,31 @@ class Reader:
     words: tuple[str, ...]
     state: str
     patterns: tuple[str, ...]
-    last_words: bool = True
+    last_words: bool = False
 
     def call(self) -> int:
         """Run the command in this process."""
         return main(list(self.words))
 
 
+_undisturbed: dict[Reader, object] = {}
 FEATURES = "artifacts/cache/**/*"
+INPUTS = ("artifacts/manifest.csv", "artifacts/backbone.*", FEATURES)
 READERS = (
-    Reader(("predict", "more", "--csv"), "exported", ("artifacts/model.onnx", "artifacts/model.onnx.data")),
-    Reader(("train",), "exported", ("artifacts/manifest.csv", "artifacts/backbone.*", FEATURES), last_words=False),
-    Reader(
-        ("evaluate",), "exported",
-        ("artifacts/manifest.csv", "artifacts/backbone.*", "artifacts/adapter.*", "artifacts/history.csv", FEATURES),
-        last_words=False,
-    ),
-    Reader(("export",), "exported", ("artifacts/manifest.csv", "artifacts/adapter.*", "artifacts/backbone.*", FEATURES), last_words=False),
-    Reader(("validate",), "exported", ("artifacts/cache/*", "artifacts/backbone.*"), last_words=False),
-    Reader(("data", "labels"), "exported", ("artifacts/manifest.csv", "artifacts/backbone.*", FEATURES), last_words=False),
-    Reader(("inspect", "artifacts/adapter.safetensors"), "exported", ("artifacts/adapter.safetensors",)),
+    Reader(("predict", "more", "--csv"), "exported", ("artifacts/model.onnx", "artifacts/model.onnx.data"), True),
+    Reader(("validate",), "exported", ("artifacts/cache/*", "artifacts/backbone.*")),
+    Reader(("train",), "exported", INPUTS),
+    Reader(("train",), "stopped", ("artifacts/resume*",)),
+    Reader(("evaluate",), "exported", (*INPUTS, "artifacts/adapter.*", "artifacts/history.csv")),
+    Reader(("export",), "exported", (*INPUTS, "artifacts/adapter.*")),
+    Reader(("data", "labels"), "exported", INPUTS),
+    Reader(("inspect", "artifacts/adapter.safetensors"), "exported", ("artifacts/adapter.safetensors",), True),
     Reader(("data", "relabel", "--undo"), "relabelled", ("artifacts/relabelled.csv",)),
-    Reader(("predict", "more", "--into", "answers", "--workers", "1"), "answered", ("answers/**/*",), last_words=False),
-    Reader(("compare", "--method", "linear", "--seed", "0"), "compared", ("artifacts/runs/**/*",), last_words=False),
-    Reader(("sweep", "--search", "tuning.epochs=1,2", "--trials", "2"), "swept", ("artifacts/sweeps/**/*",), last_words=False),
-)  # fmt: skip
+    Reader(("pipeline", "--own-folder"), "own", ("artifacts/runs/**/*",)),
+    Reader(("predict", "more", "--into", "answers", "--workers", "1"), "answered", ("answers/**/*",)),
+)
 SLOW = {"predict more --into answers --workers 1"}
 """Readers that start processes are tried rarely."""
-projects.STEPS.update(
-    {
-        "answered": ("exported", (("predict", "more", "--into", "answers", "--workers", "1"),)),
-        "compared": ("data", (("compare", "--method", "linear", "--seed", "0"),)),
-        "swept": ("data", (("sweep", "--search", "tuning.epochs=1,2", "--trials", "2"),)),
-    }
-)
 
 
 def one(made: Projects, dice: random.Random, results: Table) -> None:
@@ -112,11 +101,11 @@ def _kind(name: str) -> str:
 
 
 def _wanted(made: Projects, reader: Reader) -> object:
-    if reader.words not in _undisturbed:
+    if reader not in _undisturbed:
         root = made.fresh(reader.state)
-        _undisturbed[reader.words] = _result(reader, root, made.must(reader.call, root), "")
+        _undisturbed[reader] = _result(reader, root, made.must(reader.call, root), "")
         made.done_with(root)
-    return _undisturbed[reader.words]
+    return _undisturbed[reader]
 
 
 def _result(reader: Reader, root: Path, ended: processes.Ended, broken: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from tests.faults import processes, projects, table
 from tests.faults.processes import WORDS, Ended, Kill
-from tests.faults.projects import CASES, Case, Projects
+from tests.faults.projects import CASES, SLOW, Case, Projects
 from tests.faults.table import Table
 
 STARTING = ("params", "predict", "history", "data", "--help")
@@ -23,8 +24,9 @@ def one(made: Projects, dice: random.Random, results: Table) -> None:
     if dice.random() < 0.04:
         _starting(made, dice, results)
         return
-    case = dice.choices(CASES, [case.weight for case in CASES])[0]
-    wanted, seconds = _wanted(made, case)
+    cases = (*CASES, *(SLOW if made.slow else ()))
+    case = dice.choices(cases, [case.weight for case in cases])[0]
+    wanted, seconds = undisturbed(made, case)
     number = dice.choice(list(WORDS))
     # Most of a command is work; its end, where records are written, is hit as often as all the rest.
     after = dice.uniform(0, seconds) if dice.random() < 0.5 else seconds * dice.uniform(0.8, 1.05)
@@ -33,7 +35,7 @@ def one(made: Projects, dice: random.Random, results: Table) -> None:
     killed = processes.run(case.call, root, kill)
     told = f"{WORDS[number]} after {after:.3f} s of {seconds:.3f} s"
     ended = processes.run(case.call, root)
-    reached = _result(case, root, ended)
+    reached = result(case, root, ended)
     if bad := _noise(killed, number):
         results.add("kill", case.name, table.TRACEBACK, f"{told}: the command itself: {bad}")
     elif ended.traceback or ended.code not in {0, 1}:
@@ -48,20 +50,19 @@ def one(made: Projects, dice: random.Random, results: Table) -> None:
     made.done_with(root)
 
 
-def _wanted(made: Projects, case: Case) -> tuple[object, float]:
+def undisturbed(made: Projects, case: Case) -> tuple[object, float]:
     """Return what a command leads to if nothing stops it, and its seconds."""
     if case.name not in _undisturbed:
         root = made.fresh(case.state)
         ended = made.must(case.call, root)
-        _undisturbed[case.name] = _result(case, root, ended), ended.seconds
+        _undisturbed[case.name] = result(case, root, ended), ended.seconds
         made.done_with(root)
     return _undisturbed[case.name]
 
 
-def _result(case: Case, root: Path, ended: Ended) -> object:
-    if case.registry:
-        return processes.run(projects.registry_state, root).printed
-    return (projects.content(root), ended.printed if case.last_words else "")
+def result(case: Case, root: Path, ended: Ended) -> object:
+    """Return what a command has led to."""
+    return case.lasting(root), ended.printed if case.last_words else ""
 
 
 def _noise(killed: Ended, number: signal.Signals) -> str:
@@ -76,10 +77,11 @@ def _noise(killed: Ended, number: signal.Signals) -> str:
 
 
 def _difference(wanted: object, reached: object) -> str:
-    if not isinstance(wanted, tuple) or not isinstance(reached, tuple):
-        return f"{reached!r}, not {wanted!r}"
-    names = {name for name in wanted[0].keys() | reached[0].keys() if wanted[0].get(name) != reached[0].get(name)}
-    return f"other files: {', '.join(sorted(names)) or 'none'}; printed {'the same' if wanted[1] == reached[1] else 'other words'}"
+    ((before, moves), words), ((after, now), said) = wanted, reached  # type: ignore[misc,has-type]
+    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    told = [f"other files: {', '.join(names)}"] if names else []
+    told += [f"in use: {now.strip()}, not {moves.strip()}"] if moves != now else []
+    return "; ".join([*told, *([f"printed: {said}"] if words != said else [])])
 
 
 def _starting(made: Projects, dice: random.Random, results: Table) -> None:
@@ -88,7 +90,7 @@ def _starting(made: Projects, dice: random.Random, results: Table) -> None:
     root = made.fresh("data")
     process = subprocess.Popen(
         [sys.executable, "-m", "adaptformer", words], cwd=root, start_new_session=True, text=True,
-        env={**_environment(), "PYTHONPATH": str(projects.ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": str(projects.ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     # Before the first line of this project runs, Python's own answer to Ctrl-C is a traceback: no business of ours.
     time.sleep(0.15 + dice.uniform(0, 1.0))
@@ -98,9 +100,3 @@ def _starting(made: Projects, dice: random.Random, results: Table) -> None:
     told = f"{WORDS[number]}: {process.returncode}: {printed[-800:]}"
     results.add("kill", "while it starts", table.TRACEBACK if wrong else table.IDENTICAL, told)
     made.done_with(root)
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,15 +18,18 @@ from tests.faults import processes
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/unit"), str(ROOT / "tests/pipeline")]
 WHO = ("--who", "Ada", "--why", "asked by a fault")
-UNSTABLE = {".lock", ".data.lock", "facts.npz", "mlflow.db.lock"}
-"""Files whose bytes say nothing: locks, and what is known of files by their inode."""
+UNSTABLE = {".lock", ".data.lock", "facts.npz", "tracking.json", "registration.json", "study.db"}
+"""Files whose bytes say nothing: locks, ids of runs, and what is known of files by their inode."""
+ELSEWHERE = {"timing", "decisions", "mlartifacts", ".prefect", ".git", ".dvc", "__pycache__"}
+"""Folders with times, or of other programs."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A command, the state of the checkout that it starts from, and what is left out of the comparison afterwards.
+    """A command, and the state of the checkout that it starts from.
 
-    `last_words` are compared too where a command's answer is what it prints. `weight` says how often it is tried.
+    `last_words` are compared too where a command's answer is what it prints. `weight` says how often it is tried;
+    `registry` names a registered model that it moves.
     """
 
     name: str
@@ -33,11 +37,20 @@ class Case:
     state: str
     last_words: bool = False
     weight: int = 4
-    registry: bool = False
+    registry: str = ""
+    own_process: bool = False
 
     def call(self) -> int:
-        """Run the command in this process."""
+        """Run the command in this process, or let this process become it."""
+        if self.own_process:
+            os.environ.update(PREFECT_HOME=str(Path.cwd() / ".prefect"), PYTHONPATH=str(Path.cwd()))
+            os.execv(sys.executable, [sys.executable, "-m", *self.words])  # noqa: S606
         return main(list(self.words))
+
+    def lasting(self, root: Path) -> object:
+        """Return what is in use of a registered model, and the files of the checkout, whichever the command makes."""
+        printed = processes.run(lambda: registry_state(self.registry), root).printed if self.registry else ""
+        return {} if printed and not self.own_process else content(root), printed
 
 
 CASES = (
@@ -58,32 +71,64 @@ CASES = (
     Case("pipeline", ("pipeline",), "data", weight=6),
     Case("predict", ("predict", "more", "--csv"), "exported", last_words=True, weight=2),
     Case("predict --into", ("predict", "more", "--into", "answers", "--workers", "1"), "exported", weight=1),
-    Case("compare", ("compare", "--method", "linear", "--seed", "0"), "data", weight=2),
-    Case("sweep", ("sweep", "--search", "tuning.epochs=1,2", "--trials", "2"), "data", weight=2),
-    Case("promote", ("promote", "--model", "colours", *WHO), "registered", registry=True, weight=2),
-    Case("rollback", ("rollback", "--model", "colours", *WHO), "promoted", registry=True, weight=2),
+    Case("promote", ("promote", "--model", "colours", *WHO), "registered", registry="colours", weight=2),
+    Case("rollback", ("rollback", "--model", "colours", *WHO), "promoted", registry="colours", weight=2),
 )
-STEPS: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
-    "relabelled": ("data", (("data", "relabel", "first.csv"), ("data", "relabel", "answers.csv"))),
-    "validated": ("data", (("validate",),)),
-    "fetched": ("validated", (("fetch",),)),
-    "three": ("data", (("validate", "tuning.epochs=3"), ("fetch", "tuning.epochs=3"))),
-    "trained": ("fetched", (("train",),)),
-    "evaluated": ("trained", (("evaluate",),)),
-    "exported": ("evaluated", (("export",),)),
-    "promoted": ("registered", (("promote", "--model", "colours", *WHO),)),
+SLOW = (
+    Case("compare", ("adaptformer", "compare", "--method", "linear", "--seed", "0"), "clone", own_process=True),
+    Case(
+        "sweep", ("adaptformer", "sweep", "--search", "tuning.epochs=1,2", "--trials", "2"), "clone", own_process=True
+    ),
+    Case("flows run", ("flows", "run"), "clone", own_process=True, registry="digits"),
+)
+"""Cases that start processes of their own, each of which imports everything: for runs of half an hour or more."""
+
+
+def commands(*every: tuple[str, ...]) -> Callable[[], int]:
+    """Return what runs one command after the other."""
+    return lambda: max(main(list(words)) for words in every)
+
+
+def _stopped_training() -> int:
+    """Train for one epoch of two."""
+    from adaptformer import params, stage_runner
+    from adaptformer.run_folder import RunFolder
+
+    def stop(_row: object) -> None:
+        raise InterruptedError
+
+    with contextlib.suppress(InterruptedError):
+        stage_runner.run("train", params.load(), RunFolder(), stop)
+    return 0
+
+
+THREE = "tuning.epochs=3"
+STEPS: dict[str, tuple[str, Callable[[], int]]] = {
+    "relabelled": ("data", commands(("data", "relabel", "first.csv"), ("data", "relabel", "answers.csv"))),
+    "validated": ("data", commands(("validate",))),
+    "fetched": ("validated", commands(("fetch",))),
+    "three": ("data", commands(("validate", THREE), ("fetch", THREE))),
+    "stopped": ("fetched", _stopped_training),
+    "trained": ("fetched", commands(("train",))),
+    "evaluated": ("trained", commands(("evaluate",))),
+    "exported": ("evaluated", commands(("export",))),
+    "own": ("data", commands(("pipeline", "--own-folder"))),
+    "answered": ("exported", commands(("predict", "more", "--into", "answers", "--workers", "1"))),
+    "promoted": ("registered", commands(("promote", "--model", "colours", *WHO))),
 }
-"""Each state: the one before it, and the commands that lead from there."""
-
-
-REGISTRY = {"registered", "promoted"}
+"""Each state: the one before it, and what leads from there."""
+REGISTRY = {"registered", "promoted", "clone"}
+"""States with a database of MLflow, which has the absolute path of its files: they are always in one place."""
 
 
 class Projects:
-    """The states of the checkout, made when they are first needed; `fresh` is a copy to be broken."""
+    """The states of the checkout, made when they are first needed; `fresh` is a copy to be broken.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    With `slow`, cases that take minutes belong to them.
+    """
+
+    def __init__(self, folder: Path, slow: bool) -> None:
+        self.folder, self.slow = folder, slow
         self._copies = 0
 
     def state(self, name: str) -> Path:
@@ -92,13 +137,12 @@ class Projects:
         if root.exists():
             return root
         if name in STEPS:
-            before, commands = STEPS[name]
+            before, lead = STEPS[name]
             made = self.fresh(before)
-            for words in commands:
-                self.must(lambda words=words: main(list(words)), made)
+            self.must(lead, made)
         else:
             made = self._empty_copy(name)
-            self.must({"data": _data, "empty": _empty, "registered": _registered}[name], made)
+            self.must({"data": _data, "empty": _empty, "registered": _registered, "clone": _clone}[name], made)
         made.rename(root)
         return root
 
@@ -123,7 +167,6 @@ class Projects:
 
     def _empty_copy(self, name: str) -> Path:
         self._copies += 1
-        # MLflow's database has the absolute path of its files, so these are always in one place.
         root = self.folder / ("registry" if name in REGISTRY else f"copy-{self._copies}")
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
@@ -156,6 +199,14 @@ def _data() -> int:
     return 0
 
 
+def _clone() -> int:
+    """A clone of this working tree with few images and epochs (tests/pipeline/clones.py)."""
+    import clones
+
+    clones.make(Path.cwd())
+    return 0
+
+
 def _registered() -> int:
     """A registry with a champion and a challenger, without any training (tests/pipeline/registered.py)."""
     import registered
@@ -168,13 +219,13 @@ def _registered() -> int:
     return 0
 
 
-def registry_state() -> int:
+def registry_state(name: str) -> int:
     """Print what is in use and every valid move of it, as a command does for a person."""
     from adaptformer.registry import moves, promotion
     from adaptformer.tracking import mlflow_store
 
-    every = [(move.kind, move.before.champion, move.after.champion) for move, valid in promotion.history("colours") if valid]
-    there = moves.aliases(mlflow_store.connect(), "colours")
+    every = [(move.kind, move.before.champion, move.after.champion) for move, valid in promotion.history(name) if valid]
+    there = moves.aliases(mlflow_store.connect(), name)
     print(json.dumps([every, there.champion, there.previous]))
     return 0
 
@@ -185,7 +236,7 @@ def content(root: Path, cache: bool = False) -> dict[str, str]:
     for place, names, inside in os.walk(root):
         if not cache and Path(place).name == "artifacts":
             names[:] = [name for name in names if name != "cache"]
-        names[:] = [name for name in names if name not in {"timing", "mlartifacts"}]
+        names[:] = [name for name in names if name not in ELSEWHERE]
         for name in inside:
             path = Path(place) / name
             if name not in UNSTABLE and not name.startswith("mlflow.db") and path.is_file():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer.dataset_import import importing, recording
+from adaptformer.dataset_import import recording
 from adaptformer.dataset_import.importing import import_folder
 from adaptformer.dataset_import.recording import dvc_add
 from adaptformer.errors import UserError

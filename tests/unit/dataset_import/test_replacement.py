@@ -95,7 +95,9 @@ def test_one_process_at_a_time_changes_the_folder(tree: Tree, monkeypatch: pytes
     hold = "import sys, pathlib; from adaptformer.dataset_import import replacement\n"
     hold += "with replacement.exclusive(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     monkeypatch.setattr(replacement, "LOCK_SECONDS", 0)
-    with subprocess.Popen([sys.executable, "-c", hold, str(data)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(data)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
         assert other.stdout is not None
         other.stdout.readline()
         with pytest.raises(UserError, match="another command is changing"), replacing_folder(data):
