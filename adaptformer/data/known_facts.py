@@ -80,6 +80,7 @@ class KnownFacts:
             "pictured": np.array([known.picture is not None for known in self._now.values()], bool),
             "pictures": np.array(pictures, np.uint8).reshape(-1, SIDE, SIDE, 3),
         }
+        files.remove_leftovers(self._path)
         array_file.write(self._path, arrays, {"version": _version(), "modes": modes})
 
 
