@@ -13,9 +13,9 @@ from adaptformer.commands.parsing import Parser
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 after two lines of cause and remedy, 2 for a refused model."""
-    given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", handlers=[progress.Lines()])
     logging.getLogger("adaptformer").setLevel(logging.INFO)  # of other libraries, only warnings
+    given = exit_code.parsed(_parser(), arguments)
     return exit_code.of(lambda: given.command(given), traceback=given.traceback)
 
 

@@ -17,7 +17,7 @@ from flows import ROOT
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command in the checkout's root and return its exit code."""
-    given = _parser().parse_args(arguments)
+    given = exit_code.parsed(_parser(), arguments)
     os.chdir(ROOT)
     return exit_code.of(lambda: given.command(given))
 

@@ -18,7 +18,7 @@ from adaptformer.params import Params, ParamsFile
 from adaptformer.registry.versions import is_due, present
 from adaptformer.run_folder import RunFolder, of
 from adaptformer.tracking import dvc_repository, uploads
-from adaptformer.tracking.locations import tracking_uri
+from adaptformer.tracking.locations import tracking_place
 from flows import ROOT, temporary_server
 from flows.summary import Summary, text
 
@@ -39,13 +39,13 @@ def run(presets: list[str], overrides: dict[str, object], register: bool | None)
                 upload()
             except UserError as error:
                 print(f"warning: {error.cause}")
-        print(text(Summary.of(folder, params, ()), folder, tracking_uri()))
+        print(text(Summary.of(folder, params, ()), folder, tracking_place()))
         return
     print("Starting the pipeline (a temporary Prefect server takes some seconds) ...", flush=True)
     summary = _train_here(file, params, presets, overrides, register)
     idle = "nothing, all is current" if folder.overridden else "nothing but the registration"
     print(f"\nDone in {time.monotonic() - began:.0f} s; ran {', '.join(summary.ran) or idle}.\n")
-    print(text(summary, folder, tracking_uri()))
+    print(text(summary, folder, tracking_place()))
 
 
 def make_sample_if_wanted(folder: RunFolder) -> None:

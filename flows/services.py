@@ -18,7 +18,7 @@ import requests
 from adaptformer import interruption
 from adaptformer.commands import exit_code
 from adaptformer.errors import UserError
-from adaptformer.tracking.locations import tracking_uri
+from adaptformer.tracking.locations import tracking_place, tracking_uri
 from adaptformer.tracking.mlflow_store import connect
 from flows import ROOT
 
@@ -62,9 +62,10 @@ class Services:
         print("starting the Prefect server ...")
         self._spawn("prefect-server", "prefect", "server", "start", "--host", HOST)
         if not tracking_uri().startswith("http"):
+            self.environment["MLFLOW_BACKEND_STORE_URI"] = tracking_uri()  # a password is for no list of processes
             connect()  # makes the database, so that the server and a flow do not both migrate it
             self._spawn(
-                "mlflow", sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri(),
+                "mlflow", sys.executable, "-m", "mlflow", "server",
                 "--host", HOST, "--port", str(self.mlflow_port), "--workers", "1",
             )  # fmt: skip
         self._wait("prefect-server", lambda: _answers(f"{self.api}/health"))
@@ -160,7 +161,7 @@ def _serve() -> None:
 
 def _addresses(services: Services) -> str:
     prefix = f"PREFECT_API_URL={services.api} " if services.prefect_port != 4200 else ""
-    mlflow = f"http://{HOST}:{services.mlflow_port}" if "mlflow" in services.running else tracking_uri()
+    mlflow = f"http://{HOST}:{services.mlflow_port}" if "mlflow" in services.running else tracking_place()
     return f"""ready:
   Prefect   http://{HOST}:{services.prefect_port}
   MLflow    {mlflow}

@@ -88,7 +88,7 @@ def start(client: MlflowClient, run: Description) -> str:
 
 def mark_crashed(client: MlflowClient, run: Description) -> None:
     """Mark other runs of the same folder that MLflow still shows as running as killed; the caller holds its lock."""
-    same_folder = f"tags.`{FOLDER_TAG}` = '{run.tags[FOLDER_TAG]}' and status = 'RUNNING'"
+    same_folder = f"tags.`{FOLDER_TAG}` = {mlflow_store.quoted(run.tags[FOLDER_TAG])} and status = 'RUNNING'"
     for crashed in client.search_runs([mlflow_store.experiment_id(client, run.experiment)], same_folder):
         if crashed.data.tags.get(ID_TAG) != run.id:
             client.set_terminated(crashed.info.run_id, "KILLED")
