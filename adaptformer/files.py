@@ -78,8 +78,8 @@ _SQLITE = {
 def refusal(error: BaseException, place: Path | None = None) -> UserError | None:
     """Return the error for the user if a system that refuses is behind `error`, None if something else is.
 
-    Libraries wrap it in exceptions of their own: Rust's as "... (os error 28)", SQLite's by a phrase. `place` is what
-    was to be written, where the error itself names none.
+    Libraries wrap it in exceptions of their own, whose text has "(os error 28)", "[Errno 28]" or a phrase of SQLite's.
+    `place` is what was to be written, where the error itself names none.
     """
     for cause in _chain(error):
         text = " ".join(str(cause).split())
@@ -114,8 +114,8 @@ def _number(error: BaseException, text: str) -> int:
     """Return the system's number of a refusal, 0 if the exception tells none."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    if found := re.search(r"\(os error (\d+)\)", text):
-        return int(found[1])
+    if found := re.search(r"\(os error (\d+)\)|\[Errno (\d+)\]", text):
+        return int(found[1] or found[2])
     return next((number for phrase, number in _SQLITE.items() if phrase in text), 0)
 
 

@@ -382,7 +382,7 @@ def _explained(faults: Sequence[ErrorDetails], origin: str) -> UserError:
     more = f" (and {others} more)" if others else ""
     if first["type"] == "extra_forbidden":
         close = _closest(key, known_keys())
-        hint = f"did you mean {close}?" if close else f"remove {key} from {origin}"
+        hint = f"did you mean {close}?" if close else f"take {key} out of {origin}"
         return UserError(f"{origin} has an unknown key {key}{more}", hint)
     if first["type"] == "missing" and len(first["loc"]) <= _LEVELS:
         return UserError(f"{origin} lacks the key {key}{more}", f"add it; `git diff {origin}` shows what changed")

@@ -83,8 +83,6 @@ def on_temporary_server(*tags: str) -> Iterator[None]:
     Import flows within the body only: Prefect reads its environment when it is imported.
     """
     os.environ.setdefault("PREFECT_HOME", str(ROOT / ".prefect"))
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
     log = Path(os.environ["PREFECT_HOME"]) / "logs" / "temporary-server.log"
     api = temporary_server.start(log)  # first, since it starts while this process imports
     import prefect.main  # sets logging up as it is imported: before the console is made plain

@@ -45,12 +45,9 @@ class Services:
             "PREFECT_SERVER_API_PORT": str(self.prefect_port),
             # On disk, with a lease: the place of a killed run is free again after a minute.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run begins soon after it is asked for, not up to 10 s later
             "ADAPTFORMER_MLFLOW_PAGES": f"http://{HOST}:{self.mlflow_port}",  # for links on Prefect's pages
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for features not used here
-            "DO_NOT_TRACK": "true",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
         self.logs = Path(self.environment["PREFECT_HOME"]) / "logs"

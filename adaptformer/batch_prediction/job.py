@@ -85,7 +85,7 @@ def prepare(folder: str, sources: Sequence[str], model: Path, top: int, shard_si
         if other := [name for name, value in wanted.items() if there[name] != value]:
             raise UserError(
                 f"{folder} holds the predictions of another job, with other {', '.join(other)}",
-                "give another folder, or remove this one",
+                "give another folder, or move this one away",
             )
         return Job(folder, **{**there, "sources": tuple(there["sources"])})
     with storage.user_errors(folder):

@@ -94,7 +94,7 @@ def run(job: Job, engine: Engine, device: Device = "auto") -> Summary:
     outcomes = sorted(shown, key=lambda outcome: outcome.shard)
     seconds = time.perf_counter() - began
     if digest(outcome.input for outcome in outcomes) != job.inputs:
-        raise UserError(f"the lists in {job.folder}/inputs/ have changed", "remove the folder, then start anew")
+        raise UserError(f"the lists in {job.folder}/inputs/ have changed", "start anew in another folder")
     computed = [outcome for outcome in outcomes if outcome.seconds]
     parts = {part: round(sum(one.seconds[part] for one in computed), 3) for part in (*PARTS, "total")}
     summary = Summary(

@@ -106,7 +106,7 @@ def _done(job: Job, shard: int, about: dict[str, str]) -> Outcome | None:
     if _about(table) != about:
         raise UserError(
             f"{location} does not belong to the job in its folder",
-            "remove it, then run the same command again: it computes what is missing",
+            "move it away, then run the same command again: it computes what is missing",
         )
     faults = len(table) - table.column("fault").null_count
     return Outcome(shard, len(table), faults, about["input"], hashlib.sha256(content).hexdigest(), {})
@@ -133,7 +133,7 @@ def _predictor(job: Job, computing: Computing) -> Predictor:
                 if storage.is_file(job.file(name)):
                     (folder / name).write_bytes(storage.read(job.file(name)))
         if files.sha256_file(folder / MODEL) != job.model:
-            raise UserError(f"{job.file(MODEL)} is not the model of the job", "remove the folder, then start anew")
+            raise UserError(f"{job.file(MODEL)} is not the model of the job", "start anew in another folder")
         return Predictor(folder / MODEL, computing.device, computing.threads)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import statistics
 import subprocess
 import sys
@@ -150,7 +149,7 @@ def _unusable(source: Path, faults: list[tuple[str, str]], of: int) -> UserError
     more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
     error = UserError(
         f"{len(lines)} of {of} files in {source} are no usable images: {lines[0]!r}{more}",
-        "repair or remove them, or leave them out with --skip-bad",
+        "repair them or move them away, or leave them out with --skip-bad",
     )
     for line in lines if len(lines) > 1 else []:
         error.add_note(line)
@@ -217,11 +216,10 @@ def dvc_add(data: Path) -> bool:
     if not (root / ".dvc").is_dir():
         return False
     command = [sys.executable, "-m", "dvc", "add", "--quiet", data.name]
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "true"}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise UserError(
-            f"`dvc add {data.name}` failed: {reason}", f"fix that, then run `dvc add {data.name}` in {root}"
-        )
+        refused = files.refusal(RuntimeError(reason))
+        remedy = f"{refused.remedy.partition(',')[0]}, then" if refused else "fix that, then"
+        raise UserError(f"`dvc add {data.name}` failed: {reason}", f"{remedy} run `dvc add {data.name}` in {root}")
     return True
