@@ -19,3 +19,10 @@ NO_TELEMETRY = {
 """Variables without which a dependency reports home (docs/telemetry.md). Each reads its own as it is imported."""
 for _name, _value in NO_TELEMETRY.items():
     os.environ.setdefault(_name, _value)
+
+# A proxy cannot reach the servers of this machine: Prefect's temporary one, `make up`'s, a store beside it.
+if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
+    for _name in ("NO_PROXY", "no_proxy"):
+        _hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        if _hosts.strip() != "*" and "127.0.0.1" not in _hosts:
+            os.environ[_name] = ",".join(host for host in (_hosts, "127.0.0.1", "localhost", "::1") if host)

@@ -44,9 +44,7 @@ def without_credentials(text: str) -> str:
     A URL loses its user and password, so that it names the same place for everybody; what a query or an environment
     variable such as AWS_SECRET_ACCESS_KEY holds becomes HIDDEN. Doing it twice changes nothing.
     """
-    if "://" in text:
-        text = _RAW_PASSWORD.sub("", _USER.sub("", text))
-    text = _QUERY.sub(rf"\g<1>{HIDDEN}", text) if "=" in text else text
+    text = _without_those_of_urls(text)
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST and value in text and _SECRET_VARIABLE.search(name):
             text = text.replace(value, HIDDEN)
@@ -54,5 +52,11 @@ def without_credentials(text: str) -> str:
 
 
 def has_credentials(text: str) -> bool:
-    """Return whether a text holds what `without_credentials` would hide."""
-    return without_credentials(text) != text
+    """Return whether a URL in a text holds a user, a password, a token or a signature."""
+    return _without_those_of_urls(text) != text
+
+
+def _without_those_of_urls(text: str) -> str:
+    if "://" in text:
+        text = _RAW_PASSWORD.sub("", _USER.sub("", text))
+    return _QUERY.sub(rf"\g<1>{HIDDEN}", text) if "=" in text else text

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from adaptformer import NO_TELEMETRY
 from adaptformer import presets as all_presets
 from adaptformer.commands.tracking import upload
 from adaptformer.dataset_import.sample import DVC_DIGEST
@@ -19,8 +20,11 @@ from adaptformer.registry.versions import is_due, present
 from adaptformer.run_folder import RunFolder, of
 from adaptformer.tracking import dvc_repository, uploads
 from adaptformer.tracking.locations import tracking_place
-from flows import ROOT, temporary_server
+from flows import ROOT, prefect_database, temporary_server
 from flows.summary import Summary, text
+
+FOREIGN = ("PREFECT_API_", "PREFECT_SERVER_")
+"""How the variables begin that name another server, its database or its keys: a temporary server has its own."""
 
 
 def run(presets: list[str], overrides: dict[str, object], register: bool | None) -> None:
@@ -83,8 +87,12 @@ def on_temporary_server(*tags: str) -> Iterator[None]:
     Import flows within the body only: Prefect reads its environment when it is imported.
     """
     os.environ.setdefault("PREFECT_HOME", str(ROOT / ".prefect"))
-    log = Path(os.environ["PREFECT_HOME"]) / "logs" / "temporary-server.log"
-    api = temporary_server.start(log)  # first, since it starts while this process imports
+    home = os.environ["PREFECT_HOME"]
+    for name in [name for name in os.environ if name.startswith(FOREIGN) and name not in NO_TELEMETRY]:
+        del os.environ[name]
+    log = Path(home) / "logs" / "temporary-server.log"
+    own = {"PREFECT_API_DATABASE_CONNECTION_URL": prefect_database(home)}
+    api = temporary_server.start(log, {**os.environ, **own})  # first, since it starts while this process imports
     import prefect.main  # sets logging up as it is imported: before the console is made plain
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -95,4 +103,9 @@ def on_temporary_server(*tags: str) -> Iterator[None]:
     log_filter.plain_console()
     temporary_server.wait_for(api, log)
     with temporary_settings(updates={PREFECT_API_URL: api}), prefect.tags("adaptformer", *tags):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in {"prefect", "httpx", "httpcore"}:
+                raise
+            raise temporary_server.explained(error, log) from error

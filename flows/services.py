@@ -20,7 +20,7 @@ from adaptformer.commands import exit_code
 from adaptformer.errors import UserError
 from adaptformer.tracking.locations import tracking_place, tracking_uri
 from adaptformer.tracking.mlflow_store import connect
-from flows import ROOT
+from flows import ROOT, prefect_database
 
 HOST = "127.0.0.1"
 POOL = "adaptformer"
@@ -50,6 +50,9 @@ class Services:
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for features not used here
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
+        if "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in self.environment:
+            database = prefect_database(self.environment["PREFECT_HOME"])
+            self.environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", database)
         self.logs = Path(self.environment["PREFECT_HOME"]) / "logs"
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from adaptformer import files
+from adaptformer.errors import UserError
 from adaptformer.randomness import generator
 from adaptformer.sweeps import space
 from adaptformer.sweeps.space import Dimension
@@ -68,13 +70,14 @@ class Study:
         """Open the sweep whose files lie in `root`; `storage` is the URL of a database for several machines."""
         import optuna
 
-        root.mkdir(parents=True, exist_ok=True)
+        with files.refusals(root):
+            root.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna = optuna
         self._root, self._dimensions, self._settings = root, list(dimensions), settings
         self._lock = FileLock(root / ".lock")
         self._worker = uuid.uuid4().hex
-        with self._lock:  # two processes that create the database at once would fail
+        with _opening(root, storage), self._lock:  # two processes that create the database at once would fail
             self._study = optuna.create_study(
                 storage=storage or f"sqlite:///{root / 'study.db'}",
                 study_name=root.name,
@@ -182,6 +185,25 @@ class Study:
             folder=about.get("folder", ""),
             reason=about.get("reason", ""),
         )
+
+
+@contextmanager
+def _opening(root: Path, storage: str | None) -> Iterator[None]:
+    """Turn what a sweep's database raises as it is opened into a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # its driver's own
+        if refused := files.refusal(error, root):
+            raise refused from error
+        if storage is None:
+            raise
+        told = " ".join(str(error).split()).partition(" [SQL: ")[0] or type(error).__name__
+        raise UserError(
+            f"the sweep's database {storage} cannot be opened: {told}",
+            "correct sweep.storage in params.yaml, or see that the database answers",
+        ) from error
 
 
 class Trial:

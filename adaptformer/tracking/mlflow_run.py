@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from adaptformer.errors import without_credentials
 from adaptformer.params import Params, flat
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store, run_files
@@ -62,8 +63,8 @@ def describe(name: str, params: Params, lineage: Mapping[str, str], folder: RunF
 
 
 def as_text(content: Mapping[str, Any]) -> dict[str, str]:
-    """Return sections of params as MLflow stores them: dotted keys, values as text."""
-    return {key: str(value) for key, value in flat(content).items()}
+    """Return sections of params as MLflow stores them: dotted keys, values as text without credentials."""
+    return {key: without_credentials(str(value)) for key, value in flat(content).items()}
 
 
 def now() -> int:
