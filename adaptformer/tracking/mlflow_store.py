@@ -40,19 +40,22 @@ def connect() -> MlflowClient:
     """
     for key, value in {**SETTINGS, **TIMEOUTS}.items():
         os.environ.setdefault(key, value)
-    import mlflow
-
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    uri = tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    client = mlflow.MlflowClient(uri, uri)
+    client = _client(tracking_uri())
     with _database_lock(), _first_timeouts():
         client.search_experiments(max_results=1)
-        if file := database():
-            relocation.follow(file)
+        if (file := database()) and (copy := relocation.follow(file)):
+            client = _client(copy)
     return client
+
+
+def _client(uri: str) -> MlflowClient:
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return mlflow.MlflowClient(uri, uri)
 
 
 @contextlib.contextmanager
