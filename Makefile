@@ -7,8 +7,15 @@ READY := $(VENV)/.installed
 # Stages of DVC and runs of the worker find the right python; Prefect's files stay inside the checkout.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PREFECT_HOME := $(CURDIR)/.prefect
+# As adaptformer/__init__.py, for `prefect`, `mlflow` and `dvc` themselves: docs/telemetry.md.
 export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := true
+export HF_HUB_DISABLE_TELEMETRY := 1
+export ITERATIVE_DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
+export ORT_DISABLE_TELEMETRY := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
 .PHONY: help run compare sweep promote rollback history up test test-all mutants faults bench lint format clean

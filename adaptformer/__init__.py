@@ -5,3 +5,24 @@ import os
 # OpenMP reads it as torch is loaded. By default its threads spin while they wait: beside any other busy process a
 # training step then takes ten times as long. Sleeping threads cost next to nothing on an idle machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+NO_TELEMETRY = {
+    "DO_NOT_TRACK": "true",  # Prefect, and others that keep to this convention
+    "DVC_NO_ANALYTICS": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ITERATIVE_DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Variables without which a dependency reports home (docs/telemetry.md). Each reads its own as it is imported."""
+for _name, _value in NO_TELEMETRY.items():
+    os.environ.setdefault(_name, _value)
+
+# A proxy cannot reach the servers of this machine: Prefect's temporary one, `make up`'s, a store beside it.
+if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
+    for _name in ("NO_PROXY", "no_proxy"):
+        _hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        if _hosts.strip() != "*" and "127.0.0.1" not in _hosts:
+            os.environ[_name] = ",".join(host for host in (_hosts, "127.0.0.1", "localhost", "::1") if host)

@@ -26,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from adaptformer import progress
     from adaptformer.commands import exit_code
 
-    given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", handlers=[progress.Lines()])
     logging.getLogger("adaptformer").setLevel(logging.INFO)  # of other libraries, only warnings
+    given = exit_code.parsed(_parser(), arguments)
     return exit_code.of(lambda: _run(given), traceback=given.traceback)
 
 

@@ -1,19 +1,62 @@
-"""The one exception that a user may see."""
+"""The one exception that a user may see, and what no text may show: passwords, tokens, signatures."""
 
 from __future__ import annotations
+
+import os
+import re
+
+HIDDEN = "***"
+
+_USER = re.compile(r"(?<=://)[^\s/?#'\"<>]*@")
+_RAW_PASSWORD = re.compile(r"(?<=://)[^\s:/@'\"<>]*:(?!\d+(?:[/?#\s'\"]|$))[^\s@'\"<>]*@")
+"""A password that holds / ? or # as it is, which databases accept; a colon before a port begins none."""
+_QUERY = re.compile(
+    r"([?&;](?:[^=&;#\s'\"<>]*(?:token|secret|signature|passw|credential|api_?key|access_?key|auth)[^=&;#\s'\"<>]*"
+    r"|sig|key|pwd|pass|GoogleAccessId)=)[^&;#\s'\"<>]+",
+    re.IGNORECASE,
+)
+_SECRET_VARIABLE = re.compile(
+    r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH_STRING", re.IGNORECASE
+)
+_SHORTEST = 8
+"""A shorter value of a variable is no secret worth the name, and may be part of any word."""
 
 
 class UserError(Exception):
     """A failure that the user can fix: one line of cause, one line of what to do.
 
     Every command shows exactly these two lines and exits with 1; the traceback appears only on request
-    (`adaptformer --traceback …`).
+    (`adaptformer --traceback …`). Neither line holds credentials, whatever was put into them.
     """
 
     def __init__(self, cause: str, remedy: str) -> None:
-        super().__init__(cause, remedy)
-        self.cause = cause
-        self.remedy = remedy
+        self.cause = without_credentials(cause)
+        self.remedy = without_credentials(remedy)
+        super().__init__(self.cause, self.remedy)
 
     def __str__(self) -> str:
         return f"{self.cause}\n{self.remedy}"
+
+
+def without_credentials(text: str) -> str:
+    """Return a text in which no URL has a user, a password, a token or a signature, and no secret variable's value.
+
+    A URL loses its user and password, so that it names the same place for everybody; what a query or an environment
+    variable such as AWS_SECRET_ACCESS_KEY holds becomes HIDDEN. Doing it twice changes nothing.
+    """
+    text = _without_those_of_urls(text)
+    for name, value in os.environ.items():
+        if len(value) >= _SHORTEST and value in text and _SECRET_VARIABLE.search(name):
+            text = text.replace(value, HIDDEN)
+    return text
+
+
+def has_credentials(text: str) -> bool:
+    """Return whether a URL in a text holds a user, a password, a token or a signature."""
+    return _without_those_of_urls(text) != text
+
+
+def _without_those_of_urls(text: str) -> str:
+    if "://" in text:
+        text = _RAW_PASSWORD.sub("", _USER.sub("", text))
+    return _QUERY.sub(rf"\g<1>{HIDDEN}", text) if "=" in text else text

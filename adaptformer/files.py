@@ -1,12 +1,14 @@
-"""Files that appear whole or not at all, and the hashes that name them."""
+"""Files that appear whole or not at all, the hashes that name them, and disks that refuse to take them."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -23,8 +25,8 @@ os.umask(_UMASK)  # it can be read only by setting it
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success flush it to disk and rename it over `path`.
 
-    When the body raises, the file beside is removed and `path` is left as it was. Raises UserError where the system
-    refuses to write (permission, space, read-only file system).
+    When the body raises, the file beside is removed and `path` is left as it was. Raises the UserError of `refusal` if
+    the system refuses to write, whatever the library that writes raises then.
     """
     # The suffix stays last: writers such as matplotlib choose the format by it. Machines may share the folder.
     beside = path.with_name(f".{path.stem}.{socket.gethostname()}-{os.getpid()}.partial{path.suffix}")
@@ -35,14 +37,100 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fchmod(written.fileno(), 0o666 & ~_UMASK)  # some writers make files that only their owner can read
             os.fsync(written.fileno())
         beside.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}",
-            "free space or make the folder writable, then run the same command again",
-        ) from error
+    except UserError:
+        raise
+    except Exception as error:
+        if (refused := refusal(error, path)) is None:
+            raise
+        raise refused from error
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+_AGAIN = ", then run the same command again"
+_REMEDIES = {
+    errno.ENOSPC: f"free space on its disk{_AGAIN}",
+    errno.EDQUOT: f"free space: your quota there is used up; or have it raised{_AGAIN}",
+    errno.EROFS: f"its file system is read-only: work in a copy that can be written, or mount it writable{_AGAIN}",
+    errno.EACCES: f"make it readable and writable for you (`ls -ld` shows whose it is){_AGAIN}",
+    errno.EPERM: f"make it readable and writable for you (`ls -ld` shows whose it is){_AGAIN}",
+    errno.EFBIG: f"allow larger files (`ulimit -f`, or another file system){_AGAIN}",
+    errno.EMFILE: f"allow more open files (`ulimit -n`){_AGAIN}",
+    errno.ENFILE: f"close other programs: the system has too many open files{_AGAIN}",
+    errno.EIO: f"the disk fails: see the system's log, and use another disk{_AGAIN}",
+}
+"""What to do about a system that refuses, one remedy for each of its reasons."""
+_OF_A_PATH = {
+    errno.ENAMETOOLONG: f"shorten the path{_AGAIN}",
+    errno.ENOTDIR: f"move away the file that is in the place of a folder{_AGAIN}",
+    errno.EEXIST: f"move away the file that is in the place of a folder{_AGAIN}",
+}
+"""The same for reasons that libraries meet and get over by themselves; they count for a path that was to be written."""
+_SQLITE = {
+    "database or disk is full": errno.ENOSPC,
+    "attempt to write a readonly database": errno.EROFS,
+    "unable to open database file": errno.EACCES,
+    "disk I/O error": errno.EIO,
+}
+"""What SQLite calls the reasons, in exceptions that are no OSError."""
+
+
+def refusal(error: BaseException, place: Path | None = None) -> UserError | None:
+    """Return the error for the user if a system that refuses is behind `error`, None if something else is.
+
+    Libraries wrap it in exceptions of their own, whose text has "(os error 28)", "[Errno 28]" or a phrase of SQLite's.
+    `place` is what was to be written, where the error itself names none.
+    """
+    for cause in _chain(error):
+        text = " ".join(str(cause).split())
+        if isinstance(cause, FileNotFoundError) and "temporary directory" in text:
+            folder = "no folder for temporary files can be written"
+            return UserError(
+                f"{folder} ({text[:200]})", f"free space there, or set TMPDIR to a folder with space{_AGAIN}"
+            )
+        if (number := _number(cause, text)) in _REMEDIES:
+            named = place or getattr(cause, "filename", None) or "a file"
+            verb = "use" if place is None and number in {errno.EACCES, errno.EPERM} else "write"
+            return UserError(f"cannot {verb} {named}: {os.strerror(number)}", _REMEDIES[number])
+    if place is not None and isinstance(error, OSError):
+        remedy = _OF_A_PATH.get(error.errno or 0, f"see that files can be written there{_AGAIN}")
+        return UserError(f"cannot write {place}: {error.strerror or error}", remedy)
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all that led to it."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop(0)
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting += [one.__cause__, None if one.__suppress_context__ else one.__context__]
+
+
+def _number(error: BaseException, text: str) -> int:
+    """Return the system's number of a refusal, 0 if the exception tells none."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    if found := re.search(r"\(os error (\d+)\)|\[Errno (\d+)\]", text):
+        return int(found[1] or found[2])
+    return next((number for phrase, number in _SQLITE.items() if phrase in text), 0)
+
+
+@contextlib.contextmanager
+def refusals(place: Path) -> Iterator[None]:
+    """Turn what the system refuses in the body into the UserError of `refusal` about `place`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if (refused := refusal(error, place)) is None:
+            raise
+        raise refused from error
 
 
 def remove_leftovers(path: Path) -> None:
@@ -72,15 +160,16 @@ def write_json(path: Path, content: Any) -> None:
 
 def link(source: Path, target: Path) -> None:
     """Give a file a second name, whole or not at all: the bytes are stored once where the file system has links."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
-    beside.unlink(missing_ok=True)
-    try:
-        os.link(source, beside)
-    except OSError:
-        write_bytes(target, source.read_bytes())
-    else:
-        beside.replace(target)
+    with refusals(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+        beside.unlink(missing_ok=True)
+        try:
+            os.link(source, beside)
+        except OSError:
+            write_bytes(target, source.read_bytes())
+        else:
+            beside.replace(target)
 
 
 def share(path: Path, others: Iterable[Path]) -> None:

@@ -19,7 +19,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adaptformer import files
-from adaptformer.errors import UserError
+from adaptformer.errors import UserError, has_credentials
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -280,6 +280,11 @@ class ParamsFile:
                 close = _closest(key, values)
                 hint = f"did you mean {close}?" if close else "the keys are those of params.yaml: section.key"
                 raise UserError(f"the override {key or '(empty)'} is no key of params.yaml", hint)
+            if has_credentials(str(value)):
+                raise UserError(
+                    f"the override {key} holds a password, a token or a signature, which all records would show",
+                    f"put {key} into params.yaml, or give the secret in the environment",
+                )
             section, _, name = key.partition(".")
             changed[section][name] = value
         # The file alone is valid, so any fault now comes from an override.
@@ -382,7 +387,7 @@ def _explained(faults: Sequence[ErrorDetails], origin: str) -> UserError:
     more = f" (and {others} more)" if others else ""
     if first["type"] == "extra_forbidden":
         close = _closest(key, known_keys())
-        hint = f"did you mean {close}?" if close else f"remove {key} from {origin}"
+        hint = f"did you mean {close}?" if close else f"take {key} out of {origin}"
         return UserError(f"{origin} has an unknown key {key}{more}", hint)
     if first["type"] == "missing" and len(first["loc"]) <= _LEVELS:
         return UserError(f"{origin} lacks the key {key}{more}", f"add it; `git diff {origin}` shows what changed")

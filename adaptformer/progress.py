@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from adaptformer.errors import without_credentials
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -94,8 +96,9 @@ class Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
-        text = self.format(record)
-        if _current and _current.live.is_started:
-            _current.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(text, file=sys.stderr)
+        text = without_credentials(self.format(record))
+        with contextlib.suppress(OSError):  # a full or closed standard error loses lines, never work
+            if _current and _current.live.is_started:
+                _current.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            else:
+                print(text, file=sys.stderr)

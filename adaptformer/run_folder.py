@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -92,27 +93,28 @@ class RunFolder:
         """Hold the folder for `holder`, the command that other processes are shown, such as "adaptformer train".
 
         The system releases the lock when the process dies. Raises UserError that names the holder if the folder is in
-        use.
+        use, and if the system refuses to write there.
         """
         lock = FileLock(self._lock, timeout=0, mode=0o644)
-        try:
+        with files.refusals(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            held = lock.acquire()
-        except Timeout as error:
-            raise UserError(
-                f"{self.root}/ is in use by {self._held_by()}",
-                "wait until it ends, or stop it, then run the same command again",
-            ) from error
-        except OSError as error:
-            raise UserError(
-                f"cannot write in {self.root}/: {error.strerror}", f"make {self.root}/ writable, or remove it"
-            ) from error
+            try:
+                held = lock.acquire()
+            except Timeout as error:
+                raise UserError(
+                    f"{self.root}/ is in use by {self._held_by()}",
+                    "wait until it ends, or stop it, then run the same command again",
+                ) from error
         with held:
-            note = {"holder": holder, "pid": os.getpid(), "host": socket.gethostname()}
-            self._lock.write_text(json.dumps(note))
+            self._note({"holder": holder, "pid": os.getpid(), "host": socket.gethostname()})
             self._remove_leftovers()
             yield
-            self._lock.write_text("")
+            self._note({})
+
+    def _note(self, content: dict[str, Any]) -> None:
+        """Say who holds the lock, or nobody; on a full disk others are told of "another run" instead."""
+        with contextlib.suppress(OSError):
+            self._lock.write_text(json.dumps(content) if content else "")
 
     def _remove_leftovers(self) -> None:
         """Remove what a killed run was just writing: the lock allows no other writer."""

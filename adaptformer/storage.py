@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 
 from adaptformer import files
 from adaptformer.data.layout import ignored, visible_files
-from adaptformer.errors import UserError
+from adaptformer.errors import UserError, has_credentials, without_credentials
 
 log = logging.getLogger("adaptformer")
 
@@ -35,8 +35,8 @@ def is_url(location: str) -> bool:
 
 
 def absolute(location: str) -> str:
-    """Return the location as any other process of any folder finds it."""
-    return location if is_url(location) else os.path.abspath(location)  # noqa: PTH100 - links stay as they are
+    """Return the location as any other process of any folder finds it. Raises UserError as `without_secrets` does."""
+    return without_secrets(location) if is_url(location) else os.path.abspath(location)  # noqa: PTH100 - links stay as they are
 
 
 def inside(folder: str, name: str) -> str:
@@ -45,8 +45,24 @@ def inside(folder: str, name: str) -> str:
 
 
 def beside(location: str, name: str) -> str:
-    """Return what `name` means in a file at `location`: a location as it is, or one relative to the file's folder."""
-    return name if is_url(name) or name.startswith("/") else inside(location.rpartition("/")[0] or ".", name)
+    """Return what `name` means in a file at `location`: a location as it is, or one relative to the file's folder.
+
+    Raises UserError as `without_secrets` does.
+    """
+    if is_url(name):
+        return without_secrets(name)
+    return name if name.startswith("/") else inside(location.rpartition("/")[0] or ".", name)
+
+
+def without_secrets(url: str) -> str:
+    """Return a URL that may be written down. Raises UserError for one with a password, a token or a signature."""
+    if has_credentials(url):
+        raise UserError(
+            f"{without_credentials(url)} was given with a user, a password, a token or a signature, and would be "
+            "written into files with it",
+            "give the address alone, and who you are in the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, …)",
+        )
+    return url
 
 
 def read(location: str) -> bytes:
@@ -136,7 +152,7 @@ def retried(work: Callable[[], T], what: str) -> T:
         except (UserError, MemoryError, KeyboardInterrupt):
             raise
         except Exception as error:  # each store has exceptions of its own
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))
             if attempt == ATTEMPTS:
                 raise UserError(
                     f"{what} failed {ATTEMPTS} times: {reason}",

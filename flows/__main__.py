@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from adaptformer.commands import exit_code  # from here on, since imports take a while
     from adaptformer.dataset_import import settling
 
-    given = _parser().parse_args(arguments)
+    given = exit_code.parsed(_parser(), arguments)
     os.chdir(ROOT)
 
     def command() -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from adaptformer import NO_TELEMETRY
 from adaptformer import presets as all_presets
 from adaptformer.commands.tracking import upload
 from adaptformer.dataset_import.sample import DVC_DIGEST
@@ -18,9 +19,12 @@ from adaptformer.params import Params, ParamsFile
 from adaptformer.registry.versions import is_due, present
 from adaptformer.run_folder import RunFolder, of
 from adaptformer.tracking import dvc_repository, run_files, uploads
-from adaptformer.tracking.locations import tracking_uri
-from flows import ROOT, temporary_server
+from adaptformer.tracking.locations import tracking_place
+from flows import ROOT, prefect_database, temporary_server
 from flows.summary import Summary, text
+
+FOREIGN = ("PREFECT_API_", "PREFECT_SERVER_")
+"""How the variables begin that name another server, its database or its keys: a temporary server has its own."""
 
 
 def run(presets: list[str], overrides: dict[str, object], register: bool | None) -> None:
@@ -40,13 +44,13 @@ def run(presets: list[str], overrides: dict[str, object], register: bool | None)
                 upload()
             except UserError as error:
                 print(f"warning: {error.cause}")
-        print(text(Summary.of(folder, params, ()), folder, tracking_uri()))
+        print(text(Summary.of(folder, params, ()), folder, tracking_place()))
         return
     print("Starting the pipeline (a temporary Prefect server takes some seconds) ...", flush=True)
     summary = _train_here(file, params, presets, overrides, register)
     idle = "nothing, all is current" if folder.overridden else "nothing but the registration"
     print(f"\nDone in {time.monotonic() - began:.0f} s; ran {', '.join(summary.ran) or idle}.\n")
-    print(text(summary, folder, tracking_uri()))
+    print(text(summary, folder, tracking_place()))
 
 
 def make_sample_if_wanted(folder: RunFolder) -> None:
@@ -84,10 +88,12 @@ def on_temporary_server(*tags: str) -> Iterator[None]:
     Import flows within the body only: Prefect reads its environment when it is imported.
     """
     os.environ.setdefault("PREFECT_HOME", str(ROOT / ".prefect"))
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    log = Path(os.environ["PREFECT_HOME"]) / "logs" / "temporary-server.log"
-    api = temporary_server.start(log)  # first, since it starts while this process imports
+    home = os.environ["PREFECT_HOME"]
+    for name in [name for name in os.environ if name.startswith(FOREIGN) and name not in NO_TELEMETRY]:
+        del os.environ[name]
+    log = Path(home) / "logs" / "temporary-server.log"
+    own = {"PREFECT_API_DATABASE_CONNECTION_URL": prefect_database(home)}
+    api = temporary_server.start(log, {**os.environ, **own})  # first, since it starts while this process imports
     import prefect.main  # sets logging up as it is imported: before the console is made plain
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -98,4 +104,9 @@ def on_temporary_server(*tags: str) -> Iterator[None]:
     log_filter.plain_console()
     temporary_server.wait_for(api, log)
     with temporary_settings(updates={PREFECT_API_URL: api}), prefect.tags("adaptformer", *tags):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in {"prefect", "httpx", "httpcore"}:
+                raise
+            raise temporary_server.explained(error, log) from error

@@ -18,9 +18,9 @@ import requests
 from adaptformer import interruption
 from adaptformer.commands import exit_code
 from adaptformer.errors import UserError
-from adaptformer.tracking.locations import tracking_uri
+from adaptformer.tracking.locations import tracking_place, tracking_uri
 from adaptformer.tracking.mlflow_store import connect
-from flows import ROOT
+from flows import ROOT, prefect_database
 
 HOST = "127.0.0.1"
 POOL = "adaptformer"
@@ -45,14 +45,14 @@ class Services:
             "PREFECT_SERVER_API_PORT": str(self.prefect_port),
             # On disk, with a lease: the place of a killed run is free again after a minute.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run begins soon after it is asked for, not up to 10 s later
             "ADAPTFORMER_MLFLOW_PAGES": f"http://{HOST}:{self.mlflow_port}",  # for links on Prefect's pages
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for features not used here
-            "DO_NOT_TRACK": "true",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
+        if "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in self.environment:
+            database = prefect_database(self.environment["PREFECT_HOME"])
+            self.environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", database)
         self.logs = Path(self.environment["PREFECT_HOME"]) / "logs"
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -62,9 +62,10 @@ class Services:
         print("starting the Prefect server ...")
         self._spawn("prefect-server", "prefect", "server", "start", "--host", HOST)
         if not tracking_uri().startswith("http"):
+            self.environment["MLFLOW_BACKEND_STORE_URI"] = tracking_uri()  # a password is for no list of processes
             connect()  # makes the database, so that the server and a flow do not both migrate it
             self._spawn(
-                "mlflow", sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri(),
+                "mlflow", sys.executable, "-m", "mlflow", "server",
                 "--host", HOST, "--port", str(self.mlflow_port), "--workers", "1",
             )  # fmt: skip
         self._wait("prefect-server", lambda: _answers(f"{self.api}/health"))
@@ -160,7 +161,7 @@ def _serve() -> None:
 
 def _addresses(services: Services) -> str:
     prefix = f"PREFECT_API_URL={services.api} " if services.prefect_port != 4200 else ""
-    mlflow = f"http://{HOST}:{services.mlflow_port}" if "mlflow" in services.running else tracking_uri()
+    mlflow = f"http://{HOST}:{services.mlflow_port}" if "mlflow" in services.running else tracking_place()
     return f"""ready:
   Prefect   http://{HOST}:{services.prefect_port}
   MLflow    {mlflow}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,6 @@ from adaptformer.params import Params
 from adaptformer.registry.versions import Registration, present
 from adaptformer.run_folder import RunFolder
 from adaptformer.stage_runner import read_timing
-from adaptformer.tracking.locations import root
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Summary:
         )
 
 
-def lines(summary: Summary, folder: RunFolder, tracking_uri: str) -> list[tuple[str, str]]:
+def lines(summary: Summary, folder: RunFolder, tracking_place: str) -> list[tuple[str, str]]:
     """Return the summary as pairs of what and how much, and where to look."""
     seconds = "" if summary.training_seconds is None else f" in {summary.training_seconds:.0f} s"
     option = f" --model {folder.model}" if folder.overridden else ""
@@ -64,21 +64,21 @@ def lines(summary: Summary, folder: RunFolder, tracking_uri: str) -> list[tuple[
         ("pictures", f"{folder.curves.parent}/  (curves, confusion, per class, calibration, examples)"),
         ("report", str(folder.report)),
         ("ONNX file", f"{folder.model}  ->  .venv/bin/adaptformer predict{option} PATH..."),
-        ("MLflow", _mlflow(tracking_uri)),
+        ("MLflow", _mlflow(tracking_place)),
         ("Prefect", "make up, then http://127.0.0.1:4200"),
     ]
     return rows
 
 
-def _mlflow(tracking_uri: str) -> str:
-    if not tracking_uri.startswith("sqlite:"):
-        return tracking_uri
-    return f".venv/bin/mlflow ui --backend-store-uri {tracking_uri.replace(f'{root()}/', '')}  (or `make up`)"
+def _mlflow(tracking_place: str) -> str:
+    if not tracking_place.startswith("sqlite:"):
+        return tracking_place
+    return f".venv/bin/mlflow ui --backend-store-uri {shlex.quote(tracking_place)}  (or `make up`)"
 
 
-def text(summary: Summary, folder: RunFolder, tracking_uri: str) -> str:
+def text(summary: Summary, folder: RunFolder, tracking_place: str) -> str:
     """Return the summary as aligned lines for a terminal."""
-    return "\n".join(f"  {name:<10} {value}" for name, value in lines(summary, folder, tracking_uri))
+    return "\n".join(f"  {name:<10} {value}" for name, value in lines(summary, folder, tracking_place))
 
 
 def markdown(summary: Summary) -> str:

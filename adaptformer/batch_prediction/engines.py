@@ -137,7 +137,6 @@ def ray(work: Callable[[int], D], shards: Iterable[int], workers: int, address: 
         import ray as library
     except ImportError as error:
         raise _not_installed("ray") from error
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Outcomes are small: Ray itself would take a third of the memory for what tasks hand to each other.
     own = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": 100_000_000}
     here: dict[str, Any] = own if address is None else {}

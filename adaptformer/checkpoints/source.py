@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from adaptformer import files, integrity
 from adaptformer.checkpoints import address, catalogue, download
-from adaptformer.errors import UserError
+from adaptformer.errors import UserError, has_credentials
 
 BUNDLED = "bundled"
 _HUB = "hub:"
@@ -50,6 +50,11 @@ def locate(model: str, checkpoint: str, sha256: str | None, allowed_licences: Se
     if checkpoint.startswith(_HUB):
         return _from_hub(checkpoint, sha256)
     if "://" in checkpoint:
+        if has_credentials(checkpoint):
+            raise UserError(
+                "the address of the checkpoint holds a password, a token or a signature, which all records would show",
+                "download the file by hand and set backbone.checkpoint to its path",
+            )
         if sha256 is None:
             raise UserError(
                 f"backbone.checkpoint = {address.shown(checkpoint)} needs a hash to be verified by",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from adaptformer import files
 from adaptformer.commands.parsing import add_overrides, options, positive, resolved
-from adaptformer.errors import UserError
+from adaptformer.errors import UserError, without_credentials
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
@@ -184,7 +184,7 @@ def _about(model: str | None) -> dict[str, str]:
 def _name(path: str) -> str:
     """Return what the data set is called on pages until the user says better: its folder, list or shards."""
     place = Path(path)
-    return place.stem if place.is_file() else place.resolve().name if place.is_dir() else path
+    return place.stem if place.is_file() else place.resolve().name if place.is_dir() else without_credentials(path)
 
 
 def _source(path: str) -> contextlib.AbstractContextManager[Path]:

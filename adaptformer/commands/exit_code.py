@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+import traceback as tracebacks
+from collections.abc import Callable, Sequence
+from types import TracebackType
 
-from adaptformer import interruption
-from adaptformer.errors import UserError
+from adaptformer import files, interruption
+from adaptformer.errors import UserError, without_credentials
 
 REFUSED = 2
 """The gate refused a model: an answer, not a failure."""
@@ -18,15 +22,16 @@ PIPELINE_EXTRA = ("mlflow", "dvc")
 def of(body: Callable[[], int | None], *, traceback: bool = False) -> int:
     """Run `body` and return its exit code, 0 for None.
 
-    A UserError is printed as two lines and gives 1, or is raised if its `traceback` is wanted; Ctrl-C and SIGTERM
-    print one line and give 130 and 143. It is no failure if the reader of the output, such as `head`, stops reading.
+    A UserError is printed as two lines and gives 1, or is raised if its `traceback` is wanted; so is what a full or
+    read-only disk made of any other exception. Ctrl-C and SIGTERM print one line and give 130 and 143. It is no failure
+    if the reader of the output, such as `head`, stops reading, but one if the output cannot be written.
     """
+    sys.excepthook = _show
     try:
         with interruption.in_one_line():
-            code = body() or 0
-            sys.stdout.flush()
+            code = _flushed(body) or 0
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
+        _give_up_output()
         return 0
     except UserError as error:
         if traceback:
@@ -39,12 +44,73 @@ def of(body: Callable[[], int | None], *, traceback: bool = False) -> int:
     except KeyboardInterrupt:
         print(interruption.line(), file=sys.stderr)
         return interruption.exit_code()
+    except Exception as error:
+        if traceback or (refused := files.refusal(error)) is None:
+            raise
+        return failed(refused)
     return code
+
+
+def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return what a parser makes of the arguments; it exits after --help, with 1 if that cannot be written."""
+    try:
+        try:
+            return parser.parse_args(arguments)
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+    except BrokenPipeError:
+        _give_up_output()
+        sys.exit(0)
+    except OSError as error:
+        sys.exit(failed(_unwritable(error)))
+
+
+def _flushed(body: Callable[[], int | None]) -> int | None:
+    """Do the body and write what it printed. Raises UserError if standard output takes it no more."""
+    try:
+        code = body()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is not None or not _output_fails():
+            raise
+        raise _unwritable(error) from error
+    return code
+
+
+def _output_fails() -> bool:
+    """Return whether standard output takes no more: neither what is left of the failed print nor an empty line."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
+def _unwritable(error: OSError) -> UserError:
+    _give_up_output()
+    return UserError(
+        f"standard output cannot be written: {error.strerror or error}",
+        "free space where it goes, then run the same command again",
+    )
+
+
+def _give_up_output() -> None:
+    """Let what is left to print vanish, or the flush at exit fails once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def failed(error: UserError) -> int:
     """Print cause and remedy on standard error, after the error's notes, and return the exit code 1."""
-    for note in getattr(error, "__notes__", ()):
-        print(note, file=sys.stderr)
-    print(f"error: {error.cause}\n  fix: {error.remedy}", file=sys.stderr)
+    lines = [*getattr(error, "__notes__", ()), f"error: {error.cause}", f"  fix: {error.remedy}"]
+    with contextlib.suppress(OSError):  # a full standard error changes no exit code
+        print(without_credentials("\n".join(lines)), file=sys.stderr)
     return 1
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an exception that no one caught as Python does, but without credentials."""
+    text = "".join(tracebacks.format_exception(kind, error, trace))
+    print(without_credentials(text), end="", file=sys.stderr)

@@ -128,7 +128,7 @@ def _predict(given: argparse.Namespace) -> None:
     if faults[True]:
         raise UserError(
             f"{faults[True]} of the files could not be read as images",
-            "the others were classified; remove or replace them",
+            "the others were classified; repair these, or move them away",
         )
     if sum(faults.values()) == len(paths):
         raise UserError("none of the files is an image", "give image files, or folders that hold some")

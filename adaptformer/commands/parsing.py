@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, NoReturn
+import sys
+from typing import IO, TYPE_CHECKING, NoReturn
+
+from adaptformer.errors import without_credentials
 
 if TYPE_CHECKING:
     from adaptformer.params import Params, ParamsFile
@@ -18,6 +21,10 @@ class Parser(argparse.ArgumentParser):
         """Print what is wrong and how to call the command."""
         usage = " ".join(self.format_usage().removeprefix("usage: ").split())
         self.exit(1, f"error: {message}\n  fix: call it as {usage}\n")
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+        """Print a message; argparse itself hides that it could not."""
+        (file or sys.stderr).write(without_credentials(message))
 
 
 def add_overrides(command: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
 
 def _log(given: argparse.Namespace) -> None:
     from adaptformer.tracking import dvc_experiments, mlflow_store
-    from adaptformer.tracking.locations import tracking_uri
+    from adaptformer.tracking.locations import tracking_place
 
     with mlflow_store.user_errors("what is logged already is not logged again"):
         client = mlflow_store.connect()
@@ -34,7 +34,7 @@ def _log(given: argparse.Namespace) -> None:
             score = "" if logged.top1 is None else f"  top1 {logged.top1:.4f}"
             print(f"{logged.name}{score}  {outcome}", flush=True)
     if not count:
-        print(f"Nothing new: all results of DVC here are logged at {tracking_uri()}.")
+        print(f"Nothing new: all results of DVC here are logged at {tracking_place()}.")
 
 
 def _upload(_given: argparse.Namespace) -> None:

@@ -69,7 +69,8 @@ class ImageCache:
                     stored = _opened(path, shapes, read)
         if stored is None:
             raise UserError(
-                f"{path} cannot be read after writing it", "check the disk, then run the same command again"
+                f"{path} cannot be read after writing it",
+                "see whether another program changes it or its disk fails, then run the same command again",
             )
         with contextlib.suppress(OSError):  # removed meanwhile, or another user's: it stays readable
             os.utime(path)
@@ -79,18 +80,13 @@ class ImageCache:
     def _writing(self) -> Iterator[None]:
         """Hold the folder's lock, which dies with the process, and remove what a killed run left."""
         lock = FileLock(self.folder / ".lock", mode=0o644)
-        try:
+        with files.refusals(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 held = lock.acquire(timeout=0)
             except Timeout:
                 log.info("waiting for another run that fills %s/", self.folder)
                 held = lock.acquire()
-        except OSError as error:
-            raise UserError(
-                f"cannot write in {self.folder}/: {error.strerror}",
-                f"make {self.folder}/ a folder that you may write in, then run the same command again",
-            ) from error
         with held:
             for leftover in self.folder.glob(".*.partial.npy"):
                 leftover.unlink(missing_ok=True)

@@ -141,7 +141,7 @@ def _not_there(images: Sequence[SourceImage], news: Sequence[str], hashes: dict[
     if clashes:
         error = UserError(
             f"{len(clashes)} images are in data/ under another class: {clashes[0]}",
-            "remove the wrong one of each, here or in data/ (then `dvc add data`), and run the same command again",
+            "move the wrong one of each away, here or in data/ (then `dvc add data`), then run the same command again",
         )
         for clash in clashes[:_LISTED] if len(clashes) > 1 else []:
             error.add_note(clash)

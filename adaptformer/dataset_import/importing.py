@@ -150,7 +150,7 @@ def _unusable(source: Path, faults: list[tuple[str, str]], of: int) -> UserError
     more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
     error = UserError(
         f"{len(lines)} of {of} files in {source} are no usable images: {lines[0]!r}{more}",
-        "repair or remove them, or leave them out with --skip-bad",
+        "repair them or move them away, or leave them out with --skip-bad",
     )
     for line in lines if len(lines) > 1 else []:
         error.add_note(line)

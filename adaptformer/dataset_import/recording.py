@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from adaptformer import files
 from adaptformer.errors import UserError
 
 
@@ -16,13 +16,12 @@ def dvc_add(data: Path) -> bool:
     if not (root / ".dvc").is_dir():
         return False
     command = [sys.executable, "-m", "dvc", "add", "--quiet", data.name]
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "true"}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise UserError(
-            f"`dvc add {data.name}` failed: {reason}", f"fix that, then run `dvc add {data.name}` in {root}"
-        )
+        refused = files.refusal(RuntimeError(reason))
+        remedy = f"{refused.remedy.partition(',')[0]}, then" if refused else "fix that, then"
+        raise UserError(f"`dvc add {data.name}` failed: {reason}", f"{remedy} run `dvc add {data.name}` in {root}")
     return True
 
 

@@ -160,7 +160,7 @@ def _journal(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype="str", keep_default_na=False)
         return table[list(_MOVES)].astype({"number": "int64"})
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged", "remove it: what was relabelled so far can then not be undone") from error
+        raise UserError(f"{path} is damaged", "move it away; what it lists can then not be undone") from error
 
 
 def _text(path: Path, moves: pd.DataFrame) -> dict[str, str]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from adaptformer.params import ChecksParams
 
 UNREADABLE = "unreadable"
-_FIXES = {UNREADABLE: "repair or remove the file", **findings.FIXES}
+_FIXES = {UNREADABLE: "repair the file, or move it away", **findings.FIXES}
 _PLACE = ["path", "split", "label"]
 _PAIRS_AT_ONCE = 50_000
 
@@ -95,7 +95,7 @@ def check(
     if errors := [kind for kind in summary.found if _level(kind, levels) == "error"]:
         raise UserError(
             f"there are findings whose level is error: {summary.told[list(summary.found).index(errors[0])]}",
-            f"see {job.file(FINDINGS)}; remove or repair what it names, then check it in another folder",
+            f"see {job.file(FINDINGS)}; repair what it names or move it away, then check it in another folder",
         )
     return summary
 
@@ -108,7 +108,7 @@ def _looked_at(job: Check, engine: Engine) -> list[Looked]:
     shown = running.shown_with_rate(done, "looking", job.parts, "parts", lambda _: 1)
     looked = sorted(shown, key=lambda one: one.shard)
     if digest(one.input for one in looked) != job.inputs:
-        raise UserError(f"the lists in {job.folder}/parts/ have changed", "remove the folder, then start anew")
+        raise UserError(f"the lists in {job.folder}/parts/ have changed", "start anew in another folder")
     if all(one.images == one.faults for one in looked):
         raise UserError("none of the files is an image", "give folders of images, or shards (.tar, .parquet)")
     return looked

@@ -90,7 +90,7 @@ def _look(check: Check, threads: int, number: int) -> Looked:
         found = pq.read_table(path, columns=["fault"])
     if json.loads((found.schema.metadata or {}).get(b"adaptformer", b"null")) != about:
         raise UserError(
-            f"{path} does not belong to the check in its folder", "remove it, then run the same command again"
+            f"{path} does not belong to the check in its folder", "move it away, then run the same command again"
         )
     faults = len(found) - found.column("fault").null_count
     return Looked(number, len(found), faults, about["input"], seconds, memory.peak_mb())

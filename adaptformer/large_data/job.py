@@ -102,7 +102,7 @@ def prepare(folder: Path, given: Sequence[str], features: Features | None) -> Ch
         if other := [name for name, value in wanted.items() if there[name] != value]:
             raise UserError(
                 f"{folder} holds another check, with other {', '.join(other)}",
-                "give another folder, or remove this one",
+                "give another folder, or move this one away",
             )
         return Check(str(folder.resolve()), **there)
     listed = folder / "parts"

@@ -37,7 +37,9 @@ class Kept:
 
 def earlier_looks(client: MlflowClient, name: str, version: str, test_digest: str) -> int:
     """Return how many other versions were compared with a champion on the test images of this digest."""
-    decided = client.search_model_versions(f"name = '{name}' and tag.`{TEST_DIGEST}` = '{test_digest}'")
+    decided = client.search_model_versions(
+        f"name = {mlflow_store.quoted(name)} and tag.`{TEST_DIGEST}` = '{test_digest}'"
+    )
     return sum(str(other.version) != version and other.tags.get("gate.champion") != "none" for other in decided)
 
 

@@ -216,7 +216,7 @@ def _outside_move(before: State, seen: State, there: Collection[str]) -> Move:
 def _write(client: MlflowClient, name: str, wanted: Move) -> None:
     """Add a move to the journal as a new version, which has the files of a version of `name`."""
     history = history_name(name)
-    if not client.search_registered_models(f"name = '{history}'"):
+    if not client.search_registered_models(f"name = {mlflow_store.quoted(history)}"):
         _create(client, name, history)
     there = _versions(client, name)
     candidates = [wanted.after.champion, wanted.before.champion, *there]
@@ -239,7 +239,8 @@ def _create(client: MlflowClient, name: str, history: str) -> None:
             f"Every move of the aliases of {name}: each version is one move, with the model that became champion.",
         )
     except Exception:
-        if not client.search_registered_models(f"name = '{history}'"):  # else another process was faster
+        # Else another process was faster.
+        if not client.search_registered_models(f"name = {mlflow_store.quoted(history)}"):
             raise
 
 

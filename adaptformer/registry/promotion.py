@@ -41,6 +41,10 @@ DATA = Path("data")
 LOCK_SECONDS = 600
 
 
+class _ReadOnlyError(UserError):
+    """The lock of a model cannot be taken, because the system refuses to write there."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The result of a promotion: the decision, and the move if the gate passed.
@@ -159,8 +163,17 @@ def rollback(name: str, *, to: str | None, who: str | None, why: str) -> Move:
 
 
 def history(name: str) -> list[tuple[Move, bool]]:
-    """Return every move with whether it is valid, after `moves.settle`. Raises UserError if there is no such model."""
-    with _settled(name) as (client, _):
+    """Return every move with whether it is valid, after `moves.settle`. Raises UserError if there is no such model.
+
+    In a read-only checkout, where nothing can be settled, it is the journal as it is.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            client, _ = held.enter_context(_settled(name))
+        except _ReadOnlyError:
+            held.enter_context(mlflow_store.user_errors("nothing was changed"))
+            client = mlflow_store.connect()
+            versions.require_model(client, name)
         every = moves.read(client, name)
         valid = moves.valid(every)
         return [(move, move in valid) for move in every]
@@ -171,17 +184,21 @@ def _settled(name: str) -> Iterator[tuple[MlflowClient, State]]:
     """Hold the promotion lock of a model whose journal and aliases agree; yield a client and what is in use.
 
     The lock is a file beside MLflow's local database or in the checkout's root; the system releases it when the process
-    dies. Raises UserError if there is no such model, if MLflow fails, or if the lock is not free within ten minutes.
+    dies. Raises UserError if there is no such model, if MLflow fails, if the lock is not free within ten minutes, or
+    if the checkout cannot be written.
     """
     beside = database() or root() / "mlflow.db"
-    beside.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(beside.with_name(f"{beside.name}.{files.sha256_text(name)[:12]}.lock"))
     try:
+        beside.parent.mkdir(parents=True, exist_ok=True)
         held = lock.acquire(timeout=LOCK_SECONDS)
     except Timeout as error:
         raise UserError(
             f"another promotion of {name} has been running for ten minutes", "wait until it ends, or stop it"
         ) from error
+    except OSError as error:
+        refused = files.refusal(error, beside.parent)
+        raise _ReadOnlyError(*(refused.args if refused else (str(error), "make it writable"))) from error
     with held, mlflow_store.user_errors("that completes a move that was begun"):
         client = mlflow_store.connect()
         versions.require_model(client, name)

@@ -14,8 +14,8 @@ from adaptformer.errors import UserError
 from adaptformer.export import model_file
 from adaptformer.registry import belonging, moves
 from adaptformer.run_folder import RunFolder
-from adaptformer.tracking import mlflow_store, run_files
-from adaptformer.tracking.locations import tracking_uri
+from adaptformer.tracking import failures, mlflow_store, run_files
+from adaptformer.tracking.locations import place, tracking_place
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,7 +57,10 @@ def present(folder: RunFolder, model: str) -> Registration | None:
     """
     try:
         found = Registration(**json.loads(folder.registration.read_text()))
-        wanted = replace(found, model=model, model_sha256=model_file.sha256(folder.model), tracking_uri=tracking_uri())
+        found = replace(found, tracking_uri=place(found.tracking_uri))
+        wanted = replace(
+            found, model=model, model_sha256=model_file.sha256(folder.model), tracking_uri=tracking_place()
+        )
     except (OSError, ValueError, TypeError):
         return None
     return found if found == wanted else None
@@ -81,11 +84,10 @@ def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[
     except UserError:
         raise
     except Exception as error:  # whatever MLflow, its database or the network raise
-        raise UserError(
-            f"the model is exported but not registered at {tracking_uri()}: {mlflow_store.one_line(error)}",
-            "see that MLflow answers there, then run the same command again: only this step is left",
-        ) from error
-    registration = Registration(name, number, sha256, tracking_uri(), version.run_id or "")
+        if (told := failures.explained(error, "only the registration is left")) is None:
+            raise
+        raise UserError(f"the model is exported but not registered: {told.cause}", told.remedy) from error
+    registration = Registration(name, number, sha256, tracking_place(), version.run_id or "")
     files.write_json(folder.registration, asdict(registration))
     return registration
 
@@ -110,9 +112,9 @@ def reason_not_to_judge(registration: Registration) -> str | None:
 
 def require_model(client: MlflowClient, name: str) -> None:
     """Raise UserError unless there is a registered model of that name."""
-    if not client.search_registered_models(f"name = '{name}'"):
+    if not client.search_registered_models(f"name = {mlflow_store.quoted(name)}"):
         raise UserError(
-            f"no model {name} is registered at {tracking_uri()}",
+            f"no model {name} is registered at {tracking_place()}",
             "train and register one (`make run`), or correct registry.model in params.yaml",
         )
 
@@ -185,7 +187,7 @@ def fetch_champion(name: str, into: Path) -> Path:
 
 def _version_of(client: MlflowClient, name: str, sha256: str) -> ModelVersion | None:
     """Return the version that holds exactly these bytes, or None."""
-    filters = f"name = '{name}' and tag.`{run_files.MODEL_TAG}` = '{sha256}'"
+    filters = f"name = {mlflow_store.quoted(name)} and tag.`{run_files.MODEL_TAG}` = '{sha256}'"
     return next(iter(client.search_model_versions(filters, 1, ["version_number ASC"])), None)
 
 
@@ -198,7 +200,7 @@ def _new_version(
     if run_id is None:
         raise UserError(
             "the model is exported but not registered, because tracking failed",
-            f"see that MLflow answers at {tracking_uri()}, then run the same command again",
+            f"do what the warning above says of MLflow at {tracking_place()}, then run the same command again",
         )
     # Weights outside of the file stay there: MLflow would read them all and write them under another name.
     content = onnx.load(folder.model, load_external_data=False)
@@ -214,7 +216,7 @@ def _new_version(
         client.log_model_artifact(logged.model_id, str(folder.model))
     if folder.model_weights.is_file() and folder.model_weights.stat().st_size:
         client.log_model_artifact(logged.model_id, str(folder.model_weights))
-    if not client.search_registered_models(f"name = '{name}'"):
+    if not client.search_registered_models(f"name = {mlflow_store.quoted(name)}"):
         client.create_registered_model(name)
     # The version gets its tags in the same transaction: one without its hash would be registered again.
     tags = {**lineage, **run_files.lineage(folder)}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from adaptformer import files
 from adaptformer.errors import UserError
 from adaptformer.randomness import generator
 from adaptformer.sweeps import space, trial_records
@@ -78,24 +79,20 @@ class Study:
         """
         import optuna
 
-        root.mkdir(parents=True, exist_ok=True)
+        with files.refusals(root):
+            root.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna = optuna
         self._root, self._dimensions, self._settings = root, list(dimensions), settings
         self._records = root / "trials"
         self._lock = FileLock(root / ".lock")
         self._worker = uuid.uuid4().hex
-        with self._lock:  # two processes that create the database at once would fail
-            try:
-                _require_sound(root / DATABASE)
-                self._study = self._opened(storage)
-                ended = [trial for trial in self._kept() if trial.state.is_finished()]
-                trial_records.reconcile(self._records, self._study, ended, self._dimensions)
-                self.results()
-            except UserError:
-                raise
-            except Exception as error:  # SQLite's, SQLAlchemy's and Optuna's own share no base class
-                raise trial_records.damaged(self._records) from error
+        with _opening(root, storage, self._records), self._lock:  # two that create the database at once would fail
+            _require_sound(root / DATABASE)
+            self._study = self._opened(storage)
+            ended = [trial for trial in self._kept() if trial.state.is_finished()]
+            trial_records.reconcile(self._records, self._study, ended, self._dimensions)
+            self.results()
             if (root / TABLE).is_file() and not self._kept():
                 raise UserError(
                     f"{root / TABLE} tells of trials, but the database of the sweep has none",
@@ -219,6 +216,25 @@ def _require_sound(database: Path) -> None:
         with contextlib.closing(sqlite3.connect(database)) as connection:
             if connection.execute("pragma integrity_check").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError
+
+
+@contextmanager
+def _opening(root: Path, storage: str | None, records: Path) -> Iterator[None]:
+    """Turn exceptions of a sweep's database as it is opened into a UserError; `records` are those of its trials."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # SQLite's, SQLAlchemy's, a driver's and Optuna's own share no base class
+        if refused := files.refusal(error, root):
+            raise refused from error
+        if storage is None:
+            raise trial_records.damaged(records) from error
+        told = " ".join(str(error).split()).partition(" [SQL: ")[0] or type(error).__name__
+        raise UserError(
+            f"the sweep's database {storage} cannot be opened: {told}",
+            "correct sweep.storage in params.yaml, or see that the database answers",
+        ) from error
 
 
 class Trial:

@@ -29,7 +29,7 @@ Fingerprint = dict[str, Any]
 
 @contextlib.contextmanager
 def _repo() -> Iterator[Any]:
-    """Open the checkout's DVC repository; DVC's exceptions become UserErrors."""
+    """Open the checkout's DVC repository; DVC's exceptions become UserErrors, and a disk's that refuses its files."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -39,7 +39,13 @@ def _repo() -> Iterator[Any]:
         with Repo(str(root())) as repo:
             yield repo
     except DvcException as error:
-        raise _explained(error) from error
+        raise files.refusal(error) or _explained(error) from error
+    except UserError:
+        raise
+    except Exception as error:  # DVC's own databases and locks raise what SQLite and the system do
+        if (refused := files.refusal(error, root() / ".dvc")) is None:
+            raise
+        raise refused from error
 
 
 def _explained(error: Exception) -> UserError:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-from adaptformer.errors import UserError
+from adaptformer.errors import UserError, without_credentials
 
 SQLITE = "sqlite:///"
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlartifacts"
+"""The folder beside a local database that holds the files of its runs and models."""
 
 
 def root() -> Path:
@@ -19,8 +23,31 @@ def root() -> Path:
 
 
 def tracking_uri() -> str:
-    """Return where MLflow tracks: MLFLOW_TRACKING_URI, else the SQLite database in the root of the checkout."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{root() / 'mlflow.db'}"
+    """Return where MLflow tracks: MLFLOW_TRACKING_URI, else the SQLite database in the root of the checkout.
+
+    The latter is relative to the root, the current folder: so no letter of the path can be taken for a part of an
+    address, and a checkout that is moved stays the same place. It may hold a password, and is for connecting only:
+    what is stored or shown is `tracking_place`. Raises UserError for an address that lacks its http://.
+    """
+    if uri := os.environ.get("MLFLOW_TRACKING_URI", "").strip():
+        if re.match(r"[\w.-]+:\d+(/|$)", uri):  # MLflow takes it for a folder
+            raise UserError(f"MLFLOW_TRACKING_URI={uri} lacks http://", f"set it to http://{uri}")
+        return uri
+    root()
+    return f"{SQLITE}{DATABASE}"
+
+
+def tracking_place() -> str:
+    """Return where MLflow tracks, without credentials: one text for one place, whoever asks."""
+    return place(tracking_uri())
+
+
+def place(uri: str) -> str:
+    """Return a tracking address without credentials; that of a database in the checkout is relative to its root."""
+    if uri.startswith(SQLITE):
+        file = Path(uri.removeprefix(SQLITE))
+        return f"{SQLITE}{file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}"
+    return without_credentials(uri)
 
 
 def database() -> Path | None:
@@ -30,6 +57,6 @@ def database() -> Path | None:
 
 
 def mlflow_pages() -> str | None:
-    """Return the address of MLflow's pages: the tracking server, or `make up`'s; None where neither is known."""
+    """Return where MLflow's pages are, without credentials: the tracking server, or `make up`'s; None if unknown."""
     uri = tracking_uri()
-    return uri if uri.startswith("http") else os.environ.get("ADAPTFORMER_MLFLOW_PAGES")
+    return without_credentials(uri) if uri.startswith("http") else os.environ.get("ADAPTFORMER_MLFLOW_PAGES")

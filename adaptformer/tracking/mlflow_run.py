@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from adaptformer.errors import without_credentials
 from adaptformer.params import Params, flat
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store, run_files
@@ -64,8 +65,8 @@ def describe(name: str, params: Params, lineage: Mapping[str, str], folder: RunF
 
 
 def as_text(content: Mapping[str, Any]) -> dict[str, str]:
-    """Return sections of params as MLflow stores them: dotted keys, values as text."""
-    return {key: str(value) for key, value in flat(content).items()}
+    """Return sections of params as MLflow stores them: dotted keys, values as text without credentials."""
+    return {key: without_credentials(str(value)) for key, value in flat(content).items()}
 
 
 def now() -> int:
@@ -90,7 +91,7 @@ def start(client: MlflowClient, run: Description) -> str:
 
 def mark_crashed(client: MlflowClient, run: Description) -> None:
     """Mark other runs of the same folder that MLflow still shows as running as killed; the caller holds its lock."""
-    same_folder = f"tags.`{FOLDER_TAG}` = '{run.tags[FOLDER_TAG]}' and status = 'RUNNING'"
+    same_folder = f"tags.`{FOLDER_TAG}` = {mlflow_store.quoted(run.tags[FOLDER_TAG])} and status = 'RUNNING'"
     for crashed in client.search_runs([mlflow_store.experiment_id(client, run.experiment)], same_folder):
         if crashed.data.tags.get(ID_TAG) != run.id:
             client.set_terminated(crashed.info.run_id, "KILLED")

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from adaptformer import files
 from adaptformer.errors import UserError
-from adaptformer.tracking.locations import database, tracking_uri
+from adaptformer.tracking import failures, relocation
+from adaptformer.tracking.locations import ARTIFACTS, database, tracking_place, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
@@ -30,28 +30,32 @@ FIRST_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_R
 """The same for the first request, so that a server that is dead from the start delays a run by five seconds."""
 VERSIONS_PER_REQUEST = 200_000
 """MLflow's limit."""
-FAILING_PACKAGES = {"mlflow", "sqlalchemy", "alembic", "requests", "urllib3"}
-"""Packages whose exceptions mean that MLflow, its database or the network failed."""
 
 
 def connect() -> MlflowClient:
     """Return a client of the tracking store and the registry; a local database is created first.
 
-    Raises whatever MLflow, its database or the network raise where they do not answer.
+    One whose checkout was moved or copied finds its files where they are now (relocation.py). Raises whatever MLflow,
+    its database or the network raise where they do not answer.
     """
     for key, value in {**SETTINGS, **TIMEOUTS}.items():
         os.environ.setdefault(key, value)
-    import mlflow
-
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    uri = tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    client = mlflow.MlflowClient(uri, uri)
+    client = _client(tracking_uri())
     with _database_lock(), _first_timeouts():
         client.search_experiments(max_results=1)
+        if (file := database()) and (copy := relocation.follow(file)):
+            client = _client(copy)
     return client
+
+
+def _client(uri: str) -> MlflowClient:
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return mlflow.MlflowClient(uri, uri)
 
 
 @contextlib.contextmanager
@@ -68,9 +72,19 @@ def _first_timeouts() -> Iterator[None]:
 @contextlib.contextmanager
 def _database_lock() -> Iterator[None]:
     """Let one process at a time create or migrate a SQLite database: of two that migrate it at once both fail."""
-    if file := database():
+    file = database()
+    if file is None:
+        yield
+        return
+    lock = FileLock(file.with_name(f"{file.name}.lock"))
+    try:
         file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f"{file.name}.lock")) if file else contextlib.nullcontext():
+        held: contextlib.AbstractContextManager[object] = lock.acquire()
+    except OSError as error:
+        if not file.is_file():
+            raise files.refusal(error, file) or error from error
+        held = contextlib.nullcontext()  # of a read-only checkout, where no process can migrate it
+    with held:
         yield
 
 
@@ -79,18 +93,19 @@ def user_errors(assurance: str) -> Iterator[None]:
     """Turn failures of MLflow, its database or the network in the body into a UserError that ends in `assurance`."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in FAILING_PACKAGES and not isinstance(error, ConnectionError):
-            raise  # a UserError, or a defect of this project, which is no failure of MLflow
-        raise UserError(
-            f"MLflow at {tracking_uri()} fails: {type(error).__name__}: {one_line(error)}",
-            f"see that it answers there, then run the same command again; {assurance}",
-        ) from error
+        if (told := failures.explained(error, assurance)) is None:
+            raise  # a defect of this project, which is no failure of MLflow
+        raise told from error
 
 
-def one_line(error: Exception) -> str:
-    """Return the message of an exception on one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200]
+def quoted(value: str) -> str:
+    """Return a value as MLflow's filters take it. Raises UserError for one that they cannot hold."""
+    if "'" in value and '"' in value:
+        raise UserError(f"MLflow finds nothing by {value}, which holds both quotation marks", "rename it")
+    return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 def page_of(run: RunInfo, path: str) -> str:
@@ -99,21 +114,30 @@ def page_of(run: RunInfo, path: str) -> str:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Return an experiment's id, created if needed; its files are in mlartifacts/ beside a local database."""
+    """Return an experiment's id, created if needed; its files are in mlartifacts/ beside a local database.
+
+    Raises UserError for one that was deleted, whose name MLflow keeps.
+    """
     experiment = client.get_experiment_by_name(name)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        raise UserError(
+            f"the MLflow experiment {name} was deleted at {tracking_place()}",
+            f"bring it back (`mlflow experiments restore --experiment-id {experiment.experiment_id}`), or give "
+            "registry.experiment in params.yaml another name",
+        )
     if experiment is not None:
         return str(experiment.experiment_id)
     file = database()
-    location = (file.resolve().parent / "mlartifacts").as_uri() if file else None
+    location = (file.resolve().parent / ARTIFACTS).as_uri() if file else None
     return str(client.create_experiment(name, artifact_location=location))
 
 
 def find_run(client: MlflowClient, experiment: str, tag: str, value: str) -> Run | None:
     """Return the run of an experiment that has this tag with this value, None if there is none."""
-    found = client.search_runs([experiment_id(client, experiment)], f"tags.`{tag}` = '{value}'", max_results=1)
+    found = client.search_runs([experiment_id(client, experiment)], f"tags.`{tag}` = {quoted(value)}", max_results=1)
     return found[0] if found else None
 
 
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
     """Return all versions of a registered model in their order; none where there is no such model."""
-    return list(client.search_model_versions(f"name = '{name}'", VERSIONS_PER_REQUEST, ["version_number ASC"]))
+    return list(client.search_model_versions(f"name = {quoted(name)}", VERSIONS_PER_REQUEST, ["version_number ASC"]))

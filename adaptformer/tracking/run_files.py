@@ -10,7 +10,7 @@ from typing import Any
 from adaptformer import files
 from adaptformer.export import model_file
 from adaptformer.run_folder import RunFolder
-from adaptformer.tracking.locations import tracking_uri
+from adaptformer.tracking.locations import place, tracking_place
 
 MODEL_TAG = "model.sha256"
 FILES = (
@@ -93,10 +93,11 @@ def _present(folder: RunFolder) -> tuple[str | None, bool]:
     try:
         note = json.loads(folder.tracking.read_text())
         run_id, finished = str(note.pop("run_id")), bool(note.pop("finished", True))
+        note["tracking_uri"] = place(note["tracking_uri"])
         return (run_id if note == _note(folder) else None), finished
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None, False
 
 
 def _note(folder: RunFolder) -> dict[str, str]:
-    return {"tracking_uri": tracking_uri(), "results_sha256": sha256(folder)}
+    return {"tracking_uri": tracking_place(), "results_sha256": sha256(folder)}

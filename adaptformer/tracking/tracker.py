@@ -14,7 +14,7 @@ from adaptformer import files
 from adaptformer.errors import UserError
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
-from adaptformer.tracking import dvc_repository, mlflow_run, mlflow_store, run_files, uploads
+from adaptformer.tracking import dvc_repository, failures, mlflow_run, mlflow_store, run_files, uploads
 from adaptformer.tracking.git import git_tags, short_commit
 from adaptformer.tuning.history import EpochRow
 
@@ -167,7 +167,9 @@ class Tracker:
         """Warn of a failure, once of each kind."""
         if what not in self._warned:
             self._warned.add(what)
-            logger.warning("%s: %s: %s", what, type(error).__name__, mlflow_store.one_line(error))
+            told = failures.explained(error, "the next run uploads the rest")
+            cause = f"{type(error).__name__}: {failures.one_line(error)}" if told is None else told.cause
+            logger.warning("%s: %s%s", what, cause, "" if told is None else f" (fix: {told.remedy})")
 
 
 def run_name(params: Params) -> str:

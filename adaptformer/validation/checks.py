@@ -37,8 +37,8 @@ SCHEMA = pa.DataFrameSchema(
 _ONE_SPLIT = "keep the image in one split, or test results flatter the model"
 _ROW_FAULTS = {
     "label": ("space around the class name", "rename the class folder"),
-    "width": ("image too small", f"remove images under {MIN_SIDE} pixels a side"),
-    "height": ("image too small", f"remove images under {MIN_SIDE} pixels a side"),
+    "width": ("image too small", f"move images under {MIN_SIDE} pixels a side out of data/"),
+    "height": ("image too small", f"move images under {MIN_SIDE} pixels a side out of data/"),
 }
 
 
@@ -50,7 +50,7 @@ def check(manifest: pd.DataFrame, unreadable: pd.DataFrame, group: str | None = 
     """
     faults = pd.concat(
         [
-            _faults(unreadable["path"], "unreadable file", unreadable["reason"], "repair or remove the file"),
+            _faults(unreadable["path"], "unreadable file", unreadable["reason"], "repair it, or move it out of data/"),
             _row_faults(manifest),
             _missing_in_train(manifest),
             _too_few_images(manifest),
@@ -86,7 +86,7 @@ def _row_faults(manifest: pd.DataFrame) -> pd.DataFrame:
         )
     found = []
     for (column, rule), group in cases.groupby(["column", "check"], sort=True):
-        fault, remedy = _ROW_FAULTS.get(column, (f"bad {column}", "remove the file"))
+        fault, remedy = _ROW_FAULTS.get(column, (f"bad {column}", "move the file out of data/"))
         details = (f"{column} {value!r} ({rule})" for value in group["failure_case"])
         found.append(_faults(manifest.loc[group["index"].astype(int), "path"], fault, details, remedy))
     return pd.concat(found, ignore_index=True)
@@ -99,7 +99,7 @@ def _missing_in_train(manifest: pd.DataFrame) -> pd.DataFrame:
         missing["split"] + "/" + missing["label"],
         "class missing in train",
         (f"{label} has no usable image in train" for label in missing["label"]),
-        "add images of the class to train, or remove its folder",
+        "add images of the class to train, or move its folder out of data/",
     )
 
 
@@ -112,7 +112,7 @@ def _too_few_images(manifest: pd.DataFrame) -> pd.DataFrame:
         [f"train/{label}" for label in alone],
         "class with one image",
         [f"{label} has one distinct image outside test, too few to train and validate" for label in alone],
-        "add images of the class to train, or remove the class",
+        "add images of the class to train, or move the class out of data/",
     )
 
 
@@ -183,5 +183,5 @@ def raise_on_faults(faults: pd.DataFrame, csv_path: Path) -> None:
     total = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     raise UserError(
         f"data/ has {total}: {kinds}; first: {first['path']!r} ({first['detail']})",
-        f"correct or remove the files listed in {csv_path}, run `dvc add data`, then run the same command again",
+        f"correct what {csv_path} lists or move it out of data/, run `dvc add data`, then run the same command again",
     )

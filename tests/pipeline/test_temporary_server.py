@@ -72,7 +72,7 @@ def test_a_server_that_cannot_start_is_one_error_that_names_its_log(tmp_path, mo
     (tmp_path / "uvicorn.py").write_text("raise SystemExit('there is no room')")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{clones.ROOT}")
     log = tmp_path / "logs" / "server.log"
-    with pytest.raises(UserError, match="does not answer") as caught:
+    with pytest.raises(UserError, match="temporary Prefect server fails") as caught:
         temporary_server.wait_for(temporary_server.start(log), log)
     assert str(log) in caught.value.remedy
     assert log.read_text() == "there is no room\n"

@@ -80,7 +80,7 @@ def test_a_file_in_the_place_of_the_folder_is_one_line_of_cause_and_one_of_what_
     with pytest.raises(UserError, match=r"cannot write .*results/x\.txt: ") as caught:
         files.write_text(tmp_path / "results" / "x.txt", "content")
     assert str(caught.value).count("\n") == 1
-    assert "writable" in caught.value.remedy
+    assert caught.value.remedy.startswith("move away the file that is in the place of a folder")
     assert (tmp_path / "results").read_text() == "I am a file"
 
 

@@ -67,8 +67,8 @@ def test_values_do_not_change_afterwards(write: Callable[..., Path]) -> None:
         ("tuning.epocs", "did you mean tuning.epochs?"),
         ("image.interpolaton", "did you mean image.interpolation?"),
         ("tunning", "did you mean tuning?"),
-        ("tuning.qqq", "remove tuning.qqq from "),
-        ("xyz", "remove xyz from "),
+        ("tuning.qqq", "take tuning.qqq out of "),
+        ("xyz", "take xyz out of "),
     ],
 )
 def test_an_unknown_key_is_named_with_a_suggestion(write: Callable[..., Path], key: str, hint: str) -> None:

@@ -74,8 +74,8 @@ def test_a_holder_that_left_no_note_is_another_run(tmp_path: Path) -> None:
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "artifacts").write_text("mine")
     error = refused(RunFolder(tmp_path / "artifacts"))
-    assert "cannot write in" in error.cause
-    assert "artifacts/" in error.remedy
+    assert error.cause == f"cannot write {tmp_path / 'artifacts'}: File exists"
+    assert error.remedy.startswith("move away the file")
     assert (tmp_path / "artifacts").read_text() == "mine"
 
 
@@ -85,7 +85,7 @@ def test_no_permission_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(os, "open", denied)
     error = refused(RunFolder(tmp_path / "artifacts"))
-    assert error.cause == f"cannot write in {tmp_path}/artifacts/: Permission denied"
+    assert error.cause == f"cannot write {tmp_path / 'artifacts'}: Permission denied"
 
 
 def test_whoever_takes_the_lock_removes_what_a_killed_run_was_writing(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def entry(server: Server, monkeypatch: pytest.MonkeyPatch) -> catalogue.Entry:
 
 
 def test_an_address_with_its_hash_becomes_a_backbone(server: Server) -> None:
-    tensors, card = fetching.fetch(NAMED, server.url + "?token=secret", server.sha256, ["apache-2.0"])
+    tensors, card = fetching.fetch(NAMED, server.url + "?download=true", server.sha256, ["apache-2.0"])
     backbone.load_encoder(backbone.build(NAMED), tensors)
     assert (card.origin, card.source_sha256, card.licence) == (server.url, server.sha256, "apache-2.0")
 

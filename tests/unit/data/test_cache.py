@@ -243,7 +243,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache
 ) -> None:
     cache.folder.write_text("a file")
-    with pytest.raises(UserError, match=f"cannot write in {cache.folder}/"):
+    with pytest.raises(UserError, match=f"cannot write {cache.folder}"):
         load_images(train, data, contract, cache)
 
 

@@ -117,7 +117,7 @@ def test_images_without_splits_lack_no_class(tmp_path: Path) -> None:
     (row,) = rows(tmp_path / "check")
     assert row["path"] == f"{tmp_path}/a.tar/dog/text.png"
     assert row["detail"].startswith("not an image (")
-    assert (row["level"], row["fix"]) == ("warn", "repair or remove the file")
+    assert (row["level"], row["fix"]) == ("warn", "repair the file, or move it away")
 
 
 @pytest.mark.parametrize("engine", ["local", *CLUSTERS])

@@ -1,0 +1,100 @@
+"""A checkout that was moved or copied finds its runs' files: MLflow's database names them by absolute paths.
+
+The files of a local database are in mlartifacts/ beside it. If it names such a folder elsewhere, the checkout was moved
+or copied since, and the present folder takes the other one's place in all records: nothing is read from the place of
+before, and a copy never writes into its original.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import re
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+
+from adaptformer.tracking.locations import ARTIFACTS, DATABASE, SQLITE
+
+log = logging.getLogger("adaptformer")
+
+COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
+"""Where MLflow's tables name files."""
+
+
+def follow(database: Path) -> str | None:
+    """Let a database name the files beside it, in one transaction; nothing is written where it does already.
+
+    One that cannot be written stays as it is; then the address of a copy is returned, which is for reading only and
+    goes as the process ends.
+    """
+    database = database.resolve()
+    present = (database.parent / ARTIFACTS).as_uri()
+    before = _elsewhere(database, present)
+    if not before:
+        return None
+    try:
+        _let_name(database, before, present)
+    except sqlite3.OperationalError as error:
+        if "readonly" not in str(error):
+            raise
+        folder = tempfile.TemporaryDirectory(prefix="adaptformer-")
+        atexit.register(folder.cleanup)
+        copy = Path(folder.name, DATABASE)
+        shutil.copyfile(database, copy)
+        _let_name(copy, before, present)
+        _refuse_changes(copy)
+        return f"{SQLITE}{copy}"
+    log.info("this checkout was moved or copied: MLflow's records name %s/ now", present)
+    return None
+
+
+def _elsewhere(database: Path, present: str) -> set[str]:
+    """Return the folders of files that a database names and that are not the `present` one."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        found = connection.execute(_ELSEWHERE, (f"file:%/{ARTIFACTS}", f"file:%/{ARTIFACTS}/%"))
+        return {_folder(location) for (location,) in found} - {present}
+
+
+def _let_name(database: Path, before: set[str], present: str) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        for folder in sorted(before):
+            for table, column in COLUMNS:
+                _replace(connection, table, column, folder, present)
+
+
+_ELSEWHERE = (
+    "select distinct artifact_location from experiments where artifact_location like ? or artifact_location like ?"
+)
+
+
+def _refuse_changes(database: Path) -> None:
+    """Let a database take no more changes: in a copy they would be lost."""
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        for (table,) in connection.execute("select name from sqlite_master where type = 'table'").fetchall():
+            for act in ("insert", "update", "delete"):
+                connection.execute(
+                    f'create trigger "{table}_{act}" before {act} on "{table}" '
+                    "begin select raise(abort, 'attempt to write a readonly database'); end"
+                )
+
+
+def _folder(location: str) -> str:
+    """Return the part of an address up to the folder of files."""
+    return re.split(rf"(?<=/{ARTIFACTS})(?:/|$)", location, maxsplit=1)[0]
+
+
+def _replace(connection: sqlite3.Connection, table: str, column: str, before: str, present: str) -> None:
+    """Let the values of a column that are below a folder be below another one."""
+    connection.execute(
+        f"update {table} set {column} = ? || substr({column}, ?) where {column} = ? or substr({column}, 1, ?) = ?",  # noqa: S608
+        (present, len(before) + 1, before, len(before) + 1, f"{before}/"),
+    )
