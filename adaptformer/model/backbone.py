@@ -58,7 +58,7 @@ _FAMILY = (VisionTransformer, VisionTransformerDistilled)
 """Exactly these, no subclass: others change the forward pass, which adapters and export rely on."""
 
 
-def _other_kind(vit: nn.Module) -> str | None:
+def _other_kind(vit: Any) -> str | None:
     """Return what makes an architecture unfit for adapters, None for a plain VisionTransformer."""
     if type(vit) not in _FAMILY:
         return f"of the family {type(vit).__name__}"

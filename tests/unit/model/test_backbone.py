@@ -47,7 +47,7 @@ def test_other_families_are_refused_by_name(model: str, what: str) -> None:
 
 def test_an_architecture_that_cannot_be_built_at_a_size_is_refused_for_the_size() -> None:
     """A hybrid, whose convolutions make the features that its patches divide."""
-    with pytest.raises(UserError, match="image.size = 100 does not suit vit_tiny_r_s16_p8_224") as caught:
+    with pytest.raises(UserError, match=r"image\.size = 100 does not suit vit_tiny_r_s16_p8_224") as caught:
         backbone.build("vit_tiny_r_s16_p8_224", 100)
     assert caught.value.remedy == "set image.size to a multiple of 32, such as 96"
 
