@@ -95,6 +95,7 @@ class BackboneParams(Section):
     model: Text
     checkpoint: Text
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    weights: Text
     allowed_licences: Annotated[tuple[Text, ...], Field(min_length=1)]
 
 

@@ -77,6 +77,10 @@ class RunFolder:
         """Return the file that a stage of a run with overrides writes last: what it was made from, and what it made."""
         return self.root / f"{stage}.done.json"
 
+    def unfinished(self, stage: str) -> Path:
+        """Return the file that is there while a stage runs and after it failed: the values that it was asked for."""
+        return self.root / f"{stage}.unfinished.json"
+
     def others(self) -> list[RunFolder]:
         """Return the folders of the other runs with overrides of the same checkout."""
         roots = sorted(self.root.parent.iterdir()) if self.overridden else []

@@ -36,12 +36,15 @@ def run(
     """Run one stage, whose folder the caller has locked, and write `timing/<stage>.json`.
 
     Raises UserError that names the command to run first, with `options` (overrides and presets as the command line
-    takes them), when an input is missing. In the folder of a run with overrides, also when `data/` is no longer what
-    was validated there, and when an input changed while the stage ran; only there `<stage>.done.json` is written.
+    takes them), when an input is missing, or was not made since the stage that makes it failed. In the folder of a run
+    with overrides, also when `data/` is no longer what was validated there, and when an input changed while the stage
+    ran; only there `<stage>.done.json` is written.
     """
     stage = STAGES[name]
     progress.use(params.runtime.progress)
     require_inputs(name, folder, options)
+    _require_finished(name, params, folder, options)
+    files.write_json(folder.unfinished(name), _values(name, params))
     before: dict[str, Any] = {}
     if folder.overridden:
         if not _has_validated_data(name, folder):
@@ -51,6 +54,7 @@ def run(
         before = _inputs(name, params, folder)
         if name in SHARED and (other := _like(name, folder, before)) is not None:
             _take_over(name, folder, other)
+            folder.unfinished(name).unlink(missing_ok=True)
             return
     log.info("%s begins", name)
     _on_stop(f"in {name}")
@@ -76,6 +80,7 @@ def run(
     files.write_json(folder.timing(name), {**taken, **timing, **machine})
     if folder.overridden:
         _record(name, params, folder, before)
+    folder.unfinished(name).unlink(missing_ok=True)
     _on_stop(f"after {name}")
     log.info("%s done in %.1f s", name, seconds)
 
@@ -89,10 +94,30 @@ def follow(params: Params, folder: RunFolder) -> None:
 
 def require_inputs(name: str, folder: RunFolder, options: Sequence[str] = ()) -> None:
     """Raise UserError, which names the command to run first, where an input of a stage is missing."""
-    for attribute in STAGES[name].inputs:
-        if attribute != "data" and not getattr(folder, attribute).is_file():
-            producer = next(other.name for other in STAGES.values() if attribute in other.outputs)
-            raise UserError(f"{getattr(folder, attribute)} is missing", _first(producer, options))
+    for path, producer in _inputs_made(name, folder):
+        if not path.is_file():
+            raise UserError(f"{path} is missing", _first(producer, options))
+
+
+def _require_finished(name: str, params: Params, folder: RunFolder, options: Sequence[str]) -> None:
+    """Raise UserError if a stage that makes an input was refused or stopped when it last ran with the same values.
+
+    Its output, if there is one, is then that of an earlier run, which the present stage would take without a word.
+    """
+    for path, producer in _inputs_made(name, folder):
+        if _json(folder.unfinished(producer)) == _values(producer, params):
+            cause = f"{path} is not of these values: `adaptformer {producer}` did not finish when it last ran with them"
+            raise UserError(cause, _first(producer, options))
+
+
+def _inputs_made(name: str, folder: RunFolder) -> list[tuple[Path, str]]:
+    """Return the inputs of a stage that other stages make, each with the name of that stage."""
+    makers = {output: other.name for other in STAGES.values() for output in other.outputs}
+    return [(getattr(folder, each), makers[each]) for each in STAGES[name].inputs if each in makers]
+
+
+def _values(name: str, params: Params) -> dict[str, Any]:
+    return {section: getattr(params, section).model_dump(mode="json") for section in STAGES[name].params}
 
 
 def _on_stop(place: str) -> None:
@@ -158,8 +183,12 @@ def _take_over(name: str, folder: RunFolder, other: RunFolder) -> None:
 
 def _done(folder: RunFolder, name: str) -> dict[str, Any]:
     """Return a stage's record; empty where there is none or it is damaged."""
+    return _json(folder.done(name))
+
+
+def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(folder.done(name).read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -173,7 +202,14 @@ def _inputs(name: str, params: Params, folder: RunFolder) -> dict[str, Any]:
     checkpoint = Path(params.backbone.checkpoint)
     if name == "fetch" and checkpoint.is_file():
         inputs["checkpoint"] = [checkpoint.stat().st_size, checkpoint.stat().st_mtime_ns]
+    if name == "fetch" and (folder_of_parts := checkpoint if checkpoint.is_dir() else _beside_index(checkpoint)):
+        inputs["checkpoint_parts"] = _listing(folder_of_parts)
     return inputs
+
+
+def _beside_index(checkpoint: Path) -> Path | None:
+    """Return the folder of a checkpoint in parts that is named by its index, None for a checkpoint of one file."""
+    return checkpoint.parent if checkpoint.name.endswith(".index.json") and checkpoint.is_file() else None
 
 
 def _outputs(name: str, folder: RunFolder) -> dict[str, str]:
@@ -181,7 +217,7 @@ def _outputs(name: str, folder: RunFolder) -> dict[str, str]:
 
 
 def _listing(data: Path) -> str:
-    """Return a hash over path, size and time of every file below `data`.
+    """Return a hash over path, size and time of every file below a folder.
 
     Reading all images would take as long as validating them; a file that is merely touched costs one more validation,
     whose manifest is then the same.

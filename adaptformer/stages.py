@@ -62,7 +62,9 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     from adaptformer.model import backbone_file
 
     wanted = params.backbone
-    tensors, card = fetching.fetch(wanted.model, wanted.checkpoint, wanted.sha256, wanted.allowed_licences)
+    tensors, card = fetching.fetch(
+        wanted.model, wanted.checkpoint, wanted.sha256, wanted.allowed_licences, wanted.weights
+    )
     backbone_file.write(folder.backbone, tensors, card)
     if folder.overridden:  # the default folder's file is DVC's, which may want to link it itself
         files.share(folder.backbone, folder.other_backbones())

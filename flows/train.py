@@ -77,6 +77,7 @@ def update(
             for name in STAGES:
                 if is_current(name, params, folder):
                     log.info("%s is current", name)
+                    folder.unfinished(name).unlink(missing_ok=True)  # of a run with other data, which were taken back
                     continue
                 with contextlib.nullcontext() if folder.overridden else dvc_repository.recorded(name, sources[name]):
                     TASKS[name](name, params, folder, tracker.log_epoch if name == "train" else None)

@@ -3,50 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from adaptformer import files
-from adaptformer.checkpoints import catalogue, foreign_file, source
+from adaptformer.checkpoints import catalogue, foreign_file, source, tables
 from adaptformer.checkpoints.translation import translate
 from adaptformer.errors import UserError
 from adaptformer.model import backbone, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
 
+_Channel = Annotated[float, Field(strict=True, ge=0, le=1)]
+_Spread = Annotated[float, Field(strict=True, gt=0, le=100)]
+_Line = Annotated[str, Field(strict=True, min_length=1, max_length=2000)]
+
+
+class _Provenance(BaseModel):
+    """What a checkpoint's own metadata must say, if they say anything: the rest of its card is computed here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    mean: tuple[_Channel, _Channel, _Channel]
+    std: tuple[_Spread, _Spread, _Spread]
+    licence: _Line
+    note: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
 
 def fetch(
-    model: str, checkpoint: str, sha256: str | None, allowed_licences: Sequence[str]
+    model: str, checkpoint: str, sha256: str | None, allowed_licences: Sequence[str], weights: str = "ema"
 ) -> tuple[dict[str, Tensor], BackboneCard]:
     """Return the encoder tensors of `checkpoint` under timm's names, and their card.
 
-    `checkpoint` is what `source.locate` understands; `sha256`, where given, is what the file's bytes must have. Raises
-    UserError for a file that cannot be fetched, is damaged, has another hash, is unsafe to load, has a licence that is
-    not allowed, or does not match the tensors of `model` exactly.
+    `checkpoint` is what `source.locate` understands; `sha256`, where given, is what the file's bytes must have;
+    `weights` decides where the file holds several fitting tables (`tables.choose`). Raises UserError for a file that
+    cannot be fetched, is damaged, has another hash, is unsafe to load, has a licence that is not allowed, or does not
+    match the tensors of `model` exactly.
     """
     if source.is_remote(checkpoint) and (published := backbone.published(model)) and published.license:
         # Nobody should wait for a gigabyte that is then refused.
         catalogue.allow(published.license, allowed_licences, f"backbone.model = {model}")
     path, origin, expected_sha256 = source.locate(model, checkpoint, sha256, allowed_licences)
-    source_sha256 = files.sha256_file(path)
+    parts = foreign_file.parts(path)
+    source_sha256 = foreign_file.sha256(parts)
     if expected_sha256 not in {None, source_sha256}:
         raise UserError(
             f"{origin} has sha256 {source_sha256}, not backbone.sha256 = {expected_sha256}",
             "fetch the file again, or correct backbone.sha256 if you meant this file",
         )
-    if path.suffix == ".safetensors":
-        foreign, metadata = tensor_file.read(path)
-    else:
-        foreign, metadata = foreign_file.read_foreign(path), {}
     # The architecture's own image size: what the checkpoint's position embeddings are for. Only its shapes are needed.
     with torch.device("meta"):
         expected = backbone.build(model).state_dict()
-    tensors = translate(foreign, expected)
+    content = foreign_file.read_foreign(parts)
+    card = _card(path, content.metadata)
+    table = tables.choose(content.tree, expected, weights)
+    tensors = translate(table.tensors, expected)
     own_hash = tensor_file.content_hash(tensors)
-    if metadata.get("sha256", own_hash) != own_hash:
+    if card is not None and card.sha256 not in {None, own_hash}:
         raise UserError(f"{path.name} does not hold the weights that it names", "fetch the file again")
-    provenance = _provenance(model, metadata)
+    provenance = _provenance(model, card)
     catalogue.allow(provenance["licence"], allowed_licences, origin)
     return tensors, BackboneCard(
         model=model,
@@ -58,11 +76,30 @@ def fetch(
     )
 
 
-def _provenance(model: str, metadata: dict[str, Any]) -> dict[str, Any]:
+def _card(path: Path, metadata: Any) -> _Provenance | None:
+    """Return what the file's metadata say of its weights, None if they say nothing.
+
+    Raises UserError for metadata that are incomplete or of other types, and for those of an adapter file.
+    """
+    if metadata == {}:
+        return None
+    if isinstance(metadata, dict) and "adapter" in metadata:
+        raise UserError(f"{path} is an adapter file, not a checkpoint", "give the backbone's own file")
+    try:
+        return _Provenance.model_validate(metadata)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "metadata"
+        raise UserError(
+            f"{path} has a damaged or incomplete card ({where}: {first['msg']})",
+            "fetch it again from its publisher, or take the checkpoint that it was made from",
+        ) from error
+
+
+def _provenance(model: str, card: _Provenance | None) -> dict[str, Any]:
     """Return licence, normalisation and note: from the file itself, else from timm's entry for these exact weights."""
-    if "mean" in metadata:
-        normalisation = {name: tuple(metadata[name]) for name in ("mean", "std")}
-        return {**normalisation, "licence": metadata["licence"], "note": metadata["note"]}
+    if card is not None:
+        return card.model_dump(exclude={"sha256"})
     # A plain architecture name would silently mean timm's default weights, whose normalisation is another one.
     if "." not in model or (config := backbone.published(model)) is None:
         raise UserError(

@@ -1,59 +1,184 @@
-"""Checkpoints that torch has pickled (`.pth`), read without running their code."""
+"""Checkpoints in any file format that weights are published in, told apart by their content, not by their suffix."""
 
 from __future__ import annotations
 
-import argparse
-import pickle
-import warnings
+import json
+import re
+import zipfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
 
+from adaptformer import files
+from adaptformer.checkpoints import pickled
+from adaptformer.checkpoints.address import one_line
 from adaptformer.errors import UserError
+from adaptformer.model import tensor_file
 from adaptformer.model.tensor_file import damaged
 
+_LARGEST_EXPANSION = 20
+"""Bytes that a zip file may unpack to, over its own: weights hardly shrink, a bomb does."""
 
-def read_foreign(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a `.pth` file, unpacked from `{"model": …}` as MAE's files have them.
+_LARGEST_HEADER = 100_000_000
+"""Bytes of a safetensors file's header; the format allows no more."""
 
-    Only tensors, plain containers and argparse.Namespace (which the official files hold) are unpickled. Raises
-    UserError for a file that would run code and for one that is damaged or holds no tensors.
+_FOREIGN = (  # beginning of the file, what it is, what to do
+    (b"version https://git-lfs", "a pointer of Git LFS", "run `git lfs pull` where it comes from"),
+    (b"\x89HDF", "an HDF5 file", "take the publisher's PyTorch or safetensors file"),
+    (b"GGUF", "a GGUF file", "take the publisher's PyTorch or safetensors file"),
+    (b"\x1f\x8b", "compressed by gzip", "unpack it with gunzip"),
+    (b"<", "a web page", "download the file itself: open the address in a browser and look"),
+)
+
+
+class Content(NamedTuple):
+    """What a checkpoint holds: containers of tensors in any depth, and the metadata that a safetensors file has."""
+
+    tree: Any
+    metadata: Any = {}  # noqa: RUF012 - never changed
+
+
+def parts(path: Path) -> list[Path]:
+    """Return the files of a checkpoint: itself, or the shards of a folder or of an index, in the order of their names.
+
+    Raises UserError for a folder without checkpoint or with several, an index that is damaged or names files that are
+    missing or elsewhere, and for one shard of several.
     """
+    if path.is_dir():
+        path = _in_folder(path)
+    if shard := re.search(r"-\d{5}-of-(\d{5})\.", path.name):
+        if int(shard[1]) > 1:
+            cause = f"{path} is one of {int(shard[1])} parts of a checkpoint"
+            raise UserError(cause, f"set backbone.checkpoint to the folder with all of them: {path.parent}")
+    elif (index := _index(path)) is not None:
+        shards = sorted({path.with_name(name) for name in index.values()})
+        if missing := [printable(shard.name) for shard in shards if not shard.is_file()]:
+            cause = f"{path} names {missing[0]}, which is not beside it"
+            raise UserError(cause, f"bring all {len(shards)} parts of the checkpoint into one folder")
+        return shards
+    return [path]
+
+
+def sha256(found: list[Path]) -> str:
+    """Return the hex sha256 of a checkpoint's one file; of several, that of the lines that `sha256sum` prints."""
+    if len(found) == 1:
+        return files.sha256_file(found[0])
+    return files.sha256_text("".join(f"{files.sha256_file(path)}  {path.name}\n" for path in found))
+
+
+def read_foreign(found: list[Path]) -> Content:
+    """Return what the files of a checkpoint hold, without running code.
+
+    Raises UserError for a file that would run code, is damaged, or is of another kind, which it names.
+    """
+    if len(found) == 1:
+        return _read(found[0])
+    tree: dict[str, Any] = {}
+    for path in found:
+        content = _read(path).tree
+        if not isinstance(content, dict):
+            raise damaged(path, "holds no table of tensors")
+        if twice := sorted(tree.keys() & content.keys(), key=str):
+            raise UserError(f"two parts of the checkpoint hold {printable(twice[0])}", "fetch all parts again")
+        tree |= content
+    return Content(tree)
+
+
+def printable(name: object) -> str:
+    """Return a name from a file as one short line that a terminal may be shown."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in str(name))
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _in_folder(folder: Path) -> Path:
+    """Return the index of a folder's shards, or its only checkpoint."""
+    indices = sorted(folder.glob("*.index.json"))
+    single = [path for name in ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.npz") for path in folder.glob(name)]
+    # The same weights as safetensors and as a pickle are one checkpoint in two forms.
+    for form in ("safetensors", ""):
+        for choice in (indices, sorted(single)):
+            if len(fitting := [path for path in choice if form in path.name]) == 1:
+                return fitting[0]
+    if not indices and not single:
+        raise UserError(f"backbone.checkpoint = {folder} is a folder without a checkpoint", "give the file itself")
+    names = ", ".join(path.name for path in (indices or sorted(single))[:3])
+    raise UserError(f"the folder {folder} holds several checkpoints: {names}", "set backbone.checkpoint to one of them")
+
+
+def _index(path: Path) -> dict[str, str] | None:
+    """Return which file holds which tensor, None for a file that is no index of shards."""
+    with path.open("rb") as file:
+        if not file.read(16).lstrip().startswith(b"{"):
+            return None
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles that are refused below anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own text is not passed on: it suggests loading the file all the same.
-        if _may_run_code(path, str(error)):
-            raise UserError(
-                f"{path} was not opened: it would run code when unpickled",
-                "take the file from its publisher, or convert it to safetensors where you trust it",
-            ) from error
-        raise damaged(path, "not in torch's format") from error
-    except Exception as error:  # torch's readers raise almost anything on damaged bytes
-        raise damaged(path, str(error) or type(error).__name__) from error
-    for key in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
-    ):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, one_line(error)) from error
+    table = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(table, dict) or not table:
+        raise UserError(f"{path} is JSON, but no index of a checkpoint's parts", "give the file with the weights")
+    if strange := [name for name in table.values() if not isinstance(name, str) or not name or Path(name).name != name]:
+        raise damaged(path, f"it names a part {printable(strange[0])}")
+    return table
+
+
+def _read(path: Path) -> Content:
+    with path.open("rb") as file:
+        start = file.read(512)
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _LARGEST_HEADER:
+        return _safetensors(path)
+    if start.startswith(b"PK\x03\x04"):
+        return Content(_zipped(path))
+    for magic, kind, remedy in _FOREIGN:
+        if start.lstrip().startswith(magic):
+            raise UserError(f"{path} is {kind}, not a checkpoint", remedy)
+    if start[257:262] == b"ustar":
+        raise UserError(f"{path} is a tar archive", "unpack it and give the file with the weights")
+    return Content(pickled.read(path))
+
+
+def _safetensors(path: Path) -> Content:
+    try:
+        return Content(*tensor_file.read(path))
+    except UserError:
+        raise
+    except Exception as error:  # dtypes that torch lacks, deep JSON
+        raise damaged(path, one_line(error)) from error
+
+
+def _zipped(path: Path) -> Any:
+    """Return what a zip file holds: one of `torch.save`, or numpy's arrays."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except Exception as error:
+        raise damaged(path, f"a zip file that is cut off or altered: {one_line(error)}") from error
+    if sum(member.file_size for member in members) > _LARGEST_EXPANSION * path.stat().st_size:
+        raise damaged(path, f"it unpacks to more than {_LARGEST_EXPANSION} times its size")
+    names = {member.filename.rpartition("/")[2] for member in members}
+    if "constants.pkl" in names:
         raise UserError(
-            f"{path} holds no table of tensors", "use a checkpoint in the official MAE layout, or safetensors"
+            f"{path} is a TorchScript program, not a table of tensors",
+            "load it with torch.jit.load and save its state_dict(), or take the publisher's weights",
         )
-    return content
+    if "data.pkl" in names:
+        return pickled.read(path)
+    if members and all(member.filename.endswith(".npy") for member in members):
+        return _arrays(path)
+    raise UserError(f"{path} is a zip file without a checkpoint", "unpack it and give the file with the weights")
 
 
-def _may_run_code(path: Path, refusal: str) -> bool:
-    """Tell from torch's message whether it met a function or class that is not allowed.
-
-    Before that it gives up on raw pickles of newer protocols, which their first byte tells from other files.
-    """
-    if "Unsupported operand" in refusal:
-        with path.open("rb") as file:
-            return file.read(1) == pickle.PROTO
-    return "GLOBAL" in refusal or "Unsupported class" in refusal
+def _arrays(path: Path) -> dict[str, Any]:
+    """Return the arrays of an .npz file that are numbers, as tensors."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            loaded = {name: arrays[name] for name in arrays.files}
+        return {
+            name: torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+            for name, array in loaded.items()
+            if array.dtype.kind in "fiu"
+        }
+    except Exception as error:  # numpy's reader raises almost anything on damaged bytes
+        raise damaged(path, one_line(error)) from error

@@ -17,7 +17,7 @@ _HUB_FILE = "model.safetensors"
 
 
 class Source(NamedTuple):
-    """A checkpoint's file, what to call it in its card (no path of this machine), and its expected sha256."""
+    """A checkpoint's file or folder, what to call it in its card (no path of this machine), and its expected sha256."""
 
     path: Path
     origin: str
@@ -25,7 +25,7 @@ class Source(NamedTuple):
 
 
 def locate(model: str, checkpoint: str, sha256: str | None, allowed_licences: Sequence[str]) -> Source:
-    """Return the file that `checkpoint` names, downloaded if need be.
+    """Return the file or folder that `checkpoint` names, downloaded if need be.
 
     `checkpoint` is `bundled`, an id of the catalogue, an https address, `hub:ID@REVISION`, or a path; `sha256` is None
     where the user gives none. Raises UserError without a hash to verify the file by, where the catalogue's
@@ -62,13 +62,13 @@ def locate(model: str, checkpoint: str, sha256: str | None, allowed_licences: Se
             )
         return Source(download.fetch(checkpoint, sha256), address.shown(checkpoint), sha256)
     path = Path(checkpoint)
-    if not path.is_file():
+    if not path.is_file() and not path.is_dir():
         ids = ", ".join(entry.id for entry in catalogue.ENTRIES[:3])
         raise UserError(
-            f"backbone.checkpoint = {checkpoint} is no file and no id of the catalogue",
+            f"backbone.checkpoint = {checkpoint} is no file, no folder and no id of the catalogue",
             f"give a path, an https address, or an id such as {ids} (`adaptformer backbones` lists them)",
         )
-    return Source(path, path.name, sha256)
+    return Source(path, path.resolve().name, sha256)
 
 
 def is_remote(checkpoint: str) -> bool:

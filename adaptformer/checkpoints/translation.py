@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
+import math
 import re
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from adaptformer.checkpoints import jax_names
+from adaptformer.checkpoints.foreign_file import printable
 from adaptformer.errors import UserError
 
-_PREFIXES = ("module.", "vit.", "encoder.")
-_NOT_ENCODER = ("decoder_", "decoder.", "mask_token", "head.", "head_dist.", "classifier.", "fc_norm.")
-"""Parts of full MAE files and of fine-tuned classifiers that are no part of the encoder."""
+log = logging.getLogger("adaptformer")
+
+_NOT_ENCODER = re.compile(
+    r"(?:decoder|mask_token|embeddings\.mask_token|head|fc_norm|classifier|fc|pooler|pre_logits|projector"
+    r"|projection_head|predictor|prototypes|dino_head|ibot_head)(?:$|[._])"
+)
+"""Parts of full MAE files and of other training methods, and of fine-tuned classifiers, that are not the encoder's."""
 
 _RENAMES = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
-        # Hugging Face's ViT and ViT-MAE, their wrapper's "vit." and "encoder." taken off.
+        # Hugging Face's ViT, ViT-MAE and DINOv2.
         (r"^embeddings\.cls_token$", "cls_token"),
+        (r"^embeddings\.register_tokens$", "register_tokens"),
         (r"^embeddings\.position_embeddings$", "pos_embed"),
         (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
         (r"^layernorm\.", "norm."),
-        (r"^layer\.(\d+)\.", r"blocks.\1."),
+        (r"^(?:encoder\.)?layer\.(\d+)\.", r"blocks.\1."),
         (r"^(blocks\.\d+\.)layernorm_before\.", r"\1norm1."),
         (r"^(blocks\.\d+\.)layernorm_after\.", r"\1norm2."),
-        (r"^(blocks\.\d+\.)attention\.attention\.([qkv])(uery|ey|alue)\.", r"\1attn.\2_proj."),
+        (r"^(blocks\.\d+\.)attention\.attention\.([qkv])(?:uery|ey|alue)\.", r"\1attn.\2_proj."),
         (r"^(blocks\.\d+\.)attention\.output\.dense\.", r"\1attn.proj."),
         (r"^(blocks\.\d+\.)intermediate\.dense\.", r"\1mlp.fc1."),
         (r"^(blocks\.\d+\.)output\.dense\.", r"\1mlp.fc2."),
+        (r"^(blocks\.\d+\.)layer_scale([12])\.lambda1$", r"\1ls\2.gamma"),
+        # DINOv2's own: blocks in chunks, whose second number counts through; the gated feed-forward layers of ViT-g.
+        (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),
+        (r"^(blocks\.\d+\.)mlp\.(?:w12|weights_in)\.", r"\1mlp.fc1."),
+        (r"^(blocks\.\d+\.)mlp\.(?:w3|weights_out)\.", r"\1mlp.fc2."),
         # AdaptFormer's copy of MAE: the feed-forward layers stand in the block itself.
         (r"^(blocks\.\d+\.)(fc[12]\.)", r"\1mlp.\2"),
     )
@@ -35,40 +51,150 @@ _RENAMES = tuple(
 _THIRD = re.compile(r"^(blocks\.\d+\.attn\.)([qkv])_proj\.(weight|bias)$")
 """A part of a projection that timm keeps in one piece: query, key, value, stacked along the first axis."""
 
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+class Arranged(NamedTuple):
+    """Encoder tensors under timm's names, as the file has their numbers, and notes on what was changed or left out."""
+
+    tensors: dict[str, Tensor]
+    notes: list[str]
+
 
 def translate(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return fp32 encoder tensors with exactly the names and shapes of `expected`, a VisionTransformer's state.
+    """Return fp32 encoder tensors with exactly the names of `expected`, a VisionTransformer's state, and log changes.
 
-    Understands timm's and MAE's names, AdaptFormer's own copy (q_proj, k_proj, v_proj; fc1 and fc2 outside mlp),
-    Hugging Face's ViT-MAE and DINOv2's files with registers. Decoder and head are dropped. Raises UserError that lists
-    the tensors that are missing, unknown, filled twice or of another shape.
+    Their shapes are those of `expected` too, except that position embeddings [1, N, D] may be for a grid of another
+    size: `backbone.load_encoder` interpolates them, once, to the size that is trained. Raises UserError as `arrange`
+    does, and for numbers that are no floats or not finite in fp32.
     """
-    translated = _joined(_registers(_renamed(tensors)))
-    _compare("lacks", sorted(expected.keys() - translated.keys()))
-    _compare("has unknown", sorted(translated.keys() - expected.keys()))
+    arranged = arrange(tensors, expected)
+    for note in arranged.notes:
+        log.info("%s", note)
+    kinds = {
+        name: tensor.dtype
+        for name, tensor in arranged.tensors.items()
+        if tensor.dtype not in _FLOATS and expected[name].is_floating_point()
+    }
+    _compare("has no floating-point numbers in", [f"{name} ({dtype})" for name, dtype in kinds.items()], _NUMBERS)
+    translated = {name: tensor.to(torch.float32).contiguous() for name, tensor in arranged.tensors.items()}
+    bad = [name for name, tensor in translated.items() if not tensor.isfinite().all()]
+    _compare("has numbers that are not finite (in fp32) in", bad, _NUMBERS)
+    return translated
+
+
+def arrange(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> Arranged:
+    """Return the encoder's tensors in the order of `expected`; looks at names and shapes, not at numbers.
+
+    Understands the names of timm, MAE, DINOv2 with and without registers, AdaptFormer's own copy (q_proj, k_proj,
+    v_proj; fc1 and fc2 outside mlp), Hugging Face's ViT, ViT-MAE and DINOv2, and JAX. Decoder and head are dropped.
+    Raises UserError that lists the tensors that are missing, unknown, filled twice or of another shape.
+    """
+    given = jax_names.to_timm(tensors) if jax_names.is_jax(tensors) else tensors
+    arranged = _joined(_registers(_renamed(given)))
+    notes = _final_norm(given, arranged, expected)
+    _require_registers(arranged, expected)
+    missing = [name for name in expected if name not in arranged]
+    _compare("lacks", sorted(missing), _MODEL, _nearest(missing, tensors, arranged, expected))
+    _compare("has unknown", sorted(arranged.keys() - expected.keys()))
+    notes += _positions(arranged["pos_embed"], expected) if "pos_embed" in expected else []
     wrong = [
-        f"{name} {tuple(translated[name].shape)} instead of {tuple(tensor.shape)}"
+        f"{name} {tuple(arranged[name].shape)} instead of {tuple(tensor.shape)}"
         for name, tensor in expected.items()
-        if translated[name].shape != tensor.shape
+        if arranged[name].shape != tensor.shape and name != "pos_embed"
     ]
     _compare("has another shape for", wrong)
-    bad = [name for name, tensor in translated.items() if not tensor.isfinite().all()]
-    _compare("has numbers that are not finite in", bad)
-    return {name: translated[name].to(torch.float32).contiguous() for name in expected}
+    left_out = [name for name in given if _NOT_ENCODER.match(name)]
+    if left_out:
+        notes.append(f"left out, as no part of the encoder: {_some(left_out)}")
+    return Arranged({name: arranged[name] for name in expected}, notes)
+
+
+def coverage(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> int:
+    """Return how many names of `expected` are among the tensors' names, as far as names alone tell."""
+    return len(expected.keys() & {_new_name(name) for name in tensors}) + ("embedding/kernel" in tensors)
+
+
+def _new_name(name: str) -> str:
+    for pattern, replacement in _RENAMES:
+        name = pattern.sub(replacement, name)
+    return name
 
 
 def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the encoder's tensors under timm's names, projections still in thirds where the file has them so."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        for prefix in _PREFIXES:
-            name = name.removeprefix(prefix)  # noqa: PLW2901
-        if name.startswith(_NOT_ENCODER):
-            continue
-        for pattern, replacement in _RENAMES:
-            name = pattern.sub(replacement, name)  # noqa: PLW2901
-        _fill(renamed, name, tensor)
+        if not _NOT_ENCODER.match(name):
+            _fill(renamed, _new_name(name), tensor)
     return renamed
+
+
+def _final_norm(given: dict[str, Tensor], arranged: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
+    """Fill the final norm with `fc_norm` if only that is there, as in MAE's fine-tuned files; return a note of it."""
+    pairs = {name: name.replace("norm.", "fc_norm.") for name in ("norm.weight", "norm.bias")}
+    if not pairs.keys() <= expected.keys() or pairs.keys() & arranged.keys() or not set(pairs.values()) <= given.keys():
+        return []
+    arranged.update({name: given[other] for name, other in pairs.items()})
+    return ["the final norm is the file's fc_norm, which was trained on the mean of the patches"]
+
+
+def _require_registers(arranged: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise UserError with both numbers unless the checkpoint has as many register tokens as the architecture."""
+    count = {
+        where: next((table[name].shape[1] for name in _REGISTERS if name in table and table[name].ndim > 1), 0)
+        for where, table in (("has", arranged), ("wants", expected))
+    }
+    if count["has"] != count["wants"]:
+        raise UserError(
+            f"the checkpoint has {count['has'] or 'no'} register tokens, backbone.model has {count['wants'] or 'none'}",
+            "set backbone.model to the architecture with as many (timm's names say it: reg4)",
+        )
+
+
+_REGISTERS = ("reg_token", "register_tokens")
+
+
+def _positions(found: Tensor, expected: dict[str, Tensor]) -> list[str]:
+    """Return a note if position embeddings [1, N, D] are for another grid; UserError if they fit no square grid."""
+    wanted = expected["pos_embed"]
+    if found.shape == wanted.shape:
+        return []
+    if found.ndim != wanted.ndim or found.shape[-1] != wanted.shape[-1] or found.shape[0] != 1:
+        _compare("has another shape for", [f"pos_embed {tuple(found.shape)} instead of {tuple(wanted.shape)}"])
+    tokens = sum(expected[name].shape[1] for name in ("cls_token", "dist_token", "reg_token") if name in expected)
+    before = tokens if _side(wanted.shape[1] - tokens) else 0
+    own, theirs = _side(wanted.shape[1] - before), _side(found.shape[1] - before)
+    if own and theirs:
+        return [
+            f"position embeddings for {theirs} x {theirs} patches, where the architecture has {own} x {own}: they are"
+            " interpolated to image.size"
+        ]
+    other = next((count for count in range(6) if _side(found.shape[1] - count)), None)
+    what = f"{found.shape[1]} positions" if other is None else f"{_side(found.shape[1] - other)}² patches and {other}"
+    raise UserError(
+        f"the checkpoint has position embeddings for {what}, backbone.model for {own}² patches and {before}"
+        " tokens beside them (class token, registers)",
+        "set backbone.model to an architecture with the same tokens",
+    )
+
+
+def _side(patches: int) -> int:
+    """Return the side of a square of so many patches, 0 if they are no square."""
+    side = math.isqrt(max(patches, 0))
+    return side if side * side == patches else 0
+
+
+def _nearest(
+    missing: list[str], tensors: dict[str, Tensor], arranged: dict[str, Tensor], expected: dict[str, Tensor]
+) -> str:
+    """Return a clause with the name in the file that is nearest to a missing one, among those that were of no use."""
+    unused = [name for name in arranged if name not in expected] or [name for name in tensors if name not in expected]
+    if not missing or not unused:
+        return ""
+    first = sorted(missing)[0]
+    nearest = max(unused[:5000], key=lambda name: difflib.SequenceMatcher(None, first, name).quick_ratio())
+    return f"; the nearest name to the first that it has is {printable(nearest)}"
 
 
 def _registers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -78,7 +204,7 @@ def _registers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     changed = dict(tensors)
     _fill(changed, "reg_token", changed.pop("register_tokens"))
     position = changed["pos_embed"]
-    if position.ndim == 3:  # `translate` reports another shape
+    if position.ndim == 3 and position[:, :1].shape == changed["cls_token"].shape:  # another shape is reported later
         changed["cls_token"] = changed["cls_token"] + position[:, :1]
         changed["pos_embed"] = position[:, 1:]
     return changed
@@ -95,21 +221,27 @@ def _joined(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             joined[name] = tensor
     for name, have in thirds.items():
         _compare("lacks", [name.replace("qkv", f"{part}_proj") for part in "qkv" if part not in have])
-        _compare("has unequal thirds of", [name] if len({third.shape for third in have.values()}) > 1 else [])
+        shapes = {third.shape for third in have.values()}
+        _compare("has unequal thirds of", [name] if len(shapes) > 1 or torch.Size() in shapes else [])
         _fill(joined, name, torch.cat([have[part] for part in "qkv"]))
     return joined
 
 
 def _fill(table: dict[str, Tensor], name: str, tensor: Tensor) -> None:
     if name in table:
-        raise UserError(f"the checkpoint fills {name} twice", "use the publisher's original file")
+        raise UserError(f"the checkpoint fills {printable(name)} twice", "use the publisher's original file")
     table[name] = tensor
 
 
-def _compare(what: str, names: list[str]) -> None:
+_MODEL = "check that backbone.model names the architecture that the checkpoint was made for"
+_NUMBERS = "take a checkpoint with sound fp32, fp16 or bf16 numbers, or fetch the file again"
+
+
+def _compare(what: str, names: list[str], remedy: str = _MODEL, addition: str = "") -> None:
     if names:
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        raise UserError(
-            f"the checkpoint {what} {shown}",
-            "check that backbone.model names the architecture that the checkpoint was made for",
-        )
+        raise UserError(f"the checkpoint {what} {_some(names)}{addition}", remedy)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(printable(name) for name in names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -39,34 +39,73 @@ def build(model: str, image_size: int | None = None) -> VisionTransformer:
 
     `image_size` in pixels, None for the architecture's own. DeiT's distilled models, which have a second token, are
     accepted. Raises UserError for a name that timm does not know, for one of another family, and for a size that the
-    patches do not divide.
+    patches do not divide; each with its own reason.
     """
     size = {} if image_size is None else {"img_size": image_size}
     try:
         vit = timm.create_model(model, pretrained=False, num_classes=0, global_pool="token", **size)
-    except RuntimeError as error:
-        close = difflib.get_close_matches(model, timm.list_models(module="vision_transformer"), n=1)
-        hint = f"did you mean {close[0]}?" if close else "timm.list_models('vit_*') lists the names"
-        raise UserError(f"backbone.model = {model} is no architecture that timm knows", hint) from error
-    except (TypeError, AssertionError) as error:  # not every family takes an image size or a pooling
-        raise _not_a_vit(model, "of another family, or without a class token") from error
-    if type(vit) not in _FAMILY:
-        raise _not_a_vit(model, f"of the family {type(vit).__name__}")
-    if other := {type(block).__name__ for block in vit.blocks if type(block) is not Block}:
-        raise _not_a_vit(model, f"built of {', '.join(sorted(other))}")
-    if vit.pos_embed is None or vit.cls_token is None:
-        raise _not_a_vit(model, "without position embeddings or class token")
+    except Exception as error:  # each family refuses an image size or a pooling in its own way
+        raise _refusal(model, image_size, error) from error
+    if reason := _other_kind(vit):
+        raise _not_a_vit(model, reason)
     patch = vit.patch_embed.patch_size[0]
     if image_size is not None and image_size % patch:
         raise UserError(
             f"image.size = {image_size} is not a multiple of the patch size {patch} of {model}",
-            f"set image.size to {max(1, round(image_size / patch)) * patch}",
+            f"set image.size to {_nearest_multiple(image_size, patch)}",
         )
     return vit
 
 
 _FAMILY = (VisionTransformer, VisionTransformerDistilled)
 """Exactly these, no subclass: others change the forward pass, which adapters and export rely on."""
+
+
+def _other_kind(vit: Any) -> str | None:
+    """Return what makes an architecture unfit for adapters, None for a plain VisionTransformer."""
+    if type(vit) not in _FAMILY:
+        return f"of the family {type(vit).__name__}"
+    if other := {type(block).__name__ for block in vit.blocks if type(block) is not Block}:
+        return f"built of {', '.join(sorted(other))}"
+    if vit.cls_token is None:
+        pooling = {"avg": " (it averages its patches)", "map": " (it pools by attention)"}.get(vit.global_pool, "")
+        return f"without a class token{pooling}"
+    return "without position embeddings" if vit.pos_embed is None else None
+
+
+def _refusal(model: str, image_size: int | None, error: Exception) -> UserError:
+    """Return why timm could not build `model` for this use: its name, its weights' tag, its kind, or the image size."""
+    architecture, _, tag = model.partition(".")
+    if tag and timm.is_model(architecture) and published(model) is None:
+        known = sorted(timm.list_pretrained(f"{architecture}.*"))
+        hint = f"choose one of: {', '.join(known)}" if known else f"write {architecture} alone"
+        return UserError(f"backbone.model = {model}: timm knows {architecture}, but no weights {tag} of it", hint)
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(model, timm.list_models(module="vision_transformer"), n=1)
+        hint = f"did you mean {close[0]}?" if close else "timm.list_models('vit_*') lists the names"
+        return UserError(f"backbone.model = {model} is no architecture that timm knows", hint)
+    try:
+        with torch.device("meta"):  # as it was published, no numbers: only to look at
+            original = timm.create_model(model, pretrained=False)
+    except Exception:  # not even that, whatever the reason
+        return _not_a_vit(model, f"one that timm cannot build ({_one_line(error)})")
+    if reason := _other_kind(original):
+        return _not_a_vit(model, reason)
+    if image_size is None:
+        return _not_a_vit(model, f"one that timm cannot build for this ({_one_line(error)})")
+    step = original.patch_embed.feat_ratio()
+    return UserError(
+        f"image.size = {image_size} does not suit {model} ({_one_line(error)})",
+        f"set image.size to a multiple of {step}, such as {_nearest_multiple(image_size, step)}",
+    )
+
+
+def _nearest_multiple(size: int, step: int) -> int:
+    return max(1, round(size / step)) * step
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def _not_a_vit(model: str, what: str) -> UserError:

@@ -303,7 +303,32 @@ def test_a_failed_parity_leaves_no_model(project: Path, capsys: pytest.CaptureFi
     before = snapshot(project)
     assert adaptformer("export") == 1
     assert "error: the ONNX file differs from the trained model" in capsys.readouterr().err
-    assert snapshot(project) == before
+    after = snapshot(project)
+    after.pop("artifacts/export.unfinished.json")
+    assert after == before
+
+
+def test_after_a_refused_stage_none_goes_on_with_its_output_of_before(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stages("validate", "fetch", "train")
+    adapter = (project / "artifacts/adapter.safetensors").read_bytes()
+    small_project.write_params(project, image__size=mite.SIDE + 1)
+    assert adaptformer("train") == 1
+    capsys.readouterr()
+    for later in ("evaluate", "export"):
+        assert adaptformer(later) == 1
+        error = capsys.readouterr().err
+        assert "`adaptformer train` did not finish when it last ran with them" in error
+        assert "run `adaptformer train` first" in error
+    assert (project / "artifacts/adapter.safetensors").read_bytes() == adapter
+    small_project.write_params(project)  # the values of the adapter that is there
+    run_stages("evaluate")
+    small_project.write_params(project, backbone__checkpoint="nowhere.safetensors")
+    assert adaptformer("fetch") == 1
+    capsys.readouterr()
+    assert adaptformer("train") == 1
+    assert "run `adaptformer fetch` first" in capsys.readouterr().err
 
 
 def test_a_model_above_the_threshold_keeps_its_weights_in_a_file_beside_it(

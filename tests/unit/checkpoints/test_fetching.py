@@ -8,6 +8,7 @@ from typing import Any
 
 import mite
 import pytest
+import safetensors.torch
 import torch
 
 from adaptformer import files
@@ -97,7 +98,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"backbone\.checkpoint = .*nothing\.pth is no file") as caught:
         fetching.fetch(mite.MODEL, str(tmp_path / "nothing.pth"), None, mite.LICENCES)
     assert "bundled" in caught.value.remedy
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is a folder without a checkpoint"):
         fetching.fetch(mite.MODEL, str(tmp_path), None, mite.LICENCES)
 
 
@@ -132,6 +133,41 @@ def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
     torch.save({"model": tensors}, tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"another shape for norm\.weight \(24,\) instead of \(12,\)"):
         fetching.fetch(mite.MODEL, str(tmp_path / "x.pth"), None, mite.LICENCES)
+
+
+def test_of_several_fitting_tables_the_parameter_chooses(tmp_path: Path) -> None:
+    raw, averaged = mite.encoder(), mite.encoder(seed=1)
+    metadata = {"adaptformer": json.dumps({"mean": [0.5] * 3, "std": [0.5] * 3, "licence": "MIT", "note": ""})}
+    both = {f"{name}.{key}": t for name, table in (("net", raw), ("ema", averaged)) for key, t in table.items()}
+    safetensors.torch.save_file(both, tmp_path / "x.bin", metadata)
+    for weights, table in (("ema", averaged), ("raw", raw), ("net", raw)):
+        card = fetching.fetch(mite.MODEL, str(tmp_path / "x.bin"), None, mite.LICENCES, weights)[1]
+        assert card.sha256 == tensor_file.content_hash(table)
+
+
+@pytest.mark.parametrize("model", [NAMED, mite.MODEL])
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ([], "metadata: "),
+        ("text", "metadata: "),
+        ({"mean": [0.5, 0.5, 0.5]}, "std: "),
+        ({"licence": "MIT"}, "mean: "),
+        ({"mean": [0.5, 0.5], "std": [1.0] * 3, "licence": "MIT", "note": ""}, "mean"),
+        ({"mean": [0.5] * 3, "std": [0.0, 1.0, 1.0], "licence": "MIT", "note": ""}, r"std\.0: "),
+        ({"mean": [float("nan")] * 3, "std": [1.0] * 3, "licence": "MIT", "note": ""}, r"mean\.0: "),
+        ({"mean": ["0.5"] * 3, "std": [1.0] * 3, "licence": "MIT", "note": ""}, r"mean\.0: "),
+        ({"mean": [0.5] * 3, "std": [1.0] * 3, "licence": None, "note": ""}, "licence: "),
+        ({"mean": [0.5] * 3, "std": [1.0] * 3, "licence": "MIT", "note": "", "sha256": 3}, "sha256: "),
+        ({"adapter": {}, "format": 1}, "is an adapter file"),
+    ],
+)
+def test_metadata_that_are_no_whole_card_are_refused(tmp_path: Path, model: str, metadata: Any, words: str) -> None:
+    path = tmp_path / "x.safetensors"
+    safetensors.torch.save_file(backbone.build(model).state_dict(), path, {"adaptformer": json.dumps(metadata)})
+    with pytest.raises(UserError, match=words) as caught:
+        fetching.fetch(model, str(path), None, mite.LICENCES)
+    assert str(caught.value).count("\n") == 1
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])

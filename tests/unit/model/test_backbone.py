@@ -31,9 +31,11 @@ def test_an_unknown_name_is_answered_with_a_close_one() -> None:
 @pytest.mark.parametrize(
     ("model", "what"),
     [
-        ("resnet10t", "of another family"),
-        ("test_efficientnet", "of another family"),
-        ("test_vit3", "without a class token"),
+        ("resnet10t", "of the family ResNet"),
+        ("test_efficientnet", "of the family EfficientNet"),
+        ("test_vit2", r"without a class token \(it averages its patches\)"),
+        ("test_vit3", r"without a class token \(it pools by attention\)"),
+        ("vit_small_patch16_18x2_224", "built of ParallelThingsBlock"),
         ("vit_small_patch16_dinov3.lvd1689m", "of the family Eva"),
         ("beit_base_patch16_224", "of the family Beit"),
     ],
@@ -41,6 +43,19 @@ def test_an_unknown_name_is_answered_with_a_close_one() -> None:
 def test_other_families_are_refused_by_name(model: str, what: str) -> None:
     with pytest.raises(UserError, match=f"{model} is not a plain VisionTransformer.*{what}"), torch.device("meta"):
         backbone.build(model)
+
+
+def test_an_architecture_that_cannot_be_built_at_a_size_is_refused_for_the_size() -> None:
+    """A hybrid, whose convolutions make the features that its patches divide."""
+    with pytest.raises(UserError, match=r"image\.size = 100 does not suit vit_tiny_r_s16_p8_224") as caught:
+        backbone.build("vit_tiny_r_s16_p8_224", 100)
+    assert caught.value.remedy == "set image.size to a multiple of 32, such as 96"
+
+
+def test_weights_that_timm_does_not_know_are_told_with_those_that_it_knows() -> None:
+    with pytest.raises(UserError, match=r"no weights foo of it") as caught:
+        backbone.build("vit_base_patch16_224.foo")
+    assert "vit_base_patch16_224.mae" in caught.value.remedy
 
 
 def test_layer_scale_and_registers_load_and_their_grid_alone_is_interpolated() -> None:
