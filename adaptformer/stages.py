@@ -220,7 +220,7 @@ class Stage:
 _NUMERICS = ("torch", "timm", "pillow")
 """The packages whose versions decide pixels, models and weights."""
 
-_ALWAYS = ("errors.py", "files.py", "params.py", "progress.py", "run_folder.py")
+_ALWAYS = ("errors.py", "files.py", "names.py", "params.py", "progress.py", "run_folder.py", "yaml_text.py")
 
 STAGES = {
     stage.name: stage

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
-import yaml
 
-from adaptformer import files, text_table
+from adaptformer import files, text_table, yaml_text
 from adaptformer.scores import NAMES, Metric
 from adaptformer.sweeps.study import Result
 
@@ -54,7 +53,7 @@ def write(root: Path, results: Sequence[Result], metric: str, values_of_best: Ma
         for dotted, value in values_of_best.items():
             section, _, key = dotted.partition(".")
             sections.setdefault(section, {})[key] = value
-        files.write_text(root / "best.yaml", yaml.safe_dump(sections, allow_unicode=True))
+        files.write_text(root / "best.yaml", yaml_text.dump(sections))
 
 
 def draw(path: Path, results: Sequence[Result], metric: str) -> None:
