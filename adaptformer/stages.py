@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import files
+from adaptformer import csv_file, files
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
 
@@ -160,7 +160,7 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     pictures.examples(folder.examples, evaluation, card.classes, test.images)
     drawings = report.Drawings(folder.confusion, folder.per_class, folder.calibration, folder.curves)
     said = predictions.table(test, evaluation, card.classes, manifest.rows(table, "test"), params.data.group)
-    files.write_text(folder.predictions, said.to_csv(index=False, lineterminator="\n"))
+    files.write_text(folder.predictions, csv_file.text(said))
     mistakes = report_images.most_confident(evaluation, report_images.SHOWN)
     shaded = attention.pictures(model, test.images, card.image, mistakes, chosen)
     page = report.html(evaluation, card, test, drawings, said, params.tuning, shaded, params.data)
@@ -220,7 +220,9 @@ class Stage:
 _NUMERICS = ("torch", "timm", "pillow")
 """The packages whose versions decide pixels, models and weights."""
 
-_ALWAYS = ("errors.py", "files.py", "names.py", "params.py", "progress.py", "run_folder.py", "yaml_text.py")
+_ALWAYS = (
+    "csv_file.py", "errors.py", "files.py", "names.py", "params.py", "progress.py", "run_folder.py", "yaml_text.py",
+)  # fmt: skip
 
 STAGES = {
     stage.name: stage

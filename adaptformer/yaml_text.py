@@ -19,6 +19,8 @@ LONGEST = 1_000_000
 """Characters of a text that is read."""
 DEEPEST = 20
 """Lists and sections within each other."""
+_REASON = 300
+"""Characters of a reason, which may name what it is about."""
 _LARGEST = 2**63 - 1
 """Of whole numbers, as in JSON's readers and databases."""
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z|[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z")
@@ -34,9 +36,13 @@ def parse(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader that takes less
     except yaml.MarkedYAMLError as error:
         place = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ValueError(place + ", ".join(filter(None, (error.context, error.problem)))) from error
+        raise ValueError(_short(place + ", ".join(filter(None, (error.context, error.problem))))) from error
     except (yaml.YAMLError, OverflowError, ValueError) as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(_short(" ".join(str(error).split()))) from error
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= _REASON else f"{reason[:_REASON]}…"
 
 
 def dump(value: object) -> str:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from adaptformer import streams
 from adaptformer.commands import exit_code
 from adaptformer.commands.parsing import Parser, add_methods, add_overrides, add_search
 from flows import ROOT
@@ -17,6 +18,7 @@ from flows import ROOT
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command in the checkout's root and return its exit code."""
+    streams.prepare()
     given = _parser().parse_args(arguments)
     os.chdir(ROOT)
     return exit_code.of(lambda: given.command(given))

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from adaptformer import interruption
+from adaptformer import interruption, names
 from adaptformer.errors import UserError
 
 REFUSED = 2
@@ -44,7 +44,6 @@ def of(body: Callable[[], int | None], *, traceback: bool = False) -> int:
 
 def failed(error: UserError) -> int:
     """Print cause and remedy on standard error, after the error's notes, and return the exit code 1."""
-    for note in getattr(error, "__notes__", ()):
-        print(note, file=sys.stderr)
-    print(f"error: {error.cause}\n  fix: {error.remedy}", file=sys.stderr)
+    lines = [*getattr(error, "__notes__", ()), f"error: {error.cause}", f"  fix: {error.remedy}"]
+    print("\n".join(map(names.shown, lines)), file=sys.stderr)
     return 1

@@ -81,6 +81,7 @@ def _inspect(given: argparse.Namespace) -> None:
 
 
 def _predict(given: argparse.Namespace) -> None:
+    from adaptformer import streams
     from adaptformer.export import prediction_table, predictor, sorting
 
     if not given.model.is_file():
@@ -103,6 +104,8 @@ def _predict(given: argparse.Namespace) -> None:
     predictions = classified()
     if given.sort_into:
         predictions = sorting.sorted_into(given.sort_into, predictions, given.unsure)
+    if given.csv or given.json:
+        streams.as_utf8()
     if given.csv:
         prediction_table.write_csv(sys.stdout, predictions, given.top, given.unsure)
     elif given.json:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from adaptformer import files, progress
+from adaptformer import csv_file, files, progress
 from adaptformer.data import groups, layout, splits
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.known_facts import KnownFacts
@@ -73,14 +72,13 @@ def _carve_validation(manifest: pd.DataFrame, fraction: float, seed: int, group:
 
 def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
     """Write the manifest as CSV, whole or not at all; equal rows give equal bytes."""
-    files.write_text(path, manifest.to_csv(index=False, columns=list(COLUMNS), lineterminator="\n"))
+    files.write_text(path, csv_file.text(manifest, COLUMNS))
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
     """Return the manifest at `path`, labels such as "001" and "NA" as they are. Raises UserError if it is damaged."""
     try:
-        content = path.read_text(encoding="utf-8")
-        return _typed(pd.read_csv(io.StringIO(content), dtype="str", keep_default_na=False)[list(COLUMNS)])
+        return _typed(csv_file.read(path)[list(COLUMNS)])
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read: {reason}", "write it again with `adaptformer validate`") from error

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from adaptformer import files, text_table, yaml_text
+from adaptformer import csv_file, files, text_table, yaml_text
 from adaptformer.scores import NAMES, Metric
 from adaptformer.sweeps.study import Result
 
@@ -121,7 +121,7 @@ def _csv(results: Sequence[Result]) -> str:
         }
         for one in results
     ]  # fmt: skip
-    return str(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    return csv_file.text(pd.DataFrame(rows))
 
 
 def _named(metric: str) -> str:

@@ -34,6 +34,7 @@ LIBRARY = {
 }
 """What each folder or file of the library may import of the others, besides BASE."""
 BASE = {
+    "csv_file.py",
     "errors.py",
     "event_files.py",
     "files.py",
@@ -48,7 +49,9 @@ BASE = {
     "randomness.py",
     "run_folder.py",
     "scores.py",
+    "streams.py",
     "text_table.py",
+    "yaml_text.py",
 }
 COMMAND_LINE = {"__init__.py", "__main__.py", "commands", "py.typed"}
 
