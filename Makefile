@@ -11,7 +11,7 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare sweep promote rollback history up test test-all mutants bench lint format clean
+.PHONY: help run compare sweep promote rollback history up test test-all mutants fuzz bench lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ test-all: lint  ## lint, type check, and run all tests, those of servers, cluste
 # Hours on two cores, so no part of `make test-all`: docs/testing.md.
 mutants: $(READY)  ## break the code one expression at a time and list what no test notices: ONLY='adaptformer.gate.*'
 	@python tests/mutants.py $${ONLY:+"$$ONLY"}
+
+# With CASES=100000 hours on two cores; a case that is no result and no two-line error, or over its bounds, fails.
+fuzz: $(READY)  ## draw new hostile inputs of each kind, each within 10 s and 1 GB: CASES=100000 ONLY=test_params.py
+	@FUZZ_CASES=$${CASES:-1000} python -m pytest -q tests/fuzz/$${ONLY:-}
 
 bench: $(READY)  ## time steps, memory, frozen blocks, growth, photos and the pipeline on the CPU: docs/performance.md
 	@for name in step freed_memory frozen growth photos pipeline; do echo; python -m benchmarks.$$name || exit 1; done

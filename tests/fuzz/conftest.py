@@ -5,28 +5,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import faulthandler
 import os
 import resource
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from adaptformer.errors import UserError
-
-T = TypeVar("T")
-
 MANY = "FUZZ_CASES" in os.environ
 CASES = int(os.environ.get("FUZZ_CASES", "25"))
-SECONDS = 10
-"""Of processor time that a case may take; by the clock it may take HUNG_SECONDS, or the process ends."""
-HUNG_SECONDS = 180
 MEMORY = 2**30
 """Bytes by which a test's memory may grow."""
 
@@ -42,34 +31,6 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate] + ([Phase.shrink] if "FUZZ_SHRINK" in os.environ else []),
 )
 settings.load_profile("fuzz")
-
-
-def ends_well(work: Callable[[], T]) -> T | UserError:
-    """Return what `work` returns, or the UserError that it raised; anything else is a failure, and so is a hang."""
-    with _bounded():
-        try:
-            return work()
-        except UserError as error:
-            told = error
-    assert told.cause.strip()
-    assert told.remedy.strip()
-    return told
-
-
-@contextlib.contextmanager
-def _bounded() -> Iterator[None]:
-    def too_long(_signal: int, _frame: FrameType | None) -> None:
-        raise AssertionError(f"a case took more than {SECONDS} s")
-
-    before = signal.signal(signal.SIGPROF, too_long)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from conftest import ends_well
+from hostile import bytes_of, ends_well
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import bytes_of
 from PIL import Image, PngImagePlugin
 
 from adaptformer.data import decoding

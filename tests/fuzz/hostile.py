@@ -1,10 +1,23 @@
-"""Sound files with something wrong in them."""
+"""Sound files with something wrong in them, and how each case must end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import faulthandler
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import TypeVar
 
 from hypothesis import strategies as st
+
+from adaptformer.errors import UserError
+
+T = TypeVar("T")
+
+SECONDS = 10
+"""Of processor time that a case may take; by the clock it may take HUNG_SECONDS, or the process ends."""
+HUNG_SECONDS = 180
 
 LENGTHS = [0, 1, 2, 4, 7, 8, 100, 1000]
 
@@ -57,3 +70,31 @@ def text_of(draw: st.DrawFn, seed: str, pieces: Sequence[str]) -> str:
             case 5:
                 lines[at] = piece
     return "\n".join(lines)
+
+
+def ends_well(work: Callable[[], T]) -> T | UserError:
+    """Return what `work` returns, or the UserError that it raised; anything else is a failure, and so is a hang."""
+    with _bounded():
+        try:
+            return work()
+        except UserError as error:
+            told = error
+    assert told.cause.strip()
+    assert told.remedy.strip()
+    return told
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    def too_long(_signal: int, _frame: FrameType | None) -> None:
+        raise AssertionError(f"a case took more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGPROF, too_long)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ends_well
+from hostile import bytes_of, ends_well
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import bytes_of
 from PIL import Image
 
 from adaptformer import csv_file, params
