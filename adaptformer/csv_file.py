@@ -67,12 +67,16 @@ class Writer:
 
 def text(table: pd.DataFrame, columns: Sequence[str] | None = None) -> str:
     """Return a table, or these of its columns, as CSV; equal rows give equal text."""
+    import pandas as pd
+
     chosen = table if columns is None else table[list(columns)]
-    changed = {name: _guarded(list(values)) for name, values in chosen.items() if values.dtype.kind not in "iufb"}
-    safe = chosen.assign(**{str(name): cells for name, cells in changed.items() if cells is not None})
+    safe = chosen.copy(deep=False)
+    for name, values in chosen.items():
+        if values.dtype.kind not in "iufb" and (cells := _guarded(list(values))) is not None:
+            safe[name] = pd.Series(cells, chosen.index, dtype=object)
     out = io.StringIO()
     rows = cast("TextIO", _LineFeeds(out))  # pandas calls nothing but `write`
-    safe.to_csv(rows, index=False, header=[*map(guarded, safe)], lineterminator="\r\n")
+    safe.to_csv(rows, index=False, header=[guarded(str(name)) for name in safe], lineterminator="\r\n")
     return names.storable(out.getvalue())
 
 
