@@ -53,7 +53,7 @@ mutants: $(READY)  ## break the code one expression at a time and list what no t
 	@python tests/mutants.py $${ONLY:+"$$ONLY"}
 
 # With CASES=100000 hours on two cores; a case that is no result and no two-line error, or over its bounds, fails.
-fuzz: $(READY)  ## draw new hostile inputs of each kind, each within 10 s and 1 GB: CASES=100000 ONLY=test_params.py
+fuzz: $(READY)  ## draw new hostile inputs of each kind, each within 10 s and 1 GB: CASES=100000 ONLY=test_hostile_params.py
 	@FUZZ_CASES=$${CASES:-1000} python -m pytest -q tests/fuzz/$${ONLY:-}
 
 bench: $(READY)  ## time steps, memory, frozen blocks, growth, photos and the pipeline on the CPU: docs/performance.md
