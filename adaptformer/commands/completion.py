@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def script(whole: argparse.ArgumentParser, shell: str) -> str:
     return str(shtab.complete(whole, shell))
 
 
-def _complete_files(parser: argparse.ArgumentParser, how: dict[str, str]) -> None:
+def _complete_files(parser: argparse.ArgumentParser, how: Mapping[str, object]) -> None:
     """Let the arguments that are paths be completed as such: shtab reads an attribute of each action."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -105,3 +106,12 @@ def test_a_header_alone_is_a_table_without_rows(tmp_path: Path) -> None:
     path.write_bytes(b"a,b\n")
     assert list(csv_file.read(path)) == ["a", "b"]
     assert csv_file.read(path).empty
+
+
+def test_no_other_file_of_the_library_writes_or_reads_csv() -> None:
+    library = Path(csv_file.__file__).parent
+    elsewhere = {path: path.read_text() for path in library.rglob("*.py") if path != Path(csv_file.__file__)}
+    ways = re.compile(r"\.to_csv\(|read_csv\(|csv\.(writer|DictWriter|DictReader)\(")
+    assert [str(path) for path, text in elsewhere.items() if ways.search(text)] == []
+    readers = [text for text in elsewhere.values() if "csv.reader(" in text]
+    assert all("unguarded(" in text for text in readers), "a reader takes the apostrophes off"

@@ -166,6 +166,8 @@ def test_a_value_that_is_no_yaml_of_params_is_one_error(value: str, cause: str) 
         "data.name=[" + "1, " * 5000 + "]",
         "data.name={a: 1}",
         "registry=3",
+        "data.group=a{99999999999999}",
+        "data.group=" + "(" * 5000,
     ],
 )
 def test_a_value_of_another_kind_is_one_short_error(argument: str) -> None:
