@@ -18,7 +18,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare sweep promote rollback history up test test-all mutants faults bench lint format clean
+.PHONY: help run compare sweep promote rollback history up test test-all mutants faults fuzz bench lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ mutants: $(READY)  ## break the code one expression at a time and list what no t
 # Five minutes, or as long as is wanted: docs/reliability.md.
 faults: $(READY)  ## kill commands, turn bits of files, fill disks, at random: FAULTS="--minutes 600 --seed 2"
 	@python -m tests.faults $${FAULTS:-}
+
+# With CASES=100000 hours on two cores; a case that is no result and no two-line error, or over its bounds, fails.
+fuzz: $(READY)  ## draw new hostile inputs of each kind, each within 10 s and 1 GB: CASES=100000 ONLY=test_hostile_params.py
+	@FUZZ_CASES=$${CASES:-1000} python -m pytest -q tests/fuzz/$${ONLY:-}
 
 bench: $(READY)  ## time steps, memory, frozen blocks, growth, photos and the pipeline on the CPU: docs/performance.md
 	@for name in step freed_memory frozen growth photos pipeline; do echo; python -m benchmarks.$$name || exit 1; done

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from adaptformer.commands.parsing import Parser
+    from adaptformer.commands.parsing import CommandParser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,14 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         interruption.at_once()
-    import logging  # from here on, since imports take a while
-
-    from adaptformer import progress
+    from adaptformer import streams  # from here on, since imports take a while
     from adaptformer.commands import exit_code
 
-    logging.basicConfig(format="%(message)s", handlers=[progress.Lines()])
-    logging.getLogger("adaptformer").setLevel(logging.INFO)  # of other libraries, only warnings
+    streams.prepare()
     given = exit_code.parsed(_parser(), arguments)
+    _log(given.quiet, given.verbose)
     return exit_code.of(lambda: _run(given), traceback=given.traceback)
 
 
@@ -42,15 +40,32 @@ def _run(given: argparse.Namespace) -> int | None:
     return code
 
 
-def _parser() -> Parser:
-    from adaptformer.commands import data, models, registry, stages, tracking
-    from adaptformer.commands.parsing import Parser
+def _log(quiet: bool, verbose: bool) -> None:
+    """Choose the lines that go to standard error: the library's, and of other libraries only warnings, if not told."""
+    import logging
 
-    parser = Parser(prog="adaptformer", description="Adapt a pretrained Vision Transformer to your images.")
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    from adaptformer import progress
+
+    form = "%(asctime)s %(name)s: %(message)s" if verbose else "%(message)s"
+    logging.basicConfig(format=form, handlers=[progress.Lines()], level=logging.INFO if verbose else logging.WARNING)
+    logging.getLogger("adaptformer").setLevel(logging.WARNING if quiet else logging.INFO)
+    if quiet:
+        progress.hush()
+
+
+def _parser() -> CommandParser:
+    from adaptformer.commands import completion, data, models, registry, stages, tracking
+    from adaptformer.commands.parsing import CommandParser, Version
+
+    parser = CommandParser(
+        first=True, prog="adaptformer", description="Adapt a pretrained Vision Transformer to your images."
+    )
+    parser.add_argument("--version", action=Version, help="print the version and exit")
+    parser.set_defaults(command=lambda _given: parser.print_help())
+    commands = parser.add_subparsers(metavar="COMMAND")
     for group in (data, stages, models, registry, tracking):
         group.add(commands)
+    completion.add(commands, parser)
     return parser
 
 

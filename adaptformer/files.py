@@ -149,8 +149,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write `content` as UTF-8 with line feeds to `path`, whole or not at all."""
-    write_bytes(path, content.encode())
+    r"""Write `content` as UTF-8 with line feeds to `path`, whole or not at all.
+
+    Bytes of a file name that are no UTF-8 become escapes such as \udcff, which JSON reads back.
+    """
+    write_bytes(path, content.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -6,6 +6,7 @@ So it must be one part of a path, on every system that the project runs on, and 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 LONGEST = 255
@@ -39,3 +40,18 @@ def unseen(text: str) -> bool:
 def shown(text: str) -> str:
     r"""Return a text as one safe line: characters that cannot be shown as escapes such as \x1b or \udcff."""
     return "".join(sign.encode("unicode_escape").decode() if unseen(sign) else sign for sign in text)
+
+
+def shown_lines(text: str) -> str:
+    """Return lines of text with characters that cannot be shown as escapes; line ends and tabs stay."""
+    return re.sub(r"[^\n\t]+", lambda found: shown(found[0]), text)
+
+
+def storable(text: str) -> str:
+    r"""Return a text that is valid UTF-8: bytes of a file name that are none become escapes such as \udcff."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def restored(text: str) -> str:
+    r"""Return the text of which `storable` made this one: \udc80 to \udcff are bytes of a file name again."""
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), text)

@@ -9,16 +9,23 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from adaptformer import files
+from adaptformer import files, names, yaml_text
 from adaptformer.errors import UserError, has_credentials
 
 if TYPE_CHECKING:
@@ -35,7 +42,7 @@ Positive = Annotated[float, Field(gt=0)]
 def _pattern(text: str) -> str:
     try:
         re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"is no regular expression: {error}") from error
     return text
 
@@ -44,6 +51,18 @@ class Section(BaseModel):
     """A frozen section of params.yaml that knows exactly its own keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse true as a number, and characters that would steer a terminal or cannot be stored."""
+        switch = info.field_name is not None and cls.model_fields[info.field_name].annotation is bool
+        for part in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(part, bool) and not switch:
+                raise ValueError("true and false are no numbers or texts")
+            if isinstance(part, str) and names.unseen(part):
+                raise ValueError("has characters that cannot be shown")
+        return value
 
 
 class DataParams(Section):
@@ -278,9 +297,10 @@ class ParamsFile:
         values = [known for known in known_keys() if "." in known]
         for key, value in overrides.items():
             if key not in values:
-                close = _closest(key, values)
+                given = brief(str(key))
+                close = _closest(given, values)
                 hint = f"did you mean {close}?" if close else "the keys are those of params.yaml: section.key"
-                raise UserError(f"the override {key or '(empty)'} is no key of params.yaml", hint)
+                raise UserError(f"the override {given or '(empty)'} is no key of params.yaml", hint)
             if has_credentials(str(value)):
                 raise UserError(
                     f"the override {key} holds a password, a token or a signature, which all records would show",
@@ -301,10 +321,10 @@ def read(path: Path = Path("params.yaml")) -> ParamsFile:
     """Read a params file. Raises UserError that names the first faulty key and what to do about it."""
     try:
         content = path.read_bytes()
-        sections = yaml.safe_load(content.decode())
+        sections = yaml_text.parse(content.decode())
     except FileNotFoundError as error:
         raise UserError(f"there is no {path}", "run the command in the root of a checkout") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         line = " ".join(str(error).split())
         raise UserError(
             f"{path} cannot be read: {line}", f"correct {path}; `git diff {path}` shows what changed"
@@ -328,12 +348,12 @@ def parse_overrides(arguments: Iterable[str]) -> dict[str, object]:
     for argument in arguments:
         key, sign, text = argument.partition("=")
         if not sign:
-            raise UserError(f"the override {argument} has no value", "write it as tuning.epochs=3")
+            raise UserError(f"the override {brief(argument)} has no value", "write it as tuning.epochs=3")
         try:
-            overrides[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            overrides[key.strip()] = yaml_text.parse(text)
+        except ValueError as error:
             raise UserError(
-                f"the value of the override {argument} cannot be read",
+                f"the value of the override {brief(argument)} cannot be read: {error}",
                 "write it as in params.yaml, quoted for the shell: 'adapter.bottlenecks=[16, 16]'",
             ) from error
     return overrides
@@ -347,9 +367,12 @@ def flat(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_override(key: str, value: object) -> str:
     """Return `key=value` as the command line takes it; the inverse of `parse_overrides`."""
-    # YAML marks the end of a document that is a bare scalar.
-    written = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=sys.maxsize)
-    return f"{key}={written.rstrip().removesuffix('...').rstrip()}"
+    return f"{key}={yaml_text.line(value)}"
+
+
+def brief(text: str) -> str:
+    """Return the beginning of a text that may be too long for a message."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def difference(present: Params, wanted: Params) -> dict[str, Any]:
@@ -394,19 +417,21 @@ def _explained(faults: Sequence[ErrorDetails], origin: str) -> UserError:
         return UserError(f"{origin} lacks the key {key}{more}", f"add it; `git diff {origin}` shows what changed")
     # A union has one fault for each of its branches.
     reasons = dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in faults if _key(fault) == key)
-    value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
+    value = "" if isinstance(first["input"], Mapping) else f" = {brief(repr(first['input']))}"
     return UserError(
         f"{key}{value} in {origin}: {'; '.join(reasons)}{more}",
         f"correct {key}; the comments in params.yaml say what it may be",
     )
 
 
+_SHOWN = 200
+"""Characters of a faulty value that a message shows."""
 _LEVELS = 2
 """Sections and their keys; what pydantic adds below, such as the branch of a union, is no key of the file."""
 
 
 def _key(fault: ErrorDetails) -> str:
-    return ".".join(str(part) for part in fault["loc"][:_LEVELS])
+    return brief(".".join(str(part) for part in fault["loc"][:_LEVELS]))
 
 
 def _closest(key: str, known: Sequence[str]) -> str | None:

@@ -8,8 +8,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from adaptformer import names
 from adaptformer.errors import without_credentials
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ T = TypeVar("T")
 DELAY_SECONDS = 0.5
 """A step that is over sooner shows no bar: it would only flicker."""
 
+_quiet = False
 _wanted = True
 _current: Progress | None = None
 
@@ -28,6 +31,12 @@ def use(mode: Literal["auto", "none"]) -> None:
     """Show bars in a terminal ("auto"), or none, from now on in this process."""
     global _wanted  # noqa: PLW0603 - a process has one terminal
     _wanted = mode == "auto"
+
+
+def hush() -> None:
+    """Show no bars from now on in this process, whatever `use` says."""
+    global _quiet  # noqa: PLW0603
+    _quiet = True
 
 
 def steps(
@@ -73,7 +82,7 @@ def bar(label: str, total: float | None, unit: str, done: float = 0) -> Iterator
     It shows nothing outside of a terminal, and within the body of another bar.
     """
     global _current  # noqa: PLW0603
-    if not _wanted or _current or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if _quiet or not _wanted or _current or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield Bar(None, total, unit, done)
         return
     from rich.console import Console
@@ -91,8 +100,23 @@ def bar(label: str, total: float | None, unit: str, done: float = 0) -> Iterator
         _current = None
 
 
+class SafeRecords(logging.Filter):
+    """Makes a log record safe: paths on one line, and nothing in the whole that would steer a terminal."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change a record in place; it always passes."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(names.shown(str(arg)) if isinstance(arg, PurePath) else arg for arg in record.args)
+        record.msg, record.args = names.shown_lines(record.getMessage()), ()
+        return True
+
+
 class Lines(logging.Handler):
     """Writes each log line to standard error, above the bar where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addFilter(SafeRecords())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""

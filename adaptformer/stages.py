@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import files
+from adaptformer import csv_file, files
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
 
@@ -163,7 +163,7 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     pictures.examples(folder.examples, evaluation, card.classes, test.images)
     drawings = report.Drawings(folder.confusion, folder.per_class, folder.calibration, folder.curves)
     said = predictions.table(test, evaluation, card.classes, manifest.rows(table, "test"), params.data.group)
-    files.write_text(folder.predictions, said.to_csv(index=False, lineterminator="\n"))
+    files.write_text(folder.predictions, csv_file.text(said))
     mistakes = report_images.most_confident(evaluation, report_images.SHOWN)
     shaded = attention.pictures(model, test.images, card.image, mistakes, chosen)
     page = report.html(evaluation, card, test, drawings, said, params.tuning, shaded, params.data)
@@ -231,6 +231,7 @@ _NUMERICS = ("torch", "timm", "pillow")
 
 _ALWAYS = (
     "array_file.py",
+    "csv_file.py",
     "errors.py",
     "files.py",
     "integrity.py",
@@ -239,6 +240,7 @@ _ALWAYS = (
     "progress.py",
     "run_folder.py",
     "schema.py",
+    "yaml_text.py",
 )
 
 STAGES = {

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
+from adaptformer import names
+
 
 def aligned(rows: Iterable[Sequence[str]], headers: Sequence[str] = ()) -> str:
     """Return rows as lines whose columns are aligned, two spaces apart, below a line of headers if there are any."""
-    table = tabulate([*([headers] if headers else []), *rows], tablefmt="plain", disable_numparse=True)
+    safe = [[names.shown(cell) for cell in row] for row in [*([headers] if headers else []), *rows]]
+    table = tabulate(safe, tablefmt="plain", disable_numparse=True)
     return "\n".join(line.rstrip() for line in table.splitlines())
 
 
@@ -22,4 +25,4 @@ def markdown(rows: Iterable[Sequence[str]], headers: Sequence[str], numbers: Seq
 
 def escaped(text: str) -> str:
     """Return text without the meaning that Markdown or HTML would give it: names of classes may hold anything."""
-    return re.sub(r"([\\`*_<>|\[\]#])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_<>|\[\]#])", r"\\\1", names.shown(" ".join(text.split())))

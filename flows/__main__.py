@@ -23,8 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command in the checkout's root and return its exit code; without `arguments`, this process's own."""
     if arguments is None:
         interruption.at_once()
-    from adaptformer.commands import exit_code  # from here on, since imports take a while
+    from adaptformer import streams  # from here on, since imports take a while
+    from adaptformer.commands import exit_code
     from adaptformer.dataset_import import settling
+
+    streams.prepare()
 
     given = exit_code.parsed(_parser(), arguments)
     os.chdir(ROOT)

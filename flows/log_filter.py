@@ -51,7 +51,10 @@ def install() -> None:
     # Prefect makes a class of a flow's parameters, and `register` is a method of every abstract class.
     warnings.filterwarnings("ignore", 'Field name "register"')
     # `extra_loggers` in pyproject.toml hands this logger's lines to Prefect but leaves its level at WARNING.
-    logging.getLogger("adaptformer").setLevel(logging.INFO)
+    log = logging.getLogger("adaptformer")
+    log.setLevel(logging.INFO)
+    if not any(isinstance(known, progress.SafeRecords) for known in log.filters):
+        log.addFilter(progress.SafeRecords())
 
 
 def plain_console() -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Iterator
 
-from adaptformer import storage
+from adaptformer import csv_file, storage
 from adaptformer.errors import UserError
 
 COLUMN = "path"
@@ -46,11 +45,11 @@ def _of(source: str) -> Iterator[str]:
 
 def _in_csv(source: str) -> Iterator[str]:
     with storage.opened(source) as file:
-        rows = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
-        _require_column(source, rows.fieldnames or ())
-        for row in rows:
-            if row[COLUMN]:
-                yield row[COLUMN]
+        rows = csv_file.rows(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
+        header = next(rows)
+        _require_column(source, header)
+        at = header.index(COLUMN)
+        yield from (row[at] for row in rows if row[at])
 
 
 def _in_parquet(source: str) -> Iterator[str]:

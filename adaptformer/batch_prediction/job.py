@@ -25,7 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adaptformer import files, integrity, storage
+from adaptformer import files, integrity, names, storage
 from adaptformer.batch_prediction import inputs
 from adaptformer.data import workers
 from adaptformer.errors import UserError
@@ -134,7 +134,7 @@ def _listed(folder: str, wanted: dict[str, Any]) -> Job:
     images = 0
     found = (place for place in inputs.locations(wanted["sources"]) if not place.startswith(f"{folder}/"))
     for part in _parts(found, wanted["shard_size"]):
-        content = parquet({inputs.COLUMN: part}, {})
+        content = parquet({inputs.COLUMN: [names.storable(place) for place in part]}, {})
         with storage.user_errors(folder):
             storage.write(storage.inside(folder, _input(len(hashes))), content)
         hashes.append(hashlib.sha256(content).hexdigest())

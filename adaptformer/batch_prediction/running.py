@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from adaptformer import memory, progress, storage
+from adaptformer import csv_file, memory, progress, storage
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.engines import ENGINES
 from adaptformer.batch_prediction.job import LOCK, MANIFEST, TIMING, Job, prepare, require_lists
@@ -185,8 +185,7 @@ def _manifest(outcomes: Sequence[Outcome]) -> bytes:
         {"shard": one.shard, "images": one.images, "faults": one.faults, "input": one.input, "output": one.output}
         for one in outcomes
     ]
-    text: str = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
-    return text.encode()
+    return csv_file.text(pd.DataFrame(rows)).encode()
 
 
 def _timing(summary: Summary, engine: Engine) -> bytes:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer import files, integrity, storage
+from adaptformer import files, integrity, names, storage
 from adaptformer.batch_prediction import inputs
 from adaptformer.batch_prediction.job import MANIFEST, MODEL, Job, parquet
 from adaptformer.data import workers
@@ -223,7 +223,7 @@ def _prepared(
         taken: dict[str, float] = {}
         try:
             with _timed(taken, "read"):
-                content = storage.read(path)
+                content = storage.read(names.restored(path))
             with _timed(taken, "decode"):
                 decoded = decoded_for(content, contract)
             with _timed(taken, "resize"):

@@ -10,7 +10,7 @@ import traceback as tracebacks
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from adaptformer import files, interruption
+from adaptformer import files, interruption, names
 from adaptformer.errors import UserError, without_credentials
 
 REFUSED = 2
@@ -106,7 +106,7 @@ def failed(error: UserError) -> int:
     """Print cause and remedy on standard error, after the error's notes, and return the exit code 1."""
     lines = [*getattr(error, "__notes__", ()), f"error: {error.cause}", f"  fix: {error.remedy}"]
     with contextlib.suppress(OSError):  # a full standard error changes no exit code
-        print(without_credentials("\n".join(lines)), file=sys.stderr)
+        print(without_credentials("\n".join(map(names.shown, lines))), file=sys.stderr)
     return 1
 
 

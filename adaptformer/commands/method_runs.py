@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from adaptformer import files, interruption, params, presets, run_folder
+from adaptformer import csv_file, files, interruption, params, presets, run_folder
 from adaptformer.commands import adapter_summary
 from adaptformer.errors import UserError
 from adaptformer.evaluation import comparison
@@ -161,7 +159,7 @@ def compare(
 
 def _result(run: MethodRun) -> Trained:
     """Read the row of a complete run from its files."""
-    predictions = pd.read_csv(run.folder.predictions, dtype="str", keep_default_na=False)
+    predictions = csv_file.read(run.folder.predictions)
     timing = read_timing(run.folder, "train")
     return Trained(
         method=run.method,

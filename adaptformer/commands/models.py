@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from adaptformer.export.predictor import Prediction
 
 
+STANDARD_INPUT = "-"
 MANY = ("--engine", "--workers", "--address", "--shard-size")
 """Options of `predict` that need --into."""
 
@@ -33,9 +37,11 @@ def add(commands: Commands) -> None:
     predict = commands.add_parser("predict", help="classify images with an exported model, without torch")
     predict.add_argument(
         "paths", nargs="+", metavar="PATH",
-        help="an image, or a folder of images; with --into also a list (.csv, .parquet) and a URL such as s3://bucket/a",
+        help="an image, a folder of them, or - for standard input; with --into also a list (.csv, .parquet) and a URL",
     )  # fmt: skip
-    predict.add_argument("--model", type=Path, default=Path("artifacts/model.onnx"), help="default: %(default)s")
+    predict.add_argument(
+        "--model", default="artifacts/model.onnx", help="a file, or models:/NAME@champion (default: %(default)s)"
+    )
     predict.add_argument("--top", type=positive, default=3, help="classes shown for each image (default: %(default)s)")
     form = predict.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="write CSV to standard output instead of a table")
@@ -84,33 +90,70 @@ def _inspect(given: argparse.Namespace) -> None:
 
 
 def _predict(given: argparse.Namespace) -> None:
+    _require_matching_options(given)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = _model_file(given.model, Path(scratch))
+        if given.into:
+            _predict_in_shards(given, file)
+        else:
+            _predict_here(given, file, [_image_source(path, Path(scratch)) for path in given.paths])
+
+
+def _model_file(named: str, scratch: Path) -> Path:
+    """Return the ONNX file that --model names; that of a registered version is downloaded into `scratch`."""
+    if named.startswith("models:/"):
+        from adaptformer.registry import versions
+
+        return versions.fetch(named, scratch)
+    path = Path(named)
+    if "://" in named:
+        raise UserError(f"{named} is an address, and the model is read from a file", "download it and give its path")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder", f"name the file in it, such as {path / 'model.onnx'}")
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", "run the pipeline first (`make run`), or give --model")
+    return path
+
+
+def _image_source(named: str, scratch: Path) -> Path:
+    """Return the path of what is to be classified; standard input is kept in a file."""
+    if named == STANDARD_INPUT:
+        path = scratch / "standard-input"
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        return path
+    if "://" in named:
+        raise UserError(
+            f"{named} is an address, which is read with --into alone", "give --into DIR: predictions as Parquet files"
+        )
+    return Path(named)
+
+
+def _predict_here(given: argparse.Namespace, file: Path, sources: list[Path]) -> None:
+    from adaptformer import streams
     from adaptformer.export import prediction_table, predictor, sorting
 
-    if not given.model.is_file():
-        raise UserError(f"{given.model} does not exist", "run the pipeline first (`make run`), or give --model")
-    _require_matching_options(given)
-    if given.into:
-        _predict_in_shards(given)
-        return
-    sources = [Path(path) for path in given.paths]
     paths = predictor.images_below(sources)
-    model = predictor.Predictor(given.model, device=given.device, unverified=given.unverified)
+    model = predictor.Predictor(file, device=given.device, unverified=given.unverified)
     named, faults = {path for path in sources if path.is_file()}, Counter[bool]()
     unanswered: list[Prediction] = []
+    shown = {path: Path(name) for path, name in zip(sources, given.paths, strict=True) if name == STANDARD_INPUT}
 
     def classified() -> Iterator[Prediction]:
         for prediction in model.predict(paths, given.top):
             if prediction.fault == predictor.NO_ANSWER:
                 unanswered.append(prediction)
-                yield prediction
+                yield replace(prediction, path=shown.get(prediction.path, prediction.path))
                 continue
             faults[prediction.path in named] += bool(prediction.fault)
             if not prediction.fault or prediction.path in named:
-                yield prediction
+                yield replace(prediction, path=shown.get(prediction.path, prediction.path))
 
     predictions = classified()
     if given.sort_into:
         predictions = sorting.sorted_into(given.sort_into, predictions, given.unsure)
+    if given.csv or given.json:
+        streams.as_utf8()
     if given.csv:
         prediction_table.write_csv(sys.stdout, predictions, given.top, given.unsure)
     elif given.json:
@@ -138,6 +181,10 @@ def _require_matching_options(given: argparse.Namespace) -> None:
     """Refuse options of the other way to predict, which would do nothing."""
     few = {"--csv": given.csv, "--json": given.json, "--sort-into": given.sort_into, "--unsure": given.unsure}
     many = {name: getattr(given, name.strip("-").replace("-", "_")) for name in MANY}
+    if STANDARD_INPUT in given.paths and (given.into or given.sort_into):
+        raise UserError("standard input is no file to list or to copy", "save it as a file, or leave the folder out")
+    if given.paths.count(STANDARD_INPUT) > 1:
+        raise UserError("standard input can be read once", "name - once, or save the images as files")
     if given.into and (idle := [name for name, value in few.items() if value]):
         raise UserError(f"{idle[0]} does nothing with --into", f"leave {idle[0]} out, or --into")
     if not given.into and (idle := [name for name, value in many.items() if value is not None]):
@@ -146,13 +193,13 @@ def _require_matching_options(given: argparse.Namespace) -> None:
         raise UserError("--address is that of a Dask or Ray cluster", "give --engine dask or --engine ray as well")
 
 
-def _predict_in_shards(given: argparse.Namespace) -> None:
+def _predict_in_shards(given: argparse.Namespace, file: Path) -> None:
     from adaptformer.batch_prediction import job, running
 
     engine = running.Engine(given.engine or "local", given.workers or 0, given.address)
     size = given.shard_size or job.SHARD_SIZE
     summary = running.predict(
-        given.into, given.paths, given.model, engine,
+        given.into, given.paths, file, engine,
         top=given.top, shard_size=size, device=given.device, unverified=given.unverified,
     )  # fmt: skip
     print("\n".join(summary.lines()))

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import IO, TYPE_CHECKING, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from adaptformer import names
 from adaptformer.errors import without_credentials
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
     from adaptformer.params import Params, ParamsFile
 
     Commands = argparse._SubParsersAction["Parser"]
+
+_OF_ALL = {
+    "traceback": "show where an error came from",
+    "quiet": "print results, warnings and errors alone: no progress, no log lines",
+    "verbose": "print the log lines of the libraries too, each with its time",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,11 +30,43 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and how to call the command."""
         usage = " ".join(self.format_usage().removeprefix("usage: ").split())
-        self.exit(1, f"error: {message}\n  fix: call it as {usage}\n")
+        self.exit(1, f"error: {names.shown(message)}\n  fix: call it as {usage}\n")
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         """Print a message; argparse itself hides that it could not."""
         (file or sys.stderr).write(without_credentials(message))
+
+
+class CommandParser(Parser):
+    """Has the options of all commands, before and after a command's name; only the first parser lists them."""
+
+    def __init__(self, *, first: bool = False, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, text in _OF_ALL.items():
+            self.add_argument(
+                f"--{name}",
+                action="store_true",
+                default=False if first else argparse.SUPPRESS,
+                help=text if first else argparse.SUPPRESS,
+            )
+
+
+class Version(argparse.Action):
+    """Prints the version, which is looked up only when it is asked for, and exits."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_given: object) -> NoReturn:
+        """Print the version of the installed package."""
+        from importlib import metadata
+
+        try:
+            version = metadata.version("adaptformer")
+        except metadata.PackageNotFoundError:  # code that is only on the path
+            version = "of an unknown version: it is not installed"
+        print(f"adaptformer {version}")
+        parser.exit()
 
 
 def add_overrides(command: argparse.ArgumentParser) -> None:

@@ -95,7 +95,7 @@ def _watch(given: argparse.Namespace) -> int:
     """Exit 2, as for a refused model, where the new images differ or too little accuracy may be expected."""
     import tempfile
 
-    from adaptformer import files, params
+    from adaptformer import csv_file, files, params
     from adaptformer.data.cache import ImageCache
     from adaptformer.model import device
     from adaptformer.monitoring import label_next, report, watching
@@ -110,7 +110,7 @@ def _watch(given: argparse.Namespace) -> int:
             device=device.choose(settings.runtime.device, settings.runtime.threads),
         )  # fmt: skip
     places = WATCH / "images.csv", WATCH / "label_next.csv", WATCH / "watch.html"
-    files.write_text(places[0], found.table.to_csv(index=False, lineterminator="\n"))
+    files.write_text(places[0], csv_file.text(found.table))
     files.write_text(places[1], label_next.to_complete(found.table, given.folder))
     files.write_text(places[2], report.html(found, given.folder, places[1]))
     print("\n".join(found.lines()))

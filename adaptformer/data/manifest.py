@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from adaptformer import files, integrity, progress
+from adaptformer import csv_file, files, integrity, progress
 from adaptformer.data import groups, layout, splits
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.known_facts import KnownFacts
@@ -80,7 +79,7 @@ def _carve_validation(manifest: pd.DataFrame, fraction: float, seed: int, group:
 
 def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
     """Write the manifest as CSV and its checksum beside it, each whole or not at all; equal rows give equal bytes."""
-    files.write_text(path, manifest.to_csv(index=False, columns=list(COLUMNS), lineterminator="\n"))
+    files.write_text(path, csv_file.text(manifest, COLUMNS))
     integrity.write_beside(path)
 
 
@@ -99,8 +98,7 @@ def read_stored(path: Path, remedy: str) -> pd.DataFrame:
     Raises UserError with `remedy` if it is no manifest.
     """
     try:
-        content = path.read_text(encoding="utf-8")
-        return _typed(pd.read_csv(io.StringIO(content), dtype="str", keep_default_na=False)[list(COLUMNS)])
+        return _typed(csv_file.read(path)[list(COLUMNS)])
     except (OSError, ValueError, KeyError, OverflowError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}", remedy) from error
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adaptformer import csv_file
 from adaptformer.dataset_import.class_folders import SPLIT_NAMES, SourceImage, normalised, refuse_bad_names
 from adaptformer.errors import UserError
 
@@ -53,8 +54,8 @@ def images_of(source: Path) -> list[SourceImage]:
 
 def _read(source: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(source, dtype="str", keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # pandas' errors of parsing and of empty files are ValueErrors
+        table = csv_file.read(source)
+    except (OSError, ValueError) as error:
         raise UserError(f"{source} cannot be read: {' '.join(str(error).split())}", _FORMAT) from error
     table.columns = table.columns.str.strip().str.casefold()
     missing = [name for name in _NEEDED if name not in table]

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from adaptformer import files, progress
+from adaptformer import csv_file, files, progress
 from adaptformer.data import groups, splits
 from adaptformer.data.known_facts import KnownFacts
 from adaptformer.data.layout import SPLITS, occupied
@@ -140,7 +140,7 @@ def copied(
         raise _unusable(source, faults, len(images))
     if faults and skipped is not None:
         table = pd.DataFrame.from_records(faults, columns=["path", "reason"])
-        files.write_text(skipped, table.to_csv(index=False, lineterminator="\n"))
+        files.write_text(skipped, csv_file.text(table))
         _LOG.warning("left out %d of %d files, which are no usable images: see %s", len(faults), len(images), skipped)
     return [row[0] for row in usable], [row[1] for row in usable], [row[2] for row in usable]
 

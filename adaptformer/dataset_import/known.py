@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from adaptformer import files, progress
+from adaptformer import csv_file, files, progress
 from adaptformer.dataset_import.class_folders import SPLIT_NAMES
 from adaptformer.errors import UserError
 from adaptformer.model.torchvision_ops import import_torchvision
@@ -83,9 +83,10 @@ def imagenet(folder: Path, downloads: Path) -> Path:
 
 
 def _listed(rows: Sequence[Row], downloads: Path) -> Path:
-    table = pd.DataFrame.from_records([(path.resolve().as_posix(), label, split) for path, label, split in rows])
+    listing = [(path.resolve().as_posix(), label, split) for path, label, split in rows]
+    table = pd.DataFrame.from_records(listing, columns=["path", "label", "split"])
     listed = downloads / "images.csv"
-    files.write_text(listed, table.to_csv(index=False, header=["path", "label", "split"], lineterminator="\n"))
+    files.write_text(listed, csv_file.text(table))
     return listed
 
 

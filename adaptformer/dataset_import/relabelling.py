@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptformer import files, progress
+from adaptformer import csv_file, files, progress
 from adaptformer.data import layout
 from adaptformer.data.layout import Entry
 from adaptformer.dataset_import import growth
@@ -121,8 +121,8 @@ def undo(data: Path, journal: Path, request: str = "") -> list[str]:
 def _wanted(source: Path, present: Sequence[Entry]) -> dict[str, str]:
     """Return the new class of each image that gets one, by path."""
     try:
-        table = pd.read_csv(source, dtype="str", keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # pandas' errors of parsing and of empty files are ValueErrors
+        table = csv_file.read(source)
+    except (OSError, ValueError) as error:
         raise UserError(f"{source} cannot be read: {' '.join(str(error).split())}", _FORMAT) from error
     if not set(COLUMNS) <= set(table):
         raise UserError(f"{source} has the columns {', '.join(map(str, table))}", _FORMAT)
@@ -157,7 +157,7 @@ def _journal(path: Path) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=list(_MOVES))
     try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False)
+        table = csv_file.read(path)
         return table[list(_MOVES)].astype({"number": "int64"})
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is damaged", "move it away; what it lists can then not be undone") from error
@@ -165,4 +165,4 @@ def _journal(path: Path) -> pd.DataFrame:
 
 def _text(path: Path, moves: pd.DataFrame) -> dict[str, str]:
     """Return the text of the list of moves, by its path."""
-    return {str(path): moves.to_csv(index=False, lineterminator="\n")}
+    return {str(path): csv_file.text(moves)}

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptformer import files, text_table
+from adaptformer import csv_file, files, text_table
 from adaptformer.errors import UserError
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.intervals import Interval
@@ -131,7 +131,7 @@ def csv(compared: Sequence[Row]) -> str:
             for row in compared
         ]
     )  # fmt: skip
-    return str(frame.to_csv(index=False, lineterminator="\n"))
+    return csv_file.text(frame)
 
 
 def draw(path: Path, compared: Sequence[Row]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable
 from typing import TextIO
 
+from adaptformer import csv_file, names
 from adaptformer.export.predictor import NO_ANSWER, Prediction
 
 UNSURE = "unsure"
@@ -19,16 +19,17 @@ def write_table(out: TextIO, predictions: Iterable[Prediction], below: float = 0
     An answer whose probability is less than `below` is marked as unsure.
     """
     listed = list(predictions)
-    width = max((len(str(prediction.path)) for prediction in listed), default=0)
-    for prediction in listed:
+    paths = [names.shown(str(prediction.path)) for prediction in listed]
+    width = max(map(len, paths), default=0)
+    for path, prediction in zip(paths, listed, strict=True):
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-        best = "   ".join(f"{name} {100 * probability:.1f} %" for name, probability in pairs)
+        best = "   ".join(f"{names.shown(name)} {100 * probability:.1f} %" for name, probability in pairs)
         mark = f"{UNSURE}   " if prediction.unsure(below) else ""
-        out.write(f"{prediction.path!s:<{width}}   {mark}{best or _reason(prediction.fault)}\n")
+        out.write(f"{path:<{width}}   {mark}{best or _reason(prediction.fault)}\n")
 
 
 def _reason(fault: str) -> str:
-    return fault if fault == NO_ANSWER else f"not read: {fault}"
+    return fault if fault == NO_ANSWER else f"not read: {names.shown(fault)}"
 
 
 def write_csv(out: TextIO, predictions: Iterable[Prediction], top: int, below: float = 0.0) -> None:
@@ -36,16 +37,16 @@ def write_csv(out: TextIO, predictions: Iterable[Prediction], top: int, below: f
 
     With `below` above 0 there is a last column, unsure: 1 where the best probability is less than that, else 0.
     """
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv_file.Writer(out)
     ranks = range(1, top + 1)
     pairs = (f"{name}{rank}" for rank in ranks for name in ("class", "probability"))
-    writer.writerow(["path", "fault", *pairs, *([UNSURE] if below else [])])
+    writer.row(["path", "fault", *pairs, *([UNSURE] if below else [])])
     for prediction in predictions:
         best = zip(prediction.classes, prediction.probabilities, strict=True)
         cells = [cell for name, probability in best for cell in (name, f"{probability:.6f}")]
         missing = [""] * (2 * top - len(cells))  # every row has as many cells as the first
         mark = [int(prediction.unsure(below))] if below else []
-        writer.writerow([prediction.path, prediction.fault, *cells, *missing, *mark])
+        writer.row([prediction.path, prediction.fault, *cells, *missing, *mark])
 
 
 def write_json(out: TextIO, predictions: Iterable[Prediction], below: float = 0.0) -> None:
@@ -62,4 +63,6 @@ def write_json(out: TextIO, predictions: Iterable[Prediction], below: float = 0.
             told["classes"] = [{"class": name, "probability": round(value, 6)} for name, value in pairs]
             if below:
                 told[UNSURE] = prediction.unsure(below)
-        out.write(json.dumps(told, ensure_ascii=False) + "\n")
+        line = json.dumps(told, ensure_ascii=False)
+        # What cannot be shown stands in names alone, so as JSON's own escapes every reader gets it back as it was.
+        out.write("".join(json.dumps(sign)[1:-1] if names.unseen(sign) else sign for sign in line) + "\n")

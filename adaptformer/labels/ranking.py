@@ -13,7 +13,7 @@ from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from numpy.typing import NDArray
 
-from adaptformer import files
+from adaptformer import csv_file, files
 from adaptformer.data import groups
 from adaptformer.errors import UserError
 from adaptformer.labels import probe
@@ -64,7 +64,7 @@ def with_answers(ranking: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, int]:
     if not path.is_file():
         return ranking, 0
     try:
-        before = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+        before = csv_file.read(path)
         written = zip(before["path"], before["label"], before["new_label"].str.strip(), strict=True)
         answers = {(image, label): new for image, label, new in written}
     except (OSError, ValueError, KeyError) as error:
@@ -75,4 +75,4 @@ def with_answers(ranking: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, int]:
 
 def write(path: Path, ranking: pd.DataFrame) -> None:
     """Write a ranking as CSV, whole or not at all."""
-    files.write_text(path, ranking.to_csv(index=False, columns=list(COLUMNS), lineterminator="\n"))
+    files.write_text(path, csv_file.text(ranking, COLUMNS))

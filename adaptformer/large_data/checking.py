@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import os
 import platform
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from adaptformer import files, memory, progress
+from adaptformer import csv_file, files, memory, progress
 from adaptformer.batch_prediction import running
 from adaptformer.batch_prediction.engines import ENGINES
 from adaptformer.batch_prediction.job import digest
@@ -228,10 +227,10 @@ def _written(job: Check, found: Iterator[Finding], levels: ChecksParams, counts:
     firsts: dict[str, str] = {}
     numbers: Counter[str] = Counter()
     with files.replacing(job.file(FINDINGS)) as beside, beside.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow([*findings.COLUMNS, "fix"])
+        rows = csv_file.Writer(file)
+        rows.row([*findings.COLUMNS, "fix"])
         for kind, path, other, detail in found:
-            rows.writerow([kind, _level(kind, levels), path, other, detail, _FIXES[kind]])
+            rows.row([kind, _level(kind, levels), path, other, detail, _FIXES[kind]])
             firsts.setdefault(kind, f"{path}: {detail}")
             numbers[kind] += 1
     kinds = [kind for kind in _FIXES if kind in numbers]

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from adaptformer import files, memory, storage
+from adaptformer import files, memory, names, storage
 from adaptformer.data import workers
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage, decode_reduced
@@ -76,7 +76,7 @@ def _look(check: Check, threads: int, number: int) -> Looked:
     about = {"input": hashlib.sha256(listed).hexdigest(), "backbone": check.backbone, "contract": check.contract}
     path = check.facts(number)
     if not path.is_file():
-        part = pq.read_table(pa.BufferReader(listed)).column(LOCATION).to_pylist()
+        part = [names.restored(place) for place in pq.read_table(pa.BufferReader(listed)).column(LOCATION).to_pylist()]
         schema = SCHEMA.with_metadata({"adaptformer": files.canonical_json(about)})
         embedding = _embedding(check, threads) if check.backbone else None
         with files.replacing(path) as beside, pq.ParquetWriter(beside, schema) as writer:
@@ -128,7 +128,9 @@ def _next(looked: Iterator[_LookedAt]) -> list[_LookedAt]:
 
 def _looked_at(contract: ImageContract | None, image: Located) -> _LookedAt:
     """Return an image's row, and, with a contract, what the backbone sees of it."""
-    row: dict[str, Any] = {"path": image.path, "split": image.split, "label": image.label}
+    row: dict[str, Any] = {
+        "path": names.storable(image.path), "split": image.split, "label": names.storable(image.label),
+    }  # fmt: skip
     try:
         content = storage.read(image.path) if image.content is None else image.content
         decoded = decoded_for(content, contract) if contract else decode_reduced(content, 2 * SIDE)

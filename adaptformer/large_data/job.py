@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import files, storage
+from adaptformer import files, names, storage
 from adaptformer.batch_prediction.job import digest, parquet
 from adaptformer.data.contract import ImageContract
 from adaptformer.errors import UserError
@@ -110,7 +110,7 @@ def prepare(folder: Path, given: Sequence[str], features: Features | None) -> Ch
         raise UserError(f"{folder} holds other files, such as {strange}", "give a folder that does not exist yet")
     hashes = []
     for part in sources.parts(wanted["sources"]):
-        content = parquet({LOCATION: part}, {})
+        content = parquet({LOCATION: [names.storable(place) for place in part]}, {})
         hashes.append(hashlib.sha256(content).hexdigest())
         files.write_bytes(listed / f"{len(hashes) - 1:08d}.parquet", content)
     if features:

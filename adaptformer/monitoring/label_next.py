@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import StandardScaler
 
+from adaptformer import csv_file
+
 _SHARE = 5
 """So many times K images compete; the rest the model is too sure of."""
 
@@ -51,4 +53,4 @@ def to_complete(table: pd.DataFrame, folder: Path) -> str:
     """
     chosen = table[table["label_next"] > 0].sort_values("label_next")
     paths = [(folder / path).resolve().as_posix() for path in chosen["path"]]
-    return pd.DataFrame({"path": paths, "label": ""}).to_csv(index=False, lineterminator="\n")
+    return csv_file.text(pd.DataFrame({"path": paths, "label": ""}))

@@ -10,9 +10,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import yaml
-
-from adaptformer import params
+from adaptformer import params, yaml_text
 from adaptformer.errors import UserError
 from adaptformer.params import Params, ParamsFile, flat
 
@@ -37,7 +35,7 @@ def overlay(names: Iterable[str]) -> dict[str, object]:
             close = difflib.get_close_matches(name, list(files), n=1, cutoff=0.5)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(files)}"
             raise UserError(f"there is no preset {name}", hint)
-        values |= flat(yaml.safe_load(files[name].read_text(encoding="utf-8")))
+        values |= flat(yaml_text.parse(files[name].read_text(encoding="utf-8")))
     return values
 
 

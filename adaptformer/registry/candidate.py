@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from adaptformer import files, integrity
+from adaptformer import csv_file, files, integrity
 from adaptformer.data import manifest as manifests
 from adaptformer.data import reading
 from adaptformer.errors import UserError
@@ -122,7 +122,7 @@ def _data(client: MlflowClient, run_id: str | None) -> str:
 
 def _alike(findings: Path, manifest: pd.DataFrame) -> dict[str, frozenset[str]]:
     """Return the near duplicates of each image that has some; runs of before kept no such file."""
-    table = pd.read_csv(findings, dtype="str", keep_default_na=False)
+    table = _recorded(findings, {"path", "other"})
     hashes = dict(zip(manifest["path"], manifest["sha256"], strict=True))
     found: dict[str, set[str]] = {}
     for one, other in zip(table["path"], table["other"], strict=True):
@@ -134,10 +134,28 @@ def _alike(findings: Path, manifest: pd.DataFrame) -> dict[str, frozenset[str]]:
 
 def _read_predictions(path: Path) -> pd.DataFrame | None:
     """Return recorded predictions, or None where columns that the gate compares are missing."""
-    table = pd.read_csv(path, dtype="str", keep_default_na=False)
+    table = _recorded(path)
     if not set(table.columns) >= COLUMNS:
         return None
-    return table.astype({"confidence": "float64", "probability_of_label": "float64"})
+    try:
+        return table.astype({"confidence": "float64", "probability_of_label": "float64"})
+    except ValueError as error:
+        raise _damaged(path, error) from error
+
+
+def _recorded(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
+    try:
+        table = csv_file.read(path)
+        return table[list(columns)] if columns else table
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"the registered {path.name} cannot be read: {' '.join(str(error).split())}",
+        "restore it in MLflow's store, or register the model once more (`make run`)",
+    )
 
 
 def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tuple[Judged, Judged | None]:

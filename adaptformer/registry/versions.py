@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version as installed
@@ -172,6 +173,24 @@ def fetch_model(client: MlflowClient, name: str, version: str, into: Path) -> Pa
             f"bring back the file whose sha256 is {recorded} into MLflow's files, or choose another version",
         )
     return found[0]
+
+
+def fetch(address: str, into: Path) -> Path:
+    """Return the ONNX file of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, as `fetch_model` does.
+
+    Raises UserError for another form, and for what is not registered.
+    """
+    found = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", address)
+    if not found:
+        raise UserError(f"{address} names no registered version", "write models:/NAME@champion or models:/NAME/3")
+    name, which, version = found.groups()
+    with mlflow_store.user_errors("nothing is predicted yet"):
+        client = mlflow_store.connect()
+        require_model(client, name)
+        if which and (version := alias(client, name, which)) is None:
+            raise UserError(f"{name} has no alias {which}", "`adaptformer history` shows its versions")
+        require_version(client, name, version)
+        return fetch_model(client, name, version, into)
 
 
 def fetch_champion(name: str, into: Path) -> Path:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
-import yaml
 
-from adaptformer import files, text_table
+from adaptformer import csv_file, files, text_table, yaml_text
 from adaptformer.scores import NAMES, Metric
 from adaptformer.sweeps.study import Result
 
@@ -54,7 +53,7 @@ def write(root: Path, results: Sequence[Result], metric: str, values_of_best: Ma
         for dotted, value in values_of_best.items():
             section, _, key = dotted.partition(".")
             sections.setdefault(section, {})[key] = value
-        files.write_text(root / "best.yaml", yaml.safe_dump(sections, allow_unicode=True))
+        files.write_text(root / "best.yaml", yaml_text.dump(sections))
 
 
 def draw(path: Path, results: Sequence[Result], metric: str) -> None:
@@ -122,7 +121,7 @@ def _csv(results: Sequence[Result]) -> str:
         }
         for one in results
     ]  # fmt: skip
-    return str(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    return csv_file.text(pd.DataFrame(rows))
 
 
 def _named(metric: str) -> str:

@@ -9,14 +9,14 @@ tuning.weight_decay=0.0..0.1            a number between
 from __future__ import annotations
 
 import itertools
+import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from adaptformer import files
+from adaptformer import files, yaml_text
 from adaptformer.errors import UserError
 from adaptformer.params import UNTRACKED_SECTIONS, ParamsFile
 
@@ -45,7 +45,7 @@ class Choice:
     @staticmethod
     def value(chosen: Any) -> Any:
         """Return what a chosen category stands for."""
-        return yaml.safe_load(chosen)
+        return json.loads(chosen)
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,19 @@ def _dimension(text: str) -> Dimension:
             )
         return Range(key, low, high, bool(found["log"]))
     try:
-        listed = yaml.safe_load(f"[{values}]")
-    except yaml.YAMLError as error:
-        raise UserError(f"the values of {text} cannot be read", _FORM) from error
+        listed = yaml_text.parse(f"[{values}]")
+    except ValueError as error:
+        raise UserError(f"the values of {text} cannot be read: {error}", _FORM) from error
+    if not isinstance(listed, list):
+        raise UserError(f"the values of {text} are no list", _FORM)
     return Choice(key, tuple(dict.fromkeys(map(files.canonical_json, listed))))
 
 
 def _number(text: str, written: str) -> float:
-    value = yaml.safe_load(written)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UserError(f"the end {written} of {text} is no number", "write 0.001, not 1e-3")
+    try:
+        value = yaml_text.parse(written)
+    except ValueError:
+        value = None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise UserError(f"the end {written} of {text} is no number", _FORM)
     return value

@@ -10,11 +10,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from adaptformer import files
+from adaptformer import files, yaml_text
 from adaptformer.errors import UserError
 from adaptformer.params import Params, difference, load
 from adaptformer.run_folder import RunFolder
@@ -104,7 +102,10 @@ def _log_experiment(client: MlflowClient, experiment: Experiment) -> Iterator[Lo
             yield Logged(experiment.name, why=f"DVC's cache no longer has its {folder.metrics.name}")
             return
         params = _params(checkout)
-        content = params.model_dump(mode="json") if params else yaml.safe_load((checkout / "params.yaml").read_text())
+        content = params.model_dump(mode="json") if params else _sections(checkout)
+        if content is None:
+            yield Logged(experiment.name, why="its params.yaml cannot be read")
+            return
         tags = {DATA_TAG: dvc_repository.data_digest(checkout) or "none", **_tags(experiment, params)}
         run = _description(experiment.revision, experiment.name, tags, mlflow_run.as_text(content), experiment.when)
         yield Logged(experiment.name, _top1(folder), mlflow_run.upload(client, run, folder))
@@ -138,6 +139,15 @@ def _params(checkout: Path) -> Params | None:
         return load(checkout / "params.yaml")
     except UserError:
         return None
+
+
+def _sections(checkout: Path) -> dict[str, Any] | None:
+    """Return the values of a revision's params.yaml, valid or not; None if it is no YAML with sections."""
+    try:
+        content = yaml_text.parse((checkout / "params.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _top1(folder: RunFolder) -> float:

@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from adaptformer import files
+from adaptformer import files, yaml_text
 from adaptformer.errors import UserError
 from adaptformer.tracking.locations import root
 
@@ -152,11 +150,11 @@ def _fingerprint(repo: Any, stage: str, without: Container[str] = ()) -> Fingerp
 def data_digest(folder: Path = Path()) -> str | None:
     """Return the hash of `data/` in the folder's data.dvc (at most 36 characters), None where it has none."""
     try:
-        content = yaml.safe_load((folder / DATA_FILE).read_text())
+        content = yaml_text.parse((folder / DATA_FILE).read_text(encoding="utf-8"))
         return str(content["outs"][0]["md5"])[:36]
     except FileNotFoundError:
         return None
-    except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(f"{DATA_FILE} cannot be read", f"restore it with `git checkout {DATA_FILE}`") from error
 
 

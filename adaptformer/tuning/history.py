@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import typing
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptformer import files
+from adaptformer import csv_file, files
 
 
 @dataclass(frozen=True)
@@ -37,17 +36,19 @@ class EpochRow:
 def write(path: Path, rows: Sequence[EpochRow]) -> None:
     """Write the rows as CSV."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(EpochRow)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dataclasses.asdict(row) for row in rows)
+    writer = csv_file.Writer(text)
+    writer.row(field.name for field in dataclasses.fields(EpochRow))
+    for row in rows:
+        writer.row(dataclasses.astuple(row))
     files.write_text(path, text.getvalue())
 
 
 def read(path: Path) -> list[EpochRow]:
     """Return the rows of a history file."""
     kinds = typing.get_type_hints(EpochRow)
-    rows = csv.DictReader(path.read_text().splitlines())
-    return [EpochRow(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv_file.rows(file)
+    return [EpochRow(**{name: kinds[name](value) for name, value in zip(header, row, strict=True)}) for row in rows]
 
 
 def draw(path: Path, rows: Sequence[EpochRow], chosen: EpochRow) -> None:

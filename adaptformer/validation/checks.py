@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pandera.pandas as pa
 
-from adaptformer import files
+from adaptformer import csv_file, files
 from adaptformer.data import groups
 from adaptformer.data.layout import SPLITS
 from adaptformer.errors import UserError
@@ -177,7 +177,7 @@ def raise_on_faults(faults: pd.DataFrame, csv_path: Path) -> None:
     """Do nothing when there are no faults; otherwise write them all to `csv_path` and raise UserError."""
     if faults.empty:
         return
-    files.write_text(csv_path, faults.to_csv(index=False, lineterminator="\n"))
+    files.write_text(csv_path, csv_file.text(faults))
     kinds = ", ".join(f"{count} x {kind}" for kind, count in faults["fault"].value_counts(sort=False).items())
     first = faults.iloc[0]
     total = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptformer import files
+from adaptformer import csv_file, files
 from adaptformer.data.layout import SPLITS
 from adaptformer.errors import UserError
 from adaptformer.params import ChecksParams
@@ -84,7 +84,7 @@ def lines(findings: pd.DataFrame) -> list[str]:
 def write(path: Path, findings: pd.DataFrame) -> None:
     """Write the findings as CSV, each with what to do."""
     table = findings.assign(fix=findings["kind"].map(FIXES).astype("str"))
-    files.write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    files.write_text(path, csv_file.text(table))
 
 
 def raise_on_errors(findings: pd.DataFrame, csv_path: Path) -> None:

@@ -35,6 +35,7 @@ LIBRARY = {
 """What each folder or file of the library may import of the others, besides BASE."""
 BASE = {
     "array_file.py",
+    "csv_file.py",
     "errors.py",
     "event_files.py",
     "files.py",
@@ -50,7 +51,9 @@ BASE = {
     "run_folder.py",
     "schema.py",
     "scores.py",
+    "streams.py",
     "text_table.py",
+    "yaml_text.py",
 }
 COMMAND_LINE = {"__init__.py", "__main__.py", "commands", "py.typed"}
 

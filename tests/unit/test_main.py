@@ -90,7 +90,7 @@ def test_help_names_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 WRONG_CALLS = [
-    [], ["fly"], ["train", "extra"], ["predict"], ["predict", "x", "--top", "0"], ["rollback"], ["promote", "--bogus"],
+    ["fly"], ["train", "extra"], ["predict"], ["predict", "x", "--top", "0"], ["rollback"], ["promote", "--bogus"],
 ]  # fmt: skip
 
 

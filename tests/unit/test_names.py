@@ -27,3 +27,10 @@ def test_other_names_are_refused_with_the_reason(name, reason):
 
 def test_what_cannot_be_shown_is_escaped():
     assert names.shown("a\x1b[2Jb\n\udcff\u202eä\u200d") == "a\\x1b[2Jb\\n\\udcff\\u202eä\u200d"
+
+
+@pytest.mark.parametrize("name", ["cat.png", "é", "\udcff\udc80.png", "a\\b", "\\u1234"])
+def test_bytes_of_a_file_name_can_be_stored_and_found_again(name: str) -> None:
+    stored = names.storable(name)
+    assert stored.encode()
+    assert names.restored(stored) == name

@@ -126,3 +126,65 @@ def test_a_file_that_changes_after_it_was_read_is_noticed(tmp_path: Path) -> Non
     path.unlink()
     with pytest.raises(UserError, match="changed while it was in use"):
         file.require_unchanged()
+
+
+@pytest.mark.parametrize(
+    ("value", "cause"),
+    [
+        ("1" * 5000, "a whole number has more than 64 bits"),
+        ("1e999", "a number is too large"),
+        ("[" * 5000, "nested more than 20 deep"),
+        ("&a [*a]", "anchors"),
+        ("!!timestamp 2026-11-29", "the tag"),
+        ("{epochs: 1, epochs: 2}", "the key epochs stands twice"),
+        ("{1: 2, a: 3}", "a key is no text"),
+        ('"\\UFFFFFFFF"', "cannot be read"),
+        ("\udcff", "cannot be read"),
+        ("a\n---\nb", "another document"),
+    ],
+)
+def test_a_value_that_is_no_yaml_of_params_is_one_error(value: str, cause: str) -> None:
+    with pytest.raises(UserError, match=cause) as caught:
+        params.parse_overrides([f"tuning.epochs={value}"])
+    assert len(caught.value.cause) < 500
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "tuning.epochs=true",
+        "tuning.base_lr=true",
+        "adapter.bottlenecks=[true]",
+        "adapter.scale=true",
+        "tuning.warmup_steps=false",
+        "tuning.base_lr=.nan",
+        "tuning.base_lr=.inf",
+        "tuning.epochs=2026-11-29",
+        "data.date=12:30",
+        'data.name="\\0"',
+        'data.name="\\ud800"',
+        "data.name=[" + "1, " * 5000 + "]",
+        "data.name={a: 1}",
+        "registry=3",
+        "data.group=a{99999999999999}",
+        "data.group=" + "(" * 5000,
+    ],
+)
+def test_a_value_of_another_kind_is_one_short_error(argument: str) -> None:
+    error = refusal(params.parse_overrides([argument]))
+    assert len(str(error)) < 800
+
+
+def test_dates_are_texts() -> None:
+    assert params.load(FILE, params.parse_overrides(["data.date=2026-11-29"])).data.date == "2026-11-29"
+
+
+def test_a_key_from_python_that_is_no_text_is_refused() -> None:
+    assert refusal({3: 4}).cause == "the override 3 is no key of params.yaml"  # type: ignore[dict-item]
+
+
+def test_a_duplicate_key_is_an_error_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(FILE.read_text().replace("  epochs: ", "  epochs: 1\n  epochs: ", 1))
+    with pytest.raises(UserError, match="the key epochs stands twice"):
+        params.read(path)

@@ -234,3 +234,12 @@ def test_a_worker_opens_the_model_once(job: Job, monkeypatch: pytest.MonkeyPatch
     shard.predict(job, computing, 0)
     shard.predict(job, computing, 1)
     assert opened == [(Path(job.folder) / "model.onnx", "cpu", 2)]
+
+
+def test_names_that_are_no_utf_8_are_found_and_written_as_escapes(photos: Path, model: Path, tmp_path: Path) -> None:
+    found = sorted((photos / "b").glob("*.png"))[0]
+    found.rename(found.with_name("odd\udcff.png"))
+    job = prepare(str(tmp_path / "odd"), [str(photos / "b")], model, top=1, shard_size=100)
+    assert shard.predict(job, CPU, 0).faults == 0
+    paths = pd.read_parquet(job.output(0))["path"]
+    assert [path for path in paths if "odd" in path] == [str(photos / "b/odd") + "\\udcff.png"]
