@@ -176,7 +176,7 @@ def _prepared(
         taken: dict[str, float] = {}
         try:
             with _timed(taken, "read"):
-                content = storage.read(path)
+                content = storage.read_image(path)
             with _timed(taken, "decode"):
                 decoded = decoded_for(content, contract)
             with _timed(taken, "resize"):

@@ -102,7 +102,7 @@ def _import(given: argparse.Namespace) -> None:
     if shards.is_source(given.path) and not given.add and not given.replace:
         importing.refuse_occupied(data, given.path)  # before anything is downloaded
     known = KnownFacts(RunFolder().known_facts)
-    with _source(given.path) as source:
+    with _source(given.path, named.data.max_file_mb * 1_000_000) as source:
         if given.add:
             grown = growth.add_images(source, data, named.data, skipped, known)
         else:
@@ -128,13 +128,13 @@ def _name(path: str) -> str:
     return place.stem if place.is_file() else place.resolve().name if place.is_dir() else path
 
 
-def _source(path: str) -> contextlib.AbstractContextManager[Path]:
+def _source(path: str, limit: int) -> contextlib.AbstractContextManager[Path]:
     """Return a folder or a list as it is, and shards or what a URL names as a folder for the body."""
     from adaptformer.dataset_import import shards
 
-    return (
-        shards.as_folder(path, DOWNLOADS / "shards") if shards.is_source(path) else contextlib.nullcontext(Path(path))
-    )
+    if shards.is_source(path):
+        return shards.as_folder(path, DOWNLOADS / "shards", limit)
+    return contextlib.nullcontext(Path(path))
 
 
 def _get(given: argparse.Namespace) -> None:

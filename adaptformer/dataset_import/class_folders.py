@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from adaptformer.data.layout import ignored
 from adaptformer.errors import UserError
+from adaptformer.names import ignored, one_form, refuse_class_names, shown
 
 _LOG = logging.getLogger("adaptformer")
 
@@ -36,7 +34,7 @@ def images_of(source: Path) -> list[SourceImage]:
     A folder named train, val, valid, validation or test, in whatever case, is a split when it holds folders
     and a class otherwise. Class names are in Unicode's form NFC, whichever the file system has. Hidden files and
     folders are left out and logged. Raises UserError when there are no classes, when splits stand beside classes or
-    lack train, when the classes seem to be one level deeper, and about class names (`refuse_bad_names`).
+    lack train, when the classes seem to be one level deeper, and about class names (`names.refuse_class_names`).
     """
     images, hidden = [], []
     split_folders = _split_folders(source)
@@ -45,19 +43,14 @@ def images_of(source: Path) -> list[SourceImage]:
         for class_folder in _folders(folder):
             files, left_out = _files_below(class_folder)
             hidden += left_out
-            images += [SourceImage(path, split, normalised(class_folder.name)) for path in files]
+            images += [SourceImage(path, split, one_form(class_folder.name)) for path in files]
     if not images:
         raise UserError(f"{source} holds no images in class folders", _EXPECTED)
     _refuse_one_level_too_high(source, [folder for folder, _ in split_folders])
-    refuse_bad_names(image.label for image in images)
+    refuse_class_names(image.label for image in images)
     if hidden:
-        _LOG.warning("left out %d hidden files or folders, such as %s", len(hidden), hidden[0])
+        _LOG.warning("left out %d hidden files or folders, such as %s", len(hidden), shown(str(hidden[0])))
     return images
-
-
-def normalised(name: str) -> str:
-    """Return a name in Unicode's form NFC: macOS takes an accented letter apart where others keep it whole."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _refuse_one_level_too_high(source: Path, parents: list[Path]) -> None:
@@ -108,7 +101,7 @@ def _warn_of_loose_files(folders: list[Path]) -> None:
     """Log which files beside the class folders, such as READMEs and label lists, are not copied."""
     loose = [file for folder in folders for file in _children(folder) if not file.is_dir()]
     if loose:
-        _LOG.warning("left out %d file(s) outside of class folders, such as %s", len(loose), loose[0])
+        _LOG.warning("left out %d file(s) outside of class folders, such as %s", len(loose), shown(str(loose[0])))
 
 
 def _files_below(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -128,23 +121,3 @@ def _files_below(folder: Path) -> tuple[list[Path], list[Path]]:
 def _hidden(folder: Path) -> list[Path]:
     """Return the hidden folders beside the class folders: they may have been meant as classes."""
     return sorted(child for child in folder.iterdir() if child.name.startswith(".") and child.is_dir())
-
-
-def refuse_bad_names(labels: Iterable[str]) -> None:
-    """Raise one UserError about all class names that cannot be used; each fault is a note of the exception."""
-    faults = []
-    alike: dict[str, str] = {}
-    for label in sorted(set(labels)):
-        if label != label.strip():
-            faults.append(f"the class name {label!r} begins or ends with a space")
-        if not label.isprintable():
-            faults.append(f"the class name {label!r} has unprintable characters")
-        other = alike.setdefault(label.strip().casefold(), label)
-        if other != label:
-            faults.append(f"the class names {other!r} and {label!r} differ only in case or outer spaces")
-    if faults:
-        more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-        error = UserError(faults[0] + more, "give each class one printable name, without outer spaces, everywhere")
-        for fault in faults[1:]:
-            error.add_note(fault)
-        raise error

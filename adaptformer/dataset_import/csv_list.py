@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptformer.dataset_import.class_folders import SPLIT_NAMES, SourceImage, normalised, refuse_bad_names
+from adaptformer.dataset_import.class_folders import SPLIT_NAMES, SourceImage
 from adaptformer.errors import UserError
+from adaptformer.names import class_name_fault, group_name_fault, one_form, quoted, refuse_class_names
 
 GROUP_PATTERN = "/(.+?)__"
 """The `data.group` that finds a group of the list in the names which its images get in data/: GROUP__FILE."""
@@ -31,14 +32,14 @@ def images_of(source: Path) -> list[SourceImage]:
     ):
         reasons = [
             *(["no path"] if not path else []),
-            *(["no label"] if not label.strip() else []),
+            *(["the path has a NUL character"] if "\0" in path else []),
+            *([f"the label {quoted(label)} {fault}"] if (fault := class_name_fault(one_form(label))) else []),
             *([f"no such split: {split!r}"] if split not in SPLIT_NAMES else []),
-            *([f"the group {group!r} has a slash"] if "/" in group else []),
-            *(["the label has a slash"] if "/" in label else []),
+            *([f"the group {quoted(group)} {fault}"] if group and (fault := group_name_fault(group)) else []),
         ]
         faults += [f"line {line}: {reason}" for reason in reasons]
         if not reasons:
-            images.append(SourceImage(source.parent / path, SPLIT_NAMES[split], normalised(label), group))
+            images.append(SourceImage(source.parent / path, SPLIT_NAMES[split], one_form(label), group))
     if not faults and "train" not in {image.split for image in images}:
         faults.append("no image is in train")
     if faults:
@@ -47,7 +48,7 @@ def images_of(source: Path) -> list[SourceImage]:
         for fault in faults[1:]:
             error.add_note(fault)
         raise error
-    refuse_bad_names(image.label for image in images)
+    refuse_class_names(image.label for image in images)
     return images
 
 

@@ -14,10 +14,11 @@ from adaptformer.data import groups, layout, splits
 from adaptformer.data.known_facts import KnownFacts, known_hash
 from adaptformer.data.layout import SPLITS, Entry
 from adaptformer.dataset_import import importing
-from adaptformer.dataset_import.class_folders import SourceImage, refuse_bad_names
-from adaptformer.dataset_import.importing import copied, place, source_images
+from adaptformer.dataset_import.class_folders import SourceImage
+from adaptformer.dataset_import.importing import copied, limits_of, place, source_images
 from adaptformer.dataset_import.replacement import replacing_folder
 from adaptformer.errors import UserError
+from adaptformer.names import refuse_class_names
 from adaptformer.params import DataParams
 
 _LISTED = 20
@@ -73,12 +74,12 @@ def add_images(
             f"{data}/ has {len(faults)} paths that are no images" if faults else f"there are no images in {data}/",
             "see `adaptformer validate`" if faults else "import without --add",
         )
-    refuse_bad_names({*(entry.label for entry in present), *(image.label for image in images)})
+    refuse_class_names({*(entry.label for entry in present), *(image.label for image in images)})
     read = progress.steps(present, "reading data/", len(present), "images")
     hashes = {entry: known_hash(data / entry.path, known) for entry in read}
     kept, frozen = with_validation(present, hashes, params)
     with replacing_folder(data) as beside:
-        images, copies, facts = copied(source, images, beside, skipped, known)
+        images, copies, facts = copied(source, images, beside, limits_of(params), skipped, known)
         news = [found.sha256 for found in facts]
         fresh = _not_there(images, news, hashes)
         sides = _sides([images[i] for i in fresh], [news[i] for i in fresh], kept, hashes, params)

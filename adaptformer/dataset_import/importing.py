@@ -17,6 +17,7 @@ import pandas as pd
 
 from adaptformer import files, progress
 from adaptformer.data import groups, splits
+from adaptformer.data.image_files import Limits
 from adaptformer.data.known_facts import KnownFacts
 from adaptformer.data.layout import SPLITS, occupied
 from adaptformer.data.reading import ImageFacts, copy_all
@@ -24,6 +25,7 @@ from adaptformer.dataset_import import class_folders, csv_list
 from adaptformer.dataset_import.class_folders import SourceImage
 from adaptformer.dataset_import.replacement import replacing_folder
 from adaptformer.errors import UserError
+from adaptformer.names import shown, stored
 from adaptformer.params import DataParams
 
 _LOG = logging.getLogger("adaptformer")
@@ -75,7 +77,7 @@ def import_folder(
         raise UserError(f"{source} holds one class, {labels[0]!r}", "add a folder with images of another class")
     with replacing_folder(data) as beside:
         # The hashes choose the splits, so a file is copied before its place is known.
-        images, copies, facts = copied(source, images, beside, skipped, known)
+        images, copies, facts = copied(source, images, beside, limits_of(params), skipped, known)
         sides = [image.split for image in images]
         made = tuple(split for split in ("test", "validation") if split not in sides)
         hashes = [found.sha256 for found in facts]
@@ -112,7 +114,7 @@ def refuse_source(source: Path, data: Path) -> None:
     if source.suffix.casefold() == ".csv" and source.is_file():
         return
     if not source.is_dir():
-        if tarfile.is_tarfile(source) or zipfile.is_zipfile(source):
+        if source.is_file() and (tarfile.is_tarfile(source) or zipfile.is_zipfile(source)):
             raise UserError(f"{source} is an archive", "unpack it and give the path of the folder")
         raise UserError(
             f"{source} is neither a folder nor a CSV file", "give the path of a folder that holds one folder per class"
@@ -123,14 +125,20 @@ def refuse_source(source: Path, data: Path) -> None:
 
 
 def copied(
-    source: Path, images: list[SourceImage], folder: Path, skipped: Path | None, known: KnownFacts | None = None
+    source: Path,
+    images: list[SourceImage],
+    folder: Path,
+    limits: Limits,
+    skipped: Path | None,
+    known: KnownFacts | None = None,
 ) -> tuple[list[SourceImage], list[Path], list[ImageFacts]]:
     """Copy every image into `folder` under a number; return the images, their copies and what is known of each.
 
     Raises one UserError about all unusable files; with `skipped` they are left out, and listed in that CSV file.
     """
     copies = [folder / f"{number}.copy" for number in range(len(images))]
-    read = progress.steps(copy_all([image.path for image in images], copies, known), "importing", len(images), "images")
+    files_read = copy_all([image.path for image in images], copies, known, limits)
+    read = progress.steps(files_read, "importing", len(images), "images")
     found = list(zip(images, copies, read, strict=True))
     usable = [(image, copy, facts) for image, copy, facts in found if isinstance(facts, ImageFacts)]
     faults = [(_within(source, image.path), reason) for image, _, reason in found if isinstance(reason, str)]
@@ -146,10 +154,10 @@ def copied(
 
 
 def _unusable(source: Path, faults: list[tuple[str, str]], of: int) -> UserError:
-    lines = [f"{path}: {reason}" for path, reason in faults]
+    lines = [shown(f"{path}: {reason}") for path, reason in faults]
     more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
     error = UserError(
-        f"{len(lines)} of {of} files in {source} are no usable images: {lines[0]!r}{more}",
+        f"{len(lines)} of {of} files in {source} are no usable images: {lines[0]}{more}",
         "repair or remove them, or leave them out with --skip-bad",
     )
     for line in lines if len(lines) > 1 else []:
@@ -158,8 +166,13 @@ def _unusable(source: Path, faults: list[tuple[str, str]], of: int) -> UserError
 
 
 def _within(source: Path, path: Path) -> str:
-    """Return a path as a person finds it: below the source, where it lies there."""
-    return (path.relative_to(source) if path.is_relative_to(source) else path).as_posix()
+    """Return a path as a person finds it, below the source if it lies there, as one safe line."""
+    return shown((path.relative_to(source) if path.is_relative_to(source) else path).as_posix())
+
+
+def limits_of(params: DataParams) -> Limits:
+    """Return how large files and images may be."""
+    return Limits.of(params.max_file_mb, params.max_megapixels)
 
 
 def groups_of(images: Sequence[SourceImage], params: DataParams) -> list[str]:
@@ -197,8 +210,7 @@ def place(
 
 def file_name(image: SourceImage) -> str:
     """Return what an image's file is called in data/: a group that its source names stands before two underscores."""
-    name = class_folders.normalised(image.path.name)
-    return f"{image.group}__{name}" if image.group else name
+    return stored(image.path.name, f"{image.group}__" if image.group else "")
 
 
 def free_name(name: str, split: str, label: str, taken: set[tuple[str, str, str]]) -> str:

@@ -21,9 +21,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from adaptformer import progress, storage
-from adaptformer.data.layout import ignored
+from adaptformer.data import image_files
+from adaptformer.data.decoding import DamagedImage
 from adaptformer.dataset_import.class_folders import SPLIT_NAMES
 from adaptformer.errors import UserError
+from adaptformer.names import class_name_fault, ignored, one_form, quoted, shown, stored
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".parquet")
 _LABELS = ("cls", "json")
@@ -35,12 +37,13 @@ _FORM = (
 
 
 class Sample(NamedTuple):
-    """An image's bytes with its class, and the name and ending that its file gets."""
+    """An image's bytes with its class, and the name and ending that its file gets; or a fault in place of the bytes."""
 
     name: str
     ending: str
     label: str
     content: bytes
+    fault: str = ""
 
 
 def is_source(path: str) -> bool:
@@ -54,18 +57,19 @@ def is_shard(location: str) -> bool:
 
 
 @contextlib.contextmanager
-def as_folder(source: str, folder: Path) -> Iterator[Path]:
+def as_folder(source: str, folder: Path, limit: int = image_files.MAX_BYTES) -> Iterator[Path]:
     """Yield a folder of class folders with the images of a source; it is removed after the body.
 
-    Raises UserError for a source that does not exist or cannot be read, and for images without a class.
+    Raises UserError for a source that does not exist or cannot be read, for images without a class, and for files of
+    more than `limit` bytes.
     """
     shutil.rmtree(folder, ignore_errors=True)
     try:
         with storage.user_errors(source):
             if is_shard(source):
-                _unpack(locations(source), folder)
+                _unpack(locations(source), folder, limit)
             else:
-                _copy(source, folder)
+                _copy(source, folder, limit)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -90,7 +94,7 @@ def _numbers(text: str) -> list[str]:
     return [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
 
 
-def _unpack(shards: list[str], folder: Path) -> None:
+def _unpack(shards: list[str], folder: Path, limit: int) -> None:
     """Write the images of all shards to `folder`, below their splits where the shards' names have one."""
     splits = [split(shard) for shard in shards]
     if None in splits and any(splits):
@@ -99,14 +103,20 @@ def _unpack(shards: list[str], folder: Path) -> None:
             f"the name of {without} says no split, and those of other shards do", "rename it, or import it alone"
         )
     for shard, name in zip(progress.steps(shards, "unpacking", len(shards), "shards"), splits, strict=True):
-        for sample in samples(shard):
+        for sample in samples(shard, limit):
+            if sample.fault:
+                raise UserError(f"{shown(sample.name)} in {shard}: {sample.fault}", _FORM)
             _write(folder / name if name else folder, sample)
 
 
-def samples(shard: str) -> Iterator[Sample]:
-    """Yield the images of a shard, one after the other. Raises UserError for images without a class."""
+def samples(shard: str, limit: int = image_files.MAX_BYTES) -> Iterator[Sample]:
+    """Yield the images of a shard, one after the other; one of more than `limit` bytes as a fault.
+
+    Raises UserError for images without a class.
+    """
     with storage.opened(shard) as file:
-        yield from _in_parquet(file, shard) if shard.casefold().endswith(".parquet") else _in_tar(file, shard)
+        parquet = shard.casefold().endswith(".parquet")
+        yield from _in_parquet(file, shard, limit) if parquet else _in_tar(file, shard, limit)
 
 
 def split(shard: str) -> str | None:
@@ -115,50 +125,73 @@ def split(shard: str) -> str | None:
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
 
 
-def _in_tar(file: IO[bytes], shard: str) -> Iterator[Sample]:
+def _in_tar(file: IO[bytes], shard: str, limit: int) -> Iterator[Sample]:
     """Yield the samples of a tar file, which is read once from its beginning to its end."""
     with tarfile.open(fileobj=file, mode="r|*") as archive:
-        for key, parts in _grouped(archive):
+        for key, parts in _grouped(archive, limit):
             label = _label(parts, key, shard)
             images = {ending: content for ending, content in parts.items() if ending not in {*_LABELS, "txt"}}
             if len(images) != 1:
-                raise UserError(f"{key} in {shard} has {len(images)} images: {', '.join(images) or 'none'}", _FORM)
+                endings = shown(", ".join(images)) or "none"
+                raise UserError(f"{shown(key)} in {shard} has {len(images)} images: {endings}", _FORM)
             ((ending, content),) = images.items()
-            yield Sample(key, ending, label, content)
+            if isinstance(content, DamagedImage):
+                yield Sample(key, ending, label, b"", str(content))
+            else:
+                yield Sample(key, ending, label, content)
 
 
-def _grouped(archive: tarfile.TarFile) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield the files of one name, which stand one after the other, by their endings."""
-    key, parts = "", dict[str, bytes]()
+def _grouped(archive: tarfile.TarFile, limit: int) -> Iterator[tuple[str, dict[str, bytes | DamagedImage]]]:
+    """Yield the files of one name, which stand one after the other, by their endings; or why one cannot be used."""
+    key, parts = "", dict[str, bytes | DamagedImage]()
     for member in archive:
         path = PurePosixPath(member.name)
-        if not member.isfile() or any(ignored(part) for part in path.parts if part != "."):
+        if member.isdir() or any(ignored(part) for part in path.parts if part != "."):
             continue
         stem, _, ending = path.name.partition(".")
         if parts and key != str(path.with_name(stem)):
             yield key, parts
             parts = {}
         key = str(path.with_name(stem))
-        content = archive.extractfile(member)
-        assert content is not None  # noqa: S101 - it is a file
-        parts[ending.casefold()] = content.read()
+        parts[ending.casefold()] = _content(archive, member, limit)
     if parts:
         yield key, parts
 
 
-def _label(parts: dict[str, bytes], key: str, shard: str) -> str:
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, limit: int) -> bytes | DamagedImage:
+    """Return the bytes of a file of an archive, or why it cannot be used."""
+    if member.issym() or member.islnk():
+        return DamagedImage(f"a link to {shown(member.linkname)}: an archive is read once, without going back")
+    file = archive.extractfile(member) if member.isfile() else None
+    if file is None:
+        return DamagedImage("no regular file")
+    try:
+        return image_files.bounded(file, member.size, limit)
+    except DamagedImage as error:
+        return error
+
+
+def _label(parts: dict[str, bytes | DamagedImage], key: str, shard: str) -> str:
     found: Any = None
-    if "cls" in parts:
-        found = parts["cls"].decode().strip()
-    elif "json" in parts:
-        about = json.loads(parts["json"])
-        found = about.get("label", about.get("class")) if isinstance(about, dict) else None
+    place = f"{shown(key)} in {shard}"
+    ending = next((ending for ending in _LABELS if ending in parts), "")
+    about = parts.get(ending, b"")
+    if isinstance(about, DamagedImage):
+        raise UserError(f"the label of {place} cannot be read: {about}", _FORM)
+    try:
+        if ending == "cls":
+            found = about.decode().strip()
+        elif ending == "json":
+            told = json.loads(about)
+            found = told.get("label", told.get("class")) if isinstance(told, dict) else None
+    except (ValueError, RecursionError) as error:  # of UTF-8 and of JSON
+        raise UserError(f"the label of {place} cannot be read: {' '.join(str(error).split())}", _FORM) from error
     if found in (None, ""):
         found = PurePosixPath(key).parent.name
-    return _checked(found, f"{key} in {shard}")
+    return _checked(found, place)
 
 
-def _in_parquet(file: IO[bytes], shard: str) -> Iterator[Sample]:
+def _in_parquet(file: IO[bytes], shard: str, limit: int) -> Iterator[Sample]:
     import pyarrow.parquet as pq
 
     table = pq.ParquetFile(file)
@@ -176,7 +209,8 @@ def _in_parquet(file: IO[bytes], shard: str) -> Iterator[Sample]:
             path = PurePosixPath((isinstance(image, dict) and image.get("path")) or "")
             label = names[row["label"]] if names and isinstance(row["label"], int) else row["label"]
             name = path.stem or f"{PurePosixPath(shard).stem}-{number:07}"
-            yield Sample(name, path.suffix.lstrip(".") or "image", _checked(label, place), content)
+            fault = str(image_files.too_large(len(content), limit)) if len(content) > limit else ""
+            yield Sample(name, path.suffix.lstrip(".") or "image", _checked(label, place), content, fault)
             number += 1
 
 
@@ -189,25 +223,27 @@ def _names(metadata: dict[bytes, bytes]) -> list[str]:
 
 
 def _checked(label: Any, place: str) -> str:
-    text = "" if label is None else str(label).strip()
-    if not text or "/" in text or text.startswith("."):
-        raise UserError(f"{place} has the class {text!r}, which can be no folder's name", _FORM)
-    return text
+    """Return a label as the name of a class. Raises UserError for what can be none, such as a fraction or a list."""
+    number = isinstance(label, int) and not isinstance(label, bool)
+    name = str(label) if number else one_form(label.strip()) if isinstance(label, str) else label
+    if fault := class_name_fault(name):
+        raise UserError(f"{place} has the class {quoted(label)}, which {fault}", _FORM)
+    return str(name)
 
 
 def _write(folder: Path, sample: Sample) -> None:
     target = folder / sample.label
     target.mkdir(parents=True, exist_ok=True)
     # A key's folders are part of its name: two shards may have the same file name in different ones.
-    stem = sample.name.strip("./").replace("/", "_") or "image"
-    path, number = target / f"{stem}.{sample.ending}", 1
+    stem = sample.name.strip("./").replace("/", "_").replace("\0", "_") or "image"
+    path, number = target / stored(f"{stem}.{sample.ending}"), 1
     while path.exists():
         number += 1
-        path = target / f"{stem}-{number}.{sample.ending}"
+        path = target / stored(f"{stem}-{number}.{sample.ending}")
     path.write_bytes(sample.content)
 
 
-def _copy(source: str, folder: Path) -> None:
+def _copy(source: str, folder: Path, limit: int) -> None:
     """Copy the files below a URL."""
     found = list(storage.below(source))
     if not found:
@@ -215,7 +251,7 @@ def _copy(source: str, folder: Path) -> None:
     for location in progress.steps(found, "downloading", len(found), "images"):
         path = folder / _place(location)[len(_place(source)) :].strip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(storage.read(location))
+        path.write_bytes(storage.read_image(location, limit))
 
 
 def _place(url: str) -> str:

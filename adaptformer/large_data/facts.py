@@ -129,8 +129,10 @@ def _next(looked: Iterator[_LookedAt]) -> list[_LookedAt]:
 def _looked_at(contract: ImageContract | None, image: Located) -> _LookedAt:
     """Return an image's row, and, with a contract, what the backbone sees of it."""
     row: dict[str, Any] = {"path": image.path, "split": image.split, "label": image.label}
+    if image.fault:
+        return {**row, "fault": image.fault}, None
     try:
-        content = storage.read(image.path) if image.content is None else image.content
+        content = storage.read_image(image.path) if image.content is None else image.content
         decoded = decoded_for(content, contract) if contract else decode_reduced(content, 2 * SIDE)
     except DamagedImage as error:
         return {**row, "fault": str(error)}, None

@@ -15,7 +15,14 @@ from adaptformer.params import DataParams
 
 Tree = Callable[..., Path]
 PARAMS = DataParams(
-    name="photos", date=None, validation_fraction=0.25, test_fraction=0.2, group=csv_list.GROUP_PATTERN, seed=0
+    name="photos",
+    date=None,
+    validation_fraction=0.25,
+    test_fraction=0.2,
+    group=csv_list.GROUP_PATTERN,
+    seed=0,
+    max_file_mb=256,
+    max_megapixels=120,
 )
 
 
@@ -63,6 +70,15 @@ def test_without_splits_they_are_made_of_whole_groups(tree: Tree, tmp_path: Path
         ("path,label,split\na.png,cat,dev", "line 2: no such split: 'dev'"),
         ("path,label,split\na.png,cat,test", "no image is in train"),
         ("path,label,group\na.png,cat,x/y", "line 2: the group 'x/y' has a slash"),
+        ("path,label,group\na.png,cat,.x", "line 2: the group '.x' begins with a dot"),
+        ("path,label,group\na.png,cat,x__1", "line 2: the group 'x__1' has two underscores"),
+        ("path,label\na.png,..", r"line 2: the label '\.\.' begins with a dot"),
+        ("path,label\na.png,.", r"line 2: the label '\.' begins with a dot"),
+        ("path,label\na.png,.hidden", r"line 2: the label '\.hidden' begins with a dot"),
+        ("path,label\na.png,Thumbs.db", "line 2: the label 'Thumbs.db' is one that systems"),
+        ("path,label\na.png,c\x1b[2Jat", r"line 2: the label 'c\\x1b\[2Jat' has characters that cannot be shown"),
+        (f"path,label\na.png,{'l' * 300}", "line 2: the label 'l.* is longer than 255 bytes"),
+        ("path,label\na\0.png,cat", "line 2: the path has a NUL character"),
         ("path,label\na.png,Cat\nb.png,cat", "'Cat' and 'cat' differ only in case"),
     ],
 )

@@ -14,7 +14,16 @@ from adaptformer.errors import UserError
 from adaptformer.params import DataParams
 
 Tree = Callable[..., Path]
-PARAMS = DataParams(name="photos", date=None, validation_fraction=0.25, test_fraction=0.2, group=None, seed=0)
+PARAMS = DataParams(
+    name="photos",
+    date=None,
+    validation_fraction=0.25,
+    test_fraction=0.2,
+    group=None,
+    seed=0,
+    max_file_mb=256,
+    max_megapixels=120,
+)
 
 
 def batch(number: int, per_class: int = 10, labels: tuple[str, ...] = ("cat", "dog")) -> dict[str, bytes | int]:

@@ -9,13 +9,24 @@ from pathlib import Path
 
 import pytest
 
+from adaptformer.data import image_files, layout
 from adaptformer.dataset_import import importing
 from adaptformer.dataset_import.importing import dvc_add, import_folder
 from adaptformer.errors import UserError
+from adaptformer.names import unseen
 from adaptformer.params import DataParams
 
 Tree = Callable[..., Path]
-PARAMS = DataParams(name="photos", date=None, validation_fraction=0.25, test_fraction=0.2, group=None, seed=0)
+PARAMS = DataParams(
+    name="photos",
+    date=None,
+    validation_fraction=0.25,
+    test_fraction=0.2,
+    group=None,
+    seed=0,
+    max_file_mb=256,
+    max_megapixels=120,
+)
 
 
 def classes(per_class: int = 10, below: str = "") -> dict[str, bytes | int]:
@@ -140,7 +151,7 @@ def test_all_bad_files_are_reported_before_anything_is_written(tree: Tree, data:
     bad = {"cat/empty.png": b"", "dog/notes.txt": b"notes"}
     source = tree({**classes(), **bad}, "source")
     (source / "dog" / "gone.png").symlink_to("nowhere")
-    with pytest.raises(UserError, match=r"3 of 23 files .* 'cat/empty.png: empty file' and 2 more") as caught:
+    with pytest.raises(UserError, match=r"3 of 23 files .* cat/empty.png: empty file and 2 more") as caught:
         import_folder(source, data, PARAMS, replace=False)
     assert [note.partition(":")[0] for note in caught.value.__notes__] == [
         "cat/empty.png", "dog/gone.png", "dog/notes.txt",
@@ -154,8 +165,8 @@ def test_each_file_is_read_once_and_comes_under_its_own_name(
     source = tree(classes(), "source")
     expected = {path.relative_to(source).as_posix(): path.read_bytes() for path in source.rglob("*.png")}
     read: list[Path] = []
-    read_bytes = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path), read_bytes(path))[1])
+    read_file = image_files.read
+    monkeypatch.setattr(image_files, "read", lambda path, limit: (read.append(path), read_file(path, limit))[1])
     monkeypatch.setattr(shutil, "copyfile", lambda *_: pytest.fail("read again"))
     import_folder(source, data, PARAMS, replace=False)
     monkeypatch.undo()
@@ -231,7 +242,7 @@ def test_sources_that_are_none(tree: Tree, data: Path, tmp_path: Path) -> None:
         ({"train/Cat/1.png": 1, "test/cat/1.png": 2}, "'Cat' and 'cat' differ only in case"),
         ({"cat /1.png": 1}, "begins or ends with a space"),
         ({"cat\n/1.png": 1}, "begins or ends with a space"),
-        ({"c\nat/1.png": 1}, "unprintable"),
+        ({"c\nat/1.png": 1}, r"'c\\nat' has characters that cannot be shown"),
     ],
 )
 def test_layouts_that_cannot_be_meant(tree: Tree, data: Path, content: dict[str, bytes | int], cause: str) -> None:
@@ -246,7 +257,9 @@ def test_all_bad_names_are_reported_at_once(tree: Tree, data: Path) -> None:
     with pytest.raises(UserError, match="and 2 more") as caught:
         import_folder(source, data, PARAMS, replace=False)
     said = " ".join([caught.value.cause, *caught.value.__notes__])
-    assert all(fault in said for fault in ("'cat ' begins or ends", "'Dog' and 'dog' differ", "'bi\\trd' has unprint"))
+    assert all(
+        fault in said for fault in ("'cat ' begins or ends", "'Dog' and 'dog' differ", "'bi\\trd' has characters")
+    )
 
 
 def test_names_have_one_form_whichever_the_file_system_has(tree: Tree, data: Path) -> None:
@@ -255,6 +268,40 @@ def test_names_have_one_form_whichever_the_file_system_has(tree: Tree, data: Pat
                    "val/b/3.png": 5}, "source")  # fmt: skip
     assert import_folder(source, data, PARAMS, replace=False).classes == ("b", whole)
     assert listing(data / "train" / whole) == ["1.png", f"{whole}.png"]
+
+
+@pytest.mark.parametrize("name", ["\x1b]0;owned\x07.png", "a\nb.png", os.fsdecode(b"\xff.png"), "a\u202eb.png"])
+def test_file_names_that_cannot_be_shown_are_stored_without(tree: Tree, data: Path, name: str) -> None:
+    import_folder(tree({**classes(), f"cat/{name}": 900}, "source"), data, PARAMS, replace=False)
+    assert len(listing(data)) == 21
+    assert not any(unseen(path) for path in listing(data))
+    assert not layout.entries(data)[1]
+
+
+def test_what_cannot_be_shown_is_escaped_in_errors(tree: Tree, data: Path) -> None:
+    with pytest.raises(UserError, match=r"cat/\\x1b\[2J\\n\.png: empty file") as caught:
+        import_folder(tree({**classes(), "cat/\x1b[2J\n.png": b""}, "source"), data, PARAMS, replace=False)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_pipe_among_images_is_told_and_not_waited_for(tree: Tree, data: Path, tmp_path: Path) -> None:
+    source = tree(classes(), "source")
+    os.mkfifo(source / "cat" / "pipe.png")
+    os.mkfifo(tmp_path / "list.csv")
+    with pytest.raises(UserError, match=r"cat/pipe\.png: no regular file but a named pipe"):
+        import_folder(source, data, PARAMS, replace=False)
+    with pytest.raises(UserError, match="neither a folder nor a CSV file"):
+        import_folder(tmp_path / "list.csv", data, PARAMS, replace=False)
+
+
+def test_files_and_images_beyond_the_limits_of_params_are_told(tree: Tree, data: Path, picture: Tree) -> None:
+    large = {"cat/a.png": picture(width=1100, height=1000, format="BMP"), "cat/b.bmp": b"x" * 1_000_001}
+    source = tree({**classes(), **large}, "source")  # type: ignore[dict-item]
+    params = PARAMS.model_copy(update={"max_megapixels": 1, "max_file_mb": 4})
+    with pytest.raises(UserError, match=r"2 of 22 files .* 1,100 x 1,000 pixels, 1 million, more than"):
+        import_folder(source, data, params, replace=False)
+    with pytest.raises(UserError, match=r"3\.3 MB, more than the limit of 1 MB \(data\.max_file_mb\)"):
+        import_folder(source, data, params.model_copy(update={"max_file_mb": 1}), replace=False)
 
 
 def test_hidden_folders_are_named(tree: Tree, data: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -92,6 +92,7 @@ def test_parquet_holds_bytes_or_records_and_names_of_classes(tmp_path: Path) -> 
     [
         ({"1.png": b"x"}, "1 in .* has the class ''"),
         ({"1.png": b"x", "1.cls": b"../up"}, r"has the class '\.\./up'"),
+        ({"\x1b[2J.png": b"x"}, r"\\x1b\[2J in .* has the class ''"),
         ({"1.png": b"x", "1.jpg": b"y", "1.cls": b"a"}, "1 in .* has 2 images: png, jpg"),
         ({"1.cls": b"a"}, "has 0 images: none"),
     ],
@@ -100,6 +101,44 @@ def test_a_sample_that_is_none_is_refused(members: dict[str, bytes], cause: str,
     with pytest.raises(UserError, match=cause):
         unpacked(tar(tmp_path / "photos.tar", members), tmp_path)
     assert not (tmp_path / "unpacked").exists()
+
+
+@pytest.mark.parametrize("label", [b"NaN", b"1.5", b"true", b'{"a": 1}', b"[1]", b'".."', b'".hidden"'])
+def test_a_label_that_is_no_name_is_refused(label: bytes, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"1 in .* has the class .*, which (is no text|begins with a dot)"):
+        unpacked(tar(tmp_path / "a.tar", {"1.png": png(1), "1.json": b'{"label": ' + label + b"}"}), tmp_path)
+
+
+def test_a_label_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    for ending, content in (("cls", b"K\xe4tzchen"), ("json", b'{"label": "x"'), ("json", b"[" * 100_000)):
+        path = tar(tmp_path / "a.tar", {"1.png": png(1), f"1.{ending}": content})
+        with pytest.raises(UserError, match=r"the label of 1 in .* cannot be read") as caught:
+            unpacked(path, tmp_path)
+        assert "\n" not in caught.value.cause
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_what_is_no_file_of_an_archive_is_named(kind: bytes, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, content in (("a/1.png", png(1)), ("a/2.png", b"")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            if not content:
+                info.type, info.linkname = kind, "1.png"
+            archive.addfile(info, io.BytesIO(content))
+    _, second = shards.samples(str(tmp_path / "a.tar"))
+    assert second.fault.startswith("a link to 1.png" if kind in {tarfile.SYMTYPE, tarfile.LNKTYPE} else "no regular")
+    with pytest.raises(UserError, match=r"a/2 in .*a\.tar: (a link to 1\.png|no regular file)"):
+        unpacked(tmp_path / "a.tar", tmp_path)
+
+
+def test_a_member_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
+    members = {"a/1.png": png(1), "a/2.png": b"x" * 100_000}
+    parquet(tmp_path / "a.parquet", {"image": list(members.values()), "label": ["a", "a"]})
+    for path in (tar(tmp_path / "a.tar", members), tmp_path / "a.parquet"):
+        first, large = shards.samples(str(path), limit=50_000)
+        assert first.content == png(1)
+        assert "0.1 MB, more than the limit of 0 MB" in large.fault
 
 
 def test_files_that_are_none_are_two_lines(tmp_path: Path) -> None:
