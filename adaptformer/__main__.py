@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", handlers=[progress.Lines()])
     logging.getLogger("adaptformer").setLevel(logging.INFO)  # of other libraries, only warnings
-    return exit_code.of(lambda: given.command(given), traceback=given.traceback)
+    return exit_code.of(lambda: _run(given), traceback=given.traceback)
+
+
+def _run(given: argparse.Namespace) -> int | None:
+    """Run a command; before one that reads data/, an interrupted change of data/ is completed or taken back."""
+    if getattr(given, "reads_data", True):
+        from adaptformer.dataset_import import settling
+
+        settling.settle()
+    code: int | None = given.command(given)
+    return code
 
 
 def _parser() -> Parser:

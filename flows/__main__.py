@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from adaptformer.commands import exit_code
 from adaptformer.commands.parsing import Parser, add_methods, add_overrides, add_search
+from adaptformer.dataset_import import settling
 from flows import ROOT
 
 
@@ -19,7 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command in the checkout's root and return its exit code."""
     given = _parser().parse_args(arguments)
     os.chdir(ROOT)
-    return exit_code.of(lambda: given.command(given))
+
+    def command() -> None:
+        settling.settle()
+        given.command(given)
+
+    return exit_code.of(command)
 
 
 def _parser() -> Parser:

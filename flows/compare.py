@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from adaptformer import params
 from adaptformer.commands import method_runs
 from adaptformer.commands.method_runs import MethodRun
+from adaptformer.dataset_import import settling
 from adaptformer.evaluation.comparison import Trained
 from flows import flow_run, log_filter
 from tasks.limits import slot
@@ -28,6 +29,7 @@ def compare(
     for all methods, but a method's own values take precedence. What is not given is as `comparison` in params.yaml
     says. Each run has a folder of its own, where finished stages are not repeated.
     """
+    settling.settle()
     file = params.read()
     flow_run.label(file.params)
     table, root = method_runs.compare(file, methods, seeds, overrides, complete)

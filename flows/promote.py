@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from adaptformer import params
+from adaptformer.dataset_import import settling
 from adaptformer.gate.decision import markdown
 from adaptformer.registry import promotion
 from adaptformer.tracking.locations import mlflow_pages
@@ -29,6 +30,7 @@ def promote(
     `model` is registry.model unless given. A refusal is an answer, not a failure: the run completes in the state
     "Refused".
     """
+    settling.settle()
     loaded = params.load()
     flow_run.label(loaded)
     with slot("promotion"):
@@ -42,6 +44,7 @@ def promote(
 @flow(name="adaptformer")
 def rollback(why: str, to: int | str | None = None, model: str | None = None, who: str | None = None) -> State[str]:
     """Make a former champion (the previous one, if none is given) champion again, after loading and running it."""
+    settling.settle()
     loaded = params.load()
     flow_run.label(loaded)
     with slot("promotion"):

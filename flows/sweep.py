@@ -13,6 +13,7 @@ from prefect.deployments import run_deployment
 
 from adaptformer import params
 from adaptformer.commands import sweep_runs
+from adaptformer.dataset_import import settling
 from adaptformer.errors import UserError
 from flows import flow_run, log_filter
 from tasks.limits import slot
@@ -35,6 +36,7 @@ def sweep(
     not given is as `sweep` in params.yaml says. With several `workers` so many runs of adaptformer/trials share the
     trials; each trial waits for the concurrency limit `gpu`.
     """
+    settling.settle()
     file = params.read()
     flow_run.label(file.params)
     opened = sweep_runs.opened(file, search, trials, overrides)
@@ -51,6 +53,7 @@ def sweep(
 @flow(name="adaptformer")
 def trials(search: list[str] | None = None, trials: int | None = None, overrides: dict[str, Any] | None = None) -> None:
     """Work on a sweep until no trial is left to begin, beside other runs of this flow."""
+    settling.settle()
     file = params.read()
     flow_run.label(file.params)
     opened = sweep_runs.opened(file, search, trials, overrides)

@@ -12,6 +12,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from adaptformer import presets as all_presets
 from adaptformer import run_folder, stage_runner
+from adaptformer.dataset_import import settling
 from adaptformer.params import GateParams, Params, ParamsFile, difference
 from adaptformer.registry.versions import Registration, is_due, mark_judged, present, reason_not_to_judge
 from adaptformer.run_folder import RunFolder
@@ -44,6 +45,7 @@ def train(
     `register` is true. `promotion`, where given, replaces registry.promotion: with "auto" the gate judges every newly
     registered model, in the name of `who`.
     """
+    settling.settle()
     file, params = all_presets.resolve(presets or (), overrides)
     return update(file, params, presets or (), register, promotion, who)
 

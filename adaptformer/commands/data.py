@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,9 @@ from adaptformer.errors import UserError
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
+    from adaptformer.dataset_import.growth import Growth
     from adaptformer.dataset_import.importing import ImportSummary
+    from adaptformer.dataset_import.replacement import Change
     from adaptformer.params import Params
 
 
@@ -80,46 +84,101 @@ def add(commands: Commands) -> None:
 
 
 def _sample(_given: argparse.Namespace) -> None:
-    from adaptformer.dataset_import import importing, sample
+    from adaptformer.dataset_import import sample
+    from adaptformer.dataset_import.replacement import Change
+
+    request = "adaptformer data sample"
+
+    def write(data: Path) -> tuple[str, ...]:
+        change = Change(request, lines=(_result(data, "the sample's 1,797 digits"),), once=True)
+        sample.write_sample(data, change)
+        return change.lines
+
+    _change(request, write)
+
+
+def _change(request: str, make: Callable[[Path], tuple[str, ...]], inputs: str = "") -> None:
+    """Let `make` change data/, which no other process changes then, and print the lines that it returns.
+
+    A change that the same command has made before it was killed is only told.
+    """
+    from adaptformer.dataset_import import replacement
     from adaptformer.run_folder import RunFolder
 
     data = RunFolder().data
-    sample.write_sample(data)
-    _print_result(importing.dvc_add(data), "the sample's 1,797 digits")
+    with replacement.exclusive(data):
+        done = replacement.repeated(data, request, inputs)
+        if done is not None:
+            print("This command has done its work already; it was stopped before it could say so.")
+        print("\n".join(make(data) if done is None else done.lines), flush=True)
+        replacement.forget(data)
 
 
 def _import(given: argparse.Namespace) -> None:
     from adaptformer import params
     from adaptformer.data.known_facts import KnownFacts
-    from adaptformer.dataset_import import csv_list, growth, importing, shards
-    from adaptformer.presets import writing
+    from adaptformer.dataset_import import growth, importing, shards
     from adaptformer.run_folder import RunFolder
 
-    data = RunFolder().data
     file = params.read()
     named = file.replaced({"registry.model": given.model} if given.model else {})  # refuses a bad name before copying
     skipped = SKIPPED if given.skip_bad else None
-    if shards.is_source(given.path) and not given.add and not given.replace:
-        importing.refuse_occupied(data, given.path)  # before anything is downloaded
-    known = KnownFacts(RunFolder().known_facts)
-    with _source(given.path, named.data.max_file_mb * 1_000_000) as source:
-        if given.add:
-            grown = growth.add_images(source, data, named.data, skipped, known)
-        else:
-            summary = importing.import_folder(source, data, named.data, given.replace, skipped, known)
-    known.write()
-    if given.add:
-        _print_result(importing.dvc_add(data), "more images")
-        print("\n".join(grown.lines()))
-    else:
-        _print_result(importing.dvc_add(data), str(summary))
-        if summary.groups and named.data.group != csv_list.GROUP_PATTERN:
-            writing.put(Path("params.yaml"), {"data.group": csv_list.GROUP_PATTERN})
-            print(f"the list names groups: data.group in params.yaml is now {csv_list.GROUP_PATTERN}")
-        print(_next_steps(summary, named, Path(given.path)))
-    about = {} if given.add else {"data.name": given.model or _name(given.path)}
-    model = {"registry.model": given.model} if given.model else {}
-    writing.put(Path("params.yaml"), {**about, "data.date": files.utc_now()[:10], **model})
+    request = _request(given)
+
+    def copy(data: Path) -> tuple[str, ...]:
+        def grown(made: Growth) -> Change:
+            return _addition(request, data, made, given.model)
+
+        def imported(made: ImportSummary) -> Change:
+            return _imported(request, data, made, named, given)
+
+        if shards.is_source(given.path) and not given.add and not given.replace:
+            importing.refuse_occupied(data, given.path)  # before anything is downloaded
+        known = KnownFacts(RunFolder().known_facts)
+        with _source(given.path, named.data.max_file_mb * 1_000_000) as source:
+            if given.add:
+                change = grown(growth.add_images(source, data, named.data, skipped, known, grown))
+            else:
+                change = imported(
+                    importing.import_folder(source, data, named.data, given.replace, skipped, known, imported)
+                )
+        known.write()
+        return change.lines
+
+    _change(request, copy)
+
+
+def _request(given: argparse.Namespace) -> str:
+    """Return the import as a command."""
+    words = ["adaptformer", "data", "import", given.path]
+    words += [f"--{name.replace('_', '-')}" for name in ("add", "replace", "skip_bad") if getattr(given, name)]
+    return shlex.join([*words, *(["--model", given.model] if given.model else [])])
+
+
+def _imported(request: str, data: Path, summary: ImportSummary, named: Params, given: argparse.Namespace) -> Change:
+    """Return what belongs to an import."""
+    from adaptformer.dataset_import import csv_list
+    from adaptformer.dataset_import.replacement import Change
+
+    values = {**_about(given.model), "data.name": given.model or _name(given.path)}
+    lines = [_result(data, str(summary))]
+    if summary.groups and named.data.group != csv_list.GROUP_PATTERN:
+        values["data.group"] = csv_list.GROUP_PATTERN
+        lines.append(f"the list names groups: data.group in params.yaml is now {csv_list.GROUP_PATTERN}")
+    lines.append(_next_steps(summary, named, Path(given.path)))
+    return Change(request, lines=tuple(lines), params=values, once=not given.replace)
+
+
+def _addition(request: str, data: Path, grown: Growth, model: str | None) -> Change:
+    """Return what belongs to an addition."""
+    from adaptformer.dataset_import.replacement import Change
+
+    return Change(request, lines=(_result(data, "more images"), *grown.lines()), params=_about(model))
+
+
+def _about(model: str | None) -> dict[str, str]:
+    """Return the values of params.yaml that every change of the images sets."""
+    return {"data.date": files.utc_now()[:10], **({"registry.model": model} if model else {})}
 
 
 def _name(path: str) -> str:
@@ -142,26 +201,41 @@ def _get(given: argparse.Namespace) -> None:
     from adaptformer.data.known_facts import KnownFacts
     from adaptformer.data.layout import occupied
     from adaptformer.dataset_import import importing, known
-    from adaptformer.presets import writing
+    from adaptformer.dataset_import.replacement import Change
     from adaptformer.run_folder import RunFolder
 
     if (given.name == "imagenet") != (given.folder is not None):
         raise UserError("only imagenet takes a folder, and it needs one", "see `adaptformer data get --help`")
-    data, downloads = RunFolder().data, DOWNLOADS / given.name
+    downloads = DOWNLOADS / given.name
     settings = params.read().params
-    if occupied(data) and not given.replace:  # before hours of downloading
-        raise UserError(f"{data}/ is not empty", f"move {data}/ away, then run the same command again")
-    listed = known.imagenet(given.folder, downloads) if given.folder else known.get(given.name, downloads)
-    facts = KnownFacts(RunFolder().known_facts)
-    summary = importing.import_folder(listed, data, settings.data, given.replace, known=facts)
-    facts.write()
+    request = shlex.join(
+        ["adaptformer", "data", "get", given.name, *([str(given.folder)] if given.folder else [])]
+        + (["--replace"] if given.replace else [])
+    )
+
+    def download(data: Path) -> tuple[str, ...]:
+        def change(summary: ImportSummary) -> Change:
+            next_one = (
+                f"next: adaptformer params --preset {given.name} --write   # image size, flips, the registered name"
+            )
+            known_one = given.name in presets.available()
+            lines = (
+                _result(data, str(summary)),
+                next_one if known_one else _next_steps(summary, settings, Path(given.name)),
+            )
+            values = {"data.name": given.name, **_about(None)}
+            return Change(request, lines=lines, params=values, once=not given.replace)
+
+        if occupied(data) and not given.replace:  # before hours of downloading
+            raise UserError(f"{data}/ is not empty", f"move {data}/ away, then run the same command again")
+        listed = known.imagenet(given.folder, downloads) if given.folder else known.get(given.name, downloads)
+        facts = KnownFacts(RunFolder().known_facts)
+        summary = importing.import_folder(listed, data, settings.data, given.replace, known=facts, change=change)
+        facts.write()
+        return change(summary).lines
+
+    _change(request, download)
     known.remove(downloads)
-    _print_result(importing.dvc_add(data), str(summary))
-    writing.put(Path("params.yaml"), {"data.name": given.name, "data.date": files.utc_now()[:10]})
-    if given.name in presets.available():
-        print(f"next: adaptformer params --preset {given.name} --write   # image size, flips, the registered name")
-    else:
-        print(_next_steps(summary, settings, Path(given.name)))
 
 
 def _check(given: argparse.Namespace) -> None:
@@ -192,21 +266,23 @@ def _labels(given: argparse.Namespace) -> None:
 
 def _relabel(given: argparse.Namespace) -> None:
     from adaptformer import params
-    from adaptformer.dataset_import import importing, relabelling
+    from adaptformer.dataset_import import recording, relabelling
     from adaptformer.run_folder import RunFolder
 
     if given.undo == (given.file is not None):
         raise UserError(
             "relabel takes a file, or --undo", f"run `adaptformer data relabel {RunFolder().label_ranking}`"
         )
-    data = RunFolder().data
-    if given.undo:
-        count = relabelling.undo(data, RELABELLED)
-        said = [f"gave {count:,} images their labels back, and every image its place"]
-    else:
-        said = relabelling.relabel(given.file, data, params.read().params.data, RELABELLED).lines()
-    recorded = importing.dvc_add(data)
-    print("\n".join(said))
+    request = f"adaptformer data relabel {'--undo' if given.undo else shlex.quote(str(given.file))}"
+    inputs = files.sha256_file(given.file) if given.file and given.file.is_file() else ""
+
+    def move(data: Path) -> tuple[str, ...]:
+        if given.undo:
+            return tuple(relabelling.undo(data, RELABELLED, request))
+        return tuple(relabelling.relabel(given.file, data, params.read().params.data, RELABELLED, request).lines())
+
+    _change(request, move, inputs)
+    recorded = recording.is_recorded(RunFolder().data)
     print("data.dvc records it; next: `make run`" if recorded else "next: `adaptformer pipeline`")
 
 
@@ -232,5 +308,7 @@ def _next_steps(summary: ImportSummary, params: Params, source: Path) -> str:
     return "\n".join(lines)
 
 
-def _print_result(recorded: bool, what: str) -> None:
-    print(f"data/ holds {what}" + ("; recorded in data.dvc" if recorded else ""))
+def _result(data: Path, what: str) -> str:
+    from adaptformer.dataset_import import recording
+
+    return f"data/ holds {what}" + ("; recorded in data.dvc" if recording.is_recorded(data) else "")

@@ -24,11 +24,11 @@ MANY = ("--engine", "--workers", "--address", "--shard-size")
 def add(commands: Commands) -> None:
     """Add the commands of this group to the parser."""
     backbones = commands.add_parser("backbones", help="list the preconfigured checkpoints")
-    backbones.set_defaults(command=_backbones)
+    backbones.set_defaults(command=_backbones, reads_data=False)
 
     inspect = commands.add_parser("inspect", help="show what an adapter file holds")
     inspect.add_argument("file", type=Path, metavar="FILE", help="what training makes: adapter.safetensors")
-    inspect.set_defaults(command=_inspect)
+    inspect.set_defaults(command=_inspect, reads_data=False)
 
     predict = commands.add_parser("predict", help="classify images with an exported model, without torch")
     predict.add_argument(
@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
     many.add_argument("--workers", type=positive, help="number of processes (default: one a core, one with a GPU)")
     many.add_argument("--address", help="of a Dask or Ray cluster that is up, instead of processes here")
     many.add_argument("--shard-size", type=positive, help="images of a shard (default: 1000)")
-    predict.set_defaults(command=_predict)
+    predict.set_defaults(command=_predict, reads_data=False)
 
     pretrain = commands.add_parser("pretrain", help="pretrain a small encoder on unlabelled images (MAE)")
     pretrain.add_argument("images", type=Path, help="folder with images in any depth")
@@ -65,7 +65,7 @@ def add(commands: Commands) -> None:
     pretrain.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = one a core")
     pretrain.add_argument("--origin", required=True, help="what the images are, for the checkpoint's card")
     pretrain.add_argument("--licence", required=True, help="licence of the weights, for the checkpoint's card")
-    pretrain.set_defaults(command=_pretrain)
+    pretrain.set_defaults(command=_pretrain, reads_data=False)
 
 
 def _backbones(_given: argparse.Namespace) -> None:

@@ -35,12 +35,12 @@ def add(commands: Commands) -> None:
 
     history = commands.add_parser("history", help="show every move: who, when, from, to, why")
     history.add_argument("--json", action="store_true", help="as JSON, a line each")
-    history.set_defaults(command=_history)
+    history.set_defaults(command=_history, reads_data=False)
 
     lineage = commands.add_parser("lineage", help="show which versions saw an image, or what went into a version")
     lineage.add_argument("what", metavar="WHAT", help="image file, sha256 of one, version number, or alias")
     lineage.add_argument("--all", action="store_true", help="look for the image in every registered model")
-    lineage.set_defaults(command=_lineage)
+    lineage.set_defaults(command=_lineage, reads_data=False)
     watch = commands.add_parser(
         "watch", help="run the champion on new images without labels: expected accuracy, drift, what to label next"
     )

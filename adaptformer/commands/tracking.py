@@ -15,9 +15,9 @@ def add(commands: Commands) -> None:
     """Add the commands of this group to the parser."""
     log = commands.add_parser("log", help="log what `dvc repro` and `dvc exp run` made to MLflow, each result once")
     log.add_argument("--exp", action="append", default=[], metavar="NAME", help="only this experiment; repeatable")
-    log.set_defaults(command=_log)
+    log.set_defaults(command=_log, reads_data=False)
     upload = commands.add_parser("upload", help="upload runs that MLflow missed while it did not answer")
-    upload.set_defaults(command=_upload)
+    upload.set_defaults(command=_upload, reads_data=False)
 
 
 def _log(given: argparse.Namespace) -> None:

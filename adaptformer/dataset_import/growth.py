@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from adaptformer.data.layout import SPLITS, Entry
 from adaptformer.dataset_import import importing
 from adaptformer.dataset_import.class_folders import SourceImage
 from adaptformer.dataset_import.importing import copied, limits_of, place, source_images
-from adaptformer.dataset_import.replacement import replacing_folder
+from adaptformer.dataset_import.replacement import Change, replacing_folder
 from adaptformer.errors import UserError
 from adaptformer.names import refuse_class_names
 from adaptformer.params import DataParams
@@ -57,15 +57,20 @@ class Growth:
 
 
 def add_images(
-    source: Path, data: Path, params: DataParams, skipped: Path | None = None, known: KnownFacts | None = None
+    source: Path,
+    data: Path,
+    params: DataParams,
+    skipped: Path | None = None,
+    known: KnownFacts | None = None,
+    change: Callable[[Growth], Change] | None = None,
 ) -> Growth:
     """Copy the images of `source` that are not in `data` yet, beside those that are.
 
     A source with splits says where its images go. Otherwise an image's hash decides, or the name of its group: with
     probability test_fraction it goes to test, and of the rest with validation_fraction to validation; a group that is
     in `data` already keeps its split. Where `data` has no validation split, the one that `validate` would carve out is
-    written down first, since more images would change that choice. `data` changes as a whole or not at all.
-    Raises UserError as an import does, and where images stand in `data` under another class.
+    written down first, since more images would change that choice. `data` changes as a whole or not at all; `change`
+    says what else belongs to it. Raises UserError as an import does, and where images stand in `data` under another class.
     """
     images = source_images(source, data)
     present, faults = layout.entries(data) if data.is_dir() else ([], {})
@@ -78,7 +83,9 @@ def add_images(
     read = progress.steps(present, "reading data/", len(present), "images")
     hashes = {entry: known_hash(data / entry.path, known) for entry in read}
     kept, frozen = with_validation(present, hashes, params)
-    with replacing_folder(data) as beside:
+    classes = {entry.label for entry in present}
+    growth: Growth
+    with replacing_folder(data, (lambda: change(growth)) if change else None) as beside:
         images, copies, facts = copied(source, images, beside, limits_of(params), skipped, known)
         news = [found.sha256 for found in facts]
         fresh = _not_there(images, news, hashes)
@@ -88,16 +95,16 @@ def add_images(
         place([copies[i] for i in fresh], [images[i] for i in fresh], sides, beside, taken)
         for i in set(range(len(images))) - set(fresh):
             copies[i].unlink()
-    by_class = Counter(images[i].label for i in fresh)
-    classes = {entry.label for entry in present}
-    return Growth(
-        added={split: sides.count(split) for split in SPLITS},
-        by_class=dict(by_class),
-        already=len(images) - len(fresh),
-        new_classes=tuple(sorted(set(by_class) - classes)),
-        without=tuple(sorted(classes - set(by_class))),
-        frozen=frozen,
-    )
+        by_class = Counter(images[i].label for i in fresh)
+        growth = Growth(
+            added={split: sides.count(split) for split in SPLITS},
+            by_class=dict(by_class),
+            already=len(images) - len(fresh),
+            new_classes=tuple(sorted(set(by_class) - classes)),
+            without=tuple(sorted(classes - set(by_class))),
+            frozen=frozen,
+        )
+    return growth
 
 
 def frozen_line(frozen: int) -> str:

@@ -1,15 +1,12 @@
-"""Import labelled images into an empty data/, or in its place: copy each file, make missing splits, record with DVC."""
+"""Import labelled images into an empty data/, or in its place: copy each file, make missing splits."""
 
 from __future__ import annotations
 
 import logging
-import os
 import statistics
-import subprocess
-import sys
 import tarfile
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -23,7 +20,7 @@ from adaptformer.data.layout import SPLITS, occupied
 from adaptformer.data.reading import ImageFacts, copy_all
 from adaptformer.dataset_import import class_folders, csv_list
 from adaptformer.dataset_import.class_folders import SourceImage
-from adaptformer.dataset_import.replacement import replacing_folder
+from adaptformer.dataset_import.replacement import Change, replacing_folder
 from adaptformer.errors import UserError
 from adaptformer.names import shown, stored
 from adaptformer.params import DataParams
@@ -58,12 +55,13 @@ def import_folder(
     replace: bool,
     skipped: Path | None = None,
     known: KnownFacts | None = None,
+    change: Callable[[ImportSummary], Change] | None = None,
 ) -> ImportSummary:
     """Copy the class folders of `source`, with or without split folders, to `data/<split>/<class>/<file>`.
 
     Test and validation are made where they are missing (splits.py). Each file is read once, and what lay in `data`
     before is removed only when all of the new is in place; the new files are `known` then. Files that are no images are
-    left out and listed in the CSV file `skipped`, where that is given. Raises UserError when `source` is no such folder
+    left out and listed in the CSV file `skipped`, where that is given. `change` says what else belongs to it. Raises UserError when `source` is no such folder
     or holds files that are no images (each is a note of the exception), when there is one class only, and when `data`
     has content and `replace` is false.
     """
@@ -75,7 +73,8 @@ def import_folder(
     labels = sorted({image.label for image in images})
     if len(labels) < 2:
         raise UserError(f"{source} holds one class, {labels[0]!r}", "add a folder with images of another class")
-    with replacing_folder(data) as beside:
+    summary: ImportSummary
+    with replacing_folder(data, (lambda: change(summary)) if change else None) as beside:
         # The hashes choose the splits, so a file is copied before its place is known.
         images, copies, facts = copied(source, images, beside, limits_of(params), skipped, known)
         sides = [image.split for image in images]
@@ -84,13 +83,14 @@ def import_folder(
         for split in made:
             _carve(split, images, hashes, sides, params)
         place(copies, images, sides, beside)
-    return ImportSummary(
-        images={split: sides.count(split) for split in SPLITS},
-        classes=tuple(labels),
-        made=made,
-        shorter_side=statistics.median_low(min(found.height, found.width) for found in facts),
-        groups=any(image.group for image in images),
-    )
+        summary = ImportSummary(
+            images={split: sides.count(split) for split in SPLITS},
+            classes=tuple(labels),
+            made=made,
+            shorter_side=statistics.median_low(min(found.height, found.width) for found in facts),
+            groups=any(image.group for image in images),
+        )
+    return summary
 
 
 def refuse_occupied(data: Path, source: str) -> None:
@@ -221,19 +221,3 @@ def free_name(name: str, split: str, label: str, taken: set[tuple[str, str, str]
         free = f"{file.stem}-{number}{file.suffix}"
     taken.add((split, label, free.casefold()))
     return free
-
-
-def dvc_add(data: Path) -> bool:
-    """Record `data` with `dvc add`; return False where its parent is no DVC repository. Raises UserError on failure."""
-    root = data.absolute().parent
-    if not (root / ".dvc").is_dir():
-        return False
-    command = [sys.executable, "-m", "dvc", "add", "--quiet", data.name]
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "true"}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise UserError(
-            f"`dvc add {data.name}` failed: {reason}", f"fix that, then run `dvc add {data.name}` in {root}"
-        )
-    return True

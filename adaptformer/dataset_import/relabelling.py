@@ -1,6 +1,7 @@
 """Give images of data/ another class, as a CSV file says, and take that back.
 
-What was moved is kept in a list of its own, so that the last relabelling can be undone to the same bytes and paths.
+What was moved is kept in a list of its own, so that the last relabelling can be undone to the same bytes and paths. The
+list belongs to the change of data/: both have it or neither.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from adaptformer.data import layout
 from adaptformer.data.layout import Entry
 from adaptformer.dataset_import import growth
 from adaptformer.dataset_import.importing import free_name
-from adaptformer.dataset_import.replacement import replacing_folder
+from adaptformer.dataset_import.replacement import Change, replacing_folder
 from adaptformer.errors import UserError
 from adaptformer.names import one_form, quoted, shown
 from adaptformer.params import DataParams
@@ -50,11 +51,12 @@ class Relabelling:
         return lines
 
 
-def relabel(source: Path, data: Path, params: DataParams, journal: Path) -> Relabelling:
+def relabel(source: Path, data: Path, params: DataParams, journal: Path, request: str = "") -> Relabelling:
     """Move the images that the CSV file `source` gives a `new_label` to that class's folder of their split.
 
-    `data` changes as a whole or not at all; the moves are added to the CSV file `journal` before. Raises one UserError
-    about all lines that cannot be used, each a note of it, and where there is nothing to change.
+    `data` changes as a whole or not at all, and the CSV file `journal` gets the moves with it; `request` names the
+    command. Raises one UserError about all lines that cannot be used, each a note of it, and where there is nothing to
+    change.
     """
     present, faults = layout.entries(data) if data.is_dir() else ([], {})
     if faults or not present:
@@ -77,17 +79,21 @@ def relabel(source: Path, data: Path, params: DataParams, journal: Path) -> Rela
     done = _journal(journal)
     number = int(done["number"].max()) + 1 if len(done) else 1
     news = pd.DataFrame([(number, *move) for move in moved.items()], columns=list(_MOVES))
-    with replacing_folder(data) as beside:
-        growth.link(data, beside, places)
-        _write(journal, pd.concat([done, news]))
     labels = {entry.path: entry.label for entry in present}
-    return Relabelling(dict(Counter((labels[path], label) for path, label in wanted.items())), frozen)
+    relabelling = Relabelling(dict(Counter((labels[path], label) for path, label in wanted.items())), frozen)
+    inputs = files.sha256_file(source)
+    change = Change(
+        request, inputs, tuple(relabelling.lines()), files=_text(journal, pd.concat([done, news])), once=bool(request)
+    )
+    with replacing_folder(data, lambda: change) as beside:
+        growth.link(data, beside, places)
+    return relabelling
 
 
-def undo(data: Path, journal: Path) -> int:
-    """Take the last relabelling back and return how many images it had given another class.
+def undo(data: Path, journal: Path, request: str = "") -> list[str]:
+    """Take the last relabelling back and return for people how many images it had given another class.
 
-    Raises UserError where there is none, or where images that it moved are no longer where it put them.
+    `request` names the command. Raises UserError where there is none, or where images that it moved are no longer where it put them.
     """
     done = _journal(journal)
     if done.empty:
@@ -97,19 +103,18 @@ def undo(data: Path, journal: Path) -> int:
     present = {entry.path for entry in layout.entries(data)[0]} if data.is_dir() else set()
     places = {path: back.get(path, path) for path in present}
     missing = sorted(back.keys() - present)
-    if len(missing) == len(back) and present >= set(back.values()):  # killed before its moves took place
-        _write(journal, done[~last])
-        return undo(data, journal)
     if missing or len(set(places.values())) < len(places):
         where = f"{missing[0]} is gone" if missing else "an image has taken the place of one that was moved"
         raise UserError(
             f"{data}/ has changed since the last relabelling: {where}",
             "bring data/ back to the state after it (`dvc checkout`), or relabel by a file with the old labels",
         )
-    with replacing_folder(data) as beside:
+    count = sum(before.split("/")[1] != after.split("/")[1] for after, before in back.items())
+    lines = [f"gave {count:,} images their labels back, and every image its place"]
+    change = Change(request, "", tuple(lines), files=_text(journal, done[~last]), once=bool(request))
+    with replacing_folder(data, lambda: change) as beside:
         growth.link(data, beside, places)
-    _write(journal, done[~last])
-    return sum(before.split("/")[1] != after.split("/")[1] for after, before in back.items())
+    return lines
 
 
 def _wanted(source: Path, present: Sequence[Entry]) -> dict[str, str]:
@@ -157,5 +162,6 @@ def _journal(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} is damaged", "remove it: what was relabelled so far can then not be undone") from error
 
 
-def _write(path: Path, moves: pd.DataFrame) -> None:
-    files.write_text(path, moves.to_csv(index=False, lineterminator="\n"))
+def _text(path: Path, moves: pd.DataFrame) -> dict[str, str]:
+    """Return the text of the list of moves, by its path."""
+    return {str(path): moves.to_csv(index=False, lineterminator="\n")}

@@ -16,7 +16,7 @@ import numpy as np
 
 from adaptformer.data import splits
 from adaptformer.data.layout import occupied
-from adaptformer.dataset_import.replacement import replacing_folder
+from adaptformer.dataset_import.replacement import Change, replacing_folder
 from adaptformer.errors import UserError
 
 DVC_DIGEST = "f1ed8367aee03c1b4bd813b2cf4c9bc4.dir"
@@ -27,10 +27,10 @@ REGISTERED_AS = "digits"
 TEST_FRACTION = 0.2
 
 
-def write_sample(data: Path) -> None:
+def write_sample(data: Path, change: Change | None = None) -> None:
     """Write the 1797 digits to `data`: 32 x 32 grey, `<split>/<digit>/<index>.png`, a fifth of each digit in test.
 
-    Raises UserError when `data` exists already.
+    `change` is what else belongs to it. Raises UserError when `data` exists already.
     """
     if occupied(data):
         raise UserError(f"{data}/ is not empty", f"move {data}/ away, then run `adaptformer data sample` again")
@@ -41,7 +41,7 @@ def write_sample(data: Path) -> None:
     labels = [str(digit) for digit in digits.target]
     hashes = [hashlib.sha256(content).hexdigest() for content in pictures]
     tests = splits.choose(labels, hashes, TEST_FRACTION, seed=0)
-    with replacing_folder(data) as beside:
+    with replacing_folder(data, (lambda: change) if change else None) as beside:
         for index, (content, label, test) in enumerate(zip(pictures, labels, tests, strict=True)):
             folder = beside / ("test" if test else "train") / label
             folder.mkdir(parents=True, exist_ok=True)

@@ -531,26 +531,28 @@ def test_a_missing_model_or_path_is_told(photos: Path, capsys: pytest.CaptureFix
 def test_data_sample_and_import_record_what_they_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from adaptformer.dataset_import import importing, sample
+    from adaptformer.dataset_import import replacement
 
     source = small_project.write(tmp_path / "source") / "data"
     project = small_project.write(tmp_path / "project")
     shutil.rmtree(project / "data")
+    (project / ".dvc").mkdir()
     monkeypatch.chdir(project)
     recorded: list[Path] = []
-    monkeypatch.setattr(importing, "dvc_add", lambda data: bool(recorded.append(data)) or True)
-    monkeypatch.setattr(sample, "write_sample", recorded.append)
+    monkeypatch.setattr(replacement, "dvc_add", recorded.append)
     assert adaptformer("data", "sample") == 0
-    assert recorded == [Path("data")] * 2
     assert capsys.readouterr().out == "data/ holds the sample's 1,797 digits; recorded in data.dvc\n"
+    assert "is not empty" in failure(capsys, "data", "sample")[0]
+    shutil.rmtree(project / "data")
     assert adaptformer("data", "import", str(source)) == 0
+    assert recorded == [Path("data")] * 2
     told = capsys.readouterr().out
     assert re.match(r"data/ holds 30 images of 3 classes .*; recorded in data\.dvc\n", told)
     assert "the model will be registered as squares" in told
     assert sorted(snapshot(project / "data").values()) == sorted(snapshot(source).values())
     assert "is not empty" in failure(capsys, "data", "import", str(source))[0]
     assert adaptformer("data", "import", str(source), "--replace") == 0
-    monkeypatch.setattr(importing, "dvc_add", lambda data: False)
+    (project / ".dvc").rmdir()
     assert adaptformer("data", "import", str(source), "--replace") == 0
     assert capsys.readouterr().out.count("recorded") == 1
 
