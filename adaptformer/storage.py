@@ -108,18 +108,24 @@ def is_file(location: str) -> bool:
     return bool(system.isfile(path))
 
 
-def below(folder: str) -> Iterator[str]:
-    """Yield the location of every file below a folder, one folder after the other, hidden ones and litter left out."""
-    for place, names in _store_files(folder) if is_url(folder) else visible_files(folder):
+def below(folder: str, *, hidden: bool = False) -> Iterator[str]:
+    """Yield the location of every file below a folder, one folder after the other.
+
+    Hidden ones and litter are left out, but those of a store are not if they are wanted.
+    """
+    for place, names in _store_files(folder, hidden) if is_url(folder) else visible_files(folder):
         yield from (inside(place, name) for name in names)
 
 
-def _store_files(folder: str) -> Iterator[tuple[str, list[str]]]:
+def _store_files(folder: str, hidden: bool) -> Iterator[tuple[str, list[str]]]:
     """Do for a folder of a store what `visible_files` does for one of this machine."""
     system, root = _system(folder)
     for place, _, found in system.walk(root):
-        if not any(ignored(part) for part in place[len(root) :].split("/") if part):
-            yield system.unstrip_protocol(place), sorted(name for name in found if name and not ignored(name))
+        if hidden or not any(ignored(part) for part in place[len(root) :].split("/") if part):
+            yield (
+                system.unstrip_protocol(place),
+                sorted(name for name in found if name and (hidden or not ignored(name))),
+            )
 
 
 def matching(pattern: str) -> list[str]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from adaptformer.data.known_facts import KnownFacts
 
 
+MIN_SIDE = 2
+"""The smallest width and height, in pixels, of an image that is accepted."""
+
+
 class ImageFacts(NamedTuple):
     """Facts about a usable image file: size in pixels as displayed, Pillow's mode, bytes, hex sha256."""
 

@@ -18,7 +18,7 @@ from adaptformer import files, progress
 from adaptformer.data import layout
 from adaptformer.data.layout import Entry
 from adaptformer.dataset_import import growth
-from adaptformer.dataset_import.importing import free_name
+from adaptformer.dataset_import.copying import free_name
 from adaptformer.dataset_import.replacement import Change, replacing_folder
 from adaptformer.errors import UserError
 from adaptformer.names import one_form, quoted, shown

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from adaptformer import storage
 from adaptformer.dataset_import import shards
-from adaptformer.dataset_import.class_folders import SPLIT_NAMES
+from adaptformer.dataset_import.found import SPLIT_NAMES
 from adaptformer.errors import UserError
 
 FILES = 1000

@@ -629,7 +629,7 @@ def test_images_are_added_and_what_is_none_is_left_out(
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("added 12 images")
     assert f"new classes: {', '.join('ab')}: a model trained before does not know them" in lines
-    assert "notes.txt" in (project / "artifacts/import_skipped.csv").read_text()
+    assert "notes.txt" in (project / "artifacts/left_out.csv").read_text()
     assert len(snapshot(project / "data")) == len(before) + 12
     with pytest.raises(SystemExit, match="1"):
         adaptformer("data", "import", str(more), "--add", "--replace")
