@@ -13,6 +13,8 @@ import numpy as np
 # Without these imports, Pillow imports every reader that it has as soon as one of these formats is opened.
 from PIL import AvifImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
+from adaptformer.data import pillow_remarks, unreadable
+
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", *(["AVIF"] if AvifImagePlugin.SUPPORTED else []))
 """What is read always; HEIC besides, where pillow-heif is installed."""
 MAX_PIXELS = 120_000_000
@@ -38,7 +40,7 @@ class DamagedImage(ValueError):  # noqa: N818 - named after the state of the ima
 class Decoded(NamedTuple):
     """A file's image as RGB, perhaps at reduced scale.
 
-    `pixels` are [h, w, 3] uint8. `box` is the part of them that the image covers: at 1/s of its scale an image of
+    `remarks` are Pillow's about what it found odd. `pixels` are [h, w, 3] uint8. `box` is the part of them that the image covers: at 1/s of its scale an image of
     1001 x 751 has the extent 1001/s x 751/s, while its pixels are whole ones. `height` and `width` are the image's own,
     as displayed, and `mode` is that in which Pillow read it.
     """
@@ -48,6 +50,7 @@ class Decoded(NamedTuple):
     height: int
     width: int
     mode: str
+    remarks: tuple[str, ...] = ()
 
 
 def decode(content: bytes, max_pixels: int | None = MAX_PIXELS) -> Pixels:
@@ -70,6 +73,17 @@ def decode_reduced(content: bytes, shorter: int, max_pixels: int | None = MAX_PI
     """
     if not content:
         raise DamagedImage("empty file")
+    with pillow_remarks.heard() as remarks:
+        try:
+            decoded = _decoded(content, shorter, max_pixels)
+        except DamagedImage:
+            if (rest := unreadable.without_remarks(content)) is None:
+                raise
+            decoded = _decoded(rest, shorter, max_pixels)
+    return decoded._replace(remarks=tuple(remarks))
+
+
+def _decoded(content: bytes, shorter: int, max_pixels: int | None) -> Decoded:
     try:
         with Image.open(io.BytesIO(content), formats=_heif() if _is_heic(content) else FORMATS) as image:
             refuse_size(image.width, image.height, max_pixels)
@@ -90,7 +104,9 @@ def decode_reduced(content: bytes, shorter: int, max_pixels: int | None = MAX_PI
     except (DamagedImage, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise DamagedImage(f"not an image ({', '.join(FORMATS)})") from error
+        named = unreadable.name_of(content)
+        told = f": it is {named}" if named else ""
+        raise DamagedImage(f"not an image ({', '.join(FORMATS)}){told}") from error
     # Pillow's readers raise almost anything on damaged bytes: OSError, SyntaxError, struct.error, IndexError, ...
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -127,7 +143,7 @@ def _heif() -> tuple[str]:
 def _rgb(image: Image.Image) -> Pixels:
     """Return a loaded image's pixels as [height, width, 3] uint8, as they are stored."""
     if image.mode == "F":
-        raise DamagedImage("floating-point pixels, whose range is unknown")
+        raise DamagedImage("floating-point pixels, whose range is unknown: save it as 8 or 16 bits")
     if image.mode.startswith("I"):
         return _from_sixteen_bits(np.asarray(image))
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
@@ -140,7 +156,9 @@ def _rgb(image: Image.Image) -> Pixels:
 def _from_sixteen_bits(grey: np.ndarray[Any, Any]) -> Pixels:
     """Scale [height, width] grey values of 0..65535 to 0..255, rounded, in three equal channels."""
     if grey.min() < 0 or grey.max() > 65535:
-        raise DamagedImage("grey values beyond 16 bits")
+        raise DamagedImage(
+            f"grey values beyond 16 bits ({grey.min()} to {grey.max()}): save it as 8 or 16 bits without a sign"
+        )
     eight_bits = ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return np.repeat(eight_bits[..., np.newaxis], 3, axis=2)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,10 +17,13 @@ from adaptformer.data import image_files
 from adaptformer.data.decoding import DamagedImage, Pixels, decode_reduced, refuse_size
 from adaptformer.data.image_files import USUAL, Limits
 from adaptformer.data.workers import in_order
+from adaptformer.names import shown
 
 if TYPE_CHECKING:
     from adaptformer.data.known_facts import KnownFacts
 
+
+log = logging.getLogger("adaptformer")
 
 MIN_SIDE = 2
 """The smallest width and height, in pixels, of an image that is accepted."""
@@ -84,6 +89,7 @@ def read_facts(
         return str(error)
     except OSError as error:
         return error.strerror or "cannot be read"
+    _tell(path, decoded.remarks)
     facts = ImageFacts(decoded.width, decoded.height, decoded.mode, len(content), hashlib.sha256(content).hexdigest())
     picture = None if look is None and copy is None else small_picture(decoded.pixels)
     if copy is not None:
@@ -95,6 +101,18 @@ def read_facts(
     elif known:
         known.remember(file, facts, picture)
     return facts
+
+
+_told: set[str] = set()
+
+
+def _tell(path: Path, remarks: Iterable[str]) -> None:
+    """Log what Pillow remarks of a file, each kind of remark once: thousands of photos may have the same oddity."""
+    for remark in remarks:
+        kind = re.sub(r"\d+", "0", remark)
+        if kind not in _told:
+            _told.add(kind)
+            log.warning("%s can be read, but: %s (the first such file; others are not named)", shown(str(path)), remark)
 
 
 def _refuse(facts: ImageFacts, limits: Limits) -> None:
