@@ -74,6 +74,8 @@ class DataParams(Section):
     test_fraction: Fraction
     group: Annotated[str, AfterValidator(_pattern)] | None
     seed: Annotated[int, Field(ge=0)]
+    max_file_mb: Count
+    max_megapixels: Count
 
     @property
     def title(self) -> str:

@@ -30,13 +30,15 @@ Timing = dict[str, Any]
 def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Scan `data/`, check it, carve what splits are missing, and write the manifest and the data report."""
     from adaptformer.data import manifest
+    from adaptformer.data.image_files import Limits
     from adaptformer.data.known_facts import KnownFacts
     from adaptformer.validation import checks, findings, near_duplicates, report
 
     settings, look = params.data, near_duplicates.Pictures() if findings.needs_pictures(params.checks) else None
     known = KnownFacts(folder.known_facts)
+    limits = Limits.of(settings.max_file_mb, settings.max_megapixels)
     table, unreadable = manifest.scan(
-        folder.data, settings.validation_fraction, settings.seed, settings.group, look, known
+        folder.data, settings.validation_fraction, settings.seed, settings.group, look, known, limits
     )
     known.write()
     faults = checks.check(table, unreadable, params.data.group)

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from adaptformer import files
-from adaptformer.data.layout import ignored, visible_files
+from adaptformer.data import image_files
+from adaptformer.data.layout import visible_files
 from adaptformer.errors import UserError, has_credentials, without_credentials
+from adaptformer.names import ignored
 
 log = logging.getLogger("adaptformer")
 
@@ -74,6 +76,24 @@ def read(location: str) -> bytes:
     return content
 
 
+def read_image(location: str, limit: int = image_files.MAX_BYTES) -> bytes:
+    """Return the bytes of an image file. Raises DamagedImage for what is no regular file and beyond `limit` bytes."""
+    if not is_url(location):
+        return image_files.read(Path(location), limit)
+    system, path = _system(location)
+    try:
+        content: bytes = system.cat_file(path, start=0, end=limit + 1)
+    except NO_FILE:
+        raise
+    except Exception:  # stores refuse a range of an empty object, each with an exception of its own
+        if system.size(path) == 0:
+            return b""
+        raise
+    if len(content) > limit:
+        raise image_files.too_large(None, limit)
+    return content
+
+
 def write(location: str, content: bytes) -> None:
     """Write a file, whole or not at all: object stores show an object only when all of it has arrived."""
     if is_url(location):
@@ -85,13 +105,13 @@ def write(location: str, content: bytes) -> None:
 
 @contextlib.contextmanager
 def opened(location: str) -> Iterator[IO[bytes]]:
-    """Open a file for reading in parts."""
+    """Open a file for reading in parts. Raises DamagedImage for what is no regular file."""
     if is_url(location):
         system, path = _system(location)
         with system.open(path, "rb") as file:
             yield file
     else:
-        with Path(location).open("rb") as file:
+        with image_files.opened(Path(location)) as file:
             yield file
 
 
@@ -104,18 +124,24 @@ def is_file(location: str) -> bool:
     return bool(system.isfile(path))
 
 
-def below(folder: str) -> Iterator[str]:
-    """Yield the location of every file below a folder, one folder after the other, hidden ones and litter left out."""
-    for place, names in _store_files(folder) if is_url(folder) else visible_files(folder):
+def below(folder: str, *, hidden: bool = False) -> Iterator[str]:
+    """Yield the location of every file below a folder, one folder after the other.
+
+    Hidden ones and litter are left out, but those of a store are not if they are wanted.
+    """
+    for place, names in _store_files(folder, hidden) if is_url(folder) else visible_files(folder):
         yield from (inside(place, name) for name in names)
 
 
-def _store_files(folder: str) -> Iterator[tuple[str, list[str]]]:
+def _store_files(folder: str, hidden: bool) -> Iterator[tuple[str, list[str]]]:
     """Do for a folder of a store what `visible_files` does for one of this machine."""
     system, root = _system(folder)
     for place, _, found in system.walk(root):
-        if not any(ignored(part) for part in place[len(root) :].split("/") if part):
-            yield system.unstrip_protocol(place), sorted(name for name in found if name and not ignored(name))
+        if hidden or not any(ignored(part) for part in place[len(root) :].split("/") if part):
+            yield (
+                system.unstrip_protocol(place),
+                sorted(name for name in found if name and (hidden or not ignored(name))),
+            )
 
 
 def matching(pattern: str) -> list[str]:

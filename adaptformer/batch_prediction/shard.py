@@ -223,7 +223,7 @@ def _prepared(
         taken: dict[str, float] = {}
         try:
             with _timed(taken, "read"):
-                content = storage.read(names.restored(path))
+                content = storage.read_image(names.restored(path))
             with _timed(taken, "decode"):
                 decoded = decoded_for(content, contract)
             with _timed(taken, "resize"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import shlex
 from collections.abc import Callable
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from adaptformer.params import Params
 
 
-SKIPPED = Path("artifacts/import_skipped.csv")
-"""What `--skip-bad` left out."""
+LEFT_OUT = Path("artifacts/left_out.csv")
+"""What an import left out, with the reason for each."""
 DOWNLOADS = Path("artifacts/downloads")
 """Where `data get` works; it leaves nothing there when all is in data/."""
 KNOWN = ("cifar10", "cifar100", "fashion-mnist", "flowers102", "food101", "svhn")
@@ -50,7 +49,9 @@ def add(commands: Commands) -> None:
     )
     how.add_argument("--replace", action="store_true", help="put the new images in place of those in data/")
     imported.add_argument(
-        "--skip-bad", action="store_true", help=f"leave out what is no image, and list it in {SKIPPED}"
+        "--skip-bad",
+        action="store_true",
+        help=f"leave out what is no image or has no label: see {LEFT_OUT}",
     )
     imported.add_argument("--model", metavar="NAME", help="set registry.model, the registered model's name, to this")
     imported.set_defaults(command=_import)
@@ -117,12 +118,11 @@ def _change(request: str, make: Callable[[Path], tuple[str, ...]], inputs: str =
 def _import(given: argparse.Namespace) -> None:
     from adaptformer import params
     from adaptformer.data.known_facts import KnownFacts
-    from adaptformer.dataset_import import growth, importing, shards
+    from adaptformer.dataset_import import growth, importing
     from adaptformer.run_folder import RunFolder
 
     file = params.read()
     named = file.replaced({"registry.model": given.model} if given.model else {})  # refuses a bad name before copying
-    skipped = SKIPPED if given.skip_bad else None
     request = _request(given)
 
     def copy(data: Path) -> tuple[str, ...]:
@@ -132,16 +132,12 @@ def _import(given: argparse.Namespace) -> None:
         def imported(made: ImportSummary) -> Change:
             return _imported(request, data, made, named, given)
 
-        if shards.is_source(given.path) and not given.add and not given.replace:
-            importing.refuse_occupied(data, given.path)  # before anything is downloaded
         known = KnownFacts(RunFolder().known_facts)
-        with _source(given.path) as source:
-            if given.add:
-                change = grown(growth.add_images(source, data, named.data, skipped, known, grown))
-            else:
-                change = imported(
-                    importing.import_folder(source, data, named.data, given.replace, skipped, known, imported)
-                )
+        manner = importing.Manner(given.skip_bad, LEFT_OUT, DOWNLOADS / "source", known)
+        if given.add:
+            change = grown(growth.add_images(given.path, data, named.data, manner, grown))
+        else:
+            change = imported(importing.import_folder(given.path, data, named.data, given.replace, manner, imported))
         known.write()
         return change.lines
 
@@ -187,15 +183,6 @@ def _name(path: str) -> str:
     return place.stem if place.is_file() else place.resolve().name if place.is_dir() else without_credentials(path)
 
 
-def _source(path: str) -> contextlib.AbstractContextManager[Path]:
-    """Return a folder or a list as it is, and shards or what a URL names as a folder for the body."""
-    from adaptformer.dataset_import import shards
-
-    return (
-        shards.as_folder(path, DOWNLOADS / "shards") if shards.is_source(path) else contextlib.nullcontext(Path(path))
-    )
-
-
 def _get(given: argparse.Namespace) -> None:
     from adaptformer import params, presets
     from adaptformer.data.known_facts import KnownFacts
@@ -230,7 +217,9 @@ def _get(given: argparse.Namespace) -> None:
             raise UserError(f"{data}/ is not empty", f"move {data}/ away, then run the same command again")
         listed = known.imagenet(given.folder, downloads) if given.folder else known.get(given.name, downloads)
         facts = KnownFacts(RunFolder().known_facts)
-        summary = importing.import_folder(listed, data, settings.data, given.replace, known=facts, change=change)
+        # Published sets hold the same bytes in several splits or classes: those are left out, and listed.
+        manner = importing.Manner(skip_bad=True, left_out=LEFT_OUT, known=facts)
+        summary = importing.import_folder(listed, data, settings.data, given.replace, manner, change)
         facts.write()
         return change(summary).lines
 

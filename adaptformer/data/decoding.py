@@ -6,7 +6,6 @@ Thread-safe: decoding changes no global state.
 from __future__ import annotations
 
 import io
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,17 +13,19 @@ import numpy as np
 # Without these imports, Pillow imports every reader that it has as soon as one of these formats is opened.
 from PIL import AvifImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
+from adaptformer.data import pillow_remarks, unreadable
+
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", *(["AVIF"] if AvifImagePlugin.SUPPORTED else []))
 """What is read always; HEIC besides, where pillow-heif is installed."""
-MAX_PIXELS = 178_956_970
-"""The most pixels of an image, twice Pillow's warning threshold; a larger one is refused as a decompression bomb."""
+MAX_PIXELS = 120_000_000
+"""The most pixels of an image; commands that read params.yaml take data.max_megapixels instead."""
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels, fractions included, as Pillow's `resize` takes them."""
 
-# Images of up to MAX_PIXELS are accepted, but Pillow warns about each one above half of that.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow's own bound cannot be chosen for each file; `decode_reduced` compares the size before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
 
 _EXIF_ORIENTATION = 0x0112
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
@@ -39,7 +40,7 @@ class DamagedImage(ValueError):  # noqa: N818 - named after the state of the ima
 class Decoded(NamedTuple):
     """A file's image as RGB, perhaps at reduced scale.
 
-    `pixels` are [h, w, 3] uint8. `box` is the part of them that the image covers: at 1/s of its scale an image of
+    `remarks` are Pillow's about what it found odd. `pixels` are [h, w, 3] uint8. `box` is the part of them that the image covers: at 1/s of its scale an image of
     1001 x 751 has the extent 1001/s x 751/s, while its pixels are whole ones. `height` and `width` are the image's own,
     as displayed, and `mode` is that in which Pillow read it.
     """
@@ -49,31 +50,43 @@ class Decoded(NamedTuple):
     height: int
     width: int
     mode: str
+    remarks: tuple[str, ...] = ()
 
 
-def decode(content: bytes) -> Pixels:
+def decode(content: bytes, max_pixels: int | None = MAX_PIXELS) -> Pixels:
     """Return a file's image as RGB.
 
     The array is [height, width, 3] uint8 and writable. The EXIF orientation is applied; transparent pixels are blended
     with white; grey (16 bits are scaled, not clipped), palette, 1-bit and CMYK images are converted; of an animation,
     the first frame is used. Raises DamagedImage for everything else.
     """
-    return decode_reduced(content, 0).pixels
+    return decode_reduced(content, 0, max_pixels).pixels
 
 
-def decode_reduced(content: bytes, shorter: int) -> Decoded:
+def decode_reduced(content: bytes, shorter: int, max_pixels: int | None = MAX_PIXELS) -> Decoded:
     """Return a file's image as `decode` does, but a JPEG at 1/2, 1/4 or 1/8 of its scale where that is large enough.
 
     It is, where the shorter side keeps at least `shorter` pixels; 0 asks for the whole scale. The JPEG decoder then
     transforms fewer coefficients of each block (libjpeg's DCT scaling), which takes a fraction of the time; every byte
-    of the file is still read, so damage is found as ever. Raises DamagedImage.
+    of the file is still read, so damage is found as ever. Raises DamagedImage, also for more than `max_pixels`, unless
+    that is None.
     """
     if not content:
         raise DamagedImage("empty file")
+    with pillow_remarks.heard() as remarks:
+        try:
+            decoded = _decoded(content, shorter, max_pixels)
+        except DamagedImage:
+            if (rest := unreadable.without_remarks(content)) is None:
+                raise
+            decoded = _decoded(rest, shorter, max_pixels)
+    return decoded._replace(remarks=tuple(remarks))
+
+
+def _decoded(content: bytes, shorter: int, max_pixels: int | None) -> Decoded:
     try:
         with Image.open(io.BytesIO(content), formats=_heif() if _is_heic(content) else FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DamagedImage(f"decompression bomb: {image.width} x {image.height} pixels")  # noqa: TRY301
+            refuse_size(image.width, image.height, max_pixels)
             mode, (width, height) = image.mode, image.size
             reduced = image.draft(None, (shorter, shorter)) if shorter else None  # None: in full, or not a JPEG
             image.load()
@@ -91,13 +104,22 @@ def decode_reduced(content: bytes, shorter: int) -> Decoded:
     except (DamagedImage, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise DamagedImage(f"not an image ({', '.join(FORMATS)})") from error
-    except Image.DecompressionBombError as error:
-        raise DamagedImage("decompression bomb") from error
+        named = unreadable.name_of(content)
+        told = f": it is {named}" if named else ""
+        raise DamagedImage(f"not an image ({', '.join(FORMATS)}){told}") from error
     # Pillow's readers raise almost anything on damaged bytes: OSError, SyntaxError, struct.error, IndexError, ...
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedImage("truncated" if "truncated" in reason.lower() else f"damaged: {reason}") from error
+
+
+def refuse_size(width: int, height: int, max_pixels: int | None) -> None:
+    """Raise DamagedImage for an image of more than `max_pixels`; None is any number."""
+    if max_pixels is not None and width * height > max_pixels:
+        raise DamagedImage(
+            f"{width:,} x {height:,} pixels, {width * height / 1e6:,.0f} million, more than the limit of "
+            f"{max_pixels / 1e6:,.0f} million (data.max_megapixels)"
+        )
 
 
 def _is_heic(content: bytes) -> bool:
@@ -121,7 +143,7 @@ def _heif() -> tuple[str]:
 def _rgb(image: Image.Image) -> Pixels:
     """Return a loaded image's pixels as [height, width, 3] uint8, as they are stored."""
     if image.mode == "F":
-        raise DamagedImage("floating-point pixels, whose range is unknown")
+        raise DamagedImage("floating-point pixels, whose range is unknown: save it as 8 or 16 bits")
     if image.mode.startswith("I"):
         return _from_sixteen_bits(np.asarray(image))
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
@@ -134,7 +156,9 @@ def _rgb(image: Image.Image) -> Pixels:
 def _from_sixteen_bits(grey: np.ndarray[Any, Any]) -> Pixels:
     """Scale [height, width] grey values of 0..65535 to 0..255, rounded, in three equal channels."""
     if grey.min() < 0 or grey.max() > 65535:
-        raise DamagedImage("grey values beyond 16 bits")
+        raise DamagedImage(
+            f"grey values beyond 16 bits ({grey.min()} to {grey.max()}): save it as 8 or 16 bits without a sign"
+        )
     eight_bits = ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return np.repeat(eight_bits[..., np.newaxis], 3, axis=2)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from adaptformer.data import image_files
+from adaptformer.names import ignored, shown, steers
+
 SPLITS = ("train", "validation", "test")
-_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 class Entry(NamedTuple):
@@ -17,11 +20,6 @@ class Entry(NamedTuple):
     path: str
     split: str
     label: str
-
-
-def ignored(name: str) -> bool:
-    """Tell whether a file or folder is hidden or left behind by an operating system."""
-    return name.startswith(".") or name.casefold() in _LITTER
 
 
 def visible_files(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
@@ -35,7 +33,7 @@ def entries(data: Path) -> tuple[list[Entry], dict[str, str]]:
     """Return the files that stand where images belong, and the reason for each other path, both sorted by path.
 
     A path is at fault outside a split's class folders, when it is a link that is broken or leads out of data/, when a
-    folder cannot be listed, and when its name is not UTF-8.
+    folder cannot be listed, when its name is not UTF-8 or has control characters, and when it is no regular file.
     """
     found: list[Entry] = []
     faults: dict[str, str] = {}
@@ -46,7 +44,7 @@ def entries(data: Path) -> tuple[list[Entry], dict[str, str]]:
         try:
             children = sorted(folder.iterdir())
         except OSError as error:
-            faults[_printable("/".join(parts))] = error.strerror or "cannot be listed"
+            faults[shown("/".join(parts))] = error.strerror or "cannot be listed"
             continue
         for child in children:
             if ignored(child.name):
@@ -55,7 +53,7 @@ def entries(data: Path) -> tuple[list[Entry], dict[str, str]]:
             path = "/".join(place)
             reason = _misplaced(child, place, root)
             if reason:
-                faults[_printable(path)] = reason
+                faults[shown(path)] = reason
             elif len(place) < 3:
                 folders.append((child, place))
             else:
@@ -65,17 +63,22 @@ def entries(data: Path) -> tuple[list[Entry], dict[str, str]]:
 
 def _misplaced(child: Path, place: tuple[str, ...], root: Path) -> str | None:
     """Return why a path below data/ cannot be used, or None."""
-    if _printable(child.name) != child.name:
-        return "its name is not UTF-8"
+    if steers(child.name):
+        return "its name is not UTF-8, or has control characters"
     if child.is_symlink() and (reason := _bad_link(child, root)):
         return reason
-    if len(place) == 1 and (place[0] not in SPLITS or not child.is_dir()):
-        return f"only the folders {', '.join(SPLITS)} belong in data/"
-    if len(place) == 2 and not child.is_dir():
-        return "not in a class folder"
-    if len(place) == 3 and child.is_dir():
-        return "a folder inside a class folder"
-    return None
+    try:
+        mode = child.stat().st_mode
+    except OSError as error:
+        return error.strerror or "cannot be read"
+    is_folder, depth = stat.S_ISDIR(mode), len(place)
+    reasons = {
+        f"only the folders {', '.join(SPLITS)} belong in data/": depth == 1 and not (is_folder and place[0] in SPLITS),
+        "not in a class folder": depth == 2 and not is_folder,
+        "a folder inside a class folder": depth == 3 and is_folder,
+        image_files.kind(mode): depth == 3 and not is_folder and not stat.S_ISREG(mode),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def _bad_link(link: Path, root: Path) -> str | None:
@@ -87,10 +90,6 @@ def _bad_link(link: Path, root: Path) -> str | None:
     if target.is_relative_to(root) or target.parts[-4:-2] == ("files", "md5"):
         return None
     return "a link that leads out of data/"
-
-
-def _printable(name: str) -> str:
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def occupied(data: Path) -> bool:

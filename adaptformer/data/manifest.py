@@ -10,6 +10,7 @@ import pandas as pd
 from adaptformer import csv_file, files, integrity, progress
 from adaptformer.data import groups, layout, splits
 from adaptformer.data.decoding import Pixels
+from adaptformer.data.image_files import USUAL, Limits
 from adaptformer.data.known_facts import KnownFacts
 from adaptformer.data.reading import ImageFacts, read_all
 from adaptformer.errors import UserError
@@ -38,13 +39,14 @@ def scan(
     group: str | None = None,
     look: Callable[[str, Pixels], None] | None = None,
     known: KnownFacts | None = None,
+    limits: Limits = USUAL,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read every file of data/ and return the manifest, and the paths that are no usable images with the reason.
 
     Both are sorted by path; the second has the columns `path` and `reason`. Where data/ has no validation split, it is
     carved out of train (splits.py): those rows keep their path below train/. Images that have what the pattern `group`
     matches in common (groups.py) stay together. `look` is called with path and small picture of each usable image.
-    Files that are `known` are not read again.
+    Files that are `known` are not read again; files and images beyond the `limits` are unusable.
     Raises UserError when data/, its train or its test split is missing or empty.
     """
     if not layout.occupied(data):
@@ -56,7 +58,7 @@ def scan(
             raise UserError(f"{data}/ has no {split} split: no file matches {data}/{split}/CLASS/FILE", _GET_DATA)
     records = []
     look_at = None if look is None else (lambda index, picture: look(found[index].path, picture))
-    read = read_all([data / entry.path for entry in found], look_at, known)
+    read = read_all([data / entry.path for entry in found], look_at, known, limits)
     for entry, facts in zip(found, progress.steps(read, "validating", len(found), "images"), strict=True):
         if isinstance(facts, ImageFacts):
             records.append({**entry._asdict(), **facts._asdict()})

@@ -116,9 +116,9 @@ def stored_shapes(
 def photo(content: bytes, shape: tuple[int, int], contract: ImageContract) -> Pixels:
     """Return a file's image as it is stored for training: decoded at the contract's scale, shrunk to `shape` [h, w].
 
-    Raises DamagedImage when the bytes are no usable image.
+    Its size is no matter, for a manifest names the file. Raises DamagedImage when the bytes are no usable image.
     """
-    decoded = decode_reduced(content, contract.oversampling * min(shape))
+    decoded = decode_reduced(content, contract.oversampling * min(shape), None)
     return to_photo(decoded.pixels, shape, contract, decoded.box)
 
 

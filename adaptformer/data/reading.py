@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,11 +13,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from adaptformer.data.decoding import DamagedImage, Pixels, decode_reduced
+from adaptformer.data import image_files
+from adaptformer.data.decoding import DamagedImage, Pixels, decode_reduced, refuse_size
+from adaptformer.data.image_files import USUAL, Limits
 from adaptformer.data.workers import in_order
+from adaptformer.names import shown
 
 if TYPE_CHECKING:
     from adaptformer.data.known_facts import KnownFacts
+
+
+log = logging.getLogger("adaptformer")
+
+MIN_SIDE = 2
+"""The smallest width and height, in pixels, of an image that is accepted."""
 
 
 class ImageFacts(NamedTuple):
@@ -56,8 +67,9 @@ def read_facts(
     copy: Path | None = None,
     look: Callable[[Pixels], None] | None = None,
     known: KnownFacts | None = None,
+    limits: Limits = USUAL,
 ) -> ImageFacts | str:
-    """Read and decode a file; return its facts, or the reason why it is not a usable image.
+    """Read and decode a file; return its facts, or the reason why it is not a usable image, or beyond the `limits`.
 
     The bytes of a usable one are written to `copy`, and `look` is called with its small picture, where those are given.
     A file that is `known` is not read, unless it is copied; what is read, or the copy, is known afterwards. Raises
@@ -66,16 +78,18 @@ def read_facts(
     try:
         file = identity(path)
         if known and copy is None and (before := known.of(file, picture=look is not None)):
+            _refuse(before.facts, limits)
             if look is not None and before.picture is not None:
                 look(before.picture)
             return before.facts
-        content = path.read_bytes()
+        content = image_files.read(path, limits.bytes)
         # Neither the size nor damage needs every pixel of a JPEG.
-        decoded = decode_reduced(content, shorter=1 if look is None and copy is None else 2 * SIDE)
+        decoded = decode_reduced(content, 1 if look is None and copy is None else 2 * SIDE, limits.pixels)
     except DamagedImage as error:
         return str(error)
     except OSError as error:
         return error.strerror or "cannot be read"
+    _tell(path, decoded.remarks)
     facts = ImageFacts(decoded.width, decoded.height, decoded.mode, len(content), hashlib.sha256(content).hexdigest())
     picture = None if look is None and copy is None else small_picture(decoded.pixels)
     if copy is not None:
@@ -89,29 +103,51 @@ def read_facts(
     return facts
 
 
+_told: set[str] = set()
+
+
+def _tell(path: Path, remarks: Iterable[str]) -> None:
+    """Log what Pillow remarks of a file, each kind of remark once: thousands of photos may have the same oddity."""
+    for remark in remarks:
+        kind = re.sub(r"\d+", "0", remark)
+        if kind not in _told:
+            _told.add(kind)
+            log.warning("%s can be read, but: %s (the first such file; others are not named)", shown(str(path)), remark)
+
+
+def _refuse(facts: ImageFacts, limits: Limits) -> None:
+    """Raise DamagedImage for a known file beyond limits that have changed since it was read."""
+    if limits.bytes is not None and facts.bytes > limits.bytes:
+        raise image_files.too_large(facts.bytes, limits.bytes)
+    refuse_size(facts.width, facts.height, limits.pixels)
+
+
 def content(path: Path, sha256: str) -> bytes | None:
     """Return a file's bytes, or None if it cannot be read or its sha256 differs."""
     try:
-        found = path.read_bytes()
-    except OSError:
+        found = image_files.read(path, limit=None)
+    except (OSError, DamagedImage):
         return None
     return found if hashlib.sha256(found).hexdigest() == sha256 else None
 
 
 def read_all(
-    paths: Sequence[Path], look: Callable[[int, Pixels], None] | None = None, known: KnownFacts | None = None
+    paths: Sequence[Path],
+    look: Callable[[int, Pixels], None] | None = None,
+    known: KnownFacts | None = None,
+    limits: Limits = USUAL,
 ) -> Iterator[ImageFacts | str]:
     """Yield `read_facts` of each path, in order; `look` gets the number of each usable image and its small picture."""
 
     def read(index: int) -> ImageFacts | str:
-        return read_facts(paths[index], look=None if look is None else partial(look, index), known=known)
+        return read_facts(paths[index], look=None if look is None else partial(look, index), known=known, limits=limits)
 
     yield from in_order(read, range(len(paths)))
 
 
 def copy_all(
-    paths: Iterable[Path], copies: Iterable[Path], known: KnownFacts | None = None
+    paths: Iterable[Path], copies: Iterable[Path], known: KnownFacts | None = None, limits: Limits = USUAL
 ) -> Iterator[ImageFacts | str]:
     """Yield `read_facts` of each path, in order, copying usable images to `copies`. Raises OSError as there."""
     pairs = zip(paths, copies, strict=True)
-    yield from in_order(lambda pair: read_facts(*pair, known=known), pairs)
+    yield from in_order(lambda pair: read_facts(*pair, known=known, limits=limits), pairs)

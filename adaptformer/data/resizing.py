@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from adaptformer.data.contract import ImageContract
-from adaptformer.data.decoding import Box, Decoded, Pixels, decode_reduced
+from adaptformer.data.decoding import MAX_PIXELS, Box, Decoded, Pixels, decode_reduced
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -22,12 +22,12 @@ def resample_filter(interpolation: str) -> Image.Resampling:
     return _FILTERS[interpolation]
 
 
-def square(content: bytes, contract: ImageContract) -> Pixels:
+def square(content: bytes, contract: ImageContract, max_pixels: int | None = MAX_PIXELS) -> Pixels:
     """Return a file's image as it is stored for evaluation, [S, S, 3]: decoded at the contract's scale, resized.
 
-    Raises DamagedImage when the bytes are no usable image.
+    Raises DamagedImage when the bytes are no usable image, or one of more than `max_pixels`; None is any number.
     """
-    decoded = decoded_for(content, contract)
+    decoded = decoded_for(content, contract, max_pixels)
     return to_square(decoded.pixels, contract, decoded.box)
 
 
@@ -74,17 +74,17 @@ def centre_crop(images: Pixels, size: int) -> Pixels:
     return images[..., top : top + size, left : left + size, :]
 
 
-def prepare(content: bytes, contract: ImageContract) -> Pixels:
+def prepare(content: bytes, contract: ImageContract, max_pixels: int | None = MAX_PIXELS) -> Pixels:
     """Return a file's image as the model sees it: [size, size, 3] uint8, decoded, resized, cropped.
 
-    Raises DamagedImage when the bytes are no usable image.
+    Raises DamagedImage when the bytes are no usable image, or one of more than `max_pixels`; None is any number.
     """
-    return to_input(decoded_for(content, contract), contract)
+    return to_input(decoded_for(content, contract, max_pixels), contract)
 
 
-def decoded_for(content: bytes, contract: ImageContract) -> Decoded:
+def decoded_for(content: bytes, contract: ImageContract, max_pixels: int | None = MAX_PIXELS) -> Decoded:
     """Return a file's image at the scale that the contract needs. Raises DamagedImage."""
-    return decode_reduced(content, contract.oversampling * contract.stored_size)
+    return decode_reduced(content, contract.oversampling * contract.stored_size, max_pixels)
 
 
 def to_input(decoded: Decoded, contract: ImageContract) -> Pixels:

@@ -83,4 +83,30 @@ def _by_group(images: Sequence[tuple[str, str]], groups: Sequence[str], fraction
             for label, count in counts.items():
                 missing[label] -= count
                 left[label] -= count
+    if not chosen:
+        chosen = _least_bad(members, missing, left, seed)
     return [unit in chosen for unit in together]
+
+
+def _least_bad(
+    members: dict[str, Counter[str]], missing: dict[str, float], left: dict[str, int], seed: int
+) -> set[str]:
+    """Return, for each class, the unit whose size is closest to what is missing, if something of the class stays.
+
+    Without it a few large groups would leave the new split empty.
+    """
+    chosen: set[str] = set()
+    for label in sorted(missing):
+        if any(members[unit][label] for unit in chosen):
+            continue
+        fitting = [
+            unit
+            for unit, counts in members.items()
+            if counts[label] and unit not in chosen and all(left[other] > count for other, count in counts.items())
+        ]
+        if fitting:
+            best = min(fitting, key=lambda unit: (abs(missing[label] - members[unit][label]), _order(unit, seed)))
+            chosen.add(best)
+            for other, count in members[best].items():
+                left[other] -= count
+    return chosen

@@ -79,7 +79,7 @@ def stored_shapes(heights: NDArray[np.int64], widths: NDArray[np.int64], contrac
 def prepare(content: bytes, shape: tuple[int, int], contract: ImageContract) -> Pixels:
     """Return a file's image as it is stored: the square, or the image itself, whose `shape` is another then.
 
-    Raises DamagedImage when the bytes are no usable image.
+    Its size is no matter, for a manifest names the file. Raises DamagedImage when the bytes are no usable image.
     """
     side = contract.stored_size
-    return square(content, contract) if shape == (side, side) else decode(content)
+    return square(content, contract, None) if shape == (side, side) else decode(content, None)

@@ -2,149 +2,241 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import unicodedata
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from adaptformer.data.layout import ignored
+from adaptformer.dataset_import.found import Found, Image, LeftOut, split_of, split_within
 from adaptformer.errors import UserError
+from adaptformer.names import ignored, one_form, shown
 
-_LOG = logging.getLogger("adaptformer")
-
-SPLIT_NAMES = {"train": "train", "test": "test", **dict.fromkeys(("val", "valid", "validation"), "validation")}
 _EXPECTED = "give a folder that holds CLASS/FILE, or train/CLASS/FILE and test/CLASS/FILE"
+_UNLABELLED = {
+    "pred",
+    "predict",
+    "prediction",
+    "predictions",
+    "unlabelled",
+    "unlabeled",
+    "unlabel",
+    "unsup",
+    "submission",
+}
+"""Words in the names of folders whose images have no classes, beside splits."""
 
 
-class SourceImage(NamedTuple):
-    """A file that should be an image; `split` is "train" where the source has no splits.
-
-    Images of one `group`, such as a patient or a camera, must be in one split; empty where the source names none.
-    """
-
-    path: Path
+class _Class(NamedTuple):
+    folder: Path
     split: str
-    label: str
-    group: str = ""
 
 
-def images_of(source: Path) -> list[SourceImage]:
+def images_of(source: Path) -> Found:
     """Return the files of all class folders of `source`, in a fixed order, nested folders included.
 
-    A folder named train, val, valid, validation or test, in whatever case, is a split when it holds folders
-    and a class otherwise. Class names are in Unicode's form NFC, whichever the file system has. Hidden files and
-    folders are left out and logged. Raises UserError when there are no classes, when splits stand beside classes or
-    lack train, when the classes seem to be one level deeper, and about class names (`refuse_bad_names`).
+    A folder whose name means a split (found.SPLIT_NAMES), in whatever case, is one when it holds folders, and a class
+    otherwise; so are folders such as seg_train and seg_test, and a folder of the same name within is passed through.
+    Links to folders are followed, each folder once. Class names are in Unicode's form NFC. Raises UserError when there
+    are no classes, when splits stand beside classes or lack train, and when the classes seem to be one level deeper.
     """
-    images, hidden = [], []
-    split_folders = _split_folders(source)
-    for folder, split in split_folders:
-        hidden += _hidden(folder)
-        for class_folder in _folders(folder):
-            files, left_out = _files_below(class_folder)
-            hidden += left_out
-            images += [SourceImage(path, split, normalised(class_folder.name)) for path in files]
+    walk = _Walk(source)
+    splits = _split_folders(source, walk)
+    classes = [_Class(folder, split) for parent, split in splits for folder in walk.folders(parent)]
+    files = walk.files(one.folder for one in classes)
+    images = [
+        Image(path, one_form(one.folder.name), walk.place(path), path.name, one.split)
+        for one in classes
+        for path in files[one.folder]
+    ]
     if not images:
-        raise UserError(f"{source} holds no images in class folders", _EXPECTED)
-    _refuse_one_level_too_high(source, [folder for folder, _ in split_folders])
-    refuse_bad_names(image.label for image in images)
-    if hidden:
-        _LOG.warning("left out %d hidden files or folders, such as %s", len(hidden), hidden[0])
-    return images
+        raise UserError(f"{source} holds no images in class folders", _remedy(source))
+    _refuse_one_level_too_high(source, classes, walk)
+    walk.left_out += [
+        LeftOut(walk.place(one.folder), "an empty class folder") for one in classes if not files[one.folder]
+    ]
+    _note_one_level_too_low(source, walk)
+    remarks = _same_folders_in_each(classes, files)
+    return Found(str(source), images, sorted(set(walk.left_out)), remarks)
 
 
-def normalised(name: str) -> str:
-    """Return a name in Unicode's form NFC: macOS takes an accented letter apart where others keep it whole."""
-    return unicodedata.normalize("NFC", name)
+class _Walk:
+    """Reads folders, each of them once, and notes what is left out."""
+
+    def __init__(self, source: Path) -> None:
+        self._source = source
+        self._seen: dict[tuple[int, int], Path] = {}
+        self.left_out: list[LeftOut] = []
+
+    def place(self, path: Path) -> str:
+        """Return a path as a person finds it, below the source."""
+        return path.relative_to(self._source).as_posix() if path.is_relative_to(self._source) else str(path)
+
+    def leave_out(self, path: Path, reason: str) -> None:
+        """Note that a path is not imported."""
+        self.left_out.append(LeftOut(self.place(path), reason))
+
+    def children(self, folder: Path) -> list[Path]:
+        """Return what a folder holds, sorted, without what is hidden or litter, which is noted."""
+        kept = []
+        for child in _listed(folder):
+            if not ignored(child.name):
+                kept.append(child)
+            elif child.name.startswith("."):
+                self.leave_out(child, "hidden")
+            else:
+                self.leave_out(child, "of a system or a photo program, by its name")
+        return kept
+
+    def folders(self, folder: Path) -> list[Path]:
+        """Return the folders in a folder, links to folders included; files beside them are noted."""
+        folders = []
+        for child in self.children(folder):
+            if child.is_dir():
+                folders.append(child)
+            else:
+                self.leave_out(child, "a file outside of class folders")
+        return folders
+
+    def files(self, folders: Iterable[Path]) -> dict[Path, list[Path]]:
+        """Return the files below each folder, sorted: first of all that are no links, then of those that links name."""
+        waiting: list[tuple[Path, Path]] = []
+        files: dict[Path, list[Path]] = {}
+        for folder in folders:
+            files[folder] = []
+            waiting.append((folder, folder))
+        real = [pair for pair in waiting if not pair[0].is_symlink()]
+        links = [pair for pair in waiting if pair[0].is_symlink()]
+        while real or links:
+            folder, top = real.pop(0) if real else links.pop(0)
+            if (before := self._first_seen(folder)) is not None:
+                self.leave_out(folder, f"a link to a folder that is read already: {self.place(before)}")
+                continue
+            for child in self.children(folder):
+                if not child.is_dir():
+                    files[top].append(child)
+                elif child.is_symlink():
+                    links.append((child, top))
+                else:
+                    real.append((child, top))
+        return {folder: sorted(found) for folder, found in files.items()}
+
+    def _first_seen(self, folder: Path) -> Path | None:
+        found = folder.stat()
+        first = self._seen.setdefault((found.st_dev, found.st_ino), folder)
+        return None if first == folder else first
 
 
-def _refuse_one_level_too_high(source: Path, parents: list[Path]) -> None:
-    """Raise UserError where the only class is a folder of folders: those are the classes."""
-    found = {child.name: child for parent in parents for child in _folders(parent)}
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(
+            f"cannot list {shown(str(folder))}: {error.strerror}", "make it readable, or leave it out"
+        ) from error
+
+
+def _split_folders(source: Path, walk: _Walk) -> list[tuple[Path, str]]:
+    """Return the folders that hold class folders, each with its split, empty if there are no splits."""
+    folders = [child for child in walk.children(source) if child.is_dir()]
+    found = [(folder, split) for folder in folders if (split := split_of(folder.name)) and _holds_folders(folder)]
+    found = found or _named_alike(folders)
+    if not found:
+        return [(source, "")]
+    walk.folders(source)  # notes the files beside them
+    taken = {folder for folder, _ in found}
+    others = [folder for folder in folders if folder not in taken]
+    unlabelled = [folder for folder in others if _is_unlabelled(folder)]
+    for folder in unlabelled:
+        count = sum(1 for path in folder.rglob("*") if path.is_file() and not ignored(path.name))
+        walk.leave_out(folder, f"a folder beside the splits whose images ({count:,}) have no classes")
+    if rest := [shown(folder.name) for folder in others if folder not in unlabelled]:
+        raise UserError(f"{source} has split folders and, beside them, {rest[0]!r}", _EXPECTED)
+    if "train" not in {split for _, split in found}:
+        raise UserError(f"{source} has the split {found[0][0].name} but no train", _EXPECTED)
+    return [(_inner(folder), split) for folder, split in found]
+
+
+def _named_alike(folders: list[Path]) -> list[tuple[Path, str]]:
+    """Return folders such as seg_train and seg_test: a word means the split, and the rest is the same."""
+    named = [
+        (folder, *within) for folder in folders if (within := split_within(folder.name)) and _holds_folders(folder)
+    ]
+    for _, split, rest in named:
+        alike = [(folder, other) for folder, other, its_rest in named if its_rest == rest]
+        if split == "train" and len({other for _, other in alike}) > 1:
+            return alike
+    return []
+
+
+def _inner(folder: Path) -> Path:
+    """Return the folder of the same name that is all that a folder holds, as archives often unpack, or itself."""
+    children = [child for child in _listed(folder) if not ignored(child.name)]
+    if len(children) == 1 and children[0].is_dir() and children[0].name.casefold() == folder.name.casefold():
+        return _inner(children[0])
+    return folder
+
+
+def _is_unlabelled(folder: Path) -> bool:
+    words = set(re.split(r"[^a-z]+", folder.name.casefold()))
+    return (bool(words & _UNLABELLED) or split_of(folder.name) is not None) and not _holds_folders(_inner(folder))
+
+
+def _holds_folders(folder: Path) -> bool:
+    return any(child.is_dir() and not ignored(child.name) for child in _listed(folder))
+
+
+def _refuse_one_level_too_high(source: Path, classes: list[_Class], walk: _Walk) -> None:
+    """Raise UserError if the only class is a folder of folders: those are the classes."""
+    found = {one.folder.name: one.folder for one in classes}
     if len(found) != 1:
         return
     (only,) = found.values()
-    inner = _folders(only)
-    if inner and not any(child.is_file() for child in _children(only)):
-        names = ", ".join(child.name for child in inner[:3]) + (", ..." if len(inner) > 3 else "")
+    children = walk.children(only)
+    inner = [child for child in children if child.is_dir()]
+    if inner and len(inner) == len(children):
+        names = ", ".join(shown(child.name) for child in inner[:3]) + (", ..." if len(inner) > 3 else "")
         raise UserError(
-            f"{source} would give one class, {only.name!r}, out of the folders {names}", f"give {only} as the path"
+            f"{source} would give one class, {shown(only.name)!r}, out of the folders {names}",
+            f"give {only} as the path",
         )
 
 
-def _split_folders(source: Path) -> list[tuple[Path, str]]:
-    """Return the folders that hold class folders, each with its split."""
-    folders = _folders(source)
-    found = [(folder, SPLIT_NAMES[folder.name.casefold()]) for folder in folders if _is_split(folder)]
-    _warn_of_loose_files([source, *(folder for folder, _ in found)])
-    if not found:
-        return [(source, "train")]
-    others = [folder.name for folder in folders if not _is_split(folder)]
-    if others:
-        raise UserError(f"{source} has split folders and, beside them, {others[0]!r}", _EXPECTED)
-    if "train" not in {split for _, split in found}:
-        raise UserError(f"{source} has the split {found[0][0].name} but no train", _EXPECTED)
-    return found
+def _same_folders_in_each(classes: list[_Class], files: dict[Path, list[Path]]) -> list[str]:
+    """Return a remark if all classes hold nothing but folders of the same names, which may be the classes."""
+    if len({one.folder.name for one in classes}) < 2:
+        return []
+    inner = []
+    for one in classes:
+        parts = [path.relative_to(one.folder).parts for path in files[one.folder]]
+        if not parts or any(len(part) < 2 for part in parts):
+            return []
+        inner.append({part[0] for part in parts})
+    if len(inner[0]) < 2 or any(names != inner[0] for names in inner):
+        return []
+    names = ", ".join(shown(name) for name in sorted(inner[0])[:5])
+    tops = ", ".join(sorted({shown(one.folder.name) for one in classes})[:5])
+    return [
+        f"each of the classes {tops} holds the same folders, {names}: if those are the classes, give folders of them"
+    ]
 
 
-def _is_split(folder: Path) -> bool:
-    return folder.name.casefold() in SPLIT_NAMES and bool(_folders(folder))
+def _note_one_level_too_low(source: Path, walk: _Walk) -> None:
+    """Note the splits beside a folder that is itself one: they are not imported."""
+    own, folder = split_of(source.resolve().name), source.resolve()
+    if own is None:
+        return
+    for sibling in _listed(folder.parent):
+        if sibling != folder and split_of(sibling.name) not in {None, own} and sibling.is_dir():
+            walk.left_out.append(
+                LeftOut(str(sibling), f"another split beside the folder {folder.name}: give {folder.parent} for both")
+            )
 
 
-def _children(folder: Path) -> list[Path]:
-    try:
-        return sorted(child for child in folder.iterdir() if not ignored(child.name))
-    except OSError as error:
-        raise UserError(f"cannot list {folder}: {error.strerror}", "make it readable, or leave it out") from error
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [child for child in _children(folder) if child.is_dir()]
-
-
-def _warn_of_loose_files(folders: list[Path]) -> None:
-    """Log which files beside the class folders, such as READMEs and label lists, are not copied."""
-    loose = [file for folder in folders for file in _children(folder) if not file.is_dir()]
-    if loose:
-        _LOG.warning("left out %d file(s) outside of class folders, such as %s", len(loose), loose[0])
-
-
-def _files_below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the files in a class folder, however deep, and what is hidden there.
-
-    Links to folders are not followed: they may form a cycle.
-    """
-    found: list[Path] = []
-    hidden: list[Path] = []
-    for place, folders, names in os.walk(folder):
-        hidden += [Path(place, name) for name in (*folders, *names) if name.startswith(".")]
-        folders[:] = [name for name in folders if not ignored(name)]
-        found += [Path(place, name) for name in names if not ignored(name)]
-    return sorted(found), sorted(hidden)
-
-
-def _hidden(folder: Path) -> list[Path]:
-    """Return the hidden folders beside the class folders: they may have been meant as classes."""
-    return sorted(child for child in folder.iterdir() if child.name.startswith(".") and child.is_dir())
-
-
-def refuse_bad_names(labels: Iterable[str]) -> None:
-    """Raise one UserError about all class names that cannot be used; each fault is a note of the exception."""
-    faults = []
-    alike: dict[str, str] = {}
-    for label in sorted(set(labels)):
-        if label != label.strip():
-            faults.append(f"the class name {label!r} begins or ends with a space")
-        if not label.isprintable():
-            faults.append(f"the class name {label!r} has unprintable characters")
-        other = alike.setdefault(label.strip().casefold(), label)
-        if other != label:
-            faults.append(f"the class names {other!r} and {label!r} differ only in case or outer spaces")
-    if faults:
-        more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-        error = UserError(faults[0] + more, "give each class one printable name, without outer spaces, everywhere")
-        for fault in faults[1:]:
-            error.add_note(fault)
-        raise error
+def _remedy(source: Path) -> str:
+    """Return what to do about a folder without classes; one that holds files alone may be a class itself."""
+    holds_files = any(child.is_file() and not ignored(child.name) for child in _listed(source))
+    return (
+        f"{_EXPECTED}; {shown(source.name)} may be a class: then give {source.resolve().parent}"
+        if holds_files
+        else _EXPECTED
+    )

@@ -2,66 +2,147 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from collections import Counter
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
-import pandas as pd
-
-from adaptformer import csv_file
-from adaptformer.dataset_import.class_folders import SPLIT_NAMES, SourceImage, normalised, refuse_bad_names
+from adaptformer.dataset_import import csv_table
+from adaptformer.dataset_import.csv_table import Row
+from adaptformer.dataset_import.found import Found, Image, LeftOut, split_of
 from adaptformer.errors import UserError
+from adaptformer.names import class_name_fault, group_name_fault, one_form, quoted, shown
 
 GROUP_PATTERN = "/(.+?)__"
 """The `data.group` that finds a group of the list in the names which its images get in data/: GROUP__FILE."""
 
-_NEEDED, _OPTIONAL = ("path", "label"), ("split", "group")
+_HEADERS = {
+    "path": (
+        "path", "file_name", "filename", "filepath", "file_path", "image_path", "img_path", "image", "img", "file",
+        "image_id", "image_name",
+    ),
+    "label": ("label", "class", "category", "class_name", "label_name", "target", "labels"),
+    "split": ("split", "subset", "set", "partition"),
+    "group": ("group",),
+}  # fmt: skip
+_ABSOLUTE = re.compile(r"[A-Za-z]:|[/\\]")
 _FORMAT = "give the columns path and label, and if wanted split (train, validation, test) and group"
 
 
-def images_of(source: Path) -> list[SourceImage]:
+def images_of(source: Path) -> Found:
     """Return the images that a CSV file lists; relative paths begin at its folder.
 
-    Raises one UserError about all lines that cannot be used; each is a note of the exception.
+    A path that is not there may be one of Windows, begin at a folder of another machine, or lack its ending. Rows
+    without a label have a fault. Raises one UserError about all lines that cannot be used; each is a note of it.
     """
-    table = _read(source)
+    table = csv_table.read(source, _HEADERS, ("path", "label"), _FORMAT)
+    images, left_out = [], [LeftOut(f"line {line}", "a blank row") for line in table.blank]
     faults: list[str] = []
-    images = []
-    splits = table["split"].str.strip().str.casefold() if "split" in table else pd.Series("train", table.index)
-    groups = table["group"].str.strip() if "group" in table else pd.Series("", table.index)
-    for line, (path, label, split, group) in enumerate(
-        zip(table["path"], table["label"], splits, groups, strict=True), start=2
-    ):
-        reasons = [
-            *(["no path"] if not path else []),
-            *(["no label"] if not label.strip() else []),
-            *([f"no such split: {split!r}"] if split not in SPLIT_NAMES else []),
-            *([f"the group {group!r} has a slash"] if "/" in group else []),
-            *(["the label has a slash"] if "/" in label else []),
-        ]
-        faults += [f"line {line}: {reason}" for reason in reasons]
-        if not reasons:
-            images.append(SourceImage(source.parent / path, SPLIT_NAMES[split], normalised(label), group))
-    if not faults and "train" not in {image.split for image in images}:
-        faults.append("no image is in train")
+    seen: dict[Path, tuple[int, str]] = {}
+    search = _Search(source.parent)
+    for row in table.rows:
+        image, reasons = _image(row, search)
+        faults += [f"line {row.line}: {reason}" for reason in reasons]
+        if reasons:
+            continue
+        first, label = seen.setdefault(image.path, (row.line, image.label))
+        if first != row.line and label == image.label:
+            left_out.append(LeftOut(f"line {row.line}", "a row that is listed before"))
+        elif first != row.line:
+            faults.append(
+                f"line {row.line}: {shown(image.place)} is {quoted(image.label)}, and in line {first} {quoted(label)}"
+            )
+        else:
+            images.append(image)
     if faults:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         error = UserError(f"{source}, {faults[0]}{more}", _FORMAT)
         for fault in faults[1:]:
             error.add_note(fault)
         raise error
-    refuse_bad_names(image.label for image in images)
-    return images
+    remarks = [
+        *([f"read as {table.encoding}"] if table.encoding in {"cp1252", "utf-16"} else []),
+        *([f"ignored the columns {', '.join(table.other)}"] if table.other else []),
+        *(f"found {count:,} images {how}" for how, count in search.how.items()),
+    ]
+    return Found(str(source), images, left_out, remarks)
 
 
-def _read(source: Path) -> pd.DataFrame:
+def _image(row: Row, search: _Search) -> tuple[Image, list[str]]:
+    """Return the image of a row, and what is wrong with the row; a missing label is a fault of the image."""
+    path, given, word, group = (row.values.get(name, "") for name in ("path", "label", "split", "group"))
+    label, group = one_form(given.strip()), one_form(group.strip())
+    split = split_of(word) if "split" in row.values else ""
+    reasons = [
+        *(["no path"] if not path.strip() else []),
+        *(["the path has a NUL character"] if "\0" in path else []),
+        *(["an address: only files on this machine can be listed"] if "://" in path else []),
+        *([f"the label {quoted(label)} {fault}"] if label and (fault := class_name_fault(label)) else []),
+        *([f"no such split: {quoted(word.strip())}"] if split is None else []),
+        *([f"the group {quoted(group)} {fault}"] if group and (fault := group_name_fault(group)) else []),
+    ]
+    if reasons:
+        return Image(Path(), label, path, ""), reasons
+    found = search.found(path)
+    place = path if label else f"line {row.line}"
+    return Image(found, label, place, found.name, split or "", group, "" if label else "no label"), []
+
+
+class _Search:
+    """Finds the files that a list names, however it names them; `how` counts those that stand elsewhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.how: Counter[str] = Counter()
+
+    def found(self, name: str) -> Path:
+        """Return the path of an image, the plain one below the list's folder if there is none."""
+        plain = self._folder / name
+        ways: dict[str, Callable[[], Path | None]] = {
+            "": lambda: plain if _there(plain) else None,
+            "by their paths without spaces around": lambda: self._below(PurePosixPath(name.strip())),
+            "below the list's folder, by the ends of their paths": lambda: self._by_end(name.strip()),
+            "by their names without an ending": lambda: self._by_stem(name.strip()),
+        }
+        for way, look in ways.items():
+            if path := look():
+                self.how[way] += bool(way)
+                return path
+        return plain
+
+    def _below(self, path: PurePosixPath) -> Path | None:
+        there = self._folder / path
+        return there if _there(there) else None
+
+    def _by_end(self, name: str) -> Path | None:
+        """Return the file at a path with the separators of Windows, or at the longest end of an absolute path."""
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        starts = range(1, len(parts)) if _ABSOLUTE.match(name) else range(1)
+        ends = (PurePosixPath(*parts[start:]) for start in starts)
+        return next((found for end in ends if (found := self._below(end))), None)
+
+    def _by_stem(self, name: str) -> Path | None:
+        """Return the only file below the list's folder that has this name, but for an ending."""
+        wanted = PurePosixPath(name.replace("\\", "/"))
+        alike = [path for path in self._by_stems.get(wanted.name, []) if _ends_with(path, wanted)]
+        return alike[0] if len(alike) == 1 else None
+
+    @cached_property
+    def _by_stems(self) -> dict[str, list[Path]]:
+        stems: dict[str, list[Path]] = {}
+        for path in sorted(self._folder.rglob("*")):
+            if path.is_file():
+                stems.setdefault(path.stem, []).append(path)
+        return stems
+
+
+def _there(path: Path) -> bool:
     try:
-        table = csv_file.read(source)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{source} cannot be read: {' '.join(str(error).split())}", _FORMAT) from error
-    table.columns = table.columns.str.strip().str.casefold()
-    missing = [name for name in _NEEDED if name not in table]
-    unknown = [name for name in table if name not in (*_NEEDED, *_OPTIONAL)]
-    if missing or unknown or table.columns.duplicated().any():
-        raise UserError(f"{source} has the columns {', '.join(table.columns)}", _FORMAT)
-    if table.empty:
-        raise UserError(f"{source} lists no images", _FORMAT)
-    return table
+        return path.exists() or path.is_symlink()
+    except (OSError, ValueError):  # a name that is too long, or has a NUL character
+        return False
+
+
+def _ends_with(path: Path, wanted: PurePosixPath) -> bool:
+    return path.with_suffix("").parts[-len(wanted.parts) :] == wanted.parts

@@ -11,13 +11,16 @@ from pathlib import Path
 
 from adaptformer import progress
 from adaptformer.data import groups, layout, splits
-from adaptformer.data.known_facts import KnownFacts, known_hash
+from adaptformer.data.known_facts import known_hash
 from adaptformer.data.layout import SPLITS, Entry
-from adaptformer.dataset_import import importing
-from adaptformer.dataset_import.class_folders import SourceImage, refuse_bad_names
-from adaptformer.dataset_import.importing import copied, place, source_images
+from adaptformer.dataset_import import importing, rules, sources
+from adaptformer.dataset_import.copying import copied, free_names, groups_of, place
+from adaptformer.dataset_import.csv_list import GROUP_PATTERN
+from adaptformer.dataset_import.found import Found, Image
+from adaptformer.dataset_import.importing import USUAL, Manner
 from adaptformer.dataset_import.replacement import Change, replacing_folder
 from adaptformer.errors import UserError
+from adaptformer.names import refuse_class_names, shown
 from adaptformer.params import DataParams
 
 _LISTED = 20
@@ -56,50 +59,78 @@ class Growth:
 
 
 def add_images(
-    source: Path,
+    source: str | Path,
     data: Path,
     params: DataParams,
-    skipped: Path | None = None,
-    known: KnownFacts | None = None,
+    manner: Manner = USUAL,
     change: Callable[[Growth], Change] | None = None,
 ) -> Growth:
     """Copy the images of `source` that are not in `data` yet, beside those that are.
 
     A source with splits says where its images go. Otherwise an image's hash decides, or the name of its group: with
     probability test_fraction it goes to test, and of the rest with validation_fraction to validation; a group that is
-    in `data` already keeps its split. Where `data` has no validation split, the one that `validate` would carve out is
-    written down first, since more images would change that choice. `data` changes as a whole or not at all; `change`
-    says what else belongs to it. Raises UserError as an import does, and where images stand in `data` under another
-    class.
+    in `data` already keeps its split, and a class that is new has two images outside of test if it can. Where `data`
+    has no validation split, the one that `validate` would carve out is written down first, since more images would
+    change that choice. `data` changes as a whole or not at all; `change` says what else belongs to it.
+    Raises UserError as an import does, and for images that stand in `data` under another class.
     """
-    images = source_images(source, data)
+    with sources.found(str(source), data, manner.work, params.max_file_mb * 1_000_000) as listed:
+        images = rules.checked(listed)
+        present = _present(data)
+        refuse_class_names({*(entry.label for entry in present), *(image.label for image in images.images)} - {""})
+        _refuse_other_groups(images, params)
+        read = progress.steps(present, "reading data/", len(present), "images")
+        hashes = {entry: known_hash(data / entry.path, manner.known) for entry in read}
+        return _added(images, data, params, manner, hashes, change)
+
+
+def _present(data: Path) -> list[Entry]:
     present, faults = layout.entries(data) if data.is_dir() else ([], {})
     if faults or not present:
         raise UserError(
             f"{data}/ has {len(faults)} paths that are no images" if faults else f"there are no images in {data}/",
             "see `adaptformer validate`" if faults else "import without --add",
         )
-    refuse_bad_names({*(entry.label for entry in present), *(image.label for image in images)})
-    read = progress.steps(present, "reading data/", len(present), "images")
-    hashes = {entry: known_hash(data / entry.path, known) for entry in read}
-    kept, frozen = with_validation(present, hashes, params)
-    classes = {entry.label for entry in present}
+    return present
+
+
+def _refuse_other_groups(images: Found, params: DataParams) -> None:
+    if params.group != GROUP_PATTERN and any(image.group for image in images.images):
+        raise UserError(
+            f"{images.source} names groups, and data.group is {params.group!r}, which would not find them",
+            f"leave the column group out, or set data.group to '{GROUP_PATTERN}' if it fits the files in data/, too",
+        )
+
+
+def _added(
+    images: Found,
+    data: Path,
+    params: DataParams,
+    manner: Manner,
+    hashes: dict[Entry, str],
+    change: Callable[[Growth], Change] | None,
+) -> Growth:
+    kept, frozen = with_validation(list(hashes), hashes, params)
+    classes = {entry.label for entry in kept}
     growth: Growth
     with replacing_folder(data, (lambda: change(growth)) if change else None) as beside:
-        images, copies, facts = copied(source, images, beside, skipped, known)
-        news = [found.sha256 for found in facts]
-        fresh = _not_there(images, news, hashes)
-        sides = _sides([images[i] for i in fresh], [news[i] for i in fresh], kept, hashes, params)
+        taken = copied(images, beside, params, manner.skip_bad, manner.known)
+        fresh = _not_there(taken.images, taken.hashes, hashes)
+        new = [taken.images[i] for i in fresh]
+        sides = _sides(new, [taken.hashes[i] for i in fresh], kept, hashes, params)
+        names = free_names(new, sides, [(split, entry.label, Path(entry.path).name) for entry, split in kept.items()])
+        there = [(f"{split}/{below_split(entry)}", entry.label, split, hashes[entry]) for entry, split in kept.items()]
+        rules.refuse_what_validate_refuses(new, [taken.facts[i] for i in fresh], sides, names, params.group, there)
         link(data, beside, {entry.path: f"{split}/{below_split(entry)}" for entry, split in kept.items()})
-        taken = [(split, entry.label, Path(entry.path).name) for entry, split in kept.items()]
-        place([copies[i] for i in fresh], [images[i] for i in fresh], sides, beside, taken)
-        for i in set(range(len(images))) - set(fresh):
-            copies[i].unlink()
-        by_class = Counter(images[i].label for i in fresh)
+        place([taken.copies[i] for i in fresh], new, sides, names, beside)
+        for i in set(range(len(taken.images))) - set(fresh):
+            taken.copies[i].unlink()
+        importing.tell(images, taken.left_out, manner)
+        by_class = Counter(image.label for image in new)
         growth = Growth(
             added={split: sides.count(split) for split in SPLITS},
             by_class=dict(by_class),
-            already=len(images) - len(fresh),
+            already=len(taken.images) - len(fresh),
             new_classes=tuple(sorted(set(by_class) - classes)),
             without=tuple(sorted(classes - set(by_class))),
             frozen=frozen,
@@ -130,11 +161,11 @@ def with_validation(
     return kept | moved, len(moved)
 
 
-def _not_there(images: Sequence[SourceImage], news: Sequence[str], hashes: dict[Entry, str]) -> list[int]:
+def _not_there(images: Sequence[Image], news: Sequence[str], hashes: dict[Entry, str]) -> list[int]:
     """Return which of the new images are not in data/. Raises UserError where one is, under another class."""
     there = {sha256: entry for entry, sha256 in hashes.items()}
     clashes = [
-        f"{image.path}: {image.label!r}, in data/ it is {there[sha256].path}"
+        f"{shown(image.place)}: {image.label!r}, in data/ it is {there[sha256].path}"
         for image, sha256 in zip(images, news, strict=True)
         if sha256 in there and there[sha256].label != image.label
     ]
@@ -150,7 +181,7 @@ def _not_there(images: Sequence[SourceImage], news: Sequence[str], hashes: dict[
 
 
 def _sides(
-    images: Sequence[SourceImage],
+    images: Sequence[Image],
     news: Sequence[str],
     kept: dict[Entry, str],
     hashes: dict[Entry, str],
@@ -160,10 +191,29 @@ def _sides(
     if {image.split for image in images} - {"train"}:  # the source has splits of its own
         return [image.split for image in images]
     old = list(kept)
-    members = [*groups.of(map(below_split, old), params.group), *importing.groups_of(images, params)]
+    members = [*groups.of(map(below_split, old), params.group), *groups_of(images, params)]
     together = splits.units([*(hashes[entry] for entry in old), *news], members)
     known = dict(zip(together, kept.values(), strict=False))
-    return [known.get(unit) or _side(unit, params) for unit in together[len(old) :]]
+    units = together[len(old) :]
+    side_of = {unit: known.get(unit) or _side(unit, params) for unit in units}
+    _leave_enough_to_train(side_of, set(units) - set(known), units, images, {entry.label for entry in old})
+    return [side_of[unit] for unit in units]
+
+
+def _leave_enough_to_train(
+    side_of: dict[str, str], movable: set[str], units: Sequence[str], images: Sequence[Image], classes: set[str]
+) -> None:
+    """Move units of new classes to train that chance has left with nothing there, or with one image outside of test."""
+    members: dict[str, list[str]] = {}
+    for unit, image in zip(units, images, strict=True):
+        if image.label not in classes and unit not in members.setdefault(image.label, []):
+            members[image.label].append(unit)
+    for own in members.values():
+        for source, enough in (("test", 2), ("validation", 1)):
+            wanted = {"test": ("train", "validation"), "validation": ("train",)}[source]
+            spare = sorted(unit for unit in own if side_of[unit] == source and unit in movable)
+            while spare and sum(side_of[unit] in wanted for unit in own) < enough:
+                side_of[spare.pop(0)] = "train"
 
 
 def _side(unit: str, params: DataParams) -> str:

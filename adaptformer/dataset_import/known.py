@@ -22,7 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from adaptformer import csv_file, files, progress
-from adaptformer.dataset_import.class_folders import SPLIT_NAMES
+from adaptformer.dataset_import.found import SPLIT_NAMES
 from adaptformer.errors import UserError
 from adaptformer.model.torchvision_ops import import_torchvision
 

@@ -18,10 +18,10 @@ from adaptformer import csv_file, files, progress
 from adaptformer.data import layout
 from adaptformer.data.layout import Entry
 from adaptformer.dataset_import import growth
-from adaptformer.dataset_import.class_folders import normalised
-from adaptformer.dataset_import.importing import free_name
+from adaptformer.dataset_import.copying import free_name
 from adaptformer.dataset_import.replacement import Change, replacing_folder
 from adaptformer.errors import UserError
+from adaptformer.names import one_form, quoted, shown
 from adaptformer.params import DataParams
 
 COLUMNS = ("path", "new_label")
@@ -131,16 +131,16 @@ def _wanted(source: Path, present: Sequence[Entry]) -> dict[str, str]:
     wanted: dict[str, str] = {}
     faults = []
     for line, (path, new) in enumerate(zip(table["path"], table["new_label"].str.strip(), strict=True), start=2):
-        label = normalised(new)
+        label = one_form(new)
         if not label:
             continue
         if path not in labels:
-            faults.append(f"line {line}: no image {path}")
+            faults.append(f"line {line}: no image {shown(path)}")
         elif label not in classes:
             near = difflib.get_close_matches(label, classes, 1)
-            faults.append(f"line {line}: no class {label!r}" + (f" (is it {near[0]!r}?)" if near else ""))
+            faults.append(f"line {line}: no class {quoted(label)}" + (f" (is it {near[0]!r}?)" if near else ""))
         elif wanted.setdefault(path, label) != label:
-            faults.append(f"line {line}: {path} has two new labels")
+            faults.append(f"line {line}: {shown(path)} has two new labels")
     if faults:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         refused = UserError(f"{source}, {faults[0]}{more}", "correct these lines; nothing was changed")

@@ -80,7 +80,7 @@ def check(
     The trained model runs on torch's threads, the ONNX file, which is opened from disk, on `threads`. Raises UserError
     where the bound does not hold or where the file depends on the batch size.
     """
-    images = np.stack([prepare(path.read_bytes(), contract) for path in paths])
+    images = np.stack([prepare(path.read_bytes(), contract, None) for path in paths])
     ours = inference.logits(model, images, contract, batch_size=BATCH, device=torch.device("cpu")).numpy()
     predictor = Predictor(onnx_file, device="cpu", threads=threads)
     theirs = np.concatenate(

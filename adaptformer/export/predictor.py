@@ -16,6 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from adaptformer import files, integrity
+from adaptformer.data import image_files
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.layout import visible_files
 from adaptformer.data.resizing import prepare
@@ -125,12 +126,12 @@ class Predictor:
         """
         remaining = iter(contents)
         while batch := list(islice(remaining, batch_size)):
-            images = [prepare(content, self.contract) for content in batch]
+            images = [prepare(content, self.contract, None) for content in batch]
             yield softmax(self.logits(np.stack(images)))
 
     def _prepared(self, path: Path) -> NDArray[np.uint8] | str:
         try:
-            return prepare(path.read_bytes(), self.contract)
+            return prepare(image_files.read(path), self.contract)
         except DamagedImage as error:
             return str(error)
         except OSError as error:

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from adaptformer import files
+from adaptformer.data import image_files
 from adaptformer.errors import UserError
 from adaptformer.export.prediction_table import UNSURE
 from adaptformer.export.predictor import Prediction
@@ -30,7 +31,7 @@ def sorted_into(folder: Path, predictions: Iterable[Prediction], below: float) -
 
 
 def _copy(image: Path, folder: Path) -> None:
-    content = image.read_bytes()
+    content = image_files.read(image)
     for number in count(1):
         target = folder / (image.name if number == 1 else f"{image.stem}-{number}{image.suffix}")
         if not target.exists():

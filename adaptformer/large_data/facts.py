@@ -131,8 +131,10 @@ def _looked_at(contract: ImageContract | None, image: Located) -> _LookedAt:
     row: dict[str, Any] = {
         "path": names.storable(image.path), "split": image.split, "label": names.storable(image.label),
     }  # fmt: skip
+    if image.fault:
+        return {**row, "fault": image.fault}, None
     try:
-        content = storage.read(image.path) if image.content is None else image.content
+        content = storage.read_image(image.path) if image.content is None else image.content
         decoded = decoded_for(content, contract) if contract else decode_reduced(content, 2 * SIDE)
     except DamagedImage as error:
         return {**row, "fault": str(error)}, None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from adaptformer import storage
 from adaptformer.dataset_import import shards
-from adaptformer.dataset_import.class_folders import SPLIT_NAMES
+from adaptformer.dataset_import.found import SPLIT_NAMES
 from adaptformer.errors import UserError
 
 FILES = 1000
@@ -15,12 +15,16 @@ FILES = 1000
 
 
 class Located(NamedTuple):
-    """An image by its place; `split` is empty where nothing says it. The bytes are None while they are in a file."""
+    """An image by its place; `split` is empty if nothing says it. The bytes are None while they are in a file.
+
+    A `fault` is why there are no bytes.
+    """
 
     path: str
     split: str
     label: str
     content: bytes | None
+    fault: str = ""
 
 
 def parts(sources: Iterable[str]) -> Iterator[list[str]]:
@@ -64,7 +68,9 @@ def images(part: Iterable[str]) -> Iterator[Located]:
             continue
         split = shards.split(location) or ""
         for sample in shards.samples(location):
-            yield Located(f"{location}/{sample.name}.{sample.ending}", split, sample.label, sample.content)
+            yield Located(
+                f"{location}/{sample.name}.{sample.ending}", split, sample.label, sample.content, sample.fault
+            )
 
 
 def _place(location: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adaptformer import randomness
-from adaptformer.data import augmentation
+from adaptformer.data import augmentation, image_files
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.resizing import square
@@ -84,7 +84,7 @@ def load(folder: Path, size: int) -> NDArray[np.uint8]:
     images = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()):
         try:
-            images.append(square(path.read_bytes(), contract))
+            images.append(square(image_files.read(path), contract))
         except (DamagedImage, OSError) as error:
             log.warning("%s left out: %s", path, error)
     if not images:

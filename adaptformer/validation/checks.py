@@ -11,12 +11,10 @@ import pandera.pandas as pa
 from adaptformer import csv_file, files
 from adaptformer.data import groups
 from adaptformer.data.layout import SPLITS
+from adaptformer.data.reading import MIN_SIDE
 from adaptformer.errors import UserError
 
 FAULT_COLUMNS = ("path", "fault", "detail", "remedy")
-MIN_SIDE = 2
-"""The smallest width and height, in pixels, of an image that is accepted."""
-
 _SHOWN = 20
 
 SCHEMA = pa.DataFrameSchema(
@@ -55,6 +53,7 @@ def check(manifest: pd.DataFrame, unreadable: pd.DataFrame, group: str | None = 
             _missing_in_train(manifest),
             _too_few_images(manifest),
             _single_class(manifest),
+            _empty_splits(manifest, group),
             _alike_class_names(manifest),
             _same_bytes(manifest, "split", "duplicate across splits", _ONE_SPLIT),
             _split_groups(manifest, group),
@@ -121,6 +120,17 @@ def _single_class(manifest: pd.DataFrame) -> pd.DataFrame:
     alone = list(labels) if len(labels) == 1 else []
     paths, details = [f"train/{label}" for label in alone], [f"{label} is the only class" for label in alone]
     return _faults(paths, "single class", details, "add a folder for another class")
+
+
+def _empty_splits(manifest: pd.DataFrame, pattern: str | None) -> pd.DataFrame:
+    """Find the splits without an image: nothing could be chosen by them, or judged."""
+    empty = [split for split in SPLITS if split not in set(manifest["split"])] if len(manifest) else []
+    why, remedy = "", "put images into it, more images into train, or raise the fraction of it in section data"
+    if pattern is not None:
+        count = len(set(groups.of(manifest["path"].str.partition("/")[2], pattern)) - {""})
+        why = f": no whole group of the {count} could be moved there, and every class stay in train"
+        remedy = "give each class at least three groups, change data.group, or put images into the split by hand"
+    return _faults(empty, "empty split", [f"{split} has no image{why}" for split in empty], remedy)
 
 
 def _split_groups(manifest: pd.DataFrame, pattern: str | None) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from adaptformer.data import image_files
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.resizing import square
@@ -27,7 +28,7 @@ def thumbnail(path: Path, side: int = SIDE) -> bytes:
         oversampling=2,
     )
     try:
-        pixels = square(path.read_bytes(), contract)
+        pixels = square(image_files.read(path, None), contract, None)
     except (OSError, DamagedImage):
         return b""
     file = io.BytesIO()

@@ -26,6 +26,7 @@ from adaptformer import __main__ as command_line
 from adaptformer import files, params
 from adaptformer.checkpoints import fetching
 from adaptformer.commands import stages
+from adaptformer.data import image_files
 from adaptformer.errors import UserError
 from adaptformer.export.predictor import Prediction
 from adaptformer.run_folder import RunFolder
@@ -629,7 +630,7 @@ def test_images_are_added_and_what_is_none_is_left_out(
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("added 12 images")
     assert f"new classes: {', '.join('ab')}: a model trained before does not know them" in lines
-    assert "notes.txt" in (project / "artifacts/import_skipped.csv").read_text()
+    assert "notes.txt" in (project / "artifacts/left_out.csv").read_text()
     assert len(snapshot(project / "data")) == len(before) + 12
     with pytest.raises(SystemExit, match="1"):
         adaptformer("data", "import", str(more), "--add", "--replace")
@@ -640,15 +641,15 @@ def test_what_an_import_has_read_is_not_read_again(
 ) -> None:
     read: list[Path] = []
 
-    def noting(reader: Callable[[Path], Any]) -> Callable[[Path], Any]:
-        def noted(path: Path) -> Any:
+    def noting(reader: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(path: Path, *limit: int | None) -> Any:
             if (project / "data") in path.absolute().parents:
                 read.append(path)
-            return reader(path)
+            return reader(path, *limit)
 
         return noted
 
-    monkeypatch.setattr(Path, "read_bytes", noting(Path.read_bytes))
+    monkeypatch.setattr(image_files, "read", noting(image_files.read))
     monkeypatch.setattr(files, "sha256_file", noting(files.sha256_file))
     for number, how in enumerate(("--replace", "--add")):
         source = classes_of(tmp_path / how, 30 + number)

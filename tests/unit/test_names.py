@@ -3,6 +3,7 @@
 import pytest
 
 from adaptformer import names
+from adaptformer.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -18,11 +19,39 @@ def test_names_that_can_be_stored_and_shown_are_classes(name):
         ("", "empty"), (" a", "space"), ("a ", "space"), (".", "dot"), ("..", "dot"), (".hidden", "dot"),
         ("../x", "slash"), ("a/b", "slash"), ("a\x00b", "shown"), ("a\x1b[2J", "shown"), ("a\nb", "shown"),
         ("a\u202eb", "shown"), ("a\udcff", "shown"), ("x" * 256, "longer"), ("字" * 86, "longer"),
+        ("Thumbs.db", "of their own"), ("@eaDir", "of their own"),
         (1, "no text"), (None, "no text"), (float("nan"), "no text"), ({"a": 1}, "no text"),
     ],
 )  # fmt: skip
 def test_other_names_are_refused_with_the_reason(name, reason):
     assert reason in names.class_name_fault(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [(".p1", "dot"), ("a/b", "slash"), ("a__b", "underscores"), ("a_", "underscore"), ("g" * 151, "150 bytes")],
+)
+def test_groups_are_named_as_classes_and_leave_room_for_their_files(name, reason):
+    assert names.group_name_fault("p_1") is None
+    assert reason in names.group_name_fault(name)
+
+
+def test_all_class_names_that_cannot_be_used_are_told_at_once():
+    names.refuse_class_names(["cat", "dog"])
+    with pytest.raises(UserError, match="and 3 more") as caught:
+        names.refuse_class_names(["..", "Dog", "dog", "a\x1bb", "c" * 300])
+    said = " ".join([caught.value.cause, *caught.value.__notes__])
+    assert "\x1b" not in said
+    assert all(part in said for part in ("'..' begins with a dot", "'Dog' and 'dog' differ", "longer than 255"))
+
+
+def test_files_get_names_that_can_be_stored_and_shown():
+    assert names.stored("a b.png") == "a b.png"
+    assert names.stored("a\x1b\udcff\n.png", "g__") == "g__a___.png"
+    assert names.stored("\u0627\u200c.png") == "\u0627\u200c.png"
+    long = names.stored("字" * 100 + ".jpeg")
+    assert long.endswith("字.jpeg")
+    assert 240 <= len(long.encode()) <= 245
 
 
 def test_what_cannot_be_shown_is_escaped():

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptformer.data import known_facts
+from adaptformer.data import image_files, known_facts
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.known_facts import KnownFacts, known_hash
 from adaptformer.data.reading import ImageFacts, copy_all, read_all
@@ -30,8 +30,8 @@ def paths(picture: Picture, tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
-    read_bytes = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: (seen.append(path.name), read_bytes(path))[1])
+    read = image_files.read
+    monkeypatch.setattr(image_files, "read", lambda path, limit: (seen.append(path.name), read(path, limit))[1])
     return seen
 
 

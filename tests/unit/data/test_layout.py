@@ -1,4 +1,5 @@
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,8 +50,22 @@ def test_links_must_stay_inside_or_lead_into_the_dvc_cache(tree: Tree, tmp_path:
 
 def test_names_that_are_not_utf8_are_faults(tree: Tree) -> None:
     data = tree({"train/cat/1.png": 1})
-    Path(os.fsdecode(os.fsencode(data) + b"/train/cat/\xff.png")).write_bytes(b"x")
-    assert entries(data)[1] == {"train/cat/\\xff.png": "its name is not UTF-8"}
+    for name in (b"\xff.png", b"\x1b[2J.png"):
+        Path(os.fsdecode(os.fsencode(data) + b"/train/cat/" + name)).write_bytes(b"x")
+    reason = "its name is not UTF-8, or has control characters"
+    assert entries(data)[1] == {"train/cat/\\udcff.png": reason, "train/cat/\\x1b[2J.png": reason}
+
+
+def test_what_is_no_regular_file_is_a_fault(tree: Tree) -> None:
+    data = tree({"train/cat/1.png": 1})
+    os.mkfifo(data / "train/cat/pipe.png")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(data / "train/cat/s"))
+    found, faults = entries(data)
+    assert [entry.path for entry in found] == ["train/cat/1.png"]
+    assert faults == {
+        "train/cat/pipe.png": "no regular file but a named pipe", "train/cat/s": "no regular file but a socket",
+    }  # fmt: skip
 
 
 def test_occupied(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from adaptformer import integrity
+from adaptformer.data import image_files
 from adaptformer.data.manifest import COLUMNS, class_names, read_manifest, rows, scan, write_manifest
 from adaptformer.errors import UserError
 
@@ -54,14 +55,14 @@ def test_unreadable_files_are_listed_with_their_reason(
         **sound, "train/cat/empty.png": b"", "train/cat/page.png": b"<html>", "train/dog/half.jpg": large[:2000],
         "train/stray.png": 1, "test/cat/secret.png": 1,
     })  # fmt: skip
-    read = Path.read_bytes
+    read = image_files.read
 
-    def guarded(self: Path) -> bytes:
-        if self.name == "secret.png":
+    def guarded(path: Path, limit: int | None = None) -> bytes:
+        if path.name == "secret.png":
             raise PermissionError(13, "Permission denied")
-        return read(self)
+        return read(path, limit)
 
-    monkeypatch.setattr(Path, "read_bytes", guarded)
+    monkeypatch.setattr(image_files, "read", guarded)
     manifest, unreadable = scan(data, 0.2, 0)
     assert len(manifest) == len(sound)
     assert dict(unreadable.itertuples(index=False)) == {

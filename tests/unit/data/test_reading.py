@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from adaptformer.data import image_files
 from adaptformer.data.reading import ImageFacts, copy_all, read_all, read_facts
 
 
@@ -11,8 +12,8 @@ from adaptformer.data.reading import ImageFacts, copy_all, read_all, read_facts
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The paths that are read, each time."""
     seen: list[Path] = []
-    read_bytes = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: (seen.append(path), read_bytes(path))[1])
+    read = image_files.read
+    monkeypatch.setattr(image_files, "read", lambda path, limit: (seen.append(path), read(path, limit))[1])
     return seen
 
 

@@ -14,7 +14,16 @@ from adaptformer.errors import UserError
 from adaptformer.params import DataParams
 
 Tree = Callable[..., Path]
-PARAMS = DataParams(name="photos", date=None, validation_fraction=0.25, test_fraction=0.2, group=None, seed=0)
+PARAMS = DataParams(
+    name="photos",
+    date=None,
+    validation_fraction=0.25,
+    test_fraction=0.2,
+    group=None,
+    seed=0,
+    max_file_mb=256,
+    max_megapixels=120,
+)
 
 
 def batch(number: int, per_class: int = 10, labels: tuple[str, ...] = ("cat", "dog")) -> dict[str, bytes | int]:
@@ -79,6 +88,7 @@ def test_a_source_with_splits_says_where_its_images_go(tree: Tree, data: Path) -
 
 def test_files_of_one_name_stand_beside_each_other(tree: Tree, data: Path) -> None:
     tree({"train/cat/1.png": 1, "train/cat/2.png": 2, "validation/dog/1.png": 3, "test/cat/1.png": 4}, "data")
+    tree({"train/dog/1.png": 7, "train/dog/2.png": 8}, "data")
     add_images(tree({"train/cat/1.png": 5, "test/dog/1.png": 6}, "1"), data, PARAMS)
     names = {path.name for path in data.glob("*/cat/*")}
     assert names == {"1.png", "1-2.png", "2.png"}

@@ -29,7 +29,16 @@ from adaptformer.errors import UserError
 from adaptformer.params import DataParams
 
 Picture = Callable[..., bytes]
-PARAMS = DataParams(name="photos", date=None, validation_fraction=0.25, test_fraction=0.2, group=None, seed=0)
+PARAMS = DataParams(
+    name="photos",
+    date=None,
+    validation_fraction=0.25,
+    test_fraction=0.2,
+    group=None,
+    seed=0,
+    max_file_mb=256,
+    max_megapixels=120,
+)
 NUMBERS = np.random.default_rng(0)
 
 

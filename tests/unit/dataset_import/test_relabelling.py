@@ -13,7 +13,16 @@ from adaptformer.errors import UserError
 from adaptformer.params import DataParams
 
 Tree = Callable[..., Path]
-PARAMS = DataParams(name="photos", date=None, validation_fraction=0.25, test_fraction=0.2, group=None, seed=0)
+PARAMS = DataParams(
+    name="photos",
+    date=None,
+    validation_fraction=0.25,
+    test_fraction=0.2,
+    group=None,
+    seed=0,
+    max_file_mb=256,
+    max_megapixels=120,
+)
 IMAGES = {
     **{f"train/{label}/{i}.png": 100 * n + i for n, label in enumerate(("cat", "dog", "fox")) for i in range(8)},
     **{f"test/{label}/{i}.png": 100 * n + 50 + i for n, label in enumerate(("cat", "dog", "fox")) for i in range(3)},

@@ -16,7 +16,16 @@ from adaptformer.params import DataParams, TuningParams, load
 
 NUMBERS = np.random.default_rng(0)
 EVALUATION = Evaluation(NUMBERS.normal(size=(90, 3)).astype(np.float32), NUMBERS.integers(0, 3, 90))
-DATA = DataParams(name="pets", date=None, validation_fraction=0.2, test_fraction=0.2, group=None, seed=0)
+DATA = DataParams(
+    name="pets",
+    date=None,
+    validation_fraction=0.2,
+    test_fraction=0.2,
+    group=None,
+    seed=0,
+    max_file_mb=256,
+    max_megapixels=120,
+)
 IMAGES = {"train": 1234, "validation": 56, "test": 90}
 
 

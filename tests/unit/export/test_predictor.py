@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from adaptformer.__main__ import main
+from adaptformer.data import image_files
 from adaptformer.data.resizing import prepare
 from adaptformer.errors import UserError
 from adaptformer.export import model_file
@@ -61,14 +62,14 @@ def test_faulty_files_get_their_reason_and_disturb_no_other(
     empty.write_bytes(b"")
     page.write_bytes(b"<html>")
     secret.write_bytes(b"x")
-    read = Path.read_bytes
+    read = image_files.read
 
-    def guarded(self: Path) -> bytes:
-        if self == secret:
+    def guarded(path: Path, limit: int | None = None) -> bytes:
+        if path == secret:
             raise PermissionError(13, "Permission denied")
-        return read(self)
+        return read(path, limit)
 
-    monkeypatch.setattr(Path, "read_bytes", guarded)
+    monkeypatch.setattr(image_files, "read", guarded)
     asked = [empty, photos[0], page, photos[1], secret]
     alone = [*predictor.predict([photos[0]], top=1), *predictor.predict([photos[1]], top=1)]
     given = list(predictor.predict(asked, top=1))

@@ -30,12 +30,12 @@ def test_a_shard_is_a_part_and_files_are_dealt_out(tmp_path: Path, monkeypatch: 
 
 def test_split_and_class_come_from_folders_or_from_the_shard(tmp_path: Path) -> None:
     content = png(scene(1))
-    shard = tar(tmp_path / "pets-val-07.tar", {"a/cat/1.png": content, "b/2.png": content, "b/2.cls": b"dog"})
+    shard = tar(tmp_path / "pets-val-07.tar", {"a/cat/1.png": content, "b/dog/2.png": content})
     plain = tar(tmp_path / "pets.tar", {"cat/1.png": content})
     part = [str(shard), str(plain), "/data/valid/cat/1.png", "s3://bucket/photos/dog/2.png", "3.png"]
     assert list(sources.images(part)) == [
         Located(f"{shard}/a/cat/1.png", "validation", "cat", content),
-        Located(f"{shard}/b/2.png", "validation", "dog", content),
+        Located(f"{shard}/b/dog/2.png", "validation", "dog", content),
         Located(f"{plain}/cat/1.png", "", "cat", content),
         Located("/data/valid/cat/1.png", "validation", "cat", None),
         Located("s3://bucket/photos/dog/2.png", "", "dog", None),

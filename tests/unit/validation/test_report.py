@@ -13,7 +13,16 @@ Tree = Callable[..., Path]
 Sound = dict[str, bytes | int]
 
 
-PARAMS = DataParams(name="pets", date=None, validation_fraction=0.2, test_fraction=0.2, group=None, seed=0)
+PARAMS = DataParams(
+    name="pets",
+    date=None,
+    validation_fraction=0.2,
+    test_fraction=0.2,
+    group=None,
+    seed=0,
+    max_file_mb=256,
+    max_megapixels=120,
+)
 LEVELS = ChecksParams.model_validate(dict.fromkeys(FIXES, "warn") | {"small": "none"})
 
 

@@ -1,0 +1,137 @@
+"""Images into a folder beside data/, each read once; and the names that their files get there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from adaptformer import progress
+from adaptformer.data import groups
+from adaptformer.data.image_files import Limits
+from adaptformer.data.known_facts import KnownFacts
+from adaptformer.data.reading import MIN_SIDE, ImageFacts, copy_all
+from adaptformer.dataset_import import rules
+from adaptformer.dataset_import.found import Found, Image, LeftOut
+from adaptformer.errors import UserError
+from adaptformer.names import shown, stored
+from adaptformer.params import DataParams
+
+
+class Copied(NamedTuple):
+    """The images that can be used, their copies, what is known of each, and all that is left out of the source."""
+
+    images: list[Image]
+    copies: list[Path]
+    facts: list[ImageFacts]
+    left_out: list[LeftOut]
+
+    @property
+    def hashes(self) -> list[str]:
+        """The sha256 of each image."""
+        return [one.sha256 for one in self.facts]
+
+
+def copied(found: Found, folder: Path, params: DataParams, skip_bad: bool, known: KnownFacts | None = None) -> Copied:
+    """Copy every image into `folder` under a number.
+
+    Files that are no usable images, and images of the same bytes in several classes or splits, are left out with
+    `skip_bad`. Raises one UserError about all of them without it, or if nothing is left.
+    """
+    limits = Limits.of(params.max_file_mb, params.max_megapixels)
+    readable = [image for image in found.images if not image.fault]
+    copies = [folder / f"{number}.copy" for number in range(len(readable))]
+    files_read = copy_all([image.path for image in readable], copies, known, limits)
+    read = zip(copies, progress.steps(files_read, "importing", len(readable), "images"), strict=True)
+    usable, faults = [], []
+    for image in found.images:
+        if image.fault:
+            faults.append(LeftOut(image.place, image.fault))
+            continue
+        copy, facts = next(read)
+        if isinstance(facts, str):
+            faults.append(LeftOut(image.place, facts))
+        elif min(facts.width, facts.height) < MIN_SIDE:
+            copy.unlink()
+            faults.append(LeftOut(image.place, f"{facts.width} x {facts.height} pixels: too small"))
+        else:
+            usable.append((image, copy, facts))
+    if faults and not (skip_bad and usable):
+        raise _unusable(found, faults)
+    wrong = rules.contradictions([image for image, _, _ in usable], [facts.sha256 for _, _, facts in usable])
+    if not skip_bad:
+        rules.refuse_contradictions(found, wrong.values())
+    for index in wrong:
+        usable[index][1].unlink()
+    kept = [row for index, row in enumerate(usable) if index not in wrong]
+    left_out = [*found.left_out, *faults, *wrong.values()]
+    return Copied([row[0] for row in kept], [row[1] for row in kept], [row[2] for row in kept], left_out)
+
+
+def _unusable(found: Found, faults: Sequence[LeftOut]) -> UserError:
+    lines = [shown(f"{place}: {reason}") for place, reason in faults]
+    more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+    error = UserError(
+        f"{len(lines)} of {len(found.images)} files in {found.source} are no usable images: {lines[0]}{more}",
+        "repair or remove them, or leave them out with --skip-bad",
+    )
+    for line in lines if len(lines) > 1 else []:
+        error.add_note(line)
+    return error
+
+
+def groups_of(images: Sequence[Image], params: DataParams) -> list[str]:
+    """Return the group of each image: the one that its source names, or the one by its path (params.group)."""
+    named = zip(images, stored_names(images), strict=True)
+    by_path = groups.of((f"{image.label}/{name}" for image, name in named), params.group)
+    return [image.group or found for image, found in zip(images, by_path, strict=True)]
+
+
+def stored_names(images: Sequence[Image]) -> list[str]:
+    """Return what the images' files are called in data/, before a number tells those of one name apart.
+
+    A group that the source names stands before two underscores. In a source that names groups, an image without one
+    must not seem to be in one: its own double underscores become single ones.
+    """
+    grouped = any(image.group for image in images)
+    return [
+        stored(image.name, f"{image.group}__")
+        if image.group
+        else stored(_without_double(image.name) if grouped else image.name)
+        for image in images
+    ]
+
+
+def _without_double(name: str) -> str:
+    while "__" in name:
+        name = name.replace("__", "_")
+    return name
+
+
+def free_names(images: Sequence[Image], sides: Sequence[str], taken: Iterable[tuple[str, str, str]] = ()) -> list[str]:
+    """Return the final name of each image's file; `taken` (split, class, file) are there already."""
+    names = {(split, label, name.casefold()) for split, label, name in taken}
+    return [
+        free_name(name, side, image.label, names)
+        for image, name, side in zip(images, stored_names(images), sides, strict=True)
+    ]
+
+
+def free_name(name: str, split: str, label: str, taken: set[tuple[str, str, str]]) -> str:
+    """Return `name`, or the first of "name-2", "name-3", ... that no file of the class has, in whatever case."""
+    file, free, number = PurePosixPath(name), name, 1
+    while (split, label, free.casefold()) in taken:
+        number += 1
+        free = f"{file.stem}-{number}{file.suffix}"
+    taken.add((split, label, free.casefold()))
+    return free
+
+
+def place(
+    copies: Iterable[Path], images: Iterable[Image], sides: Iterable[str], names: Iterable[str], folder: Path
+) -> None:
+    """Move each image's copy to `folder`/<split>/<class>/<name>."""
+    for copy, image, split, name in zip(copies, images, sides, names, strict=True):
+        target = folder / split / image.label / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy.rename(target)

@@ -1,0 +1,95 @@
+"""What a source of images holds, in one form for all kinds of source: folders, lists, shards, buckets.
+
+Each kind has a reader that returns a `Found`. What holds of names, splits, groups and files that cannot be used is
+decided once for all of them, in rules.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from adaptformer import csv_file, files
+from adaptformer.names import shown
+
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval", "evaluation"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+"""What people call the three splits, in lower case."""
+
+
+class Image(NamedTuple):
+    """A file that should be an image.
+
+    `place` is how a person finds it in the source, and `name` what its file is called; `split` is empty if the source
+    names none. Images of one `group`, such as a patient or a camera, must be in one split; empty if the source names
+    none. A `fault` says why the image cannot be used, before its file is read.
+    """
+
+    path: Path
+    label: str
+    place: str
+    name: str
+    split: str = ""
+    group: str = ""
+    fault: str = ""
+
+
+class LeftOut(NamedTuple):
+    """A file or folder of a source that is not imported, and why."""
+
+    place: str
+    reason: str
+
+
+class Found(NamedTuple):
+    """The images of a source, in a fixed order, what of it is left out, and remarks about how it was read."""
+
+    source: str
+    images: Sequence[Image]
+    left_out: Sequence[LeftOut] = ()
+    remarks: Sequence[str] = ()
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a name means as a whole, or None."""
+    return SPLIT_NAMES.get(name.strip().casefold())
+
+
+def split_within(name: str) -> tuple[str, str] | None:
+    """Return the split that one word of a name means, and the name without it: ("train", "seg_*") for seg_train."""
+    words = re.split(r"([^a-z]+)", name.casefold())
+    known = [index for index, word in enumerate(words) if word in SPLIT_NAMES]
+    if len(known) != 1:
+        return None
+    (index,) = known
+    return SPLIT_NAMES[words[index]], "".join([*words[:index], "*", *words[index + 1 :]])
+
+
+def lines(left_out: Iterable[LeftOut]) -> list[str]:
+    """Return one line for each reason: how many, and the first of them."""
+    left_out = list(left_out)
+    firsts: dict[str, str] = {}
+    for place, reason in left_out:
+        firsts.setdefault(reason, place)
+    counts = Counter(reason for _, reason in left_out)
+    return [
+        f"left out {count:,}: {reason} ({shown(firsts[reason])}{' and others' if count > 1 else ''})"
+        for reason, count in counts.items()
+    ]
+
+
+def write(path: Path, left_out: Sequence[LeftOut]) -> None:
+    """Write what was left out as CSV with the columns path and reason, or remove the file if nothing was."""
+    if not left_out:
+        path.unlink(missing_ok=True)
+        return
+    rows = [(shown(place), reason) for place, reason in left_out]
+    files.write_text(path, csv_file.text(pd.DataFrame.from_records(rows, columns=["path", "reason"])))

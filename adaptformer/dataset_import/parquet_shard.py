@@ -1,0 +1,65 @@
+"""Labelled images out of a Parquet file as Hugging Face's hub has them: columns `image` and `label`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+from adaptformer.data import image_files
+from adaptformer.dataset_import.samples import FORM, Sample, label_of
+from adaptformer.errors import UserError
+
+_ROWS_AT_ONCE = 64
+
+
+def samples(file: IO[bytes], shard: str, limit: int) -> Iterator[Sample]:
+    """Yield the images of a Parquet file, one of more than `limit` bytes and one without a class with a fault.
+
+    Raises UserError for a file without these columns.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(file)
+    columns = table.schema_arrow.names
+    if missing := {"image", "label"} - set(columns):
+        raise UserError(f"{shard} has no column {min(missing)}, but {', '.join(columns)}", FORM)
+    names = _names(table.schema_arrow.metadata or {})
+    number = 0
+    for batch in table.iter_batches(_ROWS_AT_ONCE, columns=["image", "label"]):
+        for row in batch.to_pylist():
+            image = row["image"]
+            content = image.get("bytes") if isinstance(image, dict) else image
+            path = PurePosixPath((isinstance(image, dict) and image.get("path")) or "")
+            label, fault = _label(row["label"], names)
+            if not isinstance(content, bytes):
+                content, fault = b"", "no image's bytes"
+            elif len(content) > limit:
+                content, fault = b"", str(image_files.too_large(len(content), limit))
+            name = path.stem or f"{PurePosixPath(shard).stem}-{number:07}"
+            yield Sample(name, path.suffix.lstrip(".") or "image", label, content, fault, f"row {number}")
+            number += 1
+
+
+def _names(metadata: dict[bytes, bytes]) -> list[str]:
+    """Return the names of the classes, which Hugging Face's files have in their metadata; empty without them."""
+    try:
+        about = json.loads(metadata.get(b"huggingface", b"{}"))
+        names = about.get("info", {}).get("features", {}).get("label", {}).get("names")
+    except (ValueError, RecursionError, AttributeError):
+        return []
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _label(value: Any, names: list[str]) -> tuple[str, str]:
+    """Return the class of a row, and what is wrong with it; a number is an index if the classes have `names`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return label_of(value)
+    if value < 0:
+        return "", f"no label: {value} stands for an image without one"
+    if not names:
+        return label_of(value)
+    if value >= len(names):
+        return "", f"the label {value} is out of range: there are {len(names)} classes"
+    return label_of(names[value])
