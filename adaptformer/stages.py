@@ -128,7 +128,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
 
 def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Judge the trained model on the test split; write metrics, predictions, report, model card, the data's profile."""
-    from adaptformer.data import labelled, layout, manifest
+    from adaptformer.data import groups, labelled, layout, manifest
     from adaptformer.data.cache import ImageCache
     from adaptformer.embedding import Embedding
     from adaptformer.evaluation import (
@@ -153,7 +153,8 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         model.to(chosen), test.images, card.image, batch_size=params.evaluation.batch_size, device=chosen
     )
     seconds = time.perf_counter() - began
-    evaluation = metrics.Evaluation(logits.cpu().numpy(), test.labels)
+    of_images = groups.of((path.partition("/")[2] for path in test.paths), params.data.group)
+    evaluation = metrics.Evaluation(logits.cpu().numpy(), test.labels, groups.codes(of_images))
     pictures.confusion(folder.confusion, evaluation, card.classes)
     pictures.per_class(folder.per_class, evaluation, card.classes)
     pictures.calibration(folder.calibration, evaluation)

@@ -63,7 +63,7 @@ def html(
     adapter = AdapterParams.model_validate(card.adapter)
     parts = {f"class {name}": evaluation.labels == index for index, name in enumerate(card.classes)}
     wide_enough = {name: mask for name, mask in parts.items() if slices.SUPPORT <= mask.sum() < len(mask)}
-    found = slices.find(evaluation.correct, wide_enough | slices.masks(said))
+    found = slices.find(evaluation.correct, wide_enough | slices.masks(said), evaluation.groups)
     return html_page.render(
         "evaluation/report.html.j2",
         evaluation=evaluation,

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from adaptformer import files
+from adaptformer.data import groups, reading
 from adaptformer.data import manifest as manifests
-from adaptformer.data import reading
 from adaptformer.errors import UserError
 from adaptformer.evaluation import data_profile
 from adaptformer.export import model_file
@@ -52,6 +52,8 @@ class Candidate:
     """By an image's sha256 those of its near duplicates, as `validate` found them."""
     data: str
     """The data set as pages name it, "" where its run does not say."""
+    group: str | None = None
+    """The pattern by which its data set's images are grouped (`data.group`)."""
 
     @property
     def test_digest(self) -> str:
@@ -82,6 +84,7 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
     predictions = versions.artifact(client, run_id, "predictions.csv", into)
     findings = versions.artifact(client, run_id, "data_findings.csv", into)
     parity = versions.artifact(client, run_id, "parity.json", into)
+    values = client.get_run(run_id).data.params if run_id else {}
     return Candidate(
         name=name,
         version=version,
@@ -91,12 +94,12 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
         parity=None if parity is None else float(json.loads(parity.read_text())["relative"]),
         profile=versions.artifact(client, run_id, "profile.safetensors", into),
         alike={} if findings is None else _alike(findings, table),
-        data=_data(client, run_id),
+        data=_data(values),
+        group=None if values.get("data.group", "None") == "None" else values["data.group"],
     )
 
 
-def _data(client: MlflowClient, run_id: str | None) -> str:
-    values = client.get_run(run_id).data.params if run_id else {}
+def _data(values: Mapping[str, str]) -> str:
     name, date = values.get("data.name", ""), values.get("data.date", "None")
     return name if date == "None" else f"{name} of {date}"
 
@@ -140,6 +143,9 @@ def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tup
         side.predictions if recorded and side.predictions is not None else predict(predictor, rows, data)
         for side, predictor in zip(sides, predictors, strict=True)
     ]
+    if "group" not in answers[0]:
+        within = answers[0]["path"].str.partition("/")[2]
+        answers[0] = answers[0].assign(group=groups.of(within, challenger.group))
     first, *others = [
         Judged(
             side.version, predictor.classes, answer, seen=side.saw(challenger.alike),
