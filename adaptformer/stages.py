@@ -194,7 +194,7 @@ def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         agreement = parity.check(model, beside, paths, card.image, settings.parity_tolerance, threads)
         files.write_json(folder.parity, agreement.to_dict())
     predictor = Predictor(folder.model, device="cpu", threads=threads)
-    (milliseconds,) = latency.latency_ms([predictor])
+    milliseconds = latency.latency_ms(predictor)
     return {
         "megabytes": round(model_file.size(folder.model) / 1e6, 3),
         "latency_ms": milliseconds,

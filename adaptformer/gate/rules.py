@@ -17,6 +17,7 @@ from adaptformer.gate.decision import Check, Verdict
 from adaptformer.gate.exact_difference import Gain
 from adaptformer.gate.pairing import Pairs
 from adaptformer.gate.wording import between, chance, counted, named, percent, points, unsigned
+from adaptformer.params import GateParams
 from adaptformer.scores import NAMES, Metric
 
 FEW = 100
@@ -204,6 +205,11 @@ def parity(found: float | None, bound: float) -> Check:
         else f"Its ONNX file answers unlike the trained model: logits differ by up to {found:.2g} of the largest."
     )
     return Check(name, _verdict(found <= bound), f"{found:.2g}", limit, reason)
+
+
+def too_slow(challenger: float, champion: float, bounds: GateParams) -> bool:
+    """Return whether these milliseconds an image refuse a challenger."""
+    return latency(challenger, champion, bounds.latency_ratio, bounds.latency_enough).verdict == "fail"
 
 
 def latency(challenger: float, champion: float, bound: float, enough: float) -> Check:

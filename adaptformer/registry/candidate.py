@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +20,12 @@ from adaptformer.data import manifest as manifests
 from adaptformer.errors import UserError
 from adaptformer.evaluation import data_profile
 from adaptformer.export import model_file
-from adaptformer.export.latency import latency_ms
+from adaptformer.export.latency import compared_ms
 from adaptformer.export.predictor import Predictor
-from adaptformer.gate import drift
+from adaptformer.gate import drift, rules
 from adaptformer.gate.decision import Check
 from adaptformer.gate.pairing import Judged
+from adaptformer.params import GateParams
 from adaptformer.registry import versions
 from adaptformer.validation.thumbnails import thumbnail as thumbnail_of
 
@@ -124,11 +127,13 @@ def _read_predictions(path: Path) -> pd.DataFrame | None:
     return table.astype({"confidence": "float64", "probability_of_label": "float64"})
 
 
-def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tuple[Judged, Judged | None]:
+def judged(
+    challenger: Candidate, champion: Candidate | None, data: Path, bounds: GateParams
+) -> tuple[Judged, Judged | None]:
     """Return both sides as the gate takes them, on the challenger's test images.
 
     Recorded predictions count where both were judged on the same images; else both models run on the files in `data`.
-    The latency of both is measured here, in turn. Raises UserError where `data` is needed and is not what the
+    The latency of both is measured here, again if it would refuse the challenger by `bounds`. Raises UserError where `data` is needed and is not what the
     challenger was tested on.
     """
     sides = [challenger] if champion is None else [challenger, champion]
@@ -137,7 +142,7 @@ def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tup
         log.info("both models are evaluated again: their recorded test images differ")
     # One thread each: idle threads of one model keep spinning for a while, and would slow the other one down.
     predictors = [Predictor(side.model, device="cpu", threads=1) for side in sides]
-    speeds = latency_ms(predictors)
+    speeds = [math.nan] if champion is None else compared_ms(*predictors, partial(rules.too_slow, bounds=bounds))
     rows = manifests.rows(challenger.manifest, "test")
     answers = [
         side.predictions if recorded and side.predictions is not None else predict(predictor, rows, data)
