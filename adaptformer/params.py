@@ -218,8 +218,9 @@ class GateParams(Section):
     class_loss: Annotated[float, Field(ge=0, le=1)]
     class_support: Count
     newly_wrong: Rate | None
-    ece_rise: Annotated[float, Field(ge=0, le=1)]
+    log_loss_rise: Annotated[float, Field(ge=0)]
     latency_ratio: Positive
+    latency_enough: Annotated[float, Field(ge=0)]
     size_ratio: Positive
     parity: Positive
     drift: Share

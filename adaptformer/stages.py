@@ -133,7 +133,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
 def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Judge the trained model on the test split; write metrics, predictions, report, model card, the data's profile."""
     from adaptformer import integrity
-    from adaptformer.data import labelled, layout, manifest
+    from adaptformer.data import groups, labelled, layout, manifest
     from adaptformer.data.cache import ImageCache
     from adaptformer.embedding import Embedding
     from adaptformer.evaluation import (
@@ -158,7 +158,8 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         model.to(chosen), test.images, card.image, batch_size=params.evaluation.batch_size, device=chosen
     )
     seconds = time.perf_counter() - began
-    evaluation = metrics.Evaluation(logits.cpu().numpy(), test.labels)
+    of_images = groups.of((path.partition("/")[2] for path in test.paths), params.data.group)
+    evaluation = metrics.Evaluation(logits.cpu().numpy(), test.labels, groups.codes(of_images))
     pictures.confusion(folder.confusion, evaluation, card.classes)
     pictures.per_class(folder.per_class, evaluation, card.classes)
     pictures.calibration(folder.calibration, evaluation)
@@ -204,7 +205,7 @@ def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         about = [["adapter", adapter], ["model", model_file.sha256(beside)]]
         integrity.write_record(folder.parity, {**agreement.to_dict(), "about": about})
     predictor = Predictor(folder.model, device="cpu", threads=threads)
-    (milliseconds,) = latency.latency_ms([predictor])
+    milliseconds = latency.latency_ms(predictor)
     return {
         "megabytes": round(model_file.size(folder.model) / 1e6, 3),
         "latency_ms": milliseconds,

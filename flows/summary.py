@@ -9,6 +9,7 @@ from typing import Any
 
 from adaptformer import integrity, method, text_table
 from adaptformer.commands import adapter_summary
+from adaptformer.evaluation import power
 from adaptformer.params import Params
 from adaptformer.registry.versions import Registration, present
 from adaptformer.run_folder import RunFolder
@@ -27,6 +28,7 @@ class Summary:
     registration: Registration | None
     ran: tuple[str, ...]
     decision: str
+    significance: float = power.LEVEL
 
     @classmethod
     def of(cls, folder: RunFolder, params: Params, ran: tuple[str, ...], decision: str = "") -> Summary:
@@ -40,6 +42,7 @@ class Summary:
             registration=present(folder, params.registry.model),
             ran=ran,
             decision=decision,
+            significance=params.gate.significance,
         )
 
 
@@ -51,8 +54,10 @@ def lines(summary: Summary, folder: RunFolder, tracking_place: str) -> list[tupl
     share = f"{trained / backbone['parameters']:.1%} of the backbone's {backbone['parameters']:,}"
     epochs = "1 epoch" if summary.epochs == 1 else f"{summary.epochs} epochs"
     accuracy = "{top1:.2%} top-1 on the test split (top-5 {top5:.2%}, loss {loss:.4f})"
+    images = summary.metrics.get("independent_images", summary.metrics["images"])
     rows = [
         ("accuracy", accuracy.format_map(summary.metrics)),
+        ("can show", power.sentence(images, summary.metrics["top1"], summary.significance)),
         ("trained", f"{backbone['model']}: {summary.parts}, {epochs}{seconds}"),
         ("trainable", f"{trained:,} parameters, {share}"),
     ]

@@ -18,6 +18,7 @@ from typing import Any
 
 from adaptformer import csv_file, files, interruption, params, presets, run_folder
 from adaptformer.commands import adapter_summary
+from adaptformer.data import groups
 from adaptformer.errors import UserError
 from adaptformer.evaluation import comparison
 from adaptformer.evaluation.comparison import Trained
@@ -170,6 +171,7 @@ def _result(run: MethodRun) -> Trained:
         seconds=timing["training_seconds"],
         memory_mb=timing["peak_memory_mb"],
         adapter_bytes=run.folder.adapter.stat().st_size,
+        groups=groups.codes(predictions["group"].tolist()) if "group" in predictions else None,
     )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 def of(paths: Iterable[str], pattern: str | None) -> list[str]:
@@ -15,3 +18,13 @@ def of(paths: Iterable[str], pattern: str | None) -> list[str]:
         return ["" for _ in paths]
     found = (re.search(pattern, path) for path in paths)
     return ["" if match is None else match[min(1, match.re.groups)] or "" for match in found]
+
+
+def codes(names: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return a number for each image's group [N], the same within a group; an image in no group is one by itself.
+
+    None if no two images share a group: then images are independent of each other as far as it is known.
+    """
+    table: dict[str, int] = {}
+    found = [table.setdefault(name or f"/{number}", len(table)) for number, name in enumerate(names)]
+    return np.array(found, np.int64) if len(table) < len(found) else None

@@ -23,7 +23,8 @@ from adaptformer.evaluation.intervals import Interval
 class Trained:
     """One run: a method with one seed, which test images it got right [N], and what it cost.
 
-    `images` names them; `memory_mb` is the training process's peak, of the GPU where it trained on one.
+    `images` names them, `groups` [N] are their groups (groups.codes), None if independent. `memory_mb` is the training
+    process's peak, of the GPU where it trained on one.
     """
 
     method: str
@@ -34,6 +35,7 @@ class Trained:
     seconds: float
     memory_mb: float
     adapter_bytes: int
+    groups: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ COLUMNS = (
 def rows(runs: Iterable[Trained]) -> list[Row]:
     """Return one row per method, in order of first appearance.
 
-    The interval is a bootstrap over the test images of each image's share of seeds that got it right: it covers the
-    choice of test images, the extremes that of seeds. Raises UserError unless all runs have the same test images.
+    The interval is of each image's share of seeds that got it right, Wilson's for one seed: it covers the choice of
+    test images, the extremes that of seeds. Raises UserError unless all runs have the same test images.
     """
     by_method: dict[str, list[Trained]] = {}
     for run in runs:
@@ -81,7 +83,7 @@ def _row(method: str, group: Sequence[Trained]) -> Row:
         method=method,
         seeds=len(group),
         trained=group[0].trained,
-        top1=intervals.mean(shares),
+        top1=intervals.mean(shares, group[0].groups),
         least=min(each),
         most=max(each),
         seconds=float(np.mean([run.seconds for run in group])),

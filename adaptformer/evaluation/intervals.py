@@ -1,28 +1,34 @@
 """95 % intervals: how far a figure from this many images can be trusted.
 
-Every random number is a function of a key (randomness.py), so the same predictions always give the same interval.
+Each is Wilson's interval of a share, at the number of independent images of the same precision: fewer than there are
+where images come in groups or classes differ in size. So each has a width, even where nothing is wrong.
 
-Shapes: N images, R resamples, M statistics, K kinds of image (true class and answer).
+Shapes: N images, C classes, R resamples, U sums over groups.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.special import gammaincinv
+from scipy.stats import norm, t
 
 from adaptformer import randomness
-from adaptformer.scores import Counts, Metric, scores
+from adaptformer.scores import Counts, Metric, score
 
-RESAMPLES = 2000
 CONFIDENCE = 0.95
-_AT_ONCE = 1 << 21
-"""Numbers held in memory at once while resampling."""
+_Z = float(norm.ppf((1 + CONFIDENCE) / 2))
+_RESAMPLES = 400
+_PRIOR = 4.0
+"""So many images' worth of the mean accuracy steadies each class's own, while the bias of macro-F1 is estimated."""
+
+Groups = NDArray[np.int64] | None
+"""Each image's group; None if images are independent of each other (data/groups.py)."""
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -38,67 +44,142 @@ class Interval:
         return [round(self.low, 6), round(self.high, 6)]
 
 
-@cache  # scipy takes a millisecond, and classes of the same size ask for the same intervals
+@cache  # classes of the same size ask for the same intervals
 def wilson(hits: int, images: int) -> Interval:
     """Return the share of hits with Wilson's score interval, which holds for few images and for shares of 0 and 1.
 
-    Wilson, J. Am. Stat. Assoc. 22 (1927). NaN without images.
+    Wilson, J. Am. Stat. Assoc. 22 (1927). Where one to three images are hits, or are not, the near limit is the
+    Poisson distribution's: Wilson's own would cover as little as 84 % there. Brown, Cai & DasGupta, Stat. Sci. 16
+    (2001) 112. NaN without images.
     """
-    if images == 0:
-        return Interval(math.nan, 0.0, 1.0)
-    found = binomtest(hits, images).proportion_ci(CONFIDENCE, "wilson")
-    return Interval(hits / images, float(found.low), float(found.high))
+    return Interval(math.nan, 0.0, 1.0) if images == 0 else _at(hits / images, images)
 
 
-def of_predictions(
-    metrics: Sequence[Metric], labels: Counts, predicted: Counts, classes: int
-) -> dict[Metric, Interval]:
-    """Return metrics of predictions [N] over true labels [N], each with its bootstrap interval; all share the draws."""
-    kinds, counts = np.unique(labels * classes + predicted, return_counts=True)
-
-    def values(drawn: Counts) -> NDArray[np.float64]:
-        true, answers = kinds // classes, kinds % classes
-        return np.stack([scores(metric, drawn, true, answers, classes) for metric in metrics], axis=1)
-
-    return dict(zip(metrics, _bootstraps(values, counts), strict=True))
+@cache
+def plain_wilson(hits: int, images: int) -> Interval:
+    """Return the share of hits with Wilson's interval as it was published, of which others are built."""
+    return Interval(hits / images, *_wilson(hits / images, images))
 
 
-def interval(metric: Metric, labels: Counts, predicted: Counts, classes: int) -> Interval:
-    """Return one metric of predictions [N] over true labels [N] with its bootstrap interval."""
-    return of_predictions([metric], labels, predicted, classes)[metric]
+def dense(groups: Groups) -> Groups:
+    """Return the groups of some images numbered anew; None if each of these images is alone in its group."""
+    if groups is None:
+        return None
+    names, codes = np.unique(groups, return_inverse=True)
+    return codes.astype(np.int64) if len(names) < len(codes) else None
 
 
-def mean(values: NDArray[np.float64]) -> Interval:
-    """Return the mean of one value per image [N] with its bootstrap interval."""
-    count = len(values)
-    means = [
-        values[randomness.generator("bootstrap", 0, number).integers(count, size=count)].mean()
-        for number in range(RESAMPLES)
-    ]
-    return Interval(float(values.mean()), *_bounds(np.asarray(means)))
+def share(right: NDArray[np.bool_], groups: Groups) -> Interval:
+    """Return the share of answers [N] that are right, with its interval; NaN without any."""
+    if groups is None or not len(right):
+        return wilson(int(right.sum()), len(right))
+    return mean(right.astype(np.float64), groups)
 
 
-def bootstrap(statistic: Callable[[Counts], NDArray[np.float64]], counts: Counts) -> Interval:
-    """Return a statistic of images with its percentile interval: R resamples of as many images, with replacement.
+def mean(values: Floats, groups: Groups) -> Interval:
+    """Return the mean of one share (0 to 1) per image [N], such as that of several trainings that got it right."""
+    value = float(values.mean())
+    deviations = (values - value) / len(values)
+    spread = float((deviations**2).sum())
+    images = value * (1 - value) / spread if spread else float(len(values))
+    return _at(value, images / _as_one(deviations, values < 0.5, groups))
 
-    `counts` [K] says how many images there are of each kind. Images of one kind are alike to the statistic, so it maps
-    numbers of each kind [R, K] to values [R]. Efron & Tibshirani, An Introduction to the Bootstrap, 1993.
+
+def independent(metric: Metric, labels: Counts, predicted: Counts, classes: int, groups: Groups) -> float:
+    """Return how many independent images of classes of one size would give a metric the same precision."""
+    value = score(metric, labels, predicted, classes)
+    deviations, most = _deviations(metric, labels, predicted, classes, value)
+    spread = float((deviations**2).sum())
+    images = min(value * (1 - value) / spread, most) if spread and 0 < value < 1 else most
+    return images / _as_one(deviations, predicted != labels, groups)
+
+
+def interval(metric: Metric, labels: Counts, predicted: Counts, classes: int, groups: Groups = None) -> Interval:
+    """Return one metric of predictions [N] over true labels [N] with its interval."""
+    if metric == "top1":
+        return share(predicted == labels, groups)
+    value = score(metric, labels, predicted, classes)
+    images = independent(metric, labels, predicted, classes, groups)
+    found = _at(value, images)
+    if metric == "balanced_accuracy":
+        return found
+    # The estimate is biased; by how much depends on what would vary, so the interval reaches to both.
+    corrected = _at(min(max(value - _bias(labels, predicted, classes), 0.0), 1.0), images)
+    return Interval(value, min(found.low, corrected.low), max(found.high, corrected.high))
+
+
+def _at(value: float, images: float) -> Interval:
+    low, high = _wilson(value, images)
+    return Interval(value, min(low, _rare(value, images)), max(high, 1 - _rare(1 - value, images)))
+
+
+def _wilson(value: float, images: float) -> tuple[float, float]:
+    centre = value + _Z**2 / (2 * images)
+    reach = _Z * math.sqrt(max(value * (1 - value), 0.0) / images + (_Z / (2 * images)) ** 2)
+    scale = 1 + _Z**2 / images
+    # At 0 and 1 the limits are these, up to rounding.
+    return 0.0 if value == 0 else (centre - reach) / scale, 1.0 if value == 1 else (centre + reach) / scale
+
+
+def _rare(value: float, images: float) -> float:
+    """Return the lower limit of a share of few images, 1 where they are not few."""
+    hits = value * images
+    few = 0 < hits <= 3 + 1e-9 and value < 0.5
+    return float(gammaincinv(hits, 1 - CONFIDENCE)) / images if few else 1.0
+
+
+def _deviations(metric: Metric, labels: Counts, predicted: Counts, classes: int, value: float) -> tuple[Floats, float]:
+    """Return what each image [N] moves a metric by, and of how many equal weights its weights have the precision.
+
+    Every class is taken to be as good as the metric says: of few images its own mean would show too little spread.
     """
-    (found,) = _bootstraps(lambda drawn: statistic(drawn)[:, None], counts)
-    return found
+    images = np.bincount(labels, minlength=classes)
+    weights = 1 / (np.count_nonzero(images) * images[labels])
+    most = 1 / float((weights**2).sum())
+    right = predicted == labels
+    if metric == "top1":
+        return (right - value) / len(labels), float(len(labels))
+    if metric == "balanced_accuracy":
+        return weights * (right - value), most
+    below = images + np.bincount(predicted, minlength=classes)
+    per_class = np.where(images > 0, 1 / np.maximum(below, 1), 0.0) / np.count_nonzero(images)
+    return 2 * right * per_class[labels] - value * (per_class[labels] + per_class[predicted]), most
 
 
-def _bootstraps(statistics: Callable[[Counts], NDArray[np.float64]], counts: Counts) -> list[Interval]:
-    """Return M statistics, as `bootstrap` does one, all on the same resamples: [R, K] is mapped to [R, M]."""
-    images, at_once = int(counts.sum()), max(1, _AT_ONCE // len(counts))
-    drawn = []
-    for start in range(0, RESAMPLES, at_once):
-        generator = randomness.generator("bootstrap", 0, start)
-        drawn.append(statistics(generator.multinomial(images, counts / images, min(at_once, RESAMPLES - start))))
-    columns = zip(statistics(counts[None])[0], np.concatenate(drawn).T, strict=True)
-    return [Interval(float(value), *_bounds(column)) for value, column in columns]
+def _as_one(deviations: Floats, wrong: NDArray[np.bool_], groups: Groups) -> float:
+    """Return by how much fewer independent images there are than images, because they come in groups.
+
+    From the spread of the groups' sums [U] over that of independent images (the design effect), steadied by one group
+    of images that are all alike; and from Student's t for so many groups. Korn & Graubard, Surv. Methodol. 24 (1998).
+    """
+    if groups is None:
+        return 1.0
+    sizes, sums = np.bincount(groups), np.bincount(groups, weights=deviations)
+    count = len(sizes)
+    alike = float((sizes**2).sum()) / len(groups)
+    students = float(t.ppf((1 + CONFIDENCE) / 2, max(count - 1, 1))) / _Z
+    alone = float((deviations**2).sum())
+    if alone == 0 or count == 1:
+        return alike * students**2
+    spread = float((sums**2).sum()) / alone * count / (count - 1)
+    mixed = min(len(np.unique(groups[wrong])), len(np.unique(groups[~wrong])))
+    return max((spread * mixed + alike) / (mixed + 1), 1.0) * students**2
 
 
-def _bounds(drawn: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
+def _bias(labels: Counts, predicted: Counts, classes: int) -> float:
+    """Return by how much macro-F1 of so few images is above that of many, by drawing images from a smoothed model."""
+    hits = np.bincount(labels[labels == predicted], minlength=classes)
+    images, answers = np.bincount(labels, minlength=classes), np.bincount(predicted, minlength=classes)
+    there = images > 0
+    images, hits, wrong = images[there], hits[there], (answers - hits)[there] + 0.5
+    total, wrong = int(images.sum()), wrong / wrong.sum()
+    shares = images / total
+    right = (hits + _PRIOR * (hits.sum() + 0.5) / (total + 1)) / (images + _PRIOR)
+    taken = wrong * float((shares * (1 - right)).sum())
+    true = float((2 * shares * right / (shares * (1 + right) + taken)).mean())
+    random = randomness.generator("macro-F1", total)
+    drawn = random.multinomial(total, shares, _RESAMPLES)
+    found = random.binomial(drawn, right)
+    others = random.multinomial(total - found.sum(axis=1), wrong)
+    f1 = np.where(drawn > 0, 2 * found / np.maximum(drawn + found + others, 1), 0.0)
+    return float((f1.sum(axis=1) / (drawn > 0).sum(axis=1)).mean()) - true

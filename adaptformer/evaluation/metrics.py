@@ -23,10 +23,14 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Logits [N, C] with true labels [N], and the metrics that follow from them."""
+    """Logits [N, C] with true labels [N], and the metrics that follow from them.
+
+    `groups` [N] are the images' groups (groups.codes), None if images are independent of each other.
+    """
 
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
+    groups: NDArray[np.int64] | None = None
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
@@ -78,19 +82,27 @@ class Evaluation:
 
     @property
     def per_class(self) -> list[Interval]:
-        """Top-1 of each class [C] with Wilson's interval; NaN for a class without images."""
-        counts = self.confusion
-        return [
-            intervals.wilson(int(hits), int(images))
-            for hits, images in zip(counts.diagonal(), counts.sum(axis=1), strict=True)
-        ]
+        """Top-1 of each class [C] with its interval; NaN for a class without images."""
+        return [self.share(self.labels == label) for label in range(self.logits.shape[1])]
+
+    def share(self, chosen: NDArray[np.bool_]) -> Interval:
+        """Return top-1 of the chosen images [N] with its interval; NaN if there are none."""
+        groups = None if self.groups is None else self.groups[chosen]
+        return intervals.share(self.correct[chosen], intervals.dense(groups))
+
+    @property
+    def independent(self) -> float:
+        """How many independent images would give top-1 the same precision: all of them without groups."""
+        classes = self.logits.shape[1]
+        return intervals.independent("top1", self.labels, self.predicted, classes, self.groups)
 
     @cached_property
     def scores(self) -> dict[Metric, Interval]:
-        """Top-1 with Wilson's interval, as the gate gives it; balanced accuracy and macro-F1 with the bootstrap's."""
-        others = [metric for metric in NAMES if metric != "top1"]
-        found = intervals.of_predictions(others, self.labels, self.predicted, self.logits.shape[1])
-        return {"top1": intervals.wilson(int(self.correct.sum()), len(self.labels)), **found}
+        """Each metric with its interval, as the gate gives it."""
+        classes = self.logits.shape[1]
+        return {
+            metric: intervals.interval(metric, self.labels, self.predicted, classes, self.groups) for metric in NAMES
+        }
 
     def _probability_of(self, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the softmax of one logit in each row [N]."""
@@ -117,6 +129,7 @@ def summary(evaluation: Evaluation, classes: tuple[str, ...]) -> dict[str, objec
         "loss": round(evaluation.loss, 6),
         "ece": round(evaluation.ece, 6),
         "images": len(evaluation.labels),
+        "independent_images": round(evaluation.independent, 1),
         "intervals": {metric: score.to_list() for metric, score in scores.items()},
         "per_class": {
             name: {

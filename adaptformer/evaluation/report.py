@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from adaptformer import html_page, method
 from adaptformer.data.labelled import LabelledImages
-from adaptformer.evaluation import calibration, report_images, slices
+from adaptformer.evaluation import calibration, power, report_images, slices
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.model.adapter_file import AdapterCard
@@ -63,7 +63,7 @@ def html(
     adapter = AdapterParams.model_validate(card.adapter)
     parts = {f"class {name}": evaluation.labels == index for index, name in enumerate(card.classes)}
     wide_enough = {name: mask for name, mask in parts.items() if slices.SUPPORT <= mask.sum() < len(mask)}
-    found = slices.find(evaluation.correct, wide_enough | slices.masks(said))
+    found = slices.find(evaluation.correct, wide_enough | slices.masks(said), evaluation.groups)
     return html_page.render(
         "evaluation/report.html.j2",
         evaluation=evaluation,
@@ -76,6 +76,8 @@ def html(
         slices=found[:_SLICES],
         hidden_slices=max(len(found) - _SLICES, 0),
         worst_slice=slices.sentence(found),
+        can_show=power.sentence(evaluation.independent, float(evaluation.correct.mean()), power.LEVEL),
+        groups=None if evaluation.groups is None else int(evaluation.groups.max()) + 1,
         classes=_classes(evaluation, card.classes),
         most_frequent_mistake=_most_frequent_mistake(evaluation, card.classes),
         coverage=_coverage(evaluation),

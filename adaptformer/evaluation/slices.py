@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
 from adaptformer.data.squares import Images
-from adaptformer.evaluation.intervals import Interval, wilson
+from adaptformer.evaluation import intervals
+from adaptformer.evaluation.intervals import Interval
 
 COLUMNS = ("width", "height", "brightness", "group")
 """What a table of predictions says of each image beside the answer; tables of before lack them."""
@@ -71,14 +72,20 @@ def masks(table: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     return {name: mask for name, mask in found.items() if SUPPORT <= mask.sum() < len(mask)}
 
 
-def find(correct: NDArray[np.bool_], slices: Mapping[str, NDArray[np.bool_]]) -> list[Slice]:
-    """Return what is known of each slice, the lowest top-1 first; `correct` [N] says which answers are right."""
+def find(
+    correct: NDArray[np.bool_], slices: Mapping[str, NDArray[np.bool_]], groups: NDArray[np.int64] | None = None
+) -> list[Slice]:
+    """Return what is known of each slice, the lowest top-1 first; `correct` [N] says which answers are right.
+
+    The intervals take `groups` [N] into account, the test takes images as independent.
+    """
     rows = []
     for name, mask in slices.items():
         hits, images = int(correct[mask].sum()), int(mask.sum())
         other_hits, others = int(correct[~mask].sum()), int((~mask).sum())
         _, p = fisher_exact([[hits, images - hits], [other_hits, others - other_hits]], alternative="less")
-        rows.append((name, wilson(hits, images), images, other_hits / others, float(p)))
+        within = intervals.dense(None if groups is None else groups[mask])
+        rows.append((name, intervals.share(correct[mask], within), images, other_hits / others, float(p)))
     adjusted = holm([row[-1] for row in rows])
     found = [
         Slice(name, images, top1, others, p) for (name, top1, images, others, _), p in zip(rows, adjusted, strict=True)

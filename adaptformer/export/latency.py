@@ -1,14 +1,10 @@
-"""How long the exported model takes, on this machine and now: nothing here belongs in a result file.
-
-Several models are timed in turn, so that whatever else the machine does slows all of them alike.
-"""
+"""How long the exported model takes, on this machine and now: nothing here belongs in a result file."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,39 +15,68 @@ from adaptformer.export.predictor import Predictor
 BATCH = 32
 _WARM_UP = 2
 _LEAST = 3
+_ROUNDS = 25
+"""Each of them visits both models twice."""
 _SECONDS = 2.0
 """Time for each model, after which no further run begins unless there are fewer than `_LEAST`."""
 
 
-def latency_ms(predictors: Sequence[Predictor], runs: int = 20) -> list[float]:
-    """Return each model's median milliseconds for one prepared image, in fewer than `runs` where that takes long."""
-    return [round(1000 * seconds, 3) for seconds in _medians(predictors, 1, runs)]
+def latency_ms(predictor: Predictor, runs: int = 20) -> float:
+    """Return a model's median milliseconds for one prepared image, in fewer than `runs` where that takes long."""
+    return round(1000 * _median(predictor, 1, runs), 3)
+
+
+def compared_ms(one: Predictor, other: Predictor, slower: Callable[[float, float], bool]) -> tuple[float, float]:
+    """Return two models' milliseconds of CPU time for one prepared image, each of one thread.
+
+    They run in the order A B B A, so that what slows down or speeds up cancels; the least of a model's times counts,
+    which other processes disturb least. If the first is `slower` than it may be, all is measured once more: the
+    measurement with the smaller ratio counts, so a refusal is confirmed.
+    """
+    found = _least(one, other)
+    if slower(*found):
+        again = _least(one, other)
+        found = min(found, again, key=lambda times: times[0] / max(times[1], 1e-9))
+    return found
 
 
 def images_per_second(predictor: Predictor, latency_ms: float, runs: int = 5) -> float:
     """Return how many prepared images a second pass in batches of 32, or of as many as `latency_ms` fit into 2 s."""
     batch = max(1, min(BATCH, int(1000 * _SECONDS / latency_ms)))
-    (seconds,) = _medians([predictor], batch, runs)
-    return round(batch / seconds, 2)
+    return round(batch / _median(predictor, batch, runs), 2)
 
 
-def _medians(predictors: Sequence[Predictor], batch: int, runs: int) -> list[float]:
-    """Return each model's median seconds for a batch of random images; every run visits all models in turn."""
-    shapes = [(batch, predictor.contract.size, predictor.contract.size, 3) for predictor in predictors]
-    images = [randomness.generator("latency", batch).integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
+def _median(predictor: Predictor, batch: int, runs: int) -> float:
+    """Return a model's median seconds for a batch of random images."""
+    images = _images(predictor, batch)
     for _ in range(_WARM_UP):
-        _once(predictors, images)
+        predictor.logits(images)
     began = time.perf_counter()
-    taken = [_once(predictors, images) for _ in range(min(runs, _LEAST))]
-    while len(taken) < runs and time.perf_counter() - began <= _SECONDS * len(predictors):
-        taken.append(_once(predictors, images))
-    return [statistics.median(seconds) for seconds in zip(*taken, strict=True)]
+    taken = [_seconds(predictor, images, time.perf_counter) for _ in range(min(runs, _LEAST))]
+    while len(taken) < runs and time.perf_counter() - began <= _SECONDS:
+        taken.append(_seconds(predictor, images, time.perf_counter))
+    return statistics.median(taken)
 
 
-def _once(predictors: Sequence[Predictor], images: Sequence[NDArray[np.uint8]]) -> list[float]:
-    """Run each model once and return the seconds of each."""
-    marks = [time.perf_counter()]
-    for predictor, batch in zip(predictors, images, strict=True):
-        predictor.logits(batch)
-        marks.append(time.perf_counter())
-    return [after - before for before, after in pairwise(marks)]
+def _least(one: Predictor, other: Predictor) -> tuple[float, float]:
+    """Return the least milliseconds of CPU time of both models in rounds A B B A."""
+    sides = [(predictor, _images(predictor, 1)) for predictor in (one, other)]
+    for predictor, images in sides * _WARM_UP:
+        predictor.logits(images)
+    began, taken = time.perf_counter(), ([], [])  # type: tuple[float, tuple[list[float], list[float]]]
+    while len(taken[0]) < 2 * _ROUNDS and (len(taken[0]) < 2 * _LEAST or time.perf_counter() - began <= 2 * _SECONDS):
+        for side in (0, 1, 1, 0):
+            taken[side].append(_seconds(*sides[side], time.thread_time))
+    first, second = (round(1000 * min(seconds), 4) for seconds in taken)
+    return first, second
+
+
+def _images(predictor: Predictor, batch: int) -> NDArray[np.uint8]:
+    size = predictor.contract.size
+    return randomness.generator("latency", batch).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+
+
+def _seconds(predictor: Predictor, images: NDArray[np.uint8], clock: Callable[[], float]) -> float:
+    began = clock()
+    predictor.logits(images)
+    return clock() - began

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer.evaluation import slices
-from adaptformer.evaluation.intervals import Interval, wilson
+from adaptformer.evaluation import intervals, slices
+from adaptformer.evaluation.intervals import CONFIDENCE, Interval, plain_wilson
 from adaptformer.evaluation.slices import holm
-from adaptformer.gate.paired_tests import mcnemar
+from adaptformer.gate import sign_flips
+from adaptformer.gate.paired_tests import Groups, fall
 from adaptformer.gate.pairing import Pairs
 
 
@@ -20,8 +22,8 @@ from adaptformer.gate.pairing import Pairs
 class ClassChange:
     """One shared class, or slice: its compared images, top-1 of both sides, and the difference with its 95 % interval.
 
-    `p` is the p-value of a fall in top-1 (McNemar's exact, one-sided test), adjusted for the number of classes that
-    are tested (Holm); None for a class with too few images to be tested.
+    `p` is the p-value of any fall in top-1 (paired_tests.fall), adjusted for the number of classes that are tested
+    (Holm); None for a class with too few images to be tested.
     """
 
     label: str
@@ -59,23 +61,36 @@ def slice_changes(pairs: Pairs) -> tuple[ClassChange, ...]:
 
 
 def _changes(pairs: Pairs, parts: Mapping[str, NDArray[np.bool_]], support: int) -> tuple[ClassChange, ...]:
-    ours, theirs = pairs.right("challenger"), pairs.right("champion")
-    counts = {}
-    for label, of_class in parts.items():
-        both = int((of_class & ours & theirs).sum())
-        gained, lost = int((of_class & ours & ~theirs).sum()), int((of_class & theirs & ~ours).sum())
-        counts[label] = (both, gained, lost, int(of_class.sum()) - both - gained - lost)
-    tested = [label for label, found in counts.items() if sum(found) >= support]
-    p_values = holm([mcnemar(gained=lost, lost=gained) for _, gained, lost, _ in map(counts.__getitem__, tested)])
-    p_of = dict(zip(tested, p_values, strict=True))
-    changes = [_change(label, *found, p_of.get(label)) for label, found in counts.items() if sum(found)]
+    ours, theirs, groups = pairs.right("challenger"), pairs.right("champion"), pairs.groups
+    found = {}
+    for label, chosen in parts.items():
+        if chosen.any():
+            within = intervals.dense(None if groups is None else groups[chosen])
+            found[label] = _Part(ours[chosen], theirs[chosen], within)
+    tested = [label for label, part in found.items() if len(part.ours) >= support]
+    p_of = dict(zip(tested, holm([fall(*found[label]) for label in tested]), strict=True))
+    changes = [_change(label, part, p_of.get(label)) for label, part in found.items()]
     return tuple(sorted(changes, key=lambda change: (change.change, change.label)))
 
 
-def _change(label: str, both: int, gained: int, lost: int, neither: int, p: float | None) -> ClassChange:
-    images, change = both + gained + lost + neither, newcombe(both, gained, lost, neither)
-    shares = ((both + lost) / images, (both + gained) / images)
-    return ClassChange(label, images, *shares, gained, lost, change.value, change.low, change.high, p)
+class _Part(NamedTuple):
+    """Which of some images [N] either side has right, and the images' groups."""
+
+    ours: NDArray[np.bool_]
+    theirs: NDArray[np.bool_]
+    groups: Groups
+
+
+def _change(label: str, part: _Part, p: float | None) -> ClassChange:
+    ours, theirs = part.ours, part.theirs
+    gained, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    change = newcombe(int((ours & theirs).sum()), gained, lost, int((~ours & ~theirs).sum()))
+    low, high = change.low, change.high
+    if part.groups is not None:
+        by_groups = sign_flips.top1(ours, theirs, part.groups, 0.0, (1 - CONFIDENCE) / 2)
+        low, high = min(low, by_groups.low), max(high, by_groups.high)
+    shares = float(theirs.mean()), float(ours.mean())
+    return ClassChange(label, len(ours), *shares, gained, lost, change.value, low, high, p)
 
 
 def new_classes(pairs: Pairs) -> tuple[NewClass, ...]:
@@ -86,7 +101,8 @@ def new_classes(pairs: Pairs) -> tuple[NewClass, ...]:
         if len(rows) == 0:
             result.append(NewClass(label, 0, None, None, None))
             continue
-        top1 = wilson(int((rows["challenger_predicted"] == label).sum()), len(rows))
+        right = (rows["challenger_predicted"] == label).to_numpy(np.bool_)
+        top1 = intervals.share(right, pairs.groups_of(rows))
         result.append(NewClass(label, len(rows), top1.value, top1.low, top1.high))
     return tuple(result)
 
@@ -94,11 +110,11 @@ def new_classes(pairs: Pairs) -> tuple[NewClass, ...]:
 def newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
     """Return the difference of two paired shares of hits with an interval built from Wilson's (method 10).
 
-    `both` images are right on both sides, `gained` only on ours, `lost` only on theirs. Unlike the bootstrap it gives
-    an interval with a width even where no image changed. Newcombe, Stat. Med. 17 (1998) 2635.
+    `both` images are right on both sides, `gained` only on ours, `lost` only on theirs. It has a
+    width even where no image changed. Newcombe, Stat. Med. 17 (1998) 2635.
     """
     images = both + gained + lost + neither
-    ours, theirs = wilson(both + gained, images), wilson(both + lost, images)
+    ours, theirs = plain_wilson(both + gained, images), plain_wilson(both + lost, images)
     margins = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
     cross: float = both * neither - gained * lost
     if cross > 0:  # the method's correction for continuity

@@ -59,6 +59,8 @@ class Decision:
     challenger: str
     champion: str | None
     metric: Metric
+    margin: float
+    significance: float
     images: int
     left_out: LeftOut
     numbers: dict[str, float]

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from adaptformer import html_page
 from adaptformer.gate import wording
 from adaptformer.gate.decision import ChangedImage, Decision
-from adaptformer.gate.rules import name_of_test
 from adaptformer.scores import NAMES
 
 _PICTURES = 24
@@ -41,7 +40,6 @@ def html(decision: Decision, thumbnail: Callable[[str], bytes | None]) -> str:
         signs=_SIGNS,
         wording=wording,
         metrics=NAMES,
-        test_name=name_of_test(decision.metric),
         most=_PICTURES,
         changes=shown,
         hidden_classes=len(changes) - len(shown),

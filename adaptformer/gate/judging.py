@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
-from adaptformer.evaluation.intervals import Interval
 from adaptformer.gate import paired_tests, rules
-from adaptformer.gate.class_changes import ClassChange, class_changes, new_classes, newcombe, slice_changes
+from adaptformer.gate.class_changes import ClassChange, class_changes, new_classes, slice_changes
 from adaptformer.gate.decision import SHOWN, ChangedImage, Check, Decision, UnchangedImages
 from adaptformer.gate.pairing import Judged, Pairs, alone, pair
 from adaptformer.gate.wording import clause, counted, percent
@@ -43,11 +42,11 @@ def decide(
     numbers, checks = _compared(pairs, changes, bounds) if len(pairs.rows) else ({}, [])
     costs = [
         rules.parity(challenger.parity, bounds.parity),
-        rules.ratio("latency", challenger.latency_ms, champion.latency_ms, bounds.latency_ratio, "ms an image"),
+        rules.latency(challenger.latency_ms, champion.latency_ms, bounds.latency_ratio, bounds.latency_enough),
         rules.ratio("size", challenger.megabytes, champion.megabytes, bounds.size_ratio, "MB"),
     ]
     checks = [
-        rules.images(len(pairs.rows), champion=True),
+        rules.images(len(pairs.rows), groups_in(pairs), champion=True),
         rules.classes(pairs, new),
         *checks,
         *costs,
@@ -84,7 +83,11 @@ def _first(challenger: Judged, bounds: GateParams, drift: Sequence[Check]) -> De
     pairs = alone(challenger)
     images = len(pairs.rows)
     numbers, checks = _against_chance(pairs, bounds) if images else ({}, [])
-    checks = [rules.images(images, champion=False), *checks, rules.parity(challenger.parity, bounds.parity)]
+    checks = [
+        rules.images(images, groups_in(pairs), champion=False),
+        *checks,
+        rules.parity(challenger.parity, bounds.parity),
+    ]
     promoted = _passed(checks)
     if promoted:
         top1, low, high = (percent(numbers[key]) for key in ("top1_challenger", "top1_low", "top1_high"))
@@ -104,13 +107,8 @@ def _first(challenger: Judged, bounds: GateParams, drift: Sequence[Check]) -> De
 def _against_chance(pairs: Pairs, bounds: GateParams) -> tuple[dict[str, float], list[Check]]:
     """Return a first model's figures, and the check against always answering the most frequent test class."""
     labels, predicted, classes = pairs.labels, pairs.predicted("challenger"), len(pairs.shared) + 1
-    hits, images = int(pairs.right("challenger").sum()), len(labels)
-    top1 = intervals.wilson(hits, images)
-    # Without a wrong answer, or a right one, the bootstrap gives an interval of no width; every metric is 1 or 0 then.
-    found = (
-        top1
-        if bounds.metric == "top1" or hits in (0, images)
-        else intervals.interval(bounds.metric, labels, predicted, classes)
+    top1, found = (
+        intervals.interval(metric, labels, predicted, classes, pairs.groups) for metric in ("top1", bounds.metric)
     )
     frequent = int(np.bincount(labels).argmax())
     constant = score(bounds.metric, labels, np.full_like(labels, frequent), classes)
@@ -134,6 +132,8 @@ def _common(challenger: Judged, pairs: Pairs, bounds: GateParams) -> dict[str, A
     return {
         "challenger": challenger.version,
         "metric": bounds.metric,
+        "margin": bounds.margin,
+        "significance": bounds.significance,
         "images": len(pairs.rows),
         "left_out": pairs.left_out,
         "shared": pairs.shared,
@@ -149,11 +149,14 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
     labels, answered, before = pairs.labels, pairs.predicted("challenger"), pairs.predicted("champion")
     # Of the metrics, macro-F1 alone also depends on which wrong answer is given.
     differ = bool((answered != before).any()) if bounds.metric == "macro_f1" else gained + lost > 0
-    # So many equal answers still leave an interval with a width, which the bootstrap would not give.
-    unchanged = newcombe(int(ours.sum()), 0, 0, int((~ours).sum()))
-    gain, p = _gain(pairs, bounds) if differ else (unchanged, 1.0)
-    flips = intervals.wilson(lost, len(labels))
-    errors = [ece(pairs.confidence("challenger"), ours), ece(pairs.confidence("champion"), theirs)]
+    gain = paired_tests.gain(
+        bounds.metric, labels, answered, before, classes, pairs.groups, bounds.margin, bounds.significance
+    )
+    flips = intervals.share(theirs & ~ours, pairs.groups)
+    losses = pairs.loss("champion")
+    rise = paired_tests.mean_rise(
+        pairs.loss("challenger") - losses, pairs.groups, bounds.log_loss_rise, bounds.significance
+    )
     numbers = {
         "top1_challenger": float(ours.mean()),
         "top1_champion": float(theirs.mean()),
@@ -162,35 +165,32 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
         "gain": gain.value,
         "gain_low": gain.low,
         "gain_high": gain.high,
-        "p": p,
+        "gain_confidence": 1 - 2 * bounds.significance,
+        "p": gain.p,
         "newly_wrong": flips.value,
         "newly_wrong_low": flips.low,
         "newly_wrong_high": flips.high,
-        "ece_challenger": float(errors[0]),
-        "ece_champion": float(errors[1]),
+        "log_loss_rise": rise.value,
+        "log_loss_rise_low": rise.low,
+        "log_loss_rise_high": rise.high,
+        "log_loss_champion": float(losses.mean()),
+        "ece_challenger": ece(pairs.confidence("challenger"), ours),
+        "ece_champion": ece(pairs.confidence("champion"), theirs),
     }
     checks = [rules.answers(pairs, gained, lost, bounds.margin, differ=differ)]
     if differ or bounds.margin < 0:  # otherwise these would only repeat it
-        checks += [
-            rules.gain(bounds.metric, gain, bounds.margin),
-            rules.significance(bounds.metric, gained, lost, p, bounds.significance, bounds.margin),
-        ]
+        checks.append(rules.gain(bounds.metric, gain, bounds.margin, len(labels)))
     checks += [
         rules.class_falls(changes, bounds.class_loss, bounds.class_support, bounds.significance),
         rules.newly_wrong(flips, bounds.newly_wrong),
-        rules.calibration(errors[0], errors[1], bounds.ece_rise),
+        rules.log_loss(rise, float(losses.mean()), bounds.log_loss_rise),
     ]
     return numbers, checks
 
 
-def _gain(pairs: Pairs, bounds: GateParams) -> tuple[Interval, float]:
-    """Return the gain in the chosen metric with its interval, and the p-value of that metric's test."""
-    answers = (pairs.labels, pairs.predicted("challenger"), pairs.predicted("champion"), len(pairs.shared) + 1)
-    gain = paired_tests.gain(bounds.metric, *answers)
-    if bounds.metric != "top1":
-        return gain, paired_tests.permutation(bounds.metric, *answers)
-    ours, theirs = pairs.right("challenger"), pairs.right("champion")
-    return gain, paired_tests.mcnemar(int((ours & ~theirs).sum()), int((theirs & ~ours).sum()))
+def groups_in(pairs: Pairs) -> int | None:
+    """Return how many independent groups the compared images are in; None if each image is independent."""
+    return None if pairs.groups is None else int(pairs.groups.max()) + 1
 
 
 def _passed(checks: Sequence[Check]) -> bool:

@@ -1,81 +1,69 @@
-"""Paired statistics of two models on the same images: the gain's interval, and tests whether it may be chance.
+"""The gain of one model over another on the same images, by one test whose p-value and interval cannot disagree.
 
-Every random number is a function of a key (randomness.py), so the same answers always give the same decision.
+Top-1 has an exact test (exact_difference.py). For the other metrics, and wherever images come in groups, signs are
+flipped (sign_flips.py). Every random number is a function of a key (randomness.py), so the same answers always give the
+same decision.
 
-Shapes: N images, R resamples, K kinds of image (true class and both answers), M tests.
+Shapes: N images, C classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from adaptformer import randomness
-from adaptformer.evaluation.intervals import Interval, bootstrap
-from adaptformer.scores import Counts, Metric, scores
+from adaptformer.gate.exact_difference import Gain, difference
+from adaptformer.gate.sign_flips import Floats, blank, flips, top1
+from adaptformer.scores import Counts, Metric
 
-PERMUTATIONS = 10_000
-_AT_ONCE = 1 << 20
-"""Numbers held in memory at once while answers are swapped."""
-_ROUNDING = 1e-12
-"""Gains that are equal as fractions may differ by so much as sums of floating-point numbers."""
+Groups = NDArray[np.int64] | None
 
 
-@dataclass(frozen=True)
-class _Kinds:
-    """How many images [K] have each combination of true class and both answers [K], of C classes."""
-
-    metric: Metric
-    true: Counts
-    ours: Counts
-    theirs: Counts
-    counts: Counts
-    classes: int
-
-    def gains(self, counts: Counts) -> NDArray[np.float64]:
-        """Return the challenger's gain [R] where there are so many images of each kind [R, K]."""
-        ours, theirs = (scores(self.metric, counts, self.true, side, self.classes) for side in (self.ours, self.theirs))
-        return ours - theirs
-
-
-def gain(metric: Metric, labels: Counts, challenger: Counts, champion: Counts, classes: int) -> Interval:
+def gain(
+    metric: Metric, labels: Counts, challenger: Counts, champion: Counts, classes: int, groups: Groups, margin: float,
+    level: float,
+) -> Gain:  # fmt: skip
     """Return how much larger the metric is for the challenger's answers [N] than for the champion's [N].
 
-    The bootstrap is paired: both models are scored on the same resampled images, so what is hard for both cancels.
+    `groups` [N] are the images' groups, None if images are independent. Groups can only widen the interval.
     """
-    kinds = _kinds(metric, labels, challenger, champion, classes)
-    return bootstrap(kinds.gains, kinds.counts)
+    if metric == "top1":
+        ours, theirs = challenger == labels, champion == labels
+        gained, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+        alone = difference(gained, lost, len(labels), margin, level)
+        return alone if groups is None else wider(alone, top1(ours, theirs, groups, margin, level))
+    gains, weights = contributions(metric, labels, challenger, champion, classes)
+
+    def flipping(units: Groups) -> Gain:
+        return flips(gains, weights, units, margin, level, blank=blank(gains, weights, units))
+
+    return flipping(None) if groups is None else wider(flipping(None), flipping(groups))
 
 
-def permutation(metric: Metric, labels: Counts, challenger: Counts, champion: Counts, classes: int) -> float:
-    """Return the one-sided p-value of the challenger's gain in a metric, by swapping answers at random.
+def mean_rise(values: Floats, groups: Groups, margin: float, level: float) -> Gain:
+    """Return the mean of one difference per image [N] with its test and limits."""
+    weights = np.full(len(values), 1 / len(values))
+    return flips(values * weights, weights, groups, margin, level)
 
-    If the models are equally good, an image's two answers [N] could as well belong to each other's model. Each of
-    10,000 resamples swaps them with probability ½, independently for each image; p is (1 + resamples with at least
-    the observed gain) / (1 + resamples). Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010) 39.
+
+def wider(one: Gain, other: Gain) -> Gain:
+    """Return the first gain with the farther limits and the larger p of both."""
+    return replace(one, low=min(one.low, other.low), high=max(one.high, other.high), p=max(one.p, other.p))
+
+
+def fall(challenger: NDArray[np.bool_], champion: NDArray[np.bool_], groups: Groups) -> float:
+    """Return the one-sided p-value of a fall in top-1, from which answers of either side are right [N].
+
+    McNemar's exact test; with groups the larger one of it and of the test that flips groups.
     """
-    kinds = _kinds(metric, labels, challenger, champion, classes)
-    observed = kinds.gains(kinds.counts[None])[0]
-    differ = kinds.ours != kinds.theirs  # swapping two equal answers changes nothing
-    with_swapped = replace(
-        kinds,
-        true=np.append(kinds.true, kinds.true[differ]),
-        ours=np.append(kinds.ours, kinds.theirs[differ]),
-        theirs=np.append(kinds.theirs, kinds.ours[differ]),
-    )
-    at_once, reached = max(1, _AT_ONCE // len(with_swapped.true)), 0
-    for start in range(0, PERMUTATIONS, at_once):
-        size = (min(at_once, PERMUTATIONS - start), int(differ.sum()))
-        # Of n images of a kind, Binomial(n, ½) are swapped.
-        swapped = randomness.generator("permutation", start).binomial(kinds.counts[differ], 0.5, size)
-        kept = np.tile(kinds.counts, (len(swapped), 1))
-        kept[:, differ] -= swapped
-        gains = with_swapped.gains(np.concatenate([kept, swapped], axis=1))
-        reached += int((gains >= observed - _ROUNDING).sum())
-    return (1 + reached) / (1 + PERMUTATIONS)
+    gained, lost = int((challenger & ~champion).sum()), int((champion & ~challenger).sum())
+    p = mcnemar(gained=lost, lost=gained)
+    if groups is None or not lost > gained:
+        return p
+    return max(p, top1(champion, challenger, groups, 0.0, 0.05).p)
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -88,9 +76,21 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(binomtest(gained, gained + lost, alternative="greater").pvalue)
 
 
-def _kinds(metric: Metric, labels: Counts, ours: Counts, theirs: Counts, classes: int) -> _Kinds:
-    if metric != "macro_f1":  # all wrong answers count alike; one index for them makes kinds few
-        ours, theirs = (np.where(answers == labels, labels, classes) for answers in (ours, theirs))
-    base = classes + 1
-    kinds, counts = np.unique((labels * base + ours) * base + theirs, return_counts=True)
-    return _Kinds(metric, kinds // base**2, kinds // base % base, kinds % base, counts, base)
+def contributions(metric: Metric, labels: Counts, ours: Counts, theirs: Counts, classes: int) -> tuple[Floats, Floats]:
+    """Return what each image adds to the gain in a mean over classes [N], and its weight among all images [N].
+
+    What an image adds changes its sign, and nothing else, if the two models swap their answers to it. (For macro-F1 but
+    for a factor near 1.) The sum is the gain.
+    """
+    images = np.bincount(labels, minlength=classes)
+    occurring = np.count_nonzero(images)
+    weights = 1 / (occurring * images[labels])
+    won = (ours == labels).astype(float) - (theirs == labels)
+    if metric == "balanced_accuracy":
+        return weights * won, weights
+    hits = [np.bincount(labels[side == labels], minlength=classes) for side in (ours, theirs)]
+    below = [images + np.bincount(side, minlength=classes) for side in (ours, theirs)]
+    # F1 = 2 · hits / below. With h and b of both models' mean, Δ of their difference: ΔF1 = 2 (b Δh − h Δb) / (b₁ b₂).
+    scale = np.where(images > 0, 1 / np.maximum(below[0] * below[1], 1), 0) / occurring
+    by_hit, by_answer = scale * (below[0] + below[1]), scale * (hits[0] + hits[1])
+    return by_hit[labels] * won - (by_answer[ours] - by_answer[theirs]), weights

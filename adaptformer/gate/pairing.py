@@ -9,16 +9,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from adaptformer.data import groups
 from adaptformer.evaluation import slices
 
 _IMAGE = ["sha256", "label", "copy"]
+_LEAST = 5e-7
+"""A probability that is recorded as 0, with six digits, may have been as large as this."""
 
 
 @dataclass(frozen=True)
 class Judged:
     """One model as the gate sees it.
 
-    `predictions` has one row a test image: path, sha256, label, predicted, confidence, probability_of_label. `seen`
+    `predictions` has one row a test image: path, sha256, label, predicted, confidence, probability_of_label, and of
+    the challenger those of slices.COLUMNS that are known. `seen`
     are the sha256 of the images that the model trained or validated on. `megabytes` and `latency_ms` (an image) are
     the ONNX file's; `parity` is its largest relative difference of logits to the trained model, None where unknown.
     `data` is the data set that it was trained on, as pages name it, "" where unknown.
@@ -49,7 +53,8 @@ class Pairs:
     """The compared images, one row each, sorted by path.
 
     `rows` has the columns path, label, those of slices.COLUMNS that are recorded, and of both sides, with the prefixes
-    challenger_ and champion_, predicted and confidence. `apart` are rows of unseen images whose class not both know.
+    challenger_ and champion_, predicted, confidence and
+    probability_of_label. `apart` are rows of unseen images whose class not both know.
     """
 
     rows: pd.DataFrame
@@ -71,6 +76,20 @@ class Pairs:
     def right(self, side: str) -> NDArray[np.bool_]:
         """Return whether each answer of a side, "challenger" or "champion", is right [N]."""
         return np.equal(self.predicted(side), self.labels)
+
+    @property
+    def groups(self) -> NDArray[np.int64] | None:
+        """Each image's group [N], None if no two images share one (groups.codes)."""
+        return self.groups_of(self.rows)
+
+    def groups_of(self, rows: pd.DataFrame) -> NDArray[np.int64] | None:
+        """Return the same of other rows, such as those apart."""
+        return groups.codes(rows["group"].fillna("").astype(str).tolist()) if "group" in rows else None
+
+    def loss(self, side: str) -> NDArray[np.float64]:
+        """Return the log loss of a side's probabilities [N]: −log of the true class's."""
+        found = self.rows[f"{side}_probability_of_label"].to_numpy(np.float64)
+        return -np.log(np.maximum(found, _LEAST))
 
     def confidence(self, side: str) -> NDArray[np.float64]:
         """Return the probability that a side gave its answers [N]."""
@@ -116,7 +135,7 @@ def _answers(model: Judged, side: str) -> pd.DataFrame:
     table = model.predictions.sort_values(["path", "sha256", "label"], ignore_index=True)
     # A file that occurs twice counts as two images, as in every other figure.
     table["copy"] = table.groupby(["sha256", "label"]).cumcount()
-    renamed = {"predicted": f"{side}_predicted", "confidence": f"{side}_confidence"}
+    renamed = {name: f"{side}_{name}" for name in ("predicted", "confidence", "probability_of_label")}
     # What else is known of an image is the same on both sides.
     known = [column for column in slices.COLUMNS if side == "challenger" and column in table]
     return table[["path", *_IMAGE, *renamed, *known]].rename(columns=renamed)

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from adaptformer.evaluation.intervals import Interval
+from adaptformer.evaluation.power import by_chance, still_needed
 from adaptformer.gate.class_changes import ClassChange, NewClass
 from adaptformer.gate.decision import Check, Verdict
+from adaptformer.gate.exact_difference import Gain
 from adaptformer.gate.pairing import Pairs
 from adaptformer.gate.wording import between, chance, counted, named, percent, points, unsigned
+from adaptformer.params import GateParams
 from adaptformer.scores import NAMES, Metric
 
 FEW = 100
@@ -23,16 +27,22 @@ MANY_LOOKS = 10
 """From this many comparisons on the same test images on there is a warning."""
 
 
-def images(count: int, *, champion: bool) -> Check:
-    """Fail without images to judge by, warn if there are few."""
+def images(count: int, groups: int | None, *, champion: bool) -> Check:
+    """Fail without images to judge by, warn if there are few; say what counts as independent (None: each image)."""
     unseen = "that neither model has seen and whose class both know" if champion else "that it has not seen"
-    verdict: Verdict = "pass" if count >= FEW else "warn" if count else "fail"
+    value = f"{count:,}" if groups is None else f"{count:,} in {counted(groups, 'group')}"
+    independent = (
+        "They count as independent of each other, since none share a group (`data.group`)."
+        if groups is None
+        else f"They count as {counted(groups, 'independent group')} (`data.group`)."
+    )
+    verdict: Verdict = "pass" if min(count, groups or count) >= FEW else "warn" if count else "fail"
     reason = {
-        "pass": f"It is judged by images {unseen}.",
-        "warn": f"Only {counted(count, 'image')} can be judged by, so only large differences stand out from chance.",
+        "pass": f"It is judged by images {unseen}. {independent}",
+        "warn": f"Only large differences stand out from chance by {counted(count, 'image')}. {independent}",
         "fail": f"There is no test image {unseen}.",
     }[verdict]
-    return Check("test images", verdict, f"{count:,}", f"at least 1, better {FEW}", reason)
+    return Check("test images", verdict, value, f"at least 1, better {FEW}", reason)
 
 
 def looks(earlier: int, significance: float, margin: float) -> Check:
@@ -40,9 +50,11 @@ def looks(earlier: int, significance: float, margin: float) -> Check:
     count = earlier + 1
     verdict: Verdict = "warn" if count >= MANY_LOOKS else "info"
     reason = f"With this one, {counted(count, 'version')} met a champion on these test images"
-    if margin >= 0:
-        by_chance = percent(1 - (1 - significance) ** count)
-        reason += f"; if none were better, at least one would still pass with a chance of up to {by_chance}"
+    if margin >= 0 and count > 1:
+        reason += (
+            f"; if none were better, at least one would still pass with a chance of about "
+            f"{percent(by_chance(count, significance))}, and the champion's figures on these images would be too high"
+        )
     return Check("looks at these test images", verdict, f"{count:,}", f"better below {MANY_LOOKS}", f"{reason}.")
 
 
@@ -87,56 +99,42 @@ def answers(pairs: Pairs, gained: int, lost: int, margin: float, *, differ: bool
     return Check("changed answers", "fail" if margin >= 0 else "info", value, bound, reason)
 
 
-def gain(metric: Metric, found: Interval, margin: float) -> Check:
-    """Fail unless the whole interval of the gain is above the margin."""
-    name, range_ = NAMES[metric], between(found.low, found.high)
-    size = f"{unsigned(found.value)} points"
-    if found.low > margin:
+def gain(metric: Metric, found: Gain, margin: float, images: int) -> Check:
+    """Fail unless the test shows a gain above the margin; a refusal says how many more images would settle it."""
+    name, p = NAMES[metric], chance(found.p, found.level)
+    range_ = f"{between(found.low, found.high)}; {p}"
+    size, shown = f"{unsigned(found.value)} points", found.p < found.level
+    if shown:
         reason = (
-            f"The gain of {size} in {name} is more than chance ({range_})."
+            f"The gain of {size} in {name} is more than chance ({range_})"
             if margin >= 0
-            else f"Its {name} is not worse by more than {unsigned(margin)} points ({range_})."
+            else f"Its {name} is not worse by more than {unsigned(margin)} points ({range_})"
         )
     elif found.high < 0:
-        reason = f"Its {name} is lower by {size} ({range_})."
+        reason = f"Its {name} is lower by {size} ({range_})"
     elif margin < 0:
-        reason = f"Its {name} may be worse by more than {unsigned(margin)} points ({range_})."
+        reason = f"Its {name} may be worse by more than {unsigned(margin)} points ({range_})"
     elif found.value <= 0:
-        reason = f"It shows no gain in {name} ({range_} points)."
+        reason = f"It shows no gain in {name} ({range_})"
     elif found.low > 0:
-        reason = f"The gain of {size} in {name} may be less than the {unsigned(margin)} asked for ({range_})."
+        reason = f"The gain of {size} in {name} may be less than the {unsigned(margin)} asked for ({range_})"
     else:
-        reason = f"The gain of {size} in {name} may be chance ({range_})."
-    value = f"{points(found.value)} points ({points(found.low)} to {points(found.high)})"
-    return Check(f"gain in {name}", _verdict(found.low > margin), value, f"interval above {points(margin)}", reason)
-
-
-def name_of_test(metric: Metric) -> str:
-    """Return the name of the test that is made of a gain in a metric."""
-    return "McNemar's test on top-1" if metric == "top1" else f"permutation test on {NAMES[metric]}"
-
-
-def significance(metric: Metric, gained: int, lost: int, p: float, bound: float, margin: float) -> Check:
-    """Fail unless the p-value is below the bound; with a negative margin only report it."""
-    name = name_of_test(metric)
-    if metric == "top1":
-        found = f"It has {gained:,} of the {gained + lost:,} images that only one model has right"
-        rarely, easily = f"{found}, which chance alone would rarely give.", f"{found}, which chance alone may give."
-    else:
-        swapping, so_large = "Swapping the two models' answers at random", f"give so large a gain in {NAMES[metric]}."
-        rarely, easily = f"{swapping} would rarely {so_large}", f"{swapping} may {so_large}"
-    if margin < 0:
-        return Check(name, "info", chance(p), "none", "It need not be significant, since the margin is negative.")
-    return Check(name, _verdict(p < bound), chance(p), f"p < {bound:g}", rarely if p < bound else easily)
+        reason = f"The gain of {size} in {name} may be chance ({range_})"
+    more = None if shown else still_needed(images, found.value, found.low, margin, found.level)
+    if more:
+        reason += f", and about {counted(more, 'more test image')} would settle it if this is the true difference"
+    value = f"{points(found.value)} points ({points(found.low)} to {points(found.high)}), {p}"
+    bound = f"above {points(margin)}, p < {found.level:g}"
+    return Check(f"gain in {name}", _verdict(shown), value, bound, f"{reason}.")
 
 
 def class_falls(changes: Sequence[ClassChange], bound: float, support: int, significance: float) -> Check:
-    """Fail if a class falls by more than `bound` and the fall is shown; `changes` come with the largest fall first.
+    """Fail if a class falls by more than `bound` and not by chance; `changes` come with the largest fall first.
 
-    A fall is shown if its p-value, adjusted for all tested classes, is below `significance`.
+    Chance alone does not explain a fall if its p-value, adjusted for all tested classes, is below `significance`.
     """
     name = "loss in a class"
-    limit = f"none shown above {unsigned(bound)} points (from {counted(support, 'image')} on)"
+    limit = f"no fall above {unsigned(bound)} points that is more than chance (from {counted(support, 'image')} on)"
     tested = [(change, change.p) for change in changes if change.p is not None]
     if not tested:
         return Check(name, "warn", "none tested", limit, f"No class has the {support:,} test images that a test needs.")
@@ -154,7 +152,7 @@ def class_falls(changes: Sequence[ClassChange], bound: float, support: int, sign
     reason = (
         f"In the class {worst.label} its top-1 falls by {unsigned(worst.change)} points "
         f"({percent(worst.champion)} to {percent(worst.challenger)} of {counted(worst.images, 'image')}; "
-        f"{chance(p)}, corrected for {counted(len(tested), 'class')}){others}."
+        f"that it falls at all: {chance(p, significance)}, corrected for {counted(len(tested), 'class')}){others}."
     )
     return Check(name, "fail", _fall(worst), limit, reason)
 
@@ -182,18 +180,17 @@ def _fall(worst: ClassChange) -> str:
     return f"{unsigned(worst.change)} points ({worst.label})" if worst.change < 0 else "0.0 points"
 
 
-def calibration(challenger: float, champion: float, bound: float) -> Check:
-    """Fail if the expected calibration error rises by more than the bound."""
-    rise = challenger - champion
-    moved = f"from {percent(champion)} to {percent(challenger)}"
+def log_loss(rise: Gain, champion: float, bound: float) -> Check:
+    """Fail if the rise of the log loss is shown to be above the bound: then its probabilities mislead."""
+    shown = rise.low > bound
+    moved = f"log loss {champion:.3f} to {champion + rise.value:.3f}"
     reason = (
-        f"Its probabilities can be trusted as much as before (calibration error {moved})."
-        if rise <= bound
-        else f"Its probabilities can be trusted less: their calibration error rises {moved}."
+        f"Its probabilities can be trusted less: {moved}, a rise of at least {rise.low:.3f}."
+        if shown
+        else f"It is not shown that its probabilities can be trusted less ({moved})."
     )
-    return Check(
-        "calibration error", _verdict(rise <= bound), f"{points(rise)} points", f"at most {points(bound)}", reason
-    )
+    value = f"{rise.value:+.3f} ({rise.low:+.3f} to {rise.high:+.3f})".replace("-", "−")
+    return Check("log loss", _verdict(not shown), value, f"interval not above {bound:g}", reason)
 
 
 def parity(found: float | None, bound: float) -> Check:
@@ -208,6 +205,21 @@ def parity(found: float | None, bound: float) -> Check:
         else f"Its ONNX file answers unlike the trained model: logits differ by up to {found:.2g} of the largest."
     )
     return Check(name, _verdict(found <= bound), f"{found:.2g}", limit, reason)
+
+
+def too_slow(challenger: float, champion: float, bounds: GateParams) -> bool:
+    """Return whether these milliseconds an image refuse a challenger."""
+    return latency(challenger, champion, bounds.latency_ratio, bounds.latency_enough).verdict == "fail"
+
+
+def latency(challenger: float, champion: float, bound: float, enough: float) -> Check:
+    """Fail if the challenger takes too many times as long as the champion, and longer than `enough` ms an image."""
+    found = ratio("latency", challenger, champion, bound, "ms an image")
+    limit = f"{found.bound}, or {enough:g} ms"
+    if found.verdict == "fail" and _measured(challenger) and challenger <= enough:
+        reason = f"It takes {challenger:.3g} ms an image, and up to {enough:g} ms no ratio matters."
+        return Check("latency", "pass", found.value, limit, reason)
+    return replace(found, bound=limit)
 
 
 def ratio(name: str, challenger: float, champion: float, bound: float, unit: str) -> Check:

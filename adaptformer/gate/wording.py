@@ -13,9 +13,11 @@ def percent(share: float) -> str:
 def points(difference: float) -> str:
     """Return a signed difference of shares in percentage points: "+0.3", "−0.5", "0.0"; "+0.02" where it is small."""
     value = 100 * difference
-    digits = 2 if 0 < abs(value) < 0.1 else 1
-    text = f"{abs(value):.{digits}f}"
-    return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
+    for digits in range(2 if 0 < abs(value) < 0.1 else 1, 5):
+        text = f"{abs(value):.{digits}f}"
+        if float(text) > 0:
+            return f"{'+' if value > 0 else '−'}{text}"
+    return "0.0"
 
 
 def unsigned(difference: float) -> str:
@@ -28,9 +30,12 @@ def between(low: float, high: float) -> str:
     return f"between {points(low)} and {points(high)}"
 
 
-def chance(p: float) -> str:
-    """Return a p-value as it is usually written."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+def chance(p: float, level: float | None = None) -> str:
+    """Return a p-value with three digits, or with more if it would else read as on the other side of the level."""
+    digits = 3
+    while level is not None and digits < 9 and (float(f"{p:.{digits}f}") < level) != (p < level):
+        digits += 1
+    return "p < 0.001" if p < 0.001 else f"p = {p:.{digits}f}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +15,17 @@ import numpy as np
 import pandas as pd
 
 from adaptformer import csv_file, files, integrity
+from adaptformer.data import groups, reading
 from adaptformer.data import manifest as manifests
-from adaptformer.data import reading
 from adaptformer.errors import UserError
 from adaptformer.evaluation import data_profile
 from adaptformer.export import model_file
-from adaptformer.export.latency import latency_ms
+from adaptformer.export.latency import compared_ms
 from adaptformer.export.predictor import NO_ANSWER, Predictor, answered
-from adaptformer.gate import drift
+from adaptformer.gate import drift, rules
 from adaptformer.gate.decision import Check
 from adaptformer.gate.pairing import Judged
+from adaptformer.params import GateParams
 from adaptformer.registry import versions
 from adaptformer.validation.thumbnails import thumbnail as thumbnail_of
 
@@ -52,6 +55,8 @@ class Candidate:
     """By an image's sha256 those of its near duplicates, as `validate` found them."""
     data: str
     """The data set as pages name it, "" where its run does not say."""
+    group: str | None = None
+    """The pattern by which its data set's images are grouped (`data.group`)."""
 
     @property
     def test_digest(self) -> str:
@@ -87,6 +92,7 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
         )
     table = manifests.read_stored(found["manifest"], manifests.REGISTER)
     model = versions.fetch_model(client, name, version, into)
+    values = client.get_run(registered.run_id).data.params if registered.run_id else {}
     return Candidate(
         name=name,
         version=version,
@@ -96,7 +102,8 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
         parity=None if found["parity"] is None else _parity(found["parity"], model, f"{name} version {version}"),
         profile=found["profile"],
         alike={} if found["findings"] is None else _alike(found["findings"], table),
-        data=_data(client, registered.run_id),
+        data=_data(values),
+        group=None if values.get("data.group", "None") == "None" else values["data.group"],
     )
 
 
@@ -114,8 +121,7 @@ def _parity(path: Path, model: Path, named: str) -> float:
         raise UserError(f"{path.name} of {named} cannot be read", remedy) from error
 
 
-def _data(client: MlflowClient, run_id: str | None) -> str:
-    values = client.get_run(run_id).data.params if run_id else {}
+def _data(values: Mapping[str, str]) -> str:
     name, date = values.get("data.name", ""), values.get("data.date", "None")
     return name if date == "None" else f"{name} of {date}"
 
@@ -158,11 +164,13 @@ def _damaged(path: Path, error: Exception) -> UserError:
     )
 
 
-def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tuple[Judged, Judged | None]:
+def judged(
+    challenger: Candidate, champion: Candidate | None, data: Path, bounds: GateParams
+) -> tuple[Judged, Judged | None]:
     """Return both sides as the gate takes them, on the challenger's test images.
 
     Recorded predictions count where both were judged on the same images; else both models run on the files in `data`.
-    The latency of both is measured here, in turn. Raises UserError where `data` is needed and is not what the
+    The latency of both is measured here, again if it would refuse the challenger by `bounds`. Raises UserError where `data` is needed and is not what the
     challenger was tested on.
     """
     sides = [challenger] if champion is None else [challenger, champion]
@@ -171,12 +179,15 @@ def judged(challenger: Candidate, champion: Candidate | None, data: Path) -> tup
         log.info("both models are evaluated again: their recorded test images differ")
     # One thread each: idle threads of one model keep spinning for a while, and would slow the other one down.
     predictors = [Predictor(side.model, device="cpu", threads=1) for side in sides]
-    speeds = latency_ms(predictors)
+    speeds = [math.nan] if champion is None else compared_ms(*predictors, partial(rules.too_slow, bounds=bounds))
     rows = manifests.rows(challenger.manifest, "test")
     answers = [
         side.predictions if recorded and side.predictions is not None else predict(predictor, rows, data)
         for side, predictor in zip(sides, predictors, strict=True)
     ]
+    if "group" not in answers[0]:
+        within = answers[0]["path"].str.partition("/")[2]
+        answers[0] = answers[0].assign(group=groups.of(within, challenger.group))
     first, *others = [
         Judged(
             side.version, predictor.classes, answer, seen=side.saw(challenger.alike),

@@ -83,7 +83,7 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str | No
         # If the alias has been removed, the challenger is compared with the version that was champion last.
         in_use = before.champion or before.previous
         champion = None if in_use is None else candidate.gather(client, name, in_use, Path(scratch))
-        sides = candidate.judged(challenger, champion, DATA)
+        sides = candidate.judged(challenger, champion, DATA, bounds)
         looks = decision_record.earlier_looks(client, name, wanted, challenger.test_digest)
         drifts = candidate.drifts(challenger, champion, bounds.drift)
         decision = judging.decide(*sides, bounds, drifts, earlier_looks=looks)

@@ -70,7 +70,7 @@ def test_the_gate_runs_and_weighs_both_files_and_a_rollback_too(client, folder, 
     registered.write_data(tmp_path / "data", table)
     registered.register(tmp_path, NAME, set(range(20)), sharpness=0.2, table=table, outside=True)
     challenger, champion = (candidate.gather(client, NAME, version, tmp_path / "gate") for version in ("2", "1"))
-    judged, other = candidate.judged(challenger, champion, tmp_path / "data")
+    judged, other = candidate.judged(challenger, champion, tmp_path / "data", BOUNDS)
     assert (judged.predictions["predicted"] == judged.predictions["label"]).all(), "the models themselves were asked"
     assert other.megabytes == (folder.model.stat().st_size + folder.model_weights.stat().st_size) / 1e6
     bounds = BOUNDS.model_copy(update={"margin": -0.5})

@@ -164,7 +164,7 @@ def test_the_most_frequent_mistake_is_told_in_words(page: Callable[..., str]) ->
 def test_the_report_says_what_a_class_is_most_often_taken_for(page: Callable[..., str]) -> None:
     evaluation = Evaluation(np.eye(3, dtype=np.float32)[[0, 1, 1, 1]], np.array([0, 0, 1, 0]))
     assert rows(section(page(evaluation), "Classes")) == [
-        ["amber", "3", "33.33 %", "6.1 to 79.2 %", "blue (2)"],
+        ["amber", "3", "33.33 %", "1.7 to 79.2 %", "blue (2)"],
         ["blue", "1", "100.00 %", "20.7 to 100.0 %", "none"],
     ], "a class without test images has no accuracy"
 

@@ -124,6 +124,7 @@ def test_the_summary_holds_fractions_and_survives_json() -> None:
         "balanced_accuracy": 0.75,
         "macro_f1": 0.666667,
         "loss": round(evaluation.loss, 6),
+        "independent_images": 3.0,
         "ece": round(abs(2 / 3 - float(evaluation.confidence[0])), 6),
         "images": 3,
         "intervals": {metric: score.to_list() for metric, score in evaluation.scores.items()},

@@ -30,8 +30,8 @@ def test_the_sentence_comes_first_and_then_the_outcome() -> None:
         "decision": "promoted",
         "compared images": "180",
         "top-1": "88.9 % → 97.2 %",
-        "gain in top-1, points (95 %)": f"+8.3 ({low} to {high})",
-        "McNemar's test on top-1": "p < 0.001",
+        "gain in top-1, points (90 %)": f"+8.3 ({low} to {high})",
+        "p of no gain": "p = 0.001",
     }
     assert figures(shown(decision(CHAMPION, BETTER)))["decision"] == "refused"
 
@@ -46,8 +46,11 @@ def test_figures_are_those_of_the_chosen_metric() -> None:
     found = decision(metric="balanced_accuracy")
     listed = figures(shown(found))
     assert listed["top-1"] == listed["balanced accuracy"] == "88.9 % → 97.2 %"
-    assert listed["permutation test on balanced accuracy"] == "p < 0.001"
-    assert listed["gain in balanced accuracy, points (95 %)"].startswith("+8.3 (+")
+    assert listed["p of no gain"] == "p < 0.001"
+    assert listed["gain in balanced accuracy, points (90 %)"].startswith("+8.3 (+")
+    strict = figures(shown(decision(metric="balanced_accuracy", significance=0.01, margin=-0.02)))
+    assert "gain in balanced accuracy, points (98 %)" in strict
+    assert strict["p of no more than −2.0 points"] == "p < 0.001"
 
 
 def test_the_number_of_looks_is_listed() -> None:

@@ -16,8 +16,8 @@ from adaptformer.params import GateParams
 CLASSES = ("ant", "bee", "cat")
 IMAGES = 180
 BOUNDS = GateParams(
-    metric="top1", margin=0.0, significance=0.05, class_loss=0.05, class_support=20, newly_wrong=None, ece_rise=0.03,
-    latency_ratio=1.5, size_ratio=1.5, parity=0.0001, drift=0.1,
+    metric="top1", margin=0.0, significance=0.05, class_loss=0.05, class_support=20, newly_wrong=None,
+    log_loss_rise=0.05, latency_ratio=1.5, latency_enough=0.1, size_ratio=1.5, parity=0.0001, drift=0.1,
 )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def judged(version: str, wrong: Collection[int], images: int = IMAGES, **changes
             "label": [label(i) for i in numbers],
             "predicted": [label(i + 1) if i in wrong else label(i) for i in numbers],
             "confidence": [confidence] * images,
-            "probability_of_label": [confidence] * images,
+            "probability_of_label": [0.9] * images,
         }
     )
     model = Judged(version, CLASSES, predictions, seen=frozenset(), megabytes=2.0, latency_ms=1.0, parity=1e-6)

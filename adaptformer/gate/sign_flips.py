@@ -1,0 +1,92 @@
+"""A paired test of any mean of differences, by flipping the signs of whole groups, with its own interval.
+
+If the challenger's gain is the margin, each group's surplus over the margin could as well have the opposite sign. The
+sum of all surpluses is reached by flipping the groups of a random subset exactly if the gain within this subset is at
+most the margin. So the share of subsets with a gain up to the margin is the p-value, and the same subsets' quantiles
+are the limits (Hartigan, J. Am. Stat. Assoc. 64 (1969) 1303): p rises with the margin, and is below the level if and
+only if the lower limit is above the margin.
+
+Shapes: N images, U kinds of groups with the same surplus, R subsets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptformer import randomness
+from adaptformer.gate.exact_difference import Gain
+
+SUBSETS = 10_000
+_AT_ONCE = 1 << 20
+"""Numbers held in memory at once."""
+_ROUNDING = 1e-12
+"""Gains that are equal as fractions may differ by so much as sums of floating-point numbers."""
+
+Floats = NDArray[np.float64]
+
+
+def flips(
+    gains: Floats, weights: Floats, groups: NDArray[np.int64] | None, margin: float, level: float, *, blank: float = 0.0
+) -> Gain:
+    """Return the sum of `gains` [N] with its test and limits; `weights` [N], which add up to 1, carry the margin.
+
+    `groups` [N] are flipped as wholes, None flips each image alone. `blank` is the gain of one image more that is won
+    and of one that is lost: with them the limits differ even if no image changed.
+    """
+    value = float(gains.sum())
+    if groups is not None:
+        gains, weights = (np.bincount(groups, weights=column) for column in (gains, weights))
+    kinds, counts = np.unique(np.stack([gains, weights], axis=1), axis=0, return_counts=True)
+    within = np.concatenate([_within(*part) for part in _subsets(kinds, counts, blank)])
+    reached = 1 + int((np.nan_to_num(within, nan=-np.inf) <= margin + _ROUNDING).sum())
+    return Gain(value, _limit(within, level), -_limit(-within, level), reached / (1 + SUBSETS), level)
+
+
+def top1(
+    ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: NDArray[np.int64], margin: float, level: float
+) -> Gain:
+    """Return the gain in top-1 of images [N] in groups, from which answers of either side are right."""
+    weights = np.full(len(ours), 1 / len(ours))
+    gains = weights * (ours.astype(np.float64) - theirs)
+    return flips(gains, weights, groups, margin, level, blank=blank(gains, weights, groups))
+
+
+def blank(gains: Floats, weights: Floats, groups: NDArray[np.int64] | None) -> float:
+    """Return the weight of one independent image: that of an image, times the images of a group that come as one."""
+    weight = float((weights**2).sum())
+    if groups is None:
+        return weight
+    alone = float((gains**2).sum())
+    together = float((np.bincount(groups, weights=gains) ** 2).sum())
+    return weight * (max(together / alone, 1.0) if alone else len(groups) / (int(groups.max()) + 1))
+
+
+def _within(gains: Floats, weights: Floats) -> Floats:
+    """Return the gain in each subset [R]; NaN without weight, which no margin can tell from the observed signs."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(weights > 0, gains / weights, np.nan)
+
+
+def _limit(within: Floats, level: float) -> float:
+    """Return the largest margin below which p is below the level, from the gains in all subsets [R]."""
+    rank = math.ceil(level * (1 + SUBSETS) - 1) - 1
+    return -1.0 if rank < 0 else float(np.sort(np.nan_to_num(within, nan=-np.inf))[rank])
+
+
+def _subsets(kinds: Floats, counts: NDArray[np.int64], blank: float) -> Iterator[tuple[Floats, Floats]]:
+    """Yield the gains and weights of random subsets, in which each group is with probability ½."""
+    at_once = max(1, _AT_ONCE // len(counts))
+    for start in range(0, SUBSETS, at_once):
+        size = min(at_once, SUBSETS - start)
+        random = randomness.generator("sign flips", start)
+        extra = blank * (random.integers(0, 2, size) - random.integers(0, 2, size))
+        if counts.max() == 1:
+            bits = np.frombuffer(random.bytes(size * -(-len(counts) // 8)), np.uint8).reshape(size, -1)
+            taken = np.unpackbits(bits, axis=1, count=len(counts)).astype(np.float64)
+        else:
+            taken = random.binomial(counts, 0.5, (size, len(counts))).astype(np.float64)
+        yield taken @ kinds[:, 0] + extra, taken @ kinds[:, 1]
