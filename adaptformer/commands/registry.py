@@ -105,7 +105,7 @@ def _watch(given: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as scratch, folder.lock("adaptformer watch"):
         watched = _results_here(folder) if given.local else _champion(_model(given), folder, Path(scratch))
         found = watching.watch(
-            watched, given.folder, folder.data, bound=settings.gate.drift, wanted=given.label,
+            watched, given.folder, folder.data, wanted=given.label,
             images=ImageCache(folder.image_cache, settings.runtime.cache_gb), stored=folder.embeddings,
             device=device.choose(settings.runtime.device, settings.runtime.threads),
         )  # fmt: skip
@@ -115,8 +115,8 @@ def _watch(given: argparse.Namespace) -> int:
     files.write_text(places[2], report.html(found, given.folder, places[1]))
     print("\n".join(found.lines()))
     print(f"the page: {places[2]}; all answers: {places[0]}; images to label next: {places[1]}")
-    too_low = given.at_least is not None and found.accuracy.low < given.at_least
-    if too_low:
+    too_low = given.at_least is not None and (found.accuracy is None or found.accuracy.low < given.at_least)
+    if too_low and found.accuracy is not None:
         print(f"the expected accuracy may be below {given.at_least:.1%}")
     return exit_code.REFUSED if too_low or found.drifted() else 0
 

@@ -54,7 +54,7 @@ def profile(manifest: pd.DataFrame, data: Path, embedding: Embedding, cache: Ima
     cache. Raises UserError when `data` no longer fits the manifest.
     """
     contract = embedding.contract
-    rows = manifest.sort_values(["sha256", "path"]).drop_duplicates("sha256").head(IMAGES).reset_index(drop=True)
+    rows = manifest.loc[chosen(manifest)].reset_index(drop=True)
     images = load_images(rows, data, contract, cache)
     starts = range(0, len(images), _AT_ONCE)
     seen = (np.array(centre_crop(images[start : start + _AT_ONCE], contract.size)) for start in starts)
@@ -65,6 +65,11 @@ def profile(manifest: pd.DataFrame, data: Path, embedding: Embedding, cache: Ima
         contract,
         embedding.backbone,
     )
+
+
+def chosen(manifest: pd.DataFrame) -> pd.Index:
+    """Return the index of the images that a profile is made of, in the profile's order."""
+    return manifest.sort_values(["sha256", "path"]).drop_duplicates("sha256").head(IMAGES).index
 
 
 def _channels(batch: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ Shapes: N images, M of the other set, W columns.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,33 +15,46 @@ from adaptformer.evaluation.data_profile import Profile
 from adaptformer.gate.decision import Check
 
 
+@dataclass(frozen=True)
+class Measure:
+    """Figures [N, W] and [M, W] of two data sets; `obstacle` says why they cannot be compared, if they cannot."""
+
+    name: str
+    ours: NDArray[np.generic]
+    theirs: NDArray[np.generic]
+    obstacle: str = ""
+
+
 def compare(challenger: Profile, champion: Profile, bound: float) -> list[Check]:
     """Return one check each of sizes, channel statistics and embeddings: "warn" above `bound`, else "pass".
 
     Figures that were computed differently on the two sides cannot be compared: "info".
     """
+    return [_check(measure, bound) for measure in measures(challenger, champion)]
+
+
+def measures(challenger: Profile, champion: Profile) -> list[Measure]:
+    """Return what can be compared of two profiles: sizes, channel statistics and embeddings."""
     # Decoding at another scale changes pixels by a few of 255, and a champion from before has no such scale.
     alike = replace(challenger.image, oversampling=champion.image.oversampling) == champion.image
     pixels = "" if alike else "the models see images by another size, crop or normalisation"
     backbone = pixels or ("" if challenger.backbone == champion.backbone else "the models have different backbones")
     return [
-        _check("image sizes", challenger.sizes, champion.sizes, bound),
-        _check("colours", challenger.channels, champion.channels, bound, pixels),
-        _check("content (embeddings)", challenger.embeddings, champion.embeddings, bound, backbone),
+        Measure("image sizes", challenger.sizes, champion.sizes),
+        Measure("colours", challenger.channels, champion.channels, pixels),
+        Measure("content (embeddings)", challenger.embeddings, champion.embeddings, backbone),
     ]
 
 
-def _check(
-    what: str, challenger: NDArray[np.generic], champion: NDArray[np.generic], bound: float, obstacle: str = ""
-) -> Check:
-    name, limit = f"drift of {what}", f"at most {bound:g}"
-    if obstacle:
-        return Check(name, "info", "not compared", limit, f"Not compared, since {obstacle}.")
-    found = energy_coefficient(challenger.astype(np.float64), champion.astype(np.float64))
+def _check(measure: Measure, bound: float) -> Check:
+    name, limit = f"drift of {measure.name}", f"at most {bound:g}"
+    if measure.obstacle:
+        return Check(name, "info", "not compared", limit, f"Not compared, since {measure.obstacle}.")
+    found = energy_coefficient(measure.ours.astype(np.float64), measure.theirs.astype(np.float64))
     if found > bound:
-        reason = f"The challenger's data differ from the champion's in {what}, so earlier results may not hold."
+        reason = f"The challenger's data differ from the champion's in {measure.name}, so earlier results may not hold."
         return Check(name, "warn", f"{found:.3f}", limit, reason)
-    return Check(name, "pass", f"{found:.3f}", limit, f"Both models' data are alike in {what}.")
+    return Check(name, "pass", f"{found:.3f}", limit, f"Both models' data are alike in {measure.name}.")
 
 
 def energy_coefficient(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:

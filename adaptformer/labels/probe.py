@@ -54,8 +54,9 @@ def first_accuracies(features: NDArray[np.float32], labels: Sequence[str], split
 def out_of_fold(features: NDArray[np.float32], labels: NDArray[np.int64], groups: Sequence[str]) -> NDArray[np.float64]:
     """Return the probabilities [N, C] that a logistic regression gives images which it was not fitted to.
 
-    Images of one group are in one fold, so that no copy of an image says what its label is. `labels` [N] are class
-    indices, each of which occurs. Raises UserError where no class has images of two groups.
+    Images of one group are in one fold, so that no copy of an image tells its label. An image whose class has no image
+    of another fold cannot be judged: its row is NaN. `labels` [N] are class indices, each of which occurs. Raises
+    UserError if no class has images of two groups.
     """
     counts = [
         len({group for group, label in zip(groups, labels, strict=True) if label == index}) for index in set(labels)
@@ -72,4 +73,5 @@ def out_of_fold(features: NDArray[np.float32], labels: NDArray[np.int64], groups
             probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS))
             probe.fit(features[fitted], labels[fitted])
             found[np.ix_(held_out, probe.classes_)] = probe.predict_proba(features[held_out])
+            found[held_out[~np.isin(labels[held_out], probe.classes_)]] = np.nan
     return found

@@ -5,6 +5,8 @@ Shapes: N images, D width of the backbone.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ import pandas as pd
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from adaptformer import csv_file, files
 from adaptformer.data import groups
@@ -22,37 +26,70 @@ COLUMNS = ("path", "label", "looks_like", "probability", "label_probability", "l
 """`probability` is that of the class which an image looks like, `label_probability` that of its label."""
 
 
-def rank(manifest: pd.DataFrame, features: NDArray[np.float32], group: str | None) -> pd.DataFrame:
+def rank(
+    manifest: pd.DataFrame,
+    features: NDArray[np.float32],
+    group: str | None,
+    duplicates: Sequence[tuple[str, str]] = (),
+) -> pd.DataFrame:
     """Return a row for each image of a manifest [N rows] with these features [N, D], the likeliest wrong label first.
 
     An image is ranked by the probability of its label (cleanlab's self-confidence); which ones are likely wrong is
     confident learning's estimate (Northcutt et al. 2021). `new_label` is empty. Images of one group (the pattern
-    `group`, data/groups.py) do not judge each other, nor do equal files.
+    `group`, data/groups.py) do not judge each other, nor do equal files and `duplicates`, pairs of paths that show the
+    same photo. Images that nothing can judge, such as a class whose images are all of one group, come last, with
+    `looks_like` empty.
     """
     classes, labels = np.unique(manifest["label"], return_inverse=True)
-    probabilities = probe.out_of_fold(features, labels, _together(manifest, group))
-    scores = get_label_quality_scores(labels, probabilities, method="self_confidence")
-    wrong = find_label_issues(labels, probabilities, n_jobs=1)
-    looks_like = probabilities.argmax(axis=1)
+    probabilities = probe.out_of_fold(features, labels, together(manifest, group, duplicates))
+    judged = np.isfinite(probabilities).all(axis=1)
+    scores, wrong = np.full(len(labels), np.nan), np.zeros(len(labels), bool)
+    scores[judged] = get_label_quality_scores(labels[judged], probabilities[judged], method="self_confidence")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "May not flag all label issues")  # in a class that nothing can judge
+        wrong[judged] = find_label_issues(labels[judged], probabilities[judged], n_jobs=1)
+    looks_like = np.where(judged, probabilities.argmax(axis=1), 0)
     table = pd.DataFrame(
         {
             "path": manifest["path"],
             "label": manifest["label"],
-            "looks_like": classes[looks_like],
+            "looks_like": np.where(judged, classes[looks_like], ""),
             "probability": probabilities.max(axis=1).round(4),
             "label_probability": scores.round(4),
             "likely_wrong": np.where(wrong, "yes", ""),
             "new_label": "",
         }
     )
-    # Those that confident learning names come first, as the page shows them.
+    # Those that confident learning names come first, as the page shows them; NaN sorts last.
     order = np.lexsort((manifest["path"], scores, ~wrong))
     return table.iloc[order].reset_index(drop=True)
 
 
-def _together(manifest: pd.DataFrame, group: str | None) -> list[str]:
+def not_judged(ranking: pd.DataFrame) -> dict[str, int]:
+    """Return the number of images that nothing could judge, by class, in alphabetical order."""
+    labels = ranking.loc[ranking["looks_like"] == "", "label"]
+    return {str(label): int(count) for label, count in labels.value_counts().sort_index().items()}
+
+
+def together(manifest: pd.DataFrame, group: str | None, duplicates: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a name [N] for each image that it shares with the images which would tell its label.
+
+    Those are the images of its group, equal files, and `duplicates`, pairs of paths; also through others in between.
+    """
     named = groups.of((path.partition("/")[2] for path in manifest["path"]), group)
-    return [f"group {name}" if name else sha256 for name, sha256 in zip(named, manifest["sha256"], strict=True)]
+    names = [f"group {name}" if name else sha256 for name, sha256 in zip(named, manifest["sha256"], strict=True)]
+    count, rows = len(manifest), {path: row for row, path in enumerate(manifest["path"])}
+    pairs = [(rows[one], rows[other]) for one, other in duplicates if one in rows and other in rows]
+    # A graph of images, names and contents: images that are connected belong together.
+    to_names, to_contents = (pd.factorize(np.array(keys, object))[0] for keys in (names, manifest["sha256"]))
+    edges = [
+        *zip(range(count), to_names + count, strict=True),
+        *zip(range(count), to_contents + 2 * count, strict=True),
+    ]
+    ones, others = np.array([*edges, *pairs]).T
+    graph = coo_array((np.ones(len(ones), np.int8), (ones, others)), shape=(3 * count, 3 * count))
+    connected = pd.Series(connected_components(graph, directed=False)[1][:count])
+    return list(pd.Series(names).groupby(connected).transform("min"))
 
 
 def with_answers(ranking: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, int]:

@@ -14,13 +14,15 @@ from adaptformer.labels import embedding_map, probe, ranking, report
 from adaptformer.model import device
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
+from adaptformer.validation import findings
 
 
 @dataclass(frozen=True)
 class Review:
     """What a review found: accuracies of simple classifiers on so many validation images, and likely wrong labels.
 
-    `kept` are the new labels that a person had written into the ranking before. `features_seconds` were spent on the
+    `kept` are the new labels that a person had written into the ranking before, `not_judged` the images of each class
+    that no other image could judge. `features_seconds` were spent on the
     features, `probe_seconds` on the accuracies.
     """
 
@@ -29,6 +31,7 @@ class Review:
     images: int
     likely_wrong: int
     kept: int
+    not_judged: Mapping[str, int]
     features_seconds: float
     probe_seconds: float
 
@@ -43,10 +46,19 @@ class Review:
             f"  took {self.features_seconds:.1f} s for the features of {self.images:,} images, then "
             f"{self.probe_seconds:.1f} s",
             f"{self.likely_wrong:,} of {self.images:,} labels are likely wrong: see {folder.label_report}",
+            *([self._not_judged] if self.not_judged else []),
             *([kept] if self.kept else []),
             f"write right classes into the column new_label of {folder.label_ranking}, then run",
             f"  adaptformer data relabel {folder.label_ranking}",
         ]
+
+    @property
+    def _not_judged(self) -> str:
+        classes = ", ".join(f"{label} ({count:,})" for label, count in self.not_judged.items())
+        return (
+            f"left out {sum(self.not_judged.values()):,} images that nothing can judge, since the others of their "
+            f"class are copies of them or of their group: {classes}"
+        )
 
 
 def review(params: Params, folder: RunFolder) -> Review:
@@ -63,7 +75,9 @@ def review(params: Params, folder: RunFolder) -> Review:
     embedded = time.perf_counter()
     accuracies = probe.first_accuracies(features, list(table["label"]), list(table["split"]))
     probed = time.perf_counter()
-    found, kept = ranking.with_answers(ranking.rank(table, features, params.data.group), folder.label_ranking)
+    duplicates = findings.read_pairs(folder.findings)
+    ranked = ranking.rank(table, features, params.data.group, duplicates)
+    found, kept = ranking.with_answers(ranked, folder.label_ranking)
     ranking.write(folder.label_ranking, found)
     validation = int((table["split"] == "validation").sum())
     suspected = set(found.loc[found["likely_wrong"] == "yes", "path"])
@@ -71,4 +85,5 @@ def review(params: Params, folder: RunFolder) -> Review:
     page = report.html(found, folder.data, accuracies, validation, folder.label_ranking, drawn)
     files.write_text(folder.label_report, page)
     likely = int((found["likely_wrong"] == "yes").sum())
-    return Review(accuracies, validation, len(table), likely, kept, embedded - began, probed - embedded)
+    left_out = ranking.not_judged(found)
+    return Review(accuracies, validation, len(table), likely, kept, left_out, embedded - began, probed - embedded)

@@ -1,10 +1,10 @@
 """The accuracy to expect on images without labels, from the model's confidence in its answers.
 
 On the validation split, whose labels are known, a logistic regression learns how often an answer of some confidence is
-right. It holds for new images as far as the same confidence still means the same: drift can break that, and is
-reported beside it.
+right. It holds for new images as far as the same confidence still means the same: drift can break that, so no figure is
+given for images that differ (drift.py).
 
-Shapes: V validation images, N new images, R resamples.
+Shapes: V validation images, N new images.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from sklearn.linear_model import LogisticRegression
 from adaptformer import randomness
 from adaptformer.evaluation.intervals import CONFIDENCE, Interval
 
-RESAMPLES, _DRAWS = 100, 20
-"""Of the validation split, and of the new images' answers by each."""
+DRAWS, _CHANCES = 500, 4
+"""Draws from the posterior of the regression, and of the new images' answers by each."""
 _LEAST_DOUBT = 1e-6
+_PRIOR = 0.5
+"""Right and wrong answers that Jeffreys' prior adds to those of validation."""
 
 
 def estimate(
@@ -27,31 +29,26 @@ def estimate(
     """Return the expected share of right answers among new images [N], with its 95 % interval.
 
     `confidence` [V] is the probability of each answer on the validation split, and `right` [V] whether it is right. The
-    interval holds both what so few validation images leave open (the bootstrap) and the chance of N images.
+    regression is drawn from its posterior by the Bayesian bootstrap (Rubin, Ann. Stat. 9, 1981): each answer of
+    validation weighs as much as an exponential draw, and half a right and half a wrong answer of middling confidence
+    are added. With equal confidences this is the posterior under Jeffreys' prior, Beta(right + ½, wrong + ½): 20 right
+    answers of 20 promise no certainty. The interval also holds the chance of N images.
     """
     given, asked = _log_odds(confidence), _log_odds(new_confidence)
+    middle = np.median(given)
+    known = np.concatenate([given, [middle, middle]])[:, np.newaxis]
+    outcomes = np.concatenate([right, [True, False]])
     random = randomness.generator("expected accuracy", len(confidence), len(new_confidence))
-    drawn = []
-    for _ in range(RESAMPLES):
-        rows = random.integers(0, len(given), len(given))
-        chance = _fitted(given[rows], right[rows], asked)
-        drawn += [(random.random(len(asked)) < chance).mean() for _ in range(_DRAWS)]
+    expected, drawn = [], []
+    for _ in range(DRAWS):
+        weights = np.concatenate([random.exponential(size=len(given)), random.gamma(_PRIOR, size=2)])
+        fitted = LogisticRegression(C=1e3, solver="newton-cholesky").fit(known, outcomes, weights)
+        chance = fitted.predict_proba(asked[:, np.newaxis])[:, 1]
+        expected.append(chance.mean())
+        drawn += [(random.random(len(asked)) < chance).mean() for _ in range(_CHANCES)]
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(drawn, [tail, 100 - tail])
-    return Interval(float(_fitted(given, right, asked).mean()), float(low), float(high))
-
-
-def _fitted(log_odds: NDArray[np.float64], right: NDArray[np.bool_], asked: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how likely an answer is right, for the log odds of its confidence.
-
-    One right and one wrong answer of middling confidence are added, so that a split without errors promises no
-    certainty.
-    """
-    middle = np.median(log_odds)
-    known = np.concatenate([log_odds, [middle, middle]])[:, np.newaxis]
-    calibrated = LogisticRegression(C=1e3, solver="newton-cholesky").fit(known, np.concatenate([right, [True, False]]))
-    found: NDArray[np.float64] = calibrated.predict_proba(asked[:, np.newaxis])[:, 1]
-    return found
+    return Interval(float(np.mean(expected)), float(low), float(high))
 
 
 def _log_odds(confidence: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,13 +28,28 @@ def margins(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def choose(
-    margin: NDArray[np.float64], wanted: int, features: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+    margin: NDArray[np.float64],
+    wanted: int,
+    features: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    unlike: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
     """Return the indices [at most K] of the images to label, the least sure first.
 
     Of those with the smallest margins [N], the least sure one of each of K clusters of their features is taken.
-    `features` gives the features [n, D] of some images.
+    `features` gives the features [n, D] of some images. Images that are `unlike` [N] all that the model learned from
+    are chosen apart from the others: half of the places are theirs, as far as there are so many of both.
     """
+    if unlike.any():
+        for_unlike = min(int(unlike.sum()), max(wanted - int((~unlike).sum()), wanted // 2))
+        parts = [(np.flatnonzero(~unlike), wanted - for_unlike), (np.flatnonzero(unlike), for_unlike)]
+        nobody = np.zeros(0, bool)
+        return np.concatenate(
+            [
+                rows[choose(margin[rows], count, lambda chosen, rows=rows: features(rows[chosen]), nobody)]
+                for rows, count in parts
+                if count
+            ]
+        )
     order = np.argsort(margin, kind="stable")
     if len(order) <= wanted:
         return order
@@ -49,7 +64,7 @@ def choose(
 def to_complete(table: pd.DataFrame, folder: Path) -> str:
     """Return the chosen images of a table (watching.Findings) as CSV: path, and a label for a person to write.
 
-    `adaptformer data import FILE --add` reads it.
+    `adaptformer data import FILE --add` reads it, once each image has a label.
     """
     chosen = table[table["label_next"] > 0].sort_values("label_next")
     paths = [(folder / path).resolve().as_posix() for path in chosen["path"]]

@@ -20,10 +20,13 @@ def html(found: Findings, folder: Path, list_path: Path) -> str:
     """Return a self-contained page; pictures are read from `folder`, `list_path` is the CSV file to complete."""
     chosen = found.table[found.table["label_next"] > 0].sort_values("label_next")
     columns = ["path", "predicted", "confidence"]
-    items = [
-        (thumbnail(folder / path, _SIDE), f"{path}\n{predicted} {confidence:.0%}")
-        for path, predicted, confidence in chosen[columns].head(_SHOWN).itertuples(index=False)
-    ]
+    items, unlike_items = (
+        [
+            (thumbnail(folder / path, _SIDE), f"{path}\n{predicted} {confidence:.0%}")
+            for path, predicted, confidence in rows[columns].head(_SHOWN).itertuples(index=False)
+        ]
+        for rows in (chosen[chosen["unlike"] == ""], chosen[chosen["unlike"] == "yes"])
+    )
     counts = found.table["predicted"].value_counts()
     rows = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
     shares, edges = np.histogram(found.table["confidence"], bins=10, range=(0, 1))
@@ -42,7 +45,7 @@ def html(found: Findings, folder: Path, list_path: Path) -> str:
         answers=[(str(name), f"{count:,}", f"{100 * count / len(found.table):.1f} %") for name, count in rows],
         confidences=[(name, count, count / len(found.table)) for name, count in reversed(confidences)],
         items=[item for item in items if item[0]],
-        chosen=len(chosen),
+        unlike_items=[item for item in unlike_items if item[0]],
         list=list_path.as_posix(),
         side=_SIDE,
     )

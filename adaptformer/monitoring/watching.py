@@ -22,9 +22,8 @@ from adaptformer.errors import UserError
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.export.predictor import NO_ANSWER, Predictor, answered, images_below
-from adaptformer.gate import drift
 from adaptformer.gate.decision import Check
-from adaptformer.monitoring import expected_accuracy, label_next
+from adaptformer.monitoring import drift, expected_accuracy, label_next
 
 
 @dataclass(frozen=True)
@@ -42,15 +41,19 @@ class Watched:
 class Findings:
     """What was found about N new images.
 
-    `table` has one row an image: path, predicted, confidence, margin, and label_next, its place in the order in which
-    images are worth labelling (0: not chosen). `accuracy` is what to expect of the answers, `validation` the share of
-    right ones on so many validation images. `known` images are in the model's own data;
-    `unreadable` has reasons by path.
+    `table` has one row an image: path, predicted, confidence, margin, `unlike` ("yes" for an image far from all that
+    the model learned from, "" where nothing says so), and label_next, its place in the order in which images are worth
+    labelling (0: not chosen). `accuracy` is what to expect of the answers on `judged` images, None if the new images
+    differ too much to say; `validation` is the share of right ones on so many validation images. `looked_at` images
+    were compared one by one with those that the model learned from, if the new ones differ. `known` images are in the
+    model's own data; `unreadable` has reasons by path.
     """
 
     name: str
     table: pd.DataFrame
-    accuracy: Interval
+    accuracy: Interval | None
+    judged: int
+    looked_at: int
     validation: float
     validation_images: int
     drift: tuple[Check, ...]
@@ -61,25 +64,41 @@ class Findings:
         """Return the measures in which the new images differ from those that the model learned from."""
         return [check for check in self.drift if check.verdict == "warn"]
 
+    @property
+    def unlike(self) -> int:
+        """The number of images that are far from all that the model learned from."""
+        return int((self.table["unlike"] == "yes").sum())
+
     def lines(self) -> list[str]:
-        """Return the findings for people."""
-        accuracy = self.accuracy
-        lines = [
-            f"{self.name} on {len(self.table):,} new images: expected accuracy {accuracy.value:.1%} "
-            f"({accuracy.low:.1%} to {accuracy.high:.1%}); {self.validation:.1%} on its "
-            f"{self.validation_images:,} validation images",
-        ]
+        """Return the findings for people, the most important first."""
+        lines = [f"{self.name} on {len(self.table):,} new images: {self.headline}"]
         for check in self.drift:
             what = check.name.removeprefix("drift of ")
             verdict = {"warn": "unlike what it learned from", "pass": "like what it learned from"}
             lines.append(f"{what}: {verdict.get(check.verdict, check.reason)} ({check.value}, {check.bound})")
-        if self.drifted():
-            lines.append("so the expected accuracy may be too high: label some of the images, and judge it by those")
         if self.known:
             lines.append(f"{self.known:,} of the images are in the model's own data")
         if self.unreadable:
             lines.append(f"left out {len(self.unreadable):,} files that are no images or have no answer")
         return lines
+
+    @property
+    def headline(self) -> str:
+        """What to expect of the answers, or why nothing can be promised."""
+        on_validation = f"{self.validation:.1%} on its {self.validation_images:,} validation images"
+        figure = ""
+        if self.accuracy is not None:
+            figure = (
+                f"expected accuracy {self.accuracy.value:.1%} ({self.accuracy.low:.1%} to {self.accuracy.high:.1%})"
+            )
+        if not self.drifted():
+            return f"{figure}; {on_validation}"
+        names = " and ".join(check.name.removeprefix("drift of ") for check in self.drifted())
+        apart = f", {self.unlike:,} of {self.looked_at:,} unlike all of it" if self.looked_at else ""
+        if self.accuracy is None:
+            return f"they differ from what it learned from in {names}{apart}; no accuracy can be promised: label some"
+        part = f"of the {self.judged:,} like it, {figure}"
+        return f"they differ from what it learned from in {names}{apart}; {part}; {on_validation}"
 
 
 def watch(
@@ -87,7 +106,6 @@ def watch(
     folder: Path,
     data: Path,
     *,
-    bound: float,
     wanted: int,
     images: ImageCache,
     stored: Path,
@@ -95,9 +113,9 @@ def watch(
 ) -> Findings:
     """Run a model on all images below `folder`, and measure what can be known of them without labels.
 
-    `bound` is the distance from which on data count as drifted (params: gate.drift), `wanted` how many images to choose
-    for labelling. The model's validation images are read from `data`; features are computed on `device` and kept in
-    `stored`. Raises UserError where the folder holds no image, and where the validation images are not in `data`.
+    `wanted` is how many images to choose for labelling. The model's validation images are read from `data`; features
+    are computed on `device` and kept in `stored`. Raises UserError if the folder holds no image, and if the validation
+    images are not in `data`.
     """
     table, unreadable = _listed(folder)
     predictor = Predictor(watched.model, device="cpu")
@@ -125,7 +143,10 @@ def watch(
             )
         return Embedding(watched.backbone, predictor.contract, device, stored)
 
-    first = label_next.choose(margin, wanted, lambda chosen: embedding().of_data(table.iloc[chosen], folder, images))
+    likeness = _compared(watched, table, folder, embedding, images)
+    first = label_next.choose(
+        margin, wanted, lambda chosen: embedding().of_data(table.iloc[chosen], folder, images), likeness.unlike
+    )
     place = np.zeros(len(table), np.int64)
     place[first] = np.arange(1, len(first) + 1)
     found = pd.DataFrame(
@@ -134,33 +155,66 @@ def watch(
             "predicted": np.array(predictor.classes)[probabilities.argmax(axis=1)],
             "confidence": probabilities.max(axis=1).round(6),
             "margin": margin.round(6),
+            "unlike": np.where(likeness.unlike, "yes", ""),
             "label_next": place,
         }
     )
+    accuracy, confidence = None, probabilities.max(axis=1)[likeness.judged]
+    if len(confidence):
+        accuracy = expected_accuracy.estimate(answers.max(axis=1), right, confidence)
     return Findings(
         name=watched.name,
         table=found.sort_values(["margin", "path"], kind="stable").reset_index(drop=True),
-        accuracy=expected_accuracy.estimate(answers.max(axis=1), right, probabilities.max(axis=1)),
+        accuracy=accuracy,
+        judged=len(confidence),
+        looked_at=likeness.looked_at,
         validation=float(right.mean()),
         validation_images=len(validation),
-        drift=tuple(_drift(watched, table, folder, embedding, images, bound)),
+        drift=likeness.checks,
         known=int(table["sha256"].isin(watched.manifest["sha256"]).sum()),
         unreadable=unreadable,
     )
 
 
-def _drift(
-    watched: Watched,
-    table: pd.DataFrame,
-    folder: Path,
-    embedding: Callable[[], Embedding],
-    images: ImageCache,
-    bound: float,
-) -> list[Check]:
+@dataclass(frozen=True)
+class _Likeness:
+    """How new images [N] compare with those that the model learned from.
+
+    `unlike` [N] are far from all of them, out of `looked_at`; the accuracy of the `judged` [N] may be expected from
+    confidence.
+    """
+
+    checks: tuple[Check, ...]
+    unlike: NDArray[np.bool_]
+    judged: NDArray[np.bool_]
+    looked_at: int = 0
+
+
+def _compared(
+    watched: Watched, table: pd.DataFrame, folder: Path, embedding: Callable[[], Embedding], images: ImageCache
+) -> _Likeness:
+    """Compare new images with the profile of the model's data.
+
+    If they differ, each image of the new profile is looked at; those that are not unlike may be judged, if together
+    they are like the model's data.
+    """
+    nobody = np.zeros(len(table), bool)
     if watched.profile is None:
-        return []
+        return _Likeness((), nobody, ~nobody)
+    known = data_profile.read(watched.profile)
     new = data_profile.profile(table, folder, embedding(), images)
-    return drift.compare(new, data_profile.read(watched.profile), bound)
+    checks = tuple(drift.compare(new, known))
+    if all(check.verdict != "warn" for check in checks):
+        return _Likeness(checks, nobody, ~nobody)
+    if checks[-1].verdict == "info":  # the features cannot be compared
+        return _Likeness(checks, nobody, nobody)
+    rows = table.index.get_indexer(data_profile.chosen(table))
+    far = drift.unlike(new.embeddings, known.embeddings)
+    unlike, judged = nobody.copy(), nobody.copy()
+    unlike[rows] = far
+    if drift.alike(new.embeddings[~far], known.embeddings):
+        judged[rows] = ~far
+    return _Likeness(checks, unlike, judged, len(rows))
 
 
 def _listed(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:

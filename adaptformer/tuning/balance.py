@@ -31,13 +31,14 @@ def order(labels: NDArray[np.int64], weights: NDArray[np.float64] | None, *key: 
 
 
 def image_weights(labels: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Return the share of each image [B] in the loss of its step, all of one step together 1.
+    """Return the share of each image [B] in the loss of its step: its class's weight over the number of images.
 
-    `labels` [B] are those of the whole step, however many micro-batches it is made of. `class_weights` [C] are None
-    where all images count the same.
+    `labels` [B] are those of the whole step, however many micro-batches it is made of. `class_weights` [C] have a mean
+    of 1 over the images of the split (None: all images count the same). Dividing by the weights of the step instead of
+    its images would give a rare class less than it is asked to have: its images make their own step's divisor large.
     """
     weights = labels.new_ones(len(labels), dtype=torch.float32) if class_weights is None else class_weights[labels]
-    return weights / weights.sum()
+    return weights / len(labels)
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float) -> Tensor:

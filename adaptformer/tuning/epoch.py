@@ -161,7 +161,7 @@ def _train(
     label = f"{phase.name}, epoch {epoch} of {phase.epochs}"
     steps = progress.steps(steps, label, batches * batch_size, "images", lambda _: batch_size, done.steps * batch_size)
     for step, micro_batches in enumerate(steps, start=done.steps):
-        rate = learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches)
+        rate = learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches, batch_size)
         set_learning_rate(optimiser, rate)
         randomness.seed_torch("step", *key, step)  # dropout and stochastic depth draw from it
         loss, hits = _step(run, network, optimiser, micro_batches)
@@ -212,7 +212,7 @@ def _step(
             with computing(run.device, run.precision):
                 logits = network(batch)
             loss = balance.weighted_cross_entropy(logits, batch.labels, batch.weights, run.params.label_smoothing)
-            (loss * run.world.size).backward()  # the images' weights add up to 1 over all processes: no mean is wanted
+            (loss * run.world.size).backward()  # the images' weights are shares of the whole step: no mean is wanted
         loss_sum += loss.detach()
         correct += (logits.argmax(1) == batch.labels).sum()
     optimiser.step()

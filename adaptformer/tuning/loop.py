@@ -20,7 +20,7 @@ from adaptformer.tuning import resume, schedule
 from adaptformer.tuning.data_parallel import spread
 from adaptformer.tuning.epoch import Network, Run, hold_prefix, recompute_statistics, train_epoch
 from adaptformer.tuning.history import EpochRow
-from adaptformer.tuning.optimiser import build_optimiser, pack_state, unpack_state
+from adaptformer.tuning.optimiser import build_optimiser, pack_state, unpack_state, warmup_epochs
 
 log = logging.getLogger("adaptformer")
 
@@ -114,8 +114,23 @@ def plan(run: Run) -> list[schedule.Phase]:
             f"a micro-batch of {batch // run.params.accumulate} images is too small for {run.world.size} processes",
             "raise tuning.batch_size, or lower runtime.devices",
         )
+    _require_peak(run.params, images // batch)
     tuned = {name: part for name, part in parts(run.model).items() if name in run.model.tuned}
     return schedule.plan(tuned, run.params)
+
+
+def _require_peak(params: TuningParams, steps: int) -> None:
+    """Raise UserError if a phase's warm-up lasts until the middle of its last step: the rate would never peak."""
+    warmup, total = warmup_epochs(params, params.epochs, steps) * steps, params.epochs * steps
+    if warmup <= total - 0.5:
+        return
+    name = "warmup" if params.warmup_steps is None else "warmup_steps"
+    phase = "training" if params.schedule == "joint" else "each phase"
+    raise UserError(
+        f"tuning.{name} = {getattr(params, name)} lasts {warmup:g} steps, and {phase} has {total}: the learning rate "
+        "would never reach its peak",
+        f"lower tuning.{name}, raise tuning.epochs, or lower tuning.batch_size",
+    )
 
 
 def _begin(run: Run) -> None:

@@ -47,15 +47,21 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def learning_rate(params: TuningParams, progress: float, epochs: int, steps: int) -> float:
-    """Return the rate at `progress` epochs of a phase of `epochs`, each of `steps` optimiser steps.
+def learning_rate(params: TuningParams, progress: float, epochs: int, steps: int, batch_size: int) -> float:
+    """Return the rate at `progress` epochs of a phase of `epochs`, each of `steps` steps of `batch_size` images.
 
-    The peak is base_lr × batch_size / 256, or base_lr where `scale_lr` is off. A warm-up given in steps is a part of an
-    epoch.
+    The peak is base_lr × batch_size / 256, or base_lr if `scale_lr` is off. A step whose rate would be 0, as the first
+    one of a warm-up is in the published code, takes the rate of its middle: a phase of one step would learn nothing.
     """
-    peak = params.base_lr * (params.batch_size / 256 if params.scale_lr else 1)
-    warmup = params.warmup * epochs if params.warmup_steps is None else params.warmup_steps / steps
-    return warmup_then_cosine(peak, progress, warmup, epochs)
+    peak = params.base_lr * (batch_size / 256 if params.scale_lr else 1)
+    warmup = warmup_epochs(params, epochs, steps)
+    rate = warmup_then_cosine(peak, progress, warmup, epochs)
+    return rate if rate > 0 or progress > 0 else warmup_then_cosine(peak, 0.5 / steps, warmup, epochs)
+
+
+def warmup_epochs(params: TuningParams, epochs: int, steps: int) -> float:
+    """Return the length of the warm-up in epochs, for a phase of `epochs`, each of `steps` optimiser steps."""
+    return params.warmup * epochs if params.warmup_steps is None else params.warmup_steps / steps
 
 
 def warmup_then_cosine(peak: float, progress: float, warmup: float, epochs: float) -> float:

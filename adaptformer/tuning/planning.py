@@ -33,7 +33,8 @@ _GAPS, _HIDDEN = 1.4, 5
 class Plan:
     """What is predicted of a run; `micro_batch` images are in memory at once, `largest` of them would fit.
 
-    Of several `processes`, all three figures of memory and these two are those of each one.
+    Of several `processes`, all three figures of memory and these two are those of each one. Each epoch trains on `used`
+    of the `images`: its last incomplete batch is dropped.
     """
 
     trained: int
@@ -44,6 +45,8 @@ class Plan:
     peak_mb: float
     free_mb: float
     largest: int
+    images: int
+    used: int
     processes: int = 1
 
     def lines(self) -> list[str]:
@@ -54,7 +57,16 @@ class Plan:
             f"memory{' of each process' if self.processes > 1 else ''}: about {self.peak_mb / 1000:.1f} GB with "
             f"{self.micro_batch} images at once, of {self.free_mb / 1000:.1f} GB that are free; "
             f"about {self.largest:,} images would fit",
+            *([self._dropped] if self.used < self.images else []),
         ]
+
+    @property
+    def _dropped(self) -> str:
+        share = 100 * self.used / self.images
+        return (
+            f"each epoch trains on {self.used:,} of {self.images:,} images ({share:.0f} %), other ones each time: the "
+            "last batch would be incomplete"
+        )
 
 
 def plan(
@@ -69,7 +81,8 @@ def plan(
     found = parts(model)
     tuned = trainable(model)
     trained = sum(parameter.numel() for parameter in tuned.values())
-    micro_batch = -(-(min(params.batch_size, images) // params.accumulate) // processes)
+    batch = min(params.batch_size, images)
+    micro_batch = -(-(batch // params.accumulate) // processes)
     fixed, each = _fixed_mb(trained, params), _kept_mb(model, where, precision)
     # Processes on a CPU share its memory; each has a GPU for itself.
     free = device.free_memory_mb(where) / (1 if where.type == "cuda" else processes)
@@ -84,6 +97,8 @@ def plan(
         peak_mb=device.present_memory_mb(where) + fixed + micro_batch * each,
         free_mb=device.present_memory_mb(where) + free,
         largest=max(0, int((free - fixed) / each)),
+        images=images,
+        used=images - images % batch if batch else 0,
         processes=processes,
     )
 

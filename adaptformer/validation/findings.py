@@ -87,6 +87,21 @@ def write(path: Path, findings: pd.DataFrame) -> None:
     files.write_text(path, csv_file.text(table))
 
 
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """Return the pairs of images that show the same photo, out of the findings at `path`; none if there is no file.
+
+    Raises UserError for a file that cannot be read.
+    """
+    if not path.is_file():
+        return []
+    try:
+        table = pd.read_csv(path, dtype="str", keep_default_na=False)
+        found = table[table["kind"].isin(_PAIRS) & (table["other"] != "")]
+        return list(zip(found["path"], found["other"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be read: {error}", "write it again with `adaptformer validate`") from error
+
+
 def raise_on_errors(findings: pd.DataFrame, csv_path: Path) -> None:
     """Raise UserError where a finding's level is `error`."""
     errors = findings[findings["level"] == "error"]

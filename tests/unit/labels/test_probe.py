@@ -47,14 +47,14 @@ def test_no_image_is_judged_by_itself_or_by_its_copy() -> None:
     assert (together.argmax(axis=1) == labels).mean() > 0.8
 
 
-def test_rows_are_probabilities_of_all_classes_even_of_one_that_a_fold_lacks() -> None:
+def test_an_image_whose_class_no_other_fold_has_is_not_judged() -> None:
     features, labels = clouds(20)
-    features = np.concatenate([features, [[9, 9, 9, 9]]]).astype(np.float32)
-    labels = np.append(labels, 3)  # one image: whatever judges it has not seen its class
-    found = probe.out_of_fold(features, labels, [str(i) for i in range(61)])
-    assert found.shape == (61, 4)
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
-    assert found[-1, 3] == 0
+    features = np.concatenate([features, [[9, 9, 9, 9], [9, 9, 9, 9]]]).astype(np.float32)
+    labels = np.append(labels, [3, 3])  # two images of one group: whatever judges them has not seen their class
+    found = probe.out_of_fold(features, labels, [*map(str, range(60)), "one", "one"])
+    assert found.shape == (62, 4)
+    assert np.isnan(found[60:]).all()
+    np.testing.assert_allclose(found[:60].sum(axis=1), 1, atol=1e-5)
     assert (found[:60].argmax(axis=1) == labels[:60]).mean() > 0.9
 
 

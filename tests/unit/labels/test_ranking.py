@@ -77,6 +77,48 @@ def test_images_of_one_group_do_not_judge_each_other() -> None:
     assert (copies["label"] == copies["looks_like"]).mean() < 0.65
 
 
+def test_near_duplicates_do_not_judge_each_other() -> None:
+    numbers = np.random.default_rng(1)
+    features = np.repeat(numbers.normal(size=(150, 300)).astype(np.float32), 2, axis=0)
+    features += 1e-3 * numbers.normal(size=features.shape).astype(np.float32)
+    labels = np.repeat(numbers.permutation(["amber", "blue"] * 75), 2)
+    table = pd.DataFrame(
+        {
+            "path": [f"train/{label}/{i}.png" for i, label in enumerate(labels)],
+            "label": labels,
+            "sha256": [f"{i:064}" for i in range(300)],
+        }
+    )
+    pairs = [(table["path"][i], table["path"][i + 1]) for i in range(0, 300, 2)]
+    blind = ranking.rank(table, features, None)
+    told = ranking.rank(table, features, None, pairs)
+    assert (blind["label"] == blind["looks_like"]).mean() > 0.8
+    assert (told["label"] == told["looks_like"]).mean() < 0.65
+
+
+def test_what_is_connected_through_others_stays_together() -> None:
+    table = pd.DataFrame(
+        {
+            "path": ["train/a/g1__0", "train/a/g1__1", "train/a/2", "train/b/3", "train/b/4", "train/b/g2__5"],
+            "sha256": ["s0", "s1", "s2", "s2", "s4", "s5"],
+        }
+    )
+    names = ranking.together(table, "/(g.)__", [("train/a/g1__1", "train/a/2"), ("train/b/4", "gone")])
+    assert names[0] == names[1] == names[2] == names[3]
+    assert len({names[0], names[4], names[5]}) == 3
+
+
+def test_a_class_of_one_group_is_left_out_and_told() -> None:
+    table, features, _ = data_set(planted=0)
+    coral = (table["label"] == "coral").to_numpy()
+    table.loc[coral, "path"] = [f"train/coral/visit__{i}.png" for i in range(coral.sum())]
+    found = ranking.rank(table, features, "/(visit)__")
+    assert (found["likely_wrong"] == "").all()
+    assert (found["label"].tail(50) == "coral").all()
+    assert (found["looks_like"].tail(50) == "").all()
+    assert ranking.not_judged(found) == {"coral": 50}
+
+
 def test_what_a_person_wrote_stays_for_the_same_image_and_label(tmp_path: Path) -> None:
     table, features, _ = data_set()
     found = ranking.rank(table, features, None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy.stats import beta
 
 from adaptformer.monitoring import expected_accuracy
 
@@ -48,6 +50,16 @@ def test_a_split_without_errors_promises_no_certainty() -> None:
     found = expected_accuracy.estimate(np.linspace(0.9, 0.99, 50), np.ones(50, bool), new)
     assert 0.9 < found.value < 1
     assert found.low < 0.97
+
+
+@pytest.mark.parametrize(("right", "images"), [(20, 20), (49, 50), (18, 20)])
+def test_with_equal_confidences_it_is_jeffreys_posterior(right: int, images: int) -> None:
+    answers = np.arange(images) < right
+    found = expected_accuracy.estimate(np.full(images, 0.9), answers, np.full(20_000, 0.9))
+    posterior = beta(right + 0.5, images - right + 0.5)
+    assert found.value == pytest.approx(posterior.mean(), abs=0.015)
+    assert found.low == pytest.approx(posterior.ppf(0.025), abs=0.035)
+    assert found.high == pytest.approx(posterior.ppf(0.975), abs=0.02)
 
 
 def test_equal_input_gives_equal_intervals() -> None:

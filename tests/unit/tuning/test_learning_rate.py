@@ -5,13 +5,18 @@ import math
 import pytest
 from small_runs import tuning_params
 
-from adaptformer.tuning.optimiser import learning_rate
+from adaptformer.params import TuningParams
+from adaptformer.tuning import optimiser
 
 PARAMS = tuning_params(base_lr=0.5, batch_size=128, warmup=0.2)
 PEAK = 0.5 * 128 / 256
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.25, 1.0, 3.75])
+def learning_rate(params: TuningParams, progress: float, epochs: int, steps: int, batch_size: int = 128) -> float:
+    return optimiser.learning_rate(params, progress, epochs, steps, batch_size)
+
+
+@pytest.mark.parametrize("progress", [0.05, 0.25, 1.0, 3.75])
 def test_warm_up_is_linear_from_zero_to_the_peak(progress: float) -> None:
     assert learning_rate(PARAMS, progress, 20, 10) == pytest.approx(PEAK * progress / 4)
 
@@ -35,7 +40,7 @@ def test_a_phase_of_another_length_peaks_too() -> None:
 def test_a_phase_shorter_than_its_warm_up_in_steps_ends_within_it() -> None:
     params = tuning_params(base_lr=0.5, batch_size=128, warmup_steps=40)
     rates = [learning_rate(params, step / 10, 3, 10) for step in range(30)]
-    assert rates == pytest.approx([PEAK * step / 40 for step in range(30)])
+    assert rates == pytest.approx([PEAK * max(step, 0.5) / 40 for step in range(30)])
 
 
 def test_a_phase_as_long_as_its_warm_up_never_divides_by_zero() -> None:
@@ -50,10 +55,29 @@ def test_without_warm_up_it_starts_at_the_peak() -> None:
 def test_a_warm_up_in_steps_takes_the_place_of_one_in_epochs() -> None:
     params = tuning_params(base_lr=0.5, batch_size=128, warmup=0.2, warmup_steps=5)
     assert [learning_rate(params, step / 10, 20, 10) for step in range(6)] == pytest.approx(
-        [PEAK * step / 5 for step in range(6)]
+        [PEAK * max(step, 0.5) / 5 for step in range(6)]
     )
     assert learning_rate(params, 0.5 + 19.5 / 2, 20, 10) == pytest.approx(PEAK / 2)
 
 
 def test_the_peak_is_base_lr_itself_where_it_is_not_scaled_by_the_batch() -> None:
     assert learning_rate(tuning_params(base_lr=0.5, batch_size=128, warmup=0, scale_lr=False), 0, 10, 10) == 0.5
+
+
+def test_the_first_step_has_the_rate_of_its_middle_and_every_other_one_that_of_the_published_code() -> None:
+    rates = [learning_rate(PARAMS, step / 10, 20, 10) for step in range(200)]
+    published = [optimiser.warmup_then_cosine(PEAK, step / 10, 4, 20) for step in range(200)]
+    assert published[0] == 0
+    assert rates[0] == pytest.approx(PEAK * 0.05 / 4)
+    assert rates[1:] == published[1:]
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.15, 0.4])
+def test_a_phase_of_one_step_learns(warmup: float) -> None:
+    params = tuning_params(base_lr=0.5, batch_size=128, warmup=warmup)
+    assert learning_rate(params, 0.0, 1, 1) > 0.3 * PEAK
+
+
+def test_the_peak_follows_the_images_of_a_step() -> None:
+    params = tuning_params(base_lr=0.5, batch_size=1024, warmup=0)
+    assert learning_rate(params, 0.0, 10, 1, batch_size=200) == pytest.approx(0.5 * 200 / 256)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -287,9 +288,43 @@ def test_the_learning_rate_follows_the_formula_at_every_step(tmp_path: Path, mon
     monkeypatch.setattr(torch.optim.SGD, "step", noting)
     made = run(tmp_path, per_class=8, batch_size=8, epochs=3)
     rows, _ = loop.train(made)
-    expected = [learning_rate(made.params, step / 3, 3, 3) for step in range(9)]
+    expected = [learning_rate(made.params, step / 3, 3, 3, 8) for step in range(9)]
     assert used == pytest.approx(expected)
     assert [row.lr for row in rows] == pytest.approx(expected[2::3], abs=1e-6)
+
+
+def test_the_rate_follows_the_images_that_are_there(tmp_path: Path) -> None:
+    made = run(tmp_path, per_class=8, batch_size=1024, epochs=2, warmup=0)  # 24 images: one step an epoch
+    rows, _ = loop.train(made)
+    assert rows[0].lr == pytest.approx(made.params.base_lr * 24 / 256, abs=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["joint", "layerwise"])
+def test_one_step_an_epoch_and_one_epoch_a_phase_train(tmp_path: Path, schedule: str) -> None:
+    made = run(tmp_path, batch_size=21, epochs=1, schedule=schedule, base_lr=0.5, guard=100.0)
+    before = made.model.head.linear.weight.detach().clone()
+    rows, _ = loop.train(made)
+    assert all(row.lr > 0 for row in rows)
+    assert not torch.equal(before, made.model.head.linear.weight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"warmup_steps": 6}, "tuning.warmup_steps = 6 lasts 6 steps, and training has 6"),
+        ({"warmup": 0.95}, "tuning.warmup = 0.95 lasts 5.7 steps, and training has 6"),
+        ({"warmup_steps": 7, "schedule": "layerwise"}, "and each phase has 6"),
+    ],
+)
+def test_a_warm_up_that_never_peaks_is_refused(tmp_path: Path, changes: dict[str, Any], cause: str) -> None:
+    with pytest.raises(UserError, match=re.escape(cause)) as error:
+        loop.train(run(tmp_path, **changes))
+    assert "raise tuning.epochs" in error.value.remedy
+
+
+def test_a_warm_up_that_ends_before_the_last_step_trains(tmp_path: Path) -> None:
+    rows, _ = loop.train(run(tmp_path, warmup_steps=5))
+    assert len(rows) == 3
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
@@ -507,7 +542,7 @@ def test_the_state_is_saved_after_every_epoch(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_warm_up_in_steps_is_counted_in_steps(tmp_path: Path) -> None:
-    made = run(tmp_path, epochs=1, batch_size=4, warmup_steps=10, base_lr=0.5, scale_lr=False)
-    (row,), _ = loop.train(made)
+    made = run(tmp_path, epochs=2, batch_size=4, warmup_steps=9, base_lr=0.5, scale_lr=False)
+    (first, _), _ = loop.train(made)
     steps = len(made.train.labels) // 4
-    assert row.lr == pytest.approx(0.5 * (steps - 1) / 10)
+    assert first.lr == pytest.approx(0.5 * (steps - 1) / 9, abs=1e-6)

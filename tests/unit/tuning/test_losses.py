@@ -30,9 +30,20 @@ def test_without_weights_it_is_the_mean_cross_entropy() -> None:
 
 def test_without_smoothing_it_is_pytorchs_weighted_one() -> None:
     shares = balance.image_weights(LABELS, WEIGHTS)
-    assert shares.sum() == pytest.approx(1)
-    expected = F.cross_entropy(logits(), LABELS, weight=WEIGHTS)
+    expected = F.cross_entropy(logits(), LABELS, weight=WEIGHTS, reduction="none").sum() / len(LABELS)
     torch.testing.assert_close(balance.weighted_cross_entropy(logits(), LABELS, shares, 0.0), expected)
+
+
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_over_an_epoch_each_class_has_the_share_of_the_loss_that_was_asked_for(power: float) -> None:
+    labels = np.repeat([0, 1], [3168, 32])  # one image in a hundred: most batches of 32 hold none of the rare class
+    by_class = balance.class_weights(labels, 2, power)
+    order = torch.from_numpy(labels[balance.order(labels, None, 0, 1, 1)])
+    shares = torch.zeros(2)
+    for batch in order.split(32):
+        shares.index_add_(0, batch, balance.image_weights(batch, torch.from_numpy(by_class).float()))
+    asked = np.array([3168, 32]) ** (1 - power)
+    assert (shares / shares.sum()).numpy() == pytest.approx(asked / asked.sum(), rel=0.02)
 
 
 def test_smoothing_does_not_draw_the_answer_to_the_rare_class() -> None:

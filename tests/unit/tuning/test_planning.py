@@ -29,10 +29,18 @@ def test_it_counts_what_trains_and_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     assert (found.trained, found.kinds, found.tokens) == (trained, ("adapters", "head"), 5)
     assert planned(model={"method": "full"}).kinds == ("backbone", "head")
     assert planned(model={"method": "vpt"}).kinds == ("prompts", "head")
-    assert Plan(20_272, 702_352, ("adapters", "head"), 65, 32, 512.0, 23_200.0, 10_233).lines() == [
+    assert Plan(20_272, 702_352, ("adapters", "head"), 65, 32, 512.0, 23_200.0, 10_233, 1222, 1216).lines() == [
         "trains 20,272 of 702,352 parameters (2.89 %): adapters, head; 65 tokens an image",
         "memory: about 0.5 GB with 32 images at once, of 23.2 GB that are free; about 10,233 images would fit",
+        "each epoch trains on 1,216 of 1,222 images (100 %), other ones each time: the last batch would be incomplete",
     ]
+
+
+@pytest.mark.parametrize(("images", "used"), [(63, 32), (64, 64), (20, 20), (33, 32)])
+def test_it_says_which_part_of_the_images_an_epoch_uses(images: int, used: int) -> None:
+    found = planned(images=images, batch_size=32)
+    assert found.used == used
+    assert any("each epoch trains on" in line for line in found.lines()) == (used < images)
 
 
 def test_memory_grows_with_the_images_that_are_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +102,7 @@ def test_processes_share_the_micro_batch_and_the_memory_of_a_cpu(monkeypatch: py
     assert three.free_mb == pytest.approx(one.free_mb - 2000, abs=50)
     assert "memory of each process: " in three.lines()[1]
     # Micro-batches are those of all processes together.
-    tight = Plan(1, 2, ("head",), 65, 16, 12_250.0, 8_050.0, 8, processes=2)
+    tight = Plan(1, 2, ("head",), 65, 16, 12_250.0, 8_050.0, 8, 64, 64, processes=2)
     assert "set tuning.accumulate to 2:" in planning.too_large(tight, tuning_params(batch_size=32)).remedy
 
 
@@ -192,7 +200,7 @@ def test_less_time_than_one_epoch_takes_is_an_error() -> None:
     ],
 )
 def test_out_of_memory_names_a_batch_that_fits(largest: int, remedy: str) -> None:
-    plan = Plan(1, 2, ("head",), 65, 32, 12_250.0, 8_050.0, largest)
+    plan = Plan(1, 2, ("head",), 65, 32, 12_250.0, 8_050.0, largest, 64, 64)
     error = planning.too_large(plan, tuning_params(batch_size=32))
     assert error.cause == "out of memory: 32 images at once take about 12.2 GB, and 8.1 GB are free"
     assert error.remedy == remedy

@@ -1,0 +1,114 @@
+"""Whether new images differ from those that a model learned from, by permutation tests against chance.
+
+The distances are those of the gate (gate/drift.py). A fixed bound cannot tell chance from drift: few images are far
+from everything, and half foreign photos among many are near. So the bound is what chance gives for as many images.
+
+Shapes: N new images, M known ones, D columns, P permutations.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from adaptformer import randomness
+from adaptformer.evaluation.data_profile import Profile
+from adaptformer.gate import drift
+from adaptformer.gate.decision import Check
+
+FEWEST = 20
+"""Of fewer new images nothing is claimed: chance alone puts them far from any data set."""
+MOST = 500
+"""Images of each side that a test looks at; more would find differences that matter to nobody."""
+FALSE_ALARMS = 0.05
+"""Share of batches like the known images that are called different, by all measures together."""
+PERMUTATIONS = 999
+_USUAL = 0.99
+"""A new image is unlike the known ones if it is farther from them than this share of them is from each other."""
+
+
+def compare(new: Profile, known: Profile) -> list[Check]:
+    """Return one check each of sizes, colours and content: "warn" if chance does not explain the distance, else "pass".
+
+    "info" if the sides cannot be compared, or if there are fewer than FEWEST new images.
+    """
+    measures = drift.measures(new, known)
+    return [_check(measure, FALSE_ALARMS / len(measures)) for measure in measures]
+
+
+def alike(new: NDArray[np.floating], known: NDArray[np.floating]) -> bool:
+    """Return whether chance explains the distance of new features [N, D] from known ones [M, D]."""
+    if len(new) < FEWEST:
+        return False
+    found, bound = _distance_and_bound(new.astype(np.float64), known.astype(np.float64), FALSE_ALARMS)
+    return found <= bound
+
+
+def unlike(new: NDArray[np.floating], known: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return which new features [N, D] are farther from all known ones [M, D] than 99 % of those from their nearest."""
+    ours, theirs = _scaled(new.astype(np.float64), known.astype(np.float64))
+    among = cdist(theirs, theirs)
+    np.fill_diagonal(among, np.inf)
+    usual = np.quantile(among.min(axis=1), _USUAL) if len(theirs) > 1 else np.inf
+    found: NDArray[np.bool_] = cdist(ours, theirs).min(axis=1) > usual
+    return found
+
+
+def _check(measure: drift.Measure, level: float) -> Check:
+    name = f"drift of {measure.name}"
+    if measure.obstacle:
+        return Check(name, "info", "not compared", "", f"Not compared, since {measure.obstacle}.")
+    if len(measure.ours) < FEWEST:
+        reason = f"{len(measure.ours)} images are too few to tell drift from chance"
+        return Check(name, "info", "not compared", f"from {FEWEST} images on", reason)
+    found, bound = _distance_and_bound(measure.ours.astype(np.float64), measure.theirs.astype(np.float64), level)
+    if found > bound:
+        return Check(name, "warn", f"{found:.3f}", f"chance gives {bound:.3f}", f"They differ in {measure.name}.")
+    return Check(name, "pass", f"{found:.3f}", f"chance gives {bound:.3f}", f"They are alike in {measure.name}.")
+
+
+def _distance_and_bound(ours: NDArray[np.float64], theirs: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """Return the energy coefficient of two samples, and the largest one that chance gives with probability 1 - `level`.
+
+    A permutation test: under chance each image may as well be one of the other side. The bound is the k-th largest
+    coefficient of PERMUTATIONS random divisions, k = `level` (P + 1), so that exceeding it has at most that probability
+    (Hemerik & Goeman, TEST 27, 2018).
+    """
+    ours, theirs = _sampled(ours, "new"), _sampled(theirs, "known")
+    ours, theirs = _scaled(ours, theirs)
+    both = np.concatenate([ours, theirs])
+    distances = cdist(both, both)
+    sides = np.zeros((PERMUTATIONS + 1, len(both)))
+    sides[0, : len(ours)] = 1
+    for number in range(PERMUTATIONS):
+        order = randomness.permutation(len(both), "drift", len(ours), len(theirs), number)
+        sides[number + 1, order[: len(ours)]] = 1
+    found = _coefficients(distances, sides)
+    largest = np.sort(found[1:])[::-1]
+    return float(found[0]), float(largest[max(int(level * (PERMUTATIONS + 1)), 1) - 1])
+
+
+def _coefficients(distances: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the energy coefficient [P] of each division of all images; `sides` [P, N + M] are 1 for one side's."""
+    others = 1 - sides
+    ours, theirs = sides.sum(axis=1), others.sum(axis=1)
+    to_ours, to_theirs = sides @ distances, others @ distances
+    across = (to_theirs * sides).sum(axis=1) / (ours * theirs)
+    within = (to_ours * sides).sum(axis=1) / (ours * np.maximum(ours - 1, 1))
+    within += (to_theirs * others).sum(axis=1) / (theirs * np.maximum(theirs - 1, 1))
+    return np.where(across > 0, np.maximum(1 - within / (2 * np.where(across > 0, across, 1)), 0), 0)
+
+
+def _sampled(rows: NDArray[np.float64], side: str) -> NDArray[np.float64]:
+    """Return at most MOST rows, chosen by a fixed key."""
+    if len(rows) <= MOST:
+        return rows
+    return rows[np.sort(randomness.permutation(len(rows), "drift sample", side)[:MOST])]
+
+
+def _scaled(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both samples with each column in units of its standard deviation over both together."""
+    scale = np.concatenate([ours, theirs]).std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    return ours / scale, theirs / scale
