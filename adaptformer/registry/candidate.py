@@ -170,8 +170,8 @@ def judged(
     """Return both sides as the gate takes them, on the challenger's test images.
 
     Recorded predictions count where both were judged on the same images; else both models run on the files in `data`.
-    The latency of both is measured here, again if it would refuse the challenger by `bounds`. Raises UserError where `data` is needed and is not what the
-    challenger was tested on.
+    The latency of both is measured here, again if it would refuse the challenger by `bounds`. Raises UserError if
+    `data` is needed and is not what the challenger was tested on.
     """
     sides = [challenger] if champion is None else [challenger, champion]
     recorded = all(side.predictions is not None and side.test_digest == challenger.test_digest for side in sides)

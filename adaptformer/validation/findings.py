@@ -95,7 +95,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         return []
     try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False)
+        table = csv_file.read(path)
         found = table[table["kind"].isin(_PAIRS) & (table["other"] != "")]
         return list(zip(found["path"], found["other"], strict=True))
     except (OSError, ValueError, KeyError) as error:
