@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
@@ -18,8 +17,10 @@ T = TypeVar("T")
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1, le=2**62)]
-Means = tuple[*(3 * (Annotated[float, Field(ge=-1000, le=1000)],))]
-Deviations = tuple[*(3 * (Annotated[float, Field(gt=0, le=1000)],))]
+Mean = Annotated[float, Field(ge=-1000, le=1000)]
+Means = tuple[Mean, Mean, Mean]
+Deviation = Annotated[float, Field(gt=0, le=1000)]
+Deviations = tuple[Deviation, Deviation, Deviation]
 
 
 def _class_names(found: tuple[str, ...]) -> tuple[str, ...]:
@@ -39,16 +40,18 @@ def parse(kind: type[T], content: object) -> T:
 
     Raises ValueError whose text is one line: the first value that does not fit, and why.
     """
+    untyped: Any = kind
     try:
-        return _adapter(kind).validate_json(files.canonical_json(content), strict=True)
+        parsed: T = _adapter(untyped).validate_json(files.canonical_json(content), strict=True)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise ValueError(names.shown(f"{place}: {first['msg'].removeprefix('Value error, ')}")[:200]) from error
+    return parsed
 
 
 @cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

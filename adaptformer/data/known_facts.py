@@ -10,10 +10,11 @@ import inspect
 import logging
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
+from numpy.typing import NDArray
 
 from adaptformer import array_file, files
 from adaptformer.data import decoding, reading
@@ -72,7 +73,7 @@ class KnownFacts:
         facts = [known.facts for known in self._now.values()]
         modes = sorted({one.mode for one in facts})
         number = {mode: index for index, mode in enumerate(modes)}
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "identities": np.array(list(self._now), np.int64).reshape(-1, 3),
             "numbers": np.array([(one.width, one.height, one.bytes) for one in facts], np.int64).reshape(-1, 3),
             "modes": np.array([number[one.mode] for one in facts], np.int64),

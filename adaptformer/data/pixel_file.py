@@ -70,7 +70,7 @@ class CheckedPhotos:
         image = self._photos[index]
         if self._sound[index]:
             return image
-        if zlib.crc32(image) == self._checksums[index]:
+        if zlib.crc32(image.data) == self._checksums[index]:
             self._sound[index] = True
             return image
         return self._repaired(range(len(self))[index])
@@ -85,7 +85,7 @@ class CheckedPhotos:
             log.warning("%s is damaged: the images that differ from their checksums are decoded again", self._path)
             self._told = True
         image = np.ascontiguousarray(self._read(index))
-        checksum = np.array(zlib.crc32(image), _CHECKSUM)
+        checksum = np.array(zlib.crc32(image.data), _CHECKSUM)
         # In place, so that other processes see it too: whatever they read there meanwhile, they verify. A disk or user
         # that must not write costs the decoding, each time.
         with contextlib.suppress(OSError), self._path.open("rb+") as file:
@@ -107,7 +107,7 @@ def write(path: Path, shapes: NDArray[np.int64], images: Iterator[Pixels]) -> No
         for image in images:
             whole = np.ascontiguousarray(image)
             file.write(whole.data)
-            checksums.append(zlib.crc32(whole))
+            checksums.append(zlib.crc32(whole.data))
         file.write(np.array(checksums, _CHECKSUM).tobytes())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -79,7 +79,7 @@ def _channels(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def write(path: Path, found: Profile) -> None:
     """Write a profile as one safetensors file, whole or not at all; equal profiles give equal bytes."""
-    arrays = {"sizes": found.sizes, "channels": found.channels, "embeddings": found.embeddings}
+    arrays: dict[str, NDArray[Any]] = {"sizes": found.sizes, "channels": found.channels, "embeddings": found.embeddings}
     array_file.write(path, arrays, {"backbone": found.backbone, "image": asdict(found.image)})
 
 

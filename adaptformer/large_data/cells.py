@@ -64,7 +64,7 @@ class Index:
 
 
 def prepare(folder: Path, pictures: Iterable[NDArray[np.uint8]]) -> Index:
-    """Return the index of pictures, given in blocks [B, s, s, 3]; it is made in `folder` unless it is whole there."""
+    """Return the index of pictures, given in blocks [B, s, s, 3], made in `folder` unless it is whole there."""
     stored = Rows(folder / "pictures", (SIDE, SIDE, 3), np.uint8)
     ordered = Rows(folder / "signatures", (_SIGNATURE,), np.float32)
     arrays = folder / "cells.safetensors"

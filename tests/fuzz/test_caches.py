@@ -75,7 +75,9 @@ def test_whole_files_of_another_content_are_nothing(
     name: str, data: st.DataObject, written: dict[str, tuple[Path, bytes, Any]]
 ) -> None:
     path = written[name][0]
-    metadata = data.draw(st.sampled_from([{}, {"version": known_facts._version(), "modes": ["L"]}, {"modes": 3}]))
+    metadata: dict[str, Any] = data.draw(
+        st.sampled_from([{}, {"version": known_facts._version(), "modes": ["L"]}, {"modes": 3}])
+    )
     array_file.write(path, data.draw(arrays(ARRAYS[name])), metadata)
     try:
         KINDS[name].read(path)

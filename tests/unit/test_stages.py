@@ -452,7 +452,8 @@ class TestFingerprint:
 
     def test_it_has_a_name_for_all_that_decides_the_result(self) -> None:
         assert set(self.fingerprint()) == {
-            "image", "adapter", "tuning", "manifest", "backbone", "code", "versions", "precision", "device",
+            "image", "adapter", "tuning", "manifest", "manifest_checksum", "backbone", "code", "versions", "precision",
+            "device",
         }  # fmt: skip
         assert self.fingerprint() == self.fingerprint()
         json.dumps(self.fingerprint())
