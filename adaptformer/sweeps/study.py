@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from adaptformer.errors import UserError
+from adaptformer.names import shown
 from adaptformer.randomness import generator
 from adaptformer.sweeps import space, trial_records
 from adaptformer.sweeps.space import Dimension
@@ -95,7 +96,8 @@ class Study:
             except UserError:
                 raise
             except Exception as error:  # SQLite's, SQLAlchemy's and Optuna's own share no base class
-                raise trial_records.damaged(self._records) from error
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+                raise trial_records.damaged(self._records, shown(reason)) from error
             if (root / TABLE).is_file() and not self._kept():
                 raise UserError(
                     f"{root / TABLE} tells of trials, but the database of the sweep has none",
@@ -103,17 +105,18 @@ class Study:
                 )
 
     def _opened(self, storage: str | None) -> optuna.Study:
-        optuna, settings = self._optuna, self._settings
-        return optuna.create_study(
+        settings, pruners = self._settings, self._optuna.pruners
+        found: optuna.Study = self._optuna.create_study(
             storage=storage or f"sqlite:///{self._root / DATABASE}",
             study_name=self._root.name,
             load_if_exists=True,
             direction="minimize" if settings.metric == "loss" else "maximize",
             # The first epoch says little.
-            pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=2)
+            pruner=pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=2)
             if settings.pruner == "median"
-            else optuna.pruners.NopPruner(),
+            else pruners.NopPruner(),
         )
+        return found
 
     @property
     def trials(self) -> int:
