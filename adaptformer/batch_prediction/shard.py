@@ -197,15 +197,16 @@ def _predicted(
         with _timed(seconds, "forward"):
             rows = iter(softmax(predictor.logits(np.stack(images)))) if images else iter(())
         for image in batch:
-            probabilities = None if isinstance(image, str) else next(rows)
-            if probabilities is None:
+            if isinstance(image, str):
                 found.append((image, nothing, nothing))
-            elif not answered(probabilities):
+                continue
+            probabilities = next(rows)
+            if not answered(probabilities):
                 found.append((NO_ANSWER, nothing, nothing))
-            else:
-                best = np.argsort(-probabilities, kind="stable")[:top]
-                classes = tuple(predictor.classes[index] for index in best)
-                found.append((None, classes, tuple(probabilities[best].tolist())))
+                continue
+            best = np.argsort(-probabilities, kind="stable")[:top]
+            classes = tuple(predictor.classes[index] for index in best)
+            found.append((None, classes, tuple(probabilities[best].tolist())))
     ranked: dict[str, Any] = {}
     for rank in range(top):
         ranked[f"class{rank + 1}"] = pa.array([classes[rank] for _, classes, _ in found], pa.string())

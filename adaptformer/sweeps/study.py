@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from adaptformer import files
 from adaptformer.errors import UserError
+from adaptformer.names import shown
 from adaptformer.randomness import generator
 from adaptformer.sweeps import space, trial_records
 from adaptformer.sweeps.space import Dimension
@@ -100,17 +101,18 @@ class Study:
                 )
 
     def _opened(self, storage: str | None) -> optuna.Study:
-        optuna, settings = self._optuna, self._settings
-        return optuna.create_study(
+        settings, pruners = self._settings, self._optuna.pruners
+        found: optuna.Study = self._optuna.create_study(
             storage=storage or f"sqlite:///{self._root / DATABASE}",
             study_name=self._root.name,
             load_if_exists=True,
             direction="minimize" if settings.metric == "loss" else "maximize",
             # The first epoch says little.
-            pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=2)
+            pruner=pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=2)
             if settings.pruner == "median"
-            else optuna.pruners.NopPruner(),
+            else pruners.NopPruner(),
         )
+        return found
 
     @property
     def trials(self) -> int:
@@ -229,7 +231,8 @@ def _opening(root: Path, storage: str | None, records: Path) -> Iterator[None]:
         if refused := files.refusal(error, root):
             raise refused from error
         if storage is None:
-            raise trial_records.damaged(records) from error
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+            raise trial_records.damaged(records, shown(reason)) from error
         told = " ".join(str(error).split()).partition(" [SQL: ")[0] or type(error).__name__
         raise UserError(
             f"the sweep's database {storage} cannot be opened: {told}",

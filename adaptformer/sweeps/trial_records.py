@@ -56,11 +56,12 @@ def reconcile(folder: Path, study: optuna.Study, ended: Sequence[FrozenTrial], d
         log.warning("%d trials that the database had lost are restored from %s/", len(lost), folder)
 
 
-def damaged(folder: Path) -> UserError:
-    """Return the error for a database that does not hold what its trials were."""
+def damaged(folder: Path, reason: str = "it says other things than the records of its trials") -> UserError:
+    """Return the error for a database that does not hold what its trials were, or cannot be used for a reason."""
     return UserError(
-        f"the database of the sweep in {folder.parent}/ is damaged",
-        f"move study.db away, or set sweep.storage to an empty one: the trials are restored from {folder}/",
+        f"the database of the sweep in {folder.parent}/ is damaged or cannot be used: {reason}",
+        "move study.db away, or see that the database of sweep.storage answers, or name an empty one: "
+        f"the trials are restored from {folder}/",
     )
 
 
