@@ -28,34 +28,46 @@ Fingerprint = dict[str, Any]
 @contextlib.contextmanager
 def _repo() -> Iterator[Any]:
     """Open the checkout's DVC repository; DVC's exceptions become UserErrors, and a disk's that refuses its files."""
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     # DVC's log lines ("Updating lock file", locks of killed processes) are noise here. Importing DVC sets the level.
     logging.getLogger("dvc").setLevel(logging.ERROR)
+    with _errors(), Repo(str(root())) as repo:
+        yield repo
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    from dvc.exceptions import DvcException
+
     try:
-        with Repo(str(root())) as repo:
-            yield repo
-    except DvcException as error:
-        raise files.refusal(error) or _explained(error) from error
+        yield
     except UserError:
         raise
     except Exception as error:  # DVC's own databases and locks raise what SQLite and the system do
-        if (refused := files.refusal(error, root() / ".dvc")) is None:
+        if refused := files.refusal(error, root() / ".dvc"):
+            raise refused from error
+        if not isinstance(error, DvcException):
             raise
-        raise refused from error
+        raise _explained(error) from error
 
 
 def _explained(error: Exception) -> UserError:
     from dvc.dependency.base import DependencyDoesNotExistError
     from dvc.lock import LockError
     from dvc.output import OutputDoesNotExistError
+    from dvc.rwlock import RWLockFileCorruptedError
 
     text = " ".join(str(error).split())
     if isinstance(error, LockError):
         blocker = re.search(r"\(PID (\d+)\): (.*?)(?: If there are no processes|$)", text)
         who = f"`{blocker[2].strip()}` (process {blocker[1]})" if blocker else "another DVC process"
         return UserError(f"DVC is busy with {who}", "wait until it ends, or stop it, then run the same command again")
+    if isinstance(error, RWLockFileCorruptedError):
+        return UserError(
+            f"{text}: a disk that was full left half of it",
+            "when no DVC command runs, move .dvc/tmp/rwlock away, then run the same command again",
+        )
     if isinstance(error, (DependencyDoesNotExistError, OutputDoesNotExistError)):
         return UserError(
             f"{text}: another process, most likely `dvc repro` or `dvc checkout`, removed it during the run",
@@ -79,8 +91,23 @@ def exclusive() -> Iterator[None]:
             data = [out.fs_path for stage in stages if stage.is_data_source for out in stage.outs]
             outputs = [out.fs_path for stage in stages if stage.cmd for out in stage.outs]
             hardlink = repo.config["core"].get("hardlink_lock", False)
-            held.enter_context(rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), data, outputs, hardlink))
+            lock = rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), data, outputs, hardlink)
+            held.enter_context(_held(lock))
         yield  # outside of `_repo`, since the body's errors are not DVC's
+
+
+@contextlib.contextmanager
+def _held(lock: contextlib.AbstractContextManager[object]) -> Iterator[None]:
+    """Hold a lock of DVC's; a failure to give it back counts only if the body has none, which is then its cause."""
+    lock.__enter__()
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            lock.__exit__(None, None, None)
+        raise
+    with _errors():
+        lock.__exit__(None, None, None)
 
 
 def check_data() -> None:

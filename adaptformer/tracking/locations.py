@@ -25,16 +25,16 @@ def root() -> Path:
 def tracking_uri() -> str:
     """Return where MLflow tracks: MLFLOW_TRACKING_URI, else the SQLite database in the root of the checkout.
 
-    The latter is relative to the root, the current folder: so no letter of the path can be taken for a part of an
-    address, and a checkout that is moved stays the same place. It may hold a password, and is for connecting only:
-    what is stored or shown is `tracking_place`. Raises UserError for an address that lacks its http://.
+    It may hold a password, and is for connecting only: what is stored or shown is `tracking_place`. Raises UserError
+    for an address that lacks its http://.
     """
     if uri := os.environ.get("MLFLOW_TRACKING_URI", "").strip():
         if re.match(r"[\w.-]+:\d+(/|$)", uri):  # MLflow takes it for a folder
             raise UserError(f"MLFLOW_TRACKING_URI={uri} lacks http://", f"set it to http://{uri}")
         return uri
-    root()
-    return f"{SQLITE}{DATABASE}"
+    file = root() / DATABASE
+    # A question mark would end the path; relative to the current folder it has none.
+    return f"{SQLITE}{DATABASE if '?' in str(file) else file}"
 
 
 def tracking_place() -> str:
@@ -43,7 +43,10 @@ def tracking_place() -> str:
 
 
 def place(uri: str) -> str:
-    """Return a tracking address without credentials; that of a database in the checkout is relative to its root."""
+    """Return a tracking address without credentials.
+
+    That of a database in the checkout is relative to its root, so that a checkout that is moved stays the same place.
+    """
     if uri.startswith(SQLITE):
         file = Path(uri.removeprefix(SQLITE))
         return f"{SQLITE}{file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}"

@@ -50,6 +50,11 @@ class Description:
     status: str = "RUNNING"
     results: str = ""
 
+    def __post_init__(self) -> None:
+        """Keep no credentials: overrides are a tag, and the address of a database is a param."""
+        for values in (self.tags, self.params):
+            values.update({key: without_credentials(value) for key, value in values.items()})
+
 
 def describe(name: str, params: Params, lineage: Mapping[str, str], folder: RunFolder) -> Description:
     """Return the description of a run that starts now in `folder`."""
@@ -65,8 +70,8 @@ def describe(name: str, params: Params, lineage: Mapping[str, str], folder: RunF
 
 
 def as_text(content: Mapping[str, Any]) -> dict[str, str]:
-    """Return sections of params as MLflow stores them: dotted keys, values as text without credentials."""
-    return {key: without_credentials(str(value)) for key, value in flat(content).items()}
+    """Return sections of params as MLflow stores them: dotted keys, values as text."""
+    return {key: str(value) for key, value in flat(content).items()}
 
 
 def now() -> int:

@@ -53,8 +53,12 @@ def connect() -> MlflowClient:
 def _client(uri: str) -> MlflowClient:
     import mlflow
 
-    mlflow.set_tracking_uri(uri)
+    said = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)  # which also sets the variable, as if the user had
     mlflow.set_registry_uri(uri)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if said is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = said
     return mlflow.MlflowClient(uri, uri)
 
 

@@ -168,5 +168,5 @@ def test_one_command_answers_both(flown):
     assert re.search(r"images +\d+ train, \d+ validation, 60 test", ask("champion"))
     assert "no version of digits has seen it" in ask("params.yaml", "--all")
     error = ask("champion", code=1, MLFLOW_TRACKING_URI=NOWHERE)
-    assert f"error: MLflow at {NOWHERE} fails" in error
+    assert f"error: MLflow at {NOWHERE} does not run" in error
     assert "Traceback" not in error

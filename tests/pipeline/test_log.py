@@ -109,5 +109,5 @@ def test_an_experiment_that_is_not_there(logged):
 def test_a_dead_server_is_one_line_of_cause_and_one_of_what_to_do(logged):
     clone, _ = logged
     output = clone.adaptformer("log", code=1, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert output.startswith("error: MLflow at http://127.0.0.1:9 fails: ")
+    assert output.startswith("error: MLflow at http://127.0.0.1:9 does not run: ")
     assert "Traceback" not in output

@@ -246,6 +246,6 @@ def test_the_command_fails_with_cause_and_remedy_while_mlflow_does_not_answer(fo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
     assert main(["upload"]) == 1
     cause, remedy = capsys.readouterr().err.splitlines()
-    assert cause.startswith(f"error: MLflow at {NOWHERE} fails: ")
+    assert cause.startswith(f"error: MLflow at {NOWHERE} does not run: ")
     assert "run the same command again; runs that are not uploaded still wait" in remedy
     assert len(uploads.waiting()) == 1

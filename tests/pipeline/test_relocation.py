@@ -1,0 +1,116 @@
+"""Checkouts that were moved, copied or mounted read-only elsewhere, and names with letters that mean something."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+
+import clones
+import pytest
+import registered
+
+from adaptformer.errors import UserError
+from adaptformer.registry import lineage, promotion, versions
+from adaptformer.run_folder import RunFolder
+from adaptformer.tracking import mlflow_store, relocation
+from adaptformer.tracking.locations import tracking_place
+
+STRANGE = 'it\'s 100%25 of köpie #1? & "more"'
+
+
+@pytest.fixture
+def checkout(tmp_path, empty_database, monkeypatch):
+    """A checkout with a registered champion, in its own folder, whose files are below a strange name."""
+    root = tmp_path / "it's a 20%25 köpie#x"
+    root.mkdir()
+    shutil.copy2(clones.ROOT / "params.yaml", root)
+    shutil.copy2(empty_database, root / "mlflow.db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(root)
+    registered.register(RunFolder().root, "pets", set())
+    assert registered.ask("pets").promoted
+    return root
+
+
+def listing(root):
+    return {path.relative_to(root): path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+def champion(into):
+    into.mkdir()
+    client = mlflow_store.connect()
+    origin = lineage.origin(client, "pets", "champion")
+    assert dict(origin.facts)["images"] == f"30 train, 0 validation, {registered.TESTS} test"
+    return versions.fetch_champion("pets", into)
+
+
+def test_a_strange_path_is_no_part_of_an_address(checkout, tmp_path):
+    assert tracking_place() == "sqlite:///mlflow.db"
+    assert champion(tmp_path / "out").is_file()
+    assert (checkout / "mlartifacts").is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [checkout.name, "out"]
+    client = mlflow_store.connect()
+    assert mlflow_store.find_run(client, "test", "mlflow.runName", "pets") is not None
+    for name in ("it's", 'a "quoted" one', "100% #1?"):
+        with pytest.raises(UserError, match=r"no model .* is registered"):
+            versions.require_model(client, name)
+    with pytest.raises(UserError, match="both quotation marks"):
+        versions.require_model(client, STRANGE)
+
+
+def test_a_question_mark_in_the_path_ends_no_address(checkout, tmp_path):
+    moved = checkout.rename(tmp_path / "what?#mine=1&b")
+    environment = {**os.environ, "PYTHONPATH": str(clones.ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "adaptformer", "lineage", "champion", "--model", "pets"],
+        cwd=moved, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert f"30 train, 0 validation, {registered.TESTS} test" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == [moved.name]
+
+
+def test_a_moved_checkout_keeps_its_champion_and_goes_on(checkout, tmp_path, monkeypatch):
+    moved = checkout.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(moved)
+    assert champion(tmp_path / "out").is_file()
+    version = registered.challenge(RunFolder().root, "pets", set())
+    assert registered.ask("pets", version).decision.challenger == "2"
+    assert len(promotion.history("pets")) >= 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "out"], "nothing where it was before"
+
+
+def test_a_copy_never_writes_into_its_original(checkout, tmp_path, monkeypatch):
+    copy = shutil.copytree(checkout, tmp_path / "copy")
+    before = listing(checkout)
+    monkeypatch.chdir(copy)
+    assert champion(tmp_path / "out").is_file()
+    registered.challenge(RunFolder().root, "pets", set())
+    registered.ask("pets", "2")
+    assert listing(checkout) == before
+    monkeypatch.chdir(checkout)
+    assert [str(found.version) for found in mlflow_store.versions_of(mlflow_store.connect(), "pets")] == ["1"]
+
+
+def test_a_moved_database_that_cannot_be_written_is_read_and_takes_no_change(checkout, tmp_path, monkeypatch, request):
+    moved = checkout.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(moved)
+    let_name = relocation._let_name
+
+    def read_only(database, before, present):
+        if database == moved / "mlflow.db":
+            raise sqlite3.OperationalError("attempt to write a readonly database")
+        let_name(database, before, present)
+
+    monkeypatch.setattr(relocation, "_let_name", read_only)
+    assert champion(tmp_path / "out").is_file()
+    with pytest.raises(UserError, match="Read-only file system"), mlflow_store.user_errors("nothing was changed"):
+        mlflow_store.connect().set_registered_model_alias("pets", "champion", "1")
+
+
+def test_a_database_whose_files_are_beside_it_is_not_touched(checkout):
+    before = (checkout / "mlflow.db").read_bytes()
+    assert relocation.follow(checkout / "mlflow.db") is None
+    assert (checkout / "mlflow.db").read_bytes() == before

@@ -1,0 +1,79 @@
+"""No dependency reports home: in any process of this project, in the image, in what `make` starts."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from clones import ROOT
+
+from adaptformer import NO_TELEMETRY
+
+
+@pytest.mark.parametrize("module", ["adaptformer.__main__", "flows.__main__", "adaptformer.batch_prediction.shard"])
+def test_it_is_off_before_anything_else_is_imported(module):
+    code = (
+        f"import {module}, os, json; print(json.dumps({{name: os.environ.get(name) for name in {list(NO_TELEMETRY)}}}))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in NO_TELEMETRY}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert yaml.safe_load(done.stdout) == NO_TELEMETRY
+
+
+def test_whoever_wants_it_can_switch_it_on():
+    code = "import os, adaptformer; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "ORT_DISABLE_TELEMETRY": "0"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "0\n"
+
+
+def test_the_package_says_so_before_it_imports_anything():
+    source = (ROOT / "adaptformer/__init__.py").read_text()
+    assert re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE) == ["os"]
+
+
+@pytest.mark.parametrize(
+    ("file", "written"),
+    [("Makefile", "export {} := {}\n"), ("deploy/Dockerfile", "    {}={}"), ("docs/telemetry.md", "`{}={}`")],
+)
+def test_the_image_make_and_the_page_name_them_all(file, written):
+    text = (ROOT / file).read_text()
+    assert [name for name, value in NO_TELEMETRY.items() if written.format(name, value) not in text] == []
+
+
+def test_every_service_is_of_the_image_that_switches_it_off():
+    services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
+    ours = {name: service["image"] for name, service in services.items() if name not in {"postgres", "store"}}
+    assert set(ours.values()) == {"adaptformer"}
+
+
+def test_dvc_itself_neither_counts_nor_looks_for_updates():
+    config = (ROOT / ".dvc/config").read_text()
+    assert "analytics = false" in config
+    assert "check_update = false" in config
+
+
+def test_what_is_shown_for_running_the_model_elsewhere_switches_it_off_first():
+    shown = (ROOT / "docs/export.md").read_text()
+    assert 0 < shown.find("ORT_DISABLE_TELEMETRY") < shown.find("numpy as np, onnxruntime")
+
+
+def test_a_loopback_address_goes_through_no_proxy():
+    code = (
+        "import adaptformer, urllib.request as r; print(bool(r.proxy_bypass('127.0.0.1')), bool(r.proxy_bypass('x')))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+    for given in ({}, {"no_proxy": "example.org"}, {"NO_PROXY": "example.org"}):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True,
+            env={**environment, "HTTP_PROXY": "http://proxy:3128", **given},
+        )  # fmt: skip
+        assert done.stdout == "True False\n"
