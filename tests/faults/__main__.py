@@ -1,8 +1,8 @@
 """`python -m tests.faults`: kills, turned bits and full disks, at random from a seed (`make faults`).
 
-docs/reliability.md says what it finds. It works in a checkout in miniature, whose stages take tenths of a second, in
-forked processes, which have imported torch and MLflow before. Each try is repeatable: its random numbers come from the
-seed, its kind and its number, but for the moment of a kill, which the machine's speed moves. The exit code is 1 if
+docs/reliability.md says what it finds. It works in a checkout in miniature, whose stages take tenths of a second, and
+in forked processes, which have imported torch and MLflow before. Each try is repeatable: its random numbers come from
+the seed, its kind and its number, but for the moment of a kill, which the machine's speed moves. The exit code is 1 if
 anything was wrong.
 """
 
