@@ -40,9 +40,9 @@ class DamagedImage(ValueError):  # noqa: N818 - named after the state of the ima
 class Decoded(NamedTuple):
     """A file's image as RGB, perhaps at reduced scale.
 
-    `remarks` are Pillow's about what it found odd. `pixels` are [h, w, 3] uint8. `box` is the part of them that the image covers: at 1/s of its scale an image of
-    1001 x 751 has the extent 1001/s x 751/s, while its pixels are whole ones. `height` and `width` are the image's own,
-    as displayed, and `mode` is that in which Pillow read it.
+    `remarks` are Pillow's about what it found odd. `pixels` are [h, w, 3] uint8. `box` is the part of them that the
+    image covers: at 1/s of its scale an image of 1001 x 751 has the extent 1001/s x 751/s, while its pixels are whole
+    ones. `height` and `width` are the image's own, as displayed, and `mode` is that in which Pillow read it.
     """
 
     pixels: Pixels

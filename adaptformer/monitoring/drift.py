@@ -104,7 +104,7 @@ def _sampled(rows: NDArray[np.float64], side: str) -> NDArray[np.float64]:
     """Return at most MOST rows, chosen by a fixed key."""
     if len(rows) <= MOST:
         return rows
-    return rows[np.sort(randomness.permutation(len(rows), "drift sample", side)[:MOST])]
+    return rows[np.sort(randomness.permutation(len(rows), f"drift sample of {side} images")[:MOST])]
 
 
 def _scaled(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -5,6 +5,7 @@ Shapes: N images, C classes, K wanted images, D width of the backbone.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,14 +43,25 @@ def choose(
     if unlike.any():
         for_unlike = min(int(unlike.sum()), max(wanted - int((~unlike).sum()), wanted // 2))
         parts = [(np.flatnonzero(~unlike), wanted - for_unlike), (np.flatnonzero(unlike), for_unlike)]
-        nobody = np.zeros(0, bool)
-        return np.concatenate(
-            [
-                rows[choose(margin[rows], count, lambda chosen, rows=rows: features(rows[chosen]), nobody)]
-                for rows, count in parts
-                if count
-            ]
-        )
+        chosen = [
+            rows[_of_one_kind(margin[rows], count, functools.partial(_of_part, features, rows))]
+            for rows, count in parts
+            if count
+        ]
+        return np.concatenate(chosen)
+    return _of_one_kind(margin, wanted, features)
+
+
+def _of_part(
+    features: Callable[[NDArray[np.int64]], NDArray[np.float32]], rows: NDArray[np.int64], chosen: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    return features(rows[chosen])
+
+
+def _of_one_kind(
+    margin: NDArray[np.float64], wanted: int, features: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+) -> NDArray[np.int64]:
+    """Choose as `choose` does, all images alike."""
     order = np.argsort(margin, kind="stable")
     if len(order) <= wanted:
         return order
