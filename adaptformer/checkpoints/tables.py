@@ -18,6 +18,12 @@ from adaptformer.errors import UserError
 log = logging.getLogger("adaptformer")
 
 _DEPTH = 6
+_TENSORS = 20_000
+"""Tensors of one container; the largest models have a few thousand."""
+
+_PREFIXES = 64
+"""Prefixes of one container that are tried; no file in the wild has ten, a hostile one could have very many."""
+
 _ANCHORS = re.compile(
     r"(?:^|(?<=[./]))(?:patch_embed\.proj\.weight|patch_embed\.backbone\..*|blocks\.0\.norm1\.weight|cls_token"
     r"|embeddings\.patch_embeddings\.projection\.weight|embeddings\.cls_token|embedding/kernel)$"
@@ -62,9 +68,13 @@ def choose(tree: Any, expected: dict[str, Tensor], weights: str) -> Table:
         raise UserError(
             "the checkpoint holds no table of tensors", "give the file with the weights, such as model.safetensors"
         )
+    known = {index: translation.coverage(table.tensors, expected) for index, table in enumerate(tables)}
+    best = max(known.values())
+    nearest = [table for index, table in enumerate(tables) if 2 * known[index] >= best]
     fitting: list[Table] = []
     misfits: list[tuple[int, UserError]] = []
-    for table in tables:
+    # Where no name is known, the largest table is the one to tell of.
+    for table in nearest if best else [max(tables, key=lambda table: len(table.tensors))]:
         try:
             _require_plain(table)
             translation.arrange({name: tensor.to("meta") for name, tensor in table.tensors.items()}, expected)
@@ -108,8 +118,11 @@ def _tell(chosen: Table, fitting: list[Table], weights: str) -> None:
 def _tables(tree: Any) -> Iterator[Table]:
     """Yield each container's tensors below each prefix that ends at an anchor; all of them if there is none."""
     for place, tensors in _containers(tree, (), set()):
+        if len(tensors) > _TENSORS:
+            cause = f"a table of the checkpoint holds {len(tensors)} tensors, more than {_TENSORS}"
+            raise UserError(cause, "take a file with the weights of one model")
         found = {name[: match.start()] for name in tensors if (match := _ANCHORS.search(name))}
-        for prefix in sorted(found) or [""]:
+        for prefix in sorted(found, key=lambda each: (len(each), each))[:_PREFIXES] or [""]:
             below = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
             yield Table(place, prefix, below, len(tensors) - len(below))
 

@@ -166,3 +166,8 @@ def test_names_reach_the_terminal_as_one_printable_line(expected: dict[str, Tens
     with pytest.raises(UserError, match=r"has unknown \?\[31mx\?y") as caught:
         taken({**mite.encoder(), "\x1b[31mx\ny" + "z" * 200: torch.ones(1)}, expected)
     assert len(caught.value.cause) < 200
+
+
+def test_a_table_of_very_many_tensors_is_refused_at_once(expected: dict[str, Tensor]) -> None:
+    with pytest.raises(UserError, match="holds 20001 tensors"):
+        taken(dict.fromkeys((f"w{i}" for i in range(20_001)), torch.ones(1)), expected)
