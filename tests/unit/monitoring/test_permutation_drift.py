@@ -10,7 +10,7 @@ import pytest
 from adaptformer.data.contract import ImageContract
 from adaptformer.evaluation.data_profile import Profile
 from adaptformer.gate.drift import energy_coefficient
-from adaptformer.monitoring import drift
+from adaptformer.monitoring import permutation_drift as drift
 
 CONTRACT = ImageContract(32, "squash", 1.0, "bicubic", (0.5,) * 3, (0.25,) * 3)
 
