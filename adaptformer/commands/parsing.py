@@ -11,7 +11,7 @@ from adaptformer import names
 if TYPE_CHECKING:
     from adaptformer.params import Params, ParamsFile
 
-    Commands = argparse._SubParsersAction["Parser"]
+    Commands = argparse._SubParsersAction["CommandParser"]
 
 _OF_ALL = {
     "traceback": "show where an error came from",
