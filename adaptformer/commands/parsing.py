@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from adaptformer.errors import without_credentials
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
     from adaptformer.params import Params, ParamsFile
 
     Commands = argparse._SubParsersAction["Parser"]
@@ -22,7 +24,7 @@ class Parser(argparse.ArgumentParser):
         usage = " ".join(self.format_usage().removeprefix("usage: ").split())
         self.exit(1, f"error: {message}\n  fix: call it as {usage}\n")
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         """Print a message; argparse itself hides that it could not."""
         (file or sys.stderr).write(without_credentials(message))
 

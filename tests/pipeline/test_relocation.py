@@ -104,7 +104,7 @@ def test_a_moved_database_that_cannot_be_written_is_read_and_takes_no_change(che
     monkeypatch.setattr(relocation, "_let_name", read_only)
     assert champion(tmp_path / "out").is_file()
     with pytest.raises(UserError, match="Read-only file system"), mlflow_store.user_errors("nothing was changed"):
-        mlflow_store.connect().set_registered_model_alias("pets", "champion", "1")
+        mlflow_store.connect().set_registered_model_alias("pets", "other", "1")
 
 
 def test_a_database_whose_files_are_beside_it_is_not_touched(checkout):
