@@ -33,8 +33,9 @@ def tracking_uri() -> str:
             raise UserError(f"MLFLOW_TRACKING_URI={uri} lacks http://", f"set it to http://{uri}")
         return uri
     file = root() / DATABASE
-    # A question mark would end the path; relative to the current folder it has none.
-    return f"{SQLITE}{DATABASE if '?' in str(file) else file}"
+    # In an address ? # and % mean something; relative to the current folder the path has none of them.
+    plain = re.fullmatch(r"[-\w/. ]+", str(file))
+    return f"{SQLITE}{file if plain else DATABASE}"
 
 
 def tracking_place() -> str:

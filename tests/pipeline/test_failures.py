@@ -14,11 +14,11 @@ from adaptformer.tracking.locations import tracking_uri
 ASSURANCE = "nothing was changed"
 
 
-class MlflowFails(Exception):
+class MlflowError(Exception):
     """Stands in for MLflow's own exception, of which importing takes seconds."""
 
 
-MlflowFails.__module__ = "mlflow.exceptions"
+MlflowError.__module__ = "mlflow.exceptions"
 
 
 @pytest.fixture(autouse=True)
@@ -44,13 +44,13 @@ CASES = {
     "Unable to locate credentials": ("does not know you", "AWS_ACCESS_KEY_ID"),
     'Could not connect to the endpoint URL: "http://store:9000/"': ("store that does not answer", "AWS_ENDPOINT_URL"),
     "Response is not a valid JSON": ("is not MLflow", "correct MLFLOW_TRACKING_URI"),
-    "something that nobody has met": ("fails: MlflowFails", "see that it answers there"),
+    "something that nobody has met": ("fails: MlflowError", "see that it answers there"),
 }
 
 
 @pytest.mark.parametrize("words", CASES)
 def test_each_cause_has_its_own_remedy(words):
-    told = failures.explained(MlflowFails(words), ASSURANCE)
+    told = failures.explained(MlflowError(words), ASSURANCE)
     what, remedy = CASES[words]
     assert what in told.cause
     assert remedy in told.remedy
@@ -67,7 +67,7 @@ def test_no_two_causes_share_a_remedy():
 
 
 def test_a_package_that_is_not_installed_is_named():
-    error = MlflowFails("x")
+    error = MlflowError("x")
     error.__cause__ = ModuleNotFoundError("No module named 'pymysql'", name="pymysql")
     told = failures.explained(error, ASSURANCE)
     assert told.cause.endswith("needs a package that is not installed: pymysql")

@@ -23,8 +23,8 @@ STRANGE = 'it\'s 100%25 of köpie #1? & "more"'
 
 @pytest.fixture
 def checkout(tmp_path, empty_database, monkeypatch):
-    """A checkout with a registered champion, in its own folder, whose files are below a strange name."""
-    root = tmp_path / "it's a 20%25 köpie#x"
+    """A checkout with a registered champion, in a folder of its own."""
+    root = tmp_path / "my checkout"
     root.mkdir()
     shutil.copy2(clones.ROOT / "params.yaml", root)
     shutil.copy2(empty_database, root / "mlflow.db")
@@ -47,11 +47,8 @@ def champion(into):
     return versions.fetch_champion("pets", into)
 
 
-def test_a_strange_path_is_no_part_of_an_address(checkout, tmp_path):
+def test_a_strange_name_is_looked_for_as_it_is(checkout):
     assert tracking_place() == "sqlite:///mlflow.db"
-    assert champion(tmp_path / "out").is_file()
-    assert (checkout / "mlartifacts").is_dir()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [checkout.name, "out"]
     client = mlflow_store.connect()
     assert mlflow_store.find_run(client, "test", "mlflow.runName", "pets") is not None
     for name in ("it's", 'a "quoted" one', "100% #1?"):
@@ -61,8 +58,8 @@ def test_a_strange_path_is_no_part_of_an_address(checkout, tmp_path):
         versions.require_model(client, STRANGE)
 
 
-def test_a_question_mark_in_the_path_ends_no_address(checkout, tmp_path):
-    moved = checkout.rename(tmp_path / "what?#mine=1&b")
+def test_a_strange_path_is_no_part_of_an_address(checkout, tmp_path):
+    moved = checkout.rename(tmp_path / "it's a 20%25 köpie?#mine=1&b")
     environment = {**os.environ, "PYTHONPATH": str(clones.ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", "adaptformer", "lineage", "champion", "--model", "pets"],
@@ -107,7 +104,7 @@ def test_a_moved_database_that_cannot_be_written_is_read_and_takes_no_change(che
     monkeypatch.setattr(relocation, "_let_name", read_only)
     assert champion(tmp_path / "out").is_file()
     with pytest.raises(UserError, match="Read-only file system"), mlflow_store.user_errors("nothing was changed"):
-        mlflow_store.connect().set_registered_model_alias("pets", "champion", "1")
+        mlflow_store.connect().set_registered_model_alias("pets", "other", "1")
 
 
 def test_a_database_whose_files_are_beside_it_is_not_touched(checkout):
