@@ -82,10 +82,11 @@ def read(client: MlflowClient, name: str, version: str, sha256: str) -> tuple[De
     Raises UserError if it is not the one with this `sha256`.
     """
     found = client.get_model_version(name, version)
+    run_id = str(found.run_id)
     path = str(found.tags.get("gate.page", ""))
     with tempfile.TemporaryDirectory() as folder:
         texts = [
-            Path(client.download_artifacts(found.run_id, place, folder)).read_bytes().decode()
+            Path(client.download_artifacts(run_id, place, folder)).read_bytes().decode()
             for place in (f"{path.rpartition('/')[0]}/decision.json", path)
         ]
     if files.sha256_text(texts[0]) != sha256:
@@ -96,7 +97,7 @@ def read(client: MlflowClient, name: str, version: str, sha256: str) -> tuple[De
     content = json.loads(texts[0])
     known = {one.name for one in dataclasses.fields(Decision)}
     decision = TypeAdapter(Decision).validate_python({key: content[key] for key in content if key in known})
-    return decision, texts[1], Kept(sha256, mlflow_store.page_of(client.get_run(found.run_id).info, path))
+    return decision, texts[1], Kept(sha256, mlflow_store.page_of(client.get_run(run_id).info, path))
 
 
 def overtaken(client: MlflowClient, name: str, version: str, cause: str) -> None:
