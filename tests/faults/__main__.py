@@ -62,8 +62,6 @@ def main() -> int:
         print("stopped; what was tried until here:")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    for told in results.wrong:
-        print(f"\n{told}")
     seconds = time.monotonic() - began
     print(f"\nseed {given.seed}, {seconds / 60:.1f} minutes\n\n{results.text(given.markdown)}")
     return 1 if results.wrong else 0
@@ -71,13 +69,16 @@ def main() -> int:
 
 def _run(kinds: list[str], given: argparse.Namespace, began: float, made: Projects, results: Table) -> None:
     """Try faults of each kind in turn, for its share of the time, until the time or the number of tries is over."""
-    spent, tries = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, 0)
+    spent, tries, shown = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, 0), 0
     while time.monotonic() - began < given.minutes * 60 and (left := _left(kinds, tries, given.tries)):
         kind = min(left, key=lambda one: spent[one] / SHARES[one])
         moment = time.monotonic()
         KINDS[kind](made, random.Random(f"{given.seed} {kind} {tries[kind]}"), results)
         tries[kind] += 1
         spent[kind] += time.monotonic() - moment
+        if results.wrong[shown:]:
+            print("\n".join(results.wrong[shown:]), flush=True)
+            shown = len(results.wrong)
         if sys.stderr.isatty():
             counts = ", ".join(f"{results.tries(one)} of {one}" for one in kinds)
             print(f"\r  {counts}; wrong: {len(results.wrong)}  ", end="", file=sys.stderr)
