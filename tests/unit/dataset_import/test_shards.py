@@ -16,8 +16,9 @@ from small_project import adaptformer
 
 from adaptformer import files, params, storage
 from adaptformer.dataset_import import rules, shards, sources
+from adaptformer.dataset_import.copying import Manner
 from adaptformer.dataset_import.found import Found
-from adaptformer.dataset_import.importing import Manner, import_folder
+from adaptformer.dataset_import.importing import import_folder
 from adaptformer.errors import UserError
 from adaptformer.params import DataParams
 
