@@ -11,7 +11,7 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare sweep promote rollback history up test test-all mutants bench lint format clean
+.PHONY: help run compare sweep promote rollback history up test test-all mutants faults bench lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ test-all: lint  ## lint, type check, and run all tests, those of servers, cluste
 # Hours on two cores, so no part of `make test-all`: docs/testing.md.
 mutants: $(READY)  ## break the code one expression at a time and list what no test notices: ONLY='adaptformer.gate.*'
 	@python tests/mutants.py $${ONLY:+"$$ONLY"}
+
+# Five minutes, or as long as is wanted: docs/reliability.md.
+faults: $(READY)  ## kill commands, turn bits of files, fill disks, at random: FAULTS="--minutes 600 --seed 2"
+	@python -m tests.faults $${FAULTS:-}
 
 bench: $(READY)  ## time steps, memory, frozen blocks, growth, photos and the pipeline on the CPU: docs/performance.md
 	@for name in step freed_memory frozen growth photos pipeline; do echo; python -m benchmarks.$$name || exit 1; done

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from adaptformer import progress
-from adaptformer.commands import data, exit_code, models, registry, stages, tracking
-from adaptformer.commands.parsing import Parser
+from adaptformer import interruption
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from adaptformer.commands.parsing import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 after two lines of cause and remedy, 2 for a refused model."""
+    """Run one command and return its exit code: 0, 1 after two lines of cause and remedy, 2 for a refused model.
+
+    Without `arguments` it is the command of this process: its own, and Ctrl-C is one line from here to its end.
+    """
+    if arguments is None:
+        interruption.at_once()
+    import logging  # from here on, since imports take a while
+
+    from adaptformer import progress
+    from adaptformer.commands import exit_code
+
     given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", handlers=[progress.Lines()])
     logging.getLogger("adaptformer").setLevel(logging.INFO)  # of other libraries, only warnings
@@ -31,6 +43,9 @@ def _run(given: argparse.Namespace) -> int | None:
 
 
 def _parser() -> Parser:
+    from adaptformer.commands import data, models, registry, stages, tracking
+    from adaptformer.commands.parsing import Parser
+
     parser = Parser(prog="adaptformer", description="Adapt a pretrained Vision Transformer to your images.")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

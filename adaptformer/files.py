@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -42,6 +43,15 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what processes of this machine that were killed were just writing to `path` (see `replacing`)."""
+    host = socket.gethostname()
+    for leftover in path.parent.glob(f".{glob.escape(path.stem)}.{glob.escape(host)}-*.partial{path.suffix}"):
+        writer = leftover.name.removesuffix(f".partial{path.suffix}").rpartition("-")[2]
+        if not Path("/proc", writer).exists():
+            leftover.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,10 +1,13 @@
-"""Ctrl-C: one line that says where the work stopped, nothing after it, and an end within seconds.
+"""Ctrl-C and SIGTERM: one line that says where the work stopped, nothing after it, and an end within seconds.
 
 Python handles a signal between two steps of the main thread, which may be in one call of torch for minutes. So a thread
-waits for the signal as well. Whichever comes first prints the line and silences the process; the main thread, where
+waits for the signals as well. Whichever comes first prints the line and silences the process; the main thread, where
 KeyboardInterrupt is raised as ever, then has a short time to release what it holds. Nothing is lost at the end of that:
 files appear whole or not at all, the system releases the locks of a process that ends, and training saves its state
 after each epoch.
+
+Before a command begins, while modules are imported, and after it, while the interpreter ends, there is nothing to
+release: the line is printed and the process ends at once (`at_once`).
 """
 
 from __future__ import annotations
@@ -17,79 +20,108 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
-EXIT_CODE = 130
-"""As shells give it for a process that SIGINT ended."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_SECONDS = 1.5
-"""The time that the main thread has after Ctrl-C to put things in order."""
+"""The time that the main thread has after a signal to put things in order."""
 _CLEAR_LINE = "\r\x1b[K\x1b[?25h"
 """Removes what the terminal's line holds, `^C` or a progress bar, and shows the cursor, which a bar hides."""
 _ELSEWHERE = "stopped; run the same command again to continue"
 
 _line = _ELSEWHERE
 _stopping = threading.RLock()
-_stopped = False
+_stopped: int | None = None
 
 
 def on_stop(line: str) -> None:
-    """From now on, let Ctrl-C print this line instead of a general one."""
+    """From now on, let a signal print this line instead of a general one."""
     global _line  # noqa: PLW0603 - a process is stopped once, wherever it is
     _line = line
 
 
 def line() -> str:
-    """Return what Ctrl-C prints now; in a terminal in place of what its line holds."""
+    """Return what a signal prints now; in a terminal in place of what its line holds."""
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     return f"{_CLEAR_LINE if terminal else ''}{_line}"
 
 
+def exit_code() -> int:
+    """Return the exit code of a process that was stopped, as shells give it for the signal that came first."""
+    return 128 + (_stopped or signal.SIGINT)
+
+
+def at_once() -> None:
+    """From now on, let the signals end the process with the line and `exit_code()`, outside of `in_one_line` too.
+
+    Only for the start of a command's own process. Signals that are ignored or have a handler stay as they are.
+    """
+    for number in SIGNALS:
+        if signal.getsignal(number) in {signal.default_int_handler, signal.SIG_DFL}:
+            signal.signal(number, _end)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    _stop(number)
+    os._exit(exit_code())
+
+
 @contextlib.contextmanager
 def in_one_line() -> Iterator[None]:
-    """Let Ctrl-C in the body, in the main thread, end the process as this module says, with EXIT_CODE.
+    """Let a signal in the body, in the main thread, end the process as this module says, with `exit_code()`.
 
-    The body sees KeyboardInterrupt, and the process ends as soon as the body does. Where SIGINT is ignored or has
+    The body sees KeyboardInterrupt, and the process ends as soon as the body does. Where a signal is ignored or has
     a handler already, that stays.
     """
+    global _stopped  # noqa: PLW0603
     on_stop(_ELSEWHERE)
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    _stopped = None
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    if before[signal.SIGINT] not in {signal.default_int_handler, _end}:
         yield
         return
+    ours = [number for number in SIGNALS if before[number] in {signal.default_int_handler, signal.SIG_DFL, _end}]
     read, write = os.pipe()
     os.set_blocking(write, False)
     watcher = threading.Thread(target=_watch, args=(read,), name="interruption", daemon=True)
     watcher.start()
-    signal.signal(signal.SIGINT, _interrupt)
-    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    for number in ours:
+        signal.signal(number, _interrupt)
+    descriptor = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     try:
         yield
     finally:
-        signal.set_wakeup_fd(before)
+        signal.set_wakeup_fd(descriptor)
         os.close(write)
-        watcher.join()  # which never returns after Ctrl-C
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        watcher.join()  # which never returns after a signal
+        for number in ours:
+            signal.signal(number, before[number])
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    _stop()
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    _stop(number)
     raise KeyboardInterrupt
 
 
 def _watch(read: int) -> None:
-    """Wait for Ctrl-C until the other end of the pipe is closed; Python writes each signal's number there."""
+    """Wait for a signal until the other end of the pipe is closed; Python writes each signal's number there.
+
+    Prefect has a handler of its own for SIGTERM while a flow runs: its number arrives here all the same.
+    """
     while number := os.read(read, 1):
-        if number[0] == signal.SIGINT:
-            _stop()
-            select.select([read], [], [], GRACE_SECONDS)  # until the body has ended, or a second Ctrl-C
-            os._exit(EXIT_CODE)
+        if number[0] in SIGNALS:
+            _stop(number[0])
+            select.select([read], [], [], GRACE_SECONDS)  # until the body has ended, or a second signal
+            os._exit(exit_code())
     os.close(read)
 
 
-def _stop() -> None:
+def _stop(number: int) -> None:
     """Print the line, then nothing more: libraries report the interruption in their own words."""
     global _stopped  # noqa: PLW0603
     with _stopping:
-        if not _stopped:
-            _stopped = True
+        if _stopped is None:
+            _stopped = number
             text, terminal, silence = line(), os.dup(2), os.open(os.devnull, os.O_WRONLY)
             for output in (1, 2):  # first, or a progress bar could be drawn once more
                 os.dup2(silence, output)

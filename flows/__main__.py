@@ -5,19 +5,27 @@ What needs no Prefect is a command of `adaptformer`.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from adaptformer.commands import exit_code
-from adaptformer.commands.parsing import Parser, add_methods, add_overrides, add_search
-from adaptformer.dataset_import import settling
+from adaptformer import interruption
 from flows import ROOT
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from adaptformer.commands.parsing import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command in the checkout's root and return its exit code."""
+    """Run one command in the checkout's root and return its exit code; without `arguments`, this process's own."""
+    if arguments is None:
+        interruption.at_once()
+    from adaptformer.commands import exit_code  # from here on, since imports take a while
+    from adaptformer.dataset_import import settling
+
     given = _parser().parse_args(arguments)
     os.chdir(ROOT)
 
@@ -29,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
+    from adaptformer.commands.parsing import Parser, add_methods, add_overrides, add_search
+
     parser = Parser(prog="python -m flows", description="Run a flow here, on a temporary Prefect server.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -17,7 +17,7 @@ from adaptformer.errors import UserError
 from adaptformer.params import Params, ParamsFile
 from adaptformer.registry.versions import is_due, present
 from adaptformer.run_folder import RunFolder, of
-from adaptformer.tracking import dvc_repository, uploads
+from adaptformer.tracking import dvc_repository, run_files, uploads
 from adaptformer.tracking.locations import tracking_uri
 from flows import ROOT, temporary_server
 from flows.summary import Summary, text
@@ -32,7 +32,8 @@ def run(presets: list[str], overrides: dict[str, object], register: bool | None)
     dvc_repository.check_data()
     made = present(folder, params.registry.model)
     settled = made is not None and not is_due(made, params.registry.promotion)
-    if not folder.overridden and settled and dvc_repository.is_clean():
+    stopped = run_files.is_unfinished(folder)  # after it had logged its results: MLflow shows it as killed
+    if not folder.overridden and settled and not stopped and dvc_repository.is_clean():
         print("Nothing has changed since the last run: data, params, code and results are what DVC recorded.\n")
         if uploads.waiting():
             try:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait as wait_for_any
 from typing import Any, Protocol, TypeVar
 
@@ -59,22 +60,32 @@ def _in_pool(work: Callable[[int], D], shards: Iterable[int], workers: int) -> I
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     # Spawned, because onnxruntime and its threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
+    resource_tracker.ensure_running()  # which would let Ctrl-C through again where it is blocked below
     pool = ProcessPoolExecutor(workers, context, _end_with_the_parent)
     try:
         remaining = iter(shards)
-        running: set[Future[D]] = {pool.submit(work, shard) for shard in islice(remaining, _EACH * workers)}
+        running = _submitted(pool, work, islice(remaining, _EACH * workers))
         while running:
             ended, running = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
                 yield future.result()
-            running |= {pool.submit(work, shard) for shard in islice(remaining, len(ended))}
+            running |= _submitted(pool, work, islice(remaining, len(ended)))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _submitted(pool: ProcessPoolExecutor, work: Callable[[int], D], shards: Iterable[int]) -> set[Future[D]]:
+    """Hand shards to a pool. Processes that it starts for them inherit that Ctrl-C is blocked: it is the parent's."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread; another one still hears it
+    try:
+        return {pool.submit(work, shard) for shard in shards}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _end_with_the_parent() -> None:
     """End this process when its parent does, however that happens; Ctrl-C is the parent's to answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # blocked already, but not for what it starts itself
     parent = multiprocessing.parent_process()
     assert parent is not None  # noqa: S101
 

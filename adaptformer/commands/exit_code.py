@@ -18,8 +18,8 @@ PIPELINE_EXTRA = ("mlflow", "dvc")
 def of(body: Callable[[], int | None], *, traceback: bool = False) -> int:
     """Run `body` and return its exit code, 0 for None.
 
-    A UserError is printed as two lines and gives 1, or is raised if its `traceback` is wanted; Ctrl-C prints one line
-    and gives 130. It is no failure if the reader of the output, such as `head`, stops reading.
+    A UserError is printed as two lines and gives 1, or is raised if its `traceback` is wanted; Ctrl-C and SIGTERM
+    print one line and give 130 and 143. It is no failure if the reader of the output, such as `head`, stops reading.
     """
     try:
         with interruption.in_one_line():
@@ -38,7 +38,7 @@ def of(body: Callable[[], int | None], *, traceback: bool = False) -> int:
         return failed(UserError(f"{error.name} is not installed", "pip install 'adaptformer[pipeline]'"))
     except KeyboardInterrupt:
         print(interruption.line(), file=sys.stderr)
-        return interruption.EXIT_CODE
+        return interruption.exit_code()
     return code
 
 

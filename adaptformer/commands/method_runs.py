@@ -63,6 +63,10 @@ def resolved(file: ParamsFile, method: str, seed: int, overrides: Mapping[str, o
     return MethodRun(method, seed, wanted, params.difference(file.params, wanted), run_folder.apart(wanted))
 
 
+STOPPED = {128 + number for number in interruption.SIGNALS}
+"""Exit codes of a process that was asked to stop, by somebody else than this one."""
+
+
 def bring_up_to_date(run: MethodRun) -> None:
     """Run the stages of a run that are not current, in a process of its own, so that its peak memory is its own.
 
@@ -80,7 +84,7 @@ def bring_up_to_date(run: MethodRun) -> None:
             printed_last = _followed(process)
         finally:  # also when this process is asked to stop
             process.terminate()
-    if process.returncode < 0:
+    if process.returncode < 0 or process.returncode in STOPPED:
         raise UserError(
             f"the process that ran {run.folder.root}/ was killed, perhaps because memory ran out",
             "run the same command again: it resumes after the last complete epoch; a smaller batch needs less",

@@ -70,6 +70,7 @@ class KnownFacts:
         """Write what was added or asked for; whatever else was there is forgotten."""
         pictures = [known.picture for known in self._now.values() if known.picture is not None]
         facts = [known.facts for known in self._now.values()]
+        files.remove_leftovers(self._path)
         with files.replacing(self._path) as beside:
             np.savez(
                 beside,

@@ -93,7 +93,8 @@ def relabel(source: Path, data: Path, params: DataParams, journal: Path, request
 def undo(data: Path, journal: Path, request: str = "") -> list[str]:
     """Take the last relabelling back and return for people how many images it had given another class.
 
-    `request` names the command. Raises UserError where there is none, or where images that it moved are no longer where it put them.
+    `request` names the command. Raises UserError where there is none, or where images that it moved are no longer where
+    it put them.
     """
     done = _journal(journal)
     if done.empty:

@@ -4,7 +4,8 @@ The new folder is filled beside the old one. Then a record beside both names the
 change: values of params.yaml, lists of the project, data.dvc. The folders change places, in one step or in two renames;
 the rest is done, and the record goes. A command that finds the record of one that was killed takes the change back if
 the new folder is not in place yet, and otherwise completes it (`settle`, which runs before every command that reads
-the folder). The folders are recognised by their inodes: nothing is removed that is not known to be the one or the other.
+the folder). The folders are recognised by their inodes: nothing is removed that is not known to be the one or the
+other.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ LOCK_SECONDS = 60
 class Change:
     """The parts of a change of the data folder besides the folder itself, and what to tell when all is done.
 
-    `request` names the command, `inputs` are a hash of the files that it reads, if that matters. `params` are values of params.yaml by dotted key, `files` whole texts by path. `once`
-    is true for a command that cannot simply be run again after it has succeeded, because it would be refused or would
-    do something else; its repetition is recognised by the two.
+    `request` names the command, `inputs` are a hash of the files that it reads, if that matters. `params` are values of
+    params.yaml by dotted key, `files` whole texts by path. `once` is true for a command that cannot simply be run again
+    after it has succeeded, because it would be refused or would do something else; its repetition is recognised by the
+    two.
     """
 
     request: str
@@ -111,6 +113,7 @@ def replacing_folder(data: Path, change: Callable[[], Change] | None = None) -> 
         settle(data)
         try:
             shutil.rmtree(places.new, ignore_errors=True)
+            files.remove_leftovers(places.record)
             places.record.unlink(missing_ok=True)
             places.new.mkdir(parents=True)
             yield places.new
@@ -145,10 +148,9 @@ def settle(data: Path) -> None:
     if not _is_open(places) and places.lost() is None:
         return
     with exclusive(data):
-        if lost := places.lost():
-            if not places.record.is_file():
-                lost.rename(places.target)
-                log.info("%s/ is back: a command was killed when it was about to replace it", data)
+        if (lost := places.lost()) and not places.record.is_file():
+            lost.rename(places.target)
+            log.info("%s/ is back: a command was killed when it was about to replace it", data)
         if _is_open(places):  # still: another process may have settled it by now
             _settle(data, places, _read(places))
 
@@ -221,6 +223,8 @@ def _complete(data: Path, places: _Places, record: _Record) -> None:
     for spare in (places.new, places.old):  # the one or the other, by how the folders changed places
         shutil.rmtree(spare, ignore_errors=True)
     change = record.change
+    for written in (places.record, PARAMS, *map(Path, change.files)):
+        files.remove_leftovers(written)
     for path, text in change.files.items():
         files.write_text(Path(path), text)
     if change.params:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
 
 from adaptformer import files
 from adaptformer.errors import UserError
@@ -69,6 +74,30 @@ def keep(
         client.set_model_version_tag(name, version, key, value)
     _describe(client, name, version, f"{decision.sentence}\n\n[The decision, with images]({kept.link})")
     return kept
+
+
+def read(client: MlflowClient, name: str, version: str, sha256: str) -> tuple[Decision, str, Kept]:
+    """Return the decision that is kept with a version, its page, and where it is kept.
+
+    Raises UserError if it is not the one with this `sha256`.
+    """
+    found = client.get_model_version(name, version)
+    run_id = str(found.run_id)
+    path = str(found.tags.get("gate.page", ""))
+    with tempfile.TemporaryDirectory() as folder:
+        texts = [
+            Path(client.download_artifacts(run_id, place, folder)).read_bytes().decode()
+            for place in (f"{path.rpartition('/')[0]}/decision.json", path)
+        ]
+    if files.sha256_text(texts[0]) != sha256:
+        raise UserError(
+            f"the decision about version {version} of {name} is not the one that promoted it",
+            "see `adaptformer history`; the version stays in use",
+        )
+    content = json.loads(texts[0])
+    known = {one.name for one in dataclasses.fields(Decision)}
+    decision = TypeAdapter(Decision).validate_python({key: content[key] for key in content if key in known})
+    return decision, texts[1], Kept(sha256, mlflow_store.page_of(client.get_run(run_id).info, path))
 
 
 def overtaken(client: MlflowClient, name: str, version: str, cause: str) -> None:

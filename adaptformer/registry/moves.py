@@ -44,7 +44,9 @@ class State:
 class Move:
     """One move from a state to another; `when` is UTC in ISO form, `evidence` the sha256 of the decision, or "".
 
-    `id` is unique to the move. A request that is repeated because its answer was lost writes the same id twice.
+    `id` is unique to the move: a call to MLflow that is sent again because its answer was lost writes the same id
+    twice. `request` is what a person asked for (`request_of`): a command that is run again because it was killed asks
+    the same.
     """
 
     kind: Kind
@@ -55,6 +57,7 @@ class Move:
     why: str
     evidence: str = ""
     id: str = ""
+    request: str = ""
     number: int = 0
     done: bool = False
 
@@ -70,6 +73,11 @@ class Move:
             f"version {state.champion}" if state.champion else "no version" for state in (self.before, self.after)
         )
         return f"{self.kind}: {after} in place of {before}, by {self.who} on {self.when}: {self.why}"
+
+
+def request_of(kind: Kind, version: str | None, who: str, why: str) -> str:
+    """Return a request for a move as the journal stores it: the version, reason and person as they were given."""
+    return files.canonical_json({"kind": kind, "version": version, "who": who, "why": why})
 
 
 def history_name(name: str) -> str:
@@ -120,7 +128,14 @@ def settle(client: MlflowClient, name: str) -> State:
 
 
 def _last(client: MlflowClient, name: str) -> Move | None:
+    """Return the valid move that was written last."""
     return next(reversed(valid(read(client, name))), None)
+
+
+def made_already(client: MlflowClient, name: str, request: str) -> Move | None:
+    """Return the last move of a settled model if it was made for exactly this request, else None."""
+    last = _last(client, name)
+    return last if last is not None and last.request == request else None
 
 
 def move(client: MlflowClient, name: str, wanted: Move) -> Move:

@@ -2,6 +2,10 @@
 
 All of it needs MLflow's registry and nothing else: no server, worker or GPU. The journal (moves.py) decides which moves
 are valid; the lock here only keeps two processes on one machine from judging at the same time.
+
+A command that was killed may be run again, whatever it had done by then: if the last move was made for the same request
+(the same version, person and reason, word for word), that move is the answer, and no other one is made. So a rollback
+that is repeated does not roll back the rollback. Whoever wants that gives another reason, or names the version.
 """
 
 from __future__ import annotations
@@ -49,6 +53,8 @@ class Outcome:
     page: Path
     link: str
     moved: Move | None
+    already: bool = False
+    """Whether an earlier command has made the move, for the same request."""
 
     @property
     def promoted(self) -> bool:
@@ -59,11 +65,15 @@ class Outcome:
 def promote(name: str, bounds: GateParams, *, version: str | None, who: str | None, why: str) -> Outcome:
     """Judge a version of the registered model `name`, by default its challenger, and make it champion if it passes.
 
-    `who` is the user unless given. Raises UserError where there is nothing to judge, where files for the judgement are
-    missing, and where another move came first.
+    `who` is the user unless given. If there is nothing to judge because the same request has been granted already, that
+    decision is returned. Raises UserError where there is nothing to judge, where files for the judgement are missing,
+    and where another move came first.
     """
     who = who or user_name()
+    request = moves.request_of("promotion", version, who, why)
     with _settled(name) as (client, before), tempfile.TemporaryDirectory() as scratch:
+        if (granted := _granted_already(client, name, version, before, request)) is not None:
+            return granted
         wanted = _requested(client, name, version, before)
         challenger = candidate.gather(client, name, wanted, Path(scratch))
         # If the alias has been removed, the challenger is compared with the version that was champion last.
@@ -80,13 +90,29 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str | No
         moved = None
         if decision.promoted:
             reason = why or decision.sentence
-            move = Move("promotion", before, State(wanted, in_use), who, files.utc_now(), reason, kept.sha256)
+            after = State(wanted, in_use)
+            move = Move("promotion", before, after, who, files.utc_now(), reason, kept.sha256, request=request)
             try:
                 moved = moves.move(client, name, move)
             except UserError as error:
                 decision_record.overtaken(client, name, wanted, error.cause)
                 raise
         return Outcome(name, decision, local, kept.link, moved)
+
+
+def _granted_already(
+    client: MlflowClient, name: str, version: str | None, before: State, request: str
+) -> Outcome | None:
+    """Return the outcome of an earlier command with the same request, None if there is a version to judge."""
+    wanted = version or versions.alias(client, name, "challenger")
+    made = moves.made_already(client, name, request)
+    if made is None or wanted not in {None, before.champion} or made.after.champion is None:
+        return None
+    decision, page, kept = decision_record.read(client, name, made.after.champion, made.evidence)
+    local = DECISIONS / f"{name}-{made.after.champion}.html"
+    files.write_text(local, page)
+    log.info("this was done already: %s", made.sentence)
+    return Outcome(name, decision, local, kept.link, made, already=True)
 
 
 def _requested(client: MlflowClient, name: str, version: str | None, before: State) -> str:
@@ -104,12 +130,17 @@ def _requested(client: MlflowClient, name: str, version: str | None, before: Sta
 def rollback(name: str, *, to: str | None, who: str | None, why: str) -> Move:
     """Make a former champion, by default the previous one, champion again, after loading and running it.
 
-    `who` is the user unless given. Raises UserError where there is no such version, where it does not run, and where
-    another move came first.
+    `who` is the user unless given. If the last move was made for the same request, nothing is moved and it is returned.
+    Raises UserError where there is no such version, where it does not run, and where another move came first.
     """
     if not why.strip():
         raise UserError("a rollback needs a reason", "give one with --why; the history keeps it")
+    who = who or user_name()
+    request = moves.request_of("rollback", to, who, why)
     with _settled(name) as (client, before), tempfile.TemporaryDirectory() as scratch:
+        if (made := moves.made_already(client, name, request)) is not None:
+            log.info("this was done already; to move once more, give another reason, or a version with --to")
+            return made
         version = to or before.previous
         if version is None:
             raise UserError(f"{name} has no previous version", "name one: `adaptformer rollback --to VERSION`")
@@ -122,7 +153,8 @@ def rollback(name: str, *, to: str | None, who: str | None, why: str) -> Move:
         log.info(
             "version %s of %s runs; %d of its test images are here and answered as recorded", version, name, checked
         )
-        wanted = Move("rollback", before, State(version, before.champion), who or user_name(), files.utc_now(), why)
+        after = State(version, before.champion)
+        wanted = Move("rollback", before, after, who, files.utc_now(), why, request=request)
         return moves.move(client, name, wanted)
 
 

@@ -84,7 +84,7 @@ def _log_present(client: MlflowClient, experiment: Experiment | None) -> Iterato
         if run_id is None or not mlflow_run.mark_finished(client, run_id):
             yield Logged(run.name, _top1(folder), mlflow_run.upload(client, run, folder))
             return
-        run_files.remember(folder, run_id)
+        run_files.remember(folder, run_id, finished=True)
         if experiment and not _finished(client, REVISION_TAG, experiment.revision):
             for key, value in tags.items():
                 client.set_tag(run_id, key, value)

@@ -23,11 +23,13 @@ from adaptformer.tuning.history import EpochRow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Run
 
 ID_TAG = "adaptformer.run"
 FOLDER_TAG = "adaptformer.folder"
 DATA_TAG = "data.dvc"
+PASSING_TAGS = {"prefect.flow_run_id"}
+"""Tags that are another one each time a run is begun or continued."""
 
 
 @dataclass
@@ -94,21 +96,56 @@ def mark_crashed(client: MlflowClient, run: Description) -> None:
             client.set_terminated(crashed.info.run_id, "KILLED")
 
 
+def stopped(client: MlflowClient, run: Description) -> Run | None:
+    """Return the run that this one continues: the last one of its folder, if it was stopped before it had results.
+
+    It must be of the same params, data and code. The caller holds the folder's lock, so a run that MLflow shows as
+    running has died.
+    """
+    found = client.search_runs(
+        [mlflow_store.experiment_id(client, run.experiment)],
+        f"tags.`{FOLDER_TAG}` = '{run.tags[FOLDER_TAG]}'",
+        max_results=1,
+        order_by=["attributes.start_time DESC"],
+    )
+    if not found or found[0].info.status not in {"RUNNING", "KILLED"} or ID_TAG not in found[0].data.tags:
+        return None
+    last = found[0].data
+    alike = all(last.tags.get(key) == value for key, value in run.tags.items() if key not in PASSING_TAGS)
+    return found[0] if alike and last.params == run.params and run_files.MODEL_TAG not in last.tags else None
+
+
+def reopen(client: MlflowClient, run_id: str) -> Run | None:
+    """Let MLflow show a run as running again and return it; None where it has been deleted since."""
+    run = _active(client, run_id)
+    if run is not None and run.info.status != "RUNNING":
+        client.update_run(run_id, status="RUNNING")
+    return run
+
+
 def mark_finished(client: MlflowClient, run_id: str) -> bool:
     """Mark a run whose results are complete as finished; return False where it has been deleted since."""
+    run = _active(client, run_id)
+    if run is not None and run.info.status != "FINISHED":
+        client.set_terminated(run_id, "FINISHED")
+    return run is not None
+
+
+def _active(client: MlflowClient, run_id: str) -> Run | None:
     from mlflow.exceptions import MlflowException
 
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
+            return None
         raise
-    if run.info.lifecycle_stage != "active":
-        return False
-    if run.info.status != "FINISHED":
-        client.set_terminated(run_id, "FINISHED")
-    return True
+    return run if run.info.lifecycle_stage == "active" else None
+
+
+def logged_steps(client: MlflowClient, run_id: str) -> set[int]:
+    """Return the steps whose epochs are logged."""
+    return {int(point.step) for point in client.get_metric_history(run_id, "train_loss")}
 
 
 def log_epoch(client: MlflowClient, run_id: str, row: EpochRow, step: int) -> None:
@@ -144,7 +181,7 @@ def upload(client: MlflowClient, run: Description, folder: RunFolder | None) -> 
         log_results(client, run_id, folder, run.end)
     client.set_terminated(run_id, run.status, run.end)
     if folder is not None and folder.model.is_file():
-        run_files.remember(folder, run_id)
+        run_files.remember(folder, run_id, finished=run.status == "FINISHED")
     return run_id
 
 

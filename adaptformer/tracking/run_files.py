@@ -63,24 +63,36 @@ def sha256(folder: RunFolder) -> str:
     return files.sha256_text(files.canonical_json({**hashes, folder.model.name: model_file.sha256(folder.model)}))
 
 
-def remember(folder: RunFolder, run_id: str) -> None:
-    """Record in tracking.json where the folder's results are logged, and as which run."""
-    files.write_json(folder.tracking, {**_note(folder), "run_id": run_id})
+def remember(folder: RunFolder, run_id: str, *, finished: bool) -> None:
+    """Record in tracking.json where the folder's results are logged, as which run, and whether that has ended well."""
+    files.write_json(folder.tracking, {**_note(folder), "run_id": run_id, "finished": finished})
 
 
 def run_of(folder: RunFolder) -> str | None:
     """Return the id of the folder's present results where MLflow tracks now, None if they are not logged there."""
-    try:
-        note = json.loads(folder.tracking.read_text())
-        run_id = str(note.pop("run_id"))
-        return run_id if note == _note(folder) else None
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None
+    return _present(folder)[0]
 
 
 def is_tracked(folder: RunFolder) -> bool:
-    """Say whether the folder's present results are logged where MLflow tracks now."""
-    return run_of(folder) is not None
+    """Return whether the folder's present results are logged where MLflow tracks now, in a run that has ended well."""
+    run_id, finished = _present(folder)
+    return run_id is not None and finished
+
+
+def is_unfinished(folder: RunFolder) -> bool:
+    """Return whether the folder's present results are logged in a run that was stopped afterwards."""
+    run_id, finished = _present(folder)
+    return run_id is not None and not finished
+
+
+def _present(folder: RunFolder) -> tuple[str | None, bool]:
+    """Return the id of the run with the folder's present results, None if there is none, and whether it is finished."""
+    try:
+        note = json.loads(folder.tracking.read_text())
+        run_id, finished = str(note.pop("run_id")), bool(note.pop("finished", True))
+        return (run_id if note == _note(folder) else None), finished
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None, False
 
 
 def _note(folder: RunFolder) -> dict[str, str]:

@@ -20,6 +20,7 @@ from adaptformer.tuning.history import EpochRow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 logger = logging.getLogger("adaptformer.tracking")
 
@@ -27,8 +28,9 @@ logger = logging.getLogger("adaptformer.tracking")
 class Tracker:
     """One MLflow run, created when something is first logged, so that a flow run with nothing to do leaves none.
 
-    The caller holds the lock of `folder`. `run_id` is the run's id in MLflow, None as long as there is none. `status`
-    is how the run ends if nothing is raised.
+    A run that was stopped is continued by the next one in its folder: it is one run in MLflow, FINISHED at its end. The
+    caller holds the lock of `folder`. `run_id` is the run's id in MLflow, None as long as there is none. `status` is
+    how the run ends if nothing is raised.
     """
 
     def __init__(self, name: str, params: Params, lineage: Mapping[str, str], folder: RunFolder) -> None:
@@ -38,6 +40,7 @@ class Tracker:
         self._folder = folder
         self._run = mlflow_run.describe(name, params, lineage, folder)
         self._epochs: list[tuple[int, int]] = []
+        self._logged_steps: set[int] = set()
         self._started = False
         self._broken = False
         self._warned: set[str] = set()
@@ -64,7 +67,12 @@ class Tracker:
             return
         self._epochs.append((row.phase, row.epoch))
         step = len(self._epochs)
-        self._attempt(lambda client, run_id: mlflow_run.log_epoch(client, run_id, row, step), again=False)
+
+        def send(client: MlflowClient, run_id: str) -> None:
+            if step not in self._logged_steps:  # by the run that this one continues
+                mlflow_run.log_epoch(client, run_id, row, step)
+
+        self._attempt(send, again=False)
 
     def log_results(self, folder: RunFolder) -> None:
         """Log the files of the run folder and the epochs that are not logged yet, unless these results are logged.
@@ -80,7 +88,7 @@ class Tracker:
 
             def send(client: MlflowClient, run_id: str) -> None:
                 mlflow_run.log_results(client, run_id, folder)
-                run_files.remember(folder, run_id)
+                run_files.remember(folder, run_id, finished=False)
 
             self._run.results = results
             self._attempt(send, again=True)
@@ -89,17 +97,25 @@ class Tracker:
         """Close the run, if there is one, as FINISHED, FAILED or KILLED."""
         if self._started:
             self._run.status, self._run.end = status, mlflow_run.now()
-            self._attempt(lambda client, run_id: client.set_terminated(run_id, status, self._run.end), again=False)
+
+            def send(client: MlflowClient, run_id: str) -> None:
+                client.set_terminated(run_id, status, self._run.end)
+                if status == "FINISHED" and run_files.is_unfinished(self._folder):
+                    run_files.remember(self._folder, run_id, finished=True)
+
+            self._attempt(send, again=False)
 
     def _is_known(self, folder: RunFolder, results: str) -> bool:
-        """Say whether these results are logged, or wait for upload; then this run is that one and creates none."""
+        """Return whether these results are logged, or wait for upload; then this run is that one and creates none."""
         run_id = run_files.run_of(folder)
         if run_id is None:
             return uploads.waits(folder, results)
         try:
-            if not mlflow_run.mark_finished(self._connected(), run_id):
+            found = mlflow_run.reopen(self._connected(), run_id)
+            if found is None:
                 return False
-            self.run_id = run_id
+            self._continue(found)
+            self._run.results, self._started = results, True  # so it ends as this run does
         except Exception as error:
             self._stop(error)
         return True
@@ -124,9 +140,18 @@ class Tracker:
     def _mlflow_run(self) -> tuple[MlflowClient, str]:
         client = self._connected()
         if self.run_id is None:
+            if (found := mlflow_run.stopped(client, self._run)) and mlflow_run.reopen(client, found.info.run_id):
+                self._logged_steps = mlflow_run.logged_steps(client, found.info.run_id)
+                self._continue(found)
             mlflow_run.mark_crashed(client, self._run)
             self.run_id = mlflow_run.start(client, self._run)
         return client, self.run_id
+
+    def _continue(self, found: Run) -> None:
+        """Make this run the continuation of one that MLflow has."""
+        self.run_id = str(found.info.run_id)
+        self._run.id = found.data.tags.get(mlflow_run.ID_TAG, self._run.id)
+        self._run.start = int(found.info.start_time)
 
     def _connected(self) -> MlflowClient:
         if self._client is None:

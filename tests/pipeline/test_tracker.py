@@ -18,8 +18,8 @@ STOPPED = "Tracking stopped, the run continues; the next run uploads what MLflow
 pytestmark = pytest.mark.filterwarnings("ignore:Logger.*without a flow run id")
 
 
-def begin(folder, name="test"):
-    return Tracker(name, load(ROOT / "params.yaml"), LINEAGE, folder)
+def begin(folder, name="test", **lineage):
+    return Tracker(name, load(ROOT / "params.yaml"), LINEAGE | lineage, folder)
 
 
 @pytest.fixture
@@ -51,11 +51,56 @@ def test_an_epoch_that_comes_twice_is_logged_once(client, tracker):
 
 
 def test_a_run_of_the_same_folder_that_was_killed_is_marked_so(client, folder):
-    killed, elsewhere, present = begin(folder), begin(RunFolder(folder.root / "elsewhere")), begin(folder)
+    killed, elsewhere = begin(folder), begin(RunFolder(folder.root / "elsewhere"))
+    present = begin(folder, **{"git.commit": "1" * 40})  # another one: it continues none
     for one in (killed, elsewhere, present):
         one.log_epoch(ROW)
     found = [client.get_run(one.run_id).info.status for one in (killed, elsewhere, present)]
     assert found == ["KILLED", "RUNNING", "RUNNING"]
+
+
+@pytest.mark.parametrize("ended", [None, "KILLED"])
+def test_a_run_that_was_stopped_and_finished_later_is_one_run_that_is_finished(client, folder, ended):
+    first = begin(folder)
+    first.log_epoch(row(1))
+    if ended:  # by SIGTERM or Ctrl-C; SIGKILL leaves it running
+        first.finish(ended)
+        assert client.get_run(first.run_id).info.status == ended
+    second = begin(folder, **{"prefect.flow_run_id": "another"})
+    for epoch in (1, 2):
+        second.log_epoch(row(epoch))
+    assert client.get_run(first.run_id).info.status == "RUNNING"
+    second.log_results(folder)
+    second.finish("FINISHED")
+    (run,) = runs(client)
+    assert (run.info.run_id, run.info.status) == (first.run_id, "FINISHED")
+    assert steps(client, run.info.run_id) == [(1, 2.0), (2, 1.0)]
+
+
+@pytest.mark.parametrize("ended", ["FINISHED", "FAILED"])
+def test_a_run_that_ended_itself_is_not_continued(client, folder, ended):
+    first = begin(folder)
+    first.log_epoch(row(1))
+    first.finish(ended)
+    second = begin(folder)
+    second.log_epoch(row(1))
+    assert second.run_id != first.run_id
+    assert client.get_run(first.run_id).info.status == ended
+
+
+def test_a_run_that_is_stopped_after_its_results_ends_as_the_next_one_does(client, folder):
+    first = begin(folder)
+    first.log_results(folder)
+    first.finish("KILLED")
+    assert run_files.is_unfinished(folder)
+    assert not run_files.is_tracked(folder)
+    for ended in ("KILLED", "FINISHED"):
+        again = begin(folder)
+        again.log_results(folder)
+        assert client.get_run(first.run_id).info.status == "RUNNING"
+        again.finish(ended)
+        assert [(run.info.run_id, run.info.status) for run in runs(client)] == [(first.run_id, ended)]
+    assert run_files.is_tracked(folder)
 
 
 def test_files_lie_beside_the_database(client, tracker, database):
@@ -88,6 +133,7 @@ def test_epochs_that_are_logged_already_are_not_logged_again_with_the_results(cl
 
 def test_other_results_in_the_folder_are_not_tracked(client, folder, tracker):
     tracker.log_results(folder)
+    tracker.finish("FINISHED")
     assert run_files.is_tracked(folder)
     folder.predictions.write_text("others\n")
     assert not run_files.is_tracked(folder)

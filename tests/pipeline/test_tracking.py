@@ -33,8 +33,9 @@ def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_killed_run_is_closed_as_killed(runs):
-    assert sorted(runs) == ["FINISHED", "KILLED"]
+def test_the_killed_run_is_the_one_that_finished_later(client, runs):
+    assert sorted(runs) == ["FINISHED"]
+    assert len(client.search_runs([runs["FINISHED"].info.experiment_id])) == 1
 
 
 def test_each_epoch_is_one_step_those_before_the_kill_included(client, finished):

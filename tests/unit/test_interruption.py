@@ -32,19 +32,66 @@ BODIES = {
 }
 
 
-def interrupted(body):
-    """Run a body, send SIGINT once it prints "ready", and return its exit code and what it printed afterwards."""
-    command = [sys.executable, "-c", BEGIN + body]
+def interrupted(body, number=signal.SIGINT, begin=BEGIN):
+    """Run a body, send a signal once it prints "ready", and return its exit code and what it printed afterwards."""
+    command = [sys.executable, "-c", begin + body]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         printed, _ = process.communicate(timeout=300)
     return process.returncode, printed
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_the_line_is_all_that_is_printed_and_the_process_ends(body):
-    assert interrupted(body) == (130, "stopped in the middle\n")
+def test_the_line_is_all_that_is_printed_and_the_process_ends(body, number):
+    assert interrupted(body, number) == (128 + number, "stopped in the middle\n")
+
+
+PREFECT = """
+    def terminated(*_):
+        raise SystemExit("words of its own")
+    signal.signal(signal.SIGTERM, terminated)
+    print("ready", flush=True)
+    time.sleep(600)"""
+
+
+def test_a_handler_that_a_library_sets_in_between_changes_nothing():
+    assert interrupted(PREFECT, signal.SIGTERM) == (143, "stopped in the middle\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", [False, True])
+def test_outside_of_a_command_the_process_ends_at_once_with_the_line(number, after):
+    begin = "import time\nfrom adaptformer import interruption\ninterruption.at_once()\n"
+    begin += "with interruption.in_one_line(): pass\n" if after else ""
+    body = "try:\n    print('ready', flush=True)\n    time.sleep(600)\nfinally: print('not reached')"
+    printed = "stopped; run the same command again to continue\n"
+    assert interrupted(body, number, begin) == (128 + number, printed)
+
+
+WHILE_IMPORTING = """
+import builtins, os, signal, sys
+real, number, name = builtins.__import__, int(sys.argv[1]), sys.argv[2]
+def importing(module, *rest):
+    if module == name:
+        os.kill(os.getpid(), number)
+    return real(module, *rest)
+builtins.__import__ = importing
+sys.argv[1:] = ["params"]
+from adaptformer.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", ["logging", "pydantic"])
+def test_a_command_that_is_stopped_while_it_imports_says_one_line(name, number, tmp_path):
+    command = [sys.executable, "-c", WHILE_IMPORTING, str(int(number)), name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        128 + number, "", "stopped; run the same command again to continue\n",
+    )  # fmt: skip
 
 
 def test_what_the_body_holds_is_released(tmp_path):
