@@ -232,9 +232,6 @@ def _note_one_level_too_low(source: Path, walk: _Walk) -> None:
 
 def _remedy(source: Path) -> str:
     """Return what to do about a folder without classes; one that holds files alone may be a class itself."""
-    holds_files = any(child.is_file() and not ignored(child.name) for child in _listed(source))
-    return (
-        f"{_EXPECTED}; {shown(source.name)} may be a class: then give {source.resolve().parent}"
-        if holds_files
-        else _EXPECTED
-    )
+    if not any(child.is_file() and not ignored(child.name) for child in _listed(source)):
+        return _EXPECTED
+    return f"{_EXPECTED}; if {shown(source.name)} is itself a class, give {source.resolve().parent}"

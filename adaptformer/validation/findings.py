@@ -160,7 +160,7 @@ def of_pictures(pictures: NDArray[np.uint8], modes: Sequence[str]) -> Iterable[t
         if contrast[index] < _CONTRAST:
             yield index, "constant", "all of it has one colour"
         if mode.startswith("I") and 0 < largest[index] <= _FEW_BITS:
-            yield index, "sixteen_bits", f"16 bits whose values end at about {largest[index] * 257:,} of 65,535"
+            yield index, "sixteen_bits", f"16 bits whose values end at about {int(largest[index]) * 257:,} of 65,535"
         elif contrast[index] >= _CONTRAST:
             if mean[index] < _DARK:
                 yield index, "dark", level

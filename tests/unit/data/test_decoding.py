@@ -225,7 +225,7 @@ def tiff(samples: int, bits: int, kind: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "name"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "a pointer of Git LFS.*git lfs pull"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a pointer of Git LFS.*git lfs pull"),
         (b"<!DOCTYPE html><html><head><title>403 Forbidden", "a web page"),
         (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
         (b"\0" * 128 + b"DICM", "DICOM"), (b"%PDF-1.4", "a PDF"), (b"\xff\x0a" + b"1" * 50, "JPEG XL"),
