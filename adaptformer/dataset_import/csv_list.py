@@ -107,7 +107,8 @@ class _Search:
         }
         for way, look in ways.items():
             if path := look():
-                self.how[way] += bool(way)
+                if way:
+                    self.how[way] += 1
                 return path
         return plain
 

@@ -35,9 +35,9 @@ def checked(found: Found) -> Found:
 
 
 def refuse_few_classes(found: Found) -> None:
-    """Raise UserError if the images are of one class, or none."""
-    labels = sorted({image.label for image in found.images if not image.fault})
-    if len(labels) == 1:
+    """Raise UserError if the images are of one class, unless some cannot be used, which is told first."""
+    labels = sorted({image.label for image in found.images})
+    if len(labels) == 1 and not any(image.fault for image in found.images):
         raise UserError(f"{found.source} holds one class, {labels[0]!r}", "add a folder with images of another class")
 
 

@@ -60,9 +60,9 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _Member:
         """Return the next member."""
-        at_start = archive.offset == 0  # type: ignore[attr-defined]
+        at_start = archive.offset == 0
         try:
-            return super().fromtarfile(archive)  # type: ignore[return-value]
+            return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:

@@ -72,7 +72,7 @@ def _row_faults(manifest: pd.DataFrame) -> pd.DataFrame:
         )
     found = []
     for (column, rule), group in cases.groupby(["column", "check"], sort=True):
-        fault, remedy = _ROW_FAULTS.get(column, (f"bad {column}", "remove the file"))
+        fault, remedy = _ROW_FAULTS.get(str(column), (f"bad {column}", "remove the file"))
         details = (f"{column} {value!r} ({rule})" for value in group["failure_case"])
         found.append(_faults(manifest.loc[group["index"].astype(int), "path"], fault, details, remedy))
     return pd.concat(found, ignore_index=True)
@@ -115,7 +115,7 @@ def _empty_splits(manifest: pd.DataFrame, pattern: str | None) -> pd.DataFrame:
     why, remedy = "", "put images into it, more images into train, or raise the fraction of it in section data"
     if pattern is not None:
         count = len(set(groups.of(manifest["path"].str.partition("/")[2], pattern)) - {""})
-        why = f": no whole group of the {count} could be moved there, and every class stay in train"
+        why = f": none of the {count} groups could go there without a class leaving train"
         remedy = "give each class at least three groups, change data.group, or put images into the split by hand"
     return _faults(empty, "empty split", [f"{split} has no image{why}" for split in empty], remedy)
 
