@@ -77,12 +77,17 @@ def test_a_relative_path_means_one_file_alone(source: Path) -> None:
 
 
 def test_blank_and_repeated_rows_are_counted_and_missing_labels_are_faults(source: Path) -> None:
-    found = read(source, "path,label\n" + listed() + "img/a.jpg,cat\nimg/c.jpg,\n,\n\n,,\n")
+    found = read(source, "path,label\n" + listed() + "img/a.jpg,cat\nimg/a.jpg,\n,\n\n,,\n")
     assert [(image.label, image.fault) for image in found.images] == [("cat", ""), ("dog", ""), ("", "no label")]
     assert list(found.left_out) == [
         ("line 6", "a blank row"), ("line 7", "a blank row"), ("line 8", "a blank row"),
         ("line 4", "a row that is listed before"),
     ]  # fmt: skip
+
+
+def test_labels_that_may_be_missing_values_are_named(source: Path) -> None:
+    found = read(source, "path,label\nimg/a.jpg,nan\nimg/b.jpg,dog\n")
+    assert list(found.remarks) == ["the label 'nan' is taken as a class: is it a missing value?"]
 
 
 def test_splits_have_many_names(source: Path) -> None:
