@@ -93,6 +93,10 @@ class ChecksParams(Section):
     conflicts: Level
     repeats: Level
     constant: Level
+    dark: Level
+    bright: Level
+    low_contrast: Level
+    sixteen_bits: Level
     small: Level
     odd_modes: Level
     imbalance: Level
@@ -108,6 +112,7 @@ class ImageParams(Section):
     crop_fraction: Share
     interpolation: Literal["bilinear", "bicubic"]
     oversampling: Annotated[int, Field(ge=0)]
+    sixteen_bit_max: Annotated[int, Field(ge=255, le=65535)]
 
 
 class BackboneParams(Section):

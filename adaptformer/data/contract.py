@@ -21,7 +21,8 @@ class ImageContract:
     share of the resized side that evaluation keeps, in (0, 1]; `interpolation` is "bilinear" or "bicubic"; `mean` and
     `std` are per RGB channel, of values scaled to [0, 1], and come with the checkpoint. A JPEG is decoded at 1/2, 1/4
     or 1/8 of its scale where its shorter side keeps `oversampling` times the pixels that are stored of it; with 0
-    always in full, as files were before there was this value.
+    always in full, as files were before there was this value. `sixteen_bit_max` is the value of an image of 16 bits
+    that becomes white: 4095 for a camera of 12 bits.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = schema.STRICT
@@ -33,6 +34,7 @@ class ImageContract:
     mean: schema.Means
     std: schema.Deviations
     oversampling: Annotated[int, Field(ge=0, le=2**31)] = 0
+    sixteen_bit_max: Annotated[int, Field(ge=1, le=65535)] = 65535
 
     @property
     def stored_size(self) -> int:

@@ -200,11 +200,11 @@ def _findings(
 
 def _of_images(job: Check, odd: dict[str, str]) -> Iterator[Finding]:
     for table in facts.usable(job, ["path", "width", "height", "mode", "picture"]):
-        nothing = findings.constant(facts.as_array(table.column("picture"), (SIDE, SIDE, 3)))
-        columns = (table.column(name).to_pylist() for name in ("path", "width", "height", "mode"))
-        for path, width, height, mode, constant in zip(*columns, nothing, strict=True):
-            if constant:
-                yield "constant", path, "", findings.CONSTANT
+        paths, *sizes, modes = (table.column(name).to_pylist() for name in ("path", "width", "height", "mode"))
+        pictures = facts.as_array(table.column("picture"), (SIDE, SIDE, 3))
+        for index, kind, detail in findings.of_pictures(pictures, modes):
+            yield kind, paths[index], "", detail
+        for path, width, height, mode in zip(paths, *sizes, modes, strict=True):
             if min(width, height) < findings.SMALL:
                 yield "small", path, "", f"{width} x {height} pixels"
             if mode in odd:

@@ -43,10 +43,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("checkout")
     small_project.write_params(root)
     (root / ".dvc").mkdir()
-    pictures(root / "data/train", 10, 5)
-    pictures(root / "data/validation", 60, 2)
-    pictures(root / "data/test", 90, 2)
-    pictures(root / "more", 150, 4)
+    pictures(root / "data/train", 10, 2)
+    pictures(root / "data/validation", 60, 1)
+    pictures(root / "data/test", 90, 1)
+    pictures(root / "more", 150, 3)
     answers = (
         "path,new_label\ntest/blue/0.png,green\ntest/green/0.png,blue\n"  # which change places: twice is not at all
     )
