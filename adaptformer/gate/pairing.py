@@ -89,7 +89,8 @@ class Pairs:
     def loss(self, side: str) -> NDArray[np.float64]:
         """Return the log loss of a side's probabilities [N]: −log of the true class's."""
         found = self.rows[f"{side}_probability_of_label"].to_numpy(np.float64)
-        return -np.log(np.maximum(found, _LEAST))
+        losses: NDArray[np.float64] = -np.log(np.maximum(found, _LEAST))
+        return losses
 
     def confidence(self, side: str) -> NDArray[np.float64]:
         """Return the probability that a side gave its answers [N]."""

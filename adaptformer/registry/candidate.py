@@ -133,8 +133,8 @@ def judged(
     """Return both sides as the gate takes them, on the challenger's test images.
 
     Recorded predictions count where both were judged on the same images; else both models run on the files in `data`.
-    The latency of both is measured here, again if it would refuse the challenger by `bounds`. Raises UserError where `data` is needed and is not what the
-    challenger was tested on.
+    The latency of both is measured here, again if it would refuse the challenger by `bounds`. Raises UserError where
+    `data` is needed and is not what the challenger was tested on.
     """
     sides = [challenger] if champion is None else [challenger, champion]
     recorded = all(side.predictions is not None and side.test_digest == challenger.test_digest for side in sides)
@@ -142,7 +142,8 @@ def judged(
         log.info("both models are evaluated again: their recorded test images differ")
     # One thread each: idle threads of one model keep spinning for a while, and would slow the other one down.
     predictors = [Predictor(side.model, device="cpu", threads=1) for side in sides]
-    speeds = [math.nan] if champion is None else compared_ms(*predictors, partial(rules.too_slow, bounds=bounds))
+    slower = partial(rules.too_slow, bounds=bounds)
+    speeds = (math.nan,) if champion is None else compared_ms(predictors[0], predictors[1], slower)
     rows = manifests.rows(challenger.manifest, "test")
     answers = [
         side.predictions if recorded and side.predictions is not None else predict(predictor, rows, data)
