@@ -94,4 +94,5 @@ def _subsets(kinds: Floats, counts: NDArray[np.int64], blank: float) -> Iterator
             taken = np.unpackbits(bits, axis=1, count=len(counts)).astype(np.float64)
         else:
             taken = random.binomial(counts, 0.5, (size, len(counts))).astype(np.float64)
-        yield taken @ kinds[:, 0] + extra, taken @ kinds[:, 1]
+        sums = taken @ kinds
+        yield sums[:, 0] + extra, sums[:, 1]
