@@ -207,8 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--draws", type=int, default=500, help="simulations of each line (default %(default)s)")
     given = parser.parse_args(arguments)
     for name in given.tables or TABLES:
-        head, *rows = TABLES[name](given.draws)
-        print(f"\n{TABLES[name].__doc__}\n\n{text_table.markdown(rows, head)}", flush=True)
+        rows = TABLES[name](given.draws)
+        print(f"\n{TABLES[name].__doc__}\n\n{text_table.markdown([], next(rows))}", end="")
+        for row in rows:
+            print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":
