@@ -18,7 +18,19 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare sweep promote rollback history up test test-all mutants faults fuzz bench lint format clean
+.PHONY: help run compare sweep promote rollback asked-promote asked-rollback history up test test-all mutants faults fuzz
+.PHONY: bench lint format clean
+
+# `make` ends with 2 whatever fails, and says so. Asked whether something is left to do (-q), it ends with 1 and says
+# nothing: so it can tell an error (1) from a refusal (2). Lines that begin with + run all the same.
+ifneq ($(filter promote rollback,$(MAKECMDGOALS)),)
+ifeq ($(words $(MAKECMDGOALS))$(findstring n,$(firstword -$(MAKEFLAGS))),1)
+MAKEFLAGS += -q
+asked := +
+endif
+endif
+ERROR := $(VENV)/.error
+tells_error = code=$$?; : > $(ERROR); if [ "$(asked)$$code" = +1 ]; then echo @false > $(ERROR); else exit $$code; fi
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,11 +48,17 @@ sweep: $(READY)  ## search the values that params.yaml lists, trial by trial
 	@$(call quietly,python -m flows sweep)
 
 # Variables given to make are in the recipe's environment, where no quote in a reason can break the command.
-promote: $(READY)  ## judge the challenger, make it champion if it passes the gate: WHY="…" WHO=… CHALLENGER=VERSION
-	@adaptformer promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
+promote: asked-promote  ## judge the challenger, make it champion if it passes the gate: WHY="…" WHO=… CHALLENGER=VERSION
+	$(shell cat $(ERROR))
 
-rollback: $(READY)  ## put the version before the champion back to use: WHY="…" is needed, WHO=… TO=VERSION
-	@adaptformer rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
+rollback: asked-rollback  ## put the version before the champion back to use: WHY="…" is needed, WHO=… TO=VERSION
+	$(shell cat $(ERROR))
+
+asked-promote: $(READY)
+	$(asked)@adaptformer promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"; $(tells_error)
+
+asked-rollback: $(READY)
+	$(asked)@adaptformer rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"; $(tells_error)
 
 history: $(READY)  ## show which version was in use when, and why
 	@adaptformer history
@@ -86,14 +104,14 @@ clean:  ## remove the environment and caches; data, results, MLflow's and Prefec
 # The stamp is written last: an interrupted install is done again. The base interpreter makes the environment, for
 # `python3` may be the very one in .venv/ that is about to go.
 $(READY): pyproject.toml constraints.txt
-	@rm -f $@
-	@base=$$($(PYTHON) -c 'import sys; print(sys._base_executable); sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	$(asked)@rm -f $@
+	$(asked)@base=$$($(PYTHON) -c 'import sys; print(sys._base_executable); sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 		2>/dev/null) || { \
 		echo "error: Python 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1)" >&2; \
 		echo "  fix: install one, then name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
 	echo "Making the environment in $(VENV)/ (some minutes, once) ..."; \
 	"$$base" -m venv --clear $(VENV)
-	@$(VENV)/bin/python -m pip install -qq --compile --disable-pip-version-check \
+	$(asked)@$(VENV)/bin/python -m pip install -qq --compile --disable-pip-version-check \
 		--constraint constraints.txt --editable ".[pipeline,dev]" & \
 	pip=$$!; trap 'kill $$pip 2>/dev/null' EXIT; seconds=0; \
 	while kill -0 $$pip 2>/dev/null; do \
@@ -101,4 +119,4 @@ $(READY): pyproject.toml constraints.txt
 		if [ -t 1 ]; then printf '\r  %d s' $$seconds; elif [ $$((seconds % 30)) = 0 ]; then echo "  $$seconds s"; fi; \
 	done; \
 	trap - EXIT; wait $$pip
-	@touch $@
+	$(asked)@touch $@

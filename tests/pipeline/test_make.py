@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 
+import pytest
 from imports import ROOT
 
 
@@ -45,3 +46,20 @@ def test_continuous_integration_runs_all_tests():
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
     assert script.read_text().splitlines()[-1] == "make test-all"
+
+
+@pytest.mark.parametrize("target", ["promote", "rollback"])
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_make_ends_with_the_commands_exit_code(tmp_path, target, code):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    command = tmp_path / ".venv/bin/adaptformer"
+    command.parent.mkdir(parents=True)
+    command.write_text(f'#!/bin/sh\necho "$*"\nexit {code}\n')
+    command.chmod(0o755)
+    (tmp_path / ".venv/.installed").touch()
+    done = make("-C", str(tmp_path), "--no-print-directory", target, WHY='it\'s "so"')
+    assert (done.returncode, done.stdout) == (code, f'{target} --why it\'s "so"\n')
+    assert ("Error" in done.stderr) == (code == 2), "an error has said all there is to say"
+    dry = make("-C", str(tmp_path), "--no-print-directory", "-n", target)
+    assert dry.stdout.startswith("adaptformer"), "nothing is done"
