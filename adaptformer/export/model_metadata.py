@@ -112,8 +112,7 @@ def _image_faults(image: object) -> Iterator[str]:
         yield "it has no image contract"
         return
     for key, (is_right, wanted) in _IMAGE.items():
-        # `oversampling` came later than the others; files without it mean 0.
-        if not is_right(image.get(key, 0 if key == "oversampling" else None)):
+        if not is_right(image.get(key, _LATER.get(key))):
             yield f"image.{key} is {_brief(image.get(key))}, not {wanted}"
     if image["size"] / image["crop_fraction"] > LARGEST:
         yield f"images of more than {LARGEST} pixels a side would have to be made"
@@ -169,7 +168,10 @@ _IMAGE: dict[str, tuple[Callable[[Any], bool], str]] = {
     "mean": (_three, "three numbers"),
     "std": (_three_above_0, "three numbers above 0"),
     "oversampling": (_within(0, _OVERSAMPLING), f"a whole number from 0 to {_OVERSAMPLING}"),
+    "sixteen_bit_max": (_within(1, 65535), "a whole number from 1 to 65535"),
 }
+_LATER = {"oversampling": 0, "sixteen_bit_max": 65535}
+"""Keys that came later than the others, with what files without them mean."""
 
 
 def _is_sha256(value: object) -> bool:

@@ -13,7 +13,15 @@ import torch
 from adaptformer.errors import UserError
 from adaptformer.model import adapter_file, classifier, tensor_file
 
-GONE = object()
+
+class Gone:
+    """Stands for a key that is not there."""
+
+    def __repr__(self) -> str:
+        return "gone"
+
+
+GONE = Gone()
 
 
 def changed(card: dict[str, Any], place: str, value: object) -> dict[str, Any]:
@@ -44,7 +52,7 @@ def changed(card: dict[str, Any], place: str, value: object) -> dict[str, Any]:
         ("backbone.model", "hf-hub:someone/model", "backbone.model: "), ("backbone", None, "backbone: "),
         ("adapter", [], "adapter: "), ("adapter.old_setting", 1, "adapter.old_setting: "),
         ("adapter.method", GONE, "adapter.method: "), ("adapter.bottlenecks", [10**12], "adapter.bottlenecks.0: "),
-        ("adapter.bottlenecks", [1] * 1000, "adapter.bottlenecks: "), ("adapter.prompts", 10**12, "adapter.prompts: "),
+        ("adapter.bottlenecks", [1] * 99, "adapter.bottlenecks: "), ("adapter.prompts", 10**12, "adapter.prompts: "),
         ("epoch", -1, "epoch: "), ("trained", 1.5, "trained: "), ("precision", "fp8", "precision: "),
         ("more", 1, "more: "), ("format", True, "format"), ("format", 7, "no adapter file of format 1"),
     ],
