@@ -6,9 +6,9 @@ NODE_PATH.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -88,7 +88,7 @@ def test_it_gives_the_same_answers(
 
 
 @pytest.mark.parametrize("which", ["onnx_file", "large_file"])
-def test_onnxruntimes_quantiser_takes_it_and_hardly_changes_an_answer(
+def test_onnxruntimes_quantiser_takes_it_and_gives_the_same_classes(
     which: str, images: Pixels, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     file = request.getfixturevalue(which)
@@ -97,7 +97,9 @@ def test_onnxruntimes_quantiser_takes_it_and_hardly_changes_an_answer(
     assert onnx.TensorProto.INT8 in kinds
     expected = Predictor(file, device="cpu").logits(images)
     found = Predictor(small, device="cpu", unverified=True).logits(images)
-    np.testing.assert_allclose(found, expected, atol=0.1 * np.abs(expected).max())
+    # Eight bits of a model of width 12 that is as good as random: real ones are changed far less.
+    np.testing.assert_allclose(found, expected, atol=0.25 * np.abs(expected).max())
+    np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
 
 
 def test_predict_takes_the_quantised_file_unverified(
@@ -106,7 +108,7 @@ def test_predict_takes_the_quantised_file_unverified(
     small = quantised(onnx_file, tmp_path)
     classes = {}
     for model in (onnx_file, small):
-        words = ["predict", "--model", str(model), "--device", "cpu", "--unverified", "--format", "json"]
+        words = ["predict", "--model", str(model), "--device", "cpu", "--unverified", "--csv"]
         assert main([*words, *map(str, photos)]) == 0
-        classes[model] = re.findall(r'"class": ?"(\w+)"', capsys.readouterr().out)
+        classes[model] = [row["class1"] for row in csv.DictReader(capsys.readouterr().out.splitlines())]
     assert classes[small] == classes[onnx_file] != []
