@@ -68,7 +68,7 @@ def test_a_better_challenger_is_promoted(client, champion, tmp_path):
     assert outcome.decision.sentence.startswith("Version 2 replaces version 1")
 
 
-@pytest.mark.parametrize(("errors", "word"), [(wrong(90), "worse"), (wrong(57), "chance")])
+@pytest.mark.parametrize(("errors", "word"), [(wrong(90), "worse"), (wrong(58), "chance")])
 def test_a_worse_or_insignificantly_better_challenger_is_refused(client, champion, tmp_path, errors, word):
     challenge(tmp_path, champion, errors)
     outcome = ask(champion)
