@@ -23,8 +23,12 @@ export RAY_USAGE_STATS_ENABLED := 0
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Ctrl-C reaches make as well. The command has said what there is to say; if it failed, make would add a line.
-quietly = stopped=; trap 'stopped=1' INT; $(1); code=$$?; [ "$$stopped$$code" = 1130 ] || exit $$code
+# Ctrl-C reaches make as well. The command has said what there is to say; if it failed, make would add a line, and end
+# with 2 whatever the command's code was, which means "refused". On SIGQUIT make ends with 1 and adds nothing. A shell
+# whose trap does not see the signal shows that make was started without it.
+quietly = stopped= heard=; trap 'stopped=1' INT; $(1); code=$$?; trap 'heard=1' QUIT; \
+	[ "$$code" != 1 ] || kill -QUIT $$$$; [ -z "$$heard" ] || { kill -QUIT $$PPID; code=0; }; \
+	[ "$$stopped$$code" = 1130 ] || exit $$code
 
 run: $(READY)  ## run the whole pipeline here, on what data/ holds (the sample, if there is nothing)
 	@$(call quietly,python -m flows run)
@@ -37,13 +41,13 @@ sweep: $(READY)  ## search the values that params.yaml lists, trial by trial
 
 # Variables given to make are in the recipe's environment, where no quote in a reason can break the command.
 promote: $(READY)  ## judge the challenger, make it champion if it passes the gate: WHY="…" WHO=… CHALLENGER=VERSION
-	@adaptformer promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
+	@$(call quietly,adaptformer promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}")
 
 rollback: $(READY)  ## put the version before the champion back to use: WHY="…" is needed, WHO=… TO=VERSION
-	@adaptformer rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"
+	@$(call quietly,adaptformer rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}")
 
 history: $(READY)  ## show which version was in use when, and why
-	@adaptformer history
+	@$(call quietly,adaptformer history)
 
 up: $(READY)  ## start Prefect (server and worker) and the MLflow pages; Ctrl-C stops them
 	@exec python -m flows.services
