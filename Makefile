@@ -18,25 +18,17 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare sweep promote rollback asked-promote asked-rollback history up test test-all mutants faults fuzz
-.PHONY: bench lint format clean
-
-# `make` ends with 2 whatever fails, and says so. Asked whether something is left to do (-q), it ends with 1 and says
-# nothing: so it can tell an error (1) from a refusal (2). Lines that begin with + run all the same.
-ifneq ($(filter promote rollback,$(MAKECMDGOALS)),)
-ifeq ($(words $(MAKECMDGOALS))$(findstring n,$(firstword -$(MAKEFLAGS))),1)
-MAKEFLAGS += -q
-asked := +
-endif
-endif
-ERROR := $(VENV)/.error
-tells_error = code=$$?; : > $(ERROR); if [ "$(asked)$$code" = +1 ]; then echo @false > $(ERROR); else exit $$code; fi
+.PHONY: help run compare sweep promote rollback history up test test-all mutants faults fuzz bench lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Ctrl-C reaches make as well. The command has said what there is to say; if it failed, make would add a line.
-quietly = stopped=; trap 'stopped=1' INT; $(1); code=$$?; [ "$$stopped$$code" = 1130 ] || exit $$code
+# Ctrl-C reaches make as well. The command has said what there is to say; if it failed, make would add a line, and end
+# with 2 whatever the command's code was, which means "refused". On SIGQUIT make ends with 1 and adds nothing. A shell
+# whose trap does not see the signal shows that make was started without it.
+quietly = stopped= heard=; trap 'stopped=1' INT; $(1); code=$$?; trap 'heard=1' QUIT; \
+	[ "$$code" != 1 ] || kill -QUIT $$$$; [ -z "$$heard" ] || { kill -QUIT $$PPID; code=0; }; \
+	[ "$$stopped$$code" = 1130 ] || exit $$code
 
 run: $(READY)  ## run the whole pipeline here, on what data/ holds (the sample, if there is nothing)
 	@$(call quietly,python -m flows run)
@@ -48,20 +40,14 @@ sweep: $(READY)  ## search the values that params.yaml lists, trial by trial
 	@$(call quietly,python -m flows sweep)
 
 # Variables given to make are in the recipe's environment, where no quote in a reason can break the command.
-promote: asked-promote  ## judge the challenger, make it champion if it passes the gate: WHY="…" WHO=… CHALLENGER=VERSION
-	$(shell cat $(ERROR))
+promote: $(READY)  ## judge the challenger, make it champion if it passes the gate: WHY="…" WHO=… CHALLENGER=VERSION
+	@$(call quietly,adaptformer promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}")
 
-rollback: asked-rollback  ## put the version before the champion back to use: WHY="…" is needed, WHO=… TO=VERSION
-	$(shell cat $(ERROR))
-
-asked-promote: $(READY)
-	$(asked)@adaptformer promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"; $(tells_error)
-
-asked-rollback: $(READY)
-	$(asked)@adaptformer rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}"; $(tells_error)
+rollback: $(READY)  ## put the version before the champion back to use: WHY="…" is needed, WHO=… TO=VERSION
+	@$(call quietly,adaptformer rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}")
 
 history: $(READY)  ## show which version was in use when, and why
-	@adaptformer history
+	@$(call quietly,adaptformer history)
 
 up: $(READY)  ## start Prefect (server and worker) and the MLflow pages; Ctrl-C stops them
 	@exec python -m flows.services
