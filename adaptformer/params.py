@@ -62,7 +62,8 @@ class Section(BaseModel):
                 raise ValueError("true and false are no numbers or texts")
             if isinstance(part, str) and names.unseen(part):
                 raise ValueError("has characters that cannot be shown")
-        return value
+        # JSON has no tuples, and where types are strict (schema.py) a list is none.
+        return tuple(value) if isinstance(value, list) else value
 
 
 class DataParams(Section):

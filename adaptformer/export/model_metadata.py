@@ -114,6 +114,8 @@ def _image_faults(image: object) -> Iterator[str]:
     for key, (is_right, wanted) in _IMAGE.items():
         if not is_right(image.get(key, _LATER.get(key))):
             yield f"image.{key} is {_brief(image.get(key))}, not {wanted}"
+    for key in sorted(image.keys() - _IMAGE.keys()):
+        yield f"image.{key[:60]} is no part of an image contract that this version knows"
     if image["size"] / image["crop_fraction"] > LARGEST:
         yield f"images of more than {LARGEST} pixels a side would have to be made"
 
