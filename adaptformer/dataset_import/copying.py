@@ -111,7 +111,7 @@ def _unusable(found: Found, faults: Sequence[LeftOut]) -> UserError:
     more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
     error = UserError(
         f"{len(lines)} of {len(found.images)} files in {found.source} are no usable images: {lines[0]}{more}",
-        "repair or remove them, or leave them out with --skip-bad",
+        "repair them or move them away, or leave them out with --skip-bad",
     )
     for line in lines if len(lines) > 1 else []:
         error.add_note(line)

@@ -430,7 +430,7 @@ class Classifies:
 
     provider = "CPUExecutionProvider"
 
-    def __init__(self, model: Path, device: str) -> None:
+    def __init__(self, model: Path, device: str, unverified: bool = False) -> None:
         self.asked = (model, device)
 
     def predict(self, paths: list[Path], top: int) -> list[Prediction]:
