@@ -39,14 +39,14 @@ def test_relabelling_takes_the_apostrophes_off(tree: Tree, tmp_path: Path) -> No
     assert f"'{CLASSES[0]}" in answers.read_text()
     assert ranking.with_answers(table.assign(new_label=""), answers)[0]["new_label"].tolist() == [CLASSES[0]]
     assert relabelling.relabel(answers, data, PARAMS, journal).changed == {("-1", CLASSES[0]): 1}
-    assert relabelling.undo(data, journal) == 1
+    assert relabelling.undo(data, journal)
     assert (data / "train/-1/+0.png").is_file()
 
 
 def test_a_list_to_import_takes_the_apostrophes_off(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text(csv_file.text(pd.DataFrame({"path": ["=a.png", "b.png"], "label": [CLASSES[0], "-1"]})))
-    images = csv_list.images_of(path)
+    images = csv_list.images_of(path).images
     assert [(image.path.name, image.label) for image in images] == [("=a.png", CLASSES[0]), ("b.png", "-1")]
 
 
