@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from imports import ROOT
@@ -60,7 +61,7 @@ def test_a_target_ends_with_the_code_of_its_command_and_adds_nothing_to_an_error
         command = tmp_path / ".venv/bin" / name
         command.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@"\necho "error: why" >&2\nexit {code}\n')
         command.chmod(0o755)
-    done = make("-C", str(tmp_path), "--no-print-directory", target, "WHY=it's \"so\"", "TO=3", "CHALLENGER=4")
+    done = make("-C", str(tmp_path), "--no-print-directory", target, 'WHY=it\'s "so"', "TO=3", "CHALLENGER=4")
     assert done.returncode == code
     assert done.stderr.startswith("error: why\n")
     assert ("make" in done.stderr.removeprefix("error: why\n")) == (code == 2)  # make has no quiet way to end with 2
@@ -88,7 +89,7 @@ def test_a_rollback_without_a_reason_ends_with_1(tmp_path):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/.installed").touch()
-    (tmp_path / ".venv/bin/adaptformer").symlink_to(shutil.which("adaptformer", path=os.path.dirname(sys.executable)))
+    (tmp_path / ".venv/bin/adaptformer").symlink_to(shutil.which("adaptformer", path=Path(sys.executable).parent))
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     done = make("-C", str(tmp_path), "--no-print-directory", "rollback", PYTHONPATH=str(ROOT))
     assert (done.returncode, done.stdout) == (1, "")
