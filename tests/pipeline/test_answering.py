@@ -1,5 +1,6 @@
 """Which model answers: the champion if there is one, and what the first line says of it."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -24,8 +25,26 @@ PHOTO = "photo.ppm"
 
 
 @pytest.fixture(scope="module")
-def database(empty_database, tmp_path_factory):
-    return shutil.copy2(empty_database, tmp_path_factory.mktemp("registry"))
+def settled(empty_database, tmp_path_factory):
+    """A checkout in which version 1 is champion, version 2 was refused and is the model in artifacts/."""
+    root = tmp_path_factory.mktemp("settled")
+    shutil.copy2(empty_database, root / "registry.db")
+    with pytest.MonkeyPatch.context() as patch:
+        enter(root, root / "registry.db", "pets", patch)
+        registered.register(root / "runs", "pets", wrong(60))
+        assert ask("pets").promoted
+        challenge(root / "runs", "pets", wrong(90))
+        assert not ask("pets").promoted
+        put_into_artifacts(root, wrong(90), 0.2)
+    return root
+
+
+def enter(root, database, name, patch):
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    text = (clones.ROOT / "params.yaml").read_text()
+    (root / "params.yaml").write_text(re.sub(r"model: digits\b", f"model: {name}", text))
+    (root / PHOTO).write_bytes(registered.picture("red", 1))
+    patch.chdir(root)
 
 
 @pytest.fixture
@@ -34,25 +53,18 @@ def name(request):
 
 
 @pytest.fixture
-def checkout(tmp_path, database, monkeypatch, name):
+def checkout(settled, tmp_path, monkeypatch, name):
     """A checkout whose registered model is the test's own; nothing is registered, and no model is in artifacts/."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-    text = (clones.ROOT / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(re.sub(r"model: digits\b", f"model: {name}", text))
-    (tmp_path / PHOTO).write_bytes(registered.picture("red", 1))
-    monkeypatch.chdir(tmp_path)
+    enter(tmp_path, settled / "registry.db", name, monkeypatch)
     return tmp_path
 
 
 @pytest.fixture
-def champion(checkout, name):
-    """Version 1 is champion, version 2 was refused and is the model in artifacts/."""
-    registered.register(checkout / "runs", name, wrong(60))
-    assert ask(name).promoted
-    challenge(checkout / "runs", name, wrong(90))
-    assert not ask(name).promoted
-    put_into_artifacts(checkout, wrong(90), 0.2)
-    return name
+def champion(settled, tmp_path, monkeypatch):
+    """A copy of the settled checkout, with the same registry, which the test leaves as it is."""
+    shutil.copytree(settled / "artifacts", tmp_path / "artifacts")
+    enter(tmp_path, settled / "registry.db", "pets", monkeypatch)
+    return "pets"
 
 
 def put_into_artifacts(root, wrongs, sharpness):
@@ -170,22 +182,20 @@ def test_a_move_on_another_machine_is_unknown_until_mlflow_is_asked(champion, tm
     assert chosen(ask=True).version == "1"
 
 
-def test_a_rollback_changes_who_answers(champion, checkout):
-    registered.register(checkout / "runs", champion, wrong(20), sharpness=0.4)
-    assert ask(champion).promoted
-    assert chosen().version == "3"
-    promotion.rollback(champion, to=None, who="Bob", why="rain")
+def test_moves_change_who_answers_and_one_that_is_killed_leaves_no_record(checkout, name, monkeypatch):
+    for errors, sharpness in ((60, 0.1), (20, 0.4)):
+        registered.register(checkout / "runs", name, wrong(errors), sharpness=sharpness)
+        assert ask(name).promoted
+    assert chosen().version == "2"
+    promotion.rollback(name, to=None, who="Bob", why="rain")
     assert chosen().version == "1"
-    assert {path.name for path in in_use.MODELS.iterdir()} == {
-        in_use.read(champion).versions[number].sha256 for number in ("1", "3")
-    }
-
-
-def test_a_command_that_was_killed_leaves_no_record(champion, checkout, monkeypatch):
-    registered.register(checkout / "runs", champion, wrong(20), sharpness=0.4)
-    monkeypatch.setattr(in_use, "remember", lambda *_: 1 / 0)
-    assert ask(champion).promoted
-    assert in_use.read(champion) is None
+    both = {in_use.read(name).versions[number].sha256 for number in ("1", "2")}
+    assert {path.name for path in in_use.MODELS.iterdir()} == both
+    with monkeypatch.context() as context:
+        context.setattr(in_use, "remember", lambda *_: 1 / 0)
+        promotion.rollback(name, to=None, who="Bob", why="snow")
+    assert in_use.read(name) is None
+    assert chosen().version == "2"
 
 
 def test_a_damaged_record_or_file_is_made_again(champion, tmp_path):
@@ -224,11 +234,13 @@ def test_predicting_with_the_champion_imports_no_mlflow(champion, tmp_path):
         ("no record", r"what it said of version 2 is not known here: `make history` asks MLflow$"),
     ],
 )
-def test_the_summary_always_says_what_the_gate_said(champion, checkout, case, line):
+def test_the_summary_always_says_what_the_gate_said(champion, tmp_path, monkeypatch, case, line):
     version, sharpness = {"champion": ("1", 0.1), "not judged": ("3", 0.6)}.get(case, ("2", 0.2))
+    record = in_use.read(champion)
     if case == "not judged":
-        registered.register(checkout / "runs", champion, wrong(60), sharpness=sharpness)
-    put_into_artifacts(checkout, wrong(60), sharpness)
+        versions = {**record.versions, "3": in_use.Known("0" * 64)}
+        monkeypatch.setattr(in_use, "read", lambda _: dataclasses.replace(record, versions=versions))
+    put_into_artifacts(tmp_path, wrong(60), sharpness)
     about = {
         "model": champion, "version": version, "model_sha256": model_file.sha256(FOLDER.model),
         "tracking_uri": in_use.tracking_place(), "run_id": "r",
