@@ -139,6 +139,7 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     from adaptformer.evaluation import (
         attention,
         data_profile,
+        leaks,
         metrics,
         model_card,
         pictures,
@@ -169,15 +170,17 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     files.write_text(folder.predictions, csv_file.text(said))
     mistakes = report_images.most_confident(evaluation, report_images.SHOWN)
     shaded = attention.pictures(model, test.images, card.image, mistakes, chosen)
-    page = report.html(evaluation, card, test, drawings, said, params.tuning, shaded, params.data)
+    leaked = leaks.find(folder.findings, test.paths, params.checks)
+    numbers = {**metrics.summary(evaluation, card.classes), **leaks.numbers(evaluation, leaked)}
+    told = leaks.sentence(numbers)
+    page = report.html(evaluation, card, test, drawings, said, params.tuning, shaded, params.data, told)
     files.write_text(folder.report, page)
     images = {split: len(manifest.rows(table, split)) for split in layout.SPLITS}
-    files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning, params.data))
+    files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning, params.data, told))
     embedding = Embedding(folder.backbone, card.image, chosen, folder.embeddings)
     data_profile.write(folder.profile, data_profile.profile(table, folder.data, embedding, cache))
     about = {name: files.sha256_file(getattr(folder, name)) for name in ("adapter", "manifest", "predictions")}
     # Pairs: `dvc metrics show` leaves out lists.
-    numbers = metrics.summary(evaluation, card.classes)
     integrity.write_record(folder.metrics, {**numbers, "about": [list(pair) for pair in about.items()]})
     return {"images": len(test.labels), "images_per_second": round(len(test.labels) / seconds, 1)}
 
@@ -272,7 +275,7 @@ STAGES = {
         ),
         Stage(
             evaluate,
-            inputs=("data", "manifest", "manifest_checksum", "backbone", "adapter", "curves"),
+            inputs=("data", "manifest", "manifest_checksum", "findings", "backbone", "adapter", "curves"),
             outputs=(
                 "metrics",
                 "predictions",
@@ -285,7 +288,7 @@ STAGES = {
                 "examples",
             ),
             # tuning decides the adapter file already; the model card describes it.
-            params=("data", "evaluation", "tuning"),
+            params=("data", "checks", "evaluation", "tuning"),
             code=(
                 "data",
                 "embedding.py",

@@ -13,7 +13,8 @@ from prefect.artifacts import create_markdown_artifact
 
 from adaptformer import params
 from adaptformer.batch_prediction import job, running
-from adaptformer.registry import versions
+from adaptformer.registry import answering
+from adaptformer.run_folder import RunFolder
 from flows import flow_run, log_filter
 from tasks.limits import slot
 
@@ -35,17 +36,20 @@ def predict(
 ) -> str:
     """Predict the images of `paths` (folders, lists, URLs) into the folder or bucket `into`, and return it.
 
-    `model` is an ONNX file; the champion of registry.model unless given. A run of the same paths, model and folder
-    computes what is missing. With an `address` the shards go to a Dask or Ray cluster that is up; else the run waits
-    for the concurrency limit `gpu`, unless `device` is cpu.
+    `model` is `champion`, `v3`, `models:/NAME@ALIAS` or an ONNX file; by default the champion of registry.model, or the
+    run folder's model if there is none. A run of the same paths, model and folder computes what is missing. With an
+    `address` the shards go to a Dask or Ray cluster that is up; else the run waits for the concurrency limit `gpu`,
+    unless `device` is cpu.
     """
     loaded = params.load()
     flow_run.label(loaded)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(model) if model else versions.fetch_champion(loaded.registry.model, Path(folder))
-        chosen = running.Engine(engine, workers, address)
+    with tempfile.TemporaryDirectory() as scratch:
+        chosen = answering.choose(model, RunFolder(), ask=True)
+        log.info("%s", chosen.line)
+        file = answering.file_of(chosen, RunFolder(), Path(scratch))
+        computing = running.Engine(engine, workers, address)
         with contextlib.nullcontext() if address or device == "cpu" else slot("gpu", patience=None):
-            summary = running.predict(into, paths, file, chosen, top=top, shard_size=shard_size, device=device)
+            summary = running.predict(into, paths, file, computing, top=top, shard_size=shard_size, device=device)
     lines = summary.lines()
     for line in lines:
         log.info("%s", line)

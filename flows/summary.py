@@ -9,8 +9,9 @@ from typing import Any
 
 from adaptformer import integrity, method, text_table
 from adaptformer.commands import adapter_summary
-from adaptformer.evaluation import power
+from adaptformer.evaluation import leaks, power
 from adaptformer.params import Params
+from adaptformer.registry import in_use
 from adaptformer.registry.versions import Registration, present
 from adaptformer.run_folder import RunFolder
 from adaptformer.stage_runner import read_timing
@@ -39,11 +40,25 @@ class Summary:
             card=adapter_summary.card(folder.adapter),
             training_seconds=read_timing(folder, "train").get("training_seconds"),
             epochs=len(folder.history.read_text().splitlines()) - 1,
-            registration=present(folder, params.registry.model),
+            registration=(registered := present(folder, params.registry.model)),
             ran=ran,
-            decision=decision,
+            decision=decision or verdict(registered, folder),
             significance=params.gate.significance,
         )
+
+
+def verdict(registered: Registration | None, folder: RunFolder) -> str:
+    """Return what is known of the gate's verdict on a model that this run did not have judged."""
+    if registered is None:
+        return "not asked: this model is not registered" + ("; --register registers it" if folder.overridden else "")
+    record = in_use.read(registered.model)
+    if record is None or registered.version not in record.versions:
+        return f"what it said of version {registered.version} is not known here: `make history` asks MLflow"
+    said = f"version {registered.version}, {record.verdict(registered.version)}"
+    if not record.versions[registered.version].verdict and record.champion != registered.version:
+        return f"{said}; `make promote` asks the gate"
+    other = record.champion and record.champion != registered.version
+    return f"{said}; version {record.champion} is {record.verdict(str(record.champion))}" if other else said
 
 
 def lines(summary: Summary, folder: RunFolder, tracking_place: str) -> list[tuple[str, str]]:
@@ -57,15 +72,15 @@ def lines(summary: Summary, folder: RunFolder, tracking_place: str) -> list[tupl
     images = summary.metrics.get("independent_images", summary.metrics["images"])
     rows = [
         ("accuracy", accuracy.format_map(summary.metrics)),
+        ("leaks", leaks.sentence(summary.metrics)),
         ("can show", power.sentence(images, summary.metrics["top1"], summary.significance)),
         ("trained", f"{backbone['model']}: {summary.parts}, {epochs}{seconds}"),
         ("trainable", f"{trained:,} parameters, {share}"),
     ]
     if summary.registration:
         rows.append(("model", f"{summary.registration.model} version {summary.registration.version}"))
-    if summary.decision:
-        rows.append(("gate", summary.decision))
     rows += [
+        ("gate", summary.decision),
         ("pictures", f"{folder.curves.parent}/  (curves, confusion, per class, calibration, examples)"),
         ("report", str(folder.report)),
         ("ONNX file", f"{folder.model}  ->  .venv/bin/adaptformer predict{option} PATH..."),
@@ -94,9 +109,10 @@ def markdown(summary: Summary) -> str:
             (name, f"{summary.metrics[key]:.4f}")
             for name, key in (("top-1", "top1"), ("top-5", "top5"), ("loss", "loss"))
         ),
+        ("leaks", leaks.sentence(summary.metrics)),
         ("stages run", ", ".join(summary.ran) or "none, all current"),
         ("model version", f"{model.model} {model.version}" if model else "not registered"),
-        ("gate", summary.decision or "not asked"),
+        ("gate", summary.decision),
         ("MLflow run", model.run_id if model else "-"),
     ]
     return text_table.markdown(rows, ("", ""))

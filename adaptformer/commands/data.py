@@ -31,6 +31,10 @@ RELABELLED = Path("artifacts/relabelled.csv")
 """What `data relabel` moved, so that it can be undone."""
 
 
+DEDUPLICATED = Path("artifacts/deduplicated.csv"), Path("artifacts/deduplicated")
+"""What `data dedupe` moved and removed, and where it keeps what it removed."""
+
+
 def add(commands: Commands) -> None:
     """Add the commands of this group to the parser."""
     data = commands.add_parser("data", help="bring images into data/ and record them with DVC")
@@ -85,6 +89,13 @@ def add(commands: Commands) -> None:
     relabelled.add_argument("file", type=Path, nargs="?", metavar="FILE")
     relabelled.add_argument("--undo", action="store_true", help="take the last relabelling back")
     relabelled.set_defaults(command=_relabel)
+    settled = kinds.add_parser(
+        "dedupe", help="bring each group of near duplicates that `validate` found into one split, removing none"
+    )
+    manner = settled.add_mutually_exclusive_group()
+    manner.add_argument("--keep-one", action="store_true", help="remove all but one image of each group instead")
+    manner.add_argument("--undo", action="store_true", help="take the last one back")
+    settled.set_defaults(command=_dedupe)
 
 
 def _sample(_given: argparse.Namespace) -> None:
@@ -260,7 +271,7 @@ def _labels(given: argparse.Namespace) -> None:
 
 def _relabel(given: argparse.Namespace) -> None:
     from adaptformer import params
-    from adaptformer.dataset_import import recording, relabelling
+    from adaptformer.dataset_import import relabelling
     from adaptformer.run_folder import RunFolder
 
     if given.undo == (given.file is not None):
@@ -276,6 +287,43 @@ def _relabel(given: argparse.Namespace) -> None:
         return tuple(relabelling.relabel(given.file, data, params.read().params.data, RELABELLED, request).lines())
 
     _change(request, move, inputs)
+    _tell_next()
+
+
+def _dedupe(given: argparse.Namespace) -> None:
+    from adaptformer import params
+    from adaptformer.data import manifest
+    from adaptformer.dataset_import import deduplication
+    from adaptformer.run_folder import RunFolder
+    from adaptformer.validation import findings
+
+    folder, places = RunFolder(), deduplication.Places(*DEDUPLICATED)
+    options = [name for name in ("--keep-one", "--undo") if getattr(given, name.strip("-").replace("-", "_"))]
+    request = shlex.join(["adaptformer", "data", "dedupe", *options])
+    inputs = files.sha256_file(folder.findings) if folder.findings.is_file() and not given.undo else ""
+
+    def settle(data: Path) -> tuple[str, ...]:
+        if given.undo:
+            return tuple(deduplication.undo(data, places, request))
+        settings = params.read().params
+        if not folder.findings.is_file():
+            raise UserError(f"{folder.findings} is missing", "run `adaptformer validate` first")
+        if off := [kind for kind in ("leaks", "conflicts", "repeats") if getattr(settings.checks, kind) == "none"]:
+            print(f"checks.{' and checks.'.join(off)} are none: such pairs were not looked for")
+        done = deduplication.dedupe(
+            data, findings.read_pairs(folder.findings), manifest.read_manifest(folder.manifest), settings.data, places,
+            keep_one=given.keep_one, request=request, inputs=inputs,
+        )  # fmt: skip
+        return tuple(done.lines())
+
+    _change(request, settle, inputs)
+    _tell_next()
+
+
+def _tell_next() -> None:
+    from adaptformer.dataset_import import recording
+    from adaptformer.run_folder import RunFolder
+
     recorded = recording.is_recorded(RunFolder().data)
     print("data.dvc records it; next: `make run`" if recorded else "next: `adaptformer pipeline`")
 

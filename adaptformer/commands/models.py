@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptformer.commands.parsing import positive, share
+from adaptformer.commands.parsing import add_answering, positive, share
 from adaptformer.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ def add(commands: Commands) -> None:
         "paths", nargs="+", metavar="PATH",
         help="an image, a folder of them, or - for standard input; with --into also a list (.csv, .parquet) and a URL",
     )  # fmt: skip
-    predict.add_argument(
-        "--model", default="artifacts/model.onnx", help="a file, or models:/NAME@champion (default: %(default)s)"
-    )
+    add_answering(predict)
     predict.add_argument("--top", type=positive, default=3, help="classes shown for each image (default: %(default)s)")
     form = predict.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="write CSV to standard output instead of a table")
@@ -90,29 +88,20 @@ def _inspect(given: argparse.Namespace) -> None:
 
 
 def _predict(given: argparse.Namespace) -> None:
+    from adaptformer.registry import answering
+    from adaptformer.run_folder import RunFolder
+
     _require_matching_options(given)
     with tempfile.TemporaryDirectory() as scratch:
-        file = _model_file(given.model, Path(scratch))
+        folder = RunFolder()
+        chosen = answering.choose(given.model, folder)
+        file = answering.file_of(chosen, folder, Path(scratch))
         if given.into:
+            print(chosen.line, file=sys.stderr)
             _predict_in_shards(given, file)
         else:
-            _predict_here(given, file, [_image_source(path, Path(scratch)) for path in given.paths])
-
-
-def _model_file(named: str, scratch: Path) -> Path:
-    """Return the ONNX file that --model names; that of a registered version is downloaded into `scratch`."""
-    if named.startswith("models:/"):
-        from adaptformer.registry import versions
-
-        return versions.fetch(named, scratch)
-    path = Path(named)
-    if "://" in named:
-        raise UserError(f"{named} is an address, and the model is read from a file", "download it and give its path")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder", f"name the file in it, such as {path / 'model.onnx'}")
-    if not path.is_file():
-        raise UserError(f"{path} does not exist", "run the pipeline first (`make run`), or give --model")
-    return path
+            sources = [_image_source(path, Path(scratch)) for path in given.paths]
+            _predict_here(given, chosen.line, file, sources)
 
 
 def _image_source(named: str, scratch: Path) -> Path:
@@ -129,12 +118,13 @@ def _image_source(named: str, scratch: Path) -> Path:
     return Path(named)
 
 
-def _predict_here(given: argparse.Namespace, file: Path, sources: list[Path]) -> None:
+def _predict_here(given: argparse.Namespace, answering: str, file: Path, sources: list[Path]) -> None:
     from adaptformer import streams
     from adaptformer.export import prediction_table, predictor, sorting
 
     paths = predictor.images_below(sources)
     model = predictor.Predictor(file, device=given.device, unverified=given.unverified)
+    print(f"{answering}, on {model.provider}", file=sys.stderr)
     named, faults = {path for path in sources if path.is_file()}, Counter[bool]()
     unanswered: list[Prediction] = []
     shown = {path: Path(name) for path, name in zip(sources, given.paths, strict=True) if name == STANDARD_INPUT}
@@ -159,13 +149,12 @@ def _predict_here(given: argparse.Namespace, file: Path, sources: list[Path]) ->
     elif given.json:
         prediction_table.write_json(sys.stdout, predictions, given.unsure)
     else:
-        print(f"{given.model} on {model.provider}", file=sys.stderr)
         prediction_table.write_table(sys.stdout, predictions, given.unsure)
     if faults[False]:
         print(f"left out {faults[False]} files in folders that are no images", file=sys.stderr)
     if unanswered:
         raise UserError(
-            f"{given.model} has no answer to {len(unanswered)} of {len(paths)} files: it gives no finite numbers",
+            f"{file} has no answer to {len(unanswered)} of {len(paths)} files: it gives no finite numbers",
             "the others were classified; predict these with another model, or train and export this one again",
         )
     if faults[True]:

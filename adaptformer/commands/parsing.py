@@ -69,6 +69,13 @@ class Version(argparse.Action):
         parser.exit()
 
 
+def add_answering(command: argparse.ArgumentParser) -> None:
+    """Give a command the option that names the model which answers (registry/answering.py)."""
+    command.add_argument(
+        "--model", help="champion, v3, models:/NAME@ALIAS, or a file (default: the champion, else artifacts/model.onnx)"
+    )
+
+
 def add_overrides(command: argparse.ArgumentParser) -> None:
     """Give a command the options that replace values of params.yaml."""
     command.add_argument(

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptformer.commands import exit_code
-from adaptformer.commands.parsing import positive, share
+from adaptformer.commands.parsing import add_answering, positive, share
 from adaptformer.errors import UserError
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
     from adaptformer.monitoring.watching import Watched
+    from adaptformer.registry.answering import Answering
     from adaptformer.run_folder import RunFolder
 
 WATCH = Path("artifacts/watch")
@@ -45,13 +46,13 @@ def add(commands: Commands) -> None:
         "watch", help="run the champion on new images without labels: expected accuracy, drift, what to label next"
     )
     watch.add_argument("folder", type=Path, help="new images, in any depth")
-    watch.add_argument("--local", action="store_true", help="watch with the model in artifacts/, not the champion")
+    add_answering(watch)
     watch.add_argument("--label", type=positive, default=50, metavar="K", help="choose so many (default: %(default)s)")
     watch.add_argument(
         "--at-least", type=share, metavar="SHARE", help="exit 2 if an accuracy below this is within the interval"
     )
     watch.set_defaults(command=_watch)
-    for command in (promote, rollback, history, lineage, watch):
+    for command in (promote, rollback, history, lineage):
         command.add_argument("--model", help="registered model (default: registry.model of params.yaml)")
 
 
@@ -93,17 +94,21 @@ def _history(given: argparse.Namespace) -> None:
 
 def _watch(given: argparse.Namespace) -> int:
     """Exit 2, as for a refused model, where the new images differ or too little accuracy may be expected."""
+    import sys
     import tempfile
 
     from adaptformer import csv_file, files, params
     from adaptformer.data.cache import ImageCache
     from adaptformer.model import device
     from adaptformer.monitoring import label_next, report, watching
+    from adaptformer.registry import answering
     from adaptformer.run_folder import RunFolder
 
     settings, folder = params.load(), RunFolder()
-    with tempfile.TemporaryDirectory() as scratch, folder.lock("adaptformer watch"):
-        watched = _results_here(folder) if given.local else _champion(_model(given), folder, Path(scratch))
+    with tempfile.TemporaryDirectory() as scratch, RunFolder(WATCH).lock("adaptformer watch"):
+        chosen = answering.choose(given.model, folder, ask=True)
+        print(chosen.line, file=sys.stderr)
+        watched = _watched(chosen, folder, Path(scratch))
         found = watching.watch(
             watched, given.folder, folder.data, wanted=given.label,
             images=ImageCache(folder.image_cache, settings.runtime.cache_gb), stored=folder.embeddings,
@@ -121,34 +126,48 @@ def _watch(given: argparse.Namespace) -> int:
     return exit_code.REFUSED if too_low or found.drifted() else 0
 
 
-def _results_here(folder: RunFolder) -> Watched:
-    """Return the model of the run folder. Raises UserError where files are missing or do not belong together."""
-    from adaptformer.data import manifest
+def _watched(chosen: Answering, folder: RunFolder, scratch: Path) -> Watched:
+    """Return a chosen model with what it learned from: a version as it was registered, or a file of a run folder."""
     from adaptformer.monitoring.watching import Watched
-    from adaptformer.registry import belonging
-
-    for path in (folder.model, folder.manifest, folder.profile, folder.backbone):
-        if not path.is_file():
-            raise UserError(f"{path} is missing", "run the pipeline first: `make run`, or `adaptformer pipeline`")
-    belonging.require(folder)
-    table = manifest.read_manifest(folder.manifest)
-    return Watched("the model in artifacts/", folder.model, table, folder.profile, folder.backbone)
-
-
-def _champion(name: str, folder: RunFolder, scratch: Path) -> Watched:
-    """Return the champion of a registered model, its files fetched. Raises UserError where there is none."""
-    from adaptformer.monitoring.watching import Watched
-    from adaptformer.registry import candidate, versions
+    from adaptformer.registry import candidate
     from adaptformer.tracking import mlflow_store
 
+    if chosen.file is not None:
+        return _results_of(chosen.file, scratch)
     with mlflow_store.user_errors("nothing was changed"):
-        client = mlflow_store.connect()
-        versions.require_model(client, name)
-        version = versions.alias(client, name, "champion")
-        if version is None:
-            raise UserError(f"{name} has no champion", "promote a version (`make promote`), or give --local")
-        found = candidate.gather(client, name, version, scratch)
-    return Watched(f"{name} version {version}", found.model, found.manifest, found.profile, folder.backbone)
+        found = candidate.gather(mlflow_store.connect(), chosen.name, chosen.version, scratch)
+    name = f"{chosen.name} version {chosen.version}"
+    return Watched(name, found.model, found.manifest, found.profile, folder.backbone)
+
+
+def _results_of(model: Path, scratch: Path) -> Watched:
+    """Return the model of a run folder, copied: no lock keeps a run from replacing it meanwhile.
+
+    Raises UserError where files are missing or do not belong together.
+    """
+    import shutil
+
+    from adaptformer.data import manifest
+    from adaptformer.export import model_file
+    from adaptformer.monitoring.watching import Watched
+    from adaptformer.registry import belonging
+    from adaptformer.run_folder import RunFolder
+
+    folder, copies = RunFolder(model.parent), RunFolder(scratch)
+    for path in (folder.model, folder.manifest, folder.profile, folder.backbone):
+        if not path.is_file():
+            raise UserError(
+                f"{path} is missing, which says what {model} learned from",
+                "run the pipeline first (`make run`), or name a registered version: --model champion",
+            )
+    for name in ("model", "model_weights", "profile"):
+        if (path := getattr(folder, name)).is_file():
+            shutil.copyfile(path, getattr(copies, name))
+    belonging.require(folder)
+    if model_file.sha256(copies.model) != model_file.sha256(folder.model):
+        raise UserError(f"{model} is being replaced by a run", "run the same command again when the run has ended")
+    table = manifest.read_manifest(folder.manifest)
+    return Watched(f"the model in {folder.root}/", copies.model, table, copies.profile, folder.backbone)
 
 
 def _lineage(given: argparse.Namespace) -> None:

@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from adaptformer import csv_file, files, progress
 from adaptformer.data import layout
 from adaptformer.data.layout import Entry
-from adaptformer.dataset_import import growth
+from adaptformer.dataset_import import growth, move_list
 from adaptformer.dataset_import.copying import free_name
 from adaptformer.dataset_import.replacement import Change, replacing_folder
 from adaptformer.errors import UserError
@@ -28,7 +26,6 @@ COLUMNS = ("path", "new_label")
 """The columns that are read: an image's path below data/, and its right class, or nothing where the label is right."""
 
 _FORMAT = "give the columns path (below data/) and new_label, as in the file that `adaptformer data labels` writes"
-_MOVES = ("number", "before", "after")
 
 
 @dataclass(frozen=True)
@@ -76,15 +73,11 @@ def relabel(source: Path, data: Path, params: DataParams, journal: Path, request
         name = Path(entry.path).name
         places[entry.path] = f"{split}/{label}/{free_name(name, split, label, taken) if label != entry.label else name}"
     moved = {before: after for before, after in places.items() if before != after}
-    done = _journal(journal)
-    number = int(done["number"].max()) + 1 if len(done) else 1
-    news = pd.DataFrame([(number, *move) for move in moved.items()], columns=list(_MOVES))
+    listed = move_list.extended(journal, move_list.read(journal), moved)
     labels = {entry.path: entry.label for entry in present}
     relabelling = Relabelling(dict(Counter((labels[path], label) for path, label in wanted.items())), frozen)
     inputs = files.sha256_file(source)
-    change = Change(
-        request, inputs, tuple(relabelling.lines()), files=_text(journal, pd.concat([done, news])), once=bool(request)
-    )
+    change = Change(request, inputs, tuple(relabelling.lines()), files=listed, once=bool(request))
     with replacing_folder(data, lambda: change) as beside:
         growth.link(data, beside, places)
     return relabelling
@@ -96,23 +89,12 @@ def undo(data: Path, journal: Path, request: str = "") -> list[str]:
     `request` names the command. Raises UserError where there is none, or where images that it moved are no longer where
     it put them.
     """
-    done = _journal(journal)
-    if done.empty:
-        raise UserError("no relabelling is left to undo", f"{journal} lists those that can be")
-    last = done["number"] == done["number"].max()
-    back = dict(zip(done.loc[last, "after"], done.loc[last, "before"], strict=True))
-    present = {entry.path for entry in layout.entries(data)[0]} if data.is_dir() else set()
-    places = {path: back.get(path, path) for path in present}
-    missing = sorted(back.keys() - present)
-    if missing or len(set(places.values())) < len(places):
-        where = f"{missing[0]} is gone" if missing else "an image has taken the place of one that was moved"
-        raise UserError(
-            f"{data}/ has changed since the last relabelling: {where}",
-            "bring data/ back to the state after it (`dvc checkout`), or relabel by a file with the old labels",
-        )
-    count = sum(before.split("/")[1] != after.split("/")[1] for after, before in back.items())
+    moves, listed = move_list.last(journal, move_list.read(journal), "relabelling")
+    places = move_list.places_before(data, moves, "relabelling", ", or relabel by a file with the old labels")
+    pairs = zip(moves["before"], moves["after"], strict=True)
+    count = sum(before.split("/")[1] != after.split("/")[1] for before, after in pairs)
     lines = [f"gave {count:,} images their labels back, and every image its place"]
-    change = Change(request, "", tuple(lines), files=_text(journal, done[~last]), once=bool(request))
+    change = Change(request, "", tuple(lines), files=listed, once=bool(request))
     with replacing_folder(data, lambda: change) as beside:
         growth.link(data, beside, places)
     return lines
@@ -151,18 +133,3 @@ def _wanted(source: Path, present: Sequence[Entry]) -> dict[str, str]:
     if not changed:
         raise UserError(f"{source} changes no label", "write the right class of an image into its column new_label")
     return changed
-
-
-def _journal(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        return pd.DataFrame(columns=list(_MOVES))
-    try:
-        table = csv_file.read(path)
-        return table[list(_MOVES)].astype({"number": "int64"})
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged", "move it away; what it lists can then not be undone") from error
-
-
-def _text(path: Path, moves: pd.DataFrame) -> dict[str, str]:
-    """Return the text of the list of moves, by its path."""
-    return {str(path): csv_file.text(moves)}

@@ -30,9 +30,17 @@ _RESIZING = {
 
 
 def text(
-    evaluation: Evaluation, card: AdapterCard, images: Mapping[str, int], tuning: TuningParams, data: DataParams
+    evaluation: Evaluation,
+    card: AdapterCard,
+    images: Mapping[str, int],
+    tuning: TuningParams,
+    data: DataParams,
+    leaked: str,
 ) -> str:
-    """Return the card; `images` are the numbers of images of each split, `tuning` and `data` what it was trained by."""
+    """Return the card; `images` are the numbers of images of each split, `tuning` and `data` what it was trained by.
+
+    `leaked` is the sentence about near duplicates of training images (leaks.py).
+    """
     counts = evaluation.confusion.sum(axis=1)
     settings = {"adapter": dict(card.adapter), "tuning": tuning.model_dump(mode="json")}
     return html_page.render(
@@ -50,6 +58,7 @@ def text(
         triple=_triple,
         images=images,
         data=data,
+        leaked=leaked,
         untested=[name for name, count in zip(card.classes, counts, strict=True) if not count],
         weakest=_weakest(evaluation, card.classes),
         tuning=tuning,

@@ -54,11 +54,13 @@ def html(
     tuning: TuningParams,
     shaded: Sequence[NDArray[np.uint8]],
     data: DataParams,
+    leaked: str,
 ) -> str:
     """Return the report of an evaluation on the images `test`; equal results give equal text.
 
     `said` is the table of its predictions (predictions.table), `tuning` how it was trained, `data` on what,
-    `shaded` the most confident mistakes (report_images.most_confident) with the model's attention.
+    `shaded` the most confident mistakes (report_images.most_confident) with the model's attention, and `leaked` the
+    sentence about near duplicates of training images (leaks.py).
     """
     adapter = AdapterParams.model_validate(card.adapter)
     parts = {f"class {name}": evaluation.labels == index for index, name in enumerate(card.classes)}
@@ -72,6 +74,7 @@ def html(
         settings=method.settings(adapter, tuning),
         tuning=tuning,
         data=data,
+        leaked=leaked,
         names=NAMES,
         slices=found[:_SLICES],
         hidden_slices=max(len(found) - _SLICES, 0),

@@ -242,7 +242,7 @@ def _validation(rows: pd.DataFrame, data: Path) -> Iterator[bytes]:
         if content is None:
             raise UserError(
                 f"{data / path} is not the validation image that the model was chosen by",
-                "bring its data back (`dvc checkout`), or watch with a model of the present data: --local",
+                "bring its data back (`dvc checkout`), or watch with a model of the present data (--model)",
             )
         yield content
 

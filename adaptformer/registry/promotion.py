@@ -25,7 +25,7 @@ from adaptformer.errors import UserError
 from adaptformer.gate import decision_page, judging
 from adaptformer.gate.decision import Decision
 from adaptformer.params import GateParams
-from adaptformer.registry import candidate, decision_record, moves, versions
+from adaptformer.registry import candidate, decision_record, in_use, moves, versions
 from adaptformer.registry.moves import Move, State
 from adaptformer.tracking import mlflow_store
 from adaptformer.tracking.git import user_name
@@ -81,8 +81,8 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str | No
         wanted = _requested(client, name, version, before)
         challenger = candidate.gather(client, name, wanted, Path(scratch))
         # If the alias has been removed, the challenger is compared with the version that was champion last.
-        in_use = before.champion or before.previous
-        champion = None if in_use is None else candidate.gather(client, name, in_use, Path(scratch))
+        present = before.champion or before.previous
+        champion = None if present is None else candidate.gather(client, name, present, Path(scratch))
         sides = candidate.judged(challenger, champion, DATA, bounds)
         looks = decision_record.earlier_looks(client, name, wanted, challenger.test_digest)
         drifts = candidate.drifts(challenger, champion, bounds.drift)
@@ -94,13 +94,14 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str | No
         moved = None
         if decision.promoted:
             reason = why or decision.sentence
-            after = State(wanted, in_use)
+            after = State(wanted, present)
             move = Move("promotion", before, after, who, files.utc_now(), reason, kept.sha256, request=request)
             try:
                 moved = moves.move(client, name, move)
             except UserError as error:
                 decision_record.overtaken(client, name, wanted, error.cause)
                 raise
+            in_use.keep(challenger.model)
         return Outcome(name, decision, local, kept.link, moved)
 
 
@@ -123,8 +124,8 @@ def _requested(client: MlflowClient, name: str, version: str | None, before: Sta
     """Return the version to judge."""
     wanted = version or versions.alias(client, name, "challenger")
     if wanted is None:
-        in_use = f"; version {before.champion} is champion" if before.champion else ""
-        raise UserError(f"{name} has no challenger{in_use}", "train one (`make run`), or name a version")
+        said = f"; version {before.champion} is champion" if before.champion else ""
+        raise UserError(f"{name} has no challenger{said}", "train one (`make run`), or name a version")
     versions.require_version(client, name, wanted)
     if wanted == before.champion:
         raise UserError(f"version {wanted} of {name} is champion already", "there is nothing to do")
@@ -153,13 +154,16 @@ def rollback(name: str, *, to: str | None, who: str | None, why: str) -> Move:
             raise UserError(f"version {version} of {name} is champion already", "name another one with --to")
         if version not in {move.after.champion for move in moves.valid(moves.read(client, name))}:
             raise UserError(f"version {version} of {name} was never in use", "let the gate judge it: `make promote`")
-        checked = candidate.require_running(candidate.gather(client, name, version, Path(scratch)), DATA)
+        former = candidate.gather(client, name, version, Path(scratch))
+        checked = candidate.require_running(former, DATA)
         log.info(
             "version %s of %s runs; %d of its test images are here and answered as recorded", version, name, checked
         )
         after = State(version, before.champion)
         wanted = Move("rollback", before, after, who, files.utc_now(), why, request=request)
-        return moves.move(client, name, wanted)
+        moved = moves.move(client, name, wanted)
+        in_use.keep(former.model)
+        return moved
 
 
 def history(name: str) -> list[tuple[Move, bool]]:
@@ -184,8 +188,8 @@ def _settled(name: str) -> Iterator[tuple[MlflowClient, State]]:
     """Hold the promotion lock of a model whose journal and aliases agree; yield a client and what is in use.
 
     The lock is a file beside MLflow's local database or in the checkout's root; the system releases it when the process
-    dies. Raises UserError if there is no such model, if MLflow fails, if the lock is not free within ten minutes, or
-    if the checkout cannot be written.
+    dies. The checkout's record of what is in use (in_use.py) is written anew at the end. Raises UserError if there is
+    no such model, if MLflow fails, if the lock is not free within ten minutes, or if the checkout cannot be written.
     """
     beside = database() or root() / "mlflow.db"
     lock = FileLock(beside.with_name(f"{beside.name}.{files.sha256_text(name)[:12]}.lock"))
@@ -202,4 +206,9 @@ def _settled(name: str) -> Iterator[tuple[MlflowClient, State]]:
     with held, mlflow_store.user_errors("that completes a move that was begun"):
         client = mlflow_store.connect()
         versions.require_model(client, name)
-        yield client, moves.settle(client, name)
+        in_use.forget(name)
+        try:
+            yield client, moves.settle(client, name)
+        finally:
+            with contextlib.suppress(Exception):  # as long as there is no record, MLflow is asked
+                in_use.remember(client, name)

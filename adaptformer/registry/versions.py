@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from adaptformer import files
 from adaptformer.errors import UserError
 from adaptformer.export import model_file
-from adaptformer.registry import belonging, moves
+from adaptformer.registry import belonging, in_use, moves
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import failures, mlflow_store, run_files
 from adaptformer.tracking.locations import place, tracking_place
@@ -83,6 +82,7 @@ def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[
         number = str(version.version)
         if number not in {alias(client, name, "challenger"), alias(client, name, "champion")}:
             client.set_registered_model_alias(name, "challenger", number)
+        in_use.remember(client, name)
     except UserError:
         raise
     except Exception as error:  # whatever MLflow, its database or the network raise
@@ -174,35 +174,6 @@ def fetch_model(client: MlflowClient, name: str, version: str, into: Path) -> Pa
             f"bring back the file whose sha256 is {recorded} into MLflow's files, or choose another version",
         )
     return found[0]
-
-
-def fetch(address: str, into: Path) -> Path:
-    """Return the ONNX file of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, as `fetch_model` does.
-
-    Raises UserError for another form, and for what is not registered.
-    """
-    found = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", address)
-    if not found:
-        raise UserError(f"{address} names no registered version", "write models:/NAME@champion or models:/NAME/3")
-    name, which, version = found.groups()
-    with mlflow_store.user_errors("nothing is predicted yet"):
-        client = mlflow_store.connect()
-        require_model(client, name)
-        if which and (version := alias(client, name, which)) is None:
-            raise UserError(f"{name} has no alias {which}", "`adaptformer history` shows its versions")
-        require_version(client, name, version)
-        return fetch_model(client, name, version, into)
-
-
-def fetch_champion(name: str, into: Path) -> Path:
-    """Return the ONNX file of the version in use, as `fetch_model` does. Raises UserError where there is none."""
-    with mlflow_store.user_errors("nothing is predicted yet"):
-        client = mlflow_store.connect()
-        require_model(client, name)
-        version = alias(client, name, "champion")
-        if version is None:
-            raise UserError(f"{name} has no champion", "promote a version (`adaptformer promote`), or name a file")
-        return fetch_model(client, name, version, into)
 
 
 def _version_of(client: MlflowClient, name: str, sha256: str) -> ModelVersion | None:

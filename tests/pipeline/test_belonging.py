@@ -134,7 +134,7 @@ def test_no_file_that_changed_in_the_registry_is_judged_rolled_back_to_or_watche
     flip(paths[0])
     capsys.readouterr()
     (tmp_path / "new").mkdir()
-    assert main(["watch", "new", "--model", champion]) == 1
+    assert main(["watch", "new", "--model", f"models:/{champion}@champion"]) == 1
     assert "that was registered" in capsys.readouterr().err
     promotion.rollback(champion, to=None, who="Bob", why="x")
     assert "that was registered" in refused(promotion.rollback, champion, to="2", who="Bob", why="y")
@@ -144,10 +144,12 @@ def test_no_file_that_changed_in_the_registry_is_judged_rolled_back_to_or_watche
 def test_what_is_fetched_to_predict_and_searched_for_images_is_what_was_registered(
     client, champion, database, tmp_path
 ):
-    assert versions.fetch_champion(champion, tmp_path / "sound").is_file()
+    assert versions.fetch_model(client, champion, "1", tmp_path / "sound").is_file()
     assert lineage.who_saw(client, [champion], "0" * 64).searched == 1
     flip(stored(database, "model.onnx"))
-    assert "is not the one that was registered" in refused(versions.fetch_champion, champion, tmp_path / "fetched")
+    assert "is not the one that was registered" in refused(
+        versions.fetch_model, client, champion, "1", tmp_path / "fetched"
+    )
     flip(stored(database, "manifest.csv"))
     assert "manifest.csv of" in refused(lineage.who_saw, client, [champion], "0" * 64)
 

@@ -13,7 +13,7 @@ import pytest
 import registered
 
 from adaptformer.errors import UserError
-from adaptformer.registry import lineage, promotion, versions
+from adaptformer.registry import answering, lineage, promotion, versions
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store, relocation
 from adaptformer.tracking.locations import tracking_place
@@ -44,7 +44,8 @@ def champion(into):
     client = mlflow_store.connect()
     origin = lineage.origin(client, "pets", "champion")
     assert dict(origin.facts)["images"] == f"30 train, 0 validation, {registered.TESTS} test"
-    return versions.fetch_champion("pets", into)
+    chosen = answering.choose("models:/pets@champion", RunFolder())
+    return answering.file_of(chosen, RunFolder(into / "none"), into)
 
 
 def test_a_strange_name_is_looked_for_as_it_is(checkout):

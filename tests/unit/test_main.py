@@ -458,12 +458,14 @@ def test_predictions_are_a_table(photos: Path, capsys: pytest.CaptureFixture[str
     assert adaptformer("predict", "photos/a.png", "photos/c.png", "--top", "2") == 0
     told = capsys.readouterr()
     assert told.out == "photos/a.png   cat 50.0 %   cat 50.0 %\nphotos/c.png   cat 50.0 %   cat 50.0 %\n"
-    assert told.err == "artifacts/model.onnx on CPUExecutionProvider\n"
+    assert told.err == "the model in artifacts/, not registered here, on CPUExecutionProvider\n"
 
 
 def test_or_csv_and_nothing_else(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert adaptformer("predict", "photos/a.png", "--csv", "--top", "1") == 0
-    assert capsys.readouterr() == ("path,fault,class1,probability1\nphotos/a.png,,cat,0.500000\n", "")
+    told = capsys.readouterr()
+    assert told.out == "path,fault,class1,probability1\nphotos/a.png,,cat,0.500000\n"
+    assert told.err == "the model in artifacts/, not registered here, on CPUExecutionProvider\n"
 
 
 def test_or_json_a_line_each_with_what_is_unsure(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

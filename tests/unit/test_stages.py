@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import html
 import importlib.metadata
 import io
 import json
@@ -15,6 +17,7 @@ import sys
 from pathlib import Path
 
 import mite
+import numpy as np
 import onnxruntime
 import pytest
 import small_project
@@ -103,6 +106,31 @@ def test_predict_agrees_with_evaluate(
     assert [float(row["probability1"]) for row in rows] == pytest.approx(
         [float(row["confidence"]) for row in judged], abs=1e-5
     )
+
+
+@pytest.mark.parametrize("level", ["warn", "none"])
+def test_leaks_are_named_wherever_accuracy_is(finished: Path, tmp_path: Path, level: str) -> None:
+    root = tmp_path / "checkout"
+    shutil.copytree(finished, root)
+    with contextlib.chdir(root):
+        small_project.write_params(root, checks__leaks=level)
+        folder = RunFolder()
+        judged = list(csv.DictReader(io.StringIO(folder.predictions.read_text())))
+        leaked = [row["path"] for row in judged][::4]
+        rows = [f"leaks,warn,{path},train/{path.partition('/')[2]},," for path in leaked]
+        folder.findings.write_text("\n".join(["kind,level,path,other,detail,fix", *rows]) + "\n")
+        run_stages("evaluate")
+        metrics = json.loads(folder.metrics.read_text())
+        pages = [html.unescape(path.read_text()) for path in (folder.report, folder.model_card)]
+    others = [row["label"] == row["predicted"] for row in judged if row["path"] not in leaked]
+    if level == "none":
+        assert not {"leaked_images", "top1_without_leaks"} & metrics.keys()
+        assert all("were not looked for (checks.leaks is none)" in page for page in pages)
+    else:
+        assert metrics["leaked_images"] == len(leaked) == 3
+        assert metrics["top1_without_leaks"] == pytest.approx(np.mean(others), abs=1e-6)
+        told = f"; 3 of 9 images are near duplicates of training or validation images; {100 * np.mean(others):.2f} %"
+        assert all(told in page for page in pages)
 
 
 def test_another_run_elsewhere_gives_the_same_bytes(finished: Path, project: Path) -> None:

@@ -14,13 +14,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import small_project
 import yaml
 from PIL import Image
 from small_project import adaptformer
 
+from adaptformer.data import manifest
 from adaptformer.dataset_import import replacement, settling
+from adaptformer.run_folder import RunFolder
+from adaptformer.validation import findings
 
 WRITING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree", "shutil.copyfile"}
 KILLED = 9
@@ -53,6 +57,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "answers.csv").write_text(answers)
     (root / "first.csv").write_text("path,new_label\ntrain/blue/0.png,green\n")
     (root / "second.csv").write_text("path,new_label\ntrain/blue/1.png,green\n")
+    folder = RunFolder(root / "artifacts")
+    manifest.write_manifest(folder.manifest, manifest.scan(root / "data", 0.2, 0)[0])
+    leak = ("leaks", "warn", "test/blue/0.png", "train/blue/0.png", "")
+    findings.write(folder.findings, pd.DataFrame([leak], columns=list(findings.COLUMNS)))
     return root
 
 
@@ -62,6 +70,8 @@ COMMANDS = {
     "add": ("data", "import", "more", "--add", "--model", "pets"),
     "relabel": ("data", "relabel", "answers.csv"),
     "undo": ("data", "relabel", "--undo"),
+    "dedupe": ("data", "dedupe", "--keep-one"),
+    "bring back": ("data", "dedupe", "--undo"),
 }
 
 
@@ -123,6 +133,8 @@ def prepared(checkout: Path, name: str, root: Path) -> Path:
     if name == "undo":
         for file in ("first.csv", "second.csv"):
             assert ended(root, ("data", "relabel", file), None) == 0
+    if name == "bring back":
+        assert ended(root, COMMANDS["dedupe"], None) == 0
     return root
 
 

@@ -28,6 +28,9 @@ EVALUATION = Evaluation(NUMBERS.normal(size=(60, 3)).astype(np.float32), NUMBERS
 PIXELS = NUMBERS.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
 
 
+LEAKED = "31 of 165 images are near duplicates"
+
+
 def labelled(evaluation: Evaluation, pixels: np.ndarray = PIXELS) -> LabelledImages:
     count = len(evaluation.labels)
     return LabelledImages(pixels[:count], evaluation.labels, [f"test/{i:02}.png" for i in range(count)], [""] * count)
@@ -49,7 +52,7 @@ def page(tmp_path: Path) -> Callable[..., str]:
         said = predictions.table(test, evaluation, card.classes, sizes, None)
         mistakes = report_images.most_confident(evaluation, report_images.SHOWN)
         shaded = [test.images[i] // 2 for i in mistakes]
-        return report.html(evaluation, card, test, drawings, said, TUNING, shaded, DATA)
+        return report.html(evaluation, card, test, drawings, said, TUNING, shaded, DATA, LEAKED)
 
     return write
 

@@ -26,6 +26,7 @@ DATA = DataParams(
     max_file_mb=256,
     max_megapixels=120,
 )
+LEAKED = "31 of 165 images are near duplicates"
 IMAGES = {"train": 1234, "validation": 56, "test": 90}
 
 
@@ -37,7 +38,7 @@ def tuning() -> TuningParams:
 def card(tuning: TuningParams, evaluation: Evaluation = EVALUATION, **changes: Any) -> str:
     backbone = mite.backbone_card(**{key: changes.pop(key) for key in ("licence", "origin") if key in changes})
     adapter = replace(mite.adapter_card(), backbone=backbone, **changes)
-    return model_card.text(evaluation, adapter, IMAGES, tuning, DATA)
+    return model_card.text(evaluation, adapter, IMAGES, tuning, DATA, LEAKED)
 
 
 def front_matter(text: str) -> dict[str, Any]:

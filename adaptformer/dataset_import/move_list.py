@@ -1,0 +1,70 @@
+"""The list of images that a command moved within data/, or out of it, so that its last run can be taken back.
+
+A CSV file: the number of the run, the path before and the path after; no path after means that the image was removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from adaptformer import csv_file
+from adaptformer.data import layout
+from adaptformer.errors import UserError
+
+COLUMNS = ("number", "before", "after")
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Return the list at `path`, without rows if there is none. Raises UserError for a file that cannot be read."""
+    if not path.is_file():
+        return pd.DataFrame(columns=list(COLUMNS))
+    try:
+        table = csv_file.read(path)
+        return table[list(COLUMNS)].astype({"number": "int64"})
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is damaged", "move it away; what it lists can then not be undone") from error
+
+
+def next_number(done: pd.DataFrame) -> int:
+    """Return the number of the next run."""
+    return int(done["number"].max()) + 1 if len(done) else 1
+
+
+def extended(path: Path, done: pd.DataFrame, moved: Mapping[str, str]) -> dict[str, str]:
+    """Return the text of the list at `path` with one more run, whose images went from path to path, by its path."""
+    news = pd.DataFrame([(next_number(done), *move) for move in moved.items()], columns=list(COLUMNS))
+    return {str(path): csv_file.text(pd.concat([done, news]))}
+
+
+def last(path: Path, done: pd.DataFrame, what: str) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return the moves of the last run, and the text of the list without them by its path.
+
+    `what` is what a run is called. Raises UserError if there is none.
+    """
+    if done.empty:
+        raise UserError(f"no {what} is left to undo", f"{path} lists those that can be")
+    chosen = done["number"] == done["number"].max()
+    return done[chosen], {str(path): csv_file.text(done[~chosen])}
+
+
+def places_before(data: Path, moves: pd.DataFrame, what: str, otherwise: str) -> dict[str, str]:
+    """Return for each image in `data` its path before the moves; removed images are not among them.
+
+    Raises UserError, with `otherwise` for a remedy beside `dvc checkout`, if images are no longer where they were put.
+    """
+    kept = moves[moves["after"] != ""]
+    back = dict(zip(kept["after"], kept["before"], strict=True))
+    present = {entry.path for entry in layout.entries(data)[0]} if data.is_dir() else set()
+    places = {path: back.get(path, path) for path in present}
+    missing = sorted(back.keys() - present)
+    taken = {*places.values(), *moves.loc[moves["after"] == "", "before"]}
+    if missing or len(taken) < len(places) + int((moves["after"] == "").sum()):
+        where = f"{missing[0]} is gone" if missing else "an image has taken the place of one that was moved"
+        raise UserError(
+            f"{data}/ has changed since the last {what}: {where}",
+            f"bring data/ back to the state after it (`dvc checkout`){otherwise}",
+        )
+    return places

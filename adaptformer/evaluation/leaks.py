@@ -1,0 +1,60 @@
+"""Test images that seem to show a photo of training or validation, and top-1 without them.
+
+`validate` finds them (checks.leaks); the accuracy on images that a model has seen says little about new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptformer import csv_file
+from adaptformer.errors import UserError
+from adaptformer.evaluation.metrics import Evaluation
+from adaptformer.params import ChecksParams
+
+KIND = "leaks"
+"""The findings that are pairs of images of one photo in different splits."""
+
+
+def find(findings: Path, paths: Sequence[str], levels: ChecksParams) -> NDArray[np.bool_] | None:
+    """Return which of the test images `paths` [N] are in a pair with one of another split; None if none was looked for.
+
+    Raises UserError if the findings of `validate` cannot be read.
+    """
+    if levels.leaks == "none":
+        return None
+    try:
+        table = csv_file.read(findings)
+        pairs = table.loc[table["kind"] == KIND, ["path", "other"]]
+    except (OSError, ValueError, KeyError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"{findings} cannot be read: {text}", "write it again with `adaptformer validate`") from error
+    return np.isin(np.asarray(paths, dtype=object), pairs.to_numpy().ravel())
+
+
+def numbers(evaluation: Evaluation, leaked: NDArray[np.bool_] | None) -> dict[str, float]:
+    """Return what metrics.json says of leaked images [N]; nothing if they were not looked for."""
+    if leaked is None:
+        return {}
+    count = {"leaked_images": int(leaked.sum())}
+    return count if leaked.all() else count | {"top1_without_leaks": round(evaluation.share(~leaked).value, 6)}
+
+
+def sentence(metrics: Mapping[str, Any]) -> str:
+    """Return how many of the test images are leaked and what top-1 is without them, by the numbers of metrics.json."""
+    count, images = metrics.get("leaked_images"), metrics["images"]
+    if count is None:
+        return "near duplicates of training images were not looked for (checks.leaks is none)"
+    if not count:
+        return f"none of the {images:,} images seems to be a near duplicate of a training or validation image"
+    verb = "is a near duplicate" if count == 1 else "are near duplicates"
+    told = f"{count:,} of {images:,} images {verb} of training or validation images"
+    without = metrics.get("top1_without_leaks")
+    return (
+        f"{told}; no image is left without them" if without is None else f"{told}; {100 * without:.2f} % without them"
+    )

@@ -1,0 +1,157 @@
+"""Which model answers when nobody names a file: the champion if there is one, else the model in the run folder.
+
+A model is named as `champion`, `v3`, `models:/NAME@ALIAS`, `models:/NAME/3`, or by its file. The champion and the
+verdicts are those of the checkout's record (in_use.py), or asked of MLflow, which alone is what imports it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from adaptformer import params
+from adaptformer.errors import UserError
+from adaptformer.export import model_file
+from adaptformer.registry import in_use
+from adaptformer.registry.in_use import Record
+from adaptformer.run_folder import RunFolder
+from adaptformer.tracking.locations import database
+
+PARAMS = Path("params.yaml")
+FORMS = "champion, v3, models:/NAME@ALIAS, or a file"
+_ADDRESS = "models:/"
+_CHAMPION = "champion"
+_WITHOUT_IT = f"a model's file, such as {RunFolder().model} (--model), needs no registry"
+
+
+@dataclass(frozen=True)
+class Answering:
+    """The model that answers, in one line with its verdict: a version of a registered model, or else a `file`."""
+
+    line: str
+    name: str = ""
+    version: str = ""
+    sha256: str = ""
+    file: Path | None = None
+
+
+def choose(named: str | None, folder: RunFolder, *, ask: bool = False) -> Answering:
+    """Return the model that `named` names, without fetching it: the champion or the folder's model if it is None.
+
+    With `ask` MLflow says which version is champion, not the record of this checkout. Raises UserError for what does
+    not exist.
+    """
+    if named is None:
+        name = _registered_name()
+        record = None if name is None else _record(name, ask=ask)
+        return _file(str(folder.model)) if record is None or record.champion is None else _champion(record)
+    if named == _CHAMPION:
+        return _champion(_wanted_record(ask=ask))
+    if found := re.fullmatch(r"v(\d+)", named):
+        record = _wanted_record(ask=ask)
+        return _version(record if found[1] in record.versions else _wanted_record(ask=True), found[1])
+    return _address(named) if named.startswith(_ADDRESS) else _file(named)
+
+
+def file_of(answering: Answering, folder: RunFolder, scratch: Path) -> Path:
+    """Return the ONNX file of a chosen model; one that is neither kept nor in `folder` is fetched into `scratch`.
+
+    A champion's file is kept from then on. Raises UserError if MLflow does not give it.
+    """
+    if answering.file is not None:
+        return answering.file
+    if (there := in_use.kept(answering.sha256)) is not None:
+        return there
+    if answering.sha256 and folder.model.is_file() and model_file.sha256(folder.model) == answering.sha256:
+        return in_use.keep(folder.model)
+    from adaptformer.registry import versions
+    from adaptformer.tracking import mlflow_store
+
+    with mlflow_store.user_errors(_WITHOUT_IT):
+        client = mlflow_store.connect()
+        fetched = versions.fetch_model(client, answering.name, answering.version, scratch)
+    record = in_use.read(answering.name)
+    return in_use.keep(fetched) if record is not None and record.champion == answering.version else fetched
+
+
+def _file(named: str) -> Answering:
+    path = Path(named)
+    if "://" in named:
+        raise UserError(f"{named} is an address, and the model is read from a file", "download it and give its path")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder", f"name the file in it, such as {path / 'model.onnx'}")
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", f"run the pipeline first (`make run`), or give --model: {FORMS}")
+    if (known := in_use.version_of(path)) is not None:
+        return Answering(known[0].line(known[1]), file=path)
+    within = path == RunFolder().model
+    return Answering(f"{f'the model in {path.parent}/' if within else path}, not registered here", file=path)
+
+
+def _champion(record: Record) -> Answering:
+    if record.champion is None:
+        raise UserError(
+            f"{record.model} has no champion", f"promote a version (`make promote`), or give --model: {FORMS}"
+        )
+    return _version(record, record.champion)
+
+
+def _version(record: Record, version: str) -> Answering:
+    if version not in record.versions:
+        numbers = ", ".join(record.versions) or "none"
+        raise UserError(f"{record.model} has no version {version}", f"its versions: {numbers}")
+    return Answering(record.line(version), record.model, version, record.versions[version].sha256)
+
+
+def _address(named: str) -> Answering:
+    """Return what models:/NAME@ALIAS or models:/NAME/VERSION names, as MLflow says now."""
+    found = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", named)
+    if not found:
+        raise UserError(f"{named} names no registered version", "write models:/NAME@champion or models:/NAME/3")
+    from adaptformer.registry import versions
+    from adaptformer.tracking import mlflow_store
+
+    name, alias, version = found.groups()
+    with mlflow_store.user_errors(_WITHOUT_IT):
+        client = mlflow_store.connect()
+        versions.require_model(client, name)
+        if alias and (version := versions.alias(client, name, alias)) is None:
+            raise UserError(f"{name} has no alias {alias}", "`adaptformer history` shows its versions")
+        return _version(in_use.remember(client, name), version)
+
+
+def _wanted_record(*, ask: bool) -> Record:
+    name = _registered_name()
+    record = None if name is None else _record(name, ask=ask)
+    if record is None:
+        raise UserError(
+            "there is no registry here" if name else "there is no params.yaml here, which names the registered model",
+            "train and register a model (`make run`), or give --model a file",
+        )
+    return record
+
+
+def _record(name: str, *, ask: bool) -> Record | None:
+    """Return the record of a model, asked of MLflow where there is none; None if there is no registry to ask.
+
+    A server that others use may have got a first champion since: a record of none is asked anew.
+    """
+    known = None if ask else in_use.read(name)
+    if known is not None and (known.champion is not None or database() is not None):
+        return known
+    file = database()
+    if find_spec("mlflow") is None or not (
+        os.environ.get("MLFLOW_TRACKING_URI", "").strip() if file is None else file.is_file()
+    ):
+        return None
+    from adaptformer.tracking import mlflow_store
+
+    with mlflow_store.user_errors(_WITHOUT_IT):
+        return in_use.remember(mlflow_store.connect(), name)
+
+
+def _registered_name() -> str | None:
+    return params.load().registry.model if PARAMS.is_file() else None
