@@ -11,9 +11,9 @@ import json
 import os
 from typing import Any
 
-import mlflow
 import numpy as np
 from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
@@ -34,7 +34,7 @@ class Refused(MlflowException):
         """Ignore the server's version."""
 
 
-class ServedModel(PythonModel):
+class ServedModel(PythonModel):  # type: ignore[misc]  # untyped
     """Answers batches of images; refuses what the model would answer wrongly, or not at all."""
 
     def load_context(self, context: Any) -> None:
@@ -107,4 +107,4 @@ def _refused(sentence: str) -> Refused:
     return Refused(sentence, INVALID_PARAMETER_VALUE)
 
 
-mlflow.models.set_model(ServedModel())
+set_model(ServedModel())

@@ -222,7 +222,8 @@ def _requirements() -> list[str]:
 def _signature(model: Path) -> ModelSignature:
     """Return names, types and shapes of what a version answers.
 
-    There is none of its input: by it MLflow would cast 0.5 to 0, and refuse other things with all pixels in the message.
+    There is none of its input: by it MLflow would cast 0.5 to 0, and refuse other things with the pixels in the
+    message.
     """
     import numpy as np
     from mlflow.models import ModelSignature

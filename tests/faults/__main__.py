@@ -36,7 +36,7 @@ SHARES = {"kill": 0.45, "flip": 0.45, "full disk": 0.1}
 SLOW_MINUTES = 30
 IMPORTED = (
     "torch", "adaptformer.stages", "timm", "pandas", "pandera", "sklearn.datasets", "sklearn.linear_model",
-    "scipy.stats", "matplotlib.pyplot", "onnx", "onnxruntime", "onnxscript", "mlflow", "mlflow.onnx", "optuna",
+    "scipy.stats", "matplotlib.pyplot", "onnx", "onnxruntime", "onnxscript", "mlflow", "mlflow.pyfunc", "optuna",
     "cleanlab", "pyarrow.parquet", "ruamel.yaml",
     "adaptformer.dataset_import.importing", "adaptformer.dataset_import.relabelling", "adaptformer.registry.promotion",
     "adaptformer.commands.sweep_runs", "adaptformer.commands.method_runs", "adaptformer.large_data.checking",

@@ -29,8 +29,9 @@ const ort = require("onnxruntime-web");
 const { readFileSync } = require("fs");
 const [model, pixels, ...shape] = process.argv.slice(1);
 ort.env.wasm.numThreads = 1;
+const images = new ort.Tensor("uint8", new Uint8Array(readFileSync(pixels)), shape.map(Number));
 ort.InferenceSession.create(readFileSync(model))
-  .then((session) => session.run({ images: new ort.Tensor("uint8", new Uint8Array(readFileSync(pixels)), shape.map(Number)) }))
+  .then((session) => session.run({ images }))
   .then(({ logits }) => console.log(JSON.stringify({ dims: logits.dims, data: Array.from(logits.data) })));
 """
 
