@@ -262,7 +262,6 @@ def _read(places: _Places) -> _Record:
 
 
 def _unwritable(data: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cannot write {data}: {error.strerror or error}",
-        "free space or make the folder writable, then run the same command again",
+    return files.refusal(error, data) or UserError(
+        f"cannot write {data}: {error}", "see that files can be written there"
     )

@@ -12,6 +12,8 @@ SQLITE = "sqlite:///"
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 """The folder beside a local database that holds the files of its runs and models."""
+FOLDER_TAG = "adaptformer.folder"
+"""The tag of a run in MLflow that names its run folder: an absolute path."""
 
 
 def root() -> Path:

@@ -61,6 +61,14 @@ def test_each_cause_has_its_own_remedy(words):
         assert told.cause.endswith(words), "the library's own words are the second half"
 
 
+def test_a_full_database_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    told = failures.explained(MlflowError("(sqlite3.OperationalError) database or disk is full"), ASSURANCE)
+    assert told.cause == f"cannot write {tmp_path}/mlflow.db: No space left on device"
+    error = OSError(28, "No space left on device", "artifacts/model.onnx")
+    assert failures.explained(error, ASSURANCE).cause.startswith("cannot write artifacts/model.onnx: ")
+
+
 def test_no_two_causes_share_a_remedy():
     remedies = [cause.remedy for cause in failures._CAUSES]
     assert len(set(remedies)) == len(remedies)

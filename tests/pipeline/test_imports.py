@@ -53,6 +53,7 @@ BASE = {
     "scores.py",
     "streams.py",
     "text_table.py",
+    "without_git.py",
     "yaml_text.py",
 }
 COMMAND_LINE = {"__init__.py", "__main__.py", "commands", "py.typed"}

@@ -7,16 +7,20 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import clones
 import pytest
 import registered
+from crafted import ROW
 
 from adaptformer.errors import UserError
+from adaptformer.params import load
 from adaptformer.registry import answering, lineage, promotion, versions
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store, relocation
 from adaptformer.tracking.locations import tracking_place
+from adaptformer.tracking.tracker import Tracker
 
 STRANGE = 'it\'s 100%25 of köpie #1? & "more"'
 
@@ -78,6 +82,22 @@ def test_a_moved_checkout_keeps_its_champion_and_goes_on(checkout, tmp_path, mon
     assert registered.ask("pets", version).decision.challenger == "2"
     assert len(promotion.history("pets")) >= 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "out"], "nothing where it was before"
+
+
+def test_a_run_that_was_killed_before_the_move_is_continued_or_marked(checkout, tmp_path, monkeypatch):
+    old, new = (RunFolder().root / name for name in ("one", "two"))
+    settings = load(Path("params.yaml"))
+    killed = [Tracker("test", settings, {"git.commit": "0"}, RunFolder(place)) for place in (old, new)]
+    for one in killed:
+        one.log_epoch(ROW)
+    monkeypatch.chdir(checkout.rename(tmp_path / "it's elsewhere"))
+    commits = {old: "0", new: "1"}  # of another commit, a run is not continued
+    present = [Tracker("test", settings, {"git.commit": commits[p]}, RunFolder(p)) for p in commits]
+    for one in present:
+        one.log_epoch(ROW)
+    client = mlflow_store.connect()
+    assert [client.get_run(one.run_id).info.status for one in killed] == ["RUNNING", "KILLED"]
+    assert present[0].run_id == killed[0].run_id
 
 
 def test_a_copy_never_writes_into_its_original(checkout, tmp_path, monkeypatch):

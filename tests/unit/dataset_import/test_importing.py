@@ -353,7 +353,7 @@ def test_dvc_add_is_skipped_outside_a_repository(tree: Tree, data: Path) -> None
 
 
 def test_dvc_add_failure_is_one_line(tree: Tree, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree({"train/cat/1.png": 1, "../.dvc/config": b""})
+    tree({"train/cat/1.png": 1, "../.dvc/config": b"[core]\n    no_scm = true\n"})
     seen = {}
 
     def failing(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,133 @@
+"""Where people begin: an unpacked archive, a clone without data, another user's repository, links into a cache."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import clones
+import pytest
+
+from adaptformer import without_git
+from adaptformer.dataset_import import recording
+from adaptformer.errors import UserError
+from adaptformer.tracking import dvc_repository, git
+
+
+def dvc(*arguments, code=0):
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def archive(tmp_path, monkeypatch):
+    """What `git archive` has of a checkout that DVC needs, and two images."""
+    root = tmp_path / "unpacked"
+    shutil.copytree(clones.ROOT / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "*.local"))
+    shutil.copy2(clones.ROOT / "params.yaml", root)
+    for split in ("train", "test"):
+        image = root / "data" / split / "a" / f"{split}.png"
+        image.parent.mkdir(parents=True)
+        image.write_bytes(split.encode())
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture
+def said(caplog):
+    caplog.set_level(logging.INFO, "adaptformer")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "adaptformer"]
+
+
+def test_an_archive_without_git_works_with_dvc_and_says_so_once(archive, said):
+    dvc("status", code=255)
+    assert recording.dvc_add(Path("data")) is True
+    dvc_repository.check_data()
+    assert "up to date" in dvc("status", "data.dvc")
+    (line,) = said()
+    assert line == f"{archive} is no git repository: DVC is set to work without one (core.no_scm in .dvc/config.local)"
+    assert git.git_tags() == {"git.commit": "none: no git repository"}
+    assert git.short_commit() == "none"
+
+
+def test_what_has_git_or_is_set_already_is_left_alone(archive, monkeypatch, said):
+    monkeypatch.setattr(without_git.subprocess, "run", None)
+    for name in (".git", "../.git"):  # a folder, or the file of a worktree; below a repository too
+        Path(name).write_text("gitdir: elsewhere")
+        without_git.settle(archive)
+        Path(name).unlink()
+    (archive / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    without_git.settle(archive)
+    assert said() == []
+
+
+def test_a_setting_that_cannot_be_written_has_a_remedy(archive, monkeypatch):
+    failing = [sys.executable, "-c", "import sys; sys.exit('ERROR: strange')"]
+    run = subprocess.run
+    monkeypatch.setattr(without_git.subprocess, "run", lambda _command, **options: run(failing, **options))
+    with pytest.raises(UserError, match=r"is no git repository, and DVC could not .* \(ERROR: strange\)") as caught:
+        without_git.settle(archive)
+    assert caught.value.remedy == "run `git init` there, or `dvc config --local core.no_scm true`"
+
+
+def test_data_that_are_not_there_have_the_remedy_of_their_case(archive):
+    recording.dvc_add(Path("data"))
+
+    def told():
+        with pytest.raises(UserError) as caught:
+            dvc_repository.check_data()
+        return caught.value.cause, caught.value.remedy
+
+    Path("data").rename("elsewhere")
+    assert told() == ("data/ is missing", "bring it back with `dvc checkout`")
+    Path(".dvc/cache").rename(".dvc/gone")
+    cause, remedy = told()
+    assert cause == "data/ is missing, and neither DVC's cache nor a remote has what data.dvc names"
+    for way in ("dvc remote add --default NAME URL", "dvc pull", "adaptformer data import PATH", "data sample"):
+        assert way in remedy
+    Path("elsewhere").rename("data")
+    assert told() == ("DVC's cache lacks data/, which is as it was recorded", "run `dvc add data`")
+    Path("data/train/a/other.png").write_bytes(b"other")
+    assert told() == ("data/ has changed since it was recorded", "run `dvc add data`")
+    Path("data").rename("elsewhere")
+    with Path(".dvc/config.local").open("a") as config:
+        config.write("['remote \"store\"']\n    url = /nowhere\n")
+    assert told() == ("data/ is missing, and DVC's cache lacks it", "bring it here with `dvc pull`")
+
+
+@pytest.fixture
+def anothers(tmp_path, monkeypatch):
+    """A repository that git takes for another user's."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy2(clones.ROOT / "params.yaml", tmp_path)
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    return tmp_path
+
+
+def test_a_repository_of_another_user_is_tracked_as_such_with_the_remedy(anothers, said):
+    assert git.git_tags() == {"git.commit": f"none: {git.NOT_OURS}"}
+    (line,) = said()
+    assert line.endswith(f"run `git config --global --add safe.directory {anothers}`)")
+
+
+def test_what_dvcs_own_git_refuses_has_the_same_remedy(anothers):
+    wrapped = RuntimeError("unexpected")
+    wrapped.__cause__ = OSError(f"repository path '{anothers}' is not owned by current user")
+    with pytest.raises(UserError, match="belongs to another user") as caught, dvc_repository._errors():
+        raise wrapped
+    assert f"safe.directory {anothers}`" in caught.value.remedy
+
+
+def test_other_reasons_for_no_commit_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    assert git.git_tags() == {"git.commit": "none: no commit yet"}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git.git_tags() == {"git.commit": "none: git is not installed"}
