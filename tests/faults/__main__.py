@@ -14,6 +14,7 @@ import importlib
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -56,6 +57,7 @@ def main() -> int:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it unmounts and removes what it made
     try:
         _run(kinds, given, began, Projects(folder, slow=given.minutes >= SLOW_MINUTES), results)
     except KeyboardInterrupt:
