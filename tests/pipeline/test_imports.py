@@ -14,7 +14,7 @@ LIBRARY = {
     "model": PIXELS,
     "checkpoints": MODEL,
     "validation": PIXELS,
-    "dataset_import": MODEL | {"presets", "storage.py"},
+    "dataset_import": MODEL | {"presets", "storage.py", "validation"},
     "embedding.py": MODEL,
     "labels": MODEL | {"embedding.py", "validation"},
     "monitoring": MODEL | {"embedding.py", "evaluation", "export", "gate", "validation"},
