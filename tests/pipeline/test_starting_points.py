@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import clones
 import pytest
@@ -17,9 +18,11 @@ from adaptformer import without_git
 from adaptformer.dataset_import import recording
 from adaptformer.errors import UserError
 from adaptformer.params import load
+from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import dvc_repository, git, mlflow_store
 from adaptformer.tracking.tracker import Tracker
-from flows import local, services
+from flows import flow_run, local, services
+from tasks.limits import TEMPORARY
 
 
 def dvc(*arguments, code=0):
@@ -190,3 +193,40 @@ def test_other_projects_options_of_mlflows_server_are_left_aside(monkeypatch):
     for name in services.FOREIGN:
         monkeypatch.setenv(name, "another")
     assert "another" not in services.Services().environment.values()
+
+
+class Server:
+    """A Prefect server with runs by their tags, all of them running."""
+
+    def __init__(self, runs):
+        self.runs, self.crashed = runs, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def read_flow_runs(self, flow_run_filter):
+        wanted = set(flow_run_filter.tags.all_)
+        return [SimpleNamespace(id=name, name=name) for name, tags in self.runs.items() if wanted <= set(tags)]
+
+    def set_flow_run_state(self, run, _state, force):
+        assert force
+        self.crashed.append(run)
+
+
+@pytest.mark.parametrize("temporary", [True, False])
+def test_a_flow_run_that_was_killed_before_a_move_is_marked_where_the_server_moved_too(
+    archive, tmp_path, monkeypatch, temporary
+):
+    monkeypatch.delenv(TEMPORARY, raising=False)
+    if temporary:
+        monkeypatch.setenv(TEMPORARY, "1")
+    folder = RunFolder()
+    killed = {"before": flow_run.folder_tags(folder), "apart": flow_run.folder_tags(RunFolder(Path("artifacts/x")))}
+    monkeypatch.chdir(archive.rename(tmp_path / "moved"))
+    server = Server({**killed, "here": flow_run.folder_tags(folder)})
+    monkeypatch.setattr(flow_run, "get_client", lambda **_: server)
+    flow_run.mark_crashed(folder)
+    assert set(server.crashed) == ({"here", "before"} if temporary else {"here"})
