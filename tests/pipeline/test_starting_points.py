@@ -8,14 +8,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import clones
 import pytest
+from crafted import ROW, runs
 
 from adaptformer import without_git
 from adaptformer.dataset_import import recording
 from adaptformer.errors import UserError
-from adaptformer.tracking import dvc_repository, git
+from adaptformer.params import load
+from adaptformer.run_folder import RunFolder
+from adaptformer.tracking import dvc_repository, git, mlflow_store
+from adaptformer.tracking.tracker import Tracker
+from flows import flow_run, local, services
+from tasks.limits import TEMPORARY
 
 
 def dvc(*arguments, code=0):
@@ -131,3 +138,95 @@ def test_other_reasons_for_no_commit_are_named(tmp_path, monkeypatch):
     assert git.git_tags() == {"git.commit": "none: no commit yet"}
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git.git_tags() == {"git.commit": "none: git is not installed"}
+
+
+OTHERS = {
+    "MLFLOW_RUN_ID": "0" * 32,
+    "MLFLOW_EXPERIMENT_ID": "77",
+    "MLFLOW_EXPERIMENT_NAME": "another",
+    "MLFLOW_REGISTRY_URI": "http://127.0.0.1:9",
+}
+
+
+def test_other_projects_variables_of_mlflow_change_nothing(client, folder, monkeypatch):
+    for name, value in OTHERS.items():
+        monkeypatch.setenv(name, value)
+    params = load(clones.ROOT / "params.yaml")
+    tracker = Tracker("test", params, {"git.commit": "0"}, folder)
+    tracker.log_epoch(ROW)
+    tracker.log_results(folder)
+    tracker.finish("FINISHED")
+    (run,) = runs(client)
+    assert run.info.run_id == tracker.run_id
+    assert client.get_experiment(run.info.experiment_id).name == params.registry.experiment
+    mlflow_store.connect().create_registered_model("pets")
+    assert [found.name for found in client.search_registered_models()] == ["pets"]
+
+
+class StartedError(Exception):
+    """Raised in place of a server's start."""
+
+
+def test_other_projects_variables_of_prefect_are_left_aside(monkeypatch):
+    seen = {}
+
+    def start(_log, environment):
+        seen.update({name: value for name, value in environment.items() if name.startswith("PREFECT_")})
+        raise StartedError
+
+    others = ("API_URL", "API_KEY", "API_DATABASE_CONNECTION_URL", "SERVER_DATABASE_CONNECTION_URL", "SERVER_API_PORT",
+              "PROFILE", "PROFILES_PATH", "HOME", "CLOUD_API_URL")  # fmt: skip
+    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if "PREFECT" not in name})
+    os.environ.update({f"PREFECT_{name}": "another" for name in others})
+    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+    monkeypatch.setattr(local.temporary_server, "start", start)
+    with pytest.raises(StartedError), local.on_temporary_server():
+        pytest.fail("it has started")
+    assert seen == {
+        "PREFECT_HOME": str(clones.ROOT / ".prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///.prefect/prefect.db",
+    }
+
+
+def test_other_projects_options_of_mlflows_server_are_left_aside(monkeypatch):
+    for name in services.FOREIGN:
+        monkeypatch.setenv(name, "another")
+    assert "another" not in services.Services().environment.values()
+
+
+class Server:
+    """A Prefect server with runs by their tags, all of them running."""
+
+    def __init__(self, runs):
+        self.runs, self.crashed = runs, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def read_flow_runs(self, flow_run_filter):
+        wanted = set(flow_run_filter.tags.all_)
+        return [SimpleNamespace(id=name, name=name) for name, tags in self.runs.items() if wanted <= set(tags)]
+
+    def set_flow_run_state(self, run, _state, force):
+        assert force
+        self.crashed.append(run)
+
+
+@pytest.mark.parametrize("temporary", [True, False])
+def test_a_flow_run_that_was_killed_before_a_move_is_marked_where_the_server_moved_too(
+    archive, tmp_path, monkeypatch, temporary
+):
+    monkeypatch.delenv(TEMPORARY, raising=False)
+    if temporary:
+        monkeypatch.setenv(TEMPORARY, "1")
+    folder = RunFolder()
+    killed = {"before": flow_run.folder_tags(folder), "apart": flow_run.folder_tags(RunFolder(Path("artifacts/x")))}
+    monkeypatch.chdir(archive.rename(tmp_path / "moved"))
+    server = Server({**killed, "here": flow_run.folder_tags(folder)})
+    monkeypatch.setattr(flow_run, "get_client", lambda **_: server)
+    flow_run.mark_crashed(folder)
+    assert set(server.crashed) == ({"here", "before"} if temporary else {"here"})
