@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -230,3 +231,13 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def tracked_runs(clone, status):
+    """The ids of the runs in a clone's MLflow database that have a status."""
+    database = clone.root / "mlflow.db"
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            return connection.execute("select run_uuid from runs where status = ?", (status,)).fetchall()
+    except sqlite3.OperationalError:  # not there yet, or without tables
+        return []

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 
@@ -45,7 +44,7 @@ def killed(pristine, tmp_path_factory):
     process = clone.start(sys.executable, "-m", "flows", "run")
     try:
         # MLflow's run is made when the first epoch is done, and then the next one begins.
-        clones.wait_for(lambda: tracked_runs(clone, "RUNNING"), process, 120)
+        clones.wait_for(lambda: clones.tracked_runs(clone, "RUNNING"), process, 120)
         children = psutil.Process(process.pid).children(recursive=True)
         servers = [child for child in children if "uvicorn" in child.cmdline()]
         process.kill()
@@ -169,12 +168,3 @@ def silent():
         listener.listen()
         listener.setblocking(False)
         yield listener
-
-
-def tracked_runs(clone, status):
-    database = clone.root / "mlflow.db"
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            return connection.execute("select run_uuid from runs where status = ?", (status,)).fetchall()
-    except sqlite3.OperationalError:  # not there yet, or without tables
-        return []

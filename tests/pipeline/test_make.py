@@ -1,6 +1,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,14 @@ def make(*arguments, **environment):
     # `make test` runs these tests: a make within make would announce the folders that it enters.
     outside = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
     return subprocess.run(
-        ["make", *arguments], cwd=ROOT, env={**outside, **environment}, capture_output=True, text=True, check=False
-    )
+        ["make", *arguments], cwd=ROOT, env={**outside, **environment}, capture_output=True, text=True, check=False,
+        preexec_fn=_heeding_quit,
+    )  # fmt: skip
+
+
+def _heeding_quit():
+    # Tests in the background of a script are started with SIGQUIT ignored, by which make ends with 1.
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def test_make_alone_lists_the_targets():

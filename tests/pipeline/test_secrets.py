@@ -73,6 +73,7 @@ def test_a_run_that_is_tracked_and_registered_stores_no_secret(
     monkeypatch.setattr(mlflow_store, "tracking_uri", lambda: local)  # where it connects: such a server, for this test
     monkeypatch.setattr(mlflow_store, "database", lambda: database)
     registered.write_model(folder.model, 0.1)
+    registered.write_records(folder)
     with tracked(settings, {"sweep.storage": settings.sweep.storage}, folder, {"git.commit": "0" * 40}) as tracker:
         tracker.log_results(folder)
     made = versions.register(folder, "digits", tracker.run_id, tracker.lineage)

@@ -7,7 +7,7 @@ import sys
 import clones
 import psutil
 import pytest
-from conftest import tracked_runs
+from clones import tracked_runs
 
 pytestmark = pytest.mark.e2e
 LINE = r"stopped after epoch (\d+) of \d+; the same command continues there"
