@@ -18,9 +18,8 @@ from typing import Any
 
 from adaptformer import csv_file, files, interruption, params, presets, run_folder
 from adaptformer.commands import adapter_summary
-from adaptformer.data import groups
 from adaptformer.errors import UserError
-from adaptformer.evaluation import comparison
+from adaptformer.evaluation import comparison, slices
 from adaptformer.evaluation.comparison import Trained
 from adaptformer.params import Params, ParamsFile
 from adaptformer.run_folder import RunFolder
@@ -171,7 +170,7 @@ def _result(run: MethodRun) -> Trained:
         seconds=timing["training_seconds"],
         memory_mb=timing["peak_memory_mb"],
         adapter_bytes=run.folder.adapter.stat().st_size,
-        groups=groups.codes(predictions["group"].tolist()) if "group" in predictions else None,
+        groups=slices.groups(predictions),
     )
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
+from adaptformer.data import groups as grouping
 from adaptformer.data.squares import Images
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.intervals import Interval
@@ -67,9 +68,14 @@ def masks(table: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     if "brightness" in table:
         found |= _thirds("brightness", table["brightness"].astype("float64").to_numpy(np.float64), "of 255")
     if "group" in table:
-        groups = table["group"].fillna("").astype(str).to_numpy()
-        found |= {f"group {name}": groups == name for name in sorted(set(groups) - {""})}
+        names = table["group"].fillna("").astype(str).to_numpy()
+        found |= {f"group {name}": names == name for name in sorted(set(names) - {""})}
     return {name: mask for name, mask in found.items() if SUPPORT <= mask.sum() < len(mask)}
+
+
+def groups(table: pd.DataFrame) -> NDArray[np.int64] | None:
+    """Return a number for each image's recorded group [N]; None if no two images are known to share one."""
+    return grouping.codes(table["group"].fillna("").astype(str).tolist()) if "group" in table else None
 
 
 def find(

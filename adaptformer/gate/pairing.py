@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptformer.data import groups
 from adaptformer.evaluation import slices
 
 _IMAGE = ["sha256", "label", "copy"]
@@ -79,12 +78,12 @@ class Pairs:
 
     @property
     def groups(self) -> NDArray[np.int64] | None:
-        """Each image's group [N], None if no two images share one (groups.codes)."""
+        """Each image's group [N], None if no two images share one (slices.groups)."""
         return self.groups_of(self.rows)
 
     def groups_of(self, rows: pd.DataFrame) -> NDArray[np.int64] | None:
         """Return the same of other rows, such as those apart."""
-        return groups.codes(rows["group"].fillna("").astype(str).tolist()) if "group" in rows else None
+        return slices.groups(rows)
 
     def loss(self, side: str) -> NDArray[np.float64]:
         """Return the log loss of a side's probabilities [N]: −log of the true class's."""
