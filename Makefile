@@ -90,14 +90,14 @@ clean:  ## remove the environment and caches; data, results, MLflow's and Prefec
 # The stamp is written last: an interrupted install is done again. The base interpreter makes the environment, for
 # `python3` may be the very one in .venv/ that is about to go.
 $(READY): pyproject.toml constraints.txt
-	@rm -f $@
-	@base=$$($(PYTHON) -c 'import sys; print(sys._base_executable); sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	$(asked)@rm -f $@
+	$(asked)@base=$$($(PYTHON) -c 'import sys; print(sys._base_executable); sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 		2>/dev/null) || { \
 		echo "error: Python 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1)" >&2; \
 		echo "  fix: install one, then name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
 	echo "Making the environment in $(VENV)/ (some minutes, once) ..."; \
 	"$$base" -m venv --clear $(VENV)
-	@$(VENV)/bin/python -m pip install -qq --compile --disable-pip-version-check \
+	$(asked)@$(VENV)/bin/python -m pip install -qq --compile --disable-pip-version-check \
 		--constraint constraints.txt --editable ".[pipeline,dev]" & \
 	pip=$$!; trap 'kill $$pip 2>/dev/null' EXIT; seconds=0; \
 	while kill -0 $$pip 2>/dev/null; do \
@@ -105,4 +105,4 @@ $(READY): pyproject.toml constraints.txt
 		if [ -t 1 ]; then printf '\r  %d s' $$seconds; elif [ $$((seconds % 30)) = 0 ]; then echo "  $$seconds s"; fi; \
 	done; \
 	trap - EXIT; wait $$pip
-	@touch $@
+	$(asked)@touch $@

@@ -118,6 +118,7 @@ def rows(file: Iterable[str]) -> Iterator[list[str]]:
                 raise ValueError(f"line {reader.line_num} has a NUL character")
             if not width:
                 width = len(found)
+                found = [found[0].lstrip("\ufeff"), *found[1:]]  # files that were joined begin with several marks
                 if twice := {name for name in found if found.count(name) > 1}:
                     raise ValueError(f"it has the column {min(twice)!r} twice")
             elif len(found) != width:

@@ -76,13 +76,13 @@ _SQLITE = {
 """What SQLite calls the reasons, in exceptions that are no OSError."""
 
 
-def refusal(error: BaseException, place: Path | None = None) -> UserError | None:
+def refusal(error: BaseException, place: Path | None = None, likely: Path | None = None) -> UserError | None:
     """Return the error for the user if a system that refuses is behind `error`, None if something else is.
 
     Libraries wrap it in exceptions of their own, whose text has "(os error 28)", "[Errno 28]" or a phrase of SQLite's.
-    `place` is what was to be written, where the error itself names none.
+    `place` is what was to be written, whatever the error names; `likely` is named where neither tells.
     """
-    for cause in _chain(error):
+    for cause in chain(error):
         text = " ".join(str(cause).split())
         if isinstance(cause, FileNotFoundError) and "temporary directory" in text:
             folder = "no folder for temporary files can be written"
@@ -90,7 +90,7 @@ def refusal(error: BaseException, place: Path | None = None) -> UserError | None
                 f"{folder} ({text[:200]})", f"free space there, or set TMPDIR to a folder with space{_AGAIN}"
             )
         if (number := _number(cause, text)) in _REMEDIES:
-            named = place or getattr(cause, "filename", None) or "a file"
+            named = place or getattr(cause, "filename", None) or likely or "a file"
             verb = "use" if place is None and number in {errno.EACCES, errno.EPERM} else "write"
             return UserError(f"cannot {verb} {named}: {os.strerror(number)}", _REMEDIES[number])
     if place is not None and isinstance(error, OSError):
@@ -99,7 +99,7 @@ def refusal(error: BaseException, place: Path | None = None) -> UserError | None
     return None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception and all that led to it."""
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
@@ -122,10 +122,13 @@ def _number(error: BaseException, text: str) -> int:
 
 @contextlib.contextmanager
 def refusals(place: Path) -> Iterator[None]:
-    """Turn what the system refuses in the body into the UserError of `refusal` about `place`."""
+    """Turn what the system refuses in the body into the UserError of `refusal` about `place`.
+
+    A lock that is not free (filelock's Timeout) is no refusal.
+    """
     try:
         yield
-    except UserError:
+    except (UserError, TimeoutError):
         raise
     except Exception as error:
         if (refused := refusal(error, place)) is None:

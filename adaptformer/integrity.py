@@ -8,11 +8,14 @@ format of `sha256sum`. Whoever reads a file through its own reader gets what was
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from adaptformer import files
 from adaptformer.errors import UserError
+
+log = logging.getLogger("adaptformer")
 
 KEY = "checksum"
 """The key of a JSON record's own checksum: the sha256 of its canonical JSON without this key."""
@@ -73,6 +76,21 @@ def check_beside(path: Path, remedy: str) -> None:
         raise UserError(f"{path} cannot be verified: {' '.join(str(error).split())[:120]}", remedy) from error
     if (expected, name) != (present, path.name):
         raise altered(path, remedy)
+
+
+def is_intact(path: Path) -> bool:
+    """Return whether a file that can be computed again is there and is what the checksum beside it names.
+
+    A warning tells of one that is there and has to be computed again.
+    """
+    if not path.is_file():
+        return False
+    try:
+        check_beside(path, "")
+    except UserError as error:
+        log.warning("%s: it is computed again", error.cause)
+        return False
+    return True
 
 
 def beside(path: Path) -> Path:

@@ -70,9 +70,14 @@ def refuse_class_names(labels: Iterable[object]) -> None:
         if fault := class_name_fault(label):
             faults.append(f"the class name {quoted(label)} {fault}")
         text = str(label)
-        other = alike.setdefault(text.strip().casefold(), text)
+        other = alike.setdefault(_FRACTION.sub(r"\1", text.strip().casefold()), text)
         if other != text:
-            faults.append(f"the class names {quoted(other)} and {quoted(text)} differ only in case or outer spaces")
+            how = (
+                "in case or outer spaces"
+                if not any(map(_FRACTION.match, (text, other)))
+                else "in how a number is written"
+            )
+            faults.append(f"the class names {quoted(other)} and {quoted(text)} differ only {how}")
     if faults:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         error = UserError(
@@ -143,6 +148,8 @@ def stored(name: str, prefix: str = "") -> str:
 
 
 _QUOTED = 60
+_FRACTION = re.compile(r"^(\d+)\.0+$")
+"""A whole number as a program writes it that takes numbers for fractions."""
 _LONGEST_FILE = LONGEST - 10
 """Room for a number that tells files of one name apart."""
 _LONGEST_ENDING = 20

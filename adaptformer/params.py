@@ -62,7 +62,8 @@ class Section(BaseModel):
                 raise ValueError("true and false are no numbers or texts")
             if isinstance(part, str) and names.unseen(part):
                 raise ValueError("has characters that cannot be shown")
-        return value
+        # JSON has no tuples, and where types are strict (schema.py) a list is none.
+        return tuple(value) if isinstance(value, list) else value
 
 
 class DataParams(Section):
@@ -93,6 +94,10 @@ class ChecksParams(Section):
     conflicts: Level
     repeats: Level
     constant: Level
+    dark: Level
+    bright: Level
+    low_contrast: Level
+    sixteen_bits: Level
     small: Level
     odd_modes: Level
     imbalance: Level
@@ -108,6 +113,7 @@ class ImageParams(Section):
     crop_fraction: Share
     interpolation: Literal["bilinear", "bicubic"]
     oversampling: Annotated[int, Field(ge=0)]
+    sixteen_bit_max: Annotated[int, Field(ge=255, le=65535)]
 
 
 class BackboneParams(Section):

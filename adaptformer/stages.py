@@ -245,7 +245,6 @@ _ALWAYS = (
     "params.py",
     "progress.py",
     "run_folder.py",
-    "schema.py",
     "yaml_text.py",
 )
 
@@ -264,14 +263,14 @@ STAGES = {
             inputs=(),
             outputs=("backbone", "backbone_card"),
             params=("backbone",),
-            code=("checkpoints", "data", "memory.py", "model", "randomness.py", "text_table.py", *_ALWAYS),
+            code=("checkpoints", "data", "memory.py", "model", "randomness.py", "schema.py", "text_table.py", *_ALWAYS),
         ),
         Stage(
             train,
             inputs=("data", "manifest", "manifest_checksum", "backbone"),
             outputs=("adapter", "history", "curves"),
             params=("image", "adapter", "tuning"),
-            code=("data", "memory.py", "model", "randomness.py", "scores.py", "tuning", *_ALWAYS),
+            code=("data", "memory.py", "model", "randomness.py", "schema.py", "scores.py", "tuning", *_ALWAYS),
         ),
         Stage(
             evaluate,
@@ -294,11 +293,11 @@ STAGES = {
                 "embedding.py",
                 "evaluation",
                 "html_page",
-                "integrity.py",
                 "memory.py",
                 "method.py",
                 "model",
                 "randomness.py",
+                "schema.py",
                 "scores.py",
                 "text_table.py",
                 *_ALWAYS,
@@ -309,7 +308,7 @@ STAGES = {
             inputs=("data", "manifest", "manifest_checksum", "backbone", "adapter"),
             outputs=("model", "model_weights", "parity"),
             params=("export",),
-            code=("data", "export", "integrity.py", "memory.py", "model", "names.py", "randomness.py", *_ALWAYS),
+            code=("data", "export", "memory.py", "model", "randomness.py", "schema.py", *_ALWAYS),
         ),
     )
 }

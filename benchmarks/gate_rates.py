@@ -4,9 +4,9 @@
 
 Every simulation draws two models' answers to the same test images and asks `decide`, with the bounds of params.yaml.
 Each image has a difficulty that both models share, each model adds an error of its own, and a model is right if the sum
-is below the quantile of its accuracy in the image's class (a probit model with correlation RHO). Wrong answers are
+is below the quantile of its accuracy in the image's class (evaluation/power.py). Wrong answers are
 uniform over the other classes; two wrong models agree on one in half of the cases. The simulation has no probabilities,
-so the bound on the calibration error is lifted; latency, size and parity are equal.
+so the log loss does not change; latency, size and parity are equal.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ from scipy.stats import norm
 
 from adaptformer import randomness, text_table
 from adaptformer.evaluation.intervals import wilson
+from adaptformer.evaluation.power import RHO
 from adaptformer.gate.decision import Decision
 from adaptformer.gate.judging import decide
 from adaptformer.gate.pairing import Judged
 from adaptformer.params import GateParams, load
 from adaptformer.scores import NAMES, Metric
 
-RHO = 0.8
-"""Correlation of the two models' errors. At an accuracy of 85.9 % only one of them is right on 11.2 % of the images."""
 SAME_MISTAKE = 0.5
 ACCURACY = 0.859
 COLUMNS = ("challenger", "test images", "metric", "promoted", "95 % interval", "failed checks")
@@ -110,7 +109,7 @@ def _judged(version: str, classes: int, labels: NDArray[np.int64], answers: NDAr
 
 def row(number: int, scenario: Scenario, bounds: GateParams, simulations: int) -> tuple[str, ...]:
     """Return a line of the table."""
-    bounds = bounds.model_copy(update={"metric": scenario.metric, "ece_rise": 1.0})
+    bounds = bounds.model_copy(update={"metric": scenario.metric})
     decisions = [simulate(scenario, bounds, number, draw) for draw in range(simulations)]
     promoted = wilson(sum(decision.promoted for decision in decisions), simulations)
     refusing = Counter(check.name for decision in decisions for check in decision.checks if check.verdict == "fail")

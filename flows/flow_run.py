@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 
 from prefect.artifacts import create_link_artifact
 from prefect.client.orchestration import get_client
@@ -17,6 +18,7 @@ from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store
 from adaptformer.tracking.locations import mlflow_pages, root
 from adaptformer.tracking.tracker import run_name
+from tasks.limits import TEMPORARY
 
 log = logging.getLogger("adaptformer")
 
@@ -33,9 +35,14 @@ def lineage() -> dict[str, str]:
     return {"prefect.flow_run_id": str(flow_run.id)}
 
 
-def folder_tag(folder: RunFolder) -> str:
-    """Return a tag that only runs in this folder of this checkout have on a server."""
-    return f"folder-{files.sha256_text(str(root() / folder.root))[:8]}"
+def folder_tags(folder: RunFolder) -> list[str]:
+    """Return tags that only runs in this folder of this checkout have on a server.
+
+    The database of a temporary server is in the checkout and moves with it. So runs there have a second tag, which
+    stays the same when the checkout is moved.
+    """
+    places = [root() / folder.root, *([folder.root] if TEMPORARY in os.environ else [])]
+    return [f"folder-{files.sha256_text(str(place))[:8]}" for place in places]
 
 
 def mark_crashed(folder: RunFolder) -> None:
@@ -43,10 +50,12 @@ def mark_crashed(folder: RunFolder) -> None:
 
     The caller holds the folder's lock, which the system takes from a process that dies: no other run there is alive.
     """
-    mine = {"tags": {"all_": [folder_tag(folder)]}, "state": {"type": {"any_": ["RUNNING"]}}}
     with get_client(sync_client=True) as client:
-        for dead in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(mine)):
-            if str(dead.id) != str(flow_run.id):
+        for tag in folder_tags(folder):
+            mine = {"tags": {"all_": [tag]}, "state": {"type": {"any_": ["RUNNING"]}}}
+            for dead in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(mine)):
+                if str(dead.id) == str(flow_run.id):
+                    continue
                 log.info("run %s was killed; marked as crashed", dead.name)
                 client.set_flow_run_state(dead.id, Crashed(message="its process was killed"), force=True)
 

@@ -23,8 +23,8 @@ from adaptformer.tracking.locations import tracking_place
 from flows import ROOT, prefect_database, temporary_server
 from flows.summary import Summary, text
 
-FOREIGN = ("PREFECT_API_", "PREFECT_SERVER_")
-"""How the variables begin that name another server, its database or its keys: a temporary server has its own."""
+FOREIGN = ("PREFECT_API_", "PREFECT_SERVER_", "PREFECT_CLOUD_", "PREFECT_PROFILE")
+"""How the variables begin that name another server, its database, keys or profile: a temporary server has its own."""
 
 
 def run(presets: list[str], overrides: dict[str, object], register: bool | None) -> None:
@@ -87,8 +87,7 @@ def on_temporary_server(*tags: str) -> Iterator[None]:
 
     Import flows within the body only: Prefect reads its environment when it is imported.
     """
-    os.environ.setdefault("PREFECT_HOME", str(ROOT / ".prefect"))
-    home = os.environ["PREFECT_HOME"]
+    home = os.environ["PREFECT_HOME"] = str(ROOT / ".prefect")  # as make sets it, whatever another project has set
     for name in [name for name in os.environ if name.startswith(FOREIGN) and name not in NO_TELEMETRY]:
         del os.environ[name]
     log = Path(home) / "logs" / "temporary-server.log"

@@ -30,6 +30,13 @@ STOP_SECONDS = 1
 """After this a process is killed: nothing is lost by it, and whoever pressed Ctrl-C wants the terminal back."""
 
 
+FOREIGN = (
+    "MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_ARTIFACTS_ONLY", "MLFLOW_DEFAULT_ARTIFACT_ROOT", "MLFLOW_STATIC_PREFIX",
+    "MLFLOW_READ_REPLICA_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI", "PREFECT_PROFILE",
+)  # fmt: skip
+"""Options of `mlflow server`, and Prefect's profile, which other projects may have set: these pages are of ours."""
+
+
 class Services:
     """The processes of `make up`, their addresses and their logs."""
 
@@ -50,6 +57,8 @@ class Services:
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for features not used here
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
+        for name in FOREIGN:
+            self.environment.pop(name, None)
         if "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in self.environment:
             database = prefect_database(self.environment["PREFECT_HOME"])
             self.environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", database)

@@ -66,7 +66,7 @@ def update(
         folder.lock("adaptformer/train"),
         contextlib.nullcontext() if folder.overridden else dvc_repository.exclusive(),
     ):
-        flow_run.label(params, flow_run.folder_tag(folder), *([folder.root.name] if folder.overridden else []))
+        flow_run.label(params, *flow_run.folder_tags(folder), *([folder.root.name] if folder.overridden else []))
         flow_run.mark_crashed(folder)
         dvc_repository.check_data()
         sources = {} if folder.overridden else dvc_repository.source_fingerprints(STAGES)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from adaptformer import csv_file, memory, progress, storage
+from adaptformer import csv_file, files, memory, progress, storage
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.engines import ENGINES
 from adaptformer.batch_prediction.job import LOCK, MANIFEST, TIMING, Job, prepare, require_lists
@@ -132,11 +132,11 @@ def alone(folder: str) -> Iterator[None]:
     if storage.is_url(folder):
         yield
         return
-    with storage.user_errors(folder):
-        Path(folder).mkdir(parents=True, exist_ok=True)
     lock = FileLock(Path(folder) / LOCK, timeout=0)
     try:
-        held = lock.acquire()
+        with files.refusals(Path(folder)):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            held = lock.acquire()
     except Timeout as error:
         raise UserError(
             f"{folder} is in use by another command", "wait until it ends, or stop it, then run the same command again"

@@ -7,7 +7,6 @@ bytes that its images and the model alone decide: done twice, by whomever, it is
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 import hashlib
 import io
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer import files, integrity, names, storage
+from adaptformer import csv_file, files, integrity, names, storage
 from adaptformer.batch_prediction import inputs
 from adaptformer.batch_prediction.job import MANIFEST, MODEL, Job, parquet
 from adaptformer.data import workers
@@ -136,8 +135,11 @@ def _in_manifest(job: Job) -> dict[int, str]:
     """Return the sha256 of each shard's predictions as a finished job of before there were records kept them."""
     if not storage.is_file(job.file(MANIFEST)):
         return {}
-    rows = csv.DictReader(io.StringIO(storage.read(job.file(MANIFEST)).decode(errors="replace")))
-    return {int(row["shard"]): row["output"] for row in rows if (row.get("shard") or "").isdecimal()}
+    try:
+        header, *rows = csv_file.rows(io.StringIO(storage.read(job.file(MANIFEST)).decode(errors="replace")))
+        return {int(row[header.index("shard")]): row[header.index("output")] for row in rows}
+    except ValueError:  # a damaged manifest is worth as much as none
+        return {}
 
 
 def _done(job: Job, shard: int, about: dict[str, str], content: bytes) -> Outcome:

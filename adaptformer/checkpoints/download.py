@@ -53,10 +53,9 @@ def fetch(url: str, sha256: str) -> Path:
                 path.unlink(missing_ok=True)
                 _complete(url, path, sha256)
     except OSError as error:  # errors of the network have become UserErrors already
-        raise UserError(
-            f"cannot keep the download in {path.parent}: {error.strerror or error}",
-            "free space or make the folder writable, or set ADAPTFORMER_CACHE to another one",
-        ) from error
+        if (refused := files.refusal(error, path.parent)) is None:
+            raise
+        raise UserError(refused.cause, f"set ADAPTFORMER_CACHE to another folder, or {refused.remedy}") from error
     return path
 
 

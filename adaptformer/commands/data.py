@@ -57,6 +57,9 @@ def add(commands: Commands) -> None:
         action="store_true",
         help=f"leave out what is no image or has no label: see {LEFT_OUT}",
     )
+    imported.add_argument(
+        "--repair", action="store_true", help="take JPEG files that lack their end; what is missing of them is grey"
+    )
     imported.add_argument("--model", metavar="NAME", help="set registry.model, the registered model's name, to this")
     imported.set_defaults(command=_import)
     known = kinds.add_parser("get", help="download a known data set, or take ImageNet's folder, with official splits")
@@ -129,7 +132,7 @@ def _change(request: str, make: Callable[[Path], tuple[str, ...]], inputs: str =
 def _import(given: argparse.Namespace) -> None:
     from adaptformer import params
     from adaptformer.data.known_facts import KnownFacts
-    from adaptformer.dataset_import import growth, importing
+    from adaptformer.dataset_import import copying, growth, importing
     from adaptformer.run_folder import RunFolder
 
     file = params.read()
@@ -144,7 +147,7 @@ def _import(given: argparse.Namespace) -> None:
             return _imported(request, data, made, named, given)
 
         known = KnownFacts(RunFolder().known_facts)
-        manner = importing.Manner(given.skip_bad, LEFT_OUT, DOWNLOADS / "source", known)
+        manner = copying.Manner(given.skip_bad, LEFT_OUT, DOWNLOADS / "source", known, given.repair)
         if given.add:
             change = grown(growth.add_images(given.path, data, named.data, manner, grown))
         else:
@@ -158,7 +161,9 @@ def _import(given: argparse.Namespace) -> None:
 def _request(given: argparse.Namespace) -> str:
     """Return the import as a command."""
     words = ["adaptformer", "data", "import", given.path]
-    words += [f"--{name.replace('_', '-')}" for name in ("add", "replace", "skip_bad") if getattr(given, name)]
+    words += [
+        f"--{name.replace('_', '-')}" for name in ("add", "replace", "skip_bad", "repair") if getattr(given, name)
+    ]
     return shlex.join([*words, *(["--model", given.model] if given.model else [])])
 
 
@@ -198,7 +203,7 @@ def _get(given: argparse.Namespace) -> None:
     from adaptformer import params, presets
     from adaptformer.data.known_facts import KnownFacts
     from adaptformer.data.layout import occupied
-    from adaptformer.dataset_import import importing, known
+    from adaptformer.dataset_import import copying, importing, known
     from adaptformer.dataset_import.replacement import Change
     from adaptformer.run_folder import RunFolder
 
@@ -229,7 +234,7 @@ def _get(given: argparse.Namespace) -> None:
         listed = known.imagenet(given.folder, downloads) if given.folder else known.get(given.name, downloads)
         facts = KnownFacts(RunFolder().known_facts)
         # Published sets hold the same bytes in several splits or classes: those are left out, and listed.
-        manner = importing.Manner(skip_bad=True, left_out=LEFT_OUT, known=facts)
+        manner = copying.Manner(skip_bad=True, left_out=LEFT_OUT, known=facts)
         summary = importing.import_folder(listed, data, settings.data, given.replace, manner, change)
         facts.write()
         return change(summary).lines

@@ -141,6 +141,7 @@ def _predict_here(given: argparse.Namespace, answering: str, file: Path, sources
 
     predictions = classified()
     if given.sort_into:
+        sorting.require_apart(model.classes, given.unsure)
         predictions = sorting.sorted_into(given.sort_into, predictions, given.unsure)
     if given.csv or given.json:
         streams.as_utf8()

@@ -126,7 +126,8 @@ def load_images(
     read = _reader(loaded, data, shapes, partial(squares.prepare, contract=contract))
     if cache is None:
         return Squares(StreamedPhotos(shapes, read), contract, len(manifest_rows), only)
-    geometry = [shapes.tolist(), contract.stored_size, contract.resize, contract.interpolation, contract.oversampling]
+    geometry: list[Any] = [shapes.tolist(), contract.stored_size, contract.resize, contract.interpolation]
+    geometry += [contract.oversampling, contract.sixteen_bit_max]
     stored = cache.load(_key(loaded, geometry, resizing, squares), shapes, read)
     return Squares(stored, contract, len(manifest_rows), only)
 
@@ -142,7 +143,7 @@ def load_photos(
     shapes = photos.stored_shapes(*_sizes(manifest_rows), contract, smallest_share)
     if (shapes == contract.stored_size).all():
         return load_images(manifest_rows, data, contract, cache)
-    geometry = [shapes.tolist(), contract.interpolation, contract.oversampling]
+    geometry = [shapes.tolist(), contract.interpolation, contract.oversampling, contract.sixteen_bit_max]
     key = _key(manifest_rows, geometry, resizing, photos)
     return cache.load(key, shapes, _reader(manifest_rows, data, shapes, partial(photos.photo, contract=contract)))
 

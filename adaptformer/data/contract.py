@@ -1,16 +1,19 @@
-"""How an image becomes the model's input: the numbers that training, evaluation, export and the predictor share."""
+"""How an image becomes the model's input: the numbers that training, evaluation, export and the predictor share.
+
+A contract comes from files of others, so it is checked by hand: the predictor does without pydantic.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Any, ClassVar
 
-from pydantic import ConfigDict, Field
-
-from adaptformer import schema
-
-LARGEST_SIDE = 2048
-"""The largest side that a model may see, in pixels; what is stored for it may have four times that."""
+LARGEST_SIDE, LARGEST_STORED = 2048, 8192
+"""The largest side, in pixels, that a model may see, and the largest that an image is resized to before its margin is
+cut off: 200 MB of memory."""
+_OVERSAMPLING = 1000
 
 
 @dataclass(frozen=True)
@@ -21,18 +24,20 @@ class ImageContract:
     share of the resized side that evaluation keeps, in (0, 1]; `interpolation` is "bilinear" or "bicubic"; `mean` and
     `std` are per RGB channel, of values scaled to [0, 1], and come with the checkpoint. A JPEG is decoded at 1/2, 1/4
     or 1/8 of its scale where its shorter side keeps `oversampling` times the pixels that are stored of it; with 0
-    always in full, as files were before there was this value.
+    always in full, as files were before there was this value. `sixteen_bit_max` is the value of an image of 16 bits
+    that becomes white: 4095 for a camera of 12 bits.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = schema.STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
-    size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
-    resize: Literal["crop", "pad", "squash"]
-    crop_fraction: Annotated[float, Field(gt=0, le=1)]
-    interpolation: Literal["bilinear", "bicubic"]
-    mean: schema.Means
-    std: schema.Deviations
-    oversampling: Annotated[int, Field(ge=0, le=2**31)] = 0
+    size: int
+    resize: str
+    crop_fraction: float
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    oversampling: int = 0
+    sixteen_bit_max: int = 65535
 
     @property
     def stored_size(self) -> int:
@@ -43,10 +48,77 @@ class ImageContract:
     def from_dict(cls, content: object) -> ImageContract:
         """Return the contract of its JSON form (`dataclasses.asdict`).
 
-        A file without `oversampling` is older than it and means 0. Raises ValueError, one line, for anything else that
-        is missing, unknown, of another type or out of range.
+        A file without `oversampling` or `sixteen_bit_max` is older than they are and means their defaults. Raises
+        ValueError, one line, for anything else that is missing, unknown, of another type or out of range.
         """
-        contract = schema.parse(cls, content)
-        if contract.stored_size > 4 * LARGEST_SIDE:
-            raise ValueError(f"crop_fraction: {contract.crop_fraction} is too small for size {contract.size}")
-        return contract
+        fault = next(faults(content), None)
+        if fault is not None or not isinstance(content, dict):
+            raise ValueError(fault)
+        return cls(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
+
+
+def faults(content: object) -> Iterator[str]:
+    """Yield what is wrong with a contract in its JSON form, a line each, such as "size is 0, not ..."."""
+    if not isinstance(content, dict):
+        yield "it is no table"
+        return
+    sound = True
+    for key, (is_right, wanted) in _VALUES.items():
+        value = content.get(key, _LATER.get(key))
+        if not is_right(value):
+            sound = False
+            yield f"{key} is {_brief(value)}, not {wanted}"
+    for key in content:
+        if key not in _VALUES:
+            yield f"{_brief(key)} is no part of an image contract that this version knows"
+    if sound and content["size"] / content["crop_fraction"] > LARGEST_STORED:
+        yield f"crop_fraction is so small that images of more than {LARGEST_STORED} pixels a side would be made"
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _within(low: int, high: int) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: _whole(value) and low <= value <= high, f"a whole number from {low} to {high}"
+
+
+def _one_of(*values: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: isinstance(value, str) and value in values, f"one of {', '.join(values)}"
+
+
+def _number(value: Any) -> bool:
+    return (isinstance(value, float) and math.isfinite(value)) or (_whole(value) and abs(value) <= LARGEST_STORED)
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and 0 < value <= 1
+
+
+def _three(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 3 and all(map(_number, value))
+
+
+def _three_above_0(value: Any) -> bool:
+    return _three(value) and all(one > 0 for one in value)
+
+
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "size": _within(1, LARGEST_SIDE),
+    "resize": _one_of("crop", "pad", "squash"),
+    "crop_fraction": (_share, "a number above 0 and up to 1"),
+    "interpolation": _one_of("bilinear", "bicubic"),
+    "mean": (_three, "three numbers"),
+    "std": (_three_above_0, "three numbers above 0"),
+    "oversampling": _within(0, _OVERSAMPLING),
+    "sixteen_bit_max": _within(1, 65535),
+}
+_LATER = {"oversampling": 0, "sixteen_bit_max": 65535}
+"""Keys that came later than the others, with what files without them mean."""
+
+
+def _brief(value: object) -> str:
+    try:
+        return repr(value)[:60]
+    except ValueError:  # a number of more digits than Python shows
+        return "a number of very many digits"

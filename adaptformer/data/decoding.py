@@ -20,6 +20,11 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", *(["AVIF"] if Avi
 MAX_PIXELS = 120_000_000
 """The most pixels of an image; commands that read params.yaml take data.max_megapixels instead."""
 
+TRUNCATED = "truncated"
+"""Why a file cannot be decoded that lacks its end."""
+SIXTEEN_BITS = 65535
+"""The largest value of 16 bits."""
+
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels, fractions included, as Pillow's `resize` takes them."""
@@ -40,9 +45,9 @@ class DamagedImage(ValueError):  # noqa: N818 - named after the state of the ima
 class Decoded(NamedTuple):
     """A file's image as RGB, perhaps at reduced scale.
 
-    `remarks` are Pillow's about what it found odd. `pixels` are [h, w, 3] uint8. `box` is the part of them that the
-    image covers: at 1/s of its scale an image of 1001 x 751 has the extent 1001/s x 751/s, while its pixels are whole
-    ones. `height` and `width` are the image's own, as displayed, and `mode` is that in which Pillow read it.
+    `pixels` are [h, w, 3] uint8. `box` is the part of them that the image covers: at 1/s of its scale an image of
+    1001 x 751 has the extent 1001/s x 751/s, while its pixels are whole ones. `height` and `width` are the image's own,
+    as displayed, `mode` is that in which Pillow read it, and `remarks` are Pillow's.
     """
 
     pixels: Pixels
@@ -53,17 +58,19 @@ class Decoded(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def decode(content: bytes, max_pixels: int | None = MAX_PIXELS) -> Pixels:
+def decode(content: bytes, max_pixels: int | None = MAX_PIXELS, sixteen_bit_max: int = SIXTEEN_BITS) -> Pixels:
     """Return a file's image as RGB.
 
     The array is [height, width, 3] uint8 and writable. The EXIF orientation is applied; transparent pixels are blended
-    with white; grey (16 bits are scaled, not clipped), palette, 1-bit and CMYK images are converted; of an animation,
-    the first frame is used. Raises DamagedImage for everything else.
+    with white; grey (16 bits are scaled, `sixteen_bit_max` becoming white), palette, 1-bit and CMYK images are
+    converted; of an animation, the first frame is used. Raises DamagedImage for everything else.
     """
-    return decode_reduced(content, 0, max_pixels).pixels
+    return decode_reduced(content, 0, max_pixels, sixteen_bit_max).pixels
 
 
-def decode_reduced(content: bytes, shorter: int, max_pixels: int | None = MAX_PIXELS) -> Decoded:
+def decode_reduced(
+    content: bytes, shorter: int, max_pixels: int | None = MAX_PIXELS, sixteen_bit_max: int = SIXTEEN_BITS
+) -> Decoded:
     """Return a file's image as `decode` does, but a JPEG at 1/2, 1/4 or 1/8 of its scale where that is large enough.
 
     It is, where the shorter side keeps at least `shorter` pixels; 0 asks for the whole scale. The JPEG decoder then
@@ -75,15 +82,15 @@ def decode_reduced(content: bytes, shorter: int, max_pixels: int | None = MAX_PI
         raise DamagedImage("empty file")
     with pillow_remarks.heard() as remarks:
         try:
-            decoded = _decoded(content, shorter, max_pixels)
+            decoded = _decoded(content, shorter, max_pixels, sixteen_bit_max)
         except DamagedImage:
             if (rest := unreadable.without_remarks(content)) is None:
                 raise
-            decoded = _decoded(rest, shorter, max_pixels)
+            decoded = _decoded(rest, shorter, max_pixels, sixteen_bit_max)
     return decoded._replace(remarks=tuple(remarks))
 
 
-def _decoded(content: bytes, shorter: int, max_pixels: int | None) -> Decoded:
+def _decoded(content: bytes, shorter: int, max_pixels: int | None, sixteen_bit_max: int) -> Decoded:
     try:
         with Image.open(io.BytesIO(content), formats=_heif() if _is_heic(content) else FORMATS) as image:
             refuse_size(image.width, image.height, max_pixels)
@@ -91,7 +98,7 @@ def _decoded(content: bytes, shorter: int, max_pixels: int | None) -> Decoded:
             reduced = image.draft(None, (shorter, shorter)) if shorter else None  # None: in full, or not a JPEG
             image.load()
             # After loading, because PNG may store EXIF after the pixels, and Pillow rotates a TIFF while it loads it.
-            pixels, orientation = _rgb(image), _orientation(image)
+            pixels, orientation = _rgb(image, sixteen_bit_max), _orientation(image)
             if reduced is None:
                 upright = _upright(pixels, orientation)
                 height, width = upright.shape[:2]
@@ -110,7 +117,7 @@ def _decoded(content: bytes, shorter: int, max_pixels: int | None) -> Decoded:
     # Pillow's readers raise almost anything on damaged bytes: OSError, SyntaxError, struct.error, IndexError, ...
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DamagedImage("truncated" if "truncated" in reason.lower() else f"damaged: {reason}") from error
+        raise DamagedImage(TRUNCATED if "truncated" in reason.lower() else f"damaged: {reason}") from error
 
 
 def refuse_size(width: int, height: int, max_pixels: int | None) -> None:
@@ -140,12 +147,12 @@ def _heif() -> tuple[str]:
     return ("HEIF",)
 
 
-def _rgb(image: Image.Image) -> Pixels:
+def _rgb(image: Image.Image, sixteen_bit_max: int) -> Pixels:
     """Return a loaded image's pixels as [height, width, 3] uint8, as they are stored."""
     if image.mode == "F":
         raise DamagedImage("floating-point pixels, whose range is unknown: save it as 8 or 16 bits")
     if image.mode.startswith("I"):
-        return _from_sixteen_bits(np.asarray(image))
+        return _from_sixteen_bits(np.asarray(image), sixteen_bit_max)
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         visible = image.convert("RGBA")
         white = Image.new("RGBA", visible.size, (255, 255, 255, 255))
@@ -153,13 +160,17 @@ def _rgb(image: Image.Image) -> Pixels:
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # 36 MB less to copy of 12 megapixels
 
 
-def _from_sixteen_bits(grey: np.ndarray[Any, Any]) -> Pixels:
-    """Scale [height, width] grey values of 0..65535 to 0..255, rounded, in three equal channels."""
-    if grey.min() < 0 or grey.max() > 65535:
+def _from_sixteen_bits(grey: np.ndarray[Any, Any], largest: int) -> Pixels:
+    """Scale [height, width] grey values of 0..`largest` to 0..255, rounded, in three equal channels.
+
+    Values up to 65535 that exceed `largest` become 255.
+    """
+    if grey.min() < 0 or grey.max() > SIXTEEN_BITS:
         raise DamagedImage(
             f"grey values beyond 16 bits ({grey.min()} to {grey.max()}): save it as 8 or 16 bits without a sign"
         )
-    eight_bits = ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    scaled = (np.minimum(grey.astype(np.uint32), largest) * 255 + largest // 2) // largest
+    eight_bits = scaled.astype(np.uint8)
     return np.repeat(eight_bits[..., np.newaxis], 3, axis=2)
 
 

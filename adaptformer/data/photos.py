@@ -118,7 +118,7 @@ def photo(content: bytes, shape: tuple[int, int], contract: ImageContract) -> Pi
 
     Its size is no matter, for a manifest names the file. Raises DamagedImage when the bytes are no usable image.
     """
-    decoded = decode_reduced(content, contract.oversampling * min(shape), None)
+    decoded = decode_reduced(content, contract.oversampling * min(shape), None, contract.sixteen_bit_max)
     return to_photo(decoded.pixels, shape, contract, decoded.box)
 
 

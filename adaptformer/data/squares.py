@@ -82,4 +82,6 @@ def prepare(content: bytes, shape: tuple[int, int], contract: ImageContract) -> 
     Its size is no matter, for a manifest names the file. Raises DamagedImage when the bytes are no usable image.
     """
     side = contract.stored_size
-    return square(content, contract, None) if shape == (side, side) else decode(content, None)
+    if shape == (side, side):
+        return square(content, contract, None)
+    return decode(content, None, contract.sixteen_bit_max)

@@ -51,9 +51,9 @@ def images_of(source: Path) -> Found:
     if not images:
         raise UserError(f"{source} holds no images in class folders", _remedy(source))
     _refuse_one_level_too_high(source, classes, walk)
-    walk.left_out += [
-        LeftOut(walk.place(one.folder), "an empty class folder") for one in classes if not files[one.folder]
-    ]
+    told = {place for place, _ in walk.left_out}
+    empty = (walk.place(one.folder) for one in classes if not files[one.folder])
+    walk.left_out += [LeftOut(place, "an empty class folder") for place in empty if place not in told]
     _note_one_level_too_low(source, walk)
     remarks = _same_folders_in_each(classes, files)
     return Found(str(source), images, sorted(set(walk.left_out)), remarks)
@@ -215,9 +215,7 @@ def _same_folders_in_each(classes: list[_Class], files: dict[Path, list[Path]]) 
         return []
     names = ", ".join(shown(name) for name in sorted(inner[0])[:5])
     tops = ", ".join(sorted({shown(one.folder.name) for one in classes})[:5])
-    return [
-        f"each of the classes {tops} holds the same folders, {names}: if those are the classes, give folders of them"
-    ]
+    return [f"each of the classes {tops} holds the same folders, {names}: are those the classes?"]
 
 
 def _note_one_level_too_low(source: Path, walk: _Walk) -> None:
@@ -234,9 +232,6 @@ def _note_one_level_too_low(source: Path, walk: _Walk) -> None:
 
 def _remedy(source: Path) -> str:
     """Return what to do about a folder without classes; one that holds files alone may be a class itself."""
-    holds_files = any(child.is_file() and not ignored(child.name) for child in _listed(source))
-    return (
-        f"{_EXPECTED}; {shown(source.name)} may be a class: then give {source.resolve().parent}"
-        if holds_files
-        else _EXPECTED
-    )
+    if not any(child.is_file() and not ignored(child.name) for child in _listed(source)):
+        return _EXPECTED
+    return f"{_EXPECTED}; if {shown(source.name)} is itself a class, give {source.resolve().parent}"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from adaptformer import progress
-from adaptformer.data import groups
+from adaptformer.data import groups, image_files, repair
+from adaptformer.data.decoding import TRUNCATED
 from adaptformer.data.image_files import Limits
 from adaptformer.data.known_facts import KnownFacts
-from adaptformer.data.reading import MIN_SIDE, ImageFacts, copy_all
+from adaptformer.data.reading import MIN_SIDE, ImageFacts, copy_all, read_facts
 from adaptformer.dataset_import import rules
 from adaptformer.dataset_import.found import Found, Image, LeftOut
 from adaptformer.errors import UserError
@@ -18,13 +20,33 @@ from adaptformer.names import shown, stored
 from adaptformer.params import DataParams
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How a source is imported.
+
+    `skip_bad` leaves out files that cannot be used, `repair` takes JPEG files that lack their end. All that is left out
+    is listed in the CSV file `left_out`, if there is one, and what is repaired in repaired.csv beside it. Shards and
+    buckets are brought into the folder `work` first. The new files are `known` afterwards.
+    """
+
+    skip_bad: bool = False
+    left_out: Path | None = None
+    work: Path = Path("artifacts/downloads/source")
+    known: KnownFacts | None = None
+    repair: bool = False
+
+
 class Copied(NamedTuple):
-    """The images that can be used, their copies, what is known of each, and all that is left out of the source."""
+    """The images that can be used, their copies, what is known of each, and all that is left out of the source.
+
+    Of `repaired` images the reason says how much is missing.
+    """
 
     images: list[Image]
     copies: list[Path]
     facts: list[ImageFacts]
     left_out: list[LeftOut]
+    repaired: list[LeftOut]
 
     @property
     def hashes(self) -> list[str]:
@@ -32,23 +54,26 @@ class Copied(NamedTuple):
         return [one.sha256 for one in self.facts]
 
 
-def copied(found: Found, folder: Path, params: DataParams, skip_bad: bool, known: KnownFacts | None = None) -> Copied:
+def copied(found: Found, folder: Path, params: DataParams, manner: Manner) -> Copied:
     """Copy every image into `folder` under a number.
 
-    Files that are no usable images, and images of the same bytes in several classes or splits, are left out with
-    `skip_bad`. Raises one UserError about all of them without it, or if nothing is left.
+    Files that are no usable images, and images of the same bytes in several classes or splits, are left out if the
+    manner is to skip bad ones. Raises one UserError about all of them if it is not, or if nothing is left.
     """
     limits = Limits.of(params.max_file_mb, params.max_megapixels)
     readable = [image for image in found.images if not image.fault]
     copies = [folder / f"{number}.copy" for number in range(len(readable))]
-    files_read = copy_all([image.path for image in readable], copies, known, limits)
+    files_read = copy_all([image.path for image in readable], copies, manner.known, limits)
     read = zip(copies, progress.steps(files_read, "importing", len(readable), "images"), strict=True)
-    usable, faults = [], []
+    usable, faults, repaired = [], [], list[LeftOut]()
     for image in found.images:
         if image.fault:
             faults.append(LeftOut(image.place, image.fault))
             continue
         copy, facts = next(read)
+        if facts == TRUNCATED and manner.repair and (mended := _repaired(image, copy, limits)):
+            facts, told = mended
+            repaired.append(told)
         if isinstance(facts, str):
             faults.append(LeftOut(image.place, facts))
         elif min(facts.width, facts.height) < MIN_SIDE:
@@ -56,16 +81,29 @@ def copied(found: Found, folder: Path, params: DataParams, skip_bad: bool, known
             faults.append(LeftOut(image.place, f"{facts.width} x {facts.height} pixels: too small"))
         else:
             usable.append((image, copy, facts))
-    if faults and not (skip_bad and usable):
+    if faults and not (manner.skip_bad and usable):
         raise _unusable(found, faults)
     wrong = rules.contradictions([image for image, _, _ in usable], [facts.sha256 for _, _, facts in usable])
-    if not skip_bad:
+    if not manner.skip_bad:
         rules.refuse_contradictions(found, wrong.values())
     for index in wrong:
         usable[index][1].unlink()
     kept = [row for index, row in enumerate(usable) if index not in wrong]
     left_out = [*found.left_out, *faults, *wrong.values()]
-    return Copied([row[0] for row in kept], [row[1] for row in kept], [row[2] for row in kept], left_out)
+    return Copied([row[0] for row in kept], [row[1] for row in kept], [row[2] for row in kept], left_out, repaired)
+
+
+def _repaired(image: Image, copy: Path, limits: Limits) -> tuple[ImageFacts, LeftOut] | None:
+    """Write a truncated JPEG to `copy` with an end; return what is known of it then, and how much of it is grey."""
+    mended = repair.with_end(image_files.read(image.path, limits.bytes), limits.pixels)
+    if mended is None:
+        return None
+    copy.write_bytes(mended.content)
+    facts = read_facts(copy, limits=limits)
+    if isinstance(facts, str):
+        return None
+    what = f"{mended.grey:,} of {mended.rows:,} rows are grey" if mended.grey else "no row is grey, it is less sharp"
+    return facts, LeftOut(image.place, f"a truncated JPEG, repaired: {what}")
 
 
 def _unusable(found: Found, faults: Sequence[LeftOut]) -> UserError:
@@ -73,7 +111,7 @@ def _unusable(found: Found, faults: Sequence[LeftOut]) -> UserError:
     more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
     error = UserError(
         f"{len(lines)} of {len(found.images)} files in {found.source} are no usable images: {lines[0]}{more}",
-        "repair or remove them, or leave them out with --skip-bad",
+        "repair them or move them away, or leave them out with --skip-bad",
     )
     for line in lines if len(lines) > 1 else []:
         error.add_note(line)

@@ -26,6 +26,8 @@ _HEADERS = {
     "split": ("split", "subset", "set", "partition"),
     "group": ("group",),
 }  # fmt: skip
+_MISSING = {"nan", "NaN", "None", "none", "null", "NULL", "N/A", "<NA>"}
+"""What programs write for a value that is missing."""
 _ABSOLUTE = re.compile(r"[A-Za-z]:|[/\\]")
 _FORMAT = "give the columns path and label, and if wanted split (train, validation, test) and group"
 
@@ -46,6 +48,9 @@ def images_of(source: Path) -> Found:
         faults += [f"line {row.line}: {reason}" for reason in reasons]
         if reasons:
             continue
+        if image.fault:
+            images.append(image)
+            continue
         first, label = seen.setdefault(image.path, (row.line, image.label))
         if first != row.line and label == image.label:
             left_out.append(LeftOut(f"line {row.line}", "a row that is listed before"))
@@ -61,10 +66,12 @@ def images_of(source: Path) -> Found:
         for fault in faults[1:]:
             error.add_note(fault)
         raise error
+    labels = {image.label for image in images}
     remarks = [
         *([f"read as {table.encoding}"] if table.encoding in {"cp1252", "utf-16"} else []),
         *([f"ignored the columns {', '.join(table.other)}"] if table.other else []),
         *(f"found {count:,} images {how}" for how, count in search.how.items()),
+        *(f"the label {label!r} is taken as a class: is it a missing value?" for label in sorted(_MISSING & labels)),
     ]
     return Found(str(source), images, left_out, remarks)
 
@@ -107,7 +114,8 @@ class _Search:
         }
         for way, look in ways.items():
             if path := look():
-                self.how[way] += bool(way)
+                if way:
+                    self.how[way] += 1
                 return path
         return plain
 

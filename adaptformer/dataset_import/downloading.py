@@ -7,9 +7,9 @@ from pathlib import Path
 
 from adaptformer import progress, storage
 from adaptformer.data.decoding import DamagedImage
-from adaptformer.dataset_import import class_folders, samples, shards
+from adaptformer.dataset_import import class_folders, shards
 from adaptformer.dataset_import.found import Found, Image, LeftOut
-from adaptformer.dataset_import.samples import Sample
+from adaptformer.dataset_import.samples import FORM, Sample
 from adaptformer.errors import UserError
 from adaptformer.names import ignored, stored
 
@@ -37,7 +37,7 @@ def unpacked(source: str, folder: Path, limit: int) -> Found:
             place = f"{sample.row or f'{sample.name}.{sample.ending}'} in {shard}"
             images.append(Image(path, sample.label, place, name, split or "", "", sample.fault))
     if not images:
-        raise UserError(f"{source} holds no images", samples.FORM)
+        raise UserError(f"{source} holds no images", FORM)
     return Found(source, images)
 
 

@@ -73,15 +73,15 @@ def split_within(name: str) -> tuple[str, str] | None:
     return SPLIT_NAMES[words[index]], "".join([*words[:index], "*", *words[index + 1 :]])
 
 
-def lines(left_out: Iterable[LeftOut]) -> list[str]:
+def lines(rows: Iterable[LeftOut]) -> list[str]:
     """Return one line for each reason: how many, and the first of them."""
-    left_out = list(left_out)
+    rows = list(rows)
     firsts: dict[str, str] = {}
-    for place, reason in left_out:
+    for place, reason in rows:
         firsts.setdefault(reason, place)
-    counts = Counter(reason for _, reason in left_out)
+    counts = Counter(reason for _, reason in rows)
     return [
-        f"left out {count:,}: {reason} ({shown(firsts[reason])}{' and others' if count > 1 else ''})"
+        f"{count:,}: {reason} ({shown(firsts[reason])}{' and others' if count > 1 else ''})"
         for reason, count in counts.items()
     ]
 

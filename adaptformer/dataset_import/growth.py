@@ -14,10 +14,10 @@ from adaptformer.data import groups, layout, splits
 from adaptformer.data.known_facts import known_hash
 from adaptformer.data.layout import SPLITS, Entry
 from adaptformer.dataset_import import importing, rules, sources
-from adaptformer.dataset_import.copying import copied, free_names, groups_of, place
+from adaptformer.dataset_import.copying import Manner, copied, free_names, groups_of, place
 from adaptformer.dataset_import.csv_list import GROUP_PATTERN
 from adaptformer.dataset_import.found import Found, Image
-from adaptformer.dataset_import.importing import USUAL, Manner
+from adaptformer.dataset_import.importing import USUAL
 from adaptformer.dataset_import.replacement import Change, replacing_folder
 from adaptformer.errors import UserError
 from adaptformer.names import refuse_class_names, shown
@@ -114,7 +114,7 @@ def _added(
     classes = {entry.label for entry in kept}
     growth: Growth
     with replacing_folder(data, (lambda: change(growth)) if change else None) as beside:
-        taken = copied(images, beside, params, manner.skip_bad, manner.known)
+        taken = copied(images, beside, params, manner)
         fresh = _not_there(taken.images, taken.hashes, hashes)
         new = [taken.images[i] for i in fresh]
         sides = _sides(new, [taken.hashes[i] for i in fresh], kept, hashes, params)
@@ -125,7 +125,7 @@ def _added(
         place([taken.copies[i] for i in fresh], new, sides, names, beside)
         for i in set(range(len(taken.images))) - set(fresh):
             taken.copies[i].unlink()
-        importing.tell(images, taken.left_out, manner)
+        importing.tell(images, taken, manner)
         by_class = Counter(image.label for image in new)
         growth = Growth(
             added={split: sides.count(split) for split in SPLITS},

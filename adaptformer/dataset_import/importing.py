@@ -9,31 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptformer.data import splits
-from adaptformer.data.known_facts import KnownFacts
 from adaptformer.data.layout import SPLITS, occupied
 from adaptformer.dataset_import import found, rules, sources
-from adaptformer.dataset_import.copying import copied, free_names, groups_of, place
+from adaptformer.dataset_import.copying import Copied, Manner, copied, free_names, groups_of, place
 from adaptformer.dataset_import.csv_list import GROUP_PATTERN
-from adaptformer.dataset_import.found import Found, Image, LeftOut
+from adaptformer.dataset_import.found import Found, Image
 from adaptformer.dataset_import.replacement import Change, replacing_folder
 from adaptformer.errors import UserError
 from adaptformer.params import DataParams
 
 _LOG = logging.getLogger("adaptformer")
-
-
-@dataclass(frozen=True)
-class Manner:
-    """How a source is imported.
-
-    `skip_bad` leaves out files that cannot be used; all that is left out is listed in the CSV file `left_out`, if there
-    is one. Shards and buckets are brought into the folder `work` first. The new files are `known` afterwards.
-    """
-
-    skip_bad: bool = False
-    left_out: Path | None = None
-    work: Path = Path("artifacts/downloads/source")
-    known: KnownFacts | None = None
 
 
 USUAL = Manner()
@@ -89,7 +74,7 @@ def _imported(
     summary: ImportSummary
     with replacing_folder(data, (lambda: change(summary)) if change else None) as beside:
         # The hashes choose the splits, so a file is copied before its place is known.
-        taken = copied(images, beside, params, manner.skip_bad, manner.known)
+        taken = copied(images, beside, params, manner)
         sides = [image.split for image in taken.images]
         made = tuple(split for split in ("test", "validation") if split not in sides)
         for split in made:
@@ -99,7 +84,7 @@ def _imported(
         group = GROUP_PATTERN if grouped else params.group
         rules.refuse_what_validate_refuses(taken.images, taken.facts, sides, names, group)
         place(taken.copies, taken.images, sides, names, beside)
-        tell(images, taken.left_out, manner)
+        tell(images, taken, manner)
         summary = ImportSummary(
             images={split: sides.count(split) for split in SPLITS},
             classes=tuple(sorted({image.label for image in taken.images})),
@@ -110,17 +95,22 @@ def _imported(
     return summary
 
 
-def tell(images: Found, left_out: Sequence[LeftOut], manner: Manner) -> None:
-    """Log how the source was read and what is left out of it, and write the list of that, if wanted."""
+def tell(images: Found, taken: Copied, manner: Manner) -> None:
+    """Log how the source was read, and what was repaired and left out of it; write the lists of those, if wanted."""
     for remark in images.remarks:
         _LOG.warning("%s: %s", images.source, remark)
-    lines = found.lines(left_out)
-    for line in lines:
-        _LOG.warning(line)
+    for line in found.lines(taken.left_out):
+        _LOG.warning("left out %s", line)
+    for line in found.lines(taken.repaired):
+        _LOG.warning("took %s", line)
     if manner.left_out is not None:
-        found.write(manner.left_out, left_out)
-        if lines:
-            _LOG.warning("all that is left out is listed in %s", manner.left_out)
+        for path, rows in (
+            (manner.left_out, taken.left_out),
+            (manner.left_out.with_name("repaired.csv"), taken.repaired),
+        ):
+            found.write(path, rows)
+            if rows:
+                _LOG.warning("all of that is listed in %s", path)
 
 
 def refuse_occupied(data: Path, source: str) -> None:

@@ -19,9 +19,14 @@ def samples(file: IO[bytes], shard: str, limit: int) -> Iterator[Sample]:
 
     Raises UserError for a file without these columns.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(file)
+    try:
+        table = pq.ParquetFile(file)
+    except pa.ArrowInvalid as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{shard} is no whole Parquet file: {reason}", "get the whole file again") from error
     columns = table.schema_arrow.names
     if missing := {"image", "label"} - set(columns):
         raise UserError(f"{shard} has no column {min(missing)}, but {', '.join(columns)}", FORM)

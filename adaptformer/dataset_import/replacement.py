@@ -89,7 +89,7 @@ def exclusive(data: Path) -> Iterator[None]:
     places = _Places(data)
     try:
         places.lock.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(places.lock, timeout=LOCK_SECONDS, is_singleton=True).acquire()
+        held = FileLock(places.lock, LOCK_SECONDS, is_singleton=True).acquire()
     except Timeout as error:
         raise UserError(
             f"another command is changing {data}/", "wait until it ends, or stop it, then run the same command again"
@@ -141,11 +141,12 @@ def replacing_folder(data: Path, change: Callable[[], Change] | None = None) -> 
 def settle(data: Path) -> None:
     """Complete or take back a change of `data` whose command was killed, and log which.
 
-    Where nothing was left, this looks for two names and does nothing else. Raises UserError if another process is
+    Where nothing was left, this looks for some names and does nothing else. Raises UserError if another process is
     changing `data`, and if what lies there is neither of the two folders of the change.
     """
     places = _Places(data)
     if not _is_open(places) and places.lost() is None:
+        _remove_remains(places)
         return
     with exclusive(data):
         if (lost := places.lost()) and not places.record.is_file():
@@ -153,6 +154,14 @@ def settle(data: Path) -> None:
             log.info("%s/ is back: a command was killed when it was about to replace it", data)
         if _is_open(places):  # still: another process may have settled it by now
             _settle(data, places, _read(places))
+
+
+def _remove_remains(places: _Places) -> None:
+    """Remove a new folder that was only being filled when its command was killed; one of a living command stays."""
+    if places.new.exists():
+        with contextlib.suppress(Timeout, OSError), FileLock(places.lock, LOCK_SECONDS, is_singleton=True).acquire(0):
+            if not _is_open(places):
+                shutil.rmtree(places.new, ignore_errors=True)
 
 
 def repeated(data: Path, request: str, inputs: str = "") -> Change | None:
@@ -253,7 +262,6 @@ def _read(places: _Places) -> _Record:
 
 
 def _unwritable(data: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cannot write {data}: {error.strerror or error}",
-        "free space or make the folder writable, then run the same command again",
+    return files.refusal(error, data) or UserError(
+        f"cannot write {data}: {error}", "see that files can be written there"
     )

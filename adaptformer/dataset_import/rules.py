@@ -12,6 +12,7 @@ from adaptformer.data.reading import MIN_SIDE, ImageFacts
 from adaptformer.dataset_import.found import Found, Image, LeftOut
 from adaptformer.errors import UserError
 from adaptformer.names import refuse_class_names, shown
+from adaptformer.validation import checks
 
 _LISTED = 20
 _ORDER = ("train", "validation", "test")
@@ -34,9 +35,9 @@ def checked(found: Found) -> Found:
 
 
 def refuse_few_classes(found: Found) -> None:
-    """Raise UserError if the images are of one class, or none."""
-    labels = sorted({image.label for image in found.images if not image.fault})
-    if len(labels) == 1:
+    """Raise UserError if the images are of one class, unless some cannot be used, which is told first."""
+    labels = sorted({image.label for image in found.images})
+    if len(labels) == 1 and not any(image.fault for image in found.images):
         raise UserError(f"{found.source} holds one class, {labels[0]!r}", "add a folder with images of another class")
 
 
@@ -91,8 +92,6 @@ def refuse_what_validate_refuses(
     So an import never makes a data/ that the next command refuses. `group` is the pattern of groups; of the images that
     are `there` already (path, class, split, sha256) no fault is told that they have without the new ones.
     """
-    from adaptformer.validation import checks  # with pandera, which takes a while
-
     rows = [
         {"path": f"{side}/{image.label}/{name}", "label": image.label, "split": side, **known._asdict()}
         for image, known, side, name in zip(images, facts, sides, names, strict=True)
@@ -102,10 +101,9 @@ def refuse_what_validate_refuses(
          "sha256": sha256}
         for path, label, split, sha256 in there
     ]  # fmt: skip
-    nothing = pd.DataFrame({"path": [], "reason": []}, dtype="str")
-    faults = checks.check(pd.DataFrame.from_records([*rows, *before], columns=list(COLUMNS)), nothing, group)
+    faults = checks.across_rows(pd.DataFrame.from_records([*rows, *before], columns=list(COLUMNS)), group)
     if before:
-        old = checks.check(pd.DataFrame.from_records(before, columns=list(COLUMNS)), nothing, group)
+        old = checks.across_rows(pd.DataFrame.from_records(before, columns=list(COLUMNS)), group)
         known = set(old[["path", "fault"]].itertuples(index=False, name=None))
         faults = faults[[pair not in known for pair in faults[["path", "fault"]].itertuples(index=False, name=None)]]
     if faults.empty:

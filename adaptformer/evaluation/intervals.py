@@ -173,7 +173,9 @@ def _bias(labels: Counts, predicted: Counts, classes: int) -> float:
     there = images > 0
     images, hits, wrong = images[there], hits[there], (answers - hits)[there] + 0.5
     total, wrong = int(images.sum()), wrong / wrong.sum()
-    shares = images / total
+    # Sizes that differ no more than by chance are taken for equal: James & Stein's shrinkage.
+    mean, variance = float(images.mean()), float(images.var())
+    shares = (mean + max(1 - mean / variance, 0.0) * (images - mean) if variance else images) / total
     right = (hits + _PRIOR * (hits.sum() + 0.5) / (total + 1)) / (images + _PRIOR)
     taken = wrong * float((shares * (1 - right)).sum())
     true = float((2 * shares * right / (shares * (1 + right) + taken)).mean())

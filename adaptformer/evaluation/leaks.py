@@ -41,7 +41,7 @@ def numbers(evaluation: Evaluation, leaked: NDArray[np.bool_] | None) -> dict[st
     """Return what metrics.json says of leaked images [N]; nothing if they were not looked for."""
     if leaked is None:
         return {}
-    count = {"leaked_images": int(leaked.sum())}
+    count: dict[str, float] = {"leaked_images": int(leaked.sum())}
     return count if leaked.all() else count | {"top1_without_leaks": round(evaluation.share(~leaked).value, 6)}
 
 

@@ -33,7 +33,7 @@ def power(images: float, gain: float, differing: float, level: float) -> float:
 
 def images_needed(gain: float, differing: float, level: float) -> int:
     """Return how many images show a gain in OFTEN of all cases."""
-    reach = norm.isf(level) * math.sqrt(differing) + norm.ppf(OFTEN) * math.sqrt(max(differing - gain**2, 0.0))
+    reach = float(norm.isf(level) * math.sqrt(differing) + norm.ppf(OFTEN) * math.sqrt(max(differing - gain**2, 0.0)))
     return math.ceil((reach / gain) ** 2)
 
 

@@ -114,7 +114,15 @@ def metadata(card: AdapterCard, adapter_sha256: str) -> dict[str, Any]:
 
 
 def _stripped(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove what the exporter writes about this machine: source paths in node metadata, doc strings, its version."""
+    """Remove what the exporter writes about this machine: source paths in node metadata, doc strings, its version.
+
+    Weights are taken out of `value_info` too, where the exporter names them a second time: a tool that changes a
+    weight, such as onnxruntime's quantiser, would leave its old shape there, and refuse the graph.
+    """
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    between = [value for value in proto.graph.value_info if value.name not in weights]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(between)
     graphs = [proto.graph, *proto.functions]
     inner = [item for graph in graphs for item in [*graph.node, *graph.value_info]]
     tensors = [*proto.graph.initializer, *proto.graph.input, *proto.graph.output]

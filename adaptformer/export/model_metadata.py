@@ -7,15 +7,15 @@ fails, hangs or writes where it should not because of it.
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
+from adaptformer.data import contract
 from adaptformer.data.contract import ImageContract
 from adaptformer.errors import UserError
 from adaptformer.names import class_name_fault, shown
@@ -24,12 +24,8 @@ KEY = "adaptformer"
 """The entry of the ONNX file's metadata that holds the JSON."""
 FORMAT = 2
 """Of the JSON and the file around it: from 2 on, the file ends in its checksum."""
-LARGEST_SEEN, LARGEST = 2048, 8192
-"""The largest side, in pixels, that a model sees, as in params.yaml; and the largest that an image is resized to before
-its margin is cut off: 200 MB of memory."""
 
 _FORMATS = (1, FORMAT)
-_OVERSAMPLING = 1000
 _LOGITS = {"tensor(float)", "tensor(float16)", "tensor(double)"}
 
 
@@ -88,7 +84,9 @@ def _faults(content: Mapping[str, Any], session: onnxruntime.InferenceSession) -
     if not _whole(number) or number not in _FORMATS:
         yield f"its format is {_brief(number)}, not one of {', '.join(map(str, _FORMATS))}"
     yield from _class_faults(content.get("classes"))
-    yield from _image_faults(content.get("image"))
+    if not isinstance(content.get("image"), dict):
+        yield "it has no image contract"
+    yield from (f"image.{fault}" for fault in contract.faults(content.get("image")))
     for key, value in (("weights", content.get("weights")), ("adapter_sha256", content.get("adapter_sha256"))):
         sha256 = value.get("sha256") if key == "weights" and isinstance(value, dict) else value
         if value is not None and not _is_sha256(sha256):
@@ -107,18 +105,6 @@ def _class_faults(classes: object) -> Iterator[str]:
         yield "it names a class twice"
 
 
-def _image_faults(image: object) -> Iterator[str]:
-    if not isinstance(image, dict):
-        yield "it has no image contract"
-        return
-    for key, (is_right, wanted) in _IMAGE.items():
-        # `oversampling` came later than the others; files without it mean 0.
-        if not is_right(image.get(key, 0 if key == "oversampling" else None)):
-            yield f"image.{key} is {_brief(image.get(key))}, not {wanted}"
-    if image["size"] / image["crop_fraction"] > LARGEST:
-        yield f"images of more than {LARGEST} pixels a side would have to be made"
-
-
 def _graph_faults(session: onnxruntime.InferenceSession, classes: int, size: int) -> Iterator[str]:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
@@ -135,41 +121,6 @@ def _graph_faults(session: onnxruntime.InferenceSession, classes: int, size: int
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _within(low: float, high: float) -> Callable[[Any], bool]:
-    return lambda value: _whole(value) and low <= value <= high
-
-
-def _one_of(*values: str) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: isinstance(value, str) and value in values, f"one of {', '.join(values)}"
-
-
-def _number(value: Any) -> bool:
-    return (isinstance(value, float) and math.isfinite(value)) or (_whole(value) and abs(value) <= LARGEST)
-
-
-def _share(value: Any) -> bool:
-    return _number(value) and 0 < value <= 1
-
-
-def _three(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(map(_number, value))
-
-
-def _three_above_0(value: Any) -> bool:
-    return _three(value) and all(one > 0 for one in value)
-
-
-_IMAGE: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "size": (_within(1, LARGEST_SEEN), f"a whole number from 1 to {LARGEST_SEEN}"),
-    "resize": _one_of("crop", "pad", "squash"),
-    "crop_fraction": (_share, "a number above 0 and up to 1"),
-    "interpolation": _one_of("bilinear", "bicubic"),
-    "mean": (_three, "three numbers"),
-    "std": (_three_above_0, "three numbers above 0"),
-    "oversampling": (_within(0, _OVERSAMPLING), f"a whole number from 0 to {_OVERSAMPLING}"),
-}
 
 
 def _is_sha256(value: object) -> bool:

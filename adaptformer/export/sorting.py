@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -12,6 +12,16 @@ from adaptformer.errors import UserError
 from adaptformer.export.prediction_table import UNSURE
 from adaptformer.export.predictor import Prediction
 from adaptformer.names import class_name_fault, shown
+
+
+def require_apart(classes: Sequence[str], below: float) -> None:
+    """Raise UserError if unsure answers (`sorted_into`) would share the folder of a class that has this name."""
+    same = next((name for name in classes if name.casefold() == UNSURE), None)  # one folder on some disks
+    if below and same is not None:
+        raise UserError(
+            f"the model has a class {shown(same)}: its images would lie among those that it is unsure of, in {UNSURE}/",
+            "give --csv or --json, which tell the two apart; or sort without --unsure",
+        )
 
 
 def sorted_into(folder: Path, predictions: Iterable[Prediction], below: float) -> Iterator[Prediction]:

@@ -39,7 +39,7 @@ def flips(
     """
     value = float(gains.sum())
     if groups is not None:
-        gains, weights = (np.bincount(groups, weights=column) for column in (gains, weights))
+        gains, weights = _sums(groups, gains), _sums(groups, weights)
     kinds, counts = np.unique(np.stack([gains, weights], axis=1), axis=0, return_counts=True)
     within = np.concatenate([_within(*part) for part in _subsets(kinds, counts, blank)])
     reached = 1 + int((np.nan_to_num(within, nan=-np.inf) <= margin + _ROUNDING).sum())
@@ -61,8 +61,13 @@ def blank(gains: Floats, weights: Floats, groups: NDArray[np.int64] | None) -> f
     if groups is None:
         return weight
     alone = float((gains**2).sum())
-    together = float((np.bincount(groups, weights=gains) ** 2).sum())
+    together = float((_sums(groups, gains) ** 2).sum())
     return weight * (max(together / alone, 1.0) if alone else len(groups) / (int(groups.max()) + 1))
+
+
+def _sums(groups: NDArray[np.int64], values: Floats) -> Floats:
+    found: Floats = np.bincount(groups, weights=values).astype(np.float64)
+    return found
 
 
 def _within(gains: Floats, weights: Floats) -> Floats:
@@ -89,4 +94,5 @@ def _subsets(kinds: Floats, counts: NDArray[np.int64], blank: float) -> Iterator
             taken = np.unpackbits(bits, axis=1, count=len(counts)).astype(np.float64)
         else:
             taken = random.binomial(counts, 0.5, (size, len(counts))).astype(np.float64)
-        yield taken @ kinds[:, 0] + extra, taken @ kinds[:, 1]
+        sums = taken @ kinds
+        yield sums[:, 0] + extra, sums[:, 1]

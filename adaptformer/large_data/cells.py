@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from adaptformer import array_file, files
+from adaptformer import array_file, files, integrity
 from adaptformer.data.reading import SIDE
 from adaptformer.errors import UserError
 from adaptformer.large_data.rows import Rows
@@ -68,8 +68,9 @@ def prepare(folder: Path, pictures: Iterable[NDArray[np.uint8]]) -> Index:
     stored = Rows(folder / "pictures", (SIDE, SIDE, 3), np.uint8)
     ordered = Rows(folder / "signatures", (_SIGNATURE,), np.float32)
     arrays = folder / "cells.safetensors"
-    kept = _kept(arrays) if (folder / _INDEX).is_file() else None
+    kept = _kept(folder, arrays) if (folder / _INDEX).is_file() else None
     if kept is None:
+        (folder / _INDEX).unlink(missing_ok=True)  # its rows are about to change
         folder.mkdir(parents=True, exist_ok=True)
         unordered = Rows(folder / "unordered", (_SIGNATURE,), np.float32)
         for leftover in (folder / "pictures", folder / "signatures", folder / "unordered"):
@@ -90,17 +91,25 @@ def prepare(folder: Path, pictures: Iterable[NDArray[np.uint8]]) -> Index:
         kept = {"members": members, "starts": starts, "centres": centres.numpy()}
         array_file.write(arrays, kept, {})
         (folder / "unordered").unlink()
-        files.write_json(folder / _INDEX, {"pictures": len(members), "cells": len(centres)})
+        integrity.write_record(folder / _INDEX, _rows_of(folder))
     return Index(stored, ordered, kept["members"], kept["starts"], torch.from_numpy(kept["centres"]))
 
 
-def _kept(arrays: Path) -> dict[str, NDArray[Any]] | None:
-    """Return the arrays of an index that was made before; None if they are damaged or of an older version."""
+def _rows_of(folder: Path) -> dict[str, str]:
+    """Return the hashes of an index's files of rows, which have no checksum of their own."""
+    return {name: files.sha256_file(folder / name) for name in ("pictures", "signatures")}
+
+
+def _kept(folder: Path, arrays: Path) -> dict[str, NDArray[Any]] | None:
+    """Return the arrays of an index that was made before; None if it is damaged or of an older version."""
     try:
-        return array_file.read(arrays, "")[0]
-    except UserError as error:
-        log.warning("the index of pictures is made again: %s", error.cause)
+        kept = array_file.read(arrays, "")[0]
+        if integrity.read_record(folder / _INDEX, "") != _rows_of(folder):
+            raise integrity.altered(folder, "")
+    except (OSError, UserError) as error:
+        log.warning("the index of pictures is made again: %s", getattr(error, "cause", error))
         return None
+    return kept
 
 
 def _images(block: NDArray[np.uint8]) -> Tensor:
@@ -134,10 +143,11 @@ def propose(index: Index, folder: Path, start: int) -> Path:
     Its columns are those that `likeness.nearest` takes.
     """
     path = folder / f"proposed/{start:010d}.parquet"
-    if not path.is_file():
+    if not integrity.is_intact(path):
         images = _images(index.pictures.part(start, start + BLOCK))
         with files.replacing(path) as beside:
             _proposed(index, images, start).to_parquet(beside, index=False)
+        integrity.write_beside(path)
     return path
 
 
@@ -153,7 +163,7 @@ def confirm(index: Index, folder: Path, pairs: pd.DataFrame, start: int) -> Path
     Its columns are `agreement` and `fits` (alignment.agreements).
     """
     path = folder / f"confirmed/{start:010d}.parquet"
-    if not path.is_file():
+    if not integrity.is_intact(path):
         part = pairs[start : start + PAIRS]
         involved = np.unique(part[["first", "second"]].to_numpy())
         within = {name: np.searchsorted(involved, part[name]) for name in ("first", "second")}
@@ -161,6 +171,7 @@ def confirm(index: Index, folder: Path, pairs: pd.DataFrame, start: int) -> Path
         agreement, fits = alignment.agreements(index.pictures.at(involved), proposed)
         with files.replacing(path) as beside:
             pd.DataFrame({"agreement": agreement, "fits": fits}).to_parquet(beside, index=False)
+        integrity.write_beside(path)
     return path
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from adaptformer import csv_file, files, memory, progress
+from adaptformer import csv_file, files, integrity, memory, progress
 from adaptformer.batch_prediction import running
 from adaptformer.batch_prediction.engines import ENGINES
 from adaptformer.batch_prediction.job import digest
@@ -31,7 +31,16 @@ from adaptformer.data.reading import SIDE
 from adaptformer.errors import UserError
 from adaptformer.large_data import cells, facts, same_bytes
 from adaptformer.large_data.facts import Looked
-from adaptformer.large_data.job import COPIES, FINDINGS, NEAR_DUPLICATES, TIMING, Check, Features, prepare
+from adaptformer.large_data.job import (
+    COPIES,
+    FINDINGS,
+    NEAR_DUPLICATES,
+    TIMING,
+    Check,
+    Features,
+    lists_changed,
+    prepare,
+)
 from adaptformer.validation import findings
 
 if TYPE_CHECKING:
@@ -85,7 +94,7 @@ def check(
         wanted = {kind for kind in _FIXES if _level(kind, levels) != "none"}
         began = time.perf_counter()
         if wanted & {"leaks", "conflicts", "repeats"}:
-            _find_near_duplicates(job, images, copies[:, 0])
+            _find_near_duplicates(job, images, copies[:, 0], digest(one.output for one in looked))
         seconds["comparing"] = round(time.perf_counter() - began, 3)
         found = _findings(job, copies, counts, modes)
         summary = _written(job, (row for row in found if row[0] in wanted), levels, counts)
@@ -107,7 +116,7 @@ def _looked_at(job: Check, engine: Engine) -> list[Looked]:
     shown = running.shown_with_rate(done, "looking", job.parts, "parts", lambda _: 1)
     looked = sorted(shown, key=lambda one: one.shard)
     if digest(one.input for one in looked) != job.inputs:
-        raise UserError(f"the lists in {job.folder}/parts/ have changed", "start anew in another folder")
+        raise lists_changed(job)
     if all(one.images == one.faults for one in looked):
         raise UserError("none of the files is an image", "give folders of images, or shards (.tar, .parquet)")
     return looked
@@ -129,10 +138,14 @@ def _counts(job: Check) -> tuple[Counter[tuple[str, str]], Counter[str]]:
     return places, modes
 
 
-def _find_near_duplicates(job: Check, images: int, repeated: NDArray[np.int64]) -> None:
-    """Write the pairs of images that show the same photo, unless they are there; exact copies take no part."""
-    path, folder = job.file(NEAR_DUPLICATES), job.file(COPIES)
-    if path.is_file():
+def _find_near_duplicates(job: Check, images: int, repeated: NDArray[np.int64], basis: str) -> None:
+    """Write the pairs of images that show the same photo, unless they are there; exact copies take no part.
+
+    `basis` is the hash of the facts that they are found in: those of other facts do not count.
+    """
+    path, folder = job.file(NEAR_DUPLICATES), job.file(COPIES) / basis[:16]
+    about = files.canonical_json({"facts": basis}).encode()
+    if integrity.is_intact(path) and (pq.read_schema(path).metadata or {}).get(b"adaptformer") == about:
         return
     torch.set_num_threads(workers.cores())
     memory.keep_freed()
@@ -146,11 +159,13 @@ def _find_near_duplicates(job: Check, images: int, repeated: NDArray[np.int64]) 
     shown = running.shown_with_rate(starts, "aligning", len(starts), "blocks", lambda _: 1)
     confirmed = cells.confirmed(proposed, [cells.confirm(index, folder, proposed, start) for start in shown])
     pairs = np.flatnonzero(kept)[confirmed]
-    schema = pa.schema([(f"{which}_{name}", pa.string()) for which in ("first", "second") for name in _PLACE])
+    columns = [f"{which}_{name}" for which in ("first", "second") for name in _PLACE]
+    schema = pa.schema([(name, pa.string()) for name in columns], {"adaptformer": about})
     with files.replacing(path) as beside, pq.ParquetWriter(beside, schema) as writer:
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
             chosen = pairs[start : start + _PAIRS_AT_ONCE]
             writer.write_table(pa.Table.from_pandas(_places(job, chosen), schema, preserve_index=False))
+    integrity.write_beside(path)
 
 
 def _pictures(job: Check, kept: NDArray[np.bool_]) -> Iterator[NDArray[np.uint8]]:
@@ -200,11 +215,11 @@ def _findings(
 
 def _of_images(job: Check, odd: dict[str, str]) -> Iterator[Finding]:
     for table in facts.usable(job, ["path", "width", "height", "mode", "picture"]):
-        nothing = findings.constant(facts.as_array(table.column("picture"), (SIDE, SIDE, 3)))
-        columns = (table.column(name).to_pylist() for name in ("path", "width", "height", "mode"))
-        for path, width, height, mode, constant in zip(*columns, nothing, strict=True):
-            if constant:
-                yield "constant", path, "", findings.CONSTANT
+        paths, *sizes, modes = (table.column(name).to_pylist() for name in ("path", "width", "height", "mode"))
+        pictures = facts.as_array(table.column("picture"), (SIDE, SIDE, 3))
+        for index, kind, detail in findings.of_pictures(pictures, modes):
+            yield kind, paths[index], "", detail
+        for path, width, height, mode in zip(paths, *sizes, modes, strict=True):
             if min(width, height) < findings.SMALL:
                 yield "small", path, "", f"{width} x {height} pixels"
             if mode in odd:

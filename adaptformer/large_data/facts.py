@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from adaptformer import files, memory, names, storage
+from adaptformer import files, integrity, memory, names, storage
 from adaptformer.data import workers
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage, decode_reduced
@@ -54,19 +54,24 @@ class SourceError(Exception):
 class Looked:
     """A part that is done: its images, and how many of them are unusable; `seconds` is 0 where it was done before.
 
-    `memory_mb` is the most that the process has had at once so far.
+    `input` and `output` are the hashes of its list and of its facts. `memory_mb` is the most that the process has had
+    at once so far.
     """
 
     shard: int
     images: int
     faults: int
     input: str
+    output: str
     seconds: float
     memory_mb: float
 
 
 def look(check: Check, threads: int, number: int) -> Looked:
-    """Write the facts of a part, unless they are there. Raises UserError for a shard that cannot be read or used."""
+    """Write the facts of a part, unless they are there as they were written.
+
+    Raises UserError for a shard that cannot be read or used, and for facts of another check.
+    """
     return storage.retried(functools.partial(_look, check, threads, number), f"part {number} of {check.folder}")
 
 
@@ -75,7 +80,7 @@ def _look(check: Check, threads: int, number: int) -> Looked:
     listed = check.part(number).read_bytes()
     about = {"input": hashlib.sha256(listed).hexdigest(), "backbone": check.backbone, "contract": check.contract}
     path = check.facts(number)
-    if not path.is_file():
+    if not integrity.is_intact(path):
         part = [names.restored(place) for place in pq.read_table(pa.BufferReader(listed)).column(LOCATION).to_pylist()]
         schema = SCHEMA.with_metadata({"adaptformer": files.canonical_json(about)})
         embedding = _embedding(check, threads) if check.backbone else None
@@ -83,6 +88,7 @@ def _look(check: Check, threads: int, number: int) -> Looked:
             rows = _rows(part, embedding, threads)
             while batch := list(islice(rows, AT_ONCE)):
                 writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
+        integrity.write_beside(path)
         seconds = time.perf_counter() - began
     else:
         seconds = 0.0
@@ -93,7 +99,7 @@ def _look(check: Check, threads: int, number: int) -> Looked:
             f"{path} does not belong to the check in its folder", "move it away, then run the same command again"
         )
     faults = len(found) - found.column("fault").null_count
-    return Looked(number, len(found), faults, about["input"], seconds, memory.peak_mb())
+    return Looked(number, len(found), faults, about["input"], files.sha256_file(path), seconds, memory.peak_mb())
 
 
 @functools.lru_cache(maxsize=1)
@@ -102,9 +108,13 @@ def _embedding(check: Check, threads: int) -> tuple[Embed, ImageContract]:
     from adaptformer import embedding
     from adaptformer.model import device
 
+    path = check.file(BACKBONE)
+    if files.sha256_file(path) != check.backbone:
+        fix = f"copy that backbone there again, whose sha256 is {check.backbone}, or give another folder"
+        raise integrity.altered(path, fix)
     cpu = device.choose("cpu", threads)
     contract = ImageContract(**json.loads(check.contract))
-    return embedding.backbone_features(check.file(BACKBONE), contract, cpu), contract
+    return embedding.backbone_features(path, contract, cpu), contract
 
 
 def _rows(part: list[str], embedding: tuple[Embed, ImageContract] | None, threads: int) -> Iterator[dict[str, Any]]:

@@ -9,11 +9,13 @@
     findings.csv              what is wrong, a line each
     timing.json               what it took
 
-All processes find the folder by the same path: it is on this machine, or shared.
+Each file is verified when it is read back, by the checksum in it or beside it (`.sha256`); one that was altered is
+computed again. All processes find the folder by the same path: it is on this machine, or shared.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import files, names, storage
+from adaptformer import files, integrity, names, storage
 from adaptformer.batch_prediction.job import digest, parquet
 from adaptformer.data.contract import ImageContract
 from adaptformer.errors import UserError
@@ -88,7 +90,7 @@ def features_of(folder: RunFolder, image: ImageParams) -> Features:
 def prepare(folder: Path, given: Sequence[str], features: Features | None) -> Check:
     """Return the check in `folder`: the one that is there, or a new one, whose locations are listed now.
 
-    Raises UserError where the folder holds another check or other files, and for sources without images.
+    Raises UserError where the folder holds another check, a damaged one or other files, and for sources without images.
     """
     wanted: dict[str, Any] = {
         "sources": tuple(storage.absolute(source) for source in given),
@@ -97,14 +99,18 @@ def prepare(folder: Path, given: Sequence[str], features: Features | None) -> Ch
     }
     description = folder / DESCRIPTION
     if description.is_file():
-        there = json.loads(description.read_text(encoding="utf-8"))
+        there = _described(description)
         there["sources"] = tuple(there["sources"])
         if other := [name for name, value in wanted.items() if there[name] != value]:
             raise UserError(
                 f"{folder} holds another check, with other {', '.join(other)}",
                 "give another folder, or move this one away",
             )
-        return Check(str(folder.resolve()), **there)
+        check = Check(str(folder.resolve()), **there)
+        lists = [check.part(number) for number in range(check.parts)]
+        if not all(path.is_file() for path in lists) or digest(map(files.sha256_file, lists)) != check.inputs:
+            raise lists_changed(check)
+        return check
     listed = folder / "parts"
     if strange := next((path for path in folder.glob("*") if path.name not in {"parts", BACKBONE, LOCK}), None):
         raise UserError(f"{folder} holds other files, such as {strange}", "give a folder that does not exist yet")
@@ -117,5 +123,22 @@ def prepare(folder: Path, given: Sequence[str], features: Features | None) -> Ch
         files.write_bytes(folder / BACKBONE, features.path.read_bytes())
     check = Check(str(folder.resolve()), **wanted, parts=len(hashes), inputs=digest(hashes))
     described = {name: value for name, value in dataclasses.asdict(check).items() if name != "folder"}
-    files.write_json(description, described)
+    integrity.write_record(description, described)
     return check
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """Return the description of a check. Raises UserError for a damaged one."""
+    with contextlib.suppress(OSError, ValueError):
+        there: dict[str, Any] = json.loads(path.read_bytes())
+        # Checks of earlier versions have no checksum; then their names must be right to the letter.
+        if there.keys() == {field.name for field in dataclasses.fields(Check)} - {"folder"}:
+            return there
+    return integrity.read_record(path, "bring it back from a copy, or give another folder")
+
+
+def lists_changed(check: Check) -> UserError:
+    """Return the error for lists of parts that are not those that the check was made with."""
+    return UserError(
+        f"the lists in {check.folder}/parts/ have changed", "bring them back from a copy, or give another folder"
+    )

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptformer import files
+
 
 class Rows:
     """Rows of one shape and type, one after the other in a file."""
@@ -23,7 +25,7 @@ class Rows:
 
     def append(self, rows: NDArray[Any]) -> None:
         """Write rows [N, ...] behind those that are there."""
-        with self._path.open("ab") as file:
+        with files.refusals(self._path), self._path.open("ab") as file:
             file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
 
     def part(self, start: int, stop: int) -> NDArray[Any]:

@@ -44,18 +44,26 @@ class AdapterCard:
     @property
     def settings(self) -> AdapterParams:
         """The params section `adapter`, typed."""
-        return schema.parse(AdapterParams, self.adapter)
+        return _settings(self)
 
     @classmethod
     def from_dict(cls, content: object) -> AdapterCard:
         """Return the card of its JSON form (`dataclasses.asdict`). Raises ValueError, one line, for any other."""
         card = schema.parse(cls, content)
-        ImageContract.from_dict(asdict(card.image))  # its own bound
-        try:
-            schema.parse(AdapterParams, card.adapter)
-        except ValueError as error:
-            raise ValueError(f"adapter.{error}") from error
+        for name, parse in (("image", _contract), ("adapter", _settings)):
+            try:
+                parse(card)
+            except ValueError as error:
+                raise ValueError(f"{name}.{error}") from error
         return card
+
+
+def _contract(card: AdapterCard) -> ImageContract:
+    return ImageContract.from_dict(asdict(card.image))
+
+
+def _settings(card: AdapterCard) -> AdapterParams:
+    return schema.parse(AdapterParams, card.adapter)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], AdapterCard]:

@@ -2,7 +2,7 @@
 
 On the validation split, whose labels are known, a logistic regression learns how often an answer of some confidence is
 right. It holds for new images as far as the same confidence still means the same: drift can break that, so no figure is
-given for images that differ (drift.py).
+given for images that differ (permutation_drift.py).
 
 Shapes: V validation images, N new images.
 """

@@ -23,7 +23,7 @@ from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.export.predictor import NO_ANSWER, Predictor, answered, images_below
 from adaptformer.gate.decision import Check
-from adaptformer.monitoring import drift, expected_accuracy, label_next
+from adaptformer.monitoring import expected_accuracy, label_next, permutation_drift
 
 
 @dataclass(frozen=True)
@@ -203,16 +203,16 @@ def _compared(
         return _Likeness((), nobody, ~nobody)
     known = data_profile.read(watched.profile)
     new = data_profile.profile(table, folder, embedding(), images)
-    checks = tuple(drift.compare(new, known))
+    checks = tuple(permutation_drift.compare(new, known))
     if all(check.verdict != "warn" for check in checks):
         return _Likeness(checks, nobody, ~nobody)
     if checks[-1].verdict == "info":  # the features cannot be compared
         return _Likeness(checks, nobody, nobody)
     rows = table.index.get_indexer(data_profile.chosen(table))
-    far = drift.unlike(new.embeddings, known.embeddings)
+    far = permutation_drift.unlike(new.embeddings, known.embeddings)
     unlike, judged = nobody.copy(), nobody.copy()
     unlike[rows] = far
-    if drift.alike(new.embeddings[~far], known.embeddings):
+    if permutation_drift.alike(new.embeddings[~far], known.embeddings):
         judged[rows] = ~far
     return _Likeness(checks, unlike, judged, len(rows))
 

@@ -179,9 +179,8 @@ def judged(
         log.info("both models are evaluated again: their recorded test images differ")
     # One thread each: idle threads of one model keep spinning for a while, and would slow the other one down.
     predictors = [Predictor(side.model, device="cpu", threads=1) for side in sides]
-    speeds = [math.nan]
-    if champion is not None:
-        speeds = [*compared_ms(predictors[0], predictors[1], partial(rules.too_slow, bounds=bounds))]
+    slower = partial(rules.too_slow, bounds=bounds)
+    speeds = (math.nan,) if champion is None else compared_ms(predictors[0], predictors[1], slower)
     rows = manifests.rows(challenger.manifest, "test")
     answers = [
         side.predictions if recorded and side.predictions is not None else predict(predictor, rows, data)

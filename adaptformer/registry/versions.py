@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
-RUNTIME_PACKAGES = ("onnx", "onnxruntime-gpu", "numpy")
+SERVED = Path(__file__).with_name("served_model.py")
+"""The program that MLflow runs to load a version."""
 
 
 @dataclass(frozen=True)
@@ -185,27 +186,24 @@ def _new_version(
     client: MlflowClient, folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[str, str]
 ) -> ModelVersion:
     import mlflow
-    import onnx
 
     if run_id is None:
         raise UserError(
             "the model is exported but not registered, because tracking failed",
             f"do what the warning above says of MLflow at {tracking_place()}, then run the same command again",
         )
-    # Weights outside of the file stay there: MLflow would read them all and write them under another name.
-    content = onnx.load(folder.model, load_external_data=False)
-    with mlflow.start_run(run_id=run_id):
-        logged = mlflow.onnx.log_model(
-            content,
+    with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is no input example: as JSON it would be larger than the model's
+        logged = mlflow.pyfunc.log_model(
             name="model",
+            python_model=str(SERVED),
+            artifacts={"model": str(folder.model)},
             signature=_signature(folder.model),
-            pip_requirements=[f"{package}=={installed(package)}" for package in RUNTIME_PACKAGES],
-            save_as_external_data=False,
+            pip_requirements=_requirements(),
         )
-    if content.SerializeToString() != folder.model.read_bytes():  # MLflow wrote it anew; its bytes are what was judged
-        client.log_model_artifact(logged.model_id, str(folder.model))
     if folder.model_weights.is_file() and folder.model_weights.stat().st_size:
-        client.log_model_artifact(logged.model_id, str(folder.model_weights))
+        # Beside the ONNX file, which names them; as an artifact MLflow would copy them twice before it stores them.
+        client.log_model_artifact(logged.model_id, str(folder.model_weights), "artifacts")
     if not client.search_registered_models(f"name = {mlflow_store.quoted(name)}"):
         client.create_registered_model(name)
     # The version gets its tags in the same transaction: one without its hash would be registered again.
@@ -213,14 +211,33 @@ def _new_version(
     return client.create_model_version(name, logged.model_uri, run_id, tags, model_id=logged.model_id)
 
 
-def _signature(model: Path) -> ModelSignature:
-    """Return names, types and shapes of inputs and outputs as MLflow infers them from a batch of one black image."""
+def _requirements() -> list[str]:
+    """Return the packages that a version's program needs beside MLflow, without CUDA's."""
     import numpy as np
-    from mlflow.models import infer_signature
+    import onnxruntime
+
+    return [f"onnxruntime=={onnxruntime.__version__}", f"numpy=={np.__version__}"]
+
+
+def _signature(model: Path) -> ModelSignature:
+    """Return names, types and shapes of what a version answers.
+
+    There is none of its input: by it MLflow would cast 0.5 to 0, and refuse other things with the pixels in the
+    message.
+    """
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
 
     from adaptformer.export.predictor import Predictor
 
-    predictor = Predictor(model, device="cpu")
-    size = predictor.contract.size
-    black = np.zeros((1, size, size, 3), np.uint8)
-    return infer_signature({"images": black}, {"logits": predictor.logits(black)})
+    classes = len(Predictor(model, device="cpu").classes)
+    text, number, logit = np.dtype("str"), np.dtype(np.float64), np.dtype(np.float32)
+    outputs: list[ColSpec | TensorSpec] = [
+        TensorSpec(text, (-1,), "class"),
+        TensorSpec(number, (-1,), "probability"),
+        TensorSpec(number, (-1, classes), "probabilities"),
+        TensorSpec(text, (classes,), "classes"),
+        TensorSpec(logit, (-1, classes), "logits"),
+    ]
+    return ModelSignature(outputs=Schema(outputs))

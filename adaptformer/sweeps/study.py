@@ -88,7 +88,7 @@ class Study:
         self._records = root / "trials"
         self._lock = FileLock(root / ".lock")
         self._worker = uuid.uuid4().hex
-        with _opening(root, storage, self._records), self._lock:  # two that create the database at once would fail
+        with _opening(root, storage, self._records), self._alone():  # two that create the database at once would fail
             _require_sound(root / DATABASE)
             self._study = self._opened(storage)
             ended = [trial for trial in self._kept() if trial.state.is_finished()]
@@ -129,7 +129,7 @@ class Study:
 
     def next(self) -> Trial | None:
         """Return the next trial, None when there is none left to begin. Call it within `working`."""
-        with self._lock:
+        with self._alone():
             self._give_back_killed()
             kept = self._kept()
             for draw in range(_DRAWS):
@@ -188,9 +188,19 @@ class Study:
                 pass
 
     @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep the other processes of the sweep waiting. Raises UserError if its folder takes no lock."""
+        with files.refusals(self._root):
+            held = self._lock.acquire()
+        with held:
+            yield
+
+    @contextmanager
     def _alive(self, worker: str) -> Iterator[None]:
         lock = FileLock(self._root / f".worker-{worker}", timeout=0)
-        with lock:
+        with files.refusals(self._root):
+            held = lock.acquire()
+        with held:
             yield
         Path(lock.lock_file).unlink(missing_ok=True)
 

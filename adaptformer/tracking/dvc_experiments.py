@@ -19,8 +19,8 @@ from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import dvc_repository, mlflow_run, mlflow_store, run_files
 from adaptformer.tracking.dvc_repository import DATA_FILE, Experiment
 from adaptformer.tracking.git import git_tags
-from adaptformer.tracking.locations import root
-from adaptformer.tracking.mlflow_run import DATA_TAG, FOLDER_TAG, ID_TAG, Description
+from adaptformer.tracking.locations import FOLDER_TAG, root
+from adaptformer.tracking.mlflow_run import DATA_TAG, ID_TAG, Description
 from adaptformer.tracking.tracker import run_name
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptformer import files, yaml_text
+from adaptformer import files, without_git, yaml_text
 from adaptformer.errors import UserError
+from adaptformer.tracking import git
 from adaptformer.tracking.locations import root
 
 DATA_FILE = "data.dvc"
@@ -32,6 +33,7 @@ def _repo() -> Iterator[Any]:
 
     # DVC's log lines ("Updating lock file", locks of killed processes) are noise here. Importing DVC sets the level.
     logging.getLogger("dvc").setLevel(logging.ERROR)
+    without_git.settle(root())
     with _errors(), Repo(str(root())) as repo:
         yield repo
 
@@ -45,11 +47,19 @@ def _errors() -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # DVC's own databases and locks raise what SQLite and the system do
-        if refused := files.refusal(error, root() / ".dvc"):
+        if refused := _refused_by_git(error) or files.refusal(error, root() / ".dvc"):
             raise refused from error
         if not isinstance(error, DvcException):
             raise
         raise _explained(error) from error
+
+
+def _refused_by_git(error: BaseException) -> UserError | None:
+    """Return the error for a repository of another user, None for other failures; DVC wraps what its git says."""
+    for cause in files.chain(error):
+        if found := re.search(r"repository path '(.*)' is not owned by|dubious ownership", str(cause)):
+            return UserError(f"{git.NOT_OURS}: {found[1] or root()}", git.trusting(found[1] or str(root())))
+    return None
 
 
 def _explained(error: Exception) -> UserError:
@@ -115,12 +125,25 @@ def check_data() -> None:
     if not Path(DATA_FILE).is_file():
         raise UserError(f"there is no {DATA_FILE}", "run `adaptformer data sample` or `adaptformer data import PATH`")
     with _repo() as repo:
-        report = repo.status([DATA_FILE]).get(DATA_FILE, [])
-    changes = {change for part in report if isinstance(part, dict) for change in part.get("changed outs", {}).values()}
-    if "deleted" in changes:
-        raise UserError("data/ is missing", "bring it back with `dvc checkout`, or `dvc pull` where a remote has it")
-    if report:
+        if not repo.status([DATA_FILE]):
+            return
+        data = repo.stage.load_one(DATA_FILE).outs[0]
+        there, cached = data.exists, not data.changed_cache()
+        same = there and not data.changed_checksum()
+        remotes = bool(repo.config["remote"])
+    if same:
+        raise UserError("DVC's cache lacks data/, which is as it was recorded", "run `dvc add data`")
+    if there:
         raise UserError("data/ has changed since it was recorded", "run `dvc add data`")
+    if cached:
+        raise UserError("data/ is missing", "bring it back with `dvc checkout`")
+    if remotes:
+        raise UserError("data/ is missing, and DVC's cache lacks it", "bring it here with `dvc pull`")
+    raise UserError(
+        f"data/ is missing, and neither DVC's cache nor a remote has what {DATA_FILE} names",
+        "name the remote that has it (`dvc remote add --default NAME URL`) and run `dvc pull`; or begin with data of "
+        "your own, `adaptformer data import PATH`, or with the sample, `adaptformer data sample`",
+    )
 
 
 def is_current(stage: str) -> bool:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from adaptformer import files
 from adaptformer.errors import UserError, without_credentials
-from adaptformer.tracking.locations import tracking_place
+from adaptformer.tracking.locations import database, tracking_place
 
 PACKAGES = {
     "alembic", "azure", "boto3", "botocore", "google", "mlflow", "psycopg", "psycopg2", "pymysql", "requests",
@@ -107,11 +106,11 @@ def explained(error: Exception, assurance: str) -> UserError | None:
     """Return the error for the user, whose remedy ends in `assurance`; None for a defect, which is no such failure."""
     if isinstance(error, UserError):
         return error
-    if refused := files.refusal(error):
+    if refused := files.refusal(error, likely=database()):
         return UserError(refused.cause, f"{refused.remedy}; {assurance}")
     again = f"then run the same command again; {assurance}"
     missing = next(
-        (one for one in _chain(error) if isinstance(one, ModuleNotFoundError) and one.name != "mlflow"), None
+        (one for one in files.chain(error) if isinstance(one, ModuleNotFoundError) and one.name != "mlflow"), None
     )
     if missing is not None:
         return UserError(
@@ -120,7 +119,7 @@ def explained(error: Exception, assurance: str) -> UserError | None:
         )
     if type(error).__module__.partition(".")[0] not in PACKAGES and not isinstance(error, ConnectionError):
         return None
-    told = " ".join(f"{type(one).__name__}: {one}" for one in _chain(error))
+    told = " ".join(f"{type(one).__name__}: {one}" for one in files.chain(error))
     found = next((cause for cause in _CAUSES if re.search(cause.words, told)), None)
     if found is None:
         cause = f"MLflow at {tracking_place()} fails: {type(error).__name__}: {one_line(error)}"
@@ -132,11 +131,3 @@ def one_line(error: BaseException) -> str:
     """Return the message of an exception on one line, without SQL statements and credentials."""
     text = " ".join(str(error).split()).partition(" [SQL: ")[0]
     return without_credentials(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…")
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those that led to it."""
-    one: BaseException | None = error
-    while one is not None:
-        yield one
-        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)

@@ -1,26 +1,50 @@
-"""What git says about the current folder: the commit, changes that are not committed, the user's name."""
+"""What git says about the current folder: the commit or why there is none, uncommitted changes, the user's name."""
 
 from __future__ import annotations
 
 import getpass
+import logging
 import os
+import shlex
 import subprocess
+from pathlib import Path
+
+log = logging.getLogger("adaptformer")
+
+NOT_OURS = "git refuses a repository that belongs to another user"
+"""Git's own words are "dubious ownership"; a mount, a container or `sudo` is enough for it."""
+_REASONS = {
+    "dubious ownership": NOT_OURS,
+    "not a git repository": "no git repository",
+    "single revision": "no commit yet",
+}
+"""Why there is no commit, by what git says then."""
 
 
 def short_commit() -> str:
     """Return the first eight digits of the commit, for names of runs; "none" without git or before the first commit."""
-    return _commit()[:8]
+    return (_git("rev-parse", "--verify", "HEAD") or "none")[:8]
 
 
 def git_tags() -> dict[str, str]:
     """Return, as tags of an MLflow run, the commit and whether tracked or new files differ from it, dvc.lock aside.
 
     dvc.lock is rewritten on every machine whose results differ in their last bits, so it says nothing about the code.
-    Without a commit the tree counts as dirty.
+    Without a commit the first tag says why, and there is no second one.
     """
-    commit = _commit()
+    commit = _git("rev-parse", "--verify", "HEAD")
+    if commit is None:
+        reason = _reason()
+        if reason == NOT_OURS:
+            log.warning("%s: what is tracked names no commit (fix: %s)", reason, trusting(str(Path.cwd())))
+        return {"git.commit": f"none: {reason}"}
     changes = _git("status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
-    return {"git.commit": commit, "git.dirty": str(commit == "none" or bool(changes)).lower()}
+    return {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}
+
+
+def trusting(folder: str) -> str:
+    """Return the command that lets git work in a repository of another user."""
+    return f"if you trust it, run `git config --global --add safe.directory {shlex.quote(folder)}`"
 
 
 def user_name() -> str:
@@ -33,13 +57,24 @@ def user_name() -> str:
         return f"uid {os.getuid()}"
 
 
-def _commit() -> str:
-    return _git("rev-parse", "--verify", "HEAD") or "none"
+def _reason() -> str:
+    """Return why there is no commit."""
+    try:
+        said = _asked("rev-parse", "--verify", "HEAD").stderr
+    except OSError:
+        return "git is not installed"
+    known = next((reason for words, reason in _REASONS.items() if words in said), None)
+    return known or " ".join(said.split())[:100]
 
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        done = _asked(*arguments)
+    except OSError:
         return None
-    return done.stdout.strip()
+    return None if done.returncode else done.stdout.strip()
+
+
+def _asked(*arguments: str) -> subprocess.CompletedProcess[str]:
+    plain = {**os.environ, "LC_ALL": "C"}  # its words are looked at
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, env=plain)

@@ -12,6 +12,8 @@ SQLITE = "sqlite:///"
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 """The folder beside a local database that holds the files of its runs and models."""
+FOLDER_TAG = "adaptformer.folder"
+"""The tag of a run in MLflow that names its run folder: an absolute path."""
 
 
 def root() -> Path:
@@ -33,8 +35,9 @@ def tracking_uri() -> str:
             raise UserError(f"MLFLOW_TRACKING_URI={uri} lacks http://", f"set it to http://{uri}")
         return uri
     file = root() / DATABASE
-    # A question mark would end the path; relative to the current folder it has none.
-    return f"{SQLITE}{DATABASE if '?' in str(file) else file}"
+    # In an address ? # and % mean something; relative to the current folder the path has none of them.
+    plain = re.fullmatch(r"[-\w/. ]+", str(file))
+    return f"{SQLITE}{file if plain else DATABASE}"
 
 
 def tracking_place() -> str:

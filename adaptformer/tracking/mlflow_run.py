@@ -18,7 +18,7 @@ from adaptformer.errors import without_credentials
 from adaptformer.params import Params, flat
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store, run_files
-from adaptformer.tracking.locations import root
+from adaptformer.tracking.locations import FOLDER_TAG, root
 from adaptformer.tuning import history
 from adaptformer.tuning.history import EpochRow
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
 ID_TAG = "adaptformer.run"
-FOLDER_TAG = "adaptformer.folder"
 DATA_TAG = "data.dvc"
 PASSING_TAGS = {"prefect.flow_run_id"}
 """Tags that are another one each time a run is begun or continued."""
@@ -110,7 +109,7 @@ def stopped(client: MlflowClient, run: Description) -> Run | None:
     """
     found = client.search_runs(
         [mlflow_store.experiment_id(client, run.experiment)],
-        f"tags.`{FOLDER_TAG}` = '{run.tags[FOLDER_TAG]}'",
+        f"tags.`{FOLDER_TAG}` = {mlflow_store.quoted(run.tags[FOLDER_TAG])}",
         max_results=1,
         order_by=["attributes.start_time DESC"],
     )

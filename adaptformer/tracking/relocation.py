@@ -1,4 +1,4 @@
-"""A checkout that was moved or copied finds its runs' files: MLflow's database names them by absolute paths.
+"""A checkout that was moved or copied finds its runs and their files: MLflow's database names them by absolute paths.
 
 The files of a local database are in mlartifacts/ beside it. If it names such a folder elsewhere, the checkout was moved
 or copied since, and the present folder takes the other one's place in all records: nothing is read from the place of
@@ -15,8 +15,9 @@ import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from adaptformer.tracking.locations import ARTIFACTS, DATABASE, SQLITE
+from adaptformer.tracking.locations import ARTIFACTS, DATABASE, FOLDER_TAG, SQLITE
 
 log = logging.getLogger("adaptformer")
 
@@ -69,6 +70,7 @@ def _let_name(database: Path, before: set[str], present: str) -> None:
         for folder in sorted(before):
             for table, column in COLUMNS:
                 _replace(connection, table, column, folder, present)
+            _replace(connection, "tags", "value", _checkout(folder), _checkout(present), f"key = '{FOLDER_TAG}'")
 
 
 _ELSEWHERE = (
@@ -92,9 +94,17 @@ def _folder(location: str) -> str:
     return re.split(rf"(?<=/{ARTIFACTS})(?:/|$)", location, maxsplit=1)[0]
 
 
-def _replace(connection: sqlite3.Connection, table: str, column: str, before: str, present: str) -> None:
-    """Let the values of a column that are below a folder be below another one."""
+def _checkout(files: str) -> str:
+    """Return the path of the checkout whose folder of files has this address."""
+    return str(Path(unquote(urlsplit(files).path)).parent)
+
+
+def _replace(
+    connection: sqlite3.Connection, table: str, column: str, before: str, present: str, rows: str = "true"
+) -> None:
+    """Let the values of a column that are below a folder be below another one, in the `rows` of this condition."""
     connection.execute(
-        f"update {table} set {column} = ? || substr({column}, ?) where {column} = ? or substr({column}, 1, ?) = ?",  # noqa: S608
+        f"update {table} set {column} = ? || substr({column}, ?) "  # noqa: S608
+        f"where ({column} = ? or substr({column}, 1, ?) = ?) and {rows}",
         (present, len(before) + 1, before, len(before) + 1, f"{before}/"),
     )

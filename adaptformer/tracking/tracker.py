@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptformer import files
-from adaptformer.errors import UserError
+from adaptformer.errors import UserError, without_credentials
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import dvc_repository, failures, mlflow_run, mlflow_store, run_files, uploads
@@ -186,7 +186,7 @@ def tracked(
     `changed` are the values, by dotted key, in which `params` differ from params.yaml. The `tags` that are not empty
     join the lineage.
     """
-    overrides = files.canonical_json(dict(changed)) if changed else ""
+    overrides = without_credentials(files.canonical_json(dict(changed))) if changed else ""
     lineage = {
         mlflow_run.DATA_TAG: dvc_repository.data_digest() or "none",
         **git_tags(),

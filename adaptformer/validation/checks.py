@@ -1,4 +1,4 @@
-"""Find all faults of a data set in one pass: a pandera schema for single rows, and checks across rows."""
+"""Find all faults of a data set in one pass: of single rows (row_schema.py), and of rows together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-import pandera.pandas as pa
 
 from adaptformer import csv_file, files
 from adaptformer.data import groups
@@ -16,21 +15,6 @@ from adaptformer.errors import UserError
 
 FAULT_COLUMNS = ("path", "fault", "detail", "remedy")
 _SHOWN = 20
-
-SCHEMA = pa.DataFrameSchema(
-    {
-        "path": pa.Column(str, pa.Check.str_length(min_value=1), unique=True),
-        "label": pa.Column(str, pa.Check.str_matches(r"^\S(.*\S)?$")),
-        "split": pa.Column(str, pa.Check.isin(SPLITS)),
-        "width": pa.Column(int, pa.Check.ge(MIN_SIDE)),
-        "height": pa.Column(int, pa.Check.ge(MIN_SIDE)),
-        "mode": pa.Column(str, pa.Check.str_length(min_value=1)),
-        "bytes": pa.Column(int, pa.Check.gt(0)),
-        "sha256": pa.Column(str, pa.Check.str_matches(r"^[0-9a-f]{64}$")),
-    },
-    strict=True,
-)
-"""What holds for each row of a manifest on its own."""
 
 _ONE_SPLIT = "keep the image in one split, or test results flatter the model"
 _ROW_FAULTS = {
@@ -46,10 +30,15 @@ def check(manifest: pd.DataFrame, unreadable: pd.DataFrame, group: str | None = 
     `group` is the pattern of groups (data/groups.py), if there is one. The columns are `path` (of a file, or of a class
     folder), `fault` (its kind), `detail` and `remedy`.
     """
-    faults = pd.concat(
+    unread = _faults(unreadable["path"], "unreadable file", unreadable["reason"], "repair it, or move it out of data/")
+    faults = pd.concat([unread, _row_faults(manifest), across_rows(manifest, group)], ignore_index=True)
+    return faults.drop_duplicates(ignore_index=True)
+
+
+def across_rows(manifest: pd.DataFrame, group: str | None = None) -> pd.DataFrame:
+    """Return the faults that rows have together, as `check` does."""
+    return pd.concat(
         [
-            _faults(unreadable["path"], "unreadable file", unreadable["reason"], "repair it, or move it out of data/"),
-            _row_faults(manifest),
             _missing_in_train(manifest),
             _too_few_images(manifest),
             _single_class(manifest),
@@ -61,7 +50,6 @@ def check(manifest: pd.DataFrame, unreadable: pd.DataFrame, group: str | None = 
         ],
         ignore_index=True,
     )
-    return faults.drop_duplicates(ignore_index=True)
 
 
 def _faults(paths: Iterable[str], fault: str, details: Iterable[str], remedy: str) -> pd.DataFrame:
@@ -70,11 +58,10 @@ def _faults(paths: Iterable[str], fault: str, details: Iterable[str], remedy: st
 
 
 def _row_faults(manifest: pd.DataFrame) -> pd.DataFrame:
-    try:
-        SCHEMA.validate(manifest, lazy=True)
-    except pa.errors.SchemaErrors as errors:
-        cases = errors.failure_cases
-    else:
+    from adaptformer.validation import row_schema  # with pandera, which takes a second
+
+    cases = row_schema.failures(manifest)
+    if cases is None:
         return _faults([], "", [], "")
     # A case without an index concerns a whole column: only a damaged manifest causes it, never a data set.
     whole = cases[cases["index"].isna()]
@@ -85,7 +72,7 @@ def _row_faults(manifest: pd.DataFrame) -> pd.DataFrame:
         )
     found = []
     for (column, rule), group in cases.groupby(["column", "check"], sort=True):
-        fault, remedy = _ROW_FAULTS.get(column, (f"bad {column}", "move the file out of data/"))
+        fault, remedy = _ROW_FAULTS.get(str(column), (f"bad {column}", "move the file out of data/"))
         details = (f"{column} {value!r} ({rule})" for value in group["failure_case"])
         found.append(_faults(manifest.loc[group["index"].astype(int), "path"], fault, details, remedy))
     return pd.concat(found, ignore_index=True)
@@ -128,7 +115,7 @@ def _empty_splits(manifest: pd.DataFrame, pattern: str | None) -> pd.DataFrame:
     why, remedy = "", "put images into it, more images into train, or raise the fraction of it in section data"
     if pattern is not None:
         count = len(set(groups.of(manifest["path"].str.partition("/")[2], pattern)) - {""})
-        why = f": no whole group of the {count} could be moved there, and every class stay in train"
+        why = f": none of the {count} groups could go there without a class leaving train"
         remedy = "give each class at least three groups, change data.group, or put images into the split by hand"
     return _faults(empty, "empty split", [f"{split} has no image{why}" for split in empty], remedy)
 

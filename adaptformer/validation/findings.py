@@ -7,7 +7,7 @@ terminal, `none` is not looked for.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,10 @@ FIXES = {
     "conflicts": "keep the photo in its one right class",
     "repeats": "keep one of them: the same photo counts more than once",
     "constant": "move the image out of data/: it shows nothing",
+    "dark": "see whether the image shows anything, and whether its format was read as meant",
+    "bright": "see whether the image shows anything, and whether its format was read as meant",
+    "low_contrast": "see whether the image shows anything, and whether its format was read as meant",
+    "sixteen_bits": "set image.sixteen_bit_max to the largest value that the camera gives, such as 4095 of 12 bits",
     "small": "get the image in its original size, or move it out of data/",
     "odd_modes": "see whether these images come from another source than the rest",
     "imbalance": "add images of the small class, or set tuning.balance",
@@ -35,7 +39,11 @@ FIXES = {
 """What to do about each kind of finding; the keys are those of the section `checks`."""
 
 _PAIRS = ("leaks", "conflicts", "repeats")
-CONSTANT = "all of it has one colour"
+_SEEN = ("constant", "dark", "bright", "low_contrast", "sixteen_bits")
+_DARK, _BRIGHT, _FLAT = 10, 245, 4
+"""Mean levels, of 255, and the deviation from the mean, beyond which an image is likely to show nothing."""
+_FEW_BITS = 64
+"""An image of 16 bits that is nowhere brighter, of 255, has at most 14 bits."""
 _CONTRAST = 1.5
 """A picture whose levels, of 255, deviate less from their mean shows nothing."""
 SMALL = 16
@@ -55,7 +63,8 @@ def find(manifest: pd.DataFrame, pictures: NDArray[np.uint8] | None, levels: Che
     counts = pd.crosstab(manifest["label"], manifest["split"])
     found = [*of_classes(counts.reindex(columns=list(SPLITS), fill_value=0)), *_of_images(manifest)]
     if pictures is not None:
-        found += [*_constant(manifest, pictures)]
+        for index, kind, detail in of_pictures(pictures, list(manifest["mode"])):
+            found.append((kind, manifest["path"].iloc[index], "", detail))
         if any(getattr(levels, kind) != "none" for kind in _PAIRS):
             found += _pairs(manifest, near_duplicates.pairs(pictures))
     rows = [
@@ -68,7 +77,7 @@ def find(manifest: pd.DataFrame, pictures: NDArray[np.uint8] | None, levels: Che
 
 def needs_pictures(levels: ChecksParams) -> bool:
     """Say whether a wanted check looks at pixels."""
-    return any(getattr(levels, kind) != "none" for kind in (*_PAIRS, "constant"))
+    return any(getattr(levels, kind) != "none" for kind in (*_PAIRS, *_SEEN))
 
 
 def lines(findings: pd.DataFrame) -> list[str]:
@@ -156,16 +165,24 @@ def odd_modes(counts: Mapping[str, int]) -> dict[str, str]:
     }
 
 
-def _constant(manifest: pd.DataFrame, pictures: NDArray[np.uint8]) -> Iterable[tuple[str, str, str, str]]:
-    for path in manifest.loc[constant(pictures), "path"]:
-        yield "constant", path, "", CONSTANT
-
-
-def constant(pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return which of the small pictures [N, s, s, 3] show nothing."""
-    contrast = pictures.reshape(len(pictures), -1, 3).std(axis=1).max(axis=1)
-    nothing: NDArray[np.bool_] = contrast < _CONTRAST
-    return nothing
+def of_pictures(pictures: NDArray[np.uint8], modes: Sequence[str]) -> Iterable[tuple[int, str, str]]:
+    """Yield index, kind and detail of each small picture [N, s, s, 3] that shows little, by the images' `modes`."""
+    pixels = pictures.reshape(len(pictures), -1, 3)
+    contrast = pixels.std(axis=1).max(axis=1)
+    mean, largest = pixels.mean(axis=(1, 2)), pixels.max(axis=(1, 2), initial=0)
+    for index, mode in enumerate(modes):
+        level = f"its mean level is {mean[index]:.0f} of 255"
+        if contrast[index] < _CONTRAST:
+            yield index, "constant", "all of it has one colour"
+        if mode.startswith("I") and 0 < largest[index] <= _FEW_BITS:
+            yield index, "sixteen_bits", f"16 bits whose values end at about {int(largest[index]) * 257:,} of 65,535"
+        elif contrast[index] >= _CONTRAST:
+            if mean[index] < _DARK:
+                yield index, "dark", level
+            elif mean[index] > _BRIGHT:
+                yield index, "bright", level
+            elif contrast[index] < _FLAT:
+                yield index, "low_contrast", f"its levels deviate by {contrast[index]:.1f} of 255 from their mean"
 
 
 def of_classes(counts: pd.DataFrame) -> Iterable[tuple[str, str, str, str]]:

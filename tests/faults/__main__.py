@@ -14,6 +14,7 @@ import importlib
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -35,7 +36,7 @@ SHARES = {"kill": 0.45, "flip": 0.45, "full disk": 0.1}
 SLOW_MINUTES = 30
 IMPORTED = (
     "torch", "adaptformer.stages", "timm", "pandas", "pandera", "sklearn.datasets", "sklearn.linear_model",
-    "scipy.stats", "matplotlib.pyplot", "onnx", "onnxruntime", "onnxscript", "mlflow", "mlflow.onnx", "optuna",
+    "scipy.stats", "matplotlib.pyplot", "onnx", "onnxruntime", "onnxscript", "mlflow", "mlflow.pyfunc", "optuna",
     "cleanlab", "pyarrow.parquet", "ruamel.yaml",
     "adaptformer.dataset_import.importing", "adaptformer.dataset_import.relabelling", "adaptformer.registry.promotion",
     "adaptformer.commands.sweep_runs", "adaptformer.commands.method_runs", "adaptformer.large_data.checking",
@@ -56,14 +57,13 @@ def main() -> int:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it unmounts and removes what it made
     try:
         _run(kinds, given, began, Projects(folder, slow=given.minutes >= SLOW_MINUTES), results)
     except KeyboardInterrupt:
         print("stopped; what was tried until here:")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    for told in results.wrong:
-        print(f"\n{told}")
     seconds = time.monotonic() - began
     print(f"\nseed {given.seed}, {seconds / 60:.1f} minutes\n\n{results.text(given.markdown)}")
     return 1 if results.wrong else 0
@@ -71,13 +71,16 @@ def main() -> int:
 
 def _run(kinds: list[str], given: argparse.Namespace, began: float, made: Projects, results: Table) -> None:
     """Try faults of each kind in turn, for its share of the time, until the time or the number of tries is over."""
-    spent, tries = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, 0)
+    spent, tries, shown = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, 0), 0
     while time.monotonic() - began < given.minutes * 60 and (left := _left(kinds, tries, given.tries)):
         kind = min(left, key=lambda one: spent[one] / SHARES[one])
         moment = time.monotonic()
         KINDS[kind](made, random.Random(f"{given.seed} {kind} {tries[kind]}"), results)
         tries[kind] += 1
         spent[kind] += time.monotonic() - moment
+        if results.wrong[shown:]:
+            print("\n".join(results.wrong[shown:]), flush=True)
+            shown = len(results.wrong)
         if sys.stderr.isatty():
             counts = ", ".join(f"{results.tries(one)} of {one}" for one in kinds)
             print(f"\r  {counts}; wrong: {len(results.wrong)}  ", end="", file=sys.stderr)

@@ -53,6 +53,7 @@ SLOW = {"predict more --into answers --workers 1"}
 def one(made: Projects, dice: random.Random, results: Table) -> None:
     """Turn one bit of one file, run one of its readers, and count what came of it."""
     reader = dice.choices(READERS, [0.1 if " ".join(one.words) in SLOW else 1 for one in READERS])[0]
+    wanted = _wanted(made, reader)
     root = made.fresh(reader.state)
     pattern = dice.choice(reader.patterns)
     below = [path for path in sorted(root.glob(pattern)) if path.is_file() and path.stat().st_size]
@@ -60,7 +61,6 @@ def one(made: Projects, dice: random.Random, results: Table) -> None:
     if not found:
         made.done_with(root)
         return
-    wanted = _wanted(made, reader)
     path = dice.choice(found)
     name, bit = path.relative_to(root).as_posix(), dice.randrange(path.stat().st_size * 8)
     whole = path.read_bytes()

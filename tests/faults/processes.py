@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from adaptformer import interruption
+
 HANG_SECONDS = 180
 DEFECT = 70
 """The exit code of a command that ended by an exception."""
@@ -46,11 +48,16 @@ class Ended:
 def run(call: Callable[[], int], root: Path, kill: Kill | None = None) -> Ended:
     """Run `call` in a forked process within the folder `root`, with its output in a file, and kill it if asked to."""
     output = root.with_name(f"{root.name}.output")
+    output.write_bytes(b"")
     sys.stdout.flush()
-    began = time.monotonic()
+    ready, tell = os.pipe()
     child = os.fork()
     if not child:
-        _be(call, root, output)
+        _be(call, root, output, tell)
+    os.close(tell)
+    os.read(ready, 1)  # until it answers signals as a command does from its first line on
+    os.close(ready)
+    began = time.monotonic()
     code = _wait(child, kill, began)
     hit = kill is not None and code != 0
     with contextlib.suppress(ProcessLookupError):  # what it had started
@@ -58,16 +65,20 @@ def run(call: Callable[[], int], root: Path, kill: Kill | None = None) -> Ended:
     return Ended(code, output.read_text(errors="replace"), time.monotonic() - began, hit)
 
 
-def _be(call: Callable[[], int], root: Path, output: Path) -> None:
+def _be(call: Callable[[], int], root: Path, output: Path, tell: int) -> None:
     code = DEFECT
     try:
         os.setsid()
         os.chdir(root)
-        into = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        into = os.open(output, os.O_WRONLY | os.O_APPEND)
         os.dup2(into, 1)
         os.dup2(into, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        interruption.at_once()
+        os.write(tell, b".")
+        os.close(tell)
         code = call()
         sys.stdout.flush()
     except BaseException:
@@ -87,8 +98,7 @@ def _wait(child: int, kill: Kill | None, began: float) -> int:
         passed = time.monotonic() - began
         if not sent and kill is not None and passed >= kill.after:
             sent = True
-            with contextlib.suppress(ProcessLookupError):
-                (os.killpg if kill.group else os.kill)(child, kill.number)
+            (os.killpg if kill.group else os.kill)(child, kill.number)
         if passed > HANG_SECONDS:
             os.kill(child, signal.SIGKILL)
         time.sleep(0.001)

@@ -117,19 +117,16 @@ STEPS: dict[str, tuple[str, Callable[[], int]]] = {
     "promoted": ("registered", commands(("promote", "--model", "colours", *WHO))),
 }
 """Each state: the one before it, and what leads from there."""
-REGISTRY = {"registered", "promoted", "clone"}
-"""States with a database of MLflow, which has the absolute path of its files: they are always in one place."""
 
 
 class Projects:
-    """The states of the checkout, made when they are first needed; `fresh` is a copy to be broken.
+    """The states of the checkout, made when they are first needed; `fresh` is a copy to be broken, one at a time.
 
     With `slow`, cases that take minutes belong to them.
     """
 
     def __init__(self, folder: Path, slow: bool) -> None:
         self.folder, self.slow = folder, slow
-        self._copies = 0
 
     def state(self, name: str) -> Path:
         """Return the folder of a state, which nobody changes."""
@@ -141,14 +138,14 @@ class Projects:
             made = self.fresh(before)
             self.must(lead, made)
         else:
-            made = self._empty_copy(name)
+            made = self._empty_copy()
             self.must({"data": _data, "empty": _empty, "registered": _registered, "clone": _clone}[name], made)
         made.rename(root)
         return root
 
     def fresh(self, name: str) -> Path:
         """Return a copy of a state, with the times of its files, which some records go by."""
-        source, root = self.state(name), self._empty_copy(name)
+        source, root = self.state(name), self._empty_copy()
         shutil.copytree(source, root, symlinks=True, dirs_exist_ok=True)
         return root
 
@@ -165,9 +162,9 @@ class Projects:
             raise RuntimeError(f"preparing {root} ended with {ended.code}:\n{ended.printed}")
         return ended
 
-    def _empty_copy(self, name: str) -> Path:
-        self._copies += 1
-        root = self.folder / ("registry" if name in REGISTRY else f"copy-{self._copies}")
+    def _empty_copy(self) -> Path:
+        """Return an empty folder, always the same one: MLflow's database and lists of images have absolute paths."""
+        root = self.folder / "checkout"
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
         return root

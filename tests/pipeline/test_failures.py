@@ -14,11 +14,11 @@ from adaptformer.tracking.locations import tracking_uri
 ASSURANCE = "nothing was changed"
 
 
-class MlflowFails(Exception):
+class MlflowError(Exception):
     """Stands in for MLflow's own exception, of which importing takes seconds."""
 
 
-MlflowFails.__module__ = "mlflow.exceptions"
+MlflowError.__module__ = "mlflow.exceptions"
 
 
 @pytest.fixture(autouse=True)
@@ -44,13 +44,13 @@ CASES = {
     "Unable to locate credentials": ("does not know you", "AWS_ACCESS_KEY_ID"),
     'Could not connect to the endpoint URL: "http://store:9000/"': ("store that does not answer", "AWS_ENDPOINT_URL"),
     "Response is not a valid JSON": ("is not MLflow", "correct MLFLOW_TRACKING_URI"),
-    "something that nobody has met": ("fails: MlflowFails", "see that it answers there"),
+    "something that nobody has met": ("fails: MlflowError", "see that it answers there"),
 }
 
 
 @pytest.mark.parametrize("words", CASES)
 def test_each_cause_has_its_own_remedy(words):
-    told = failures.explained(MlflowFails(words), ASSURANCE)
+    told = failures.explained(MlflowError(words), ASSURANCE)
     what, remedy = CASES[words]
     assert what in told.cause
     assert remedy in told.remedy
@@ -61,13 +61,21 @@ def test_each_cause_has_its_own_remedy(words):
         assert told.cause.endswith(words), "the library's own words are the second half"
 
 
+def test_a_full_database_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    told = failures.explained(MlflowError("(sqlite3.OperationalError) database or disk is full"), ASSURANCE)
+    assert told.cause == f"cannot write {tmp_path}/mlflow.db: No space left on device"
+    error = OSError(28, "No space left on device", "artifacts/model.onnx")
+    assert failures.explained(error, ASSURANCE).cause.startswith("cannot write artifacts/model.onnx: ")
+
+
 def test_no_two_causes_share_a_remedy():
     remedies = [cause.remedy for cause in failures._CAUSES]
     assert len(set(remedies)) == len(remedies)
 
 
 def test_a_package_that_is_not_installed_is_named():
-    error = MlflowFails("x")
+    error = MlflowError("x")
     error.__cause__ = ModuleNotFoundError("No module named 'pymysql'", name="pymysql")
     told = failures.explained(error, ASSURANCE)
     assert told.cause.endswith("needs a package that is not installed: pymysql")

@@ -14,7 +14,7 @@ LIBRARY = {
     "model": PIXELS,
     "checkpoints": MODEL,
     "validation": PIXELS,
-    "dataset_import": MODEL | {"presets", "storage.py"},
+    "dataset_import": MODEL | {"presets", "storage.py", "validation"},
     "embedding.py": MODEL,
     "labels": MODEL | {"embedding.py", "validation"},
     "monitoring": MODEL | {"embedding.py", "evaluation", "export", "gate", "validation"},
@@ -25,7 +25,7 @@ LIBRARY = {
     "large_data": MODEL | {"batch_prediction", "dataset_import", "embedding.py", "storage.py", "validation"},
     "sweeps": {"tuning"},
     "pretraining": MODEL | {"tuning"},
-    "gate": {"evaluation"},
+    "gate": {"data", "evaluation"},
     "presets": set(),
     "stages.py": MODEL | {"checkpoints", "embedding.py", "validation", "tuning", "evaluation", "export"},
     "stage_runner.py": {"stages.py"},
@@ -53,6 +53,7 @@ BASE = {
     "scores.py",
     "streams.py",
     "text_table.py",
+    "without_git.py",
     "yaml_text.py",
 }
 COMMAND_LINE = {"__init__.py", "__main__.py", "commands", "py.typed"}

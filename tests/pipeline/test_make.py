@@ -89,7 +89,7 @@ def test_a_rollback_without_a_reason_ends_with_1(tmp_path):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/.installed").touch()
-    (tmp_path / ".venv/bin/adaptformer").symlink_to(shutil.which("adaptformer", path=Path(sys.executable).parent))
+    (tmp_path / ".venv/bin/adaptformer").symlink_to(shutil.which("adaptformer", path=str(Path(sys.executable).parent)))
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     done = make("-C", str(tmp_path), "--no-print-directory", "rollback", PYTHONPATH=str(ROOT))
     assert (done.returncode, done.stdout) == (1, "")

@@ -7,24 +7,28 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import clones
 import pytest
 import registered
+from crafted import ROW
 
 from adaptformer.errors import UserError
+from adaptformer.params import load
 from adaptformer.registry import answering, lineage, promotion, versions
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store, relocation
 from adaptformer.tracking.locations import tracking_place
+from adaptformer.tracking.tracker import Tracker
 
 STRANGE = 'it\'s 100%25 of köpie #1? & "more"'
 
 
 @pytest.fixture
 def checkout(tmp_path, empty_database, monkeypatch):
-    """A checkout with a registered champion, in its own folder, whose files are below a strange name."""
-    root = tmp_path / "it's a 20%25 köpie#x"
+    """A checkout with a registered champion, in a folder of its own."""
+    root = tmp_path / "my checkout"
     root.mkdir()
     shutil.copy2(clones.ROOT / "params.yaml", root)
     shutil.copy2(empty_database, root / "mlflow.db")
@@ -48,11 +52,8 @@ def champion(into):
     return answering.file_of(chosen, RunFolder(into / "none"), into)
 
 
-def test_a_strange_path_is_no_part_of_an_address(checkout, tmp_path):
+def test_a_strange_name_is_looked_for_as_it_is(checkout):
     assert tracking_place() == "sqlite:///mlflow.db"
-    assert champion(tmp_path / "out").is_file()
-    assert (checkout / "mlartifacts").is_dir()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [checkout.name, "out"]
     client = mlflow_store.connect()
     assert mlflow_store.find_run(client, "test", "mlflow.runName", "pets") is not None
     for name in ("it's", 'a "quoted" one', "100% #1?"):
@@ -62,8 +63,8 @@ def test_a_strange_path_is_no_part_of_an_address(checkout, tmp_path):
         versions.require_model(client, STRANGE)
 
 
-def test_a_question_mark_in_the_path_ends_no_address(checkout, tmp_path):
-    moved = checkout.rename(tmp_path / "what?#mine=1&b")
+def test_a_strange_path_is_no_part_of_an_address(checkout, tmp_path):
+    moved = checkout.rename(tmp_path / "it's a 20%25 köpie?#mine=1&b")
     environment = {**os.environ, "PYTHONPATH": str(clones.ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", "adaptformer", "lineage", "champion", "--model", "pets"],
@@ -81,6 +82,22 @@ def test_a_moved_checkout_keeps_its_champion_and_goes_on(checkout, tmp_path, mon
     assert registered.ask("pets", version).decision.challenger == "2"
     assert len(promotion.history("pets")) >= 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "out"], "nothing where it was before"
+
+
+def test_a_run_that_was_killed_before_the_move_is_continued_or_marked(checkout, tmp_path, monkeypatch):
+    old, new = (RunFolder().root / name for name in ("one", "two"))
+    settings = load(Path("params.yaml"))
+    killed = [Tracker("test", settings, {"git.commit": "0"}, RunFolder(place)) for place in (old, new)]
+    for one in killed:
+        one.log_epoch(ROW)
+    monkeypatch.chdir(checkout.rename(tmp_path / "it's elsewhere"))
+    commits = {old: "0", new: "1"}  # of another commit, a run is not continued
+    present = [Tracker("test", settings, {"git.commit": commits[p]}, RunFolder(p)) for p in commits]
+    for one in present:
+        one.log_epoch(ROW)
+    client = mlflow_store.connect()
+    assert [client.get_run(one.run_id).info.status for one in killed] == ["RUNNING", "KILLED"]
+    assert present[0].run_id == killed[0].run_id
 
 
 def test_a_copy_never_writes_into_its_original(checkout, tmp_path, monkeypatch):
@@ -108,7 +125,7 @@ def test_a_moved_database_that_cannot_be_written_is_read_and_takes_no_change(che
     monkeypatch.setattr(relocation, "_let_name", read_only)
     assert champion(tmp_path / "out").is_file()
     with pytest.raises(UserError, match="Read-only file system"), mlflow_store.user_errors("nothing was changed"):
-        mlflow_store.connect().set_registered_model_alias("pets", "champion", "1")
+        mlflow_store.connect().set_registered_model_alias("pets", "other", "1")
 
 
 def test_a_database_whose_files_are_beside_it_is_not_touched(checkout):

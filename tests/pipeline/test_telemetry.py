@@ -67,9 +67,7 @@ def test_what_is_shown_for_running_the_model_elsewhere_switches_it_off_first():
 
 
 def test_a_loopback_address_goes_through_no_proxy():
-    code = (
-        "import adaptformer, urllib.request as r; print(bool(r.proxy_bypass('127.0.0.1')), bool(r.proxy_bypass('x')))"
-    )
+    code = "import adaptformer, urllib.request as r; print(*(bool(r.proxy_bypass(h)) for h in ('127.0.0.1', 'x')))"
     environment = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
     for given in ({}, {"no_proxy": "example.org"}, {"NO_PROXY": "example.org"}):
         done = subprocess.run(

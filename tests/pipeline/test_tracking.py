@@ -100,8 +100,8 @@ def test_the_registered_model_is_the_file_and_runs(flown, finished, monkeypatch)
     answer = model.predict({"images": np.zeros((3, 32, 32, 3), np.uint8)})
     assert answer["logits"].shape == (3, 10)
     signature = model.metadata.signature
-    assert [(spec.name, spec.shape) for spec in signature.inputs] == [("images", (-1, 32, 32, 3))]
-    assert [(spec.name, spec.shape) for spec in signature.outputs] == [("logits", (-1, 10))]
+    assert signature.inputs is None  # the version itself refuses what does not fit (test_served_model.py)
+    assert {"class", "probability", "logits"} <= {spec.name for spec in signature.outputs}
 
 
 def test_prefect_knows_the_dead_run_as_crashed(flown):

@@ -80,6 +80,7 @@ def results(root: Path) -> dict[str, bytes]:
 
 
 def snapshot(root: Path) -> dict[str, bytes]:
-    """Every file below a folder with its bytes, but for the lock and what is known of files that were read."""
+    """Every file below a folder with its bytes, but for locks, facts of files that were read, and marks of stages."""
     files = (path for path in root.rglob("*") if path.is_file() and path.name not in {".lock", "facts.safetensors"})
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+    results = (path for path in files if not path.name.endswith(".unfinished.json"))
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in results}

@@ -97,7 +97,7 @@ def test_what_is_no_table_has_one_reason(content: bytes, reason: str, tmp_path: 
 
 def test_a_byte_order_mark_and_empty_lines_are_no_content(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    path.write_bytes("\ufeffa,b\r\n\r\n1,2\r\n\r\n".encode())
+    path.write_bytes("\ufeff\ufeffa,b\r\n\r\n1,2\r\n\r\n".encode())
     assert csv_file.read(path).to_dict("records") == [{"a": "1", "b": "2"}]
 
 

@@ -25,7 +25,9 @@ from adaptformer.params import ImageParams
 from adaptformer.run_folder import RunFolder
 
 Tree = Callable[..., Path]
-IMAGE = ImageParams(size=mite.SIDE, resize="crop", crop_fraction=1.0, interpolation="bilinear", oversampling=2)
+IMAGE = ImageParams(
+    size=mite.SIDE, resize="crop", crop_fraction=1.0, interpolation="bilinear", oversampling=2, sixteen_bit_max=65535
+)
 
 
 @pytest.fixture

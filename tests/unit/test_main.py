@@ -429,9 +429,10 @@ class Classifies:
     """Stands in for the predictor: knows cats, and fails at files named bad."""
 
     provider = "CPUExecutionProvider"
+    classes: tuple[str, ...] = ("cat", "dog")
 
-    def __init__(self, model: Path, device: str) -> None:
-        self.asked = (model, device)
+    def __init__(self, model: Path, device: str, *, unverified: bool = False) -> None:
+        self.asked = (model, device, unverified)
 
     def predict(self, paths: list[Path], top: int) -> list[Prediction]:
         return [
@@ -481,6 +482,14 @@ def test_images_are_sorted_into_folders(photos: Path, capsys: pytest.CaptureFixt
     found = sorted(path.relative_to("sorted").as_posix() for path in Path("sorted").rglob("*.png"))
     assert found == ["cat/a.png", "cat/c.png", "unsure/a.png"]
     assert Path("sorted/cat/a.png").read_bytes() == b"a"
+
+
+def test_a_class_named_unsure_is_refused_before_anything_is_sorted(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Classifies, "classes", ("cat", "unsure"))
+    assert "a class unsure" in failure(capsys, "predict", "photos", "--sort-into", "sorted", "--unsure", "0.4")[0]
+    assert not Path("sorted").exists()
 
 
 @pytest.mark.parametrize("form", [[], ["--csv"], ["--json"]])

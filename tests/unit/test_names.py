@@ -45,6 +45,12 @@ def test_all_class_names_that_cannot_be_used_are_told_at_once():
     assert all(part in said for part in ("'..' begins with a dot", "'Dog' and 'dog' differ", "longer than 255"))
 
 
+def test_numbers_that_are_written_in_two_ways_are_one_class_by_mistake():
+    names.refuse_class_names(["0", "1", "01", "1.5"])
+    with pytest.raises(UserError, match=r"'0' and '0\.0' differ only in how a number is written"):
+        names.refuse_class_names(["0", "0.0", "1"])
+
+
 def test_files_get_names_that_can_be_stored_and_shown():
     assert names.stored("a b.png") == "a b.png"
     assert names.stored("a\x1b\udcff\n.png", "g__") == "g__a___.png"

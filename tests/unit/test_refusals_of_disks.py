@@ -21,9 +21,14 @@ import small_project
 from safetensors import SafetensorError
 
 from adaptformer import files, progress
+from adaptformer.batch_prediction import running
+from adaptformer.checkpoints import download
 from adaptformer.commands import exit_code
+from adaptformer.dataset_import import replacement
 from adaptformer.errors import UserError
 from adaptformer.run_folder import RunFolder
+from adaptformer.sweeps.space import Range
+from adaptformer.sweeps.study import Settings, Study
 
 FULL = "free space on its disk"
 READ_ONLY = "its file system is read-only"
@@ -153,19 +158,42 @@ def test_a_full_disk_does_not_keep_a_run_from_the_lock(tmp_path: Path, monkeypat
         folder.lock("adaptformer train").__enter__()
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
-def test_a_folder_that_takes_no_lock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    real = os.open
+def sweep(place: Path) -> Study:
+    settings = Settings(trials=1, sampler="random", pruner="none", metric="top1", seed=0)
+    return Study(place, None, [Range("tuning.base_lr", 0.1, 1.0, log=True)], settings)
+
+
+TAKERS: dict[str, Callable[[Path], object]] = {
+    "results": lambda place: RunFolder(place).lock("adaptformer train").__enter__(),
+    "many images": lambda place: running.alone(str(place)).__enter__(),
+    "sweep": sweep,
+    "worker": lambda place: sweep(place).working().__enter__(),
+    "data": lambda place: replacement.exclusive(place / "data").__enter__(),
+    "download": lambda place: download.fetch("https://example.org/x.pth", "0" * 64),
+}
+
+
+@pytest.mark.parametrize("name", TAKERS)
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
+def test_a_folder_that_takes_no_lock_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, name: str
+) -> None:
+    place, real = tmp_path / "place", os.open
+    monkeypatch.setenv("ADAPTFORMER_CACHE", str(place))
 
     def refuse(path: object, *given: object, **options: object) -> int:
-        if str(path).endswith(".lock"):
+        lock = Path(str(path)).name
+        if ".worker-" in lock or (lock.endswith(("lock", ".data.lock")) and name != "worker"):
             raise OSError(number, os.strerror(number), str(path))
         return real(path, *given, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(UserError) as caught, RunFolder(tmp_path / "artifacts").lock("adaptformer train"):
-        pytest.fail("it has the lock")
-    assert caught.value.cause == f"cannot write {tmp_path / 'artifacts'}: {os.strerror(number)}"
+    with pytest.raises(UserError) as caught:
+        TAKERS[name](place)
+    told = place / "data" if name == "data" else place
+    assert caught.value.cause == f"cannot write {told}: {os.strerror(number)}"
+    expected = READ_ONLY if number == errno.EROFS else FULL
+    assert expected in caught.value.remedy
 
 
 def test_a_command_that_meets_a_full_disk_anywhere_ends_in_two_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,8 +149,8 @@ def test_of_several_fitting_tables_the_parameter_chooses(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        ([], "metadata: "),
-        ("text", "metadata: "),
+        ([], "metadata are no table"),
+        ("text", "metadata are no table"),
         ({"mean": [0.5, 0.5, 0.5]}, "std: "),
         ({"licence": "MIT"}, "mean: "),
         ({"mean": [0.5, 0.5], "std": [1.0] * 3, "licence": "MIT", "note": ""}, "mean"),

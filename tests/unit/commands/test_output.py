@@ -31,7 +31,7 @@ class Classifies:
     asked: Path
     read: bytes
 
-    def __init__(self, model: Path, device: str) -> None:
+    def __init__(self, model: Path, device: str, unverified: bool = False) -> None:
         Classifies.asked = model
 
     def predict(self, paths: list[Path], top: int) -> Iterator[Prediction]:
@@ -137,7 +137,7 @@ from adaptformer.__main__ import main
 from adaptformer.export import predictor
 class Classifies:
     provider = "cpu"
-    def __init__(self, model, device): pass
+    def __init__(self, model, device, unverified): pass
     def predict(self, paths, top): return [predictor.Prediction(path, ("猫é",), (1.0,)) for path in paths]
 predictor.Predictor = Classifies
 sys.exit(main(["predict", "x.png", "--model", "m.onnx", "--top", "1", *{form!r}]))

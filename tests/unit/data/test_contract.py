@@ -20,7 +20,7 @@ def test_stored_size_is_the_size_before_the_crop(
 def test_a_missing_value_is_named(contract: ImageContract) -> None:
     content = dataclasses.asdict(contract)
     del content["interpolation"]
-    with pytest.raises(ValueError, match="interpolation: Field required"):
+    with pytest.raises(ValueError, match="interpolation is None, not one of bilinear, bicubic"):
         ImageContract.from_dict(content)
 
 
@@ -29,3 +29,10 @@ def test_a_contract_from_before_oversampling_means_decoding_in_full(contract: Im
     assert ImageContract.from_dict(content).oversampling == 2
     del content["oversampling"]
     assert ImageContract.from_dict(content).oversampling == 0
+
+
+def test_a_contract_from_before_the_range_of_sixteen_bits_means_all_of_it(contract: ImageContract) -> None:
+    content = dataclasses.asdict(dataclasses.replace(contract, sixteen_bit_max=4095))
+    assert ImageContract.from_dict(content).sixteen_bit_max == 4095
+    del content["sixteen_bit_max"]
+    assert ImageContract.from_dict(content).sixteen_bit_max == 65535

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from adaptformer.data.decoding import MAX_PIXELS, DamagedImage, decode, decode_reduced
 
@@ -189,6 +189,77 @@ def test_bomb_is_refused_before_its_pixels_are_read(sides: tuple[int, int]) -> N
         decode(bomb(*sides))
     with pytest.raises(DamagedImage, match=r"truncated|damaged"):  # it is looked at if it may be that large
         decode(bomb(MAX_PIXELS // 1000 + 1, 1000), max_pixels=None)
+
+
+@pytest.mark.parametrize("chunk", [b"zTXt", b"iTXt", b"iCCP", b"tEXt"])
+def test_a_png_with_huge_or_damaged_remarks_is_whole(chunk: bytes) -> None:
+    plain, texts = saved(Image.fromarray(UPRIGHT)), PngImagePlugin.PngInfo()
+    if chunk == b"iCCP":
+        content = saved(Image.fromarray(UPRIGHT), icc_profile=b"\0" * (3 << 20))
+    elif chunk == b"tEXt":
+        place = plain.index(b"IDAT") - 4
+        content = plain[:place] + struct.pack(">I", 3) + b"tEXta\0b" + b"\0\0\0\0" + plain[place:]  # a wrong checksum
+    else:
+        (texts.add_itxt if chunk == b"iTXt" else texts.add_text)("parameters", "x" * (3 << 20), zip=True)
+        content = saved(Image.fromarray(UPRIGHT), pnginfo=texts)
+    assert chunk in content
+    np.testing.assert_array_equal(decode(content), UPRIGHT)
+
+
+def test_damage_of_the_pixels_of_a_png_stays_damage() -> None:
+    content = bytearray(saved(Image.fromarray(UPRIGHT), icc_profile=b"\0" * (3 << 20)))
+    content[content.index(b"IDAT") + 8] ^= 1
+    with pytest.raises(DamagedImage):
+        decode(bytes(content))
+
+
+def tiff(samples: int, bits: int, kind: int) -> bytes:
+    """A TIFF of 2 x 2 pixels of so many channels."""
+    size = 4 * samples * bits // 8
+    entries = [(256, 4, 1, 2), (257, 4, 1, 2), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 200),
+               (277, 3, 1, samples), (278, 4, 1, 2), (279, 4, 1, size), (339, 3, 1, kind)]  # fmt: skip
+    body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return (b"II*\0" + struct.pack("<IH", 8, len(entries)) + body).ljust(200, b"\0") + b"\1" * size
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a pointer of Git LFS.*git lfs pull"),
+        (b"<!DOCTYPE html><html><head><title>403 Forbidden", "a web page"),
+        (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+        (b"\0" * 128 + b"DICM", "DICOM"), (b"%PDF-1.4", "a PDF"), (b"\xff\x0a" + b"1" * 50, "JPEG XL"),
+        (b"\0" * 4000, "nothing but zeros"), (b"\x1f\x8b123", "compressed by gzip"),
+        (tiff(13, 16, 1), "a TIFF of 13 channels of 16 bits, whole numbers"),
+        (tiff(3, 32, 3), "a TIFF of 3 channels of 32 bits, floating-point numbers"),
+    ],
+)  # fmt: skip
+def test_what_is_no_image_is_named_for_what_it_is(content: bytes, name: str) -> None:
+    with pytest.raises(DamagedImage, match=rf"not an image .*: it is {name}"):
+        decode(content)
+
+
+def test_pillows_remarks_come_with_the_image_and_not_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    exif = b"Exif\0\0II*\0\xff\xff\xff\x7f"
+    content = saved(Image.fromarray(UPRIGHT), "JPEG")
+    content = content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:]
+    command = (
+        "import sys; from adaptformer.data.decoding import *; print(decode_reduced(sys.stdin.buffer.read(), 0).remarks)"
+    )
+    done = subprocess.run([sys.executable, "-c", command], input=content, capture_output=True, check=True)
+    assert b"Corrupt EXIF" in done.stdout
+    assert not done.stderr
+    assert decode_reduced(saved(Image.fromarray(UPRIGHT)), 0).remarks == ()
+    with pytest.raises(DamagedImage):
+        decode(tiff(13, 16, 1))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_range_of_sixteen_bits_can_be_chosen() -> None:
+    grey = np.array([[0, 1000, 2048, 4095, 5000]], np.uint16)
+    content = saved(Image.fromarray(grey))
+    assert decode(content)[0, :, 0].tolist() == [0, 4, 8, 16, 19]
+    assert decode(content, sixteen_bit_max=4095)[0, :, 0].tolist() == [0, 62, 128, 255, 255]
 
 
 def test_the_limit_of_pixels_can_be_chosen(picture: Callable[..., bytes]) -> None:

@@ -16,3 +16,11 @@ from adaptformer.data import groups
 )
 def test_the_group_is_what_the_pattern_captures_or_matches(pattern: str | None, expected: list[str]) -> None:
     assert groups.of(["cat/p1_a.png", "dog/p12_b.png", "dog/no.png"], pattern) == expected
+
+
+def test_groups_are_numbered_and_an_image_in_none_is_one_by_itself() -> None:
+    found = groups.codes(["a", "", "b", "a", ""])
+    assert found is not None
+    assert found.tolist() == [0, 1, 2, 0, 3]
+    assert groups.codes(["a", "", "b", ""]) is None
+    assert groups.codes([]) is None

@@ -68,7 +68,7 @@ def test_unreadable_files_are_listed_with_their_reason(
     assert dict(unreadable.itertuples(index=False)) == {
         "test/cat/secret.png": "Permission denied",
         "train/cat/empty.png": "empty file",
-        "train/cat/page.png": "not an image (JPEG, PNG, GIF, BMP, WEBP, TIFF, PPM, AVIF)",
+        "train/cat/page.png": "not an image (JPEG, PNG, GIF, BMP, WEBP, TIFF, PPM, AVIF): it is a web page",
         "train/dog/half.jpg": "truncated",
         "train/stray.png": "not in a class folder",
     }

@@ -1,10 +1,11 @@
 import hashlib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from adaptformer.data import image_files
+from adaptformer.data import image_files, pillow_remarks, reading
 from adaptformer.data.reading import ImageFacts, copy_all, read_all, read_facts
 
 
@@ -35,6 +36,23 @@ def test_what_is_no_image_is_not_copied(picture: Callable[..., bytes], tmp_path:
     assert found[1] == "not an image (JPEG, PNG, GIF, BMP, WEBP, TIFF, PPM, AVIF)"
     assert found[3] == "No such file or directory"
     assert sorted(path.name for path in tmp_path.glob("*.copy")) == ["0.copy", "2.copy"]
+
+
+def test_what_pillow_remarks_of_a_file_is_told_once_with_its_name(
+    picture: Callable[..., bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, exif = picture(width=40, height=30, format="JPEG"), b"Exif\0\0II*\0\xff\xff\xff\x7f"
+    content = content[:2] + b"\xff\xe1\0\x10" + exif + content[2:]
+    paths = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    for path in paths:
+        path.write_bytes(content)
+    reading._told.clear()
+    monkeypatch.setattr(warnings, "showwarning", pillow_remarks._shown)  # pytest has its own in its place
+    monkeypatch.setattr(warnings, "filters", [("always", None, Warning, None, 0)])
+    assert not any(isinstance(facts, str) for facts in read_all(paths))
+    (message,) = caplog.messages
+    assert message.startswith(f"{tmp_path}/")
+    assert "can be read, but: Corrupt EXIF data" in message
 
 
 def test_a_copy_that_cannot_be_written_is_no_fault_of_the_image(picture: Callable[..., bytes], tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from adaptformer.data import image_files, layout
 from adaptformer.dataset_import import recording
-from adaptformer.dataset_import.importing import Manner, import_folder
+from adaptformer.dataset_import.copying import Manner
+from adaptformer.dataset_import.importing import import_folder
 from adaptformer.dataset_import.recording import dvc_add
 from adaptformer.errors import UserError
 from adaptformer.names import unseen
@@ -319,7 +320,7 @@ def test_what_is_no_image_is_left_out_and_listed_if_wanted(
     lines = listed.read_text().splitlines()
     assert [line.partition(",")[0] for line in lines] == ["path", "cat/notes.txt", "dog/empty.png"]
     assert "left out 1: empty file (dog/empty.png)" in caplog.messages
-    assert f"all that is left out is listed in {listed}" in caplog.messages
+    assert f"all of that is listed in {listed}" in caplog.messages
     (source / "cat/notes.txt").unlink()
     (source / "dog/empty.png").unlink()
     import_folder(source, data, PARAMS, True, Manner(skip_bad=True, left_out=listed))
@@ -352,7 +353,7 @@ def test_dvc_add_is_skipped_outside_a_repository(tree: Tree, data: Path) -> None
 
 
 def test_dvc_add_failure_is_one_line(tree: Tree, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree({"train/cat/1.png": 1, "../.dvc/config": b""})
+    tree({"train/cat/1.png": 1, "../.dvc/config": b"[core]\n    no_scm = true\n"})
     seen = {}
 
     def failing(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:

@@ -205,11 +205,11 @@ def test_svhn_has_the_digits_as_names(
 def test_fashion_mnist_is_grey_and_a_slash_in_a_name_becomes_a_word(
     site: Site, datasets: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    resources, pixels = [], NUMBERS.integers(0, 256, (4, 28, 28), dtype=np.uint8)
+    resources, pixels = [], NUMBERS.integers(0, 256, (2, 4, 28, 28), dtype=np.uint8)
     labels = np.array([0, 9, 0, 9], np.uint8)
-    for kind in ("train", "t10k"):
+    for kind, images in zip(("train", "t10k"), pixels, strict=True):
         for name, magic, array in (
-            ("images-idx3", 2051, pixels),
+            ("images-idx3", 2051, images),
             ("labels-idx1", 2049, labels),
         ):
             header = struct.pack(f">{1 + array.ndim}i", magic, *array.shape)
@@ -220,7 +220,7 @@ def test_fashion_mnist_is_grey_and_a_slash_in_a_name_becomes_a_word(
     listed = known.get("fashion-mnist", tmp_path / "downloads")
     table = pd.read_csv(listed)
     assert list(table["label"]) == ["T-shirt or top", "Ankle boot"] * 4
-    np.testing.assert_array_equal(np.asarray(Image.open(table["path"][5])), pixels[1])
+    np.testing.assert_array_equal(np.asarray(Image.open(table["path"][5])), pixels[1, 1])
     assert set(imported(listed, tmp_path)["label"]) == {"T-shirt or top", "Ankle boot"}
 
 

@@ -66,6 +66,22 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert siblings(tmp_path / "data") == ["data"]
 
 
+def test_a_command_that_only_reads_removes_what_a_killed_process_left_and_not_what_a_living_one_fills(
+    tree: Tree,
+) -> None:
+    data = tree({"old": b"old"})
+    new = data.with_name(".data.new")
+    new.mkdir()
+    settle = (
+        f"import pathlib; from adaptformer.dataset_import import settling; settling.settle(pathlib.Path({str(data)!r}))"
+    )
+    with replacement.exclusive(data):
+        subprocess.run([sys.executable, "-c", settle], check=True)
+        assert new.exists()
+    subprocess.run([sys.executable, "-c", settle], check=True)
+    assert siblings(data) == ["data"]
+
+
 def test_a_folder_that_an_earlier_version_had_put_aside_comes_back(tree: Tree) -> None:
     data = tree({"old": b"old"})
     data.rename(data.with_name(".data.old-12"))

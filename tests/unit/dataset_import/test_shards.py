@@ -16,8 +16,9 @@ from small_project import adaptformer
 
 from adaptformer import files, params, storage
 from adaptformer.dataset_import import rules, shards, sources
+from adaptformer.dataset_import.copying import Manner
 from adaptformer.dataset_import.found import Found
-from adaptformer.dataset_import.importing import Manner, import_folder
+from adaptformer.dataset_import.importing import import_folder
 from adaptformer.errors import UserError
 from adaptformer.params import DataParams
 
@@ -191,6 +192,12 @@ def test_a_sample_without_the_label_that_others_have_is_an_error(tmp_path: Path)
             unpacked(tar(tmp_path / "a.tar", members), tmp_path)
 
 
+def test_images_whose_labels_cannot_be_read_are_told_before_the_number_of_classes(tmp_path: Path) -> None:
+    members = {"1.png": png(1), "1.cls": b"dog", "2.png": png(2), "2.cls": b"K\xe4tzchen"}
+    with pytest.raises(UserError, match=r"1 of 2 files .*: 2\.png in .*: its label cannot be read"):
+        import_folder(tar(tmp_path / "a.tar", members), tmp_path / "data", PARAMS, False, Manner(work=tmp_path / "w"))
+
+
 def test_archives_that_were_joined_are_an_error(tmp_path: Path) -> None:
     one, two = (tar(tmp_path / f"{n}.tar", {f"a/{n}.png": png(n)}).read_bytes() for n in (1, 2))
     (tmp_path / "both.tar").write_bytes(one + two)
@@ -230,9 +237,11 @@ def test_unlabelled_rows_are_named_and_left_out_if_wanted(tmp_path: Path, caplog
 
 def test_files_that_are_none_are_two_lines(tmp_path: Path) -> None:
     (tmp_path / "no.tar").write_bytes(b"no archive at all" * 100)
+    (tmp_path / "no.parquet").write_bytes(b"PAR1 nope")
     parquet(tmp_path / "other.parquet", {"picture": [b"x"], "label": [1]})
     for name, cause in (
         ("no.tar", r"no\.tar cannot be read"),
+        ("no.parquet", r"no\.parquet is no whole Parquet file"),
         ("gone.tar", "does not exist"),
         ("gone-*.tar", "there is no .*gone-"),
         ("other.parquet", "has no column image, but picture, label"),

@@ -74,7 +74,8 @@ def test_faulty_files_get_their_reason_and_disturb_no_other(
     alone = [*predictor.predict([photos[0]], top=1), *predictor.predict([photos[1]], top=1)]
     given = list(predictor.predict(asked, top=1))
     assert [prediction.path for prediction in given] == asked
-    faults = ["empty file", "", "not an image (JPEG, PNG, GIF, BMP, WEBP, TIFF, PPM, AVIF)", "", "Permission denied"]
+    page_fault = "not an image (JPEG, PNG, GIF, BMP, WEBP, TIFF, PPM, AVIF): it is a web page"
+    faults = ["empty file", "", page_fault, "", "Permission denied"]
     assert [prediction.fault for prediction in given] == faults
     assert [p.classes for p in given if not p.fault] == [p.classes for p in alone]
     assert all(prediction.probabilities == () for prediction in given if prediction.fault)

@@ -8,7 +8,7 @@ import pytest
 
 from adaptformer.errors import UserError
 from adaptformer.export.predictor import Prediction
-from adaptformer.export.sorting import sorted_into
+from adaptformer.export.sorting import require_apart, sorted_into
 
 
 def image(path: Path, content: bytes) -> Path:
@@ -40,3 +40,12 @@ def test_nothing_is_written_outside_the_folder_whatever_a_class_is_called(tmp_pa
     with pytest.raises(UserError, match="the class name "):
         list(sorted_into(tmp_path / "deep/er/out", [Prediction(photo, (name,), (0.9,))], 0.0))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [photo]
+
+
+@pytest.mark.parametrize("name", ["unsure", "Unsure"])
+def test_a_class_never_shares_its_folder_with_unsure_answers(name: str) -> None:
+    require_apart(["cat", name], 0.0)
+    require_apart(["cat", "not sure"], 0.6)
+    with pytest.raises(UserError, match=f"the model has a class {name}") as caught:
+        require_apart(["cat", name], 0.6)
+    assert "without --unsure" in caught.value.remedy

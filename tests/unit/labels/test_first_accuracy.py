@@ -13,7 +13,7 @@ import small_project
 from numpy.typing import NDArray
 from small_project import adaptformer, run_stages
 
-from adaptformer import params
+from adaptformer import integrity, params
 from adaptformer.data import manifest
 from adaptformer.embedding import Embedding
 from adaptformer.labels import first_accuracy, probe
@@ -71,6 +71,7 @@ def test_without_validation_images_there_is_nothing_to_tell(project: Path) -> No
     run_stages("validate", "fetch")
     path = project / "artifacts/manifest.csv"
     path.write_text(path.read_text().replace(",validation,", ",test,"))
+    integrity.write_beside(path)
     assert first_accuracy.text(params.load(), RunFolder()).startswith("no first accuracy: it needs validation images")
 
 

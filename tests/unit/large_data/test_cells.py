@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from many_scenes import scene
@@ -126,14 +127,30 @@ def test_no_pictures_have_no_pairs(tmp_path: Path) -> None:
     assert searched(index, tmp_path) == set()
 
 
+@pytest.mark.parametrize("name", ["cells.safetensors", "pictures", "signatures", "index.json"])
 def test_an_index_that_is_damaged_is_made_again(
-    pictures: NDArray[np.uint8], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    pictures: NDArray[np.uint8], tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     index = cells.prepare(tmp_path, np.array_split(pictures, 5))
-    file = tmp_path / "cells.safetensors"
+    file = tmp_path / name
     whole = file.read_bytes()
-    file.write_bytes(whole[:-1] + b"x")
+    file.write_bytes(whole[:-3] + b"x" + whole[-2:])
     again = cells.prepare(tmp_path, np.array_split(pictures, 5))
     np.testing.assert_array_equal(again.members, index.members)
     assert file.read_bytes() == whole
     assert "is made again" in caplog.text
+
+
+def test_pairs_that_were_altered_are_computed_again(
+    pictures: NDArray[np.uint8], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = cells.prepare(tmp_path, np.array_split(pictures, 5))
+    proposed = cells.propose(index, tmp_path, 0)
+    confirmed = cells.confirm(index, tmp_path, cells.proposals([proposed]), 0)
+    for path in (proposed, confirmed):
+        whole = path.read_bytes()
+        pd.read_parquet(path).iloc[:0].to_parquet(path, index=False)
+        again = cells.propose(index, tmp_path, 0), cells.confirm(index, tmp_path, cells.proposals([proposed]), 0)
+        assert again == (proposed, confirmed)
+        assert path.read_bytes() == whole
+    assert caplog.text.count("it is computed again") == 2

@@ -8,12 +8,13 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from many_scenes import jpeg, png, scene, tar
 from PIL import Image, ImageOps
 from small_project import adaptformer
 
-from adaptformer import files, params
+from adaptformer import files, integrity, params
 from adaptformer.batch_prediction.running import Engine
 from adaptformer.data import manifest
 from adaptformer.errors import UserError
@@ -160,6 +161,25 @@ def test_whatever_was_interrupted_it_ends_with_the_same_files(
     monkeypatch.setattr(cells, "propose", None)  # nothing is compared again
     checking.check(folder, given, ONE, LEVELS)
     assert written(folder) == written(tmp_path / "undisturbed")
+
+
+def test_near_duplicates_that_were_altered_or_are_of_other_facts_are_searched_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given, folder = shards(tmp_path / "s", FLAWED), tmp_path / "check"
+    checking.check(folder, given, ONE, LEVELS)
+    path = folder / "near_duplicates.parquet"
+    whole = path.read_bytes()
+    assert len(pd.read_parquet(path)) > 0
+    pq.write_table(pq.read_table(path)[:0], path)  # with the same metadata
+    checking.check(folder, given, ONE, LEVELS)
+    assert path.read_bytes() == whole
+    assert "it is computed again" in caplog.text
+    other = pq.read_table(path)[:0].replace_schema_metadata({"adaptformer": '{"facts":"others"}'})
+    pq.write_table(other, path)
+    integrity.write_beside(path)
+    checking.check(folder, given, ONE, LEVELS)
+    assert path.read_bytes() == whole
 
 
 def test_levels_are_params_yamls(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 import mite
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from many_scenes import jpeg, png, scene, tar
 
-from adaptformer import embedding, storage
+from adaptformer import embedding, integrity, storage
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.reading import read_facts
 from adaptformer.data.resizing import decoded_for, to_input
@@ -109,6 +111,45 @@ def test_what_fails_for_a_moment_is_tried_again(check: Check, monkeypatch: pytes
     assert facts.look(check, 1, 0).images == 4
 
 
+@pytest.mark.parametrize("part", ["facts", "checksum"])
+def test_facts_that_were_altered_are_computed_again(check: Check, caplog: pytest.LogCaptureFixture, part: str) -> None:
+    first = facts.look(check, 1, 0)
+    path = check.facts(0)
+    whole = path.read_bytes()
+    table = pq.read_table(path)  # a reader that looks at no checksum would take the new label
+    other = table.set_column(table.schema.get_field_index("label"), "label", pa.array(["cow"] * len(table)))
+    if part == "facts":
+        pq.write_table(other, path)
+    else:
+        integrity.beside(path).unlink()
+    again = facts.look(check, 1, 0)
+    assert path.read_bytes() == whole
+    assert (again.output, again.seconds > 0) == (first.output, True)
+    assert "it is computed again" in caplog.text
+
+
+def test_a_description_that_was_altered_is_refused(check: Check, tmp_path: Path) -> None:
+    path = check.file("check.json")
+    path.write_text(path.read_text().replace('"parts": 1', '"parts": 0'))
+    with pytest.raises(UserError, match=r"check\.json is not what was written") as caught:
+        prepare(Path(check.folder), [str(tmp_path / "train-0.tar")], None)
+    assert caught.value.remedy.endswith("give another folder")
+
+
+def test_a_check_of_before_there_were_checksums_is_continued(check: Check, tmp_path: Path) -> None:
+    path = check.file("check.json")
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    path.write_text(json.dumps(content))
+    assert prepare(Path(check.folder), [str(tmp_path / "train-0.tar")], None) == check
+
+
+def test_lists_that_were_altered_are_refused_before_anything_is_looked_at(check: Check, tmp_path: Path) -> None:
+    pd.DataFrame({"location": ["elsewhere"]}).to_parquet(check.part(0))
+    with pytest.raises(UserError, match=r"the lists in .*/parts/ have changed"):
+        prepare(Path(check.folder), [str(tmp_path / "train-0.tar")], None)
+
+
 def test_facts_of_another_check_are_no_result(check: Check) -> None:
     facts.look(check, 1, 0)
     with pytest.raises(UserError, match="does not belong to the check"):
@@ -136,6 +177,13 @@ def test_features_are_the_backbones(features: Features, tmp_path: Path, monkeypa
     np.testing.assert_allclose(np.stack(rows["features"][rows["fault"].isna()]), expected, atol=1e-5)
     assert rows["features"][2] is None
     assert len(np.unique(expected, axis=0)) == 3
+
+
+def test_a_backbone_that_was_altered_is_refused(features: Features, tmp_path: Path) -> None:
+    check = prepare(tmp_path / "check", [str(tar(tmp_path / "a.tar", MEMBERS))], features)
+    tensor_file.write(check.file("backbone.safetensors"), mite.encoder(1), dataclasses.asdict(mite.backbone_card()))
+    with pytest.raises(UserError, match=r"backbone\.safetensors is not what was written"):
+        facts.look(check, 1, 0)
 
 
 def test_another_check_in_the_same_folder_is_refused(features: Features, check: Check, tmp_path: Path) -> None:

@@ -43,6 +43,14 @@ def test_split_and_class_come_from_folders_or_from_the_shard(tmp_path: Path) -> 
     ]
 
 
+def test_a_cut_archive_is_an_error_and_a_bad_label_a_fault(tmp_path: Path) -> None:
+    whole = tar(tmp_path / "a.tar", {"cat/1.png": png(scene(1)), "2.png": b"x"})
+    assert [image.fault for image in sources.images([str(whole)])] == ["", "no label"]
+    (tmp_path / "cut.tar").write_bytes(whole.read_bytes()[:512])
+    with pytest.raises(UserError, match=r"cannot be read|was cut"):
+        list(sources.images([str(tmp_path / "cut.tar")]))
+
+
 def test_a_source_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for source in ("empty", "nowhere", "none-*.tar"):

@@ -43,6 +43,27 @@ def test_every_kind_has_a_level_and_a_remedy() -> None:
     assert set(findings.FIXES) == set(ChecksParams.model_fields)
 
 
+def test_images_that_hardly_show_anything_are_found() -> None:
+    noise = np.random.default_rng(0).integers(0, 9, (4, 4, 3), np.uint8)
+    levels_of = {"dark": noise, "bright": noise + 246, "low_contrast": noise // 2 + 100, "usual": noise * 20}
+    pictures = np.array(list(levels_of.values()))
+    table = manifest(*(f"train/cat/{name}.png" for name in levels_of))
+    wanted = levels(few_images="none", missing_classes="none", leaks="none", conflicts="none", repeats="none")
+    assert [(kind, Path(path).stem) for kind, path, _ in kinds(table, wanted, pictures)] == [
+        ("dark", "dark"), ("bright", "bright"), ("low_contrast", "low_contrast"),
+    ]  # fmt: skip
+
+
+def test_sixteen_bits_that_end_early_are_found_with_the_parameter_to_set() -> None:
+    twelve = np.random.default_rng(0).integers(0, 16, (1, 4, 4, 3), np.uint8)
+    table = manifest("train/cat/1.png", mode="I;16")
+    assert [kind for kind, _, _ in kinds(table, only("sixteen_bits"), twelve)] == ["sixteen_bits"]
+    assert not kinds(table, only("dark"), twelve), "told once"
+    assert not kinds(table, only("sixteen_bits"), twelve * 16)
+    assert not kinds(manifest("train/cat/1.png"), only("sixteen_bits"), twelve)
+    assert "image.sixteen_bit_max" in findings.FIXES["sixteen_bits"]
+
+
 @pytest.mark.parametrize(
     ("pair", "expected"),
     [

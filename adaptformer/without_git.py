@@ -1,0 +1,42 @@
+"""DVC in a checkout without git, such as an unpacked archive: it refuses to work there until it is told to do without.
+
+The setting is DVC's own, in .dvc/config.local, so that `dvc repro` works from then on too.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+from adaptformer import files
+from adaptformer.errors import UserError
+
+log = logging.getLogger("adaptformer")
+
+SETTING = "core.no_scm"
+_CONFIGS = ("config.local", "config")
+
+
+def settle(root: Path) -> None:
+    """Set DVC in the checkout `root` to work without git if there is none, and log that; later calls do nothing.
+
+    Raises UserError if the setting cannot be written.
+    """
+    root = root.absolute()
+    if any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return
+    name = SETTING.partition(".")[2]
+    configs = [root / ".dvc" / config for config in _CONFIGS]
+    if any(path.is_file() and name in path.read_text(encoding="utf-8", errors="replace") for path in configs):
+        return
+    command = [sys.executable, "-m", "dvc", "config", "--local", SETTING, "true"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = " ".join(done.stderr.split())[:200] or f"exit code {done.returncode}"
+        raise files.refusal(RuntimeError(reason), configs[0]) or UserError(
+            f"{root} is no git repository, and DVC could not be set to do without ({reason})",
+            f"run `git init` there, or `dvc config --local {SETTING} true`",
+        )
+    log.info("%s is no git repository: DVC is set to work without one (%s in .dvc/config.local)", root, SETTING)
