@@ -25,12 +25,16 @@ PHOTO = "photo.ppm"
 
 
 @pytest.fixture(scope="module")
-def settled(empty_database, tmp_path_factory):
+def database(empty_database, tmp_path_factory):
+    return shutil.copy2(empty_database, tmp_path_factory.mktemp("registry"))
+
+
+@pytest.fixture(scope="module")
+def settled(database, tmp_path_factory):
     """A checkout in which version 1 is champion, version 2 was refused and is the model in artifacts/."""
     root = tmp_path_factory.mktemp("settled")
-    shutil.copy2(empty_database, root / "registry.db")
     with pytest.MonkeyPatch.context() as patch:
-        enter(root, root / "registry.db", "pets", patch)
+        enter(root, database, "pets", patch)
         registered.register(root / "runs", "pets", wrong(60))
         assert ask("pets").promoted
         challenge(root / "runs", "pets", wrong(90))
@@ -53,17 +57,17 @@ def name(request):
 
 
 @pytest.fixture
-def checkout(settled, tmp_path, monkeypatch, name):
+def checkout(database, tmp_path, monkeypatch, name):
     """A checkout whose registered model is the test's own; nothing is registered, and no model is in artifacts/."""
-    enter(tmp_path, settled / "registry.db", name, monkeypatch)
+    enter(tmp_path, database, name, monkeypatch)
     return tmp_path
 
 
 @pytest.fixture
-def champion(settled, tmp_path, monkeypatch):
+def champion(settled, database, tmp_path, monkeypatch):
     """A copy of the settled checkout, with the same registry, which the test leaves as it is."""
     shutil.copytree(settled / "artifacts", tmp_path / "artifacts")
-    enter(tmp_path, settled / "registry.db", "pets", monkeypatch)
+    enter(tmp_path, database, "pets", monkeypatch)
     return "pets"
 
 
