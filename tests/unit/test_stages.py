@@ -332,7 +332,6 @@ def test_a_failed_parity_leaves_no_model(project: Path, capsys: pytest.CaptureFi
     assert adaptformer("export") == 1
     assert "error: the ONNX file differs from the trained model" in capsys.readouterr().err
     after = snapshot(project)
-    after.pop("artifacts/export.unfinished.json")
     assert after == before
 
 
