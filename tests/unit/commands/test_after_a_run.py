@@ -15,7 +15,8 @@ from small_project import adaptformer
 from adaptformer.commands import registry
 
 WATCH = Path("artifacts/watch")
-results = registry._results_here
+LOCAL = ("--model", "artifacts/model.onnx")
+results = registry._results_of
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def new_images(folder: Path, per_class: int = 8, side: int = 10, dark: bool = Fa
 def test_images_like_the_models_own_are_no_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = new_images(tmp_path / "new")
     (folder / "notes.txt").write_text("no image")
-    assert adaptformer("watch", str(folder), "--local", "--label", "5") == 0
+    assert adaptformer("watch", str(folder), *LOCAL, "--label", "5") == 0
     said = capsys.readouterr().out
     assert "the model in artifacts/ on 24 new images: expected accuracy" in said
     assert said.count("unlike what it learned from") == 0
@@ -62,7 +63,7 @@ def test_images_like_the_models_own_are_no_alarm(tmp_path: Path, capsys: pytest.
 
 
 def test_other_images_are_an_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert adaptformer("watch", str(new_images(tmp_path / "new", side=40, dark=True)), "--local") == 2
+    assert adaptformer("watch", str(new_images(tmp_path / "new", side=40, dark=True)), *LOCAL) == 2
     said = capsys.readouterr().out
     assert "image sizes: unlike what it learned from" in said
     assert "colours: unlike what it learned from" in said
@@ -77,13 +78,13 @@ def test_an_accuracy_that_may_be_too_low_is_an_alarm_only_where_it_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = new_images(tmp_path / "new")
-    assert adaptformer("watch", str(folder), "--local", "--at-least", "0.9999") == 2
+    assert adaptformer("watch", str(folder), *LOCAL, "--at-least", "0.9999") == 2
     assert "the expected accuracy may be below 100.0%" in capsys.readouterr().out
-    assert adaptformer("watch", str(folder), "--local", "--at-least", "0.01") == 0
+    assert adaptformer("watch", str(folder), *LOCAL, "--at-least", "0.01") == 0
 
 
 def test_the_models_own_images_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    adaptformer("watch", "data/test/amber", "--local")
+    adaptformer("watch", "data/test/amber", *LOCAL)
     assert "3 of the images are in the model's own data" in capsys.readouterr().out
 
 
@@ -97,7 +98,7 @@ def test_the_models_own_images_are_counted(capsys: pytest.CaptureFixture[str]) -
 )
 def test_a_folder_without_images_is_two_lines(make, cause: str, tmp_path: Path, capsys) -> None:
     make(tmp_path / "new")
-    assert adaptformer("watch", str(tmp_path / "new"), "--local") == 1
+    assert adaptformer("watch", str(tmp_path / "new"), *LOCAL) == 1
     error = capsys.readouterr().err.splitlines()
     assert cause in error[0]
     assert error[1].startswith("  fix: ")
@@ -109,7 +110,7 @@ def test_validation_images_that_changed_are_named(tmp_path: Path, capsys: pytest
     content = path.read_bytes()
     path.write_bytes(b"other")
     try:
-        assert adaptformer("watch", str(new_images(tmp_path / "new")), "--local") == 1
+        assert adaptformer("watch", str(new_images(tmp_path / "new")), *LOCAL) == 1
     finally:
         path.write_bytes(content)
     assert f"{path} is not the validation image" in capsys.readouterr().err
@@ -118,8 +119,8 @@ def test_validation_images_that_changed_are_named(tmp_path: Path, capsys: pytest
 def test_without_the_backbone_the_command_says_how_to_get_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_results_here", lambda folder: replace(results(folder), backbone=Path("none")))
-    assert adaptformer("watch", str(new_images(tmp_path / "new")), "--local", "--label", "3") == 1
+    monkeypatch.setattr(registry, "_results_of", lambda *of: replace(results(*of), backbone=Path("none")))
+    assert adaptformer("watch", str(new_images(tmp_path / "new")), *LOCAL, "--label", "3") == 1
     assert "run `adaptformer fetch` first" in capsys.readouterr().err
 
 

@@ -18,7 +18,6 @@ from small_project import adaptformer
 
 from adaptformer import progress
 from adaptformer.export.predictor import Prediction
-from adaptformer.registry import versions
 
 ODD = "a\x1b[2J\n\u202eb\udcff.png"
 SHOWN = "photos/a\\x1b[2J\\n\\u202eb\\udcff.png"
@@ -177,17 +176,3 @@ def test_other_sources_and_models_are_told_the_way(
     photos: Path, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert told in refused(capsys, "predict", *arguments)
-
-
-def test_the_model_may_be_a_registered_version(photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[str] = []
-
-    def fetch(address: str, into: Path) -> Path:
-        asked.append(address)
-        assert into.is_dir()
-        return tmp_path / "artifacts/model.onnx"
-
-    monkeypatch.setattr(versions, "fetch", fetch)
-    assert adaptformer("predict", "photos", "--model", "models:/digits@champion") == 0
-    assert asked == ["models:/digits@champion"]
-    assert Classifies.asked == tmp_path / "artifacts/model.onnx"
