@@ -24,10 +24,11 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Ctrl-C reaches make as well. The command has said what there is to say; if it failed, make would add a line, and end
-# with 2 whatever the command's code was, which means "refused". On SIGQUIT make ends with 1 and adds nothing. A shell
-# whose trap does not see the signal shows that make was started without it.
+# with 2 whatever the command's code was, which means "refused". On SIGQUIT make ends with 1 and adds nothing, if it has
+# the signal before its shell ends. A shell whose trap does not see the signal shows that make was started without it.
 quietly = stopped= heard=; trap 'stopped=1' INT; $(1); code=$$?; trap 'heard=1' QUIT; \
-	[ "$$code" != 1 ] || kill -QUIT $$$$; [ -z "$$heard" ] || { kill -QUIT $$PPID; code=0; }; \
+	[ "$$code" != 1 ] || kill -QUIT $$$$; [ -z "$$heard" ] || { kill -QUIT $$PPID; code=0; \
+	while grep -qs '^S[a-z]*Pnd:.*[4-7c-f]$$' /proc/$$PPID/status; do :; done; }; \
 	[ "$$stopped$$code" = 1130 ] || exit $$code
 
 run: $(READY)  ## run the whole pipeline here, on what data/ holds (the sample, if there is nothing)
@@ -90,14 +91,14 @@ clean:  ## remove the environment and caches; data, results, MLflow's and Prefec
 # The stamp is written last: an interrupted install is done again. The base interpreter makes the environment, for
 # `python3` may be the very one in .venv/ that is about to go.
 $(READY): pyproject.toml constraints.txt
-	$(asked)@rm -f $@
-	$(asked)@base=$$($(PYTHON) -c 'import sys; print(sys._base_executable); sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	@rm -f $@
+	@base=$$($(PYTHON) -c 'import sys; print(sys._base_executable); sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 		2>/dev/null) || { \
 		echo "error: Python 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1)" >&2; \
 		echo "  fix: install one, then name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
 	echo "Making the environment in $(VENV)/ (some minutes, once) ..."; \
 	"$$base" -m venv --clear $(VENV)
-	$(asked)@$(VENV)/bin/python -m pip install -qq --compile --disable-pip-version-check \
+	@$(VENV)/bin/python -m pip install -qq --compile --disable-pip-version-check \
 		--constraint constraints.txt --editable ".[pipeline,dev]" & \
 	pip=$$!; trap 'kill $$pip 2>/dev/null' EXIT; seconds=0; \
 	while kill -0 $$pip 2>/dev/null; do \
@@ -105,4 +106,4 @@ $(READY): pyproject.toml constraints.txt
 		if [ -t 1 ]; then printf '\r  %d s' $$seconds; elif [ $$((seconds % 30)) = 0 ]; then echo "  $$seconds s"; fi; \
 	done; \
 	trap - EXIT; wait $$pip
-	$(asked)@touch $@
+	@touch $@

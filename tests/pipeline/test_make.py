@@ -99,5 +99,5 @@ def test_a_rollback_without_a_reason_ends_with_1(tmp_path):
     (tmp_path / ".venv/bin/adaptformer").symlink_to(shutil.which("adaptformer", path=str(Path(sys.executable).parent)))
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     done = make("-C", str(tmp_path), "--no-print-directory", "rollback", PYTHONPATH=str(ROOT))
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: a rollback needs a reason\n  fix: give one with --why; the history keeps it\n"
+    told = "error: a rollback needs a reason\n  fix: give one with --why; the history keeps it\n"
+    assert (done.stderr, done.stdout, done.returncode) == (told, "", 1)
