@@ -256,13 +256,13 @@ def _signature(model: Path) -> ModelSignature:
     """
     import numpy as np
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, Schema, TensorSpec
 
     from adaptformer.export.predictor import Predictor
 
     classes = len(Predictor(model, device="cpu").classes)
     text, number, logit = np.dtype("str"), np.dtype(np.float64), np.dtype(np.float32)
-    outputs = [
+    outputs: list[ColSpec | TensorSpec] = [
         TensorSpec(text, (-1,), "class"),
         TensorSpec(number, (-1,), "probability"),
         TensorSpec(number, (-1, classes), "probabilities"),
