@@ -62,8 +62,12 @@ def test_dvc_itself_neither_counts_nor_looks_for_updates():
 
 
 def test_what_is_shown_for_running_the_model_elsewhere_switches_it_off_first():
-    shown = (ROOT / "docs/export.md").read_text()
-    assert 0 < shown.find("ORT_DISABLE_TELEMETRY") < shown.find("\nimport onnxruntime")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/export.md").read_text(), re.DOTALL)
+    programs = [code for code in blocks if re.search("(import|from) onnxruntime", code)]
+    assert len(programs) == 2
+    for code in programs:
+        before = re.split("(?:import|from) onnxruntime", code, maxsplit=1)[0]
+        assert 'os.environ["ORT_DISABLE_TELEMETRY"] = "1"' in before
 
 
 def test_a_loopback_address_goes_through_no_proxy():
