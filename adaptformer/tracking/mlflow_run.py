@@ -117,7 +117,9 @@ def stopped(client: MlflowClient, run: Description) -> Run | None:
         return None
     last = found[0].data
     alike = all(last.tags.get(key) == value for key, value in run.tags.items() if key not in PASSING_TAGS)
-    return found[0] if alike and last.params == run.params and run_files.MODEL_TAG not in last.tags else None
+    # A run that was killed as it began has no params, or a part of them; `start` logs the rest.
+    of_same_params = last.params.items() <= run.params.items()
+    return found[0] if alike and of_same_params and run_files.MODEL_TAG not in last.tags else None
 
 
 def reopen(client: MlflowClient, run_id: str) -> Run | None:

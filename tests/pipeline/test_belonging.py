@@ -247,7 +247,7 @@ def test_an_image_without_an_answer_is_left_out_of_what_is_watched_with_a_word(t
     monkeypatch.setattr(Predictor, "logits", broken)
     watched = Watched("it", folder.model, table, None, tmp_path / "none")
     given = {
-        "bound": 0.1, "wanted": 5, "images": ImageCache(tmp_path / "cache", 1.0), "stored": tmp_path / "stored",
+        "wanted": 5, "images": ImageCache(tmp_path / "cache", 1.0), "stored": tmp_path / "stored",
         "device": torch.device("cpu"),
     }  # fmt: skip
     if which == "validation":

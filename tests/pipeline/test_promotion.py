@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -286,9 +287,9 @@ def test_the_champion_is_watched_with_its_own_validation_images(client, name, tm
     new.mkdir()
     for n in range(6):
         (new / f"{n}.ppm").write_bytes(registered.picture(registered.CLASSES[n % 3], 20_000 + n))
-    watch = ("watch", str(new), "--model", name, "--label", "6")
+    watch = ("watch", str(new), "--model", f"models:/{name}@champion", "--label", "6")
     assert main([*watch]) == 1
-    assert f"{name} has no champion" in capsys.readouterr().err
+    assert f"{name} has no alias champion" in capsys.readouterr().err
     assert ask(name).promoted
     assert main([*watch]) == 0
     said = capsys.readouterr().out
@@ -391,7 +392,7 @@ def test_a_rollback_that_is_killed_at_any_call_and_repeated_is_one_rollback(
 ):
     challenge(tmp_path, champion, wrong(20))
     assert ask(champion).promoted
-    monkeypatch.setattr(promotion.candidate, "gather", lambda *_: None)  # takes long, and writes nothing
+    monkeypatch.setattr(promotion.candidate, "gather", lambda *_: SimpleNamespace(model=Path("none")))  # it takes long
     monkeypatch.setattr(promotion.candidate, "require_running", lambda *_: 0)
     number, killed = 0, True
     while killed:

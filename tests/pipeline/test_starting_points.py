@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import clones
+import mlflow
 import pytest
 from crafted import ROW, runs
 
@@ -20,6 +21,7 @@ from adaptformer.errors import UserError
 from adaptformer.params import load
 from adaptformer.run_folder import RunFolder
 from adaptformer.tracking import dvc_repository, git, mlflow_store
+from adaptformer.tracking.locations import tracking_uri
 from adaptformer.tracking.tracker import Tracker
 from flows import flow_run, local, services
 from tasks.limits import TEMPORARY
@@ -160,7 +162,8 @@ def test_other_projects_variables_of_mlflow_change_nothing(client, folder, monke
     assert run.info.run_id == tracker.run_id
     assert client.get_experiment(run.info.experiment_id).name == params.registry.experiment
     mlflow_store.connect().create_registered_model("pets")
-    assert [found.name for found in client.search_registered_models()] == ["pets"]
+    there = mlflow.MlflowClient(tracking_uri(), tracking_uri())  # where no variable says otherwise
+    assert [found.name for found in there.search_registered_models()] == ["pets"]
 
 
 class StartedError(Exception):

@@ -99,7 +99,8 @@ def test_the_models_own_images_are_counted(capsys: pytest.CaptureFixture[str]) -
 def test_a_folder_without_images_is_two_lines(make, cause: str, tmp_path: Path, capsys) -> None:
     make(tmp_path / "new")
     assert adaptformer("watch", str(tmp_path / "new"), *LOCAL) == 1
-    error = capsys.readouterr().err.splitlines()
+    answering, *error = capsys.readouterr().err.splitlines()
+    assert answering == "the model in artifacts/, not registered here"
     assert cause in error[0]
     assert error[1].startswith("  fix: ")
 

@@ -146,9 +146,10 @@ def test_a_damaged_manifest_is_no_fault_of_the_data(tree: Tree, sound: Sound) ->
 
 def many(count: int) -> pd.DataFrame:
     numbers = [f"{i:05d}" for i in range(count)]
+    splits = [{0: "validation", 1: "test"}.get(i // 100, "train") for i in range(count)]
     return pd.DataFrame({
         "path": [f"train/{i[-2:]}/{i}.jpg" for i in numbers], "label": [i[-2:] for i in numbers],
-        "split": ["train"] * count, "width": 300, "height": 200, "mode": "RGB", "bytes": 1000,
+        "split": splits, "width": 300, "height": 200, "mode": "RGB", "bytes": 1000,
         "sha256": [hashlib.sha256(i.encode()).hexdigest() for i in numbers],
     }).astype({"path": "str", "label": "str", "split": "str", "mode": "str", "sha256": "str"})  # fmt: skip
 
