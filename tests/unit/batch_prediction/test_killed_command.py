@@ -78,6 +78,8 @@ def test_ctrl_c_is_one_line(engine: str, photos: Path, model: Path, tmp_path: Pa
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     printed, _ = process.communicate(timeout=60)
-    assert (process.returncode, printed) == (130, "stopped; run the same command again to continue\n")
+    answering, *lines = printed.splitlines()
+    assert answering == f"{model}, not registered here"
+    assert (process.returncode, lines) == (130, ["stopped; run the same command again to continue"])
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
