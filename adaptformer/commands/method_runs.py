@@ -22,6 +22,7 @@ from adaptformer.errors import UserError
 from adaptformer.evaluation import comparison, slices
 from adaptformer.evaluation.comparison import Trained
 from adaptformer.params import Params, ParamsFile
+from adaptformer.registry import belonging
 from adaptformer.run_folder import RunFolder
 from adaptformer.stage_runner import read_timing
 from adaptformer.tracking import dvc_repository, run_files
@@ -158,7 +159,8 @@ def compare(
 
 
 def _result(run: MethodRun) -> Trained:
-    """Read the row of a complete run from its files."""
+    """Read the row of a complete run from its files. Raises UserError if they are not about one model."""
+    belonging.require(run.folder)
     predictions = csv_file.read(run.folder.predictions)
     timing = read_timing(run.folder, "train")
     return Trained(

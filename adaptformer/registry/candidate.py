@@ -98,7 +98,7 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
         version=version,
         model=model,
         manifest=table,
-        predictions=None if found["predictions"] is None else _read_predictions(found["predictions"]),
+        predictions=None if found["predictions"] is None else read_predictions(found["predictions"]),
         parity=None if found["parity"] is None else _parity(found["parity"], model, f"{name} version {version}"),
         profile=found["profile"],
         alike={} if found["findings"] is None else _alike(found["findings"], table),
@@ -138,7 +138,7 @@ def _alike(findings: Path, manifest: pd.DataFrame) -> dict[str, frozenset[str]]:
     return {sha256: frozenset(others) for sha256, others in found.items()}
 
 
-def _read_predictions(path: Path) -> pd.DataFrame | None:
+def read_predictions(path: Path) -> pd.DataFrame | None:
     """Return recorded predictions, or None where columns that the gate compares are missing."""
     table = _recorded(path)
     if not set(table.columns) >= COLUMNS:

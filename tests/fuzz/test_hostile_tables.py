@@ -18,6 +18,7 @@ from adaptformer.data import manifest as manifests
 from adaptformer.dataset_import import csv_list, relabelling
 from adaptformer.errors import UserError
 from adaptformer.labels import ranking
+from adaptformer.registry import candidate
 
 PARAMS = params.load(Path(__file__).resolve().parents[2] / "params.yaml")
 PIECES = [
@@ -38,6 +39,10 @@ MANIFEST = csv_file.text(
 ).encode()
 LIST = b"path,label,split,group\na/1.png,cat,train,g1\na/2.png,dog,test,g2\nb.png,cat,validation,\n"
 LABELS = b"path,label,looks_like,new_label\ntrain/a/0.png,a,b,b\ntrain/b/1.png,b,a,\ntest/a/2.png,a,b,b\n"
+PREDICTIONS = (
+    b"path,sha256,label,predicted,confidence,probability_of_label,width,height,brightness,group\n"
+    b"test/a/2.png,ab,a,b,0.7,0.2,30,20,10.0,ann\ntest/b/4.png,cd,b,b,0.9,0.9,10,10,nan,\n"
+)
 JOURNAL = b"number,before,after\n1,train/a/0.png,train/b/0.png\n2,train/b/1.png,train/a/1.png\n"
 
 
@@ -87,6 +92,15 @@ def test_lists_of_images_to_predict(folder: Path, content: bytes) -> None:
     path = folder / "predict.csv"
     path.write_bytes(content)
     ends_well(lambda: list(inputs.locations([str(path)])))
+
+
+@given(raw(PREDICTIONS))
+def test_predictions_of_a_registered_version(folder: Path, content: bytes) -> None:
+    path = folder / "predictions.csv"
+    path.write_bytes(content)
+    found = ends_well(lambda: candidate.read_predictions(path))
+    if isinstance(found, pd.DataFrame):
+        assert found["confidence"].dtype == "float64"
 
 
 @given(raw(LABELS))
