@@ -19,7 +19,8 @@ from moto.server import ThreadedMotoServer
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
-KEYS = {"POSTGRES_PASSWORD": "secret", "S3_ACCESS_KEY": "key", "S3_SECRET_KEY": "secretsecret"}
+PASSWORD = "planted-in-the-address"
+KEYS = {"POSTGRES_PASSWORD": "planted-postgres", "S3_ACCESS_KEY": "key", "S3_SECRET_KEY": "planted-secret-key"}
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 """Where Debian's package `postgresql` puts the server's programs."""
 needs_postgresql = pytest.mark.skipif(
@@ -103,7 +104,10 @@ def started(postgres, store, ports, clone, tmp_path_factory):
         return {"5000": str(ports["mlflow"]), "4200": str(ports["prefect"])}.get(text, text)
 
     def environment(name):
-        return {key: here(value) for key, value in COMPOSE["services"][name]["environment"].items()}
+        given = {key: here(value) for key, value in COMPOSE["services"][name]["environment"].items()}
+        if "MLFLOW_TRACKING_URI" in given:  # MLflow takes the password and does not ask for it
+            given["MLFLOW_TRACKING_URI"] = given["MLFLOW_TRACKING_URI"].replace("//", f"//ada:{PASSWORD}@")
+        return given
 
     with contextlib.ExitStack() as until_done:
 
@@ -147,8 +151,26 @@ def test_a_worker_trains_and_the_model_is_in_the_bucket(trained, clone, started,
     assert any(name.endswith("/report.html") for name in stored)
     assert any(name.endswith("model.onnx") for name in stored)
     registration = json.loads((clone.root / "artifacts/registration.json").read_text())
-    assert registration["tracking_uri"] == started["MLFLOW_TRACKING_URI"]
+    assert registration["tracking_uri"] == started["MLFLOW_TRACKING_URI"].replace(f"ada:{PASSWORD}@", "")
     assert not (clone.root / "mlflow.db").exists()
+
+
+@needs_postgresql
+def test_no_password_and_no_key_is_stored_or_shown(trained, clone, postgres, tmp_path):
+    dumps = []
+    for database in ("prefect", "mlflow"):
+        words = (program("pg_dump"), *postgres[1:], "-f", tmp_path / f"{database}.sql", database)
+        subprocess.run(words, capture_output=True, check=True)
+        dumps.append((tmp_path / f"{database}.sql").read_bytes())
+    assert b"digits" in dumps[0]
+    assert b"digits" in dumps[1]
+    (tmp_path / "printed").write_text(trained)
+    # The services' own files, such as DVC's index of what it has hashed, are as little a place for them as results.
+    places = [tmp_path, *(clone.root / name for name in ("artifacts", ".prefect", ".dvc"))]
+    files = [path for place in places for path in place.rglob("*") if path.is_file()]
+    assert len(files) > 30
+    planted = [PASSWORD, KEYS["S3_SECRET_KEY"], KEYS["POSTGRES_PASSWORD"]]
+    assert [(path, word) for path in files for word in planted if word.encode() in path.read_bytes()] == []
 
 
 @needs_postgresql
