@@ -223,6 +223,10 @@ class GateParams(Section):
     significance: Fraction
     class_loss: Annotated[float, Field(ge=0, le=1)]
     class_support: Count
+    shared_loss: Annotated[float, Field(ge=0, le=1)]
+    added_top1: Share
+    removed_classes: tuple[Text, ...]
+    renamed_classes: tuple[tuple[Text, Text], ...]
     newly_wrong: Rate | None
     log_loss_rise: Annotated[float, Field(ge=0)]
     latency_ratio: Positive

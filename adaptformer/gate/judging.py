@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
 from adaptformer.gate import paired_tests, rules
-from adaptformer.gate.class_changes import ClassChange, class_changes, new_classes, slice_changes
+from adaptformer.gate.class_changes import ClassChange, NewClass, class_changes, new_classes, slice_changes
 from adaptformer.gate.decision import SHOWN, ChangedImage, Check, Decision, UnchangedImages
 from adaptformer.gate.pairing import Judged, Pairs, alone, pair
-from adaptformer.gate.wording import clause, counted, percent
+from adaptformer.gate.wording import clause, counted, named, percent
 from adaptformer.params import GateParams
 from adaptformer.scores import NAMES, score
 
@@ -38,6 +38,8 @@ def decide(
     if champion is None:
         return _first(challenger, bounds, drift)
     pairs = pair(challenger, champion)
+    if _classes_changed(pairs, bounds):
+        bounds = bounds.model_copy(update={"margin": min(bounds.margin, -bounds.shared_loss)})
     new, changes = new_classes(pairs), class_changes(pairs, bounds.class_support)
     numbers, checks = _compared(pairs, changes, bounds) if len(pairs.rows) else ({}, [])
     costs = [
@@ -47,7 +49,8 @@ def decide(
     ]
     checks = [
         rules.images(len(pairs.rows), groups_in(pairs), champion=True),
-        rules.classes(pairs, new),
+        rules.classes(pairs, bounds.removed_classes),
+        *([rules.added_classes(new, len(challenger.classes), bounds.added_top1)] if new else []),
         *checks,
         *costs,
         rules.looks(earlier_looks, bounds.significance, bounds.margin),
@@ -57,9 +60,11 @@ def decide(
     if promoted:
         before, after = (percent(numbers[f"{bounds.metric}_{side}"]) for side in ("champion", "challenger"))
         changed = _changes(pairs, champion.version) or "it is right and wrong on the same test images"
-        sentence = f"{names.format('replaces')}: {changed} ({NAMES[bounds.metric]} {before} to {after})."
+        shown = f"{changed} ({NAMES[bounds.metric]} {before} to {after})"
+        sentence = f"{names.format('replaces')}: {'; '.join([*_other_classes(pairs, new), shown])}."
     else:
-        sentence = f"{names.format('does not replace')}: {_why_not(checks, _changes(pairs, champion.version))}."
+        why = _why_not(checks, _changes(pairs, champion.version))
+        sentence = f"{names.format('does not replace')}: {', but '.join([*_other_classes(pairs, new), why])}."
     return Decision(
         promoted=promoted,
         sentence=sentence,
@@ -77,6 +82,20 @@ def decide(
         trained_on=_trained_on(challenger, champion),
         **_common(challenger, pairs, bounds),
     )
+
+
+def _classes_changed(pairs: Pairs, bounds: GateParams) -> bool:
+    """Return whether classes were added or removed as the params allow: then the shared ones must not become worse."""
+    return bool(pairs.new or pairs.dropped) and set(pairs.dropped) <= set(bounds.removed_classes)
+
+
+def _other_classes(pairs: Pairs, new: Sequence[NewClass]) -> list[str]:
+    """Return the clause with which the decision begins if the challenger knows classes that the champion does not."""
+    if not new:
+        return []
+    images = sum(entry.images for entry in new)
+    right = sum(round((entry.top1 or 0) * entry.images) for entry in new)
+    return [f"it also knows {named(pairs.new)} ({right:,} of {counted(images, 'test image')} right)"]
 
 
 def _first(challenger: Judged, bounds: GateParams, drift: Sequence[Check]) -> Decision:

@@ -7,7 +7,7 @@ in lower case.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from adaptformer.evaluation.intervals import Interval
@@ -71,20 +71,60 @@ def above_chance(metric: Metric, found: Interval, constant: float, label: str) -
     return Check(f"{name} above chance", _verdict(passed), value, f"interval above {percent(constant)}", reason)
 
 
-def classes(pairs: Pairs, new: Sequence[NewClass]) -> Check:
-    """Fail if the champion knows a class that the challenger does not; note new classes."""
-    if pairs.dropped:
-        reason = f"It does not know {named(pairs.dropped)}, which the champion knows."
-        return Check("classes", "fail", f"{len(pairs.dropped):,} lost", "none lost", reason)
-    if new:
-        tested = sum(entry.images for entry in new)
+def classes(pairs: Pairs, removed: Collection[str]) -> Check:
+    """Fail if the challenger lacks a class of the champion that is not among the `removed` ones; note other changes."""
+    missing = [label for label in pairs.dropped if label not in removed]
+    bound = "none lost" if not removed else f"none lost but {', '.join(removed)}"
+    if missing:
         reason = (
-            f"It also knows {named(pairs.new)}; their {counted(tested, 'test image')} are reported apart."
-            if tested
-            else f"It also knows {named(pairs.new)}, of which there is no unseen test image."
+            f"It does not know {named(missing)}, which the champion knows. If that is intended, list what was removed "
+            f"in `gate.removed_classes` and what was renamed in `gate.renamed_classes`."
         )
-        return Check("classes", "info", f"{len(new):,} new", "none lost", reason)
-    return Check("classes", "pass", f"{len(pairs.shared):,} shared", "none lost", "Both models know the same classes.")
+        return Check("classes", "fail", f"{len(missing):,} lost", bound, reason)
+    changed = [f"also knows {named(pairs.new)}"] if pairs.new else []
+    changed += [f"no longer knows {named(pairs.dropped)}, as `gate.removed_classes` allows"] if pairs.dropped else []
+    if changed:
+        value = ", ".join(
+            f"{count:,} {word}" for count, word in ((len(pairs.new), "added"), (len(pairs.dropped), "removed")) if count
+        )
+        reason = (
+            f"It {' and '.join(changed)}, so on the {counted(len(pairs.shared), 'shared class')} it only has to be "
+            f"shown not to be worse by more than a margin (`gate.shared_loss`)."
+        )
+        return Check("classes", "info", value, bound, reason)
+    return Check("classes", "pass", f"{len(pairs.shared):,} shared", bound, "Both models know the same classes.")
+
+
+def added_classes(new: Sequence[NewClass], known: int, least: float) -> Check:
+    """Fail if an added class is shown to be below `least` in top-1, or not to be above guessing among `known` classes.
+
+    `new` has at least one class. The fewer test images a class has, the more of them must be right.
+    """
+    name, guessing = "added classes", 1 / known
+    bound = f"each above {percent(guessing)}, none shown below {percent(least)}"
+    untested = [entry.label for entry in new if not entry.images]
+    tested = [(entry, entry.top1, entry.low, entry.high) for entry in new if entry.images]
+    unclear = [entry for entry, _, low, _ in tested if low is None or low <= guessing]
+    bad = [entry for entry, _, _, high in tested if high is None or high < least]
+    value = "; ".join(right_of(entry) for entry in new[:3]) + (f"; {len(new) - 3:,} more" if len(new) > 3 else "")
+    if untested:
+        reason = f"There is no unseen test image of {named(untested)}, so nothing shows that it knows it."
+    elif bad:
+        reason = f"It is shown to get less than {percent(least)} right of {named([entry.label for entry in bad])}."
+    elif unclear:
+        labels = named([entry.label for entry in unclear])
+        reason = f"It is not shown to know {labels} better than guessing would: more test images may show it."
+    else:
+        reason = "Of each added class it gets more right than guessing would, and none is shown to be below the bound."
+    return Check(name, _verdict(not (untested or bad or unclear)), value, bound, reason)
+
+
+def right_of(entry: NewClass) -> str:
+    """Return how many test images of an added class are right: "cat: 7 of 7 (64.6 % to 100.0 %)"."""
+    if entry.top1 is None or entry.low is None or entry.high is None:
+        return f"{entry.label}: no test image"
+    right = round(entry.top1 * entry.images)
+    return f"{entry.label}: {right:,} of {entry.images:,} ({percent(entry.low)} to {percent(entry.high)})"
 
 
 def answers(pairs: Pairs, gained: int, lost: int, margin: float, *, differ: bool) -> Check:

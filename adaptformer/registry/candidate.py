@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -182,26 +182,50 @@ def judged(
     slower = partial(rules.too_slow, bounds=bounds)
     speeds = (math.nan,) if champion is None else compared_ms(predictors[0], predictors[1], slower)
     rows = manifests.rows(challenger.manifest, "test")
+    classes = [predictors[0].classes, *(_renamed(predictor.classes, bounds) for predictor in predictors[1:])]
     answers = [
-        side.predictions if recorded and side.predictions is not None else predict(predictor, rows, data)
-        for side, predictor in zip(sides, predictors, strict=True)
+        _recorded_answers(side.predictions, predictor.classes, names)
+        if recorded and side.predictions is not None
+        else predict(predictor, rows, data, names)
+        for side, predictor, names in zip(sides, predictors, classes, strict=True)
     ]
     if "group" not in answers[0]:
         within = answers[0]["path"].str.partition("/")[2]
         answers[0] = answers[0].assign(group=groups.of(within, challenger.group))
     first, *others = [
         Judged(
-            side.version, predictor.classes, answer, seen=side.saw(challenger.alike),
+            side.version, names, answer, seen=side.saw(challenger.alike),
             megabytes=model_file.size(side.model) / 1e6, latency_ms=speed, parity=side.parity, data=side.data,
         )
-        for side, predictor, answer, speed in zip(sides, predictors, answers, speeds, strict=True)
+        for side, names, answer, speed in zip(sides, classes, answers, speeds, strict=True)
     ]  # fmt: skip
     return first, others[0] if others else None
 
 
-def predict(predictor: Predictor, rows: pd.DataFrame, data: Path) -> pd.DataFrame:
+def _renamed(classes: tuple[str, ...], bounds: GateParams) -> tuple[str, ...]:
+    """Return the champion's classes by their present names. Raises UserError if two would have one name."""
+    present = dict(bounds.renamed_classes)
+    found = tuple(present.get(name, name) for name in classes)
+    if twice := sorted({name for name in found if found.count(name) > 1}):
+        raise UserError(
+            f"gate.renamed_classes gives two classes of the champion the name {twice[0]}",
+            "correct gate.renamed_classes in params.yaml: classes cannot be merged",
+        )
+    return found
+
+
+def _recorded_answers(predictions: pd.DataFrame, classes: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
+    """Return recorded predictions with the model's `classes` called by other `names`."""
+    called = dict(zip(classes, names, strict=True))
+    return predictions.assign(predicted=[called.get(label, label) for label in predictions["predicted"]])
+
+
+def predict(
+    predictor: Predictor, rows: pd.DataFrame, data: Path, classes: tuple[str, ...] | None = None
+) -> pd.DataFrame:
     """Run a model on the image files of manifest rows and return predictions as `evaluate` records them.
 
+    `classes` are other names of the model's classes, None for its own.
     An image for which the model gives no finite numbers has NO_ANSWER in place of a class: it counts as wrong. Raises
     UserError for a file that is not the one of its row.
     """
@@ -211,12 +235,11 @@ def predict(predictor: Predictor, rows: pd.DataFrame, data: Path) -> pd.DataFram
     if not sound.all():
         log.warning("a model has no answer to %d of %d images: they count as wrong", (~sound).sum(), len(sound))
     probabilities[~sound] = 0.0
-    columns = pd.Index(predictor.classes).get_indexer(
-        pd.Index(rows["label"])
-    )  # -1: a class that the model does not know
+    names = predictor.classes if classes is None else classes
+    columns = pd.Index(names).get_indexer(pd.Index(rows["label"]))  # -1: a class that the model does not know
     of_label = np.where(columns >= 0, probabilities[np.arange(len(rows)), columns], 0.0)
     return rows[["path", "sha256", "label"]].assign(
-        predicted=np.where(sound, np.array(predictor.classes)[probabilities.argmax(axis=1)], NO_ANSWER),
+        predicted=np.where(sound, np.array(names)[probabilities.argmax(axis=1)], NO_ANSWER),
         confidence=probabilities.max(axis=1),
         probability_of_label=of_label,
     )

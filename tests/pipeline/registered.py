@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -32,8 +34,13 @@ PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 BOUNDS = GateParams(**(yaml.safe_load(PARAMS.read_text())["gate"] | {"latency_ratio": 1000.0}))
 
 
-def graph(sharpness: float = 0.1, classes: tuple[str, ...] = CLASSES) -> bytes:
-    """A model that answers with the strongest colour; `sharpness` makes its bytes differ from another one's."""
+def graph(
+    sharpness: float = 0.1, classes: tuple[str, ...] = CLASSES, called: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
+    """A model that answers with the strongest colour; `sharpness` makes its bytes differ from another one's.
+
+    `called` has other names for its classes.
+    """
     order = [("red", "green", "blue").index(name) for name in classes]
     weights = np.zeros((3, len(classes)), np.float32)
     weights[order, range(len(classes))] = sharpness
@@ -52,16 +59,18 @@ def graph(sharpness: float = 0.1, classes: tuple[str, ...] = CLASSES) -> bytes:
         ],
     )  # fmt: skip
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    content = {"classes": list(classes), "image": dataclasses.asdict(CONTRACT)}
+    content = {"classes": [called.get(name, name) for name in classes], "image": dataclasses.asdict(CONTRACT)}
     helper.set_model_props(model, {"adaptformer": json.dumps(content)})
     return model.SerializeToString()
 
 
-def write_model(path: Path, sharpness: float, outside: bool = False) -> None:
+def write_model(
+    path: Path, sharpness: float, outside: bool = False, called: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Write that model; with `outside`, as export writes a large one: its weights in a file beside it."""
     weights = model_file.weights_of(path)
     weights.write_bytes(b"")
-    path.write_bytes(graph(sharpness))
+    path.write_bytes(graph(sharpness, called=called))
     if outside:
         weights.unlink()
         whole = onnx.load(path)
@@ -117,14 +126,16 @@ def predictions(table: pd.DataFrame, wrong: set[int], classes: tuple[str, ...] =
 def run_folder(
     root: Path, name: str, wrong: set[int], *, sharpness: float = 0.1, table: pd.DataFrame | None = None,
     parity: float = 1e-6, outside: bool = False, alike: tuple[tuple[str, str], ...] = (),
+    called: Mapping[str, str] = MappingProxyType({}),
 ) -> RunFolder:  # fmt: skip
     """Write what a run leaves of a model that gets the images `wrong` wrong."""
     folder = RunFolder(root / f"{name}-{sharpness}-{len(wrong)}")
     table = manifest() if table is None else table
     folder.root.mkdir(parents=True, exist_ok=True)
-    write_model(folder.model, sharpness, outside)
+    write_model(folder.model, sharpness, outside, called)
     manifests.write_manifest(folder.manifest, table)
-    predictions(table, wrong).to_csv(folder.predictions, index=False)
+    classes = tuple(called.get(name, name) for name in CLASSES)
+    predictions(table, wrong, classes).to_csv(folder.predictions, index=False)
     folder.adapter.write_bytes(b"an adapter")
     write_records(folder, parity)
     card = {"model": "vit_none", "sha256": "0" * 64, "source_sha256": "1" * 64, "licence": "MIT"}
@@ -162,8 +173,8 @@ def challenge(root: Path, name: str, wrong: set[int], **options) -> str:
     return register(root, name, wrong, sharpness=0.2, **options)
 
 
-def ask(name: str, version: str | None = None, why: str = "asked by a test") -> Outcome:
-    return promotion.promote(name, BOUNDS, version=version, who="Ada", why=why)
+def ask(name: str, version: str | None = None, why: str = "asked by a test", bounds: GateParams = BOUNDS) -> Outcome:
+    return promotion.promote(name, bounds, version=version, who="Ada", why=why)
 
 
 def wrong(count: int, of: int = 0) -> set[int]:

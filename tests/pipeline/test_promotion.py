@@ -17,6 +17,7 @@ from registered import ask, challenge, wrong
 
 from adaptformer.__main__ import main
 from adaptformer.errors import UserError
+from adaptformer.params import GateParams
 from adaptformer.registry import decision_record, moves, promotion, versions
 from adaptformer.registry.moves import State
 from adaptformer.tracking import mlflow_store
@@ -100,6 +101,40 @@ def test_the_decision_is_kept_with_the_version(client, champion, tmp_path):
     assert outcome.decision.sentence in version.description
     assert version.tags["gate.page"] in version.description
     assert promotion.history(champion)[-1][0].evidence == version.tags["gate.sha256"]
+
+
+RENAMED = GateParams(**(registered.BOUNDS.model_dump() | {"renamed_classes": (("red", "crimson"),)}))
+
+
+@pytest.mark.parametrize("bounds", [registered.BOUNDS, RENAMED])
+def test_a_renamed_class_is_an_explicit_choice(client, champion, tmp_path, bounds):
+    table = registered.manifest()
+    table["path"] = table["path"].str.replace("/red/", "/crimson/")
+    table["label"] = table["label"].replace("red", "crimson")
+    for path in table["path"]:
+        split, label, name = path.split("/")
+        number = int(name.removesuffix(".png")) + (0 if split == "test" else 10_000)
+        (tmp_path / "data" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / path).write_bytes(registered.picture(label.replace("crimson", "red"), number))
+    challenge(tmp_path, champion, wrong(20), table=table, called={"red": "crimson"})
+    decision = ask(champion, bounds=bounds).decision
+    if bounds is RENAMED:
+        # Both models run on the images anew, and this one is right on all.
+        assert (decision.dropped, decision.new, decision.numbers["top1_champion"]) == ((), (), 1.0)
+        assert decision.numbers["log_loss_champion"] < 0.1
+        assert decision.shared == ("blue", "crimson", "green")
+    else:
+        assert decision.dropped == ("red",)
+        assert "It does not know the class red" in next(
+            check.reason for check in decision.checks if check.name == "classes"
+        )
+
+
+def test_renaming_merges_no_classes(client, champion, tmp_path):
+    challenge(tmp_path, champion, wrong(20))
+    merged = GateParams(**(registered.BOUNDS.model_dump() | {"renamed_classes": (("red", "green"),)}))
+    with pytest.raises(UserError, match="gives two classes of the champion the name green"):
+        ask(champion, bounds=merged)
 
 
 def looks(decision):

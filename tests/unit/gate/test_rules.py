@@ -129,35 +129,79 @@ def gained(value: float, low: float, high: float, p: float, margin: float = 0.0,
             Check("classes", "pass", "3 shared", "none lost", "Both models know the same classes."),
         ),
         (
-            lambda: rules.classes(replace(PAIRS, new=("dog",)), [NewClass("dog", 0, None, None, None)]),
+            lambda: rules.classes(replace(PAIRS, new=("dog",)), ()),
             Check(
                 "classes",
                 "info",
-                "1 new",
+                "1 added",
                 "none lost",
-                "It also knows the class dog, of which there is no unseen test image.",
+                "It also knows the class dog, so on the 3 shared classes it only has to be shown not to be worse by "
+                "more than a margin (`gate.shared_loss`).",
             ),
         ),
         (
-            lambda: rules.classes(
-                replace(PAIRS, new=("dog", "eel")), [NewClass("dog", 3, 1, 0, 1), NewClass("eel", 4, 1, 0, 1)]
-            ),
+            lambda: rules.classes(replace(PAIRS, new=("dog", "eel"), dropped=("cat",)), ("cat",)),
             Check(
                 "classes",
                 "info",
-                "2 new",
-                "none lost",
-                "It also knows the classes dog, eel; their 7 test images are reported apart.",
+                "2 added, 1 removed",
+                "none lost but cat",
+                "It also knows the classes dog, eel and no longer knows the class cat, as `gate.removed_classes` "
+                "allows, so on the 3 shared classes it only has to be shown not to be worse by more than a margin "
+                "(`gate.shared_loss`).",
             ),
         ),
         (
-            lambda: rules.classes(replace(PAIRS, dropped=("dog", "eel")), ()),
+            lambda: rules.classes(replace(PAIRS, dropped=("dog", "eel")), ("dog",)),
             Check(
                 "classes",
                 "fail",
-                "2 lost",
-                "none lost",
-                "It does not know the classes dog, eel, which the champion knows.",
+                "1 lost",
+                "none lost but dog",
+                "It does not know the class eel, which the champion knows. If that is intended, list what was removed "
+                "in `gate.removed_classes` and what was renamed in `gate.renamed_classes`.",
+            ),
+        ),
+        (
+            lambda: rules.added_classes([NewClass("dog", 7, 1.0, 0.646, 1.0)], 4, 0.5),
+            Check(
+                "added classes",
+                "pass",
+                "dog: 7 of 7 (64.6 % to 100.0 %)",
+                "each above 25.0 %, none shown below 50.0 %",
+                "Of each added class it gets more right than guessing would, and none is shown to be below the bound.",
+            ),
+        ),
+        (
+            lambda: rules.added_classes([NewClass("dog", 1, 1.0, 0.207, 1.0)], 4, 0.5),
+            Check(
+                "added classes",
+                "fail",
+                "dog: 1 of 1 (20.7 % to 100.0 %)",
+                "each above 25.0 %, none shown below 50.0 %",
+                "It is not shown to know the class dog better than guessing would: more test images may show it.",
+            ),
+        ),
+        (
+            lambda: rules.added_classes([NewClass("dog", 90, 0.3, 0.26, 0.4)], 4, 0.5),
+            Check(
+                "added classes",
+                "fail",
+                "dog: 27 of 90 (26.0 % to 40.0 %)",
+                "each above 25.0 %, none shown below 50.0 %",
+                "It is shown to get less than 50.0 % right of the class dog.",
+            ),
+        ),
+        (
+            lambda: rules.added_classes(
+                [NewClass("dog", 7, 1.0, 0.646, 1.0), NewClass("eel", 0, None, None, None)], 4, 0.5
+            ),
+            Check(
+                "added classes",
+                "fail",
+                "dog: 7 of 7 (64.6 % to 100.0 %); eel: no test image",
+                "each above 25.0 %, none shown below 50.0 %",
+                "There is no unseen test image of the class eel, so nothing shows that it knows it.",
             ),
         ),
         (

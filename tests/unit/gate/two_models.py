@@ -17,6 +17,7 @@ CLASSES = ("ant", "bee", "cat")
 IMAGES = 180
 BOUNDS = GateParams(
     metric="top1", margin=0.0, significance=0.05, class_loss=0.05, class_support=20, newly_wrong=None,
+    shared_loss=0.05, added_top1=0.5, removed_classes=(), renamed_classes=(),
     log_loss_rise=0.05, latency_ratio=1.5, latency_enough=0.1, size_ratio=1.5, parity=0.0001, drift=0.1,
 )  # fmt: skip
 
