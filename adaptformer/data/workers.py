@@ -26,18 +26,23 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int = 0) -> It
     0 threads are one a core.
 
     Items are taken as results are, so neither a long queue nor many results are ever in memory. What `work` raises is
-    raised here, and nothing is begun after it.
+    raised here, and nothing is begun after it. An iterator that is not used up waits for nothing when it is closed;
+    work that was begun goes on to its end.
     """
     threads = threads or cores()
     waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) == _AHEAD * threads:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool, wait = ThreadPoolExecutor(threads), True
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) == _AHEAD * threads:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    except GeneratorExit:
+        # The garbage collector may close an abandoned iterator, in any thread and at any moment. Waiting for threads
+        # there is a deadlock if it runs in a thread that is just starting, which holds a lock of `threading`.
+        wait = False
+        raise
+    finally:
+        pool.shutdown(wait=wait, cancel_futures=True)

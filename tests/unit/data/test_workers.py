@@ -53,6 +53,27 @@ def test_an_error_is_raised_in_its_place_and_ends_the_work() -> None:
     assert len(begun) < 10_000
 
 
+def test_an_iterator_that_is_given_up_waits_for_no_thread() -> None:
+    """The garbage collector closes it in any thread: a thread that was just starting waited for itself for ever."""
+    released, begun = threading.Event(), threading.Event()
+
+    def work(item: int) -> int:
+        if item:
+            begun.set()
+            assert released.wait(60)
+        return item
+
+    results = in_order(work, range(100), 2)
+    assert next(results) == 0
+    assert begun.wait(60)
+    closing = threading.Thread(target=results.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    waited = closing.is_alive()
+    released.set()
+    assert not waited
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no CPU affinity: Linux runs this")
 def test_only_the_cores_that_the_process_may_use_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {3, 5, 8})
