@@ -104,7 +104,7 @@ def dask(work: Callable[[int], D], shards: Iterable[int], workers: int, address:
         from distributed import Client, KilledWorker, LocalCluster, as_completed
     except ImportError as error:
         raise _not_installed("dask") from error
-    here = {"threads_per_worker": 1, "dashboard_address": "", "memory_limit": 0}
+    here = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
     with contextlib.ExitStack() as open_until_done:
         with _interrupts_ignored_by_children():
             cluster = address or open_until_done.enter_context(LocalCluster(n_workers=workers, **here))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -63,11 +66,21 @@ def test_a_killed_command_continues_and_ends_its_processes(
     assert outputs(out) == outputs(undisturbed)
 
 
+@pytest.fixture
+def dashboard() -> Iterator[socket.socket]:
+    """For the port that Dask would like for its pages."""
+    with socket.socket() as found:
+        yield found
+
+
 @pytest.mark.parametrize("engine", ["local", "dask", "ray"])
-def test_ctrl_c_is_one_line(engine: str, photos: Path, model: Path, tmp_path: Path) -> None:
+def test_ctrl_c_is_one_line(engine: str, photos: Path, model: Path, tmp_path: Path, dashboard: socket.socket) -> None:
     for number in range(30):  # enough to be in the middle of the work
         shutil.copytree(photos, photos / f"more{number}", ignore=shutil.ignore_patterns("more*"))
     out = tmp_path / "job"
+    with contextlib.suppress(OSError):  # as another cluster does, whose warning would be a second line
+        dashboard.bind(("127.0.0.1", 8787))
+        dashboard.listen()
     process = subprocess.Popen(command(photos, model, out, engine), cwd=ROOT, start_new_session=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
     deadline = time.monotonic() + 60
