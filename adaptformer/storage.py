@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 
 from adaptformer import files
 from adaptformer.data import image_files
-from adaptformer.data.layout import visible_files
+from adaptformer.data.layout import LeftOut, visible_files
 from adaptformer.errors import UserError, has_credentials, without_credentials
 from adaptformer.names import ignored
 
@@ -136,12 +136,15 @@ def below(folder: str, *, hidden: bool = False) -> Iterator[str]:
 def _store_files(folder: str, hidden: bool) -> Iterator[tuple[str, list[str]]]:
     """Do for a folder of a store what `visible_files` does for one of this machine."""
     system, root = _system(folder)
-    for place, _, found in system.walk(root):
+    left_out = LeftOut()
+    for place, names, found in system.walk(root):
         if hidden or not any(ignored(part) for part in place[len(root) :].split("/") if part):
+            left_out.count(place, () if hidden else [*names, *found])
             yield (
                 system.unstrip_protocol(place),
                 sorted(name for name in found if name and (hidden or not ignored(name))),
             )
+    left_out.tell(folder)
 
 
 def matching(pattern: str) -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from adaptformer.data import image_files
 from adaptformer.names import ignored, shown, steers
+
+log = logging.getLogger("adaptformer")
 
 SPLITS = ("train", "validation", "test")
 
@@ -23,10 +26,35 @@ class Entry(NamedTuple):
 
 
 def visible_files(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield a folder and every one below it, with the sorted names of its files; what is `ignored` is left out."""
+    """Yield a folder and every one below it, with the sorted names of its files.
+
+    What is `ignored` is left out; at the end a line of the log says how many files and folders those were.
+    """
+    left_out = LeftOut()
     for place, names, found in os.walk(folder):
+        left_out.count(place, [*names, *found])
         names[:] = sorted(name for name in names if not ignored(name))  # os.walk descends in this order
         yield place, sorted(name for name in found if not ignored(name))
+    left_out.tell(str(folder))
+
+
+class LeftOut:
+    """Counts hidden files and folders and the litter of other programs, which nothing reads as images."""
+
+    def __init__(self) -> None:
+        self._number, self._first = 0, ""
+
+    def count(self, place: str, names: Iterable[str]) -> None:
+        """Count the ignored ones among the names of a folder."""
+        for name in sorted(filter(ignored, names)):
+            self._first = self._first or f"{place}/{name}"
+            self._number += 1
+
+    def tell(self, folder: str) -> None:
+        """Log how many there were below a folder, if there were any."""
+        if self._number:
+            kinds = "hidden files or folders, or other programs' litter"
+            log.info("left out in %s: %s %s, such as %s", shown(folder), f"{self._number:,}", kinds, shown(self._first))
 
 
 def entries(data: Path) -> tuple[list[Entry], dict[str, str]]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from adaptformer import storage
 from adaptformer.dataset_import import shards
-from adaptformer.dataset_import.found import SPLIT_NAMES
+from adaptformer.dataset_import.found import split_of, split_within
 from adaptformer.errors import UserError
 
 FILES = 1000
@@ -74,6 +74,7 @@ def images(part: Iterable[str]) -> Iterator[Located]:
 
 
 def _place(location: str) -> tuple[str, str]:
-    """Return split and class of a file by its folders."""
+    """Return split and class of a file by its folders; as in an import, seg_train is a split's name, too."""
     *_, above, folder, _ = ["", "", *location.split("/")]
-    return SPLIT_NAMES.get(above.casefold(), ""), folder
+    within = split_within(above)
+    return split_of(above) or (within[0] if within else ""), folder

@@ -146,7 +146,8 @@ def test_a_model_that_cannot_answer_is_one_error(predictor: Predictor) -> None:
     assert str(caught.value).count("\n") == 1
 
 
-def test_folders_are_searched_in_order_without_litter(tmp_path: Path) -> None:
+def test_folders_are_searched_in_order_without_litter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     for name in ("b/2.png", "b/1.png", "a/x/y.jpg", "c.txt", ".hidden.png", "b/.git/z.png", "b/Thumbs.db"):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_bytes(b"")
@@ -154,6 +155,9 @@ def test_folders_are_searched_in_order_without_litter(tmp_path: Path) -> None:
     found = images_below([tmp_path / "in", tmp_path / ".asked.png"])
     expected = ["in/c.txt", "in/a/x/y.jpg", "in/b/1.png", "in/b/2.png", ".asked.png"]
     assert [path.relative_to(tmp_path).as_posix() for path in found] == expected
+    (told,) = caplog.messages
+    assert told.startswith(f"left out in {tmp_path}/in: 3 hidden files or folders, or other programs' litter, such as ")
+    assert told.endswith(f"{tmp_path}/in/.hidden.png")
 
 
 def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:

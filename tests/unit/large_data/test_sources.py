@@ -33,6 +33,7 @@ def test_split_and_class_come_from_folders_or_from_the_shard(tmp_path: Path) -> 
     shard = tar(tmp_path / "pets-val-07.tar", {"a/cat/1.png": content, "b/dog/2.png": content})
     plain = tar(tmp_path / "pets.tar", {"cat/1.png": content})
     part = [str(shard), str(plain), "/data/valid/cat/1.png", "s3://bucket/photos/dog/2.png", "3.png"]
+    part += ["/data/seg_train/seg_train/sea/1.jpg", "/data/Testing/sea/1.jpg", "/data/attestation/sea/1.jpg"]
     assert list(sources.images(part)) == [
         Located(f"{shard}/a/cat/1.png", "validation", "cat", content),
         Located(f"{shard}/b/dog/2.png", "validation", "dog", content),
@@ -40,6 +41,9 @@ def test_split_and_class_come_from_folders_or_from_the_shard(tmp_path: Path) -> 
         Located("/data/valid/cat/1.png", "validation", "cat", None),
         Located("s3://bucket/photos/dog/2.png", "", "dog", None),
         Located("3.png", "", "", None),
+        Located("/data/seg_train/seg_train/sea/1.jpg", "train", "sea", None),
+        Located("/data/Testing/sea/1.jpg", "test", "sea", None),
+        Located("/data/attestation/sea/1.jpg", "", "sea", None),
     ]
 
 
