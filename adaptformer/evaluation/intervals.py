@@ -78,11 +78,16 @@ def share(right: NDArray[np.bool_], groups: Groups) -> Interval:
 
 def mean(values: Floats, groups: Groups) -> Interval:
     """Return the mean of one share (0 to 1) per image [N], such as that of several trainings that got it right."""
+    return _at(float(values.mean()), worth(values, groups))
+
+
+def worth(values: Floats, groups: Groups) -> float:
+    """Return how many independent images would give the mean of one share per image [N] the same precision."""
     value = float(values.mean())
     deviations = (values - value) / len(values)
     spread = float((deviations**2).sum())
     images = value * (1 - value) / spread if spread else float(len(values))
-    return _at(value, images / _as_one(deviations, values < 0.5, groups))
+    return images / _as_one(deviations, values < 0.5, groups)
 
 
 def independent(metric: Metric, labels: Counts, predicted: Counts, classes: int, groups: Groups) -> float:

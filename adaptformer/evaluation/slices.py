@@ -83,20 +83,32 @@ def find(
 ) -> list[Slice]:
     """Return what is known of each slice, the lowest top-1 first; `correct` [N] says which answers are right.
 
-    The intervals take `groups` [N] into account, the test takes images as independent.
+    Intervals and tests take `groups` [N] into account: a slice counts as the number of independent images of the same
+    precision. The test of a slice that is one group takes its images as independent: it is about this group alone.
     """
     rows = []
     for name, mask in slices.items():
-        hits, images = int(correct[mask].sum()), int(mask.sum())
-        other_hits, others = int(correct[~mask].sum()), int((~mask).sum())
-        _, p = fisher_exact([[hits, images - hits], [other_hits, others - other_hits]], alternative="less")
+        images, other_hits, others = int(mask.sum()), int(correct[~mask].sum()), int((~mask).sum())
         within = intervals.dense(None if groups is None else groups[mask])
-        rows.append((name, intervals.share(correct[mask], within), images, other_hits / others, float(p)))
+        p = _p_worse(correct, mask, groups)
+        rows.append((name, intervals.share(correct[mask], within), images, other_hits / others, p))
     adjusted = holm([row[-1] for row in rows])
     found = [
         Slice(name, images, top1, others, p) for (name, top1, images, others, _), p in zip(rows, adjusted, strict=True)
     ]
     return sorted(found, key=lambda slice_: (slice_.top1.value, slice_.name))
+
+
+def _p_worse(correct: NDArray[np.bool_], mask: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> float:
+    """Return the p-value of Fisher's one-sided test that the share of right answers is lower within the mask [N]."""
+    table = []
+    for part in (mask, ~mask):
+        images, right = float(part.sum()), float(correct[part].sum())
+        if groups is not None and len(np.unique(groups[mask])) > 1:
+            fewer = min(intervals.worth(correct[part].astype(np.float64), intervals.dense(groups[part])) / images, 1.0)
+            images, right = images * fewer, right * fewer
+        table.append([round(right), round(images) - round(right)])
+    return float(fisher_exact(table, alternative="less")[1])
 
 
 def sentence(found: Sequence[Slice]) -> str:

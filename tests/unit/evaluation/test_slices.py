@@ -72,6 +72,33 @@ def test_p_is_that_of_fishers_test_corrected_for_the_number_of_slices() -> None:
     ) == "No slice is shown to be worse than the rest; the lowest top-1 is 80.0%, of 10 images (first)."
 
 
+def test_images_of_one_group_are_no_independent_evidence() -> None:
+    """All that is wrong among the dark images is of one of ten groups."""
+    correct, dark = np.ones(200, bool), np.arange(200) < 100
+    correct[:10] = False
+    groups = np.arange(200) // 10
+    (alone, *_) = slices.find(correct, {"dark": dark})
+    (grouped, *_) = slices.find(correct, {"dark": dark}, groups)
+    assert alone.shown_worse
+    assert not grouped.shown_worse
+    one_group = np.arange(200) < 10
+    (itself, *_) = slices.find(correct, {"group ann": one_group}, groups)
+    assert itself.shown_worse, "this group is worse, whatever another one would be"
+
+
+def test_groups_give_no_more_false_alarms_than_images_do() -> None:
+    """Equal slices; images of a group are all right or all wrong."""
+    random, alarms = np.random.default_rng(0), [0, 0]
+    for _ in range(200):
+        groups = np.arange(360) // 10
+        correct = (random.random(36) < 0.8)[groups]
+        dark = (random.random(36) < 0.5)[groups]
+        for taken, of in enumerate((None, groups)):
+            alarms[taken] += slices.find(correct, {"dark": dark}, of)[0].shown_worse
+    assert alarms[0] > 40
+    assert alarms[1] <= 10
+
+
 def test_without_slices_there_is_nothing_to_say() -> None:
     assert slices.find(np.ones(5, bool), {}) == []
     assert slices.sentence([]) == "No slice has at least 10 images."
