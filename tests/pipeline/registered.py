@@ -146,11 +146,14 @@ def run_folder(
     return folder
 
 
-def register(root: Path, name: str, wrong: set[int], *, keep_predictions: bool = True, **options) -> str:
+def register(
+    root: Path, name: str, wrong: set[int], *, keep_predictions: bool = True, group: str = "None", **options
+) -> str:
     """Register one more version of `name` with its evidence and return its number."""
     folder = run_folder(root, name, wrong, **options)
     client = mlflow_store.connect()
     run_id = client.create_run(mlflow_store.experiment_id(client, "test"), run_name=name).info.run_id
+    client.log_param(run_id, "data.group", group)
     for attribute in ("manifest", "parity", "findings", *(["predictions"] if keep_predictions else [])):
         client.log_artifact(run_id, str(getattr(folder, attribute)))
     made = versions.register(folder, name, run_id, {"data.dvc": "d" * 32, "git.commit": "c" * 40})

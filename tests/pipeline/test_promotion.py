@@ -130,6 +130,15 @@ def test_a_renamed_class_is_an_explicit_choice(client, champion, tmp_path, bound
         )
 
 
+def test_images_of_one_group_are_no_independent_evidence_when_the_models_are_asked_anew(client, champion, tmp_path):
+    """Recorded predictions without groups, as of earlier versions: they come from the pattern of the run's params."""
+    table = registered.manifest()
+    registered.write_data(tmp_path / "data", table)
+    challenge(tmp_path, champion, wrong(20), table=table, keep_predictions=False, group=r"(\d)\.png$")
+    checks = {check.name: check for check in ask(champion).decision.checks}
+    assert checks["test images"].value == "300 in 10 groups"
+
+
 def test_renaming_merges_no_classes(client, champion, tmp_path):
     challenge(tmp_path, champion, wrong(20))
     merged = GateParams(**(registered.BOUNDS.model_dump() | {"renamed_classes": (("red", "green"),)}))
