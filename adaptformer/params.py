@@ -266,6 +266,7 @@ class RuntimeParams(Section):
     progress: Literal["auto", "none"]
     tensorboard: str | None
     save_steps: Annotated[int, Field(ge=0)]
+    resume: Literal["same_code", "any_code"]
     activations_gb: Annotated[float, Field(ge=0)]
     cache_gb: Annotated[float, Field(ge=0)] | None
 

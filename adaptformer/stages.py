@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import csv_file, files
+from adaptformer import csv_file, files, source_code
 from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
 
@@ -99,7 +99,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
             log.info(line)
         for warning in start.warnings():
             log.warning("warning: %s", warning)
-        before = resume.seconds(run.state, run.fingerprint)
+        before = resume.seconds(run.state, run.fingerprint, run.any_code)
         began = time.perf_counter()
         try:
             rows, best = loop.train(run, on_epoch)
@@ -121,8 +121,9 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
         settings = params.adapter.model_dump(mode="json")
         trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
         card = adapter_file.AdapterCard(
-            settings, start.classes, start.contract, start.backbone, start.precision, best + 1, trained
-        )
+            settings, start.classes, start.contract, start.backbone, start.precision, best + 1, trained,
+            codes=resume.codes(run.state, run.fingerprint),
+        )  # fmt: skip
         adapter_file.write(folder.adapter, model, card)
         history.write(folder.history, rows)
         history.draw(folder.curves, rows, rows[best])
@@ -245,6 +246,7 @@ _ALWAYS = (
     "params.py",
     "progress.py",
     "run_folder.py",
+    "source_code.py",
     "yaml_text.py",
 )
 
@@ -330,7 +332,7 @@ def fingerprint(
         for source in ([library / entry] if entry.endswith(".py") else (library / entry).rglob("*.*"))
         if source.suffix in {".py", ".j2", ".safetensors"}
     )
-    code = {source.relative_to(library).as_posix(): files.sha256_file(source) for source in sources}
+    code = {source.relative_to(library).as_posix(): source_code.sha256(source) for source in sources}
     return {
         **{section: getattr(params, section).model_dump(mode="json") for section in stage.params},
         **{name: files.sha256_file(getattr(folder, name)) for name in stage.inputs if name != "data"},

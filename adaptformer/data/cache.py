@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import inspect
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ import PIL
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from adaptformer import files, progress
+from adaptformer import files, progress, source_code
 from adaptformer.data import decoding, photos, pixel_file, reading, resizing, squares, workers
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage, Pixels
@@ -154,7 +153,7 @@ def _sizes(manifest_rows: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def _key(manifest_rows: pd.DataFrame, geometry: list[Any], *prepared_by: ModuleType) -> str:
-    code = [inspect.getsource(module) for module in (decoding, *prepared_by)]
+    code = [source_code.of(module) for module in (decoding, *prepared_by)]
     return files.sha256_text(files.canonical_json([list(manifest_rows["sha256"]), geometry, code, PIL.__version__]))
 
 

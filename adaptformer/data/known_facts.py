@@ -6,7 +6,6 @@ and whoever writes to it changes one. What the files hold is a copy for speed; w
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from adaptformer import array_file, files
+from adaptformer import array_file, files, source_code
 from adaptformer.data import decoding, reading
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.reading import SIDE, Identity, ImageFacts, identity
@@ -93,7 +92,7 @@ def known_hash(path: Path, known: KnownFacts | None) -> str:
 
 def _version() -> str:
     """Return what the facts of a file depend on besides its bytes."""
-    code = [inspect.getsource(module) for module in (decoding, reading)]
+    code = [source_code.of(module) for module in (decoding, reading)]
     return files.sha256_text(files.canonical_json([code, PIL.__version__]))
 
 

@@ -35,6 +35,8 @@ class AdapterCard:
     epoch: schema.Count
     trained: schema.Count
     format: Annotated[int, Field(ge=FORMAT, le=FORMAT)] = FORMAT
+    codes: tuple[schema.Sha256, ...] = ()
+    """Hashes of all code that it was trained with, if the code changed while it was trained (`runtime.resume`)."""
 
     @property
     def trained_share(self) -> float:
@@ -82,7 +84,10 @@ def read_card(path: Path) -> AdapterCard:
 
 def write(path: Path, model: classifier.Classifier, card: AdapterCard) -> None:
     """Write the trained parts of `model` with their card."""
-    tensor_file.write(path, classifier.tuned_state(model), asdict(card))
+    content = asdict(card)
+    if not card.codes:  # as files had it before there was this key
+        del content["codes"]
+    tensor_file.write(path, classifier.tuned_state(model), content)
 
 
 def load(path: Path, backbone_path: Path) -> tuple[classifier.Classifier, AdapterCard]:

@@ -59,7 +59,8 @@ class Run:
     `photos` are the images of `train`, in the same order, as training crops them. The state is saved after each epoch
     and, unless `save_steps` is 0, after so many steps within one. `prefix` holds what frozen blocks give, in memory of
     `activations_gb`; a probe's features are kept in the folder `features` for later runs, in files of that size in all,
-    unless it is None. `world` are the processes that train together.
+    unless it is None. With `any_code` a state of other code is resumed too. `world` are the processes that train
+    together.
     """
 
     model: Classifier
@@ -75,6 +76,7 @@ class Run:
     activations_gb: float
     fingerprint: dict[str, Any]
     features: Path | None = None
+    any_code: bool = False
     prefix: Prefix = dataclasses.field(default_factory=Prefix)
     world: World = dataclasses.field(default_factory=World)
 

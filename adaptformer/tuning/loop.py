@@ -84,7 +84,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
 def _resumed(run: Run, on_epoch: Callable[[EpochRow], None]) -> resume.State:
     """Return the state that training continues from, with the model in it, or the empty one."""
     world = run.world
-    state = world.same(resume.load(run.state, run.fingerprint, world.size) if world.leads else None)
+    state = world.same(resume.load(run.state, run.fingerprint, world.size, run.any_code) if world.leads else None)
     if state is None:
         return resume.State([], -1, {}, {}, {}, {})
     restore(run.model, state.tuned, str(run.state))

@@ -38,6 +38,7 @@ class State:
     `rows` are all whole epochs, so the position is their last phase and epoch, and `partial` what is done of the next;
     `best` is the index of the chosen one. `start` is what was tuned before the present phase began, empty in a phase
     that cannot be rolled back; `optimiser` is empty after the last epoch of a phase. `seconds` is the training time.
+    `earlier_code` has the hash of each earlier code that a part of the run was trained with, as its fingerprint had it.
     """
 
     rows: list[EpochRow]
@@ -48,6 +49,7 @@ class State:
     start: dict[str, Tensor]
     seconds: float = 0.0
     partial: Partial | None = None
+    earlier_code: tuple[str, ...] = ()
 
 
 def save(path: Path, state: State, fingerprint: dict[str, Any], processes: int = 1) -> None:
@@ -68,6 +70,7 @@ def save(path: Path, state: State, fingerprint: dict[str, Any], processes: int =
         "fingerprint": fingerprint,
         "threads": torch.get_num_threads(),
         "processes": processes,
+        "earlier_code": list(state.earlier_code),
     }
     if path.exists():
         path.replace(_before(path))
@@ -76,28 +79,37 @@ def save(path: Path, state: State, fingerprint: dict[str, Any], processes: int =
 
 def remove(path: Path) -> None:
     """Remove the states of a run that is over."""
-    for state in (path, _before(path)):
+    for state in (path, _before(path), *_kept(path)):
         state.unlink(missing_ok=True)
 
 
-def load(path: Path, fingerprint: dict[str, Any], processes: int = 1) -> State | None:
+def load(path: Path, fingerprint: dict[str, Any], processes: int = 1, any_code: bool = False) -> State | None:
     """Return the state that a killed run of the same fingerprint left, or None: there is none, or it cannot serve.
 
     Why it cannot is logged. A damaged state is replaced by the one before it. Another number of threads or processes
-    resumes, with a warning that the bytes may differ.
+    resumes, with a warning that the bytes may differ. A state of other code is kept beside the new ones; with
+    `any_code` the one of the longest training is returned, whichever code made it.
     """
-    read = _latest(path)
+    read = _longest(path, fingerprint) if any_code else _latest(path)
     if path.exists() and _read(path) is None:
         what = "resumes from the state before" if read else "starts from the beginning"
         log.warning("training %s: its state, %s, is damaged or of another format", what, path)
     if read is None:
         return None
     tensors, metadata = read
-    if metadata["fingerprint"] != fingerprint:
-        before = metadata["fingerprint"]
-        changed = sorted(key for key in before | fingerprint if before.get(key) != fingerprint.get(key))
-        log.warning("training starts from the beginning: since the run before, %s changed", ", ".join(changed))
-        return None
+    before = metadata["fingerprint"]
+    if before != fingerprint:
+        changed = _changed(before, fingerprint)
+        if changed != ["code"]:
+            log.warning("training starts from the beginning: since the run before, %s changed", ", ".join(changed))
+            return None
+        if not any_code:
+            log.warning(
+                "training starts from the beginning: since the run before, code changed; its state is kept as %s, and "
+                "`runtime.resume=any_code` continues it", _keep(path, before["code"]),
+            )  # fmt: skip
+            return None
+        log.warning("training resumes with other code than before: the adapter's card names all of them")
     for what, number in (("threads", torch.get_num_threads()), ("processes", processes)):
         if metadata[what] != number:
             log.warning(
@@ -110,16 +122,54 @@ def load(path: Path, fingerprint: dict[str, Any], processes: int = 1) -> State |
         tables[table][name] = tensor
     partial = metadata["partial"] and Partial(**metadata["partial"])
     rows = [EpochRow(**row) for row in metadata["rows"]]
-    state = State(rows, metadata["best"], **tables, seconds=metadata["seconds"], partial=partial)
+    codes = [*metadata.get("earlier_code", ()), *([before["code"]] if before != fingerprint else [])]
+    state = State(
+        rows, metadata["best"], **tables, seconds=metadata["seconds"], partial=partial, earlier_code=tuple(codes)
+    )
     if _best_is_last(state):
         state = dataclasses.replace(state, best_tuned=state.tuned)
     return state
 
 
-def seconds(path: Path, fingerprint: dict[str, Any]) -> float:
-    """Return the training time of the state that a killed run of the same fingerprint left at `path`; 0 without one."""
+def seconds(path: Path, fingerprint: dict[str, Any], any_code: bool = False) -> float:
+    """Return the training time of the state that `load` returns; 0 without one."""
+    read = _longest(path, fingerprint) if any_code else _latest(path)
+    changed = _changed(read[1]["fingerprint"], fingerprint) if read else []
+    return float(read[1]["seconds"]) if read and (not changed or (any_code and changed == ["code"])) else 0.0
+
+
+def codes(path: Path, fingerprint: dict[str, Any]) -> tuple[str, ...]:
+    """Return the hashes of all code that the state at `path` was trained with, in order; none if there was only one."""
     read = _latest(path)
-    return float(read[1]["seconds"]) if read and read[1]["fingerprint"] == fingerprint else 0.0
+    earlier = read[1].get("earlier_code", ()) if read else ()
+    return (*earlier, fingerprint["code"]) if earlier else ()
+
+
+def _changed(before: dict[str, Any], fingerprint: dict[str, Any]) -> list[str]:
+    return sorted(key for key in before | fingerprint if before.get(key) != fingerprint.get(key))
+
+
+def _keep(path: Path, code: str) -> Path:
+    """Move the last whole state aside, where a fresh start does not overwrite it, and return its new place."""
+    kept = path.with_suffix(f".code-{code[:8]}{path.suffix}")
+    (path if _read(path) else _before(path)).replace(kept)
+    return kept
+
+
+def _kept(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.stem}.code-*{path.suffix}"))
+
+
+def _longest(path: Path, fingerprint: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return the state of the longest training among those of this fingerprint but for the code, or the last state."""
+
+    def length(read: tuple[dict[str, Tensor], dict[str, Any]]) -> tuple[int, int]:
+        partial = read[1]["partial"]
+        return len(read[1]["rows"]), partial["steps"] if partial else 0
+
+    found = [one for one in (_latest(path), *map(_read, _kept(path))) if one]
+    fitting = [one for one in found if _changed(one[1]["fingerprint"], fingerprint) in ([], ["code"])]
+    return max(fitting, key=length) if fitting else _latest(path)
 
 
 def _before(path: Path) -> Path:

@@ -83,5 +83,5 @@ def load(start: Training, params: Params, folder: RunFolder, fingerprint: dict[s
     return epoch.Run(
         start.model, train, photos, validation, start.contract, tuning, start.device, start.precision,
         folder.resume_state, runtime.save_steps, runtime.activations_gb, fingerprint,
-        folder.probe_features, world=world,
+        folder.probe_features, runtime.resume == "any_code", world=world,
     )  # fmt: skip

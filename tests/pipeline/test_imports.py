@@ -51,6 +51,7 @@ BASE = {
     "run_folder.py",
     "schema.py",
     "scores.py",
+    "source_code.py",
     "streams.py",
     "text_table.py",
     "without_git.py",

@@ -24,7 +24,7 @@ import small_project
 import torch
 from small_project import adaptformer, results, run_stages, snapshot
 
-from adaptformer import files, integrity, params, progress, stage_runner, stages
+from adaptformer import files, integrity, params, progress, source_code, stage_runner, stages
 from adaptformer.errors import UserError
 from adaptformer.export import merging, model_file
 from adaptformer.model import adapter_file, classifier, device, inference
@@ -520,10 +520,12 @@ class TestFingerprint:
         self, monkeypatch: pytest.MonkeyPatch, changed: str, name: str | None
     ) -> None:
         before = self.fingerprint()
-        true = files.sha256_file
-        monkeypatch.setattr(
-            files, "sha256_file", lambda path: "another" if path.as_posix().endswith(changed) else true(path)
-        )
+        for module in (files, source_code):
+            of = "sha256_file" if module is files else "sha256"
+            true = getattr(module, of)
+            monkeypatch.setattr(
+                module, of, lambda path, true=true: "another" if path.as_posix().endswith(changed) else true(path)
+            )
         after = self.fingerprint()
         assert {key for key in before if before[key] != after[key]} == ({name} if name else set())
 
@@ -531,9 +533,9 @@ class TestFingerprint:
     def test_templates_of_pages_count_as_code(self, monkeypatch: pytest.MonkeyPatch, template: str) -> None:
         names = ("train", "evaluate")
         before = [stages.fingerprint(name, params.load(), RunFolder())["code"] for name in names]
-        true = files.sha256_file
+        true = source_code.sha256
         monkeypatch.setattr(
-            files, "sha256_file", lambda path: "another" if path.as_posix().endswith(template) else true(path)
+            source_code, "sha256", lambda path: "another" if path.as_posix().endswith(template) else true(path)
         )
         after = [stages.fingerprint(name, params.load(), RunFolder())["code"] for name in names]
         assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]

@@ -103,7 +103,7 @@ def test_other_rows_order_pillow_and_code_are_another_file(
     with monkeypatch.context() as patch:
         patch.setattr(caching.PIL, "__version__", "0.0")
         keys.add(key(train))
-    monkeypatch.setattr(caching.inspect, "getsource", lambda module: module.__name__)
+    monkeypatch.setattr(caching.source_code, "of", lambda module: module.__name__)
     keys.add(key(train))
     assert len(keys) == 6
 

@@ -9,6 +9,7 @@ import mite
 import pytest
 import torch
 
+from adaptformer import array_file
 from adaptformer.errors import UserError
 from adaptformer.model import adapter_file, backbone_file, tensor_file
 from adaptformer.model.adapter_file import AdapterCard
@@ -79,6 +80,13 @@ def test_only_the_trained_parts_are_in_it(folder: Path) -> None:
 def test_equal_models_give_equal_bytes(folder: Path) -> None:
     adapter_file.write(folder / "again.safetensors", mite.stirred(mite.model()), mite.adapter_card())
     assert (folder / "again.safetensors").read_bytes() == (folder / "adapter.safetensors").read_bytes()
+
+
+def test_the_codes_of_an_edited_training_are_kept_and_a_single_one_leaves_no_key(folder: Path) -> None:
+    model, card = adapter_file.load(folder / "adapter.safetensors", folder / "backbone.safetensors")
+    assert "codes" not in array_file.read_metadata(folder / "adapter.safetensors", "")
+    adapter_file.write(folder / "edited.safetensors", model, dataclasses.replace(card, codes=("a" * 64, "b" * 64)))
+    assert adapter_file.read_card(folder / "edited.safetensors").codes == ("a" * 64, "b" * 64)
 
 
 def test_a_card_survives_json_and_tells_the_trained_share() -> None:

@@ -19,7 +19,7 @@ from adaptformer.tuning import loop, resume
 from adaptformer.tuning.epoch import Run
 from adaptformer.tuning.history import EpochRow
 
-FINGERPRINT = {"tuning": {"epochs": 3}, "backbone": "abc", "precision": "fp32"}
+FINGERPRINT = {"tuning": {"epochs": 3}, "backbone": "abc", "precision": "fp32", "code": "a" * 64}
 STATE = resume.State(
     rows=[
         EpochRow(1, 1, 1, 0.1, 1.0, 0.3, 1.1, 0.4, 0.5, 0.4, 0),
@@ -107,7 +107,7 @@ def test_where_there_is_none_nothing_is_said(tmp_path: Path, caplog: pytest.LogC
     [
         ({"backbone": "def"}, "backbone changed"),
         ({"tuning": {"epochs": 4}, "precision": "bf16"}, "precision, tuning changed"),
-        ({"code": "new"}, "code changed"),
+        ({"code": "new", "backbone": "def"}, "backbone, code changed"),
     ],
 )
 def test_another_fingerprint_starts_from_the_beginning_and_names_what_changed(
@@ -118,8 +118,51 @@ def test_another_fingerprint_starts_from_the_beginning_and_names_what_changed(
     assert message == f"training starts from the beginning: since the run before, {named}"
 
 
+EDITED = {**FINGERPRINT, "code": "b" * 64}
+
+
+def test_a_state_of_other_code_is_kept_and_the_option_that_continues_it_named(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    resume.save(path, STATE, FINGERPRINT)
+    assert resume.load(path, EDITED) is None
+    kept = path.with_suffix(f".code-{FINGERPRINT['code'][:8]}.safetensors")
+    assert kept.is_file()
+    assert caplog.messages == [
+        f"training starts from the beginning: since the run before, code changed; its state is kept as {kept}, and "
+        "`runtime.resume=any_code` continues it"
+    ]
+    assert resume.seconds(path, EDITED) == 0
+    resume.remove(path)
+    assert not kept.exists()
+
+
+def test_a_state_of_other_code_is_continued_if_asked_for_though_a_fresh_start_is_under_way(path: Path) -> None:
+    resume.save(path, STATE, FINGERPRINT)
+    resume.load(path, EDITED)
+    resume.save(path, dataclasses.replace(STATE, rows=[], best=-1, seconds=1.0), EDITED)
+    state = resume.load(path, EDITED, any_code=True)
+    assert state is not None
+    assert len(state.rows) == len(STATE.rows)
+    assert state.earlier_code == (FINGERPRINT["code"],)
+    assert resume.seconds(path, EDITED, any_code=True) == STATE.seconds
+    resume.save(path, state, EDITED)
+    assert resume.codes(path, EDITED) == (FINGERPRINT["code"], EDITED["code"])
+    again = resume.load(path, EDITED)
+    assert again is not None
+    assert again.earlier_code == (FINGERPRINT["code"],)
+
+
+def test_one_code_is_not_named(path: Path) -> None:
+    resume.save(path, STATE, FINGERPRINT)
+    assert resume.codes(path, FINGERPRINT) == ()
+    state = resume.load(path, FINGERPRINT, any_code=True)
+    assert state is not None
+    assert state.earlier_code == ()
+
+
 def test_a_part_that_the_fingerprint_no_longer_has_is_named_too(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert resume.load(path, {name: FINGERPRINT[name] for name in ("tuning", "backbone")}) is None
+    assert resume.load(path, {name: FINGERPRINT[name] for name in ("tuning", "backbone", "code")}) is None
     assert caplog.messages == ["training starts from the beginning: since the run before, precision changed"]
 
 

@@ -150,6 +150,7 @@ def test_the_run_is_where_and_how_its_params_say() -> None:
     assert (run.state, run.save_steps, run.activations_gb) == (RunFolder().resume_state, 7, 0.25)
     assert (run.params.epochs, run.precision, run.device.type) == (3, "bf16", "cpu")
     assert (run.fingerprint, run.world.rank, run.world.size) == ({"a": 1}, 1, 2)
+    assert (run.any_code, loaded(runtime__resume="any_code").any_code) == (False, True)
     assert run.contract.mean == mite.CONTRACT.mean
     assert mite.tuned_hash(run.model) == mite.tuned_hash(mite.model(seed=run.params.seed))
 
