@@ -4,10 +4,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from imports import ROOT
+from packaging.requirements import Requirement
 
 
 def make(*arguments, **environment):
@@ -50,6 +52,26 @@ def test_constraints_are_exact_versions_and_nothing_of_this_machine():
     assert len(lines) > 100
     for line in lines:
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), line
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "package"),
+    [
+        ("linux", "x86_64", "onnxruntime-gpu"),
+        ("win32", "AMD64", "onnxruntime-gpu"),
+        ("linux", "aarch64", "onnxruntime"),
+        ("darwin", "arm64", "onnxruntime"),
+        ("darwin", "x86_64", "onnxruntime"),
+        ("win32", "ARM64", "onnxruntime"),
+    ],
+)
+def test_each_machine_has_one_onnxruntime(system, machine, package):
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    wanted = [Requirement(line) for line in needed if line.startswith("onnxruntime")]
+    here = {"sys_platform": system, "platform_machine": machine}
+    assert [one.name for one in wanted if one.marker.evaluate(here)] == [package]
+    constraints = (ROOT / "constraints.txt").read_text().splitlines()
+    assert [line for line in constraints if line.startswith(f"{package}==")]
 
 
 def test_continuous_integration_runs_all_tests():
