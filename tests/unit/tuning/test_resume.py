@@ -115,12 +115,12 @@ def test_another_fingerprint_starts_from_the_beginning_and_names_what_changed(
 ) -> None:
     assert resume.load(path, {**FINGERPRINT, **change}) is None
     (message,) = caplog.messages
-    assert message == f"training starts from the beginning: since the run before, {named}"
+    assert message == f"training starts from the beginning: since the previous run, {named}"
 
 
 def test_a_part_that_the_fingerprint_no_longer_has_is_named_too(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert resume.load(path, {name: FINGERPRINT[name] for name in ("tuning", "backbone")}) is None
-    assert caplog.messages == ["training starts from the beginning: since the run before, precision changed"]
+    assert caplog.messages == ["training starts from the beginning: since the previous run, precision changed"]
 
 
 def flipped(content: bytes) -> bytes:
@@ -194,7 +194,7 @@ def test_a_damaged_state_is_replaced_by_the_one_before(path: Path, caplog: pytes
     assert state is not None
     assert len(state.rows) == 2
     assert caplog.messages == [
-        f"training resumes from the state before: its state, {path}, is damaged or of another format"
+        f"training resumes from the previous state: its state {path} is damaged or of another format"
     ]
 
 
