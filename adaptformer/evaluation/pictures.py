@@ -113,7 +113,7 @@ def _reach(shares: Sequence[Interval]) -> NDArray[np.float64]:
 
 
 def examples(path: Path, evaluation: Evaluation, classes: Sequence[str], images: Images) -> None:
-    """Draw at most 24 of the images [N, S, S, 3]: the most confident mistakes, then the least confident correct ones."""
+    """Draw at most 24 of the images [N, S, S, 3]: the most confident mistakes, then the least confident others."""
     confidence, wrong = evaluation.confidence, ~evaluation.correct
     confident = report_images.most_confident(evaluation, 12)
     chosen = confident + report_images.least_confident(evaluation, 24 - len(confident))
