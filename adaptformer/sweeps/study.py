@@ -89,7 +89,7 @@ class Study:
         self._records = root / "trials"
         self._lock = FileLock(root / ".lock")
         self._worker = uuid.uuid4().hex
-        with _opening(root, storage, self._records), self._alone():  # only one process may create the database
+        with _opening(root, storage, self._records), self._alone():  # two processes that create it at once fail
             _require_sound(root / DATABASE)
             self._study = self._opened(storage)
             ended = [trial for trial in self._kept() if trial.state.is_finished()]
