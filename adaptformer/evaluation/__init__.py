@@ -1,1 +1,1 @@
-"""Judging a trained model on the test split: metrics, pictures, a report."""
+"""Evaluation of a trained model on the test split: metrics, pictures, a report."""

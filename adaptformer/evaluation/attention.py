@@ -1,7 +1,7 @@
-"""Where a model looks: how much attention each patch gets in the last block.
+"""Attention maps: the attention that each patch gets in the last block.
 
-Of a class-token head it is the class token's attention, of a mean-pooled one the mean over the patches', both averaged
-over the attention heads. It says where the last block looks, not why the answer is what it is.
+For a class-token head this is the attention of the class token, for a mean-pooled head the mean over the patches; both
+are averaged over the attention heads. A map shows where the last block looks, not why the model answers as it does.
 
 Shapes: B images, N tokens, P patches, g patches a side, D width, H heads, d width of a head.
 """
@@ -24,12 +24,12 @@ from adaptformer.model.classifier import Classifier
 
 _BATCH = 16
 _DARKEST = 0.25
-"""What is left of the brightness of a patch without attention."""
+"""The share of its brightness that a patch without attention keeps."""
 
 
 @torch.no_grad()
 def maps(model: Classifier, images: Tensor) -> NDArray[np.float32]:
-    """Return the attention [B, g, g] that patches of normalised images [B, 3, s, s] get; each map's largest is 1."""
+    """Return the attention maps [B, g, g] of normalised images [B, 3, s, s]; the largest value of each map is 1."""
     last: Any = model.vit.blocks[-1]
     plain = getattr(last, "block", last)  # adapters and prompts wrap timm's block
     normed: list[Tensor] = []
@@ -45,7 +45,7 @@ def maps(model: Classifier, images: Tensor) -> NDArray[np.float32]:
     attn, patches = plain.attn, model.vit.patch_embed.num_patches
     parts = attn.qkv(tokens).unflatten(-1, (3, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4)
     query, key = attn.q_norm(parts[0]), attn.k_norm(parts[1])
-    first = tokens.shape[1] - patches - model.prefix_tokens  # prompts, where they stand among the tokens
+    first = tokens.shape[1] - patches - model.prefix_tokens  # the number of prompts among the tokens
     asking = query[:, :, -patches:] if model.pooling == "mean" else query[:, :, first : first + 1]
     weights = (asking * attn.scale @ key.transpose(-2, -1)).softmax(-1)[..., -patches:].mean(dim=(1, 2))
     grid = weights.unflatten(1, model.vit.patch_embed.grid_size)
@@ -54,7 +54,7 @@ def maps(model: Classifier, images: Tensor) -> NDArray[np.float32]:
 
 
 def shaded(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return an image [s, s, 3] that is darker where the weights [g, g] are smaller."""
+    """Return an image [s, s, 3], darkened where the weights [g, g] are smaller."""
     rows, columns = (
         np.arange(side) * cells // side for side, cells in zip(pixels.shape[:2], weights.shape, strict=True)
     )
@@ -66,7 +66,7 @@ def shaded(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[n
 def pictures(
     model: Classifier, images: Images, contract: ImageContract, chosen: Sequence[int], device: torch.device
 ) -> list[NDArray[np.uint8]]:
-    """Return the chosen ones of stored images as the model sees them, [s, s, 3], shaded by its attention."""
+    """Return the `chosen` stored images as the model sees them, [s, s, 3], shaded by its attention."""
     rows = np.array(chosen, np.int64)
     seen = inference.prepared(images, rows, contract, batch_size=_BATCH, device=device)
     weights = [each for batch in seen for each in maps(model, batch)]

@@ -1,4 +1,4 @@
-"""Calibration of a classifier: its accuracy at each confidence, and above each confidence threshold.
+"""Calibration of a classifier: accuracy by confidence, and accuracy above each confidence threshold.
 
 Confidence is the probability of the predicted class. Shapes: N images, P points of a curve.
 """
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from adaptformer.evaluation.intervals import Interval, wilson
 
 BINS = 15
-"""The number that Guo et al. (2017) use."""
+"""Number of bins, as in Guo et al. (2017)."""
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The images whose confidence is in (low, high]: their number, mean confidence, accuracy with its interval.
+    """The images with a confidence in (low, high]: their number, mean confidence, and accuracy with its interval.
 
-    Mean and accuracy are NaN without images.
+    Mean and accuracy are NaN if there are no images.
     """
 
     low: float
@@ -33,9 +33,9 @@ class Bin:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Accuracy if only images with at least a confidence of `threshold` [P] are answered; thresholds fall.
+    """Accuracy if only images with a confidence of at least `threshold` [P] are answered; thresholds decrease.
 
-    `share` [P] is the share of images that get an answer, `accuracy` [P] the share of right ones among these. At the
+    `share` [P] is the share of images that are answered, `accuracy` [P] the share of correct answers among them. At the
     last point every image is answered.
     """
 
@@ -49,7 +49,7 @@ class Coverage:
 
 
 def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bins: int = BINS) -> list[Bin]:
-    """Return the images [N] sorted into bins of equal width, lowest confidence first, empty ones included."""
+    """Return bins of equal width over the images [N], lowest confidence first, empty bins included."""
     edges = np.arange(bins + 1) / bins
     place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     images = np.bincount(place, minlength=bins)
@@ -68,10 +68,10 @@ def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bin
 
 
 def ece(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bins: int = BINS) -> float:
-    """Return the expected calibration error: the distance of accuracy from confidence [N], averaged over the images.
+    """Return the expected calibration error: the distance between accuracy and confidence [N], averaged over images.
 
-    The distance is taken in each of `bins` bins of equal width. Guo et al., On Calibration of Modern Neural Networks,
-    ICML 2017, equation 3. NaN without images.
+    The distance is computed in each of `bins` bins of equal width. Guo et al., On Calibration of Modern Neural
+    Networks, ICML 2017, equation 3. NaN if there are no images.
     """
     if not len(confidence):
         return math.nan
@@ -83,8 +83,8 @@ def ece(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bins: int =
 def coverage(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> Coverage:
     """Return the accuracy of the k most confident of the images [N], for each k that a threshold can separate.
 
-    Images of equal confidence are answered together or not at all, so P may be less than N. Known as the
-    risk-coverage curve (El-Yaniv & Wiener, J. Mach. Learn. Res. 11, 2010), drawn as accuracy.
+    Images of equal confidence are answered together or not at all, so P may be less than N. This is the risk-coverage
+    curve (El-Yaniv & Wiener, J. Mach. Learn. Res. 11, 2010) with accuracy instead of risk.
     """
     order = np.argsort(-confidence, kind="stable")
     falling = confidence[order]

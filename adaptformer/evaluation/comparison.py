@@ -1,4 +1,4 @@
-"""Methods compared on the same test images: a table, and a plot of accuracy against trained parameters.
+"""Comparison of methods on the same test images: a table, and a plot of accuracy against trained parameters.
 
 Shapes: N test images.
 """
@@ -21,10 +21,10 @@ from adaptformer.evaluation.intervals import Interval
 
 @dataclass(frozen=True)
 class Trained:
-    """One run: a method with one seed, which test images it got right [N], and what it cost.
+    """One run of a method with one seed: whether it classified each test image correctly [N], and its cost.
 
-    `images` names them, `groups` [N] are their groups (groups.codes), None if independent. `memory_mb` is the training
-    process's peak, of the GPU where it trained on one.
+    `images` are the names of the test images, `groups` [N] their groups (groups.codes), None if they are independent.
+    `memory_mb` is the peak of the training process, on the GPU if it trained on one.
     """
 
     method: str
@@ -40,7 +40,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Row:
-    """One method over all its seeds: means, and for top-1 also the 95 % interval and the seeds' extremes."""
+    """One method over all its seeds: means; for top-1 also the 95 % interval and the lowest and highest seed."""
 
     method: str
     seeds: int
@@ -62,8 +62,9 @@ COLUMNS = (
 def rows(runs: Iterable[Trained]) -> list[Row]:
     """Return one row per method, in order of first appearance.
 
-    The interval is of each image's share of seeds that got it right, Wilson's for one seed: it covers the choice of
-    test images, the extremes that of seeds. Raises UserError unless all runs have the same test images.
+    The interval is that of the mean over images of the share of seeds with a correct answer (Wilson's for one seed). It
+    covers the choice of test images; the lowest and highest top-1 show the effect of the seed. Raises UserError unless
+    all runs have the same test images.
     """
     by_method: dict[str, list[Trained]] = {}
     for run in runs:
@@ -93,7 +94,7 @@ def _row(method: str, group: Sequence[Trained]) -> Row:
 
 
 def _cells(compared: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Return the rows formatted for people, in the columns COLUMNS."""
+    """Return the rows as text, in the order of COLUMNS."""
     return [
         (
             row.method,
@@ -121,7 +122,7 @@ def markdown(compared: Sequence[Row]) -> str:
 
 
 def csv(compared: Sequence[Row]) -> str:
-    """Return the numbers behind the table as CSV; shares as fractions of 1."""
+    """Return the numbers of the table as CSV; shares are fractions of 1."""
     frame = pd.DataFrame(
         [
             {
@@ -148,7 +149,7 @@ def draw(path: Path, compared: Sequence[Row]) -> None:
             row.trained, 100 * row.top1.value, yerr=[[100 * below], [100 * above]],
             fmt="o", color="#0b6e99", ecolor="#9aa5b1", capsize=3,
         )  # fmt: skip
-        # Names of neighbours go to different sides, so that they do not overlap.
+        # Neighbours have their names on different sides, so that they do not overlap.
         side = 8 if number % 2 else -8
         axes.annotate(
             row.method.partition(" ")[0], (row.trained, 100 * row.top1.value), (side, 6), textcoords="offset points",

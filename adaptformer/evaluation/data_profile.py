@@ -1,6 +1,6 @@
-"""A data set's profile: sizes, colours, and what the plain backbone sees in it, in one small file.
+"""The profile of a data set: sizes, colours and features of the plain backbone, in one small file.
 
-It is kept with the model that learned from the data, so that comparing two data sets later needs no image.
+It is kept with the model trained on the data, so that two data sets can be compared later without their images.
 
 Shapes: N images, D width of the backbone.
 """
@@ -21,11 +21,11 @@ from adaptformer.data.contract import ImageContract
 from adaptformer.data.resizing import centre_crop
 from adaptformer.errors import UserError
 
-if TYPE_CHECKING:  # it needs torch, and reading a profile does not
+if TYPE_CHECKING:  # Embedding needs torch, but reading a profile does not
     from adaptformer.embedding import Embedding
 
 IMAGES = 1000
-"""The most images of a data set that its profile is made of."""
+"""The largest number of images in a profile."""
 
 _AT_ONCE = 128
 _REMEDY = "make a new one: `adaptformer evaluate`, then register the model again if it is a registered one's"
@@ -33,11 +33,11 @@ _REMEDY = "make a new one: `adaptformer evaluate`, then register the model again
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known of a data set's images.
+    """The profile of the images of a data set.
 
-    `sizes` [N, 2] are width and height in pixels, as displayed; `channels` [N, 6] mean and standard deviation of red,
-    green and blue, of values in [0, 1], as the model sees the image by the contract `image`; `embeddings` [N, D] are
-    what the backbone of this sha256 makes of it.
+    `sizes` [N, 2] are width and height in pixels, as displayed. `channels` [N, 6] are mean and standard deviation of
+    red, green and blue, on a scale of [0, 1], of the image as prepared by the contract `image`. `embeddings` [N, D] are
+    its features from the backbone whose sha256 is `backbone`.
     """
 
     sizes: NDArray[np.int64]
@@ -48,10 +48,10 @@ class Profile:
 
 
 def profile(manifest: pd.DataFrame, data: Path, embedding: Embedding, cache: ImageCache) -> Profile:
-    """Return the profile of at most 1,000 images of all splits: those with the smallest sha256, each once.
+    """Return the profile of at most 1,000 distinct images of all splits: those with the smallest sha256.
 
-    Thus most stay the same when images are added. The images are prepared by the contract of `embedding`, out of the
-    cache. Raises UserError when `data` no longer fits the manifest.
+    So most of them stay the same when images are added. The images are prepared by the contract of `embedding`, through
+    the cache. Raises UserError if `data` no longer matches the manifest.
     """
     contract = embedding.contract
     rows = manifest.loc[chosen(manifest)].reset_index(drop=True)
@@ -68,7 +68,7 @@ def profile(manifest: pd.DataFrame, data: Path, embedding: Embedding, cache: Ima
 
 
 def chosen(manifest: pd.DataFrame) -> pd.Index:
-    """Return the index of the images that a profile is made of, in the profile's order."""
+    """Return the index of the images in a profile, in the order of the profile."""
     return manifest.sort_values(["sha256", "path"]).drop_duplicates("sha256").head(IMAGES).index
 
 
@@ -84,7 +84,7 @@ def write(path: Path, found: Profile) -> None:
 
 
 def read(path: Path) -> Profile:
-    """Return the profile at `path`. Raises UserError for a file that was altered, is damaged, or is no profile."""
+    """Return the profile at `path`. Raises UserError if the file is altered, damaged, or no profile."""
     arrays, metadata = array_file.read(path, _REMEDY)
     try:
         sizes, channels, embeddings = (arrays[name] for name in ("sizes", "channels", "embeddings"))

@@ -1,7 +1,8 @@
-"""95 % intervals: how far a figure from this many images can be trusted.
+"""95 % intervals of metrics, from the number of test images.
 
-Each is Wilson's interval of a share, at the number of independent images of the same precision: fewer than there are
-where images come in groups or classes differ in size. So each has a width, even where nothing is wrong.
+Each is Wilson's interval of a share, computed for the number of independent images with the same precision. That number
+is smaller than the number of images if images come in groups or classes differ in size. So every interval has a width,
+even if all answers are correct.
 
 Shapes: N images, C classes, R resamples, U sums over groups.
 """
@@ -24,16 +25,16 @@ CONFIDENCE = 0.95
 _Z = float(norm.ppf((1 + CONFIDENCE) / 2))
 _RESAMPLES = 400
 _PRIOR = 4.0
-"""So many images' worth of the mean accuracy steadies each class's own, while the bias of macro-F1 is estimated."""
+"""Prior weight, in images, of the mean accuracy in each class's accuracy, for estimating the bias of macro-F1."""
 
 Groups = NDArray[np.int64] | None
-"""Each image's group; None if images are independent of each other (data/groups.py)."""
+"""The group of each image; None if images are independent of each other (data/groups.py)."""
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval: of such intervals, 95 % contain the true value."""
+    """An estimate with its 95 % interval: 95 % of such intervals contain the true value."""
 
     value: float
     low: float
@@ -44,25 +45,25 @@ class Interval:
         return [round(self.low, 6), round(self.high, 6)]
 
 
-@cache  # classes of the same size ask for the same intervals
+@cache  # classes of the same size need the same intervals
 def wilson(hits: int, images: int) -> Interval:
-    """Return the share of hits with Wilson's score interval, which holds for few images and for shares of 0 and 1.
+    """Return the share of hits with Wilson's score interval, which is valid for few images and for shares of 0 and 1.
 
-    Wilson, J. Am. Stat. Assoc. 22 (1927). Where one to three images are hits, or are not, the near limit is the
-    Poisson distribution's: Wilson's own would cover as little as 84 % there. Brown, Cai & DasGupta, Stat. Sci. 16
-    (2001) 112. NaN without images.
+    Wilson, J. Am. Stat. Assoc. 22 (1927). If only one to three images are hits, or misses, the limit nearer to that end
+    comes from the Poisson distribution: Wilson's would cover as little as 84 % there. Brown, Cai & DasGupta, Stat. Sci.
+    16 (2001) 112. NaN if there are no images.
     """
     return Interval(math.nan, 0.0, 1.0) if images == 0 else _at(hits / images, images)
 
 
 @cache
 def plain_wilson(hits: int, images: int) -> Interval:
-    """Return the share of hits with Wilson's interval as it was published, of which others are built."""
+    """Return the share of hits with Wilson's interval as published, without the correction of `wilson`."""
     return Interval(hits / images, *_wilson(hits / images, images))
 
 
 def dense(groups: Groups) -> Groups:
-    """Return the groups of some images numbered anew; None if each of these images is alone in its group."""
+    """Return the groups of some images, renumbered from 0; None if each of these images is alone in its group."""
     if groups is None:
         return None
     names, codes = np.unique(groups, return_inverse=True)
@@ -70,14 +71,14 @@ def dense(groups: Groups) -> Groups:
 
 
 def share(right: NDArray[np.bool_], groups: Groups) -> Interval:
-    """Return the share of answers [N] that are right, with its interval; NaN without any."""
+    """Return the share of correct answers [N] with its interval; NaN if there are no answers."""
     if groups is None or not len(right):
         return wilson(int(right.sum()), len(right))
     return mean(right.astype(np.float64), groups)
 
 
 def mean(values: Floats, groups: Groups) -> Interval:
-    """Return the mean of one share (0 to 1) per image [N], such as that of several trainings that got it right."""
+    """Return the mean, with its interval, of one share (0 to 1) per image [N], such as the share of correct runs."""
     return _at(float(values.mean()), worth(values, groups))
 
 
@@ -91,7 +92,7 @@ def worth(values: Floats, groups: Groups) -> float:
 
 
 def independent(metric: Metric, labels: Counts, predicted: Counts, classes: int, groups: Groups) -> float:
-    """Return how many independent images of classes of one size would give a metric the same precision."""
+    """Return the number of independent images, in classes of equal size, that would give the metric this precision."""
     value = score(metric, labels, predicted, classes)
     deviations, most = _deviations(metric, labels, predicted, classes, value)
     spread = float((deviations**2).sum())
@@ -100,7 +101,7 @@ def independent(metric: Metric, labels: Counts, predicted: Counts, classes: int,
 
 
 def interval(metric: Metric, labels: Counts, predicted: Counts, classes: int, groups: Groups = None) -> Interval:
-    """Return one metric of predictions [N] over true labels [N] with its interval."""
+    """Return one metric of predictions [N] against true labels [N], with its interval."""
     if metric == "top1":
         return share(predicted == labels, groups)
     value = score(metric, labels, predicted, classes)
@@ -108,7 +109,7 @@ def interval(metric: Metric, labels: Counts, predicted: Counts, classes: int, gr
     found = _at(value, images)
     if metric == "balanced_accuracy":
         return found
-    # The estimate is biased; by how much depends on what would vary, so the interval reaches to both.
+    # The estimate is biased, and the bias itself is uncertain: the interval covers the raw and the corrected estimate.
     corrected = _at(min(max(value - _bias(labels, predicted, classes), 0.0), 1.0), images)
     return Interval(value, min(found.low, corrected.low), max(found.high, corrected.high))
 
@@ -122,21 +123,21 @@ def _wilson(value: float, images: float) -> tuple[float, float]:
     centre = value + _Z**2 / (2 * images)
     reach = _Z * math.sqrt(max(value * (1 - value), 0.0) / images + (_Z / (2 * images)) ** 2)
     scale = 1 + _Z**2 / images
-    # At 0 and 1 the limits are these, up to rounding.
+    # At 0 and 1 the limits are exact; the formula gives them only up to rounding.
     return 0.0 if value == 0 else (centre - reach) / scale, 1.0 if value == 1 else (centre + reach) / scale
 
 
 def _rare(value: float, images: float) -> float:
-    """Return the lower limit of a share of few images, 1 where they are not few."""
+    """Return the Poisson lower limit of a share of few hits, or 1 if the hits are not few."""
     hits = value * images
     few = 0 < hits <= 3 + 1e-9 and value < 0.5
     return float(gammaincinv(hits, 1 - CONFIDENCE)) / images if few else 1.0
 
 
 def _deviations(metric: Metric, labels: Counts, predicted: Counts, classes: int, value: float) -> tuple[Floats, float]:
-    """Return what each image [N] moves a metric by, and of how many equal weights its weights have the precision.
+    """Return the effect of each image [N] on a metric, and the number of equal weights with the same precision.
 
-    Every class is taken to be as good as the metric says: of few images its own mean would show too little spread.
+    Every class is assumed to be as good as the metric says: its own mean over few images would show too little spread.
     """
     images = np.bincount(labels, minlength=classes)
     weights = 1 / (np.count_nonzero(images) * images[labels])
@@ -152,10 +153,11 @@ def _deviations(metric: Metric, labels: Counts, predicted: Counts, classes: int,
 
 
 def _as_one(deviations: Floats, wrong: NDArray[np.bool_], groups: Groups) -> float:
-    """Return by how much fewer independent images there are than images, because they come in groups.
+    """Return the factor by which groups reduce the number of independent images.
 
-    From the spread of the groups' sums [U] over that of independent images (the design effect), steadied by one group
-    of images that are all alike; and from Student's t for so many groups. Korn & Graubard, Surv. Methodol. 24 (1998).
+    It is the spread of the group sums [U] over that of independent images (the design effect), stabilised by one extra
+    group of identical images, times a correction by Student's t for this number of groups. Korn & Graubard, Surv.
+    Methodol. 24 (1998).
     """
     if groups is None:
         return 1.0
@@ -172,13 +174,13 @@ def _as_one(deviations: Floats, wrong: NDArray[np.bool_], groups: Groups) -> flo
 
 
 def _bias(labels: Counts, predicted: Counts, classes: int) -> float:
-    """Return by how much macro-F1 of so few images is above that of many, by drawing images from a smoothed model."""
+    """Return the bias of macro-F1 for this number of images, by drawing images from a smoothed model."""
     hits = np.bincount(labels[labels == predicted], minlength=classes)
     images, answers = np.bincount(labels, minlength=classes), np.bincount(predicted, minlength=classes)
     there = images > 0
     images, hits, wrong = images[there], hits[there], (answers - hits)[there] + 0.5
     total, wrong = int(images.sum()), wrong / wrong.sum()
-    # Sizes that differ no more than by chance are taken for equal: James & Stein's shrinkage.
+    # Class sizes that differ only by chance are treated as equal: James & Stein's shrinkage.
     mean, variance = float(images.mean()), float(images.var())
     shares = (mean + max(1 - mean / variance, 0.0) * (images - mean) if variance else images) / total
     right = (hits + _PRIOR * (hits.sum() + 0.5) / (total + 1)) / (images + _PRIOR)

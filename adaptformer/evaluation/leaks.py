@@ -1,6 +1,6 @@
-"""Test images that seem to show a photo of training or validation, and top-1 without them.
+"""Test images that seem to be near duplicates of training or validation images, and top-1 without them.
 
-`validate` finds them (checks.leaks); the accuracy on images that a model has seen says little about new ones.
+`validate` finds them (checks.leaks). The accuracy on images that a model has seen says little about new images.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.params import ChecksParams
 
 KIND = "leaks"
-"""The findings that are pairs of images of one photo in different splits."""
+"""The kind of findings that are pairs of images of the same photo in different splits."""
 
 
 def find(findings: Path, paths: Sequence[str], levels: ChecksParams) -> NDArray[np.bool_] | None:
-    """Return which of the test images `paths` [N] are in a pair with one of another split; None if none was looked for.
+    """Return a mask of the test images `paths` [N] that form a pair with an image of another split.
 
-    Raises UserError if the findings of `validate` cannot be read.
+    None if such pairs were not searched for. Raises UserError if the findings of `validate` cannot be read.
     """
     if levels.leaks == "none":
         return None
@@ -38,7 +38,7 @@ def find(findings: Path, paths: Sequence[str], levels: ChecksParams) -> NDArray[
 
 
 def numbers(evaluation: Evaluation, leaked: NDArray[np.bool_] | None) -> dict[str, float]:
-    """Return what metrics.json says of leaked images [N]; nothing if they were not looked for."""
+    """Return the entries of metrics.json about leaked images [N]; none if they were not searched for."""
     if leaked is None:
         return {}
     count: dict[str, float] = {"leaked_images": int(leaked.sum())}
@@ -46,7 +46,7 @@ def numbers(evaluation: Evaluation, leaked: NDArray[np.bool_] | None) -> dict[st
 
 
 def sentence(metrics: Mapping[str, Any]) -> str:
-    """Return how many of the test images are leaked and what top-1 is without them, by the numbers of metrics.json."""
+    """Return a sentence on the number of leaked test images and top-1 without them, from metrics.json."""
     count, images = metrics.get("leaked_images"), metrics["images"]
     if count is None:
         return "near duplicates of training images were not looked for (checks.leaks is none)"

@@ -1,4 +1,4 @@
-"""Metrics of a classifier's logits on labelled images.
+"""Metrics computed from the logits of a classifier on labelled images.
 
 Shapes: N images, C classes. Losses in nats, accuracies as fractions of 1.
 """
@@ -18,7 +18,7 @@ from adaptformer.evaluation.intervals import Interval
 from adaptformer.scores import NAMES, Metric
 
 _ROWS_AT_ONCE = 4096
-"""Temporary arrays are of so many images: 50,000 with 1,000 classes take 400 MB in float64."""
+"""Number of images in temporary arrays: all of 50,000 images with 1,000 classes would take 400 MB in float64."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Evaluation:
         return hits
 
     def top(self, k: int) -> float:
-        """Return the share of images whose class is among the k largest logits (all of them, if there are fewer)."""
+        """Return the share of images whose true class is among the k largest logits (or all, if C < k)."""
         hits = 0
         for block, label in self._blocks(self.labels):
             own = np.take_along_axis(block, label, axis=1)
@@ -86,26 +86,26 @@ class Evaluation:
         return [self.share(self.labels == label) for label in range(self.logits.shape[1])]
 
     def share(self, chosen: NDArray[np.bool_]) -> Interval:
-        """Return top-1 of the chosen images [N] with its interval; NaN if there are none."""
+        """Return top-1 of the images in the mask `chosen` [N] with its interval; NaN if there are none."""
         groups = None if self.groups is None else self.groups[chosen]
         return intervals.share(self.correct[chosen], intervals.dense(groups))
 
     @property
     def independent(self) -> float:
-        """How many independent images would give top-1 the same precision: all of them without groups."""
+        """Number of independent images that would give top-1 the same precision; without groups, all images."""
         classes = self.logits.shape[1]
         return intervals.independent("top1", self.labels, self.predicted, classes, self.groups)
 
     @cached_property
     def scores(self) -> dict[Metric, Interval]:
-        """Each metric with its interval, as the gate gives it."""
+        """Each metric with its interval, as in the gate."""
         classes = self.logits.shape[1]
         return {
             metric: intervals.interval(metric, self.labels, self.predicted, classes, self.groups) for metric in NAMES
         }
 
     def _probability_of(self, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the softmax of one logit in each row [N]."""
+        """Return the softmax value [N] of one column in each row."""
         found = [
             np.take_along_axis(softmax(block.astype(np.float64), axis=1), column, axis=1)[:, 0]
             for block, column in self._blocks(chosen)
@@ -113,14 +113,14 @@ class Evaluation:
         return np.concatenate(found)
 
     def _blocks(self, chosen: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """Yield n rows of logits [n, C] at a time, with the column [n, 1] that is chosen in each."""
+        """Yield blocks of logits [n, C], each with the chosen column of every row [n, 1]."""
         for start in range(0, len(self.labels), _ROWS_AT_ONCE):
             block = self.logits[start : start + _ROWS_AT_ONCE]
             yield block, chosen[start : start + _ROWS_AT_ONCE, None]
 
 
 def summary(evaluation: Evaluation, classes: tuple[str, ...]) -> dict[str, object]:
-    """Return metrics.json: single numbers at its top level, the intervals of three of them, and each class's top1."""
+    """Return the content of metrics.json: single numbers at top level, the intervals of three, and top1 per class."""
     counts = evaluation.confusion.sum(axis=1)
     scores = evaluation.scores
     return {

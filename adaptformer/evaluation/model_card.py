@@ -1,7 +1,6 @@
-"""The model card: what a model is, what it was made from and how well it does, in Markdown as model hubs show it.
+"""The model card: description, origin and results of a model, in the Markdown format of model hubs.
 
-It states what the files of a run say and nothing else, so equal results give equal text. The words are in
-`model_card.md.j2`.
+Its content comes only from the files of a run, so equal results give equal text. The template is `model_card.md.j2`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from adaptformer.params import DataParams, TuningParams
 from adaptformer.scores import NAMES
 
 _LISTED = 100
-"""Class names that are written out."""
+"""Largest number of class names that are listed."""
 _WEAKEST = 5
 _HUB = "hub:"
 _RESIZING = {
@@ -37,7 +36,7 @@ def text(
     data: DataParams,
     leaked: str,
 ) -> str:
-    """Return the card; `images` are the numbers of images of each split, `tuning` and `data` what it was trained by.
+    """Return the model card; `images` are the numbers of images per split, `tuning` and `data` the training params.
 
     `leaked` is the sentence about near duplicates of training images (leaks.py).
     """
@@ -84,7 +83,7 @@ def _front_matter(card: AdapterCard) -> str:
 
 
 def _weakest(evaluation: Evaluation, classes: Sequence[str]) -> list[tuple[str, int, Interval]]:
-    """Return name, test images and top-1 of the classes with the lowest top-1, lowest first, ties by name."""
+    """Return (name, test images, top-1) of the classes with the lowest top-1, lowest first, ties by name."""
     counts = evaluation.confusion.sum(axis=1)
     judged = [row for row in zip(classes, map(int, counts), evaluation.per_class, strict=True) if row[1]]
     return sorted(judged, key=lambda row: (row[2].value, row[0]))[:_WEAKEST]

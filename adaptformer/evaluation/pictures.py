@@ -1,4 +1,4 @@
-"""The pictures of an evaluation, as PNG files without dates, so that equal results give equal bytes."""
+"""Pictures of an evaluation as PNG files without dates, so that equal results give equal bytes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from adaptformer.evaluation.metrics import Evaluation
 _INK, _ACCENT, _PALE, _WRONG = "#1f2933", "#0b6e99", "#86b9d1", "#d1495b"
 _TENTHS = [i / 10 for i in range(11)]
 _MOST_LABELS = 40
-"""Above this many classes, names on an axis cannot be read: ticks are left out."""
+"""With more classes, names on an axis would be illegible, and ticks are left out."""
 
 
 def confusion(path: Path, evaluation: Evaluation, classes: Sequence[str]) -> None:
-    """Draw the confusion matrix, rows scaled to shares of the true class, counts written in where they fit."""
+    """Draw the confusion matrix, rows scaled to shares of the true class, with counts if they fit."""
     counts = evaluation.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(12.0, 2.5 + 0.42 * len(classes))
@@ -45,7 +45,7 @@ def confusion(path: Path, evaluation: Evaluation, classes: Sequence[str]) -> Non
 
 
 def per_class(path: Path, evaluation: Evaluation, classes: Sequence[str]) -> None:
-    """Draw each class's top-1 accuracy with its interval, lowest first (the lowest 40, where there are more)."""
+    """Draw each class's top-1 accuracy with its interval, lowest first (the lowest 40, if there are more)."""
     shares = evaluation.per_class
     tested = np.flatnonzero(evaluation.confusion.any(axis=1)).tolist()
     order = sorted(tested, key=lambda index: shares[index].value)[:_MOST_LABELS]
@@ -68,7 +68,7 @@ def per_class(path: Path, evaluation: Evaluation, classes: Sequence[str]) -> Non
 
 
 def calibration(path: Path, evaluation: Evaluation) -> None:
-    """Draw the reliability diagram, and beside it the accuracy of the most confident images against their share."""
+    """Draw the reliability diagram and, beside it, the accuracy of the most confident images against their share."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     _reliability(left, calibrating.reliability(evaluation.confidence, evaluation.correct))
@@ -104,10 +104,10 @@ def _reliability(axes: Axes, bins: Sequence[calibrating.Bin]) -> None:
 
 
 def _reach(shares: Sequence[Interval]) -> NDArray[np.float64]:
-    """Return how far intervals reach below and above their values [2, number]."""
+    """Return the distances from the values to their lower and upper limits [2, number]."""
     below = [share.value - share.low for share in shares]
     above = [share.high - share.value for share in shares]
-    # At shares of 0 and 1 rounding can leave a tiny negative reach, which matplotlib refuses.
+    # At shares of 0 and 1, rounding can give a tiny negative distance, which matplotlib refuses.
     reach: NDArray[np.float64] = np.array([below, above]).clip(min=0.0)
     return reach
 

@@ -1,7 +1,7 @@
-"""What a number of test images can show, said before anybody is disappointed by it.
+"""The statistical power of the gate for a number of test images, so that a user knows it before training.
 
-Power is that of the gate's one-sided paired test of top-1 (Connor, Biometrics 43 (1987) 207). How often two models
-disagree is not known before both exist: it is taken from a probit model in which their errors correlate with RHO.
+It is the power of the gate's one-sided paired test of top-1 (Connor, Biometrics 43 (1987) 207). How often two models
+disagree is unknown before both exist; it is estimated with a probit model in which their errors correlate with RHO.
 """
 
 from __future__ import annotations
@@ -12,27 +12,30 @@ import numpy as np
 from scipy.stats import multivariate_normal, norm
 
 RHO = 0.8
-"""Correlation of two models' errors. At an accuracy of 85.9 % only one of them is right on 11.2 % of the images."""
+"""Correlation of two models' errors. At an accuracy of 85.9 %, exactly one of them is right on 11.2 % of the images."""
 GAINS = (0.01, 0.02, 0.05)
 OFTEN = 0.8
-"""A difference counts as findable if it is found in so many of all cases."""
+"""A gain counts as detectable if the test finds it in this share of cases."""
 LEVEL = 0.05
-"""The level of the gate's test that pages which do not know params.yaml speak of."""
+"""The level of the gate's test that is used on pages without access to params.yaml."""
 
 
 def disagreement(before: float, after: float) -> float:
-    """Return the share of images on which only one of two models of these accuracies is right."""
+    """Return the share of images on which exactly one of two models with these accuracies is right."""
     both = multivariate_normal.cdf(norm.ppf([before, after]), mean=[0, 0], cov=[[1, RHO], [RHO, 1]])
     return before + after - 2 * float(both)
 
 
 def power(images: float, gain: float, differing: float, level: float) -> float:
-    """Return how often a gain in top-1 is shown by so many images, `differing` of which only one model has right."""
+    """Return the probability that the test shows a gain in top-1 with this number of images.
+
+    `differing` is the share of images on which exactly one model is right.
+    """
     return float(norm.cdf(_excess(images, gain, differing, level)))
 
 
 def images_needed(gain: float, differing: float, level: float) -> int:
-    """Return how many images show a gain in OFTEN of all cases."""
+    """Return the number of images with which the test shows a gain in a share OFTEN of cases."""
     reach = float(norm.isf(level) * math.sqrt(differing) + norm.ppf(OFTEN) * math.sqrt(max(differing - gain**2, 0.0)))
     return math.ceil((reach / gain) ** 2)
 
@@ -43,7 +46,7 @@ def _excess(images: float, gain: float, differing: float, level: float) -> float
 
 
 def sentence(images: float, accuracy: float, level: float) -> str:
-    """Return what so many independent images can show of a challenger of a champion with this accuracy."""
+    """Return a sentence on the gains that this number of independent images can show over a champion's accuracy."""
     possible = [gain for gain in GAINS if accuracy + gain < 1][::-1]
     if not possible:
         return f"At {accuracy:.1%} there is less than a point to gain: only a loss could be shown."
@@ -63,9 +66,10 @@ def _cases(share: float) -> str:
 
 
 def still_needed(images: int, gain: float, low: float, margin: float, level: float) -> int | None:
-    """Return how many more images like these would show a gain as large as the observed one in OFTEN of all cases.
+    """Return how many more such images would show a gain as large as the observed one in a share OFTEN of cases.
 
-    `low` is the gain's lower limit at this level. None if the gain is not above the margin, or unknown how precise.
+    `low` is the lower limit of the gain at this level. None if the gain is not above the margin or its precision is
+    unknown.
     """
     if not gain > margin or not gain > low:
         return None
@@ -75,16 +79,16 @@ def still_needed(images: int, gain: float, low: float, margin: float, level: flo
 
 
 def _rounded(number: float) -> int:
-    """Return a number with two digits that count."""
+    """Return a number rounded up to two significant digits."""
     step = 10 ** max(math.floor(math.log10(number)) - 1, 0) if number >= 1 else 1
     return math.ceil(number / step) * step
 
 
 def by_chance(versions: int, level: float) -> float:
-    """Return how often at least one of so many versions, none better, passes against a champion on the same images.
+    """Return the probability that at least one of several versions passes by chance, none being better.
 
-    All are compared with the same champion on the same images, so their tests correlate with ½; a version's own luck
-    counts as independent of another's. Without this, it would be 1 − (1 − level)^versions.
+    All are compared with the same champion on the same images, so their tests correlate with ½; the rest of their
+    variation is taken as independent. For uncorrelated tests the result would be 1 − (1 − level)^versions.
     """
     points, weights = np.polynomial.hermite_e.hermegauss(60)
     none = norm.cdf(points + norm.isf(level) * math.sqrt(2)) ** versions

@@ -1,4 +1,4 @@
-"""The table of predictions, one row for each test image."""
+"""The table of predictions, one row per test image."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def table(
 ) -> pd.DataFrame:
     """Return one row per image: path and sha256 of its file, true label, prediction, probabilities of both labels.
 
-    After these come the columns by which slices are made: width and height in pixels, mean brightness, and the group by
-    the pattern `group` (data/groups.py). `rows` are the images' rows of the manifest.
+    The next columns are for slices: width and height in pixels, mean brightness, and the group by the pattern `group`
+    (data/groups.py). `rows` are the images' rows of the manifest.
     """
     names = np.asarray(classes, dtype=object)
     return pd.DataFrame(

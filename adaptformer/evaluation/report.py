@@ -1,4 +1,4 @@
-"""The page about an evaluation: one HTML file with its pictures inside."""
+"""The report of an evaluation: one HTML file with embedded pictures."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from adaptformer.params import AdapterParams, DataParams, TuningParams
 from adaptformer.scores import NAMES
 
 _ANSWERED = (1.0, 0.95, 0.9, 0.8, 0.5)
-"""Shares of the images that are answered, in the table of coverage."""
+"""Rows of the coverage table: the shares of images that are answered."""
 
 
 _SLICES = 20
-"""Of the slices, so many are listed, the lowest first."""
+"""Largest number of slices that are listed, lowest top-1 first."""
 
 
 class Drawings(NamedTuple):
-    """The PNG files that the page shows."""
+    """The PNG files on the page."""
 
     confusion: Path
     per_class: Path
@@ -58,8 +58,8 @@ def html(
 ) -> str:
     """Return the report of an evaluation on the images `test`; equal results give equal text.
 
-    `said` is the table of its predictions (predictions.table), `tuning` how it was trained, `data` on what,
-    `shaded` the most confident mistakes (report_images.most_confident) with the model's attention, and `leaked` the
+    `said` is the table of predictions (predictions.table); `tuning` and `data` are the params of the training; `shaded`
+    are the most confident mistakes (report_images.most_confident), shaded by the model's attention; `leaked` is the
     sentence about near duplicates of training images (leaks.py).
     """
     adapter = AdapterParams.model_validate(card.adapter)
@@ -121,7 +121,7 @@ def _most_frequent_mistake(evaluation: Evaluation, classes: Sequence[str]) -> st
 
 
 def _coverage(evaluation: Evaluation) -> list[tuple[float, float, float]]:
-    """Return the share of images that are answered, the lowest confidence among them, and their accuracy."""
+    """Return (share of answered images, lowest confidence among them, their accuracy) for each row of the table."""
     curve = calibration.coverage(evaluation.confidence, evaluation.correct)
-    points = dict.fromkeys(curve.at(share) for share in _ANSWERED)  # with few thresholds several are the same
+    points = dict.fromkeys(curve.at(share) for share in _ANSWERED)  # few thresholds can give the same point twice
     return [(curve.share[i], curve.threshold[i], curve.accuracy[i]) for i in points]

@@ -1,6 +1,6 @@
-"""Which test images to look at, and how the report shows them: mistakes, and correct predictions of low confidence.
+"""Test images for the report: mistakes, and correct predictions of low confidence.
 
-A choice is at most `count` indices of images; ties keep the order of the images.
+The functions that select images return at most `count` indices; ties keep the order of the images.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.html_page import percent
 
 SHOWN = 12
-"""Images in each group."""
+"""Largest number of images in each group."""
 _SIDE = 128
-"""Largest side of a picture in pixels; the page shows it smaller."""
+"""Largest side of an embedded picture in pixels; the page displays it smaller."""
 
 _CONFUSIONS = 10
 
 
 class Confusion(NamedTuple):
-    """A true class that was taken for another: how many images, a heading, and the most confident ones' pictures."""
+    """A pair of true and predicted class: its number of images, a heading, and pictures of the most confident ones."""
 
     true: str
     predicted: str
@@ -59,7 +59,7 @@ def _first(value: NDArray[np.float64], among: NDArray[np.bool_], count: int) -> 
 
 
 def groups(evaluation: Evaluation, classes: Sequence[str], test: LabelledImages) -> list[Group]:
-    """Return groups of images; a caption has the labels, their probabilities, and the path below data/."""
+    """Return groups of images; captions have the labels, their probabilities, and the path below data/."""
     confident = most_confident(evaluation, SHOWN)
     if (~evaluation.correct).sum() <= SHOWN:
         chosen = {"All mistakes, most confident first": confident}
@@ -87,7 +87,7 @@ def looked_at(
 
 
 def confusions(evaluation: Evaluation, classes: Sequence[str], test: LabelledImages) -> list[Confusion]:
-    """Return the most frequent confusions with their images, those of equal counts by the order of the classes."""
+    """Return the most frequent confusions with their images; ties are in the order of the classes."""
     counts = evaluation.confusion
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:_CONFUSIONS]

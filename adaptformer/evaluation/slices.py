@@ -1,6 +1,6 @@
-"""Parts of the test images in which a model may be worse than in the rest: classes, sizes, brightness, groups.
+"""Slices: parts of the test images, by class, size, brightness and group, on which a model may be worse.
 
-N images.
+Shapes: N images, M slices.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from adaptformer.evaluation import intervals
 from adaptformer.evaluation.intervals import Interval
 
 COLUMNS = ("width", "height", "brightness", "group")
-"""What a table of predictions says of each image beside the answer; tables of before lack them."""
+"""Columns for slices in a table of predictions; tables written by earlier versions lack them."""
 
 SUPPORT = 10
-"""Smaller slices show nothing."""
+"""Smallest number of images in a slice: smaller slices would show nothing."""
 _LEVEL = 0.05
 _AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One part of the test images: its top-1 with Wilson's interval, and that of all other images.
+    """One slice of the test images: its top-1 with Wilson's interval, and top-1 of all other images.
 
-    `p` is the p-value of being worse than the others (Fisher's exact test), adjusted for the number of slices (Holm).
+    `p` is the p-value of the slice being worse than the others (Fisher's exact test), adjusted for the number of slices
+    (Holm).
     """
 
     name: str
@@ -43,22 +44,22 @@ class Slice:
 
     @property
     def shown_worse(self) -> bool:
-        """Whether it is worse than the rest by more than chance explains."""
+        """Whether the slice is significantly worse than the rest."""
         return self.p < _LEVEL
 
 
 def brightness(images: Images) -> NDArray[np.float64]:
-    """Return the mean level, 0 to 255, of each image [N] as evaluation sees it before the crop."""
+    """Return the mean pixel value, 0 to 255, of each image [N] as prepared for evaluation, before the crop."""
     starts = range(0, len(images), _AT_ONCE)
     parts = [images[start : start + _AT_ONCE].mean(axis=(1, 2, 3), dtype=np.float64) for start in starts]
     return np.concatenate(parts) if parts else np.empty(0)
 
 
 def masks(table: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
-    """Return which of N images are in each slice by size, brightness and group, where the table has those columns.
+    """Return a mask [N] for each slice by size, brightness and group, as far as the table has these columns.
 
-    Sizes and brightness are cut into thirds; the size is the side of a square of the same area. Slices with fewer than
-    SUPPORT images, or with all of them, are left out.
+    Size and brightness are divided into thirds; the size is the side of a square with the area of the image. Slices
+    with fewer than SUPPORT images, or with all of them, are left out.
     """
     found: dict[str, NDArray[np.bool_]] = {}
     if {"width", "height"} <= set(table):
@@ -74,14 +75,14 @@ def masks(table: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
 
 
 def groups(table: pd.DataFrame) -> NDArray[np.int64] | None:
-    """Return a number for each image's recorded group [N]; None if no two images are known to share one."""
+    """Return the number of each image's recorded group [N]; None if no two images share a group."""
     return grouping.codes(table["group"].fillna("").astype(str).tolist()) if "group" in table else None
 
 
 def find(
     correct: NDArray[np.bool_], slices: Mapping[str, NDArray[np.bool_]], groups: NDArray[np.int64] | None = None
 ) -> list[Slice]:
-    """Return what is known of each slice, the lowest top-1 first; `correct` [N] says which answers are right.
+    """Return the slices, lowest top-1 first; `correct` [N] marks the correct answers.
 
     Intervals and tests take `groups` [N] into account: a slice counts as the number of independent images of the same
     precision. The test of a slice that is one group takes its images as independent: it is about this group alone.
@@ -112,7 +113,7 @@ def _p_worse(correct: NDArray[np.bool_], mask: NDArray[np.bool_], groups: NDArra
 
 
 def sentence(found: Sequence[Slice]) -> str:
-    """Return what the slices say in one sentence."""
+    """Return a sentence that summarises the slices."""
     if not found:
         return f"No slice has at least {SUPPORT} images."
     worst = next((slice_ for slice_ in found if slice_.shown_worse), None)
@@ -131,10 +132,11 @@ def sentence(found: Sequence[Slice]) -> str:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values [M] adjusted for their number, in the same order.
 
-    Below a level α with probability at most α for any of those without an effect. Holm, Scand. J. Stat. 6 (1979) 65.
+    The probability that any adjusted value without an effect is below a level α is at most α. Holm, Scand. J. Stat. 6
+    (1979) 65.
     """
     raw = np.asarray(p_values)
-    order = np.argsort(raw)  # in which order equal ones come does not matter: the larger of their results counts
+    order = np.argsort(raw)  # the order of equal values does not matter: the larger of their results counts
     adjusted = np.empty_like(raw)
     adjusted[order] = np.minimum(np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1)), 1.0)
     return [float(value) for value in adjusted]

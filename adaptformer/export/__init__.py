@@ -1,1 +1,1 @@
-"""Delivery: the ONNX file, the gate that it must pass, and the predictor that needs no torch."""
+"""Export: the ONNX file, the parity check that it must pass, and the predictor that needs no torch."""

@@ -1,4 +1,4 @@
-"""Linear algebra of merging: affines and scales into the linear layers beside them, in float64, rounded once.
+"""Linear algebra for merging: affines and scales are folded into adjacent linear layers, in float64, rounded once.
 
 Shapes: D width.
 """
@@ -14,7 +14,7 @@ from adaptformer.errors import UserError
 
 
 def affine(norm: nn.Module, width: int) -> tuple[Tensor, Tensor, nn.Module]:
-    """Return gain and shift [D] in float64 of a LayerNorm or of no norm at all, and the norm without them."""
+    """Return gain and shift [D] in float64 of a LayerNorm or Identity, and the norm without them."""
     gain, shift = torch.ones(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
     if isinstance(norm, nn.Identity):
         return gain, shift, norm
@@ -34,12 +34,12 @@ def layer_scaled(layer: nn.Linear, scale: Any) -> nn.Linear:
 
 
 def bias(layer: nn.Linear) -> Tensor:
-    """Return the bias [out] in float64, zeros where there is none."""
+    """Return the bias [out] in float64, or zeros if there is none."""
     return layer.weight.new_zeros(layer.out_features).double() if layer.bias is None else layer.bias.double()
 
 
 def linear(weight: Tensor, shift: Tensor | None, like: Tensor) -> nn.Linear:
-    """Return a linear layer of weight [out, in] and bias [out], rounded to the dtype of `like`."""
+    """Return a linear layer with weight [out, in] and bias [out], rounded to the dtype of `like`."""
     made = nn.Linear(weight.shape[1], weight.shape[0], bias=shift is not None, device="meta")
     made.weight = nn.Parameter(weight.to(like.dtype), requires_grad=False)
     if shift is not None:

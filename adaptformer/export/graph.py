@@ -28,11 +28,11 @@ from adaptformer.model.classifier import Classifier
 
 INPUT, OUTPUT = "images", "logits"
 _INLINE_BYTES = 256
-"""Tensors of at most this size stay in the ONNX file: they are shapes and axes, which its checker looks at."""
+"""Tensors up to this size stay in the ONNX file: they are shapes and axes, which the ONNX checker reads."""
 
 
 class _FromBytes(nn.Module):
-    """The classifier behind its normalisation."""
+    """The classifier with the normalisation of its input."""
 
     mean: Tensor
     std: Tensor
@@ -52,18 +52,18 @@ class _FromBytes(nn.Module):
 def write(
     path: Path, model: Classifier, card: AdapterCard, opset: int, external_data_mb: int, adapter_sha256: str
 ) -> None:
-    """Write the ONNX file `path`, and beside it its weights; equal models give equal bytes, wherever they are exported.
+    """Write the ONNX file `path` and the weights file beside it; equal models give equal bytes on every machine.
 
-    The batch is symbolic. Class names, the image contract and the sha256 of the adapter file that the model comes from
-    are in the file's metadata under the key "adaptformer"; the file ends in its checksum (model_checksum.py).
-    Weights of `external_data_mb` megabytes or more go to the file `model_file.weights_of(path)`, which is empty
-    otherwise: protobuf holds no message above 2 GiB. Raises UserError where the system refuses to write.
+    The batch size is symbolic. The file's metadata have class names, the image contract and the sha256 of the adapter
+    file under the key "adaptformer"; the file ends with its checksum (model_checksum.py). Weights of `external_data_mb`
+    megabytes or more go to the file `model_file.weights_of(path)`, which is empty otherwise: a protobuf message cannot
+    exceed 2 GiB. Raises UserError if the system refuses to write.
     """
     program = _exported(model, card, opset)
     weights = model_file.weights_of(path)
     described = metadata(card, adapter_sha256)
     size = sum(value.const_value.nbytes for value in program.graph.initializers.values() if value.const_value)
-    # `files.replacing` around both turns what the system refuses into one UserError.
+    # `files.replacing` covers both files and turns any error of the system into one UserError.
     with files.replacing(path) as beside:
         if size >= external_data_mb * 1e6:
             onnx_ir.external_data.unload_from_model(
@@ -80,10 +80,10 @@ def write(
 
 
 def _exported(model: Classifier, card: AdapterCard, opset: int) -> onnx_ir.Model:
-    """Return the graph of the classifier behind its normalisation; its weights share the model's memory."""
+    """Return the graph of the classifier with its normalisation; the weights share the model's memory."""
     graph = _FromBytes(model, card.image).eval()
     size = card.image.size
-    # An example batch of two: one would be taken for a constant.
+    # An example batch of two: the exporter would treat a batch of one as a constant.
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -102,7 +102,7 @@ def _exported(model: Classifier, card: AdapterCard, opset: int) -> onnx_ir.Model
 
 
 def metadata(card: AdapterCard, adapter_sha256: str) -> dict[str, Any]:
-    """Return what the predictor needs to know, and where the model comes from."""
+    """Return the metadata that the predictor needs, and the origin of the model."""
     return {
         "classes": list(card.classes),
         "image": asdict(card.image),
@@ -116,8 +116,8 @@ def metadata(card: AdapterCard, adapter_sha256: str) -> dict[str, Any]:
 def _stripped(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Remove what the exporter writes about this machine: source paths in node metadata, doc strings, its version.
 
-    Weights are taken out of `value_info` too, where the exporter names them a second time: a tool that changes a
-    weight, such as onnxruntime's quantiser, would leave its old shape there, and refuse the graph.
+    Weights are also removed from `value_info`, where the exporter lists them a second time: a tool that changes a
+    weight, such as onnxruntime's quantiser, would leave the old shape there and then refuse the graph.
     """
     weights = {tensor.name for tensor in proto.graph.initializer}
     between = [value for value in proto.graph.value_info if value.name not in weights]
@@ -134,7 +134,7 @@ def _stripped(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress lines and its warnings about its own dependencies off the terminal."""
+    """Suppress the exporter's progress lines and its warnings about its own dependencies."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

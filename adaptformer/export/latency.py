@@ -1,4 +1,4 @@
-"""How long the exported model takes, on this machine and now: nothing here belongs in a result file."""
+"""Latency of the exported model on this machine at this moment: none of it belongs in a result file."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ BATCH = 32
 _WARM_UP = 2
 _LEAST = 3
 _ROUNDS = 25
-"""Each of them visits both models twice."""
+"""Number of rounds; each runs both models twice."""
 _SECONDS = 2.0
-"""Time for each model, after which no further run begins unless there are fewer than `_LEAST`."""
+"""Time limit per model: after it no further run starts, unless there were fewer than `_LEAST`."""
 
 
 def latency_ms(predictor: Predictor, runs: int = 20) -> float:
-    """Return a model's median milliseconds for one prepared image, in fewer than `runs` where that takes long."""
+    """Return a model's median milliseconds for one prepared image, over `runs` runs, or fewer if they take long."""
     return round(1000 * _median(predictor, 1, runs), 3)
 
 
 def compared_ms(one: Predictor, other: Predictor, slower: Callable[[float, float], bool]) -> tuple[float, float]:
-    """Return two models' milliseconds of CPU time for one prepared image, each of one thread.
+    """Return two models' milliseconds of CPU time for one prepared image, each on one thread.
 
-    They run in the order A B B A, so that what slows down or speeds up cancels; the least of a model's times counts,
-    which other processes disturb least. If the first is `slower` than it may be, all is measured once more: the
-    measurement with the smaller ratio counts, so a refusal is confirmed.
+    They run in the order A B B A, so that a drift in speed cancels. The minimum of a model's times counts, because
+    other processes disturb it least. If the first model is `slower` than allowed, both are measured again and the
+    smaller ratio counts, so that a refusal is confirmed.
     """
     found = _least(one, other)
     if slower(*found):
@@ -41,7 +41,7 @@ def compared_ms(one: Predictor, other: Predictor, slower: Callable[[float, float
 
 
 def images_per_second(predictor: Predictor, latency_ms: float, runs: int = 5) -> float:
-    """Return how many prepared images a second pass in batches of 32, or of as many as `latency_ms` fit into 2 s."""
+    """Return the throughput in prepared images per second, in batches of 32, or of as many as fit into 2 s."""
     batch = max(1, min(BATCH, int(1000 * _SECONDS / latency_ms)))
     return round(batch / _median(predictor, batch, runs), 2)
 
@@ -59,7 +59,7 @@ def _median(predictor: Predictor, batch: int, runs: int) -> float:
 
 
 def _least(one: Predictor, other: Predictor) -> tuple[float, float]:
-    """Return the least milliseconds of CPU time of both models in rounds A B B A."""
+    """Return the minimum milliseconds of CPU time of both models, in rounds A B B A."""
     sides = [(predictor, _images(predictor, 1)) for predictor in (one, other)]
     for predictor, images in sides * _WARM_UP:
         predictor.logits(images)

@@ -1,7 +1,7 @@
-"""The blocks of a merged model: plain modules for inference, with no mode, no dropout and no scale.
+"""The blocks of a merged model: plain modules for inference, without training mode, dropout and scale.
 
-Shapes: B images, N tokens, D width, H heads, d width of a head, n prompts, r summed bottlenecks, R rows (tokens) that
-are wanted.
+Shapes: B images, N tokens, D width, H heads, d width of a head, n prompts, r summed bottlenecks, R rows (tokens) to
+compute.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Reads = Literal["residual", "norm2", "feed_forward", "output"]
 
 
 class MergedAdapter(nn.Module):
-    """Adapters [B, N, D] -> [B, N, r] -> [B, N, D] whose scale is in the second matrix."""
+    """Adapters [B, N, D] -> [B, N, r] -> [B, N, D] with the scale folded into the second matrix."""
 
     def __init__(self, norm_in: nn.Module, down: nn.Linear, act: nn.Module, up: nn.Linear, norm_out: nn.Module) -> None:
         super().__init__()
@@ -27,16 +27,16 @@ class MergedAdapter(nn.Module):
         self.norm_out = norm_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the branch's value [B, N, D] at tokens [B, N, D], without the residual."""
+        """Return the output of the branch [B, N, D] for tokens [B, N, D], without the residual."""
         branch: Tensor = self.norm_out(self.up(self.act(self.down(self.norm_in(x)))))
         return branch
 
 
 class MergedAttention(nn.Module):
-    """Attention of all N tokens as the first R see it, or as all do where `rows` is None.
+    """Attention of the first R tokens to all N tokens, or of all tokens if `rows` is None.
 
-    Row by row the same numbers as timm's Attention, of whose parts it is made. `prompts`, keys and values [2, H, n, d]
-    of tokens that are the same for every image, are constants.
+    Each row equals that of timm's Attention, whose parts it uses. `prompts` are constant keys and values [2, H, n, d]
+    of tokens that all images share.
     """
 
     prompts: Tensor | None
@@ -55,7 +55,7 @@ class MergedAttention(nn.Module):
         self.rows = rows
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what attention adds to the first R tokens, [B, R, D], of tokens [B, N, D]."""
+        """Return the output of attention [B, R, D], without the residual, for the first R of the tokens [B, N, D]."""
         first = x[:, : self.rows]
         query = self.query(first).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, R, d]
         key, value = self.key_value(x).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
@@ -73,7 +73,7 @@ class MergedAttention(nn.Module):
 
 
 class MergedBlock(nn.Module):
-    """A transformer block with its adapters for inference; the last one of a class-token model gives R rows only."""
+    """A transformer block with its adapters, for inference; the last one of a class-token model returns only R rows."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class MergedBlock(nn.Module):
     def forward(self, tokens: Tensor, _rows: int | None = None) -> Tensor:
         """Return the tokens after attention, feed-forward and adapters: [B, N, D], or [B, R, D] of the first rows.
 
-        How many rows that are was decided when the block was made.
+        The number of rows is fixed when the block is created.
         """
         attended = self.attn(self.norm1(tokens))
         x: Tensor = tokens[:, : attended.shape[1]] + attended

@@ -1,20 +1,20 @@
-"""A trained classifier, simplified for inference: the same function with fewer operations.
+"""Simplification of a trained classifier for inference: the same function with fewer operations.
 
-Exact, up to rounding (checked in float64), for every kind of adapter:
+The simplification is exact up to rounding (checked in float64) for every kind of adapter:
 
-    slots                    one adapter of their summed width: Wd stacked, Wu side by side
-    scale s (or by channel)  s Wu, s bu
-    a slot's LayerNorm "in"  its affine into Wd and bd; the normalisation itself remains, once for all slots
-    bu                       into the bias of fc2, where the adapter does not read what fc2 gives
-    LayerScale               into the matrix before it
-    last norm, BatchNorm     affine and running statistics into the head's linear layer
-    class token              the last block computes queries and feed-forward for that row alone
-    deep prompts             keys and values of theirs, which are constants
-    dropout, DropPath        gone
+    slots                    fused into one adapter of their summed width: Wd stacked, Wu side by side
+    scale s (or by channel)  folded into Wu and bu
+    a slot's LayerNorm "in"  affine folded into Wd and bd; the normalisation itself remains, once for all slots
+    bu                       folded into the bias of fc2, if the adapter does not read the output of fc2
+    LayerScale               folded into the matrix before it
+    last norm, BatchNorm     affine and running statistics folded into the head's linear layer
+    class token              the last block computes queries and feed-forward only for that row
+    deep prompts             replaced by their keys and values, which are constants
+    dropout, DropPath        removed
 
-What stays: an AdaptFormer adapter has a ReLU and reads the residual stream before LayerNorm, so unlike LoRA it cannot
-be folded into fc1 and fc2. A LayerNorm "out" stays after its slot, and slots with it cannot be fused; their scale,
-which comes before that norm, is folded all the same. VPT-Shallow's blocks stay as they are. Matrices are combined in
+The rest remains. An AdaptFormer adapter has a ReLU and reads the residual stream before LayerNorm, so unlike LoRA it
+cannot be folded into fc1 and fc2. A LayerNorm "out" stays after its slot, and slots with it cannot be fused; their
+scale, which comes before that norm, is still folded. VPT-Shallow's blocks do not change. Matrices are combined in
 float64 and rounded once.
 
 Shapes: D width, r bottleneck, C classes.
@@ -52,16 +52,16 @@ _KNOWN = {
     Adapter: {"scale", "activation", "norm_in", "down", "dropout", "up", "norm_out"},
     Head: {"fc_norm", "batch_norm", "linear"},
 }
-"""The settings and parts that merging knows of: a module with more might compute something else."""
+"""The settings and parts that merging supports: a module with others might compute something else."""
 
 
 @torch.no_grad()
 def merge(model: Classifier) -> Classifier:
-    """Return a new model with the same logits: frozen, on the CPU, in evaluation mode; `model` is left as it is.
+    """Return a new model with the same logits: frozen, on the CPU, in evaluation mode; `model` does not change.
 
-    Weights that merging does not change share the memory of those of `model` where that is on the CPU. A merged model
-    can be merged again and gives itself. Its features are not the original's, for the last norm's affine is in the
-    head. Raises UserError for weights that are not finite and for parts that it does not understand.
+    Weights that merging does not change share their memory with `model`, if it is on the CPU. Merging a merged model
+    changes nothing. Its features differ from the original's, because the affine of the last norm is in the head. Raises
+    UserError for weights that are not finite and for parts that merging does not support.
     """
     _refuse_not_finite(model)
     for module in model.modules():
@@ -78,14 +78,14 @@ def merge(model: Classifier) -> Classifier:
     for module in list(merged.modules()):
         for name, part in module.named_children():
             if isinstance(part, nn.Dropout):
-                # timm's attention asks its dropout for the rate.
+                # timm's attention reads the rate of its dropout module.
                 setattr(module, name, nn.Dropout(0.0) if name == "attn_drop" else nn.Identity())
     _refuse_not_finite(merged)
     return merged.requires_grad_(False).eval()
 
 
 def _merged_block(tuned: nn.Module, rows: int | None) -> MergedBlock | PromptedBlock:
-    """Return one block, wrapped or plain, merged; with `rows`, for the first rows only."""
+    """Return one block, wrapped or plain, merged; with `rows`, it computes only the first rows."""
     if isinstance(tuned, MergedBlock) or (isinstance(tuned, PromptedBlock) and not tuned.drops_prompts):
         return tuned
     block: Any = tuned.block if isinstance(tuned, (AdaptedBlock, PromptedBlock)) else tuned
@@ -121,7 +121,7 @@ def _folded(slot: Adapter) -> MergedAdapter:
 
 
 def _fused(slots: list[MergedAdapter]) -> list[MergedAdapter]:
-    """Return slots that read the same tokens as one adapter of their summed width, or as they are where one differs."""
+    """Return slots that read the same tokens fused into one adapter, or unchanged if their kinds differ."""
     kinds = {(repr(slot.norm_in), repr(slot.act), repr(slot.norm_out)) for slot in slots}
     first = slots[0]
     if len(slots) == 1 or len(kinds) > 1 or not isinstance(first.norm_out, nn.Identity):
@@ -137,7 +137,7 @@ def _fused(slots: list[MergedAdapter]) -> list[MergedAdapter]:
 
 
 def _move_biases(adapters: Iterable[MergedAdapter], mlp: Any) -> None:
-    """Add the adapters' output biases to fc2's; one that a LayerNorm follows stays."""
+    """Move the adapters' output biases into the bias of fc2, except those that a LayerNorm follows."""
     for adapter in adapters:
         if isinstance(adapter.norm_out, nn.Identity):
             mlp.fc2 = folding.linear(mlp.fc2.weight, folding.bias(mlp.fc2) + adapter.up.bias.double(), mlp.fc2.weight)
@@ -145,7 +145,7 @@ def _move_biases(adapters: Iterable[MergedAdapter], mlp: Any) -> None:
 
 
 def _fold_into_head(model: Classifier) -> None:
-    """Put BatchNorm's statistics and the affine of the norm before it into each head's linear layer [C, D]."""
+    """Fold BatchNorm's statistics and the affine of the norm before it into each head's linear layer [C, D]."""
     vit: Any = model.vit
     gain, shift, norm = folding.affine(vit.norm, vit.embed_dim)
     for head in model.heads:
@@ -162,7 +162,7 @@ def _fold_head(head: Any, gain: Tensor, shift: Tensor) -> None:
             raise folding.not_understood("a head whose BatchNorm has an affine or no statistics")
         weight = weight / (norm.running_var.double() + norm.eps).sqrt()
         bias = bias - weight @ norm.running_mean.double()
-    # Mean pooling comes between the encoder's norm and the head's, of which only one is there.
+    # A model has either the encoder's norm (before pooling) or the head's (after mean pooling), not both.
     if not isinstance(head.fc_norm, nn.Identity):
         gain, shift, head.fc_norm = folding.affine(head.fc_norm, linear.in_features)
     head.linear = folding.linear(weight * gain, bias + weight @ shift, linear.weight)
@@ -170,7 +170,7 @@ def _fold_head(head: Any, gain: Tensor, shift: Tensor) -> None:
 
 
 def _attention(attention: Any, rows: int | None, prompts: Tensor | None) -> MergedAttention:
-    """Return attention whose matrix for q, k and v is cut in two: queries are for other tokens than keys and values."""
+    """Return attention with separate matrices for queries and for keys and values, which read different tokens."""
     width, weight, bias = attention.attn_dim, attention.qkv.weight, attention.qkv.bias
     query = folding.linear(weight[:width], None if bias is None else bias[:width], weight)
     key_value = folding.linear(weight[width:], None if bias is None else bias[width:], weight)
@@ -193,7 +193,7 @@ def _refuse_not_finite(model: nn.Module) -> None:
 
 
 def _refuse_unknown(module: nn.Module) -> None:
-    """Raise for settings and parts that would change the forward pass in a way that merging does not know."""
+    """Raise UserError for settings and parts that change the forward pass in a way that merging does not support."""
     for kind, known in _KNOWN.items():
         if isinstance(module, kind):
             settings = {name for name in vars(module).keys() - vars(nn.Module()).keys() if name[0] != "_"}
@@ -207,5 +207,5 @@ def _refuse_unknown(module: nn.Module) -> None:
 
 
 def _placement(adapted: AdaptedBlock) -> tuple[str, str]:
-    """Return where adapters are and what they read, of which only parallel ones have a choice."""
+    """Return the placement of adapters and their input; only parallel adapters have a choice of input."""
     return adapted.placement, adapted.reads if adapted.placement == "parallel" else "residual"

@@ -1,7 +1,7 @@
-"""The checksum at the end of an ONNX file: one more entry of its metadata, the sha256 of all bytes before it.
+"""The checksum at the end of an ONNX file: a last entry of its metadata with the sha256 of all bytes before it.
 
-A protobuf message that is followed by one more field is the message with that field, so every reader of ONNX files
-takes the file as it is. `head -c -88 model.onnx | sha256sum` prints the same sum.
+A protobuf message followed by one more field is a valid message with that field, so every reader of ONNX files accepts
+the file. `head -c -88 model.onnx | sha256sum` prints the same hash.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _DIGITS = 64
 _ENTRY = bytes([1 << 3 | 2, len(KEY)]) + KEY + bytes([2 << 3 | 2, _DIGITS])
 _HEAD = bytes([14 << 3 | 2, len(_ENTRY) + _DIGITS]) + _ENTRY
 LENGTH = len(_HEAD) + _DIGITS
-"""Bytes of the whole entry."""
+"""Length of the whole entry in bytes."""
 
 
 def appended(content: bytes) -> bytes:
-    """Return a serialised model with its checksum behind it."""
+    """Return a serialised model with its checksum appended."""
     return content + _HEAD + hashlib.sha256(content).hexdigest().encode()
 
 
 def matches(path: Path) -> bool | None:
-    """Return whether an ONNX file is what its checksum says; None where it does not end in one.
+    """Return whether an ONNX file matches its checksum, or None if it does not end with one.
 
     Raises OSError for a file that cannot be read.
     """

@@ -1,7 +1,7 @@
-"""What an ONNX file of this project says of itself, parsed and never trusted: it may come from anyone.
+"""The metadata of an ONNX file of this project, parsed and never trusted: the file may come from anyone.
 
-Whatever is read here has been checked against the graph and against what the pixel path can do, so that no later step
-fails, hangs or writes where it should not because of it.
+The metadata are checked against the graph and against the limits of the pixel path, so that they cannot make a later
+step fail, hang or write to a wrong place.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from adaptformer.errors import UserError
 from adaptformer.names import class_name_fault, shown
 
 KEY = "adaptformer"
-"""The entry of the ONNX file's metadata that holds the JSON."""
+"""The key of the metadata entry that holds the JSON."""
 FORMAT = 2
-"""Of the JSON and the file around it: from 2 on, the file ends in its checksum."""
+"""Format of the JSON and of the file that holds it; from 2 on, the file ends with its checksum."""
 
 _FORMATS = (1, FORMAT)
 _LOGITS = {"tensor(float)", "tensor(float16)", "tensor(double)"}
@@ -31,10 +31,10 @@ _LOGITS = {"tensor(float)", "tensor(float16)", "tensor(double)"}
 
 @dataclass(frozen=True)
 class About:
-    """What the file says: its classes, its image contract, its format.
+    """The metadata of a model: its classes, its image contract, its format.
 
-    `weights` is the sha256 of the weights outside of the file, `adapter` that of the adapter file that the model was
-    exported from; None where the file names none.
+    `weights` is the sha256 of the external weights, `adapter` that of the adapter file from which the model was
+    exported; each is None if the metadata do not have it.
     """
 
     classes: tuple[str, ...]
@@ -45,9 +45,9 @@ class About:
 
 
 def read(session: onnxruntime.InferenceSession, path: Path) -> About:
-    """Return what the model of a session says of itself.
+    """Return the metadata of the model of a session.
 
-    Raises UserError for metadata that are missing or cannot be used, and for a graph that they do not fit.
+    Raises UserError if the metadata are missing or invalid, or do not fit the graph.
     """
     content, fault = _content(session)
     fault = fault or next(_faults(content, session), None)
@@ -67,19 +67,19 @@ def read(session: onnxruntime.InferenceSession, path: Path) -> About:
 
 
 def _content(session: onnxruntime.InferenceSession) -> tuple[dict[str, Any], str | None]:
-    """Return the JSON object, and why there is none."""
+    """Return the JSON object and None, or an empty one and the reason why there is none."""
     try:
         text = session.get_modelmeta().custom_metadata_map.get(KEY)
         if text is None:
             return {}, f"it has no metadata `{KEY}`"
         content = json.loads(text)
-    except (ValueError, RecursionError):  # bytes that are no UTF-8 as well
+    except (ValueError, RecursionError):  # ValueError also covers bytes that are no UTF-8
         return {}, f"its metadata `{KEY}` are no JSON"
     return (content, None) if isinstance(content, dict) else ({}, f"its metadata `{KEY}` are no JSON object")
 
 
 def _faults(content: Mapping[str, Any], session: onnxruntime.InferenceSession) -> Iterator[str]:
-    """Yield what is wrong, each part only where those before it are right."""
+    """Yield faults; take only the first one: each check assumes that those before it passed."""
     number = content.get("format", 1)
     if not _whole(number) or number not in _FORMATS:
         yield f"its format is {_brief(number)}, not one of {', '.join(map(str, _FORMATS))}"
@@ -113,7 +113,7 @@ def _graph_faults(session: onnxruntime.InferenceSession, classes: int, size: int
     (given,), (returned,) = inputs, outputs
     if given.type != "tensor(uint8)" or len(given.shape) != 4 or given.shape[1:] != [size, size, 3]:
         yield f"its graph takes {given.type} of {_brief(given.shape)}, not uint8 images of {size} pixels a side"
-    # Another tool may have left the shape of the output open; then the first batch shows it.
+    # Another tool may have left the output shape open; then the first batch shows it.
     known = len(returned.shape) == 2 and isinstance(returned.shape[1], int)
     if returned.type not in _LOGITS or len(returned.shape) not in {0, 2} or (known and returned.shape[1] != classes):
         yield f"its graph gives {returned.type} of {_brief(returned.shape)}, not logits of {classes} classes"

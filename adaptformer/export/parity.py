@@ -1,4 +1,4 @@
-"""The parity check between training and delivery: the ONNX file must agree with the trained model on real images.
+"""The parity check of an export: the ONNX file must agree with the trained model on real images.
 
 Shapes: N images, s image side, C classes.
 """
@@ -23,12 +23,12 @@ from adaptformer.model.classifier import Classifier
 
 BATCH = 32
 BATCHES = (1, 3, 8)
-"""Batch sizes at which the file must give the same logits: a graph may freeze its batch despite a symbolic one."""
+"""Batch sizes for which the logits must be the same: a graph may fix its batch size although it is symbolic."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the ONNX file's logits are from the trained model's."""
+    """The difference between the logits of the ONNX file and those of the trained model."""
 
     images: int
     largest_difference: float
@@ -44,7 +44,7 @@ class Parity:
 
     @property
     def holds(self) -> bool:
-        """True where the bound holds and every differing top-1 is a near tie."""
+        """Whether the bound holds and every different top-1 is a near tie."""
         return self.relative <= self.tolerance and self.top1_equal + self.top1_near_ties == self.images
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Parity:
 def compare(ours: NDArray[np.float32], theirs: NDArray[np.float32], tolerance: float) -> Parity:
     """Compare logits [N, C] of the trained model with those of the file.
 
-    Different best classes are near ties where the trained model's two best logits are closer together than the bound.
+    A different best class is a near tie if the trained model's two largest logits differ by no more than the bound.
     """
     largest = float(np.abs(ours).max())
     differs = ours.argmax(axis=1) != theirs.argmax(axis=1)
@@ -63,7 +63,7 @@ def compare(ours: NDArray[np.float32], theirs: NDArray[np.float32], tolerance: f
     near = (two_best[:, 1] - two_best[:, 0]) <= tolerance * largest
     return Parity(
         images=len(ours),
-        # NaN compares false with everything: an infinite difference fails the gate.
+        # Comparisons with NaN are false, so NaN becomes an infinite difference, which fails the check.
         largest_difference=float(np.nan_to_num(np.abs(ours - theirs), nan=np.inf, posinf=np.inf).max()),
         largest_logit=largest,
         top1_equal=int((~differs).sum()),
@@ -75,10 +75,10 @@ def compare(ours: NDArray[np.float32], theirs: NDArray[np.float32], tolerance: f
 def check(
     model: Classifier, onnx_file: Path, paths: Sequence[Path], contract: ImageContract, tolerance: float, threads: int
 ) -> Parity:
-    """Run both on the image files, from their bytes on, and return how they agree.
+    """Run the trained model and the ONNX file on the bytes of the image files, and return the parity.
 
-    The trained model runs on torch's threads, the ONNX file, which is opened from disk, on `threads`. Raises UserError
-    where the bound does not hold or where the file depends on the batch size.
+    The trained model uses torch's threads; the ONNX file is opened from disk and uses `threads` threads. Raises
+    UserError if the bound does not hold or the logits depend on the batch size.
     """
     images = np.stack([prepare(path.read_bytes(), contract, None) for path in paths])
     ours = inference.logits(model, images, contract, batch_size=BATCH, device=torch.device("cpu")).numpy()
@@ -104,7 +104,7 @@ def _check_batches(
         batch = np.resize(images, (size, *images.shape[1:]))
         wanted = np.resize(expected, (size, expected.shape[1]))
         logits = _logits(predictor, batch)
-        # "not within", for NaN compares false with everything.
+        # "not <=" instead of ">": comparisons with NaN are false.
         if logits.shape != wanted.shape or not np.abs(logits - wanted).max() <= bound:
             raise UserError(
                 f"the ONNX file gives other logits in a batch of {size}",

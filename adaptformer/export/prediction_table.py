@@ -1,4 +1,4 @@
-"""Predictions as text: a table for people, CSV and JSON for programs."""
+"""Predictions as text: a table to read, CSV and JSON for programs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from adaptformer import csv_file, names
 from adaptformer.export.predictor import NO_ANSWER, Prediction
 
 UNSURE = "unsure"
-"""What stands in place of a class whose probability is too small."""
+"""The mark of an answer whose probability is too small."""
 
 
 def write_table(out: TextIO, predictions: Iterable[Prediction], below: float = 0.0) -> None:
-    """Write one line an image: path, then its classes with their probabilities in per cent.
+    """Write one line per image: path, then its classes with their probabilities in per cent.
 
     An answer whose probability is less than `below` is marked as unsure.
     """
@@ -33,9 +33,9 @@ def _reason(fault: str) -> str:
 
 
 def write_csv(out: TextIO, predictions: Iterable[Prediction], top: int, below: float = 0.0) -> None:
-    """Write the columns path, fault, then class and probability of each rank, row by row.
+    """Write CSV with the columns path, fault, then class and probability of each rank; each row is written at once.
 
-    With `below` above 0 there is a last column, unsure: 1 where the best probability is less than that, else 0.
+    If `below` is above 0, the last column is `unsure`: 1 if the best probability is less than `below`, else 0.
     """
     writer = csv_file.Writer(out)
     ranks = range(1, top + 1)
@@ -50,9 +50,9 @@ def write_csv(out: TextIO, predictions: Iterable[Prediction], top: int, below: f
 
 
 def write_json(out: TextIO, predictions: Iterable[Prediction], below: float = 0.0) -> None:
-    """Write one JSON object a line: path, and `classes` with their probabilities, best first, or `fault`.
+    """Write one JSON object per line: path, and either `classes` with their probabilities, best first, or `fault`.
 
-    With `below` above 0 an object with classes says whether the answer is `unsure`.
+    If `below` is above 0, an object with classes also has `unsure`.
     """
     for prediction in predictions:
         told: dict[str, object] = {"path": str(prediction.path)}
@@ -64,5 +64,5 @@ def write_json(out: TextIO, predictions: Iterable[Prediction], below: float = 0.
             if below:
                 told[UNSURE] = prediction.unsure(below)
         line = json.dumps(told, ensure_ascii=False)
-        # What cannot be shown stands in names alone, so as JSON's own escapes every reader gets it back as it was.
+        # Unprintable characters occur only in names; as JSON escapes, every reader restores them unchanged.
         out.write("".join(json.dumps(sign)[1:-1] if names.unseen(sign) else sign for sign in line) + "\n")

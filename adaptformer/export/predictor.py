@@ -1,4 +1,4 @@
-"""The exported model on image files, with numpy, Pillow and onnxruntime only: importing this never imports torch.
+"""The predictor: the exported model on image files, with only numpy, Pillow and onnxruntime; it never imports torch.
 
 Shapes: B images, s image side, C classes.
 """
@@ -24,7 +24,7 @@ from adaptformer.errors import UserError
 from adaptformer.export import model_checksum, model_metadata
 
 WEIGHTS = "model.onnx.data"
-"""The name by which an exported model refers to weights outside of it, even after the model was renamed."""
+"""The name by which an exported model refers to its external weights, even after the model is renamed."""
 
 NO_ANSWER = "the model's answer is no number"
 """The fault of an image for which the model gives NaN or infinity."""
@@ -37,7 +37,7 @@ _PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's best classes with their probabilities, best first; or the reason why there are none."""
+    """The best classes of one image with their probabilities, best first, or the reason why there are none."""
 
     path: Path
     classes: tuple[str, ...] = ()
@@ -60,25 +60,25 @@ class Predictor:
         *,
         unverified: bool = False,
     ) -> None:
-        """Open the model at `path`, its weights beside it where it has such a file.
+        """Open the model at `path`, with the external weights beside it if it has any.
 
-        `threads` is the number of CPU threads, 0 for onnxruntime's own choice. With `unverified` neither the file's
-        checksum nor that of its weights is looked at: for a file that another tool rewrote, such as a quantiser.
-        Raises UserError for a file that is no model of this project or not as it was exported, for weights that are
-        missing or belong to another model, and where CUDA is asked for and cannot be loaded.
+        `threads` is the number of CPU threads; 0 means onnxruntime's own choice. With `unverified`, the checksums of
+        the file and its weights are not checked, for a file rewritten by another tool, such as a quantiser. Raises
+        UserError for a file that is no model of this project or was changed after the export, for weights that are
+        missing or belong to another model, and if CUDA is requested and cannot be loaded.
         """
         verified = None if unverified else _verified(path)
         self._path = path
         self._session = _session(path, device, threads)
         about = model_metadata.read(self._session, path)
-        # Files of format 1 are older than the checksum; a later one that has none has lost it.
+        # Files of format 1 have no checksum; a file of a later format without one has lost it.
         if not (unverified or verified or about.format == 1):
             raise UserError(f"{path} has lost the checksum at its end, so it is not as it was exported", _REWRITTEN)
         self.classes, self.contract = about.classes, about.image
         if about.weights is not None and not unverified:
             _require_weights(path, about.weights)
         self.provider: str = self._session.get_providers()[0]
-        """The one that really runs: onnxruntime lists CUDA as available where it cannot be loaded."""
+        """The provider in use: onnxruntime lists CUDA as available even if it cannot be loaded."""
         if device == "cuda" and self.provider != _PROVIDERS["cuda"]:
             raise UserError(
                 "CUDA was asked for, but onnxruntime could not load it",
@@ -86,7 +86,7 @@ class Predictor:
             )
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return logits [B, C] of prepared images [B, s, s, 3]. Raises UserError for a model that gives none."""
+        """Return logits [B, C] of prepared images [B, s, s, 3]. Raises UserError if the model fails."""
         try:
             (result,) = self._session.run(None, {self._session.get_inputs()[0].name: images})
         except Exception as error:  # onnxruntime's own exceptions share no base class
@@ -101,7 +101,7 @@ class Predictor:
     def predict(self, paths: Iterable[Path], top: int, batch_size: int = 32) -> Iterator[Prediction]:
         """Yield the `top` best classes of each image file, in order.
 
-        A file that is no image, and one for which the model gives no finite numbers, gets its fault instead.
+        A file that is no image, or for which the model returns non-finite numbers, gets a fault instead.
         """
         remaining = iter(paths)
         while batch := list(islice(remaining, batch_size)):
@@ -120,9 +120,9 @@ class Predictor:
                 yield Prediction(path, tuple(self.classes[i] for i in best), tuple(map(float, probabilities[best])))
 
     def probabilities(self, contents: Iterable[bytes], batch_size: int = 32) -> Iterator[NDArray[np.float64]]:
-        """Yield the probabilities [B, C] of image files by their bytes, a batch at a time, as `softmax` returns them.
+        """Yield the probabilities [B, C] of encoded images, batch by batch, as `softmax` returns them.
 
-        Raises DamagedImage when bytes are no usable image.
+        Raises DamagedImage if the bytes are no usable image.
         """
         remaining = iter(contents)
         while batch := list(islice(remaining, batch_size)):
@@ -139,7 +139,7 @@ class Predictor:
 
 
 def images_below(paths: Iterable[Path]) -> list[Path]:
-    """Return files as they are and every file below folders, sorted, without hidden ones and litter.
+    """Return the given files and every file below the given folders, sorted, without hidden files and litter.
 
     Raises UserError for a path that does not exist, and for a folder without files.
     """
@@ -158,7 +158,7 @@ def images_below(paths: Iterable[Path]) -> list[Path]:
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the probabilities [B, C] of logits [B, C]; NaN in each row whose logits are not all finite."""
+    """Return the probabilities [B, C] of logits [B, C]; rows with non-finite logits are NaN."""
     sound = np.isfinite(logits).all(axis=1, keepdims=True)
     finite = np.where(sound, logits.astype(np.float64), 0.0)
     exponents = np.exp(finite - finite.max(axis=1, keepdims=True))
@@ -167,12 +167,12 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def answered(probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return whether the model has an answer: for probabilities [C] of an image, or each row of [B, C]."""
+    """Return whether the model has an answer, for the probabilities [C] of an image or each row of [B, C]."""
     return np.asarray(np.isfinite(probabilities).all(axis=-1), dtype=np.bool_)
 
 
 def _verified(path: Path) -> bool:
-    """Return whether a file has a checksum. Raises UserError where it does not match, or the file cannot be read."""
+    """Return whether a file has a checksum. Raises UserError if it does not match, or the file cannot be read."""
     try:
         matches = model_checksum.matches(path)
     except OSError as error:
@@ -183,7 +183,7 @@ def _verified(path: Path) -> bool:
 
 
 def _require_weights(model: Path, sha256: str) -> None:
-    """Raise UserError unless the weights beside a model are its own: others fit in size and names as well."""
+    """Raise UserError unless the weights beside a model are its own: other weights may have the same size and names."""
     weights = model.with_name(WEIGHTS)
     try:
         present = files.sha256_file(weights)

@@ -1,4 +1,4 @@
-"""Copies of classified images in a folder for each class."""
+"""Copies of classified images, in one folder per class."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from adaptformer.names import class_name_fault, shown
 
 
 def require_apart(classes: Sequence[str], below: float) -> None:
-    """Raise UserError if unsure answers (`sorted_into`) would share the folder of a class that has this name."""
-    same = next((name for name in classes if name.casefold() == UNSURE), None)  # one folder on some disks
+    """Raise UserError if unsure answers (`sorted_into`) would share a folder with a class of the same name."""
+    same = next((name for name in classes if name.casefold() == UNSURE), None)  # some disks ignore case
     if below and same is not None:
         raise UserError(
             f"the model has a class {shown(same)}: its images would lie among those that it is unsure of, in {UNSURE}/",
@@ -25,11 +25,11 @@ def require_apart(classes: Sequence[str], below: float) -> None:
 
 
 def sorted_into(folder: Path, predictions: Iterable[Prediction], below: float) -> Iterator[Prediction]:
-    """Yield the predictions, each after its image was copied to `folder`/CLASS/FILE.
+    """Yield the predictions, each after its image is copied to `folder`/CLASS/FILE.
 
-    Those whose probability is less than `below` go to `folder`/unsure/. What is there already stays: a file of the same
-    name gets a number, unless it has the same bytes. Raises UserError for a class that cannot be the name of a folder:
-    nothing is ever written outside of `folder`.
+    Images with a probability less than `below` go to `folder`/unsure/. Existing files stay: if a file of the same name
+    has other bytes, the copy gets a number. Raises UserError for a class that cannot be the name of a folder, so that
+    nothing is written outside of `folder`.
     """
     for prediction in predictions:
         if not prediction.fault:

@@ -1,12 +1,12 @@
-"""AdaptFormer's adapter and the block that it runs beside (arXiv 2205.13535, reference code under MIT).
+"""AdaptFormer's adapter, and a transformer block with adapters (arXiv 2205.13535, reference code under MIT).
 
 Shapes: B images, N tokens, D width, r bottleneck.
 
     x' = x + DropPath(MHSA(LN1(x)))
     y  = x' + DropPath(FFN(LN2(x'))) + s (Wu drop(ReLU(Wd x' + bd)) + bu)
 
-The adapter reads x' raw, before LN2, and its branch is outside DropPath: those are the defaults. Adapter+ (arXiv
-2406.06820) is another choice of the same settings: after the feed-forward part, GELU, a scale for each channel, its own
+By default the adapter reads x' before LN2, and DropPath does not apply to its branch. Adapter+ (arXiv 2406.06820) is
+another choice of the same settings: an adapter after the feed-forward part, GELU, one scale per channel, its own
 initialisation, DropPath on the branch.
 """
 
@@ -30,8 +30,8 @@ Placement = Literal["parallel", "sequential", "after"]
 class Adapter(nn.Module):
     """A bottleneck of width r on tokens [B, N, D].
 
-    `init` "lora" starts the branch at zero, so that the adapted model starts equal to the backbone; "houlsby" draws
-    both matrices with standard deviation 0.01, as Adapter+ does.
+    With `init` "lora" the branch starts at zero, so the adapted model starts equal to the backbone. With "houlsby" both
+    matrices are drawn with standard deviation 0.01, as in Adapter+.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Adapter(nn.Module):
                 nn.init.trunc_normal_(matrix, std=0.01, a=-0.02, b=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the branch's value [B, N, D] at tokens [B, N, D], without the residual."""
+        """Return the output of the branch [B, N, D] for tokens [B, N, D], without the residual."""
         hidden = self.down(self.norm_in(x))
         hidden = self.dropout(F.relu(hidden) if self.activation == "relu" else F.gelu(hidden))
-        # The scale goes into the small matrix: on the tokens it would be one more pass over them, back and forth.
+        # Scale the small matrix, not the tokens: that would be one more pass over them, forward and backward.
         scale = self.scale.unsqueeze(-1) if isinstance(self.scale, Tensor) else self.scale  # [1, 1], [D, 1] or a number
         bias = self.up.bias * self.scale
         branch: Tensor = self.norm_out(F.linear(hidden, self.up.weight * scale, bias))
@@ -74,11 +74,11 @@ class Adapter(nn.Module):
 
 
 class AdaptedBlock(nn.Module):
-    """A block of timm's VisionTransformer with adapters: slots that read the same tokens and are summed.
+    """A block of timm's VisionTransformer with adapter slots, which read the same tokens and are summed.
 
-    `placement` says what they read and where their sum goes: "parallel" x', beside the feed-forward part; "sequential"
-    the feed-forward part's output, on top of it; "after" the block's output. `reads` "norm2" gives parallel adapters
-    LN2(x') instead of x'.
+    `placement` selects the input of the adapters, and the place to which their sum is added: "parallel" reads x' and
+    adds beside the feed-forward part; "sequential" reads the output of the feed-forward part and adds to it; "after"
+    does the same with the output of the block. With `reads` "norm2", parallel adapters read LN2(x') instead of x'.
     """
 
     block: Any  # timm's Block, whose parts are called below

@@ -1,4 +1,4 @@
-"""The adapter file: what training makes, a few megabytes that load only onto the backbone they were trained on."""
+"""The adapter file: the result of training, a few megabytes that load only onto the backbone used in training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REMEDY = "train again with this version: `adaptformer train`"
 
 @dataclass(frozen=True)
 class AdapterCard:
-    """An adapter file's metadata: all that is needed, with the backbone, to build the model again."""
+    """Metadata of an adapter file: together with the backbone, enough to build the model again."""
 
     __pydantic_config__: ClassVar[ConfigDict] = schema.STRICT
 
@@ -50,7 +50,7 @@ class AdapterCard:
 
     @classmethod
     def from_dict(cls, content: object) -> AdapterCard:
-        """Return the card of its JSON form (`dataclasses.asdict`). Raises ValueError, one line, for any other."""
+        """Parse a card from its JSON form (`dataclasses.asdict`). Raises ValueError (one line) for other content."""
         card = schema.parse(cls, content)
         for name, parse in (("image", _contract), ("adapter", _settings)):
             try:
@@ -71,7 +71,7 @@ def _settings(card: AdapterCard) -> AdapterParams:
 def read(path: Path) -> tuple[dict[str, Tensor], AdapterCard]:
     """Return an adapter file's tensors and card.
 
-    Raises UserError for a file that was altered or is damaged, of another kind, or of a newer format.
+    Raises UserError for a file that is altered, damaged, of another kind, or of a newer format.
     """
     tensors, metadata = tensor_file.read(path, _REMEDY)
     return tensors, _card(path, metadata)
@@ -93,8 +93,8 @@ def write(path: Path, model: classifier.Classifier, card: AdapterCard) -> None:
 def load(path: Path, backbone_path: Path) -> tuple[classifier.Classifier, AdapterCard]:
     """Return the model of an adapter file on its backbone, in evaluation mode, fp32, on the CPU.
 
-    Raises UserError if the backbone's tensors have another hash than those that the adapters were trained on, or if
-    one of the files is damaged.
+    Raises UserError if the backbone is not the one that the adapters were trained on (by the hash of its tensors), or
+    if one of the files is damaged.
     """
     tensors, card = read(path)
     encoder, present = backbone_file.read(backbone_path)
@@ -103,14 +103,14 @@ def load(path: Path, backbone_path: Path) -> tuple[classifier.Classifier, Adapte
             f"{path} was trained on backbone {card.backbone.sha256[:12]}, {backbone_path} is {present.sha256[:12]}",
             f"fetch {card.backbone.origin} for {card.backbone.model}, or train again on this backbone",
         )
-    classifier.require_fit(outline(card), tensors, str(path))  # before memory is taken for what the card says
+    classifier.require_fit(outline(card), tensors, str(path))  # before allocating memory for the sizes in the card
     model = _build(card, encoder)
     classifier.restore(model, tensors, str(path))
     return model.eval(), card
 
 
 def outline(card: AdapterCard) -> classifier.Classifier:
-    """Return the model of a card without any numbers: names and shapes, on torch's meta device, in no time."""
+    """Return the model of a card on torch's meta device: names and shapes without values, built at once."""
     with torch.device("meta"):
         encoder = backbone.build(card.backbone.model, card.image.size).state_dict()
         return _build(card, encoder)

@@ -23,23 +23,23 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer  
 __all__ = ["Attention", "Block", "DropPath", "VisionTransformer"]  # timm's, for importers of this module
 
 FETCH = "get it again with `adaptformer fetch`"
-"""What to do about a backbone file that cannot serve."""
+"""The remedy for a backbone file that cannot be used."""
 
 
 @register_model  # type: ignore[untyped-decorator]
 def vit_nano_patch4_32(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
     """Return this project's own small ViT: 32-pixel images, 4-pixel patches, width 96, 6 blocks of 3 heads."""
-    kwargs["pretrained_cfg"] = {"architecture": "vit_nano_patch4_32"}  # its weights are bundled, not timm's to fetch
+    kwargs["pretrained_cfg"] = {"architecture": "vit_nano_patch4_32"}  # the weights are bundled; timm has none
     config = {"img_size": 32, "patch_size": 4, "embed_dim": 96, "depth": 6, "num_heads": 3}
     return build_model_with_cfg(VisionTransformer, "vit_nano_patch4_32", pretrained, **(config | kwargs))
 
 
 def build(model: str, image_size: int | None = None) -> VisionTransformer:
-    """Return the named architecture without a head, randomly initialised; no download.
+    """Return the named architecture without a head, randomly initialised; download nothing.
 
-    `image_size` in pixels, None for the architecture's own. DeiT's distilled models, which have a second token, are
-    accepted. Raises UserError for a name that timm does not know, for one of another family, and for a size that the
-    patches do not divide; each with its own reason.
+    `image_size` is in pixels; None means the architecture's own size. Distilled DeiT models, which have a second token,
+    are accepted. Raises UserError, with the reason, for a name that timm does not know, for another family, and for a
+    size that is not a multiple of the patch size.
     """
     size = {} if image_size is None else {"img_size": image_size}
     try:
@@ -58,11 +58,11 @@ def build(model: str, image_size: int | None = None) -> VisionTransformer:
 
 
 _FAMILY = (VisionTransformer, VisionTransformerDistilled)
-"""Exactly these, no subclass: others change the forward pass, which adapters and export rely on."""
+"""The accepted classes. Subclasses are refused: they change the forward pass, on which adapters and export rely."""
 
 
 def _other_kind(vit: Any) -> str | None:
-    """Return what makes an architecture unfit for adapters, None for a plain VisionTransformer."""
+    """Return the reason why an architecture is unfit for adapters, or None for a plain VisionTransformer."""
     if type(vit) not in _FAMILY:
         return f"of the family {type(vit).__name__}"
     if other := {type(block).__name__ for block in vit.blocks if type(block) is not Block}:
@@ -74,7 +74,7 @@ def _other_kind(vit: Any) -> str | None:
 
 
 def _refusal(model: str, image_size: int | None, error: Exception) -> UserError:
-    """Return why timm could not build `model` for this use: its name, its weights' tag, its kind, or the image size."""
+    """Return the error for a model that timm could not build: a wrong name, weights tag, family or image size."""
     architecture, _, tag = model.partition(".")
     if tag and timm.is_model(architecture) and published(model) is None:
         known = sorted(timm.list_pretrained(f"{architecture}.*"))
@@ -85,9 +85,9 @@ def _refusal(model: str, image_size: int | None, error: Exception) -> UserError:
         hint = f"did you mean {close[0]}?" if close else "timm.list_models('vit_*') lists the names"
         return UserError(f"backbone.model = {model} is no architecture that timm knows", hint)
     try:
-        with torch.device("meta"):  # as it was published, no numbers: only to look at
+        with torch.device("meta"):  # the published architecture without values, only to inspect it
             original = timm.create_model(model, pretrained=False)
-    except Exception:  # not even that, whatever the reason
+    except Exception:  # timm raises many kinds of error here
         return _not_a_vit(model, f"one that timm cannot build ({_one_line(error)})")
     if reason := _other_kind(original):
         return _not_a_vit(model, reason)
@@ -118,7 +118,7 @@ def _not_a_vit(model: str, what: str) -> UserError:
 def load_encoder(vit: VisionTransformer, tensors: dict[str, Tensor]) -> None:
     """Fill `vit` with translated encoder tensors, interpolating position embeddings [1, 1 + N, D] to its image size.
 
-    Raises UserError for tensors of another architecture.
+    Raises UserError if the tensors are of another architecture.
     """
     tensors = dict(tensors)
     try:
@@ -138,7 +138,7 @@ def load_encoder(vit: VisionTransformer, tensors: dict[str, Tensor]) -> None:
 
 
 def published(model: str) -> Any | None:
-    """Return timm's entry (mean, std, licence, address …) for published weights such as `vit_base_patch16_224.mae`."""
+    """Return timm's entry (mean, std, licence, address, …) of published weights such as `vit_base_patch16_224.mae`."""
     try:
         return timm.models.get_pretrained_cfg(model, allow_unregistered=False)
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""The card of a backbone: where it comes from, its licence, its hashes and its normalisation."""
+"""The card of a backbone: its origin, licence, hashes and normalisation."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pydantic import ConfigDict, Field
 from adaptformer import schema
 
 COMMERCIAL_USE = {"mit": True, "apache-2.0": True, "cc-by-nc-4.0": False}
-"""Whether a licence of weights allows commercial use, for the licences known here."""
+"""Known licences of weights, and whether each allows commercial use."""
 
 
 def allows_commercial_use(licence: str) -> bool | None:
-    """Tell whether a licence of weights allows commercial use; None for one that is not known here."""
+    """Return whether a licence of weights allows commercial use, or None for a licence that is not listed here."""
     return COMMERCIAL_USE.get(licence.lower())
 
 
 @dataclass(frozen=True)
 class BackboneCard:
-    """What is known of a backbone: origin, licence, hashes, and the normalisation that it was pretrained with.
+    """Metadata of a backbone: origin, licence, hashes, and the normalisation used in its pretraining.
 
-    `sha256` is over the translated encoder tensors (`tensor_file.content_hash`), `source_sha256` over their file.
+    `sha256` is that of the translated encoder tensors (`tensor_file.content_hash`), `source_sha256` that of their file.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = schema.STRICT
@@ -39,5 +39,5 @@ class BackboneCard:
 
     @classmethod
     def from_dict(cls, content: object) -> BackboneCard:
-        """Return the card of its JSON form (`dataclasses.asdict`). Raises ValueError, one line, for any other."""
+        """Parse a card from its JSON form (`dataclasses.asdict`). Raises ValueError (one line) for other content."""
         return schema.parse(cls, content)

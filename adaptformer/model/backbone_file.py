@@ -21,8 +21,8 @@ def write(path: Path, tensors: dict[str, Tensor], card: BackboneCard) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], BackboneCard]:
-    """Return a backbone's tensors and card. Raises UserError for a file that is damaged or holds other weights."""
-    tensors, metadata = tensor_file.read(path, FETCH, data=False)  # their hash is in the card, in old files too
+    """Return a backbone's tensors and card. Raises UserError if the file is damaged or holds other weights."""
+    tensors, metadata = tensor_file.read(path, FETCH, data=False)  # verified below: every card, old or new, has a hash
     card = _card(path, metadata)
     if tensor_file.content_hash(tensors) != card.sha256:
         raise integrity.altered(path, FETCH)
@@ -30,7 +30,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], BackboneCard]:
 
 
 def read_card(path: Path) -> BackboneCard:
-    """Return a backbone's card, verified, without reading its tensors. Raises UserError for a damaged file."""
+    """Return a backbone's card, verified, without reading its tensors. Raises UserError if the file is damaged."""
     return _card(path, array_file.read_metadata(path, FETCH))
 
 

@@ -1,7 +1,7 @@
 """Statistics of the head's BatchNorm, recomputed for the current weights.
 
-In training BatchNorm keeps running averages of its batches' mean and variance, which trail features that adapters
-move. Shapes: B images of a batch, D width.
+In training, BatchNorm keeps running averages of the mean and variance of its batches. They lag behind while adapters
+change the features. Shapes: B images of a batch, D width.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from adaptformer.model.classifier import Classifier
 def recompute_statistics(model: Classifier, batches: Iterable[tuple[Tensor, ...]]) -> None:
     """Set the running mean and variance of every head's BatchNorm to those of its input.
 
-    `batches` are pooled features [B, D] for each head, in evaluation mode. The variance is the unbiased one, as
-    BatchNorm's own average has it, so there must be two images or more in all.
+    `batches` are pooled features [B, D] for each head, in evaluation mode. The variance is unbiased, as in BatchNorm's
+    own average, so at least two images are needed in all.
     """
     inputs: list[list[Tensor]] = [[] for _ in model.heads]
     for pooled in batches:

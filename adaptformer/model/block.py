@@ -1,9 +1,9 @@
-"""The forward pass of timm's Block in parts, for what adapters, prompts and class-token heads need of it.
+"""The forward pass of timm's Block in parts, as adapters, prompts and class-token heads need them.
 
-The same numbers as timm's up to rounding, without what nobody reads: of the last block a class-token head reads the
-class token alone, and of deep prompts only keys and values are used. Weights stay in timm's modules and keep its names.
+The results equal timm's up to rounding. Unused outputs are not computed: a class-token head reads only the class token
+of the last block, and deep prompts need only their keys and values. The weights stay in timm's modules under its names.
 
-Shapes: B images, N tokens, D width, H heads, d width of a head, n prompts, R rows (the first tokens) that are wanted.
+Shapes: B images, N tokens, D width, H heads, d width of a head, n prompts, R rows (the first tokens) to compute.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from adaptformer.model.backbone import Block
 
 
 def run(block: Any, tokens: Tensor, rows: int | None = None) -> Tensor:
-    """Return what a block, plain or one that wraps it, gives for the first R tokens, [B, R, D], or for all."""
+    """Return the output of a block, plain or wrapped, for the first R tokens, [B, R, D], or for all."""
     if type(block) is not Block:
         wrapped: Tensor = block(tokens, rows)
         return wrapped
@@ -30,7 +30,7 @@ def run(block: Any, tokens: Tensor, rows: int | None = None) -> Tensor:
 def attended(block: Any, tokens: Tensor, rows: int | None = None, prompts: Tensor | None = None) -> Tensor:
     """Return x' = x + attention(LN1(x)) of the first R tokens, [B, R, D].
 
-    `prompts` [1, n, D] are tokens that the others look at and whose own outputs are dropped.
+    `prompts` [1, n, D] are tokens to which the others attend; their own outputs are dropped.
     """
     more = None if prompts is None else prompt_keys_and_values(block, prompts)
     added = block.drop_path1(block.ls1(_attention(block.attn, block.norm1(tokens), rows, more)))
@@ -38,18 +38,21 @@ def attended(block: Any, tokens: Tensor, rows: int | None = None, prompts: Tenso
 
 
 def prompt_keys_and_values(block: Any, prompts: Tensor) -> tuple[Tensor, ...]:
-    """Return keys and values [1, H, n, d] of prompts [1, n, D]: the same for every image, so computed once."""
+    """Return keys and values [1, H, n, d] of prompts [1, n, D]; all images share them, so they are computed once."""
     return _projected(block.attn, block.norm1(prompts), 1, 3)
 
 
 def feed_forward(block: Any, normed: Tensor) -> Tensor:
-    """Return what the feed-forward part adds, for LN2(x') [B, R, D]."""
+    """Return the output of the feed-forward branch, without the residual, for LN2(x') [B, R, D]."""
     added: Tensor = block.drop_path2(block.ls2(block.mlp(normed)))
     return added
 
 
 def _attention(attn: Any, x: Tensor, rows: int | None, more: tuple[Tensor, ...] | None) -> Tensor:
-    """Return what attention adds to the first R of the normed tokens x [B, N, D]; `more` are keys and values before."""
+    """Return the output of attention for the first R of the normed tokens x [B, N, D], without the residual.
+
+    `more` are keys and values that come before those of x.
+    """
     if rows is None:
         query, key, value = _projected(attn, x, 0, 3)
     else:
@@ -73,7 +76,7 @@ def _attention(attn: Any, x: Tensor, rows: int | None, more: tuple[Tensor, ...] 
 
 
 def _projected(attn: Any, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
-    """Return those of query, key and value with the numbers `first` to `last` - 1, each [B, H, N, d]."""
+    """Return parts `first` to `last` - 1 of (query, key, value), each [B, H, N, d]."""
     cut = slice(first * attn.attn_dim, last * attn.attn_dim)
     bias = None if attn.qkv.bias is None else attn.qkv.bias[cut]
     parts = F.linear(x, attn.qkv.weight[cut], bias).unflatten(-1, (last - first, attn.num_heads, attn.head_dim))

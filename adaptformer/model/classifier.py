@@ -23,7 +23,7 @@ Pooling = Literal["mean", "token"]
 
 
 class Head(nn.Module):
-    """BatchNorm without affine, then a linear layer, as MAE's linear probe has it; mean pooling adds a LayerNorm."""
+    """BatchNorm without affine, then a linear layer, as in MAE's linear probe; with mean pooling, a LayerNorm first."""
 
     def __init__(self, width: int, classes: int, pooling: Pooling) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Head(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return fp32 logits [B, C] for pooled features [B, D], under bf16 autocast too.
 
-        With 8 bits of precision the two best of many classes often tie, and validation chooses the epoch by them.
+        With 8 bits of precision the two best of many classes often tie, and validation chooses the epoch by the logits.
         """
         if torch.is_autocast_enabled(features.device.type):
             with torch.autocast(features.device.type, enabled=False):
@@ -44,7 +44,7 @@ class Head(nn.Module):
         return self._logits(features)
 
     def added(self) -> Iterator[tuple[Kind, int | None, nn.Parameter]]:
-        """Yield all parameters: no backbone has a head."""
+        """Yield all parameters: a backbone has no head of its own."""
         for parameter in self.parameters():
             yield "head", None, parameter
 
@@ -54,10 +54,10 @@ class Head(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A VisionTransformer with what its method adds, and a head; a distilled one has a second head."""
+    """A VisionTransformer with the modules that the method adds, and a head; a distilled model has a second head."""
 
     tuned: frozenset[str]
-    """Names of the parameters that the method trains; schedules freeze some of them for a while."""
+    """Names of the parameters that the method trains; a schedule may freeze some of them for a while."""
 
     def __init__(self, vit: backbone.VisionTransformer, pooling: Pooling, classes: int) -> None:
         super().__init__()
@@ -72,19 +72,19 @@ class Classifier(nn.Module):
         self._run: Callable[..., Tensor] = block.run
 
     def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
-        """Let torch compile what a block does, once for all blocks of a kind; compiling the whole takes minutes.
+        """Compile the forward pass of a block, once for all blocks of a kind; the whole model would take minutes.
 
-        It begins with the first pass, and again for other shapes. The numbers change within rounding.
+        Compilation starts with the first pass, and again for each new shape. Results change only within rounding.
         """
         self._run = torch.compile(block.run, backend=backend)
 
     @property
     def heads(self) -> tuple[Head, ...]:
-        """The head, and a distilled model's second one."""
+        """The head, and the second head of a distilled model."""
         return (self.head,) if self.head_dist is None else (self.head, self.head_dist)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits [B, C] of normalised images [B, 3, s, s]; of a distilled model the mean of both heads."""
+        """Return logits [B, C] of normalised images [B, 3, s, s]; for a distilled model, the mean of both heads."""
         return self.logits(self.pooled(images))
 
     def logits(self, pooled: tuple[Tensor, ...]) -> Tensor:
@@ -99,7 +99,7 @@ class Classifier(nn.Module):
         return self.pooled_after(self.embedded(images), 0)
 
     def embedded(self, images: Tensor) -> Tensor:
-        """Return the tokens [B, N, D] of normalised images [B, 3, s, s] that the first block reads."""
+        """Return the input tokens [B, N, D] of the first block for normalised images [B, 3, s, s]."""
         vit = self.vit
         tokens: Tensor = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
         return tokens
@@ -111,13 +111,13 @@ class Classifier(nn.Module):
         return tokens
 
     def pooled_after(self, tokens: Tensor, depth: int) -> tuple[Tensor, ...]:
-        """Return pooled features [B, D], as `pooled` does, of the tokens [B, N, D] that the block `depth` reads."""
+        """Return pooled features [B, D], as `pooled` does, from the input tokens [B, N, D] of the block `depth`."""
         vit, last = self.vit, len(self.vit.blocks) - 1
         tokens = self.through(tokens, depth, last)
         if self.pooling == "mean":
             tokens = vit.norm(self._run(vit.blocks[-1], tokens))
             return (tokens[:, self.prefix_tokens :].mean(dim=1),)
-        # The class token, and a distilled model's second one, come first.
+        # The class token, and the second token of a distilled model, come first.
         return tuple(vit.norm(self._run(vit.blocks[-1], tokens, rows=len(self.heads))).unbind(1))
 
 
@@ -131,10 +131,10 @@ def build(
     seed: int,
     drop_path: float = 0.0,
 ) -> Classifier:
-    """Return a classifier on the backbone `encoder` (translated tensors of `model`), its new parts drawn from `seed`.
+    """Return a classifier on the backbone `encoder` (translated tensors of `model`), with new parts drawn from `seed`.
 
-    Only what the method tunes requires gradients. Built under one thread: the initialisation of large tensors differs
-    with two.
+    Only the parameters that the method tunes require gradients. One thread builds the model: with two, large tensors
+    are initialised differently.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -164,7 +164,7 @@ def _install_adapters(vit: backbone.VisionTransformer, settings: AdapterParams) 
 
 
 def trainable(model: Classifier) -> dict[str, nn.Parameter]:
-    """Return the parameters that tuning may change, by name, whatever is frozen at the moment."""
+    """Return the parameters that tuning may change, by name, even if they are frozen at the moment."""
     return {name: parameter for name, parameter in model.named_parameters() if name in model.tuned}
 
 
@@ -179,13 +179,13 @@ def head_statistics(model: Classifier) -> dict[str, Tensor]:
 
 
 def tuned_state(model: Classifier) -> dict[str, Tensor]:
-    """Return what an adapter file holds: the trainable parameters and the heads' BatchNorm statistics, by name."""
+    """Return the tensors of an adapter file by name: trainable parameters and the heads' BatchNorm statistics."""
     kept = model.tuned | head_statistics(model).keys()
     return {name: tensor for name, tensor in model.state_dict().items() if name in kept}
 
 
 def restore(model: Classifier, tensors: dict[str, Tensor], origin: str) -> None:
-    """Copy tensors into the trained parts of `model`. Raises UserError unless they fill exactly those."""
+    """Copy tensors into the trained parts of `model`. Raises UserError unless they match these parts exactly."""
     require_fit(model, tensors, origin)
     with torch.no_grad():
         for name, tensor in tuned_state(model).items():
@@ -193,7 +193,7 @@ def restore(model: Classifier, tensors: dict[str, Tensor], origin: str) -> None:
 
 
 def require_fit(model: Classifier, tensors: dict[str, Tensor], origin: str) -> None:
-    """Raise UserError unless tensors have exactly the names, shapes and types of the trained parts of `model`."""
+    """Raise UserError unless the tensors have exactly the names, shapes and types of the trained parts of `model`."""
     expected = {name: (tensor.shape, tensor.dtype) for name, tensor in tuned_state(model).items()}
     if expected != {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}:
         raise UserError(f"{origin} does not fit the model that it describes", "train again")

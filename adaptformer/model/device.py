@@ -1,4 +1,4 @@
-"""Where and in which precision a model runs."""
+"""The device and the precision with which a model runs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Precision = Literal["fp32", "bf16"]
 
 
 def choose(device: Literal["auto", "cpu", "cuda"], threads: int) -> torch.device:
-    """Return the device to run on, after setting the number of CPU threads (0 = one a core).
+    """Set the number of CPU threads (0: one per core) and return the device to run on.
 
-    Raises UserError where CUDA is asked for and absent.
+    Raises UserError if CUDA is requested and there is none.
     """
     torch.set_num_threads(threads or default_threads())
     memory.keep_freed()
@@ -38,7 +38,7 @@ def choose(device: Literal["auto", "cpu", "cuda"], threads: int) -> torch.device
 
 
 def default_threads() -> int:
-    """Return one thread for each core that this process may use; the processes of torchrun share them."""
+    """Return the number of cores that this process may use; the processes of torchrun share them."""
     return max(1, workers.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
@@ -48,14 +48,14 @@ def threads() -> int:
 
 
 def rounding(device: torch.device) -> list[str | int]:
-    """Return what decides the last bits of a computation, beside its input and the versions of packages."""
+    """Return the facts that decide the last bits of a result, besides its input and the package versions."""
     if device.type == "cuda":
         return [torch.cuda.get_device_name(device)]
     return ["cpu", torch.backends.cpu.get_cpu_capability(), threads()]
 
 
 def cpu_flags() -> frozenset[str]:
-    """Return the CPU's instruction flags; empty where the system does not tell."""
+    """Return the CPU's instruction flags; empty if the system does not report them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -66,8 +66,8 @@ def cpu_flags() -> frozenset[str]:
 def precision(setting: Literal["auto", "fp32", "bf16"], device: torch.device, width: int, depth: int) -> Precision:
     """Return the precision of training: a fixed rule, never a measurement, so that a run repeats itself.
 
-    bf16 on GPUs that have it; on a CPU only where it multiplies matrices in bf16 (AMX) and the model is wide enough for
-    that to outweigh the casts: measured, width 64 with 4 blocks loses and width 192 with 12 blocks gains.
+    The rule is bf16 on GPUs that have it. On a CPU it is bf16 only if the CPU multiplies matrices in bf16 (AMX) and the
+    model is wide enough to outweigh the casts: measured, width 64 with 4 blocks loses, width 192 with 12 blocks gains.
     """
     if setting != "auto":
         return setting
@@ -77,21 +77,21 @@ def precision(setting: Literal["auto", "fp32", "bf16"], device: torch.device, wi
 
 
 def computing(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Return the context in which forward passes of that precision run."""
+    """Return the context in which forward passes run in this precision."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
 def plain_attention(vit: VisionTransformer, device: torch.device, precision: Precision) -> None:
-    """Write attention out where torch's fused one is slow: on a CPU its bf16 backward takes several times as long."""
+    """Use plain attention for bf16 on a CPU, where the backward pass of torch's fused one is several times slower."""
     if device.type == "cpu" and precision == "bf16":
         for block in vit.blocks:
             getattr(block, "block", block).attn.fused_attn = False  # adapted and prompted blocks wrap timm's
 
 
 def store_frozen(model: nn.Module, precision: Precision) -> None:
-    """Keep frozen matrices in bf16 where that is what computes: autocast would cast them again in every forward pass.
+    """Keep frozen matrices in bf16 if the model runs in bf16: autocast would cast them again in every forward pass.
 
-    The numbers are those of the cast. It cannot be undone, so weights that something reads in fp32 later must not pass.
+    The results equal those of autocast. The cast cannot be undone, so do not pass weights that are read in fp32 later.
     """
     if precision == "bf16":
         for module in model.modules():
@@ -101,26 +101,26 @@ def store_frozen(model: nn.Module, precision: Precision) -> None:
 
 
 def describe(device: torch.device) -> str:
-    """Return the device's name for people."""
+    """Return a readable name of the device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory did not suffice, on a GPU or on a CPU."""
+    """Return whether an error means that memory did not suffice, on a GPU or on a CPU."""
     said = str(error)
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in said
 
 
 def free_memory_mb(device: torch.device) -> float:
-    """Return the megabytes that this process can still take: of the GPU, or of the machine and its container."""
+    """Return the megabytes that this process can still allocate: on the GPU, or in the machine and its container."""
     return float(torch.cuda.mem_get_info(device)[0]) / 1e6 if device.type == "cuda" else memory.free_mb()
 
 
 def present_memory_mb(device: torch.device) -> float:
-    """Return the megabytes that this process takes now: by tensors on a GPU, all of it on a CPU."""
+    """Return the megabytes in use now: by tensors on a GPU, by the whole process on a CPU."""
     return float(torch.cuda.memory_allocated(device)) / 1e6 if device.type == "cuda" else memory.present_mb()
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Return the most megabytes in use at once so far: by tensors on a GPU, by the whole process on a CPU."""
+    """Return the peak of the megabytes in use so far: by tensors on a GPU, by the whole process on a CPU."""
     return round(torch.cuda.max_memory_allocated(device) / 1e6, 1) if device.type == "cuda" else memory.peak_mb()

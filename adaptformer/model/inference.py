@@ -1,4 +1,4 @@
-"""Logits of stored images, a batch at a time.
+"""Logits of stored images, computed batch by batch.
 
 Shapes: B images of a batch, N images, S stored side, s model side, C classes.
 """
@@ -27,9 +27,9 @@ def prepared(
     batch_size: int,
     device: torch.device,
 ) -> Iterator[Tensor]:
-    """Yield `images[rows]`, stored ones, as evaluation sees them: centre crop, normalised, [B, 3, s, s] on `device`.
+    """Yield the stored images `images[rows]` as evaluation uses them: cropped, normalised, [B, 3, s, s] on `device`.
 
-    Each batch is read when it is due: the images may be a file mapped into memory.
+    Each batch is read only when it is needed: the images may be a memory-mapped file.
     """
     mean, std = torch.tensor(contract.mean, device=device), torch.tensor(contract.std, device=device)
     for start in range(0, len(rows), batch_size):
@@ -49,7 +49,7 @@ def logits(
 ) -> Tensor:
     """Return fp32 logits [N, C] on `device` of stored images [N, S, S, 3].
 
-    The model is put into evaluation mode and back into the mode in which it was.
+    The model runs in evaluation mode; its previous mode is restored.
     """
     training = model.training
     model.eval()

@@ -1,6 +1,6 @@
-"""Which part of a classifier each of its parameters belongs to: an adapter, prompts, the head, or the backbone.
+"""The part of a classifier to which each parameter belongs: an adapter, prompts, the head, or the backbone.
 
-A module that adds parameters to the backbone says so itself (`Adds`); nothing is read from names.
+A module that adds parameters to the backbone declares them itself (`Adds`); parameter names are not interpreted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Kind = Literal["adapter", "prompts", "head", "backbone"]
 
 @dataclass(frozen=True)
 class Part:
-    """The place of a parameter; `block` and `slot` (of adapters in that block) count from 0, None outside of them."""
+    """The place of a parameter: `block` and adapter `slot` in that block, both from 0, None if it is in none."""
 
     kind: Kind
     block: int | None = None
@@ -31,7 +31,7 @@ class Adds(Protocol):
     """A module with parameters that the backbone does not have."""
 
     def added(self) -> Iterator[tuple[Kind, int | None, nn.Parameter]]:
-        """Yield each such parameter, in this module or below, with its kind and, of an adapter, its slot."""
+        """Yield each such parameter, in this module or below, with its kind and, for an adapter, its slot."""
         ...
 
 

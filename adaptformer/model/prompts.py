@@ -1,4 +1,4 @@
-"""Visual prompt tuning (Jia et al., arXiv 2203.12119): learned tokens in front of the image's.
+"""Visual prompt tuning (Jia et al., arXiv 2203.12119): learned tokens before those of the image.
 
 Shapes: B images, N tokens, D width, n prompts.
 """
@@ -18,9 +18,9 @@ from adaptformer.model.parts import Kind
 
 
 class PromptedBlock(nn.Module):
-    """A frozen block in front of which prompts are put (`enter`), and after which they are cut off (`leave`).
+    """A frozen block that prepends prompts to its input (`enter`) and removes them from its output (`leave`).
 
-    VPT-Deep does both in every block; VPT-Shallow enters before the first and leaves after the last.
+    VPT-Deep does both in every block. VPT-Shallow prepends in the first block and removes after the last.
     """
 
     block: Any  # timm's Block, whose parts are called below
@@ -31,7 +31,7 @@ class PromptedBlock(nn.Module):
         self.block = plain
         self.count = count if leave else 0
         if enter:
-            # From patch and width, not from the number of prompts, by which the reference's own bound shrinks.
+            # The bound depends on patch size and width; the reference's bound also shrinks with the number of prompts.
             bound = math.sqrt(6 / (3 * patch * patch + width))
             self.prompts = nn.Parameter(torch.empty(1, count, width).uniform_(-bound, bound))
         else:
@@ -39,11 +39,11 @@ class PromptedBlock(nn.Module):
 
     @property
     def drops_prompts(self) -> bool:
-        """Whether the outputs of this block's own prompts are dropped, so that only their keys and values count."""
+        """Whether this block drops the outputs of its own prompts, so that only their keys and values are needed."""
         return self.prompts is not None and self.count > 0
 
     def forward(self, tokens: Tensor, rows: int | None = None) -> Tensor:
-        """Return tokens [B, N, D], or the first R of them, with prompts in front where they do not leave here."""
+        """Return tokens [B, N, D], or the first R of them, with prompts in front unless this block removes them."""
         if self.drops_prompts:
             x = block.attended(self.block, tokens, rows, self.prompts)
             return x + block.feed_forward(self.block, self.block.norm2(x))
@@ -53,13 +53,13 @@ class PromptedBlock(nn.Module):
         return through[:, self.count :]
 
     def added(self) -> Iterator[tuple[Kind, int | None, nn.Parameter]]:
-        """Yield the prompts, where they enter here."""
+        """Yield the prompts, if this block prepends them."""
         if self.prompts is not None:
             yield "prompts", None, self.prompts
 
 
 def install(vit: VisionTransformer, count: int, depth: Literal["deep", "shallow"]) -> None:
-    """Wrap the blocks of `vit`."""
+    """Replace the blocks of `vit` by prompted blocks."""
     patch, last = vit.patch_embed.patch_size[0], len(vit.blocks) - 1
     for index, plain in enumerate(vit.blocks):
         deep = depth == "deep"

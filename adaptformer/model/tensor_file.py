@@ -1,4 +1,4 @@
-"""Tensors with metadata in safetensors files (array_file.py), written so that equal content gives equal bytes."""
+"""Tensors with metadata in safetensors files (array_file.py); equal content gives equal bytes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from adaptformer import array_file
 from adaptformer.errors import UserError
 
 FETCH_AGAIN = "fetch it again from its publisher"
-"""What to do about a checkpoint that cannot be read; files of this project have a remedy of their own."""
+"""The remedy for an unreadable checkpoint; files of this project have remedies of their own."""
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and JSON-able metadata to a safetensors file, whole or not at all; equal input, equal bytes."""
+    """Write tensors and JSON metadata to a safetensors file, whole or not at all; equal input gives equal bytes."""
     flat = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     with array_file.sealing(path, metadata) as (beside, text):
         save_file(flat, beside, text)
@@ -27,8 +27,8 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
 def read(path: Path, remedy: str = FETCH_AGAIN, *, data: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors of a safetensors file and its metadata ({} if another program wrote it).
 
-    Without `data` the tensors' bytes are not verified: the caller compares their `content_hash`. Raises UserError with
-    `remedy` for a file that was altered, is damaged, or is no safetensors file.
+    If `data` is false, the tensors' bytes are not verified: the caller compares their `content_hash`. Raises UserError
+    with `remedy` for a file that is altered, damaged, or no safetensors file.
     """
     with array_file.opened(path, remedy, "pt", data=data) as (file, metadata):
         return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
@@ -37,7 +37,7 @@ def read(path: Path, remedy: str = FETCH_AGAIN, *, data: bool = True) -> tuple[d
 def content_hash(tensors: dict[str, Tensor]) -> str:
     """Return the hex sha256 over (name, dtype, shape, bytes) of all tensors in name order.
 
-    The same weights have the same hash in whatever file and under whatever names they came.
+    For translated tensors, the hash depends neither on the format of their file nor on their names in it.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):

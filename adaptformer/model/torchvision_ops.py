@@ -1,8 +1,8 @@
-"""Import torchvision beside a torch that its compiled operators were not built for.
+"""An import of torchvision that works with a torch for which its compiled operators were not built.
 
-torchvision from the package index is built for CUDA. Beside a CPU build of torch its compiled library cannot be loaded,
-and `import torchvision`, and so `import timm`, dies with "operator torchvision::nms does not exist", although nothing
-here uses those operators. Declaring their schemas lets the import through; calling them would still fail.
+torchvision from the package index is built for CUDA. With a CPU build of torch its compiled library cannot be loaded,
+and `import torchvision`, and thus `import timm`, fails with "operator torchvision::nms does not exist", although
+nothing here uses those operators. If their schemas are declared, the import works; calling them would still fail.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 
 import torch
 
-_declared: list[torch.library.Library] = []  # a library's declarations last as long as the object
+_declared: list[torch.library.Library] = []  # the declarations last only as long as the library object
 
 
 def import_torchvision() -> None:
-    """Import torchvision, declaring the operators that it misses on exactly that error. Call before importing timm."""
+    """Import torchvision; on exactly that error, declare the missing operators. Call this before importing timm."""
     try:
         importlib.import_module("torchvision")
     except RuntimeError as error:

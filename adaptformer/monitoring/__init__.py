@@ -1,1 +1,1 @@
-"""What a model in use meets: how right it is likely to be on new, unlabelled images, drift, and what to label next."""
+"""Monitoring of a model in use on new, unlabelled images: expected accuracy, drift, and images to label next."""

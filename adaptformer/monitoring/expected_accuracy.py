@@ -1,8 +1,8 @@
-"""The accuracy to expect on images without labels, from the model's confidence in its answers.
+"""The expected accuracy on unlabelled images, from the model's confidence in its answers.
 
-On the validation split, whose labels are known, a logistic regression learns how often an answer of some confidence is
-right. It holds for new images as far as the same confidence still means the same: drift can break that, so no figure is
-given for images that differ (permutation_drift.py).
+On the validation split, a logistic regression learns how often an answer with a given confidence is correct. This holds
+for new images only if confidence has the same meaning there. Drift can change that, so no estimate is given for images
+that differ (permutation_drift.py).
 
 Shapes: V validation images, N new images.
 """
@@ -17,22 +17,22 @@ from adaptformer import randomness
 from adaptformer.evaluation.intervals import CONFIDENCE, Interval
 
 DRAWS, _CHANCES = 500, 4
-"""Draws from the posterior of the regression, and of the new images' answers by each."""
+"""Number of draws from the posterior of the regression, and of draws of the new answers for each of them."""
 _LEAST_DOUBT = 1e-6
 _PRIOR = 0.5
-"""Right and wrong answers that Jeffreys' prior adds to those of validation."""
+"""Number of correct and of wrong answers that Jeffreys' prior adds to those on validation images."""
 
 
 def estimate(
     confidence: NDArray[np.float64], right: NDArray[np.bool_], new_confidence: NDArray[np.float64]
 ) -> Interval:
-    """Return the expected share of right answers among new images [N], with its 95 % interval.
+    """Return the expected share of correct answers among new images [N], with its 95 % interval.
 
-    `confidence` [V] is the probability of each answer on the validation split, and `right` [V] whether it is right. The
-    regression is drawn from its posterior by the Bayesian bootstrap (Rubin, Ann. Stat. 9, 1981): each answer of
-    validation weighs as much as an exponential draw, and half a right and half a wrong answer of middling confidence
-    are added. With equal confidences this is the posterior under Jeffreys' prior, Beta(right + ½, wrong + ½): 20 right
-    answers of 20 promise no certainty. The interval also holds the chance of N images.
+    `confidence` [V] is the probability of each answer on the validation split, and `right` [V] whether it is correct.
+    The regression is drawn from its posterior by the Bayesian bootstrap (Rubin, Ann. Stat. 9, 1981): each validation
+    answer has an exponentially distributed weight, and half a correct and half a wrong answer of median confidence are
+    added. If all confidences are equal, this is the posterior under Jeffreys' prior, Beta(right + ½, wrong + ½), so 20
+    correct answers of 20 do not give certainty. The interval includes the sampling error of the N new images.
     """
     given, asked = _log_odds(confidence), _log_odds(new_confidence)
     middle = np.median(given)

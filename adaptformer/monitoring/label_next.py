@@ -1,4 +1,4 @@
-"""Which images to label next: answers that the model is unsure of, and no two of the same kind.
+"""The choice of images to label next: those with unsure answers, and no two of the same kind.
 
 Shapes: N images, C classes, K wanted images, D width of the backbone.
 """
@@ -18,11 +18,11 @@ from sklearn.preprocessing import StandardScaler
 from adaptformer import csv_file
 
 _SHARE = 5
-"""So many times K images compete; the rest the model is too sure of."""
+"""The candidates are this many times K images; the model is too sure of the rest."""
 
 
 def margins(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the best minus the second best probability of each row [N, C]: small where the model is unsure."""
+    """Return the largest minus the second largest probability of each row [N, C]; small if the model is unsure."""
     best = -np.sort(-probabilities, axis=1)[:, :2]
     found: NDArray[np.float64] = best[:, 0] - best[:, -1] if best.shape[1] > 1 else best[:, 0]
     return found
@@ -34,11 +34,11 @@ def choose(
     features: Callable[[NDArray[np.int64]], NDArray[np.float32]],
     unlike: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """Return the indices [at most K] of the images to label, the least sure first.
+    """Return the indices [at most K] of the images to label, least sure first.
 
-    Of those with the smallest margins [N], the least sure one of each of K clusters of their features is taken.
-    `features` gives the features [n, D] of some images. Images that are `unlike` [N] all that the model learned from
-    are chosen apart from the others: half of the places are theirs, as far as there are so many of both.
+    The images with the smallest margins [N] are clustered by their features into K clusters, and the least sure image
+    of each cluster is chosen. `features` returns the features [n, D] of the given images. Images that are `unlike` [N]
+    all training data are chosen separately: they get half of the places, if there are enough images of both kinds.
     """
     if unlike.any():
         for_unlike = min(int(unlike.sum()), max(wanted - int((~unlike).sum()), wanted // 2))
@@ -61,22 +61,22 @@ def _of_part(
 def _of_one_kind(
     margin: NDArray[np.float64], wanted: int, features: Callable[[NDArray[np.int64]], NDArray[np.float32]]
 ) -> NDArray[np.int64]:
-    """Choose as `choose` does, all images alike."""
+    """Choose as `choose` does, but without separating unlike images."""
     order = np.argsort(margin, kind="stable")
     if len(order) <= wanted:
         return order
     competing = order[: _SHARE * wanted]
     seen = StandardScaler().fit_transform(features(competing))
     clusters = KMeans(wanted, n_init=1, random_state=0).fit_predict(seen)
-    # `competing` is in order of margin, so the first image of each cluster is its least sure one.
+    # `competing` is sorted by margin, so the first image of each cluster is its least sure one.
     _, first = np.unique(clusters, return_index=True)
     return competing[np.sort(first)]
 
 
 def to_complete(table: pd.DataFrame, folder: Path) -> str:
-    """Return the chosen images of a table (watching.Findings) as CSV: path, and a label for a person to write.
+    """Return the chosen images of a table (watching.Findings) as CSV: path, and an empty label to fill in.
 
-    `adaptformer data import FILE --add` reads it, once each image has a label.
+    `adaptformer data import FILE --add` reads the file after each image has a label.
     """
     chosen = table[table["label_next"] > 0].sort_values("label_next")
     paths = [(folder / path).resolve().as_posix() for path in chosen["path"]]

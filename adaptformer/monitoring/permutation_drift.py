@@ -1,7 +1,8 @@
-"""Whether new images differ from those that a model learned from, by permutation tests against chance.
+"""Permutation tests of drift: whether new images differ from a model's data by more than chance.
 
-The distances are those of the gate (gate/drift.py). A fixed bound cannot tell chance from drift: few images are far
-from everything, and half foreign photos among many are near. So the bound is what chance gives for as many images.
+The distances are those of the gate (gate/drift.py). A fixed bound cannot tell chance from drift: a few images are far
+from any data set, and many images are near even if half of them are foreign. So the bound is the distance that chance
+explains for the same number of images.
 
 Shapes: N new images, M known ones, D columns, P permutations.
 """
@@ -18,20 +19,20 @@ from adaptformer.gate import drift
 from adaptformer.gate.decision import Check
 
 FEWEST = 20
-"""Of fewer new images nothing is claimed: chance alone puts them far from any data set."""
+"""With fewer new images there is no verdict: by chance alone they are far from any data set."""
 MOST = 500
-"""Images of each side that a test looks at; more would find differences that matter to nobody."""
+"""Largest number of images per side in a test; more images would reveal differences of no importance."""
 FALSE_ALARMS = 0.05
-"""Share of batches like the known images that are called different, by all measures together."""
+"""Share of batches similar to the known images that are called different by at least one measure."""
 PERMUTATIONS = 999
 _USUAL = 0.99
-"""A new image is unlike the known ones if it is farther from them than this share of them is from each other."""
+"""A new image is unlike the known ones if it is farther from them than this share of them is from their nearest."""
 
 
 def compare(new: Profile, known: Profile) -> list[Check]:
-    """Return one check each of sizes, colours and content: "warn" if chance does not explain the distance, else "pass".
+    """Return one check each for sizes, colours and content: "warn" if chance does not explain the distance, or "pass".
 
-    "info" if the sides cannot be compared, or if there are fewer than FEWEST new images.
+    The verdict is "info" if the sides cannot be compared, or if there are fewer than FEWEST new images.
     """
     measures = drift.measures(new, known)
     return [_check(measure, FALSE_ALARMS / len(measures)) for measure in measures]
@@ -46,7 +47,10 @@ def alike(new: NDArray[np.floating], known: NDArray[np.floating]) -> bool:
 
 
 def unlike(new: NDArray[np.floating], known: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Return which new features [N, D] are farther from all known ones [M, D] than 99 % of those from their nearest."""
+    """Return a mask [N] of new features [N, D] that are far from all known ones [M, D].
+
+    Far means a larger distance than 99 % of the known features have to their nearest neighbour.
+    """
     ours, theirs = _scaled(new.astype(np.float64), known.astype(np.float64))
     among = cdist(theirs, theirs)
     np.fill_diagonal(among, np.inf)
@@ -69,11 +73,10 @@ def _check(measure: drift.Measure, level: float) -> Check:
 
 
 def _distance_and_bound(ours: NDArray[np.float64], theirs: NDArray[np.float64], level: float) -> tuple[float, float]:
-    """Return the energy coefficient of two samples, and the largest one that chance gives with probability 1 - `level`.
+    """Return the energy coefficient of two samples, and the bound that chance exceeds with probability `level` at most.
 
-    A permutation test: under chance each image may as well be one of the other side. The bound is the k-th largest
-    coefficient of PERMUTATIONS random divisions, k = `level` (P + 1), so that exceeding it has at most that probability
-    (Hemerik & Goeman, TEST 27, 2018).
+    This is a permutation test: without drift, the images of both sides are exchangeable. The bound is the k-th largest
+    coefficient of P = PERMUTATIONS random divisions, k = `level` (P + 1) (Hemerik & Goeman, TEST 27, 2018).
     """
     ours, theirs = _sampled(ours, "new"), _sampled(theirs, "known")
     ours, theirs = _scaled(ours, theirs)
@@ -90,7 +93,7 @@ def _distance_and_bound(ours: NDArray[np.float64], theirs: NDArray[np.float64], 
 
 
 def _coefficients(distances: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the energy coefficient [P] of each division of all images; `sides` [P, N + M] are 1 for one side's."""
+    """Return the energy coefficient [P] of each division of all images; `sides` [P, N + M] is 1 for one side."""
     others = 1 - sides
     ours, theirs = sides.sum(axis=1), others.sum(axis=1)
     to_ours, to_theirs = sides @ distances, others @ distances
@@ -101,14 +104,14 @@ def _coefficients(distances: NDArray[np.float64], sides: NDArray[np.float64]) ->
 
 
 def _sampled(rows: NDArray[np.float64], side: str) -> NDArray[np.float64]:
-    """Return at most MOST rows, chosen by a fixed key."""
+    """Return at most MOST rows, chosen at random with a fixed seed."""
     if len(rows) <= MOST:
         return rows
     return rows[np.sort(randomness.permutation(len(rows), f"drift sample of {side} images")[:MOST])]
 
 
 def _scaled(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both samples with each column in units of its standard deviation over both together."""
+    """Return both samples with each column divided by its standard deviation over both together."""
     scale = np.concatenate([ours, theirs]).std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     return ours / scale, theirs / scale

@@ -1,4 +1,4 @@
-"""The page about new images: what to expect of the model's answers, drift, and the images to label next."""
+"""The report on new images: expected accuracy, drift, and the images to label next."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from adaptformer.monitoring.watching import Findings
 from adaptformer.validation.thumbnails import thumbnail
 
 _SIDE = 128
-"""Pixels of a picture on the page."""
+"""Side of a picture on the page in pixels."""
 _SHOWN = 100
 _VERDICTS = {"warn": "differs", "pass": "alike"}
 
 
 def html(found: Findings, folder: Path, list_path: Path) -> str:
-    """Return a self-contained page; pictures are read from `folder`, `list_path` is the CSV file to complete."""
+    """Return a self-contained page; images are read from `folder`, `list_path` is the CSV file to fill in."""
     chosen = found.table[found.table["label_next"] > 0].sort_values("label_next")
     columns = ["path", "predicted", "confidence"]
     items, unlike_items = (

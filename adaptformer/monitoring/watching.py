@@ -1,4 +1,4 @@
-"""`adaptformer watch`: a model on a folder of new, unlabelled images."""
+"""The command `adaptformer watch`: a model's answers on a folder of new, unlabelled images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from adaptformer.monitoring import expected_accuracy, label_next, permutation_dr
 
 @dataclass(frozen=True)
 class Watched:
-    """A model whose answers are watched: its files, the manifest of its data, and the backbone that it stands on."""
+    """A model to monitor: its files, the manifest and profile of its data, and its backbone."""
 
     name: str
     model: Path
@@ -39,14 +39,13 @@ class Watched:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found about N new images.
+    """The findings on N new images.
 
-    `table` has one row an image: path, predicted, confidence, margin, `unlike` ("yes" for an image far from all that
-    the model learned from, "" where nothing says so), and label_next, its place in the order in which images are worth
-    labelling (0: not chosen). `accuracy` is what to expect of the answers on `judged` images, None if the new images
-    differ too much to say; `validation` is the share of right ones on so many validation images. `looked_at` images
-    were compared one by one with those that the model learned from, if the new ones differ. `known` images are in the
-    model's own data; `unreadable` has reasons by path.
+    `table` has one row per image: path, predicted, confidence, margin, `unlike` ("yes" for an image that is far from
+    all of the model's data, else ""), and label_next, its rank in the order of labelling (0: not chosen). `accuracy` is
+    the expected accuracy on the `judged` images, None if the new images differ too much for an estimate. `validation`
+    is the accuracy on the `validation_images`. If the new images differ, `looked_at` of them were compared one by one
+    with the model's data. `known` images are part of the model's data; `unreadable` has reasons by path.
     """
 
     name: str
@@ -61,16 +60,16 @@ class Findings:
     unreadable: dict[str, str]
 
     def drifted(self) -> list[Check]:
-        """Return the measures in which the new images differ from those that the model learned from."""
+        """Return the checks that found a difference between the new images and the model's data."""
         return [check for check in self.drift if check.verdict == "warn"]
 
     @property
     def unlike(self) -> int:
-        """The number of images that are far from all that the model learned from."""
+        """The number of images that are far from all of the model's data."""
         return int((self.table["unlike"] == "yes").sum())
 
     def lines(self) -> list[str]:
-        """Return the findings for people, the most important first."""
+        """Return the findings as lines of text, the most important first."""
         lines = [f"{self.name} on {len(self.table):,} new images: {self.headline}"]
         for check in self.drift:
             what = check.name.removeprefix("drift of ")
@@ -84,7 +83,7 @@ class Findings:
 
     @property
     def headline(self) -> str:
-        """What to expect of the answers, or why nothing can be promised."""
+        """The expected accuracy, or the reason why there is no estimate."""
         on_validation = f"{self.validation:.1%} on its {self.validation_images:,} validation images"
         figure = ""
         if self.accuracy is not None:
@@ -111,11 +110,11 @@ def watch(
     stored: Path,
     device: torch.device,
 ) -> Findings:
-    """Run a model on all images below `folder`, and measure what can be known of them without labels.
+    """Run a model on all images below `folder`, and return the findings that need no labels.
 
-    `wanted` is how many images to choose for labelling. The model's validation images are read from `data`; features
-    are computed on `device` and kept in `stored`. Raises UserError if the folder holds no image, and if the validation
-    images are not in `data`.
+    `wanted` is the number of images to choose for labelling. The model's validation images are read from `data`;
+    features are computed on `device` and kept in `stored`. Raises UserError if the folder holds no image, or if the
+    validation images are not in `data`.
     """
     table, unreadable = _listed(folder)
     predictor = Predictor(watched.model, device="cpu")
@@ -124,7 +123,7 @@ def watch(
     if unanswered := int((~answered(answers)).sum()):
         raise UserError(
             f"{watched.name} has no answer to {unanswered} of its {len(validation)} validation images",
-            "watch with another version: `adaptformer rollback` puts the one before it to use",
+            "watch with another version: `adaptformer rollback` returns to the previous one",
         )
     right = np.array(predictor.classes)[answers.argmax(axis=1)] == validation["label"].to_numpy()
     probabilities = _probabilities(predictor, _contents(table, folder), len(table), "classifying")
@@ -139,7 +138,7 @@ def watch(
     def embedding() -> Embedding:
         if not watched.backbone.is_file():
             raise UserError(
-                f"{watched.backbone} is missing, which features are made with", "run `adaptformer fetch` first"
+                f"{watched.backbone}, which computes the features, is missing", "run `adaptformer fetch` first"
             )
         return Embedding(watched.backbone, predictor.contract, device, stored)
 
@@ -178,10 +177,10 @@ def watch(
 
 @dataclass(frozen=True)
 class _Likeness:
-    """How new images [N] compare with those that the model learned from.
+    """The comparison of new images [N] with the model's data.
 
-    `unlike` [N] are far from all of them, out of `looked_at`; the accuracy of the `judged` [N] may be expected from
-    confidence.
+    Of the `looked_at` images, those in the mask `unlike` [N] are far from all of the model's data. For those in the
+    mask `judged` [N], confidence can be used to estimate the accuracy.
     """
 
     checks: tuple[Check, ...]
@@ -195,8 +194,8 @@ def _compared(
 ) -> _Likeness:
     """Compare new images with the profile of the model's data.
 
-    If they differ, each image of the new profile is looked at; those that are not unlike may be judged, if together
-    they are like the model's data.
+    If they differ, the images of the new profile are compared one by one. Those that are not unlike are judged, if
+    together they are like the model's data.
     """
     nobody = np.zeros(len(table), bool)
     if watched.profile is None:
@@ -218,7 +217,7 @@ def _compared(
 
 
 def _listed(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return a table like a manifest of the images below a folder, and the reason for each file that is none."""
+    """Return a table like a manifest of the images below a folder, and the reason for each unreadable file."""
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder", "give a folder of new images")
     paths = images_below([folder])
@@ -236,13 +235,13 @@ def _listed(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
 
 def _validation(rows: pd.DataFrame, data: Path) -> Iterator[bytes]:
     if rows.empty:
-        raise UserError("the model has no validation images, which its confidence is judged by", "train it again")
+        raise UserError("the model has no validation images, by which its confidence is judged", "train it again")
     for path, sha256 in zip(rows["path"], rows["sha256"], strict=True):
         content = reading.content(data / path, sha256)
         if content is None:
             raise UserError(
-                f"{data / path} is not the validation image that the model was chosen by",
-                "bring its data back (`dvc checkout`), or watch with a model of the present data (--model)",
+                f"{data / path} is not the validation image that was used to choose the model",
+                "restore its data (`dvc checkout`), or watch with a model of the present data (--model)",
             )
         yield content
 

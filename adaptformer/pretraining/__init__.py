@@ -1,1 +1,1 @@
-"""Making a small backbone: a masked autoencoder on unlabelled images."""
+"""Pretraining of a small backbone as a masked autoencoder on unlabelled images."""

@@ -1,4 +1,4 @@
-"""Masked autoencoder (He et al., arXiv 2111.06377): an encoder sees a quarter of the patches, a decoder paints all.
+"""Masked autoencoder (He et al., arXiv 2111.06377): an encoder sees a quarter of the patches, a decoder predicts all.
 
 Shapes: B images, N patches, K kept patches, D encoder width, W decoder width, P values of a patch.
 """
@@ -16,7 +16,7 @@ MASKED = 0.75
 
 
 class MaskedAutoencoder(nn.Module):
-    """A timm VisionTransformer as encoder, with a small decoder that is thrown away after pretraining."""
+    """A timm VisionTransformer as encoder, with a small decoder that is discarded after pretraining."""
 
     decoder_positions: Tensor
 
@@ -41,8 +41,8 @@ class MaskedAutoencoder(nn.Module):
     def forward(self, images: Tensor, order: Tensor) -> Tensor:
         """Return the mean squared error on hidden patches of normalised images [B, 3, s, s].
 
-        `order` [B, N] is a random order of each image's patches: its first quarter is kept. Targets are patches with
-        their own mean and variance taken out, which the paper found to give better features.
+        `order` [B, N] is a random order of each image's patches; the first quarter is kept. The targets are patches
+        normalised by their own mean and variance, which gives better features according to the paper.
         """
         kept = round(order.shape[1] * (1 - MASKED))
         keep, hidden = order[:, :kept], order[:, kept:]
@@ -58,7 +58,7 @@ class MaskedAutoencoder(nn.Module):
         return loss
 
     def no_weight_decay(self) -> set[str]:
-        """Return the names of parameters beside vectors that do not decay; the encoder names its own."""
+        """Return the names of parameters, other than vectors, that do not decay; the encoder lists its own."""
         return {"mask_token"}
 
     def _encode(self, images: Tensor, keep: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pretrain a small encoder on a folder of images without labels, and write it as a checkpoint."""
+"""Pretraining of a small encoder on a folder of unlabelled images; the result is a checkpoint."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".ti
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the weights, besides the images."""
+    """The settings that, together with the images, determine the weights."""
 
     model: str
     epochs: int
@@ -48,8 +48,8 @@ class Recipe:
 def pretrain(images: Path, output: Path, recipe: Recipe, origin: str, licence: str) -> None:
     """Pretrain `recipe.model` on all images below a folder and write the encoder to `output` with its provenance.
 
-    A killed run resumes from its last whole epoch (state beside `output`, removed at the end). Raises UserError where
-    the folder holds no images.
+    A killed run resumes after its last complete epoch (from a state beside `output`, removed at the end). Raises
+    UserError if the folder holds no images.
     """
     randomness.seed_torch("initialise", recipe.seed)
     vit = backbone.build(recipe.model)
@@ -79,7 +79,7 @@ def pretrain(images: Path, output: Path, recipe: Recipe, origin: str, licence: s
 
 
 def load(folder: Path, size: int) -> NDArray[np.uint8]:
-    """Return all images below `folder` in path order as [n, size, size, 3]; damaged ones are left out."""
+    """Return all images below `folder` in path order as [n, size, size, 3]; damaged images are left out."""
     contract = ImageContract(size, "crop", 1.0, "bicubic", (0, 0, 0), (1, 1, 1))
     images = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()):
@@ -93,7 +93,7 @@ def load(folder: Path, size: int) -> NDArray[np.uint8]:
 
 
 def statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation [3] of the channels of uint8 images [n, s, s, 3], on the scale 0 … 1."""
+    """Return mean and standard deviation [3] of the channels of uint8 images [n, s, s, 3], on a scale of 0 to 1."""
     counts = torch.stack(
         [torch.bincount(pixels[..., channel].flatten(), minlength=256) for channel in range(3)]
     ).double()
@@ -137,7 +137,7 @@ def _epoch(
 
 
 def _learning_rate(recipe: Recipe, progress: float) -> float:
-    """Return the rate at `progress` epochs; its peak follows the batch size."""
+    """Return the rate at `progress` epochs; its peak is proportional to the batch size."""
     return warmup_then_cosine(recipe.base_lr * recipe.batch_size / 256, progress, recipe.warmup_epochs, recipe.epochs)
 
 

@@ -1,1 +1,1 @@
-"""Searching values of params.yaml: what may vary, which trial comes next, what came of them."""
+"""Sweeps, which search values of params.yaml: the search space, the trials and their results."""

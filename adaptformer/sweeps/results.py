@@ -1,4 +1,4 @@
-"""A sweep's trials as a table, numbers, a picture, and the params of the best one."""
+"""Results of a sweep: a table, numbers, a plot, and the params of the best trial."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adaptformer.sweeps.study import Result
 
 
 def ordered(results: Sequence[Result], metric: str) -> list[Result]:
-    """Return the trials, complete ones first, the best of them before the others; failed ones last."""
+    """Return the trials in order: complete ones, best first, then those stopped early, then those without a score."""
     sign = 1 if metric == "loss" else -1
 
     def key(result: Result) -> tuple[bool, bool, float, int]:
@@ -44,7 +44,7 @@ def markdown(results: Sequence[Result], metric: str) -> str:
 
 
 def write(root: Path, results: Sequence[Result], metric: str, values_of_best: Mapping[str, Any] | None) -> None:
-    """Write table, numbers, picture, and the values in which the best trial's params differ from params.yaml."""
+    """Write the table, the numbers, the plot, and the values in which the best trial differs from params.yaml."""
     files.write_text(root / "sweep.md", markdown(results, metric))
     files.write_text(root / "sweep.csv", _csv(results))
     draw(root / "sweep.png", results, metric)
@@ -57,7 +57,7 @@ def write(root: Path, results: Sequence[Result], metric: str, values_of_best: Ma
 
 
 def draw(path: Path, results: Sequence[Result], metric: str) -> None:
-    """Draw each trial's score by its number, with the best so far, and by each value that was searched, as PNG."""
+    """Draw the score of each trial by its number, with the best so far, and by each searched value, as PNG."""
     from matplotlib.figure import Figure
 
     shown = [result for result in results if result.score is not None]

@@ -1,9 +1,9 @@
-"""What a sweep varies: for each key of params.yaml a list of values, or a range.
+"""The search space of a sweep: for each searched key of params.yaml, a list of values or a range.
 
-tuning.epochs=4,8                       one of these
-adapter.bottlenecks=[16],[16, 16]       one of these
-tuning.base_lr=0.001..0.1 log           a number between, by equal ratios
-tuning.weight_decay=0.0..0.1            a number between
+tuning.epochs=4,8                       one of these values
+adapter.bottlenecks=[16],[16, 16]       one of these values
+tuning.base_lr=0.001..0.1 log           a number in this range, on a log scale
+tuning.weight_decay=0.0..0.1            a number in this range
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ _FORM = "write it as tuning.base_lr=0.001..0.1 log, or as tuning.epochs=4,8"
 
 @dataclass(frozen=True)
 class Choice:
-    """A key that has one of some values, each as JSON text: Optuna's categories are plain values."""
+    """A key with a list of values, each as JSON text, because Optuna's categories must be plain values."""
 
     key: str
     texts: tuple[str, ...]
 
     def suggest(self, trial: Trial) -> str:
-        """Let the sampler choose."""
+        """Return a value chosen by the sampler."""
         return trial.suggest_categorical(self.key, self.texts)
 
     def ends(self) -> tuple[Any, ...]:
-        """Return values that are all allowed if these are."""
+        """Return values to validate: if they are allowed, so are all others."""
         return tuple(map(self.value, self.texts))
 
     @staticmethod
     def value(chosen: Any) -> Any:
-        """Return what a chosen category stands for."""
+        """Return the value of a chosen category."""
         return json.loads(chosen)
 
 
 @dataclass(frozen=True)
 class Range:
-    """A key that has a number from `low` to `high`; a whole one where both are whole; by equal ratios where `log`."""
+    """A key with a number from `low` to `high`: an integer if both are integers; on a log scale if `log`."""
 
     key: str
     low: float
@@ -58,18 +58,18 @@ class Range:
     log: bool
 
     def suggest(self, trial: Trial) -> float:
-        """Let the sampler choose."""
+        """Return a value chosen by the sampler."""
         if isinstance(self.low, int) and isinstance(self.high, int):
             return trial.suggest_int(self.key, self.low, self.high, log=self.log)
         return trial.suggest_float(self.key, self.low, self.high, log=self.log)
 
     def ends(self) -> tuple[Any, ...]:
-        """Return values that are all allowed if these are."""
+        """Return values to validate: if they are allowed, so are all others."""
         return self.low, self.high
 
     @staticmethod
     def value(chosen: Any) -> Any:
-        """Return a chosen number, with the digits that tell trials apart."""
+        """Return a chosen number, rounded to six significant digits, which suffice to tell trials apart."""
         return chosen if isinstance(chosen, int) else float(f"{chosen:.6g}")
 
 
@@ -77,14 +77,14 @@ Dimension = Choice | Range
 
 
 def parse(searches: Sequence[str], file: ParamsFile, overrides: dict[str, object]) -> list[Dimension]:
-    """Return what the texts describe. Raises UserError for a faulty text, a key twice, a value that is not allowed."""
+    """Parse search texts. Raises UserError for a faulty text, a repeated key, or a value that is not allowed."""
     dimensions = [_dimension(text) for text in searches]
     keys = [dimension.key for dimension in dimensions]
     for key in keys:
         if keys.count(key) > 1:
             raise UserError(f"the sweep has {key} twice", "give all values of a key at once")
         if key.partition(".")[0] in UNTRACKED_SECTIONS:
-            raise UserError(f"{key} changes no result, so nothing can be found by it", "search another key")
+            raise UserError(f"{key} changes no result, so a search over it is useless", "search another key")
     for dimension in dimensions:
         for value in dimension.ends():
             file.replaced({**overrides, dimension.key: value})
@@ -92,7 +92,7 @@ def parse(searches: Sequence[str], file: ParamsFile, overrides: dict[str, object
 
 
 def combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
-    """Yield all combinations, as Optuna has them. Raises UserError for a range."""
+    """Yield all combinations in the form of Optuna's params. Raises UserError for a range."""
     for dimension in dimensions:
         if isinstance(dimension, Range):
             raise UserError(

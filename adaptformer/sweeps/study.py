@@ -1,10 +1,11 @@
-"""The trials of a sweep, in a database beside its results: which one comes next, which ends early, what came of each.
+"""The trials of a sweep, in a database beside its results: choice of the next trial, early stopping, results.
 
-A record of each trial that has ended lies beside the database, which is held against them whenever it is opened.
+Each finished trial also has a record beside the database. Whenever the database is opened, it is compared with the
+records.
 
-Several processes may work on one sweep. A trial whose process was killed is given out again with the same values, and
-its training resumes. The sampler is seeded by the number of trials before, so one process that is killed and started
-again tries what an undisturbed one does.
+Several processes may work on one sweep. A trial whose process was killed is started again with the same values, and its
+training resumes. The sampler's seed depends on the number of earlier trials, so a process that is killed and started
+again tries the same values as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 STARTUP_TRIALS = 5
-"""So many trials are drawn at random before TPE learns from them, and run in full before any is stopped."""
+"""Number of trials that TPE draws at random before it learns, and that run in full before any trial is stopped."""
 DATABASE, TABLE = "study.db", "sweep.csv"
 _DRAWS = 50
-"""So often values are drawn again that were tried already, before the space counts as exhausted."""
+"""Number of draws without new values after which the search space counts as exhausted."""
 
 
 class Pruned(Exception):  # noqa: N818 - no error: the trial has ended
-    """Raised in a trial that is not worth going on with."""
+    """Raised to stop a trial early."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How trials are chosen and judged: section `sweep` of params.yaml, and the metric that chooses a run's epoch."""
+    """Settings for choosing and judging trials: section `sweep` of params.yaml, and tuning.selection_metric."""
 
     trials: int
     sampler: str
@@ -56,7 +57,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a trial. `number` counts from 1; `score` is that of its best epoch on the validation split."""
+    """The result of a trial. `number` counts from 1; `score` is that of its best epoch on the validation split."""
 
     number: int
     values: dict[str, Any]
@@ -70,13 +71,13 @@ class Result:
 
 
 class Study:
-    """A sweep's trials, as one process that works on it sees them."""
+    """The trials of a sweep, as seen by one of the processes that work on it."""
 
     def __init__(self, root: Path, storage: str | None, dimensions: Sequence[Dimension], settings: Settings) -> None:
-        """Open the sweep whose files lie in `root`; `storage` is the URL of a database for several machines.
+        """Open the sweep in the folder `root`; `storage` is the URL of a database for several machines.
 
-        Trials that the database has lost are restored from their records. Raises UserError for a database that is
-        damaged, or gone while nothing is left to restore its trials from.
+        Trials missing in the database are restored from their records. Raises UserError if the database is damaged, or
+        if it is lost and there are no records.
         """
         import optuna
 
@@ -88,7 +89,7 @@ class Study:
         self._records = root / "trials"
         self._lock = FileLock(root / ".lock")
         self._worker = uuid.uuid4().hex
-        with _opening(root, storage, self._records), self._alone():  # two that create the database at once would fail
+        with _opening(root, storage, self._records), self._alone():  # two processes that create it at once fail
             _require_sound(root / DATABASE)
             self._study = self._opened(storage)
             ended = [trial for trial in self._kept() if trial.state.is_finished()]
@@ -96,8 +97,8 @@ class Study:
             self.results()
             if (root / TABLE).is_file() and not self._kept():
                 raise UserError(
-                    f"{root / TABLE} tells of trials, but the database of the sweep has none",
-                    "bring the database back from a copy, or search with another sweep.seed",
+                    f"{root / TABLE} lists trials, but the database of the sweep has none",
+                    "restore the database from a copy, or search with another sweep.seed",
                 )
 
     def _opened(self, storage: str | None) -> optuna.Study:
@@ -107,7 +108,7 @@ class Study:
             study_name=self._root.name,
             load_if_exists=True,
             direction="minimize" if settings.metric == "loss" else "maximize",
-            # The first epoch says little.
+            # The first epochs say little about the final score.
             pruner=pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=2)
             if settings.pruner == "median"
             else pruners.NopPruner(),
@@ -116,19 +117,19 @@ class Study:
 
     @property
     def trials(self) -> int:
-        """The number of trials of the whole sweep: of a grid, all combinations."""
+        """The number of trials of the whole sweep; for a grid, the number of combinations."""
         if self._settings.sampler == "grid":
             return len(list(space.combinations(self._dimensions)))
         return self._settings.trials
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Let other processes know that this one is alive, for the body."""
+        """Mark this process as alive for other processes while the body runs."""
         with self._alive(self._worker):
             yield
 
     def next(self) -> Trial | None:
-        """Return the next trial, None when there is none left to begin. Call it within `working`."""
+        """Return the next trial, or None if there is none left to start. Call this within `working`."""
         with self._alone():
             self._give_back_killed()
             kept = self._kept()
@@ -145,7 +146,7 @@ class Study:
             return None
 
     def results(self) -> list[Result]:
-        """Return the results of all trials that have ended, in the order in which they began."""
+        """Return the results of all finished trials, in the order in which they started."""
         return [self._result(i, trial) for i, trial in enumerate(self._kept(), start=1) if trial.state.is_finished()]
 
     def _asked(self, kept: Sequence[FrozenTrial]) -> optuna.Trial:
@@ -163,7 +164,7 @@ class Study:
         return self._optuna.samplers.RandomSampler(seed=seed)
 
     def _kept(self) -> list[FrozenTrial]:
-        """Return the trials that count: begun or ended, not given out again and not drawn twice."""
+        """Return the trials that count: running or finished, and not dropped as killed or repeated."""
         waiting = self._optuna.trial.TrialState.WAITING
         found = self._study.get_trials(deepcopy=False)
         return [trial for trial in found if trial.state != waiting and not trial.user_attrs.get("dropped")]
@@ -174,13 +175,13 @@ class Study:
         self._study.tell(number, state=self._optuna.trial.TrialState.FAIL)
 
     def _give_back_killed(self) -> None:
-        """Let the trials of processes that are gone be given out again."""
+        """Queue the trials of processes that died, so that they are started again."""
         for trial in self._study.get_trials(deepcopy=False, states=[self._optuna.trial.TrialState.RUNNING]):
             worker = trial.user_attrs.get("worker", "")
             if worker == self._worker:
                 continue
             try:
-                with self._alive(worker or "none"):  # the system releases the lock of a process that ends
+                with self._alive(worker or "none"):  # the system releases the lock when its process ends
                     self._drop(trial.number)
                     if len(trial.params) == len(self._dimensions):
                         self._study.enqueue_trial(trial.params)
@@ -189,7 +190,7 @@ class Study:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep the other processes of the sweep waiting. Raises UserError if its folder takes no lock."""
+        """Hold the lock of the sweep; other processes wait. Raises UserError if its folder cannot be locked."""
         with files.refusals(self._root):
             held = self._lock.acquire()
         with held:
@@ -223,7 +224,7 @@ class Study:
 
 
 def _require_sound(database: Path) -> None:
-    """Raise an error of SQLite for a database file whose pages do not fit together."""
+    """Raise an SQLite error if the integrity check of the database file fails."""
     if database.is_file() and database.stat().st_size:
         with contextlib.closing(sqlite3.connect(database)) as connection:
             if connection.execute("pragma integrity_check").fetchone() != ("ok",):
@@ -232,7 +233,7 @@ def _require_sound(database: Path) -> None:
 
 @contextmanager
 def _opening(root: Path, storage: str | None, records: Path) -> Iterator[None]:
-    """Turn exceptions of a sweep's database as it is opened into a UserError; `records` are those of its trials."""
+    """Turn exceptions while a sweep's database is opened into a UserError; `records` is the folder of its records."""
     try:
         yield
     except UserError:
@@ -246,12 +247,12 @@ def _opening(root: Path, storage: str | None, records: Path) -> Iterator[None]:
         told = " ".join(str(error).split()).partition(" [SQL: ")[0] or type(error).__name__
         raise UserError(
             f"the sweep's database {storage} cannot be opened: {told}",
-            "correct sweep.storage in params.yaml, or see that the database answers",
+            "correct sweep.storage in params.yaml, or check that the database answers",
         ) from error
 
 
 class Trial:
-    """One trial that this process works on; `values` by dotted key are what it tries."""
+    """One trial that this process works on; `values` are the values that it tries, by dotted key."""
 
     def __init__(self, study: Study, asked: optuna.Trial, number: int, values: dict[str, Any]) -> None:
         self.number = number
@@ -260,7 +261,7 @@ class Trial:
         self._rows: list[EpochRow] = []
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Take note of an epoch. Raises Pruned where the trial is worse than half of the others were by then."""
+        """Report an epoch. Raises Pruned if the trial is worse than the median of the others at that epoch."""
         self._rows.append(row)
         if row.rolled_back:
             return
@@ -269,7 +270,7 @@ class Trial:
             raise Pruned
 
     def end(self, state: str, folder: Path, seconds: float, reason: str = "") -> None:
-        """Record how the trial ended: "complete", "stopped early", or "failed" for a `reason`."""
+        """Record the end of the trial: "complete", "stopped early", or "failed" with a `reason`."""
         states = self._study._optuna.trial.TrialState
         kept = [row for row in self._rows if not row.rolled_back]
         about: dict[str, Any] = {

@@ -1,6 +1,6 @@
-"""A record beside the database for each trial that has ended: what a damaged or lost database is held against.
+"""Records of finished trials beside the database, to detect and repair a damaged or lost database.
 
-A record is named by the hash of what the trial tried, which no two trials of a sweep share.
+The name of a record is the hash of the trial's values, which no two trials of a sweep share.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ log = logging.getLogger("adaptformer")
 
 
 def write(folder: Path, trial: FrozenTrial) -> None:
-    """Write the record of a trial that has ended."""
+    """Write the record of a finished trial."""
     integrity.write_record(_path(folder, trial.params), _content(trial))
 
 
 def reconcile(folder: Path, study: optuna.Study, ended: Sequence[FrozenTrial], dimensions: Sequence[Dimension]) -> None:
-    """Make records and database agree: `ended` are the trials that it holds, but for those that do not count.
+    """Make records and database agree; `ended` are the finished trials in the database that count.
 
-    A trial without a record gets one: its process was killed before it wrote it, or the sweep is older than records. A
-    trial that only a record tells of is restored. Raises UserError where a trial is not what its record says.
+    A trial without a record gets one: its process was killed before writing it, or the sweep is older than records. A
+    trial that has only a record is restored. Raises UserError if a trial differs from its record.
     """
     recorded: dict[Path, dict[str, Any] | None] = {path: _read(path) for path in sorted(folder.glob("*.json"))}
     unknown = []
@@ -42,12 +42,12 @@ def reconcile(folder: Path, study: optuna.Study, ended: Sequence[FrozenTrial], d
         elif files.canonical_json(found) != files.canonical_json(_content(trial)):
             raise damaged(folder)
     lost = [content for content in recorded.values() if content is not None]
-    # A database that has trials of its own and misses others holds changed values.
+    # A database that lacks recorded trials and has unrecorded ones was changed.
     if len(lost) < len(recorded) or (lost and unknown):
         raise damaged(folder)
     for path, trial in unknown:
         if path.is_file():
-            log.warning("%s was damaged: it is written again as the database has it", path)
+            log.warning("%s was damaged: it is written again from the database", path)
         write(folder, trial)
     for content in sorted(lost, key=lambda one: one["number"]):
         study.add_trial(_restored(content, dimensions))
@@ -56,11 +56,11 @@ def reconcile(folder: Path, study: optuna.Study, ended: Sequence[FrozenTrial], d
         log.warning("%d trials that the database had lost are restored from %s/", len(lost), folder)
 
 
-def damaged(folder: Path, reason: str = "it says other things than the records of its trials") -> UserError:
-    """Return the error for a database that does not hold what its trials were, or cannot be used for a reason."""
+def damaged(folder: Path, reason: str = "it contradicts the records of its trials") -> UserError:
+    """Return the error for a database that contradicts the records, or cannot be used for another `reason`."""
     return UserError(
         f"the database of the sweep in {folder.parent}/ is damaged or cannot be used: {reason}",
-        "move study.db away, or see that the database of sweep.storage answers, or name an empty one: "
+        "move study.db away, or check that the database of sweep.storage answers, or name an empty one: "
         f"the trials are restored from {folder}/",
     )
 
@@ -70,7 +70,7 @@ def _path(folder: Path, params: dict[str, Any]) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return a record, None for a damaged one."""
+    """Return a record, or None if it is damaged."""
     try:
         return integrity.read_record(path, "")
     except UserError:

@@ -1,4 +1,4 @@
-"""The micro-batches of a training step: pixels and labels on the way to the device.
+"""The micro-batches of a training step, and their transfer to the device.
 
 Shapes: B images of a micro-batch, s model side.
 """
@@ -17,15 +17,15 @@ from torch import Tensor
 T = TypeVar("T")
 
 AHEAD = 2
-"""Steps that are prepared while the GPU is busy with the one before."""
+"""Number of steps that are prepared while the GPU computes the current one."""
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Numbers of images or of fixed views [B], their labels [B] and shares in the step's loss [B].
+    """Numbers of images or of fixed views [B], their labels [B] and their shares in the loss of the step [B].
 
-    `pixels` are the crops [B, s, s, 3] uint8, None where the activations of frozen blocks are held. `total` is the
-    number of images that all processes have in this micro-batch.
+    `pixels` are the crops [B, s, s, 3] uint8, or None if the outputs of frozen blocks are cached. `total` is the number
+    of images in this micro-batch over all processes.
     """
 
     chosen: Tensor
@@ -35,25 +35,25 @@ class MicroBatch:
     total: int
 
     def on(self, device: torch.device) -> MicroBatch:
-        """Return the batch on the device; from pinned memory the copies overlap with what the GPU does."""
+        """Return the batch on the device; copies from pinned memory overlap with the GPU's computation."""
         labels, weights = (tensor.to(device, non_blocking=True) for tensor in (self.labels, self.weights))
         pixels = None if self.pixels is None else self.pixels.to(device, non_blocking=True)
         return MicroBatch(self.chosen, labels, weights, pixels, self.total)
 
     def pinned(self) -> MicroBatch:
-        """Return the batch in memory from which a GPU can copy by itself."""
+        """Return the batch in pinned memory, from which a GPU can copy by itself."""
         pixels = None if self.pixels is None else self.pixels.pin_memory()
         return MicroBatch(self.chosen, self.labels.pin_memory(), self.weights.pin_memory(), pixels, self.total)
 
 
 def ahead(items: Iterable[T], count: int = AHEAD) -> Iterator[T]:
-    """Yield `items` in order, made by a thread that is at most `count` items ahead; its errors are raised here.
+    """Yield `items` in order, computed by a thread that is at most `count` items ahead; its errors are raised here.
 
-    The thread ends with the iterator, also when that is left early.
+    The thread ends with the iterator, even if the iterator is closed early.
     """
     made: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(count)
     left = threading.Event()
-    # A thread begins on the first GPU, where memory that it pins would open a context for every process.
+    # A new thread uses the first GPU by default: pinning memory there would open a context on it in every process.
     gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None
 
     def put(entry: tuple[T | None, BaseException | None]) -> bool:

@@ -1,8 +1,9 @@
 """Training by several processes, each of which computes its share of every step.
 
-The arithmetic is that of one process with the same batch: gradients are averaged by torch's DistributedDataParallel,
-the head's BatchNorm sees the images of all processes, and dropout draws one mask for all of them, of which each takes
-its rows. So one process and N agree within rounding. Shapes: B images of all processes, b of one, D width.
+The arithmetic is that of one process with the same batch: torch's DistributedDataParallel averages the gradients, the
+head's BatchNorm sees the images of all processes, and dropout draws one mask for all images, of which each process
+takes its rows. So one process and N processes agree within rounding. Shapes: B images of all processes, b of one
+process, D width.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from adaptformer.tuning import processes
 T = TypeVar("T")
 
 PATIENCE = timedelta(minutes=30)
-"""So long a process waits for another one, which may be decoding the images for its machine's cache."""
+"""The time that a process waits for another one, which may be decoding images for the cache of its machine."""
 
 
 class World:
-    """The processes that train together; by default the present one alone.
+    """The processes that train together; by default only this one.
 
-    `rank` is the number of this one, of `size`. All must call the methods that talk to each other in the same order.
-    `images` is the number B of the micro-batch that is being computed, of which this process has its share.
+    `rank` is the number of this process, from 0, of `size` processes. All processes must call the methods that
+    communicate in the same order. `images` is the size B of the current micro-batch, of which each process has a share.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
@@ -43,20 +44,20 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Say whether this process is the one that writes files and is listened to."""
+        """Whether this process is the leader, which writes the files and reports to the caller."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """Return which of `count` rows are this process's: equal shares but for one, in the order of the ranks."""
+        """Return this process's slice of `count` rows: shares in rank order, equal up to one row."""
         least, more = divmod(count, self.size)
         first = self.rank * least + min(self.rank, more)
         return slice(first, first + least + (self.rank < more))
 
     def gathered(self, tensor: Tensor, count: int) -> Tensor:
-        """Return all `count` rows, in order, of which each process has its share [b, …]."""
+        """Return all `count` rows in order, from the shares [b, …] of the processes."""
         if self.size == 1:
             return tensor
-        most = -(-count // self.size)  # all_gather wants equal sizes
+        most = -(-count // self.size)  # all_gather needs equal sizes
         padded = tensor.new_zeros((most, *tensor.shape[1:]))
         padded[: len(tensor)] = tensor
         found = [torch.empty_like(padded) for _ in range(self.size)]
@@ -73,7 +74,7 @@ class World:
         return total
 
     def same(self, value: T) -> T:
-        """Return the value of the process that leads, in all of them."""
+        """Return the leader's value in every process."""
         if self.size == 1:
             return value
         values: list[Any] = [value]
@@ -81,9 +82,9 @@ class World:
         return values[0]  # type: ignore[no-any-return]
 
     def network(self, forward: nn.Module) -> nn.Module:
-        """Return the module that computes logits, so wrapped that its backward pass averages over the processes.
+        """Return the module that computes logits, wrapped so that its backward pass averages over the processes.
 
-        To be made anew when other parameters train than before.
+        Call this again when the set of trainable parameters changes.
         """
         if self.size == 1:
             return forward
@@ -92,9 +93,9 @@ class World:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[World]:
-    """Let this process be one of those that torchrun has started, for the body; alone if it has started none.
+    """Yield the world of the processes that torchrun has started, or of this process alone if it has started none.
 
-    `device` is that of params.yaml. Raises UserError where this machine has fewer GPUs than processes.
+    `device` is runtime.device of params.yaml. Raises UserError if this machine has fewer GPUs than processes.
     """
     if not processes.started_by_torchrun():
         yield World()
@@ -108,10 +109,10 @@ def joined(device: str) -> Iterator[World]:
                 f"set runtime.devices to {gpus}, or runtime.device to cpu",
             )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    # Objects and the CPU's tensors go by gloo, a GPU's by nccl.
+    # gloo carries objects and CPU tensors, nccl GPU tensors.
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
-    # torchrun's store outlives a restart, and still holds where the processes before it could be reached.
+    # torchrun's store survives a restart and still has the addresses of the earlier processes.
     store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
@@ -121,9 +122,9 @@ def joined(device: str) -> Iterator[World]:
 
 
 def spread(model: Classifier, world: World) -> None:
-    """Replace what sees several images at once, or draws random numbers, by what counts on all processes.
+    """Replace modules that mix images or draw random numbers by ones that work over all processes.
 
-    Names and number of parameters and buffers stay.
+    The names and the number of parameters and buffers stay the same.
     """
     if world.size == 1:
         return
@@ -138,7 +139,7 @@ def spread(model: Classifier, world: World) -> None:
 
 
 class _SharedMask(nn.Module):
-    """Dropout or stochastic depth of this process's images [b, …] by the mask that one process draws for all [B, …]."""
+    """Dropout or stochastic depth of this process's images [b, …], by the mask that one process draws for [B, …]."""
 
     def __init__(self, plain: nn.Module, world: World, per_image: bool) -> None:
         super().__init__()
@@ -147,7 +148,7 @@ class _SharedMask(nn.Module):
         self.per_image = per_image
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the values, some of them (or all of some images) zero and the others larger, in training."""
+        """Return the values; in training some of them (or all of some images) are zero and the others are scaled up."""
         if not self.training:
             return values
         others = (1,) * (values.ndim - 1) if self.per_image else values.shape[1:]
@@ -156,7 +157,7 @@ class _SharedMask(nn.Module):
 
 
 class _GlobalBatchNorm(nn.BatchNorm1d):
-    """BatchNorm without affine whose mean and variance are those of all processes' images, on a CPU too."""
+    """BatchNorm without affine, with mean and variance over the images of all processes; works on a CPU too."""
 
     def __init__(self, plain: nn.BatchNorm1d, world: World) -> None:
         super().__init__(plain.num_features, plain.eps, plain.momentum, affine=False)
@@ -165,7 +166,7 @@ class _GlobalBatchNorm(nn.BatchNorm1d):
         self.train(plain.training)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return normalised features [b, D]; in training the running statistics move as one process's would."""
+        """Return normalised features [b, D]; in training, update the running statistics as one process would."""
         if not self.training:
             return super().forward(features)
         total = self.world.images
@@ -182,7 +183,7 @@ class _GlobalBatchNorm(nn.BatchNorm1d):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes, whose gradient is the sum of their gradients."""
+    """The sum over all processes; its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(_context: Any, values: Tensor) -> Tensor:

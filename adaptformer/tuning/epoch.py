@@ -45,22 +45,22 @@ log = logging.getLogger("adaptformer")
 
 VALIDATION_BATCH = 64
 STATISTICS_IMAGES = 2000
-"""Over so many training images the head's BatchNorm statistics are computed; all, if there are fewer."""
+"""Number of training images over which the head's BatchNorm statistics are computed; all, if there are fewer."""
 SECONDS_BETWEEN_LOG_LINES = 15
-"""A step's progress is logged this often: an epoch of a large model takes many minutes."""
+"""The progress of an epoch is logged this often: an epoch of a large model takes many minutes."""
 _PREPARED_AHEAD = {"cuda"}
-"""The kinds of device that wait for nobody: a CPU that trains would only share its cores."""
+"""Devices for which batches are prepared in a thread: on a CPU the thread would only take cores from training."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that one training run works with; `fingerprint` names all that its result depends on.
+    """The inputs of one training run; `fingerprint` holds everything on which its result depends.
 
     `photos` are the images of `train`, in the same order, as training crops them. The state is saved after each epoch
-    and, unless `save_steps` is 0, after so many steps within one. `prefix` holds what frozen blocks give, in memory of
-    `activations_gb`; a probe's features are kept in the folder `features` for later runs, in files of that size in all,
-    unless it is None. With `any_code` a state of other code is resumed too. `world` are the processes that train
-    together.
+    and, unless `save_steps` is 0, every `save_steps` steps within an epoch. `prefix` caches outputs of frozen blocks in
+    at most `activations_gb` of memory. Unless `features` is None, the features of a linear probe are kept in that
+    folder for later runs, in at most as much disk space. With `any_code` a state of other code is resumed too. `world`
+    are the processes that train together.
     """
 
     model: Classifier
@@ -88,7 +88,7 @@ class Run:
 
 
 class Network(nn.Module):
-    """The run's model, from a micro-batch on the device to logits."""
+    """The run's model as a module from a micro-batch on the device to logits."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Network(nn.Module):
         self._run = run
 
     def forward(self, batch: MicroBatch) -> Tensor:
-        """Return the logits [B, C] of the micro-batch, out of what is held of frozen blocks if something is."""
+        """Return the logits [B, C] of the micro-batch, from its pixels or from cached outputs of frozen blocks."""
         run = self._run
         if batch.pixels is not None:
             logits: Tensor = self.model(_normalised(run, batch.pixels))
@@ -116,8 +116,8 @@ def train_epoch(
 ) -> EpochRow:
     """Train epoch `epoch` of the phase with that number, validate, and return the epoch's row.
 
-    The steps of `done` are not made again; every `run.save_steps` steps `save` is called with what is done. `network`
-    is the run's Network, as its `world` wraps it.
+    The steps of `done` are skipped. Every `run.save_steps` steps, `save` is called with the steps done so far.
+    `network` is the run's Network, wrapped by its `world`.
     """
     trained = _train(run, phase, number, epoch, optimiser, network, done or Partial(0, 0.0, 0.0), save)
     if run.params.head_statistics == "recomputed":
@@ -136,7 +136,7 @@ def _train(
     done: Partial,
     save: Callable[[Partial], None],
 ) -> dict[str, float]:
-    """Make the steps of an epoch that are not `done`; return mean loss, top-1 and the last rate, as in EpochRow."""
+    """Run the steps of an epoch after those `done`; return mean loss, top-1 and the last rate, named as in EpochRow."""
     params, labels = run.params, run.train.labels
     key = (params.seed, number, epoch)
     by_class = None
@@ -153,7 +153,7 @@ def _train(
     rate, last_logged = 0.0, time.monotonic()
     run.model.train()
     if numbers is not None:
-        # Fixed views are for frozen blocks that give the same each time, whether that is held or computed again.
+        # With fixed views, frozen blocks must give the same outputs each time, cached or computed again.
         run.model.vit.blocks[: first_trained(run.model)].eval()
     prepared = (
         _micro_batches(run, order[drawn], boxes[drawn], None if numbers is None else numbers[drawn], in_loss)
@@ -165,9 +165,9 @@ def _train(
     for step, micro_batches in enumerate(steps, start=done.steps):
         rate = learning_rate(params, epoch - 1 + step / batches, phase.epochs, batches, batch_size)
         set_learning_rate(optimiser, rate)
-        randomness.seed_torch("step", *key, step)  # dropout and stochastic depth draw from it
+        randomness.seed_torch("step", *key, step)  # for dropout and stochastic depth
         loss, hits = _step(run, network, optimiser, micro_batches)
-        # Summed on the device: reading a number here would make every step wait for the one before.
+        # Summed on the device: reading a value here would make each step wait for the previous one.
         loss_sum += loss
         correct += hits
         if run.save_steps and (step + 1) % run.save_steps == 0 and step + 1 < batches:
@@ -182,12 +182,12 @@ def _train(
 def _micro_batches(
     run: Run, images: Tensor, boxes: Tensor, numbers: Tensor | None, in_loss: Tensor | None
 ) -> list[MicroBatch]:
-    """Return this process's part of a step's micro-batches: images with crops, `numbers` of fixed views if any."""
+    """Return this process's share of the micro-batches of a step; `numbers` are those of fixed views, if any."""
     labels = torch.from_numpy(run.train.labels[images.numpy()])
     weights = balance.image_weights(labels, in_loss)
     chosen = images if numbers is None else numbers
     made = []
-    # Of equal size but for one image, where torch's `chunk` could leave a single image for the last.
+    # Sizes differ by at most one image; torch's `chunk` could leave a single image for the last.
     split = (tensor.tensor_split(run.params.accumulate) for tensor in (images, boxes, chosen, labels, weights))
     for whole in zip(*split, strict=True):
         total = len(whole[0])
@@ -202,19 +202,19 @@ def _step(
 ) -> tuple[Tensor, Tensor]:
     """Make one optimiser step of several micro-batches.
 
-    Return this process's part of its loss, and how many of its images are right, both 0-d.
+    Return this process's part of the loss, and its number of correctly classified images, both 0-d.
     """
     loss_sum, correct = torch.zeros((), device=run.device), torch.zeros((), device=run.device)
     optimiser.zero_grad(set_to_none=True)
     for number, batch in enumerate((micro.on(run.device) for micro in micro_batches), start=1):
         run.world.images = batch.total
-        # Gradients go to the other processes once a step.
+        # Processes exchange gradients once per step, after the last micro-batch.
         alone = run.world.size > 1 and number < len(micro_batches)
         with network.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
             with computing(run.device, run.precision):
                 logits = network(batch)
             loss = balance.weighted_cross_entropy(logits, batch.labels, batch.weights, run.params.label_smoothing)
-            (loss * run.world.size).backward()  # the images' weights are shares of the whole step: no mean is wanted
+            (loss * run.world.size).backward()  # undoes the mean over processes: weights are shares of the whole step
         loss_sum += loss.detach()
         correct += (logits.argmax(1) == batch.labels).sum()
     optimiser.step()
@@ -228,12 +228,12 @@ def _cropped(run: Run, images: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _normalised(run: Run, pixels: Tensor) -> Tensor:
-    """Return crops on the device as the model takes them, [B, 3, s, s]."""
+    """Return crops on the device as the model's input [B, 3, s, s]."""
     return augmentation.normalise(augmentation.planes(pixels), *run.mean_and_std)
 
 
 def hold_prefix(run: Run) -> None:
-    """Compute what the frozen blocks below the first that trains now give, where fixed views make that worth it."""
+    """Cache the outputs of the frozen blocks below the first block that trains now, if views are fixed."""
     if not run.params.views:
         return
     number = views.count(run.params)
@@ -260,22 +260,22 @@ def hold_prefix(run: Run) -> None:
 
 
 def statistics_rows(images: int, params: TuningParams) -> NDArray[np.int64]:
-    """Return which of the training images, sorted, the head's BatchNorm statistics are computed over; maybe none."""
+    """Return the sorted indices of the training images for the head's BatchNorm statistics; empty if not recomputed."""
     count = STATISTICS_IMAGES if params.head_statistics == "recomputed" else 0
     return np.sort(randomness.permutation(images, "head statistics", params.seed)[:count])
 
 
 def recompute_statistics(run: Run) -> None:
-    """Compute the heads' BatchNorm statistics over the same training images each time."""
+    """Compute the heads' BatchNorm statistics, over the same training images each time."""
     rows = statistics_rows(len(run.train.labels), run.params)
     with _evaluating(run):
         batch_norm.recompute_statistics(run.model, [_pooled(run, "statistics", run.train, rows)])
 
 
 def _pooled(run: Run, part: str, split: LabelledImages, rows: NDArray[np.int64]) -> tuple[Tensor, ...]:
-    """Return pooled features [N, D], for each head, of images of a split as evaluation sees them.
+    """Return pooled features [N, D], for each head, of images of a split as evaluation uses them.
 
-    Each process computes its share, from what is held of that part if it is.
+    Each process computes its share, from the cached outputs for `part` if there are any.
     """
     share = run.world.share(len(rows))
     if run.prefix.depth:
@@ -292,7 +292,7 @@ def _pooled(run: Run, part: str, split: LabelledImages, rows: NDArray[np.int64])
 
 @contextlib.contextmanager
 def _evaluating(run: Run) -> Iterator[None]:
-    """Put the model into evaluation mode, without gradients and in the run's precision, for the body."""
+    """Run the body with the model in evaluation mode, without gradients, in the run's precision."""
     training = run.model.training
     run.model.eval()
     with torch.no_grad(), computing(run.device, run.precision):
@@ -301,7 +301,7 @@ def _evaluating(run: Run) -> Iterator[None]:
 
 
 def _validate(run: Run) -> dict[str, float]:
-    """Return mean cross-entropy, top-1, balanced accuracy and macro-F1 on the validation split, as in EpochRow."""
+    """Return mean cross-entropy and the scores on the validation split, named as in EpochRow."""
     labels = run.validation.labels
     rows = np.arange(len(labels))
     with _evaluating(run):

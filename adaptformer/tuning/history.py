@@ -1,4 +1,4 @@
-"""What each epoch of a training run gave: rows, their CSV, their picture."""
+"""The history of a training run: one row per epoch, its CSV file and its plot."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from adaptformer import csv_file, files
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One epoch; `round`, `phase` (of the whole schedule) and `epoch` (of its phase) count from 1.
+    """One epoch; `round`, `phase` (in the whole schedule) and `epoch` (in its phase) count from 1.
 
-    Losses are mean cross-entropies in nats, accuracies fractions of 1. `rolled_back` is 1 in the last row of a phase
-    whose changes were taken back.
+    Losses are mean cross-entropies in nats, accuracies are fractions of 1. `rolled_back` is 1 in the last row of a
+    phase that was rolled back.
     """
 
     round: int
@@ -53,7 +53,7 @@ def read(path: Path) -> list[EpochRow]:
 
 def draw(path: Path, rows: Sequence[EpochRow], chosen: EpochRow) -> None:
     """Draw loss and top-1 of both splits over the epochs as PNG, the chosen epoch marked."""
-    from matplotlib.figure import Figure  # slow to import, and needed once a run
+    from matplotlib.figure import Figure  # slow to import, and needed once per run
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     epochs = range(1, len(rows) + 1)

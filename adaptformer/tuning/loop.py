@@ -1,4 +1,4 @@
-"""Training: phases of epochs, resumable after every epoch, the best of which is delivered."""
+"""The training loop: phases of epochs, resumable after every epoch; the result is the model of the best epoch."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ log = logging.getLogger("adaptformer")
 
 
 def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tuple[list[EpochRow], int]:
-    """Train `run.model`, leave it with the parameters of the best epoch, and return all rows and the index of that one.
+    """Train `run.model`, set it to the parameters of the best epoch, and return all rows and the index of the best.
 
-    A state of the same run at `run.state` is resumed; rows from before the kill are handed to `on_epoch` again, so that
-    every listener sees the whole history. Of several processes the one that leads reads and writes the state. Raises
-    UserError when the loss is no longer finite.
+    A state of the same run at `run.state` is resumed. Its rows are passed to `on_epoch` again, so that the caller sees
+    the whole history. Of several processes, only the leader reads and writes the state. Raises UserError if the loss
+    is no longer finite.
     """
     began = time.perf_counter()
     model, world = run.model.to(run.device), run.world
@@ -51,7 +51,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
             unpack_state(optimiser, state.optimiser)
         else:
             _begin(run)
-            # The first phase is never taken back: nothing comes before it.
+            # The first phase is never rolled back: nothing comes before it.
             state = dataclasses.replace(state, start=_copied(tuned_state(model)) if number > 1 else {})
             if len(phases) > 1:
                 log.info("phase %d of %d: %s, round %d", number, len(phases), phase.name, phase.round)
@@ -82,7 +82,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
 
 
 def _resumed(run: Run, on_epoch: Callable[[EpochRow], None]) -> resume.State:
-    """Return the state that training continues from, with the model in it, or the empty one."""
+    """Return the state to continue from, after loading it into the model, or the empty state."""
     world = run.world
     state = world.same(resume.load(run.state, run.fingerprint, world.size, run.any_code) if world.leads else None)
     if state is None:
@@ -96,7 +96,7 @@ def _resumed(run: Run, on_epoch: Callable[[EpochRow], None]) -> resume.State:
 
 
 def plan(run: Run) -> list[schedule.Phase]:
-    """Return the phases of a run. Raises UserError for params that do not fit its model or its data."""
+    """Return the phases of a run. Raises UserError if the params do not fit the model or the data."""
     images = len(run.train.labels)
     if images < 2:
         raise UserError(
@@ -134,7 +134,7 @@ def _require_peak(params: TuningParams, steps: int) -> None:
 
 
 def _begin(run: Run) -> None:
-    """Bring the heads' BatchNorm statistics to where a phase starts from."""
+    """Set the heads' BatchNorm statistics for the start of a phase."""
     if run.params.head_statistics == "recomputed":
         recompute_statistics(run)
     elif run.params.reset_statistics:
@@ -143,10 +143,10 @@ def _begin(run: Run) -> None:
 
 
 def _guarded(run: Run, phase: schedule.Phase, row: EpochRow, state: resume.State) -> EpochRow:
-    """Mark the row where its phase must be taken back: it diverged, or ends clearly worse than the best before it.
+    """Return the row, marked if its phase must be rolled back: it diverged, or ends worse than the best by `guard`.
 
-    Phases that were taken back themselves are no measure: nothing of them is left in the model.
-    Raises UserError where there is nothing to go back to.
+    Phases that were rolled back themselves do not count: the model keeps nothing of them.
+    Raises UserError if training diverged and there is no earlier phase to return to.
     """
     diverged = not (math.isfinite(row.train_loss) and math.isfinite(row.val_loss))
     undone = {earlier.phase for earlier in state.rows if earlier.rolled_back}
@@ -164,7 +164,7 @@ def _guarded(run: Run, phase: schedule.Phase, row: EpochRow, state: resume.State
 
 
 def _pace(run: Run, rate: float, epochs_left: int) -> str:
-    """Return an epoch's rate, in training images a second with validation in it, the peak memory, and the time left."""
+    """Return an epoch's speed (training images per second, validation included), peak memory and the time left."""
     seconds = epochs_left * len(run.train.labels) / rate
     left = f"{seconds / 60:,.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
     return f"{rate:,.{0 if rate >= 10 else 1}f} images/s, {device.peak_memory_mb(run.device):,.0f} MB, {left} left"
@@ -173,7 +173,7 @@ def _pace(run: Run, rate: float, epochs_left: int) -> str:
 def _saver(
     run: Run, state: resume.State, optimiser: torch.optim.Optimizer, seconds: Callable[[], float]
 ) -> Callable[[resume.Partial], None]:
-    """Return what saves the first steps of the epoch that comes after `state`."""
+    """Return a function that saves the first steps of the epoch after `state`."""
 
     def save(done: resume.Partial) -> None:
         tuned, moments = tuned_state(run.model), pack_state(optimiser)
@@ -195,7 +195,7 @@ def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _advanced(
     state: resume.State, row: EpochRow, tuned: dict[str, Tensor], moments: dict[str, Tensor], params: TuningParams
 ) -> resume.State:
-    """Return the state after one more epoch; on a full tie the earlier epoch stays the best."""
+    """Return the state after one more epoch; on a full tie, the earlier epoch stays the best."""
     rows = [*state.rows, row]
     state = dataclasses.replace(state, rows=rows, tuned=tuned, optimiser=moments, partial=None)
     if row.rolled_back or (state.best >= 0 and not _merit(row, params) > _merit(rows[state.best], params)):
@@ -204,7 +204,7 @@ def _advanced(
 
 
 def _merit(row: EpochRow, params: TuningParams) -> tuple[float, float]:
-    """Return what is larger in a better epoch: the metric that chooses, then the loss (top-1 where loss chooses)."""
+    """Return a key that is larger for a better epoch: the selection metric, then the loss (top-1 if loss selects)."""
     if params.selection_metric == "loss":
         return -row.val_loss, row.val_top1
     return float(getattr(row, f"val_{params.selection_metric}")), -row.val_loss

@@ -1,4 +1,4 @@
-"""Optimisers, which of their parameters decay, their learning rate, and their state as plain tensors."""
+"""Optimisers: their parameter groups with weight decay, learning rate, and state as plain tensors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from adaptformer.params import TuningParams
 
 
 def build_optimiser(model: nn.Module, params: TuningParams) -> torch.optim.Optimizer:
-    """Return the optimiser that the params name, over the parameters of `model` that require gradients.
+    """Return the optimiser named in the params, over the parameters of `model` that require gradients.
 
-    Its learning rate is set before every step.
+    Set its learning rate before every step.
     """
     groups = decay_groups(model, params.weight_decay)
     if params.optimiser == "adamw":
@@ -24,8 +24,8 @@ def build_optimiser(model: nn.Module, params: TuningParams) -> torch.optim.Optim
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Return the parameters of `model` that require gradients in two groups: matrices decay, the others do not.
 
-    Vectors (biases, norms, scales) do not decay, nor does what a module names in its `no_weight_decay()`, as timm's
-    models name their tokens and position embeddings.
+    Vectors (biases, norms, scales) do not decay, nor do parameters that a module lists in its `no_weight_decay()`, such
+    as the tokens and position embeddings of timm's models.
     """
     exempt = {
         f"{prefix}.{name}".removeprefix(".")
@@ -42,7 +42,7 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Let the next step use this rate for all parameters."""
+    """Set the learning rate of all parameters for the next step."""
     for group in optimiser.param_groups:
         group["lr"] = rate
 
@@ -50,8 +50,8 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 def learning_rate(params: TuningParams, progress: float, epochs: int, steps: int, batch_size: int) -> float:
     """Return the rate at `progress` epochs of a phase of `epochs`, each of `steps` steps of `batch_size` images.
 
-    The peak is base_lr × batch_size / 256, or base_lr if `scale_lr` is off. A step whose rate would be 0, as the first
-    one of a warm-up is in the published code, takes the rate of its middle: a phase of one step would learn nothing.
+    The peak is base_lr × batch_size / 256, or base_lr if `scale_lr` is off. The first step of a warm-up has a rate of 0
+    in the published code, and a phase of one step would learn nothing: here, such a step takes the rate at its middle.
     """
     peak = params.base_lr * (batch_size / 256 if params.scale_lr else 1)
     warmup = warmup_epochs(params, epochs, steps)
@@ -75,7 +75,7 @@ def warmup_then_cosine(peak: float, progress: float, warmup: float, epochs: floa
 
 
 def pack_state(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the state of every parameter under `<index>.<name>`; all torch optimisers used here keep tensors only."""
+    """Return the state of every parameter as `<index>.<name>`; the optimisers used here have only tensors as state."""
     return {
         f"{index}.{name}": value
         for index, entries in optimiser.state_dict()["state"].items()
@@ -85,7 +85,7 @@ def pack_state(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def unpack_state(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give a fresh optimiser over the same parameters the packed state; its settings stay its own."""
+    """Load the packed state into a new optimiser over the same parameters; its settings do not change."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")

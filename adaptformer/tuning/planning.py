@@ -1,7 +1,7 @@
-"""What a training run will take, before it starts: parameters, tokens, memory, the largest batch, minutes.
+"""The predicted cost of a training run: parameters, tokens, memory, the largest batch, minutes.
 
-Memory is predicted from what autograd keeps of a forward pass of two images; time comes from a few steps on random
-images. Shapes: B images, s model side.
+Memory is predicted from the tensors that autograd keeps for a forward pass of two images; time is measured with a few
+steps on random images. Shapes: B images, s model side.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from adaptformer.tuning import schedule
 from adaptformer.tuning.optimiser import build_optimiser
 
 TIMED_PHASES = 3
-"""Of many phases only so many are timed: the first, the last, and one between them."""
+"""The number of phases that are timed: the first, the last, and one between them."""
 _GAPS, _HIDDEN = 1.4, 5
-"""Fitted to ViT-S and ViT-B on a CPU: gaps between what is kept, and a block's hidden activations in use besides."""
+"""Fitted to ViT-S and ViT-B on a CPU: a factor for gaps between kept tensors, and extra hidden activations in use."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is predicted of a run; `micro_batch` images are in memory at once, `largest` of them would fit.
+    """The prediction for a run: `micro_batch` images are in memory at once, and at most `largest` would fit.
 
-    Of several `processes`, all three figures of memory and these two are those of each one. Each epoch trains on `used`
-    of the `images`: its last incomplete batch is dropped.
+    With several `processes`, these two numbers and the memory are those of each process. Each epoch trains on `used` of
+    the `images`: an incomplete last batch is dropped.
     """
 
     trained: int
@@ -50,7 +50,7 @@ class Plan:
     processes: int = 1
 
     def lines(self) -> list[str]:
-        """Return the plan for people."""
+        """Return the plan as lines of text."""
         share = f"{self.trained:,} of {self.parameters:,} parameters ({100 * self.trained / self.parameters:.2f} %)"
         return [
             f"trains {share}: {', '.join(self.kinds)}; {self.tokens} tokens an image",
@@ -64,8 +64,8 @@ class Plan:
     def _dropped(self) -> str:
         share = 100 * self.used / self.images
         return (
-            f"each epoch trains on {self.used:,} of {self.images:,} images ({share:.0f} %), other ones each time: the "
-            "last batch would be incomplete"
+            f"each epoch trains on {self.used:,} of {self.images:,} images ({share:.0f} %), different ones each time: "
+            "an incomplete batch is dropped"
         )
 
 
@@ -77,14 +77,14 @@ def plan(
     precision: device.Precision,
     processes: int = 1,
 ) -> Plan:
-    """Predict what training on so many images by so many processes takes, in the process as it is."""
+    """Predict the cost of training on `images` images by `processes` processes, from the present state of this one."""
     found = parts(model)
     tuned = trainable(model)
     trained = sum(parameter.numel() for parameter in tuned.values())
     batch = min(params.batch_size, images)
     micro_batch = -(-(batch // params.accumulate) // processes)
     fixed, each = _fixed_mb(trained, params), _kept_mb(model, where, precision)
-    # Processes on a CPU share its memory; each has a GPU for itself.
+    # On a CPU the processes share its memory; on GPUs each process has its own.
     free = device.free_memory_mb(where) / (1 if where.type == "cuda" else processes)
     vit = model.vit
     kinds = {"adapter": "adapters", "backbone": "backbone", "prompts": "prompts", "head": "head"}
@@ -104,7 +104,7 @@ def plan(
 
 
 def too_large(planned: Plan, params: TuningParams) -> UserError:
-    """Return the error for a run whose memory does not suffice: it names micro-batches that fit."""
+    """Return the error for a run that needs too much memory; its remedy names micro-batches that fit."""
     splits = [
         count
         for count in range(params.accumulate + 1, params.batch_size // 2 + 1)
@@ -132,8 +132,8 @@ def minutes(
 ) -> float:
     """Return the minutes that training takes, from timed steps and forward passes on random images of `size` pixels.
 
-    `counts` are the images of training and validation. The model's parameters and statistics change, so it must not be
-    trained afterwards.
+    `counts` are the numbers of training and validation images. The timing changes the model's parameters and
+    statistics, so do not train the model afterwards.
     """
     model.to(where)
     tuned = {name: part for name, part in parts(model).items() if name in model.tuned}
@@ -155,9 +155,9 @@ def minutes(
 
 
 def epochs_within(minutes: float, params: TuningParams, predicted: float) -> int:
-    """Return the most epochs of a phase that take at most so many minutes, where params.epochs take `predicted`.
+    """Return the largest number of epochs per phase that fits into `minutes`; params.epochs take `predicted` minutes.
 
-    Raises UserError where not even one does.
+    Raises UserError if not even one epoch fits.
     """
     each = predicted / params.epochs
     if minutes < each:
@@ -191,7 +191,7 @@ def _step(
 
 
 def _seconds(work: Callable[[], None]) -> float:
-    """Return the shorter of two runs, after one to warm up."""
+    """Return the seconds of the faster of two runs, after one run to warm up."""
     seconds: list[float] = []
     for _ in range(3):
         began = time.perf_counter()
@@ -203,13 +203,13 @@ def _seconds(work: Callable[[], None]) -> float:
 
 
 def _fixed_mb(trained: int, params: TuningParams) -> float:
-    """Return what does not depend on the batch: gradients, the optimiser's moments, the best state and the last one."""
+    """Return the megabytes that do not depend on the batch: gradients, moments, the best state and the last one."""
     copies = 1 + (2 if params.optimiser == "adamw" else 1) + 2
     return 4 * copies * trained / 1e6
 
 
 def _kept_mb(model: Classifier, where: torch.device, precision: device.Precision) -> float:
-    """Return the megabytes that autograd keeps of each image until the backward pass, and of its largest gradients."""
+    """Return the megabytes per image that autograd keeps until the backward pass, and of its largest gradients."""
     size = model.vit.patch_embed.img_size[0]
     kept: dict[int, int] = {}
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -221,7 +221,7 @@ def _kept_mb(model: Classifier, where: torch.device, precision: device.Precision
         return tensor
 
     training = model.training
-    held: list[Any] = []  # keeps the graph, so that no memory is used twice
+    held: list[Any] = []  # keeps the graph alive, so that no memory is reused and counted only once
     model.train()
     with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model.to(where)
@@ -238,13 +238,13 @@ def _kept_mb(model: Classifier, where: torch.device, precision: device.Precision
 
 
 def warnings(size: int, sides: Sequence[int]) -> list[str]:
-    """Return what does not fit between the model's input side and the shorter sides of the images, in pixels."""
+    """Return warnings if the model's input side does not suit the shorter sides of the images, all in pixels."""
     middle = sorted(sides)[len(sides) // 2]
     if middle < size:
-        return [f"half of the images are smaller than image.size = {size} (their shorter side is {middle}): enlarged"]
+        return [f"half of the images are enlarged: image.size = {size}, but their median shorter side is {middle}"]
     if size <= 64 and middle >= 4 * size:
         return [
-            f"image.size = {size} keeps little of photos whose shorter side is {middle}: `--preset photos` has a "
+            f"image.size = {size} is small for photos with a median shorter side of {middle}: `--preset photos` has a "
             "backbone for 224 pixels"
         ]
     return []

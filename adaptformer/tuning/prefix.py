@@ -1,8 +1,8 @@
-"""What the blocks below the first that trains give, computed once for all epochs of a phase and kept in memory.
+"""Cached outputs of the frozen blocks below the first trainable one, computed once per phase and kept in memory.
 
-With fixed views (`tuning.views`) the same images come back in every epoch, so frozen blocks at the bottom, which then
-run in evaluation mode, need not run again: a linear probe trains on stored features, and a layerwise sweep moves the
-stored activations up by one block a phase. Shapes: M views or images, B of a batch, N tokens, D width, L blocks.
+With fixed views (`tuning.views`), every epoch has the same images, so the frozen blocks at the bottom need to run only
+once, in evaluation mode. A linear probe trains on cached features; a layerwise schedule moves the cached activations up
+by one block per phase. Shapes: M views or images, B of a batch, N tokens, D width, L blocks.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from adaptformer.tuning.stored_features import StoredFeatures
 log = logging.getLogger("adaptformer")
 
 BATCH = 64
-"""So many images go through the blocks at once."""
+"""Number of images that pass through the blocks at once."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """M images: `images` gives the normalised ones [B, 3, s, s] of some of their numbers [B]."""
+    """M images; `images` returns the normalised images [B, 3, s, s] with the given numbers [B]."""
 
     count: int
     images: Callable[[Tensor], Tensor]
@@ -35,10 +35,10 @@ class Source:
 
 @dataclass
 class Prefix:
-    """The tokens [M, N, D] that the block `depth` reads, by source; pooled features [M, heads, D] after all L blocks.
+    """Input tokens [M, N, D] of the block `depth`, by source; if `depth` is L, pooled features [M, heads, D].
 
-    Nothing is held while `depth` is 0. Blocks below `depth` must not change while it is not 0: `move` to the lowest
-    block that trains before it does.
+    Nothing is held while `depth` is 0. Blocks below `depth` must not change: call `move` with the lowest trainable
+    block before it trains.
     """
 
     depth: int = 0
@@ -53,10 +53,10 @@ class Prefix:
         gigabytes: float,
         stored: StoredFeatures | None = None,
     ) -> None:
-        """Hold what the block `depth` (L: the head) reads of all sources, if it fits into memory of that size.
+        """Cache the inputs of the block `depth` (L: the head) for all sources, if they fit into `gigabytes`.
 
-        What is held already is moved up from where it is; below that everything is computed from the images, unless it
-        is `stored`, where it is kept otherwise.
+        Tokens held for a lower block are passed through the blocks up to `depth`; otherwise the inputs are computed
+        from the images. With `stored`, they are read from that file if it has them, and else written to it.
         """
         if depth == self.depth:
             return
@@ -89,7 +89,7 @@ class Prefix:
             stored.write(self.held)
 
     def pooled(self, model: Classifier, name: str, chosen: Tensor, device: torch.device) -> tuple[Tensor, ...]:
-        """Return pooled features [B, D] for each head of some images of a source; call it in the computing context."""
+        """Return pooled features [B, D], for each head, of the images `chosen`; call it in the computing context."""
         held = self.held[name][chosen].to(device, torch.float32)
         if self.depth == len(model.vit.blocks):
             return held.unbind(1)
@@ -98,7 +98,7 @@ class Prefix:
     def batches(
         self, model: Classifier, name: str, rows: slice, size: int, device: torch.device
     ) -> Iterator[tuple[Tensor, ...]]:
-        """Yield the pooled features of those images of a source, `size` at a time."""
+        """Yield the pooled features of the images `rows` of a source, `size` images at a time."""
         for chosen in torch.arange(len(self.held[name]))[rows].split(size):
             yield self.pooled(model, name, chosen, device)
 
@@ -108,7 +108,7 @@ class Prefix:
         device = next(model.parameters()).device
         top = depth == len(model.vit.blocks)
         before = self.held.get(name) if self.depth else None
-        # Tokens are moved where they are: two copies might not fit.
+        # Tokens are overwritten in place: two copies might not fit.
         moved = (
             before if before is not None and not top else torch.empty((source.count, *_shape(model, depth)), dtype=kept)
         )
@@ -126,7 +126,7 @@ class Prefix:
 
 
 def first_trained(model: Classifier) -> int:
-    """Return the lowest block in which something trains now: 0 where something before the blocks does, L for a head."""
+    """Return the lowest block with trainable parameters: 0 also if the embedding trains, L if only the head trains."""
     found = parts(model)
     trained = [part for name, part in found.items() if model.get_parameter(name).requires_grad]
     if any(part.kind == "backbone" and part.block is None for part in trained):
@@ -135,7 +135,7 @@ def first_trained(model: Classifier) -> int:
 
 
 def _shape(model: Classifier, depth: int) -> torch.Size:
-    """Return the shape of what is held of one image."""
+    """Return the shape of the cached tensor of one image."""
     vit = model.vit
     if depth == len(vit.blocks):
         return torch.Size([len(model.heads), vit.embed_dim])

@@ -1,8 +1,8 @@
-"""Training on several devices of this machine: torchrun starts the processes, and what they say arrives here.
+"""Training on several devices of this machine, by processes that torchrun starts and that report to this one.
 
-The processes run the same stage (commands/training_process.py). The one that leads writes the files and reports epochs,
-log lines and errors as lines of JSON, so that the caller sees one training. A process that dies is started again with
-the others, and they continue from the last state.
+The processes run the same stage (commands/training_process.py). The leader writes the files and reports epochs, log
+lines and errors as lines of JSON, so that the caller sees one training run. If a process dies, all are started again
+and continue from the last state.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ log = logging.getLogger("adaptformer")
 
 ENTRY = "adaptformer.commands.training_process"
 RESTARTS = 3
-"""So often all processes are started again after one of them has died."""
+"""How many times all processes are started again after one of them has died."""
 
 
 def started_by_torchrun() -> bool:
-    """Say whether torchrun has started this process as one of several; other launchers set WORLD_SIZE too."""
+    """Return whether torchrun has started this process as one of several; other launchers set WORLD_SIZE too."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def follows() -> bool:
-    """Say whether another process leads: that one writes the files and tells what happens."""
+    """Return whether another process is the leader, which writes the files and reports events."""
     return started_by_torchrun() and os.environ["RANK"] != "0"
 
 
 def train(job: dict[str, Any], processes: int, errors: Path, on_epoch: Callable[[EpochRow], None]) -> dict[str, Any]:
-    """Let `processes` processes do a `job`, whose values JSON can hold, and return what the one that leads returned.
+    """Run a `job` (values as in JSON) in `processes` processes and return the leader's result.
 
-    Raises the UserError of any process, or one that names the file `errors` where the others died too often. When the
-    caller is interrupted or dies, they end.
+    Raises the UserError of any process, or, if they died too often, one that names their log file `errors`. The
+    processes end when the caller is interrupted or dies.
     """
     errors.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, errors.open("wb") as stderr:
@@ -74,9 +74,9 @@ def train(job: dict[str, Any], processes: int, errors: Path, on_epoch: Callable[
 
 @contextlib.contextmanager
 def _started(command: list[str], stderr: Any) -> Iterator[Iterator[bytes]]:
-    """Start torchrun in a session of its own, which no Ctrl-C reaches, and give the lines that its processes write."""
-    # The processes end when the other end of their standard input closes, however this one dies.
-    # The number of threads is the stage's to choose; without a value torchrun prints a warning.
+    """Start torchrun in its own session, which Ctrl-C does not reach, and yield the lines that its processes write."""
+    # The processes end when the other end of their standard input closes, so they end however this process dies.
+    # The stage sets the number of threads later; without a value torchrun prints a warning.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=environment, start_new_session=True

@@ -1,4 +1,4 @@
-"""The state of a training run that may be killed at any moment: written whole, checked when read."""
+"""The saved state of a training run, which may be killed at any moment: written whole, verified when read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TABLES = ("tuned", "best_tuned", "optimiser", "start")
 
 @dataclass(frozen=True)
 class Partial:
-    """The first `steps` of an epoch: the sum of their losses, and how many images were right."""
+    """The first `steps` of an epoch: the sum of their losses, and the number of correctly classified images."""
 
     steps: int
     loss_sum: float
@@ -35,10 +35,10 @@ class Partial:
 class State:
     """The state of a run after an epoch, or after some steps of the next one.
 
-    `rows` are all whole epochs, so the position is their last phase and epoch, and `partial` what is done of the next;
-    `best` is the index of the chosen one. `start` is what was tuned before the present phase began, empty in a phase
-    that cannot be rolled back; `optimiser` is empty after the last epoch of a phase. `seconds` is the training time.
-    `earlier_code` has the hash of each earlier code that a part of the run was trained with, as its fingerprint had it.
+    `rows` are all complete epochs; the last one gives the present phase and epoch. `partial` holds the steps done of
+    the next epoch. `best` is the index of the best row. `start` holds the tuned tensors from before the present phase;
+    it is empty in a phase that cannot be rolled back. `optimiser` is empty after the last epoch of a phase. `seconds`
+    is the training time. `earlier_code` holds the hash of each earlier version of the code that trained a part of it.
     """
 
     rows: list[EpochRow]
@@ -53,9 +53,9 @@ class State:
 
 
 def save(path: Path, state: State, fingerprint: dict[str, Any], processes: int = 1) -> None:
-    """Write the state with the fingerprint of the run that it belongs to.
+    """Write the state with the fingerprint of its run.
 
-    The state before is kept beside it, in case this one is damaged later.
+    The previous state is kept beside it, in case the new one is damaged later.
     """
     present = {table: getattr(state, table) for table in _TABLES}
     if _best_is_last(state):
@@ -78,22 +78,22 @@ def save(path: Path, state: State, fingerprint: dict[str, Any], processes: int =
 
 
 def remove(path: Path) -> None:
-    """Remove the states of a run that is over."""
+    """Remove the states of a finished run."""
     for state in (path, _before(path), *_kept(path)):
         state.unlink(missing_ok=True)
 
 
 def load(path: Path, fingerprint: dict[str, Any], processes: int = 1, any_code: bool = False) -> State | None:
-    """Return the state that a killed run of the same fingerprint left, or None: there is none, or it cannot serve.
+    """Return the state of a killed run with the same fingerprint, or None if there is no usable one.
 
-    Why it cannot is logged. A damaged state is replaced by the one before it. Another number of threads or processes
-    resumes, with a warning that the bytes may differ. A state of other code is kept beside the new ones; with
-    `any_code` the one of the longest training is returned, whichever code made it.
+    The reason is logged if a state cannot be used. If the last state is damaged, the previous one is used. With another
+    number of threads or processes the run resumes, with a warning that the bytes may differ. A state of other code is
+    kept beside the new ones; with `any_code` the state of the longest training is returned, whichever code made it.
     """
     read = _longest(path, fingerprint) if any_code else _latest(path)
     if path.exists() and _read(path) is None:
-        what = "resumes from the state before" if read else "starts from the beginning"
-        log.warning("training %s: its state, %s, is damaged or of another format", what, path)
+        what = "resumes from the previous state" if read else "starts from the beginning"
+        log.warning("training %s: its state %s is damaged or of another format", what, path)
     if read is None:
         return None
     tensors, metadata = read
@@ -101,15 +101,15 @@ def load(path: Path, fingerprint: dict[str, Any], processes: int = 1, any_code: 
     if before != fingerprint:
         changed = _changed(before, fingerprint)
         if changed != ["code"]:
-            log.warning("training starts from the beginning: since the run before, %s changed", ", ".join(changed))
+            log.warning("training starts from the beginning: since the previous run, %s changed", ", ".join(changed))
             return None
         if not any_code:
             log.warning(
-                "training starts from the beginning: since the run before, code changed; its state is kept as %s, and "
-                "`runtime.resume=any_code` continues it", _keep(path, before["code"]),
+                "training starts from the beginning: since the previous run, the code changed; its state is kept as "
+                "%s, and `runtime.resume=any_code` continues it", _keep(path, before["code"]),
             )  # fmt: skip
             return None
-        log.warning("training resumes with other code than before: the adapter's card names all of them")
+        log.warning("training resumes with other code than before: the adapter's card names all of it")
     for what, number in (("threads", torch.get_num_threads()), ("processes", processes)):
         if metadata[what] != number:
             log.warning(
@@ -132,7 +132,7 @@ def load(path: Path, fingerprint: dict[str, Any], processes: int = 1, any_code: 
 
 
 def seconds(path: Path, fingerprint: dict[str, Any], any_code: bool = False) -> float:
-    """Return the training time of the state that `load` returns; 0 without one."""
+    """Return the training time of the state that `load` would return, or 0 if there is none."""
     read = _longest(path, fingerprint) if any_code else _latest(path)
     changed = _changed(read[1]["fingerprint"], fingerprint) if read else []
     return float(read[1]["seconds"]) if read and (not changed or (any_code and changed == ["code"])) else 0.0
@@ -177,19 +177,19 @@ def _before(path: Path) -> Path:
 
 
 def _best_is_last(state: State) -> bool:
-    """Say whether what is tuned now is the best, so that one copy of it is enough."""
+    """Return whether the present tensors are the best ones, so that one copy is enough."""
     return state.partial is None and state.best == len(state.rows) - 1 >= 0 and not state.rows[-1].rolled_back
 
 
 def _latest(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Return the last state that is whole."""
+    """Return the last undamaged state."""
     return next((found for found in map(_read, (path, _before(path))) if found), None)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Return tensors and metadata of a whole state of this format, else None."""
+    """Return tensors and metadata of an undamaged state of this format, else None."""
     try:
         tensors, metadata = tensor_file.read(path)
-    except UserError:  # missing, too
+    except UserError:  # a missing file raises it too
         return None
     return (tensors, metadata) if metadata.get("format") == FORMAT else None

@@ -1,4 +1,4 @@
-"""A training schedule: a list of phases, each naming what trains."""
+"""A training schedule: a list of phases, each with the names of the parameters that train."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from adaptformer.tuning.history import EpochRow
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs with an optimiser of its own, in which exactly the parameters in `trains` change."""
+    """A series of epochs with its own optimiser, in which exactly the parameters in `trains` change."""
 
     name: str
     round: int
@@ -28,9 +28,9 @@ class Phase:
 def plan(parts: Mapping[str, Part], params: TuningParams) -> list[Phase]:
     """Return the phases of a schedule over trainable parameters, given by name with their parts.
 
-    The head trains in every phase. "slotwise" takes one adapter slot of all blocks at a time, as the seed of this idea
-    is coded; "layerwise" what trains in one block at a time, as it is described, with the loss of the whole model.
-    Raises UserError where the method has no parts for the schedule.
+    The head trains in every phase. "slotwise" trains one adapter slot of all blocks at a time, as in the original code
+    of this idea. "layerwise" trains one block at a time, as in its description, with the loss of the whole model.
+    Raises UserError if the method has no parts for the schedule.
     """
     if params.schedule == "joint":
         return [Phase("joint", 1, params.epochs, frozenset(parts))]
@@ -60,7 +60,7 @@ def _ordered(numbers: Sequence[int], params: TuningParams, sweep: int) -> Sequen
 
 
 def remaining(phases: list[Phase], rows: Sequence[EpochRow]) -> Iterator[tuple[int, Phase, int]]:
-    """Yield each phase that is not over after the epochs `rows`: its number, it, its next epoch, both from 1.
+    """Yield (number, phase, next epoch), both numbers from 1, for each phase that is not over after the epochs `rows`.
 
     A rolled-back phase is over.
     """
@@ -73,9 +73,9 @@ def remaining(phases: list[Phase], rows: Sequence[EpochRow]) -> Iterator[tuple[i
 
 
 def begin(model: nn.Module, phase: Phase) -> None:
-    """Let exactly the parameters that the phase names require gradients, and drop old gradients.
+    """Make exactly the parameters of the phase require gradients, and drop old gradients.
 
-    Raises ValueError for a name that the model does not have: a misspelt one must not silently train nothing.
+    Raises ValueError for a name that the model does not have: a misspelt name must not silently train nothing.
     """
     parameters = dict(model.named_parameters())
     if unknown := phase.trains - parameters.keys():

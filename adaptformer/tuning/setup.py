@@ -1,4 +1,4 @@
-"""What a training run starts from: the untrained model, and what is known before the first step."""
+"""The start of a training run: the untrained model, its data, and the estimates before the first step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from adaptformer.tuning.data_parallel import World
 
 @dataclass(frozen=True)
 class Training:
-    """An untrained model with its input, the manifest's rows and classes, and where and how it runs."""
+    """An untrained model with its image contract, manifest, classes, device and precision."""
 
     model: Classifier
     backbone: BackboneCard
@@ -38,22 +38,22 @@ class Training:
         return len(manifest.rows(self.manifest, split))
 
     def plan(self, params: TuningParams, processes: int) -> planning.Plan:
-        """Predict what training by so many processes takes."""
+        """Predict the cost of training by `processes` processes."""
         return planning.plan(self.model, params, self.images("train"), self.device, self.precision, processes)
 
     def minutes(self, params: TuningParams) -> float:
-        """Time a few steps and return the minutes of the whole training; the model must not be trained afterwards."""
+        """Time a few steps and return the minutes of the whole training; do not train the model afterwards."""
         counts = self.images("train"), self.images("validation")
         return planning.minutes(self.model, params, counts, self.contract.size, self.device, self.precision)
 
     def warnings(self) -> list[str]:
-        """Return what does not fit between the training images and the model's input."""
+        """Return warnings if the model's input size does not suit the training images."""
         sides = manifest.rows(self.manifest, "train")[["height", "width"]].min(axis=1)
         return planning.warnings(self.contract.size, sides.tolist())
 
 
 def prepare(params: Params, folder: RunFolder) -> Training:
-    """Build what training starts from, out of the backbone and the manifest in the run folder."""
+    """Build the untrained model from the backbone and the manifest in the run folder."""
     encoder, backbone = backbone_file.read(folder.backbone)
     contract = ImageContract(**params.image.model_dump(), mean=backbone.mean, std=backbone.std)
     table = manifest.read_manifest(folder.manifest)
@@ -72,7 +72,7 @@ def prepare(params: Params, folder: RunFolder) -> Training:
 
 
 def load(start: Training, params: Params, folder: RunFolder, fingerprint: dict[str, Any], world: World) -> epoch.Run:
-    """Return the run, with the images of its splits; all that its result depends on is in `fingerprint`."""
+    """Return the run, with the images of its splits; `fingerprint` holds everything on which its result depends."""
     tuning, runtime, classes = params.tuning, params.runtime, start.classes
     cache = ImageCache(folder.image_cache, runtime.cache_gb)
     train, photos = labelled.load_training(

@@ -1,4 +1,4 @@
-"""The features of a probe, kept between runs: of many rates tried on one data set, only the first runs the backbone."""
+"""Features of a linear probe, kept between runs: of many runs on one data set, only the first runs the backbone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ACT_LATER = frozenset(
         "balance_power", "selection_metric",
     }
 )  # fmt: skip
-"""The settings of training that features do not depend on. One that is missing here costs a reuse, not a result."""
+"""Training settings that do not affect features. If one is missing here, features are recomputed, but never wrong."""
 
 
 @dataclass(frozen=True)
@@ -39,31 +39,31 @@ class StoredFeatures:
 
     @property
     def _named(self) -> dict[str, str]:
-        """What the file says of itself: a name that stands for all that decides the features."""
+        """The file's metadata: a name that stands for everything on which the features depend."""
         return {"features": self.path.stem}
 
     def read(self, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor] | None:
-        """Return the features by source; None where they are not stored with these shapes, or the file is damaged."""
+        """Return the features by source, or None if the file is missing, damaged or has other shapes."""
         if not self.path.is_file():
             return None
         try:
             found, metadata = tensor_file.read(self.path)
         except UserError:
             metadata = {}
-        if metadata != self._named:  # without checksums, another file's, or none at all
+        if metadata != self._named:  # no checksums, or those of another file
             log.warning("%s is damaged: the features are computed again", self.path)
             return None
         if {name: tensor.shape for name, tensor in found.items()} != shapes:
             return None
-        with contextlib.suppress(OSError):  # another user's
+        with contextlib.suppress(OSError):  # the file may belong to another user
             os.utime(self.path)
-        log.info("the features of all images are those of an earlier run (%s)", self.path)
+        log.info("the features of all images are from an earlier run (%s)", self.path)
         return found
 
     def write(self, features: dict[str, Tensor]) -> None:
-        """Store the features, after removing those unused for longest where the folder would get too large.
+        """Store the features; first remove the least recently used ones if the folder would get too large.
 
-        A disk that is full costs the reuse alone.
+        On a full disk the features are not stored, and only their reuse is lost.
         """
         size = sum(tensor.numel() * tensor.element_size() for tensor in features.values())
         others = sorted(self.path.parent.glob(f"*{self.path.suffix}"), key=lambda path: path.stat().st_mtime_ns)
@@ -79,7 +79,7 @@ class StoredFeatures:
 
 
 def of_run(folder: Path, fingerprint: Mapping[str, Any], device: torch.device, gigabytes: float) -> StoredFeatures:
-    """Return where the features of a run are stored, whose result depends on all that is in `fingerprint`."""
+    """Return the file of a run's features, named by the parts of `fingerprint` on which the features depend."""
     tuning = {name: value for name, value in fingerprint["tuning"].items() if name not in _ACT_LATER}
     key = {**fingerprint, "tuning": tuning, "rounding": devices.rounding(device)}
     return StoredFeatures(folder / f"{files.sha256_text(files.canonical_json(key))}.safetensors", gigabytes)

@@ -1,4 +1,4 @@
-"""What training sees of each image: a new random crop at every draw, or one of a few fixed ones (`tuning.views`).
+"""The crops of training images: a new random crop at every draw, or one of a few fixed views (`tuning.views`).
 
 Shapes: n images of the training split, N draws, V views.
 """
@@ -16,18 +16,18 @@ from adaptformer.params import TuningParams
 
 
 def count(params: TuningParams) -> int:
-    """Return the number V of fixed views of an image, mirrored ones included; 0 where every draw has a new crop."""
+    """Return the number V of fixed views per image, mirrored ones included; 0 if every draw has a new crop."""
     return params.views * (2 if params.flip else 1)
 
 
 def boxes(
     params: TuningParams, shapes: NDArray[np.int64], order: NDArray[np.int64], *key: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the crop [N, 5] of each draw, as augmentation.random_boxes has them, and the number of its view [N].
+    """Return the crop of each draw [N, 5], in the form of augmentation.random_boxes, and the number of its view [N].
 
-    `shapes` [n, 2] are those of the images, `order` [N] the image of each draw: one that is drawn twice gets two
-    crops, or two fixed views, each drawn with the same probability. The view v of the image i has the number i V + v;
-    there are none without fixed views.
+    `shapes` [n, 2] are those of the images, `order` [N] is the image of each draw. An image that is drawn twice gets
+    two crops or two fixed views; all views are equally likely. View v of image i has the number i V + v. Without fixed
+    views there are no numbers (None).
     """
     views = count(params)
     if not views:

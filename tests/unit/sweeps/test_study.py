@@ -267,5 +267,5 @@ class TestDamage:
         (sound / "study.db").unlink()
         (sound / "sweep.csv").touch()
         for _ in range(2):
-            with pytest.raises(UserError, match=r"sweep\.csv tells of trials, but the database of the sweep has none"):
+            with pytest.raises(UserError, match=r"sweep\.csv lists trials, but the database of the sweep has none"):
                 opened(sound)

@@ -132,7 +132,7 @@ def test_another_fingerprint_starts_from_the_beginning(tmp_path: Path, caplog: p
     other = dataclasses.replace(run(tmp_path), fingerprint={"tuning": {}, "backbone": "def"})
     rows, _ = loop.train(other)
     assert len(rows) == 3
-    assert "training starts from the beginning: since the run before, backbone changed" in caplog.messages
+    assert "training starts from the beginning: since the previous run, backbone changed" in caplog.messages
     assert not any("resumes" in message for message in caplog.messages)
 
 

@@ -32,7 +32,7 @@ def test_it_counts_what_trains_and_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     assert Plan(20_272, 702_352, ("adapters", "head"), 65, 32, 512.0, 23_200.0, 10_233, 1222, 1216).lines() == [
         "trains 20,272 of 702,352 parameters (2.89 %): adapters, head; 65 tokens an image",
         "memory: about 0.5 GB with 32 images at once, of 23.2 GB that are free; about 10,233 images would fit",
-        "each epoch trains on 1,216 of 1,222 images (100 %), other ones each time: the last batch would be incomplete",
+        "each epoch trains on 1,216 of 1,222 images (100 %), different ones each time: an incomplete batch is dropped",
     ]
 
 
@@ -209,10 +209,10 @@ def test_out_of_memory_names_a_batch_that_fits(largest: int, remedy: str) -> Non
 def test_images_that_do_not_fit_the_input_are_told() -> None:
     assert planning.warnings(224, [300, 200, 500]) == []
     assert planning.warnings(224, [100, 200, 500]) == [
-        "half of the images are smaller than image.size = 224 (their shorter side is 200): enlarged"
+        "half of the images are enlarged: image.size = 224, but their median shorter side is 200"
     ]
     (said,) = planning.warnings(32, [375, 480, 333])
-    assert said.startswith("image.size = 32 keeps little of photos whose shorter side is 375: `--preset photos`")
+    assert said.startswith("image.size = 32 is small for photos with a median shorter side of 375: `--preset photos`")
     assert said.endswith("has a backbone for 224 pixels")
     assert planning.warnings(32, [32, 32, 32]) == []
     assert planning.warnings(64, [255, 256, 257]) != []

@@ -115,7 +115,7 @@ def test_another_fingerprint_starts_from_the_beginning_and_names_what_changed(
 ) -> None:
     assert resume.load(path, {**FINGERPRINT, **change}) is None
     (message,) = caplog.messages
-    assert message == f"training starts from the beginning: since the run before, {named}"
+    assert message == f"training starts from the beginning: since the previous run, {named}"
 
 
 EDITED = {**FINGERPRINT, "code": "b" * 64}
@@ -129,8 +129,8 @@ def test_a_state_of_other_code_is_kept_and_the_option_that_continues_it_named(
     kept = path.with_suffix(f".code-{FINGERPRINT['code'][:8]}.safetensors")
     assert kept.is_file()
     assert caplog.messages == [
-        f"training starts from the beginning: since the run before, code changed; its state is kept as {kept}, and "
-        "`runtime.resume=any_code` continues it"
+        "training starts from the beginning: since the previous run, the code changed; its state is kept as "
+        f"{kept}, and `runtime.resume=any_code` continues it"
     ]
     assert resume.seconds(path, EDITED) == 0
     resume.remove(path)
@@ -163,7 +163,7 @@ def test_one_code_is_not_named(path: Path) -> None:
 
 def test_a_part_that_the_fingerprint_no_longer_has_is_named_too(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert resume.load(path, {name: FINGERPRINT[name] for name in ("tuning", "backbone", "code")}) is None
-    assert caplog.messages == ["training starts from the beginning: since the run before, precision changed"]
+    assert caplog.messages == ["training starts from the beginning: since the previous run, precision changed"]
 
 
 def flipped(content: bytes) -> bytes:
@@ -237,7 +237,7 @@ def test_a_damaged_state_is_replaced_by_the_one_before(path: Path, caplog: pytes
     assert state is not None
     assert len(state.rows) == 2
     assert caplog.messages == [
-        f"training resumes from the state before: its state, {path}, is damaged or of another format"
+        f"training resumes from the previous state: its state {path} is damaged or of another format"
     ]
 
 

@@ -152,4 +152,4 @@ def test_probes_of_one_checkout_share_them(
     assert "of an earlier run" not in caplog.text
     assert adaptformer("pipeline", "tuning.base_lr=0.5") == 0
     (stored,) = (tmp_path / "artifacts/cache/probe_features").iterdir()
-    assert f"the features of all images are those of an earlier run ({stored.relative_to(tmp_path)})" in caplog.messages
+    assert f"the features of all images are from an earlier run ({stored.relative_to(tmp_path)})" in caplog.messages
