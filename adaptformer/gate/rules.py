@@ -200,7 +200,7 @@ def class_falls(changes: Sequence[ClassChange], bound: float, support: int, sign
 
 
 def newly_wrong(found: Interval, bound: float | None) -> Check:
-    """Fail if the share of images that only the champion has right is shown to be above the bound, None for no bound."""
+    """Fail if the share of images that only the champion has right is shown to be above the bound (None: no bound)."""
     name, value = "newly wrong", f"{percent(found.value)} ({percent(found.low)} to {percent(found.high)})"
     if bound is None:
         reason = f"Of all images {percent(found.value)} were right and are wrong now."

@@ -89,9 +89,9 @@ def gained(value: float, low: float, high: float, p: float, margin: float = 0.0,
                 "info",
                 "9",
                 "better below 10",
-                "Including this one, the gate has compared 9 versions with a champion on these test images. Even if none "
-                "of them is better, at least one passes with a probability of about 6.2 %, and the champion's figures on "
-                "these images are then too high.",
+                "Including this one, the gate has compared 9 versions with a champion on these test images. Even if "
+                "none of them is better, at least one passes with a probability of about 6.2 %, and the champion's "
+                "figures on these images are then too high.",
             ),
         ),
         (
