@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RECORDS = DEFAULT / "registry"
 MODELS = DEFAULT / "cache" / "models"
 NAME = "model.onnx"
-_VERDICTS = {"passed": "passed the gate", "refused": "refused", "overtaken": "passed the gate after another move"}
+_VERDICTS = {"passed": "passed the gate", "refused": "refused", "overtaken": "passed the gate, but too late"}
 """The gate's tags (decision_record.py) in words."""
 
 

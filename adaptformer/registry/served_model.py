@@ -86,7 +86,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # untyped
         except ValueError:
             images = np.array(None)
         if images.dtype == object:
-            raise _refused(f"the images are not all of one size, or hold what is no number: give an array {wanted}")
+            raise _refused(f"the images are not all of one size, or are not all numbers: give an array {wanted}")
         if images.dtype.kind not in "ui":
             raise _refused(
                 f"the images are of type {images.dtype}: give whole numbers from 0 to 255 (uint8), as pixels are in a "
