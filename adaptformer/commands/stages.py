@@ -100,7 +100,8 @@ def _plan(given: argparse.Namespace) -> None:
     print("\n".join(start.plan(wanted.tuning, wanted.runtime.devices).lines()))
     minutes = start.minutes(wanted.tuning)
     print(
-        f"time: about {minutes:.1f} minutes on {device.describe(start.device)}, measured in a few steps on random images"
+        f"time: about {minutes:.1f} minutes on {device.describe(start.device)}, "
+        "measured in a few steps on random images"
     )
     for warning in start.warnings():
         print(f"warning: {warning}")
