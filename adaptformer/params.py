@@ -43,7 +43,7 @@ def _pattern(text: str) -> str:
     try:
         re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"is no regular expression: {error}") from error
+        raise ValueError(f"is not a valid regular expression: {error}") from error
     return text
 
 
@@ -59,7 +59,7 @@ class Section(BaseModel):
         switch = info.field_name is not None and cls.model_fields[info.field_name].annotation is bool
         for part in value if isinstance(value, list | tuple) else [value]:
             if isinstance(part, bool) and not switch:
-                raise ValueError("true and false are no numbers or texts")
+                raise ValueError("true and false are neither numbers nor texts")
             if isinstance(part, str) and names.unseen(part):
                 raise ValueError("has characters that cannot be shown")
         # JSON has no tuples, and with strict types (schema.py) a list is not accepted as one.

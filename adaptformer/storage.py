@@ -185,7 +185,7 @@ def retried(work: Callable[[], T], what: str) -> T:
             if attempt == ATTEMPTS:
                 raise UserError(
                     f"{what} failed {ATTEMPTS} times: {reason}",
-                    "mend the cause, then run the same command again: it computes what is missing",
+                    "remove the cause, then run the same command again: it computes the missing parts",
                 ) from error
             log.warning("%s is tried again: %s", what, reason)
             time.sleep(SECONDS_BETWEEN_ATTEMPTS * attempt)

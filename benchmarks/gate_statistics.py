@@ -123,7 +123,7 @@ def coverage(draws: int) -> Iterator[Row]:
 
 
 def looks(draws: int) -> Iterator[Row]:
-    """Versions that are not better, compared one after the other on 359 images; one that passes becomes the champion."""
+    """Versions that are not better, compared in sequence on 359 images; one that passes becomes the champion."""
     yield (
         "versions", "at least one promoted", "as the page says", "champion's top-1 too high by",
         "a version 3 points better passes next",

@@ -182,7 +182,7 @@ def _addresses(services: Services) -> str:
 def _free_port(variable: str, default: int) -> int:
     value = os.environ.get(variable) or str(default)
     if not value.isdigit() or not 0 < int(value) < 65536:
-        raise UserError(f"{variable}={value} is no port", "give a number from 1 to 65535")
+        raise UserError(f"{variable}={value} is not a port number", "give a number from 1 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -72,5 +72,5 @@ def _by_several(workers: int, given: dict[str, Any]) -> None:
     if failed := [state for state in states if state is not None and not state.is_completed()]:
         raise UserError(
             f"{len(failed)} of {workers} runs of adaptformer/trials ended as {failed[0].name}",
-            "see their logs in Prefect; the same command continues with what is left",
+            "see their logs in Prefect; the same command continues with the remaining trials",
         )

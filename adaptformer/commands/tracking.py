@@ -24,7 +24,7 @@ def _log(given: argparse.Namespace) -> None:
     from adaptformer.tracking import dvc_experiments, mlflow_store
     from adaptformer.tracking.locations import tracking_place
 
-    with mlflow_store.user_errors("what is logged already is not logged again"):
+    with mlflow_store.user_errors("results that are logged already are not logged again"):
         client = mlflow_store.connect()
         _upload_waiting(client)
         count = 0

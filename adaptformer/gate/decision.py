@@ -40,7 +40,7 @@ class ChangedImage:
 
 @dataclass(frozen=True)
 class UnchangedImages:
-    """Images that both models have right, or both wrong: how many, and the SHOWN least sure answers."""
+    """Images that both models have right, or both wrong: their number, and the SHOWN least sure answers."""
 
     total: int
     least_sure: tuple[ChangedImage, ...]

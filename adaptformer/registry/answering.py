@@ -128,7 +128,7 @@ def _wanted_record(*, ask: bool) -> Record:
     record = None if name is None else _record(name, ask=ask)
     if record is None:
         raise UserError(
-            "there is no registry here" if name else "there is no params.yaml here, which names the registered model",
+            "there is no registry here" if name else "there is no params.yaml here, so the registered model is unknown",
             "train and register a model (`make run`), or give --model a file",
         )
     return record

@@ -89,8 +89,8 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # untyped
             raise _refused(f"the images are not all of one size, or are not all numbers: give an array {wanted}")
         if images.dtype.kind not in "ui":
             raise _refused(
-                f"the images are of type {images.dtype}: give whole numbers from 0 to 255 (uint8), as pixels are in a "
-                "file, for the model scales them itself"
+                f"the images are of type {images.dtype}: give whole numbers from 0 to 255 (uint8), as in an image "
+                "file: the model scales them itself"
             )
         if images.ndim != 4 or images.shape[1:] != (self.size, self.size, 3) or not len(images):
             shape = ", ".join(map(str, images.shape))

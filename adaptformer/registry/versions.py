@@ -190,7 +190,7 @@ def _new_version(
     if run_id is None:
         raise UserError(
             "the model is exported but not registered, because tracking failed",
-            f"do what the warning above says of MLflow at {tracking_place()}, then run the same command again",
+            f"follow the warning above about MLflow at {tracking_place()}, then run the same command again",
         )
     with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the missing input example: as JSON it would be larger than the model's

@@ -32,11 +32,11 @@ _CAUSES = (
         "filesystem tracking backend",
         "is a folder, which MLflow no longer supports as a store of runs and models",
         "set MLFLOW_TRACKING_URI to a database, such as sqlite:///mlflow.db, or to a server's address (`mlflow "
-        "migrate-filestore` moves the runs of the folder there)",
+        "migrate-filestore` transfers the runs of the folder)",
     ),
     _Cause(
         "unsupported URI|No plugin found|Could not parse .*URL",
-        "is no address that MLflow knows",
+        "is not an address that MLflow knows",
         "set MLFLOW_TRACKING_URI to a server's address with http:// or https://, or to a database's, such as "
         "sqlite:///mlflow.db",
     ),

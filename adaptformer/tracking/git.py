@@ -36,7 +36,7 @@ def git_tags() -> dict[str, str]:
     if commit is None:
         reason = _reason()
         if reason == NOT_OURS:
-            log.warning("%s: what is tracked names no commit (fix: %s)", reason, trusting(str(Path.cwd())))
+            log.warning("%s: runs are tracked without a commit (fix: %s)", reason, trusting(str(Path.cwd())))
         return {"git.commit": f"none: {reason}"}
     changes = _git("status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
     return {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}

@@ -29,7 +29,7 @@ def checkout(monkeypatch):
 
 CASES = {
     "The filesystem tracking backend (e.g., './mlruns') is in maintenance mode": ("is a folder", "to a database"),
-    "Model registry functionality is unavailable; got unsupported URI 'ftp://x'": ("is no address", "http:// or https"),
+    "Model registry functionality is unavailable; got unsupported URI 'ftp://x'": ("is not an address", "http:// or"),
     "Max retries exceeded (NewConnectionError: [Errno 111] Connection refused)": ("does not run", "start the server"),
     "Failed to resolve 'tracking' ([Errno -2] Name or service not known)": ("name cannot be resolved", "name service"),
     "SSLError(SSLCertVerificationError: CERTIFICATE_VERIFY_FAILED)": ("not trusted", "SERVER_CERT_PATH"),
