@@ -2,12 +2,12 @@
 
 import os
 
-# OpenMP reads it as torch is loaded. By default its threads spin while they wait: beside any other busy process a
-# training step then takes ten times as long. Sleeping threads cost next to nothing on an idle machine.
+# OpenMP reads this variable when torch is loaded. By default its threads spin while they wait: beside any other busy
+# process a training step then takes ten times as long. Sleeping threads cost next to nothing on an idle machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 NO_TELEMETRY = {
-    "DO_NOT_TRACK": "true",  # Prefect, and others that keep to this convention
+    "DO_NOT_TRACK": "true",  # Prefect, and others that follow this convention
     "DVC_NO_ANALYTICS": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "ITERATIVE_DO_NOT_TRACK": "true",
@@ -16,11 +16,11 @@ NO_TELEMETRY = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-"""Variables without which a dependency reports home (docs/telemetry.md). Each reads its own as it is imported."""
+"""Variables without which a dependency reports home (docs/telemetry.md). Each dependency reads its own on import."""
 for _name, _value in NO_TELEMETRY.items():
     os.environ.setdefault(_name, _value)
 
-# A proxy cannot reach the servers of this machine: Prefect's temporary one, `make up`'s, a store beside it.
+# A proxy cannot reach the servers of this machine: Prefect's temporary server, those of `make up`, a local store.
 if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
     for _name in ("NO_PROXY", "no_proxy"):
         _hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""

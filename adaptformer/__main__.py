@@ -1,4 +1,4 @@
-"""The command line: `adaptformer COMMAND`. It starts fast, because each command imports what it needs when it runs."""
+"""The command line: `adaptformer COMMAND`. It starts fast, because each command imports its modules when it runs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 after two lines of cause and remedy, 2 for a refused model.
 
-    Without `arguments` it is the command of this process: its own, and Ctrl-C is one line from here to its end.
+    Without `arguments`, run the command line of this process; Ctrl-C then prints one line, from here to the end.
     """
     if arguments is None:
         interruption.at_once()
-    from adaptformer import streams  # from here on, since imports take a while
+    from adaptformer import streams  # only now, because imports take a while
     from adaptformer.commands import exit_code
 
     streams.prepare()
@@ -41,7 +41,7 @@ def _run(given: argparse.Namespace) -> int | None:
 
 
 def _log(quiet: bool, verbose: bool) -> None:
-    """Choose the lines that go to standard error: the library's, and of other libraries only warnings, if not told."""
+    """Choose the log lines for standard error: by default this library's, and only warnings of other libraries."""
     import logging
 
     from adaptformer import progress

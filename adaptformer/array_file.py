@@ -1,10 +1,10 @@
-"""Arrays with metadata in safetensors files that prove what they hold; without torch.
+"""Arrays with metadata and checksums in safetensors files, without torch.
 
-The metadata of a file are one JSON text: safetensors writes several keys in random order, and equal content is to give
-equal bytes. It begins with two checksums: `data`, the sha256 of all arrays' bytes, and `header`, the sha256 of all
-bytes before them (names, types, shapes, metadata, `data`; its own digits as zeros). So metadata can be verified without
-reading the arrays. Files of before have the metadata alone, files of other programs have none; both are read as they
-are.
+The metadata of a file are one JSON text, because safetensors writes several keys in random order, and equal content
+must give equal bytes. The text begins with two checksums: `data`, the sha256 of all arrays' bytes, and `header`, the
+sha256 of all bytes before them (names, types, shapes, metadata, `data`; its own digits as zeros). So metadata can be
+verified without reading the arrays. Files of earlier versions have metadata without checksums, files of other programs
+have no metadata of ours; both are read unverified.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from adaptformer.errors import UserError
 KEY = "adaptformer"
 """The key of our metadata among those of safetensors."""
 FORMAT = 2
-"""Stands in the metadata of every file with checksums: without them such a file is not taken for one of before."""
+"""Is in the metadata of every file with checksums, so that one that lost them is not taken for an older file."""
 _FORMAT = "file_format"
 _BLANK = 64 * "0"
 _LARGEST_HEADER = 100_000_000
-"""As safetensors itself has it."""
+"""The limit of safetensors itself."""
 
 
 def write(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
-    """Write arrays and JSON-able metadata to a safetensors file, whole or not at all; equal input, equal bytes."""
+    """Write arrays and JSON-able metadata to a safetensors file, whole or not at all; equal input gives equal bytes."""
     flat = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
     with sealing(path, metadata) as (beside, text):
         save_file(flat, beside, text)
 
 
 def read(path: Path, remedy: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the arrays of a file and its metadata, {} if another program wrote it.
+    """Return the arrays of a file and its metadata, which are {} if another program wrote it.
 
     Raises UserError with `remedy` for a file that was altered, is damaged, or is no safetensors file.
     """
@@ -52,14 +52,14 @@ def read(path: Path, remedy: str) -> tuple[dict[str, NDArray[Any]], dict[str, An
 
 
 def read_metadata(path: Path, remedy: str) -> dict[str, Any]:
-    """Return the metadata of a file as `read` does, verified with all names and shapes, but not the arrays' bytes."""
+    """Return the metadata of a file as `read` does; they, names and shapes are verified, the arrays' bytes are not."""
     with opened(path, remedy, "np", data=False) as (_, metadata):
         return metadata
 
 
 @contextlib.contextmanager
 def sealing(path: Path, metadata: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Yield a path beside `path`, and the metadata with which safetensors is to write it; then add the checksums.
+    """Yield a path beside `path` and the metadata that safetensors must write to it; then add the checksums.
 
     The file appears at `path` whole or not at all. Raises UserError if the system refuses to write.
     """
@@ -67,7 +67,7 @@ def sealing(path: Path, metadata: Mapping[str, Any]) -> Iterator[tuple[Path, dic
     with files.replacing(path) as beside:
         try:
             yield beside, {KEY: files.canonical_json(content)}
-        except SafetensorError as error:  # so it calls a full disk, too
+        except SafetensorError as error:  # this is also its error for a full disk
             raise OSError(str(error)) from error
         with beside.open("rb+") as file:
             header = _header(file)
@@ -82,8 +82,8 @@ def sealing(path: Path, metadata: Mapping[str, Any]) -> Iterator[tuple[Path, dic
 def opened(path: Path, remedy: str, framework: str, *, data: bool = True) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Yield safetensors' handle of a file that was verified, and our metadata in it.
 
-    Without `data` the arrays' bytes are not verified, for who does not read them or knows a hash of them. Raises
-    UserError with `remedy` as `read` does, also for what safetensors raises in the body.
+    Without `data` the arrays' bytes are not verified: for callers that do not read them or know a hash of them. Raises
+    UserError with `remedy` as `read` does, also if safetensors raises an error in the body.
     """
     try:
         if not path.is_file():
@@ -102,7 +102,7 @@ def damaged(path: Path, detail: str, remedy: str) -> UserError:
 
 
 def _verified(path: Path, content: Any, remedy: str, data: bool) -> dict[str, Any]:
-    """Return our metadata of a file out of the JSON that holds it, with checksums or, if it is of before, without."""
+    """Return our metadata from their JSON, with checksums or, in a file of an earlier version, without."""
     if not isinstance(content, dict):
         raise damaged(path, "its metadata are no table", remedy)
     if content.keys() != {"data", "header", "metadata"}:
@@ -124,7 +124,7 @@ def _verified(path: Path, content: Any, remedy: str, data: bool) -> dict[str, An
 
 
 def _header(file: BinaryIO) -> bytes:
-    """Return all bytes of a safetensors file before the arrays', and leave the file at those."""
+    """Return all bytes of a safetensors file before those of the arrays, and leave the file position after them."""
     start = file.read(8)
     (size,) = struct.unpack("<Q", start)
     if size > _LARGEST_HEADER:
@@ -133,5 +133,5 @@ def _header(file: BinaryIO) -> bytes:
 
 
 def _checksums(data: str, header: str) -> bytes:
-    """Return the checksums as they stand in a file: the beginning of a JSON text within JSON."""
+    """Return the checksums as they are in a file: the beginning of a JSON text within JSON."""
     return json.dumps(files.canonical_json({"data": data, "header": header}))[1:-2].encode()

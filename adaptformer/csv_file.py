@@ -1,9 +1,9 @@
-r"""CSV as this project writes and reads it: UTF-8, line feeds, a header, as many cells in each row, texts kept safe.
+r"""CSV as this project writes and reads it: UTF-8, line feeds, a header, rows of equal length, safe texts.
 
 People open these files in spreadsheets, which take a cell such as `=cmd|...` for a formula. A text that begins with one
 of `= + - @`, a tab or a line end gets an apostrophe in front, as OWASP advises against CSV injection; a text that has
 apostrophes there already gets one more, so each text reads back as it was. Numbers stay numbers. Bytes of a file name
-that are no UTF-8 are written as escapes such as \udcff, because the file could not be read as a whole otherwise.
+that are not UTF-8 are written as escapes such as \udcff, because otherwise the whole file could not be read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _STARTS = "=+@\t\r\n＝＋－＠-"
-"""What spreadsheets take for the beginning of a formula: OWASP's list, with the wide forms of East Asian keyboards."""
+"""Characters that begin a formula in a spreadsheet: OWASP's list, with the wide forms of East Asian keyboards."""
 _GUARDED_STARTS = {*_STARTS, "'"}
 _UNSAFE = re.compile(f"'*[{_STARTS}]")
 _SAFE = re.compile(f"'+[{_STARTS}]")
@@ -38,7 +38,7 @@ def unguarded(cell: str) -> str:
 
 
 class _LineFeeds:
-    """Ends rows in a line feed. Python's csv quotes no line ends but its own, and a name may hold a carriage return."""
+    """Ends rows in a line feed. Python's csv only quotes its own line ends, and a name may hold a carriage return."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -49,7 +49,7 @@ class _LineFeeds:
 
 
 class Writer:
-    """Writes rows as CSV to an open text file, cell by cell as `guarded` has them; in a terminal nothing steers it."""
+    """Writes rows as CSV to an open text file, each cell by `guarded`; no cell can steer a terminal."""
 
     def __init__(self, out: TextIO) -> None:
         self._rows = csv.writer(_LineFeeds(out), lineterminator="\r\n")
@@ -66,7 +66,7 @@ class Writer:
 
 
 def text(table: pd.DataFrame, columns: Sequence[str] | None = None) -> str:
-    """Return a table, or these of its columns, as CSV; equal rows give equal text."""
+    """Return a table, or only these `columns` of it, as CSV; equal rows give equal text."""
     import pandas as pd
 
     chosen = table if columns is None else table[list(columns)]
@@ -75,13 +75,13 @@ def text(table: pd.DataFrame, columns: Sequence[str] | None = None) -> str:
         if values.dtype.kind not in "iufb" and (cells := _guarded(list(values))) is not None:
             safe[name] = pd.Series(cells, chosen.index, dtype=object)
     out = io.StringIO()
-    rows = cast("TextIO", _LineFeeds(out))  # pandas calls nothing but `write`
+    rows = cast("TextIO", _LineFeeds(out))  # pandas only calls `write`
     safe.to_csv(rows, index=False, header=[guarded(str(name)) for name in safe], lineterminator="\r\n")
     return names.storable(out.getvalue())
 
 
 def _guarded(cells: list[object]) -> list[object] | None:
-    """Return cells as `guarded` has them; None if all are so already, as nearly always."""
+    """Return cells as `guarded` makes them; None if that changes none of them, which is nearly always so."""
     if not any(isinstance(cell, str) and cell[:1] in _GUARDED_STARTS for cell in cells):
         return None
     return [guarded(cell) if isinstance(cell, str) else cell for cell in cells]
@@ -90,7 +90,7 @@ def _guarded(cells: list[object]) -> list[object] | None:
 def read(source: Path) -> pd.DataFrame:
     """Return the rows of a CSV file, all cells as texts.
 
-    Raises OSError, and ValueError with one line of reason for what is no such file.
+    Raises OSError, and ValueError with one line of reason if it is not such a file.
     """
     import pandas as pd
 
@@ -118,7 +118,7 @@ def rows(file: Iterable[str]) -> Iterator[list[str]]:
                 raise ValueError(f"line {reader.line_num} has a NUL character")
             if not width:
                 width = len(found)
-                found = [found[0].lstrip("\ufeff"), *found[1:]]  # files that were joined begin with several marks
+                found = [found[0].lstrip("\ufeff"), *found[1:]]  # joined files may begin with several such marks
                 if twice := {name for name in found if found.count(name) > 1}:
                     raise ValueError(f"it has the column {min(twice)!r} twice")
             elif len(found) != width:

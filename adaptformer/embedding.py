@@ -1,4 +1,4 @@
-"""What the plain, frozen backbone makes of images: the measure in which images and data sets are compared.
+"""Features of images from the plain, frozen backbone, by which images and data sets are compared.
 
 Shapes: B images of a batch, N images, s model side, D width of the backbone.
 """
@@ -37,7 +37,7 @@ class Embedding:
     """The features of images: the mean of the backbone's patch tokens after the last norm.
 
     They are kept in the folder `stored` by image content, one file for each backbone, image contract and way of
-    computing: what is read there has the bits that computing it again would give.
+    computing: stored features have the same bits as newly computed ones.
     """
 
     def __init__(self, path: Path, image: ImageParams | ImageContract, device: torch.device, stored: Path) -> None:
@@ -54,8 +54,8 @@ class Embedding:
     def of_data(self, table: pd.DataFrame, data: Path, cache: ImageCache | None) -> NDArray[np.float32]:
         """Return the features [N, D] of all images of a manifest; each image content is computed once.
 
-        The images come from the cache, or, without one, from their files. What an interruption leaves undone is
-        computed by the next call. Raises UserError when `data` no longer fits the manifest.
+        The images come from the cache, or, without one, from their files. After an interruption the next call computes
+        the rest. Raises UserError if `data` no longer fits the manifest.
         """
         with self._kept() as known:
             # By split, as training and evaluation load them, so that each finds the other's array in the cache.
@@ -82,7 +82,7 @@ class Embedding:
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[dict[str, NDArray[np.float32]]]:
-        """Give the stored features by sha256 of the image, and store what the body adds, even if it fails."""
+        """Yield the stored features by sha256 of the image, and store those that the body adds, even if it fails."""
         known = _read(self._stored)
         before = len(known)
         try:
@@ -96,7 +96,7 @@ class Embedding:
 def backbone_features(
     path: Path, contract: ImageContract, device: torch.device
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """Return a function from images [N, S, S, 3], larger than the model's side or not, to features [N, D].
+    """Return a function from images [N, S, S, 3], of the model's side or larger, to features [N, D].
 
     `path` is a run's backbone.safetensors. Raises UserError for a file that is damaged.
     """
@@ -107,8 +107,8 @@ def backbone_features(
 
     @torch.no_grad()
     def embed(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # Always whole batches: other shapes may be added up in another order, and then an image's features would
-        # depend on how many others came with it.
+        # Always whole batches: with other shapes the sums may have another order, and then an image's features would
+        # depend on the number of images beside it.
         rows = np.append(np.arange(len(images)), np.full(-len(images) % BATCH, len(images) - 1))
         batches = inference.prepared(images, rows, contract, batch_size=BATCH, device=device)
         features = [vit.forward_features(batch)[:, vit.num_prefix_tokens :].mean(dim=1) for batch in batches]

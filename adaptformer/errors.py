@@ -1,4 +1,4 @@
-"""The one exception that a user may see, and what no text may show: passwords, tokens, signatures."""
+"""The one exception that a user may see, and the removal of passwords, tokens and signatures from texts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ HIDDEN = "***"
 
 _USER = re.compile(r"(?<=://)[^\s/?#'\"<>]*@")
 _RAW_PASSWORD = re.compile(r"(?<=://)[^\s:/@'\"<>]*:(?!\d+(?:[/?#\s'\"]|$))[^\s@'\"<>]*@")
-"""A password that holds / ? or # as it is, which databases accept; a colon before a port begins none."""
+"""A password that holds / ? or # unescaped, which databases accept; a colon before a port begins no password."""
 _QUERY = re.compile(
     r"([?&;](?:[^=&;#\s'\"<>]*(?:token|secret|signature|passw|credential|api_?key|access_?key|auth)[^=&;#\s'\"<>]*"
     r"|sig|key|pwd|pass|GoogleAccessId)=)[^&;#\s'\"<>]+",
@@ -19,14 +19,14 @@ _SECRET_VARIABLE = re.compile(
     r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH_STRING", re.IGNORECASE
 )
 _SHORTEST = 8
-"""A shorter value of a variable is no secret worth the name, and may be part of any word."""
+"""A shorter value of a variable is too weak to be a real secret, and may be part of any word."""
 
 
 class UserError(Exception):
     """A failure that the user can fix: one line of cause, one line of what to do.
 
     Every command shows exactly these two lines and exits with 1; the traceback appears only on request
-    (`adaptformer --traceback …`). Neither line holds credentials, whatever was put into them.
+    (`adaptformer --traceback …`). Credentials are removed from both lines.
     """
 
     def __init__(self, cause: str, remedy: str) -> None:
@@ -39,10 +39,10 @@ class UserError(Exception):
 
 
 def without_credentials(text: str) -> str:
-    """Return a text in which no URL has a user, a password, a token or a signature, and no secret variable's value.
+    """Return a text without the user, password, token and signature of any URL and without secret variables' values.
 
-    A URL loses its user and password, so that it names the same place for everybody; what a query or an environment
-    variable such as AWS_SECRET_ACCESS_KEY holds becomes HIDDEN. Doing it twice changes nothing.
+    A URL loses its user and password, so that it names the same place for everybody; a secret in a query, or the value
+    of an environment variable such as AWS_SECRET_ACCESS_KEY, becomes HIDDEN. A second call changes nothing.
     """
     text = _without_those_of_urls(text)
     for name, value in os.environ.items():

@@ -1,4 +1,4 @@
-"""The epochs of a training as event files for TensorBoard; to look at, no result files."""
+"""Epochs of a training as event files for TensorBoard; they are for viewing and are not results."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _CHARTS = ("loss", "top1")
 
 
 def writer(folder: Path) -> Callable[[EpochRow], None]:
-    """Return what adds an epoch to the event files in `folder`, over the number of epochs of all phases so far.
+    """Return a function that adds an epoch to the event files in `folder`; its step counts the epochs of all phases.
 
-    A resumed training gives its first epochs again; TensorBoard then hides what an earlier process wrote of them.
-    Raises UserError where tensorboard is not installed or the folder cannot be written.
+    A resumed training reports its first epochs again; TensorBoard then hides those that an earlier process wrote.
+    Raises UserError if tensorboard is not installed or the folder cannot be written.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -28,7 +28,7 @@ def writer(folder: Path) -> Callable[[EpochRow], None]:
             "pip install 'adaptformer[tensorboard]', or set runtime.tensorboard to null",
         ) from error
     try:
-        # Whoever looks on sees each epoch as soon as it ends.
+        # A viewer sees each epoch as soon as it ends.
         events = SummaryWriter(str(folder), purge_step=1, flush_secs=1)
     except OSError as error:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, the hashes that name them, and disks that refuse to take them."""
+"""Files that appear whole or not at all, the hashes that name them, and the errors of disks that refuse them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ os.umask(_UMASK)  # it can be read only by setting it
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success flush it to disk and rename it over `path`.
 
-    When the body raises, the file beside is removed and `path` is left as it was. Raises the UserError of `refusal` if
-    the system refuses to write, whatever the library that writes raises then.
+    If the body raises, the new file is removed and `path` is left as it was. Raises the UserError of `refusal` if the
+    system refuses to write, whichever exception the writing library raises.
     """
-    # The suffix stays last: writers such as matplotlib choose the format by it. Machines may share the folder.
+    # The suffix stays last: writers such as matplotlib choose the format by it. The name holds the host, because
+    # machines may share the folder.
     beside = path.with_name(f".{path.stem}.{socket.gethostname()}-{os.getpid()}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,27 +61,27 @@ _REMEDIES = {
     errno.ENFILE: f"close other programs: the system has too many open files{_AGAIN}",
     errno.EIO: f"the disk fails: see the system's log, and use another disk{_AGAIN}",
 }
-"""What to do about a system that refuses, one remedy for each of its reasons."""
+"""The remedy for each reason for which the system refuses to write or read."""
 _OF_A_PATH = {
     errno.ENAMETOOLONG: f"shorten the path{_AGAIN}",
     errno.ENOTDIR: f"move away the file that is in the place of a folder{_AGAIN}",
     errno.EEXIST: f"move away the file that is in the place of a folder{_AGAIN}",
 }
-"""The same for reasons that libraries meet and get over by themselves; they count for a path that was to be written."""
+"""The same for reasons that libraries also meet and handle by themselves; they only count for a path to be written."""
 _SQLITE = {
     "database or disk is full": errno.ENOSPC,
     "attempt to write a readonly database": errno.EROFS,
     "unable to open database file": errno.EACCES,
     "disk I/O error": errno.EIO,
 }
-"""What SQLite calls the reasons, in exceptions that are no OSError."""
+"""SQLite's phrases for the reasons, in exceptions that are not OSErrors."""
 
 
 def refusal(error: BaseException, place: Path | None = None, likely: Path | None = None) -> UserError | None:
-    """Return the error for the user if a system that refuses is behind `error`, None if something else is.
+    """Return the error for the user if the system's refusal caused `error`, None if something else did.
 
     Libraries wrap it in exceptions of their own, whose text has "(os error 28)", "[Errno 28]" or a phrase of SQLite's.
-    `place` is what was to be written, whatever the error names; `likely` is named where neither tells.
+    `place` is the path that was to be written, even if the error names another one; `likely` is named if both lack one.
     """
     for cause in chain(error):
         text = " ".join(str(cause).split())
@@ -100,7 +101,7 @@ def refusal(error: BaseException, place: Path | None = None, likely: Path | None
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that led to it."""
+    """Yield an exception and all exceptions that led to it."""
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
     while waiting:
@@ -112,7 +113,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _number(error: BaseException, text: str) -> int:
-    """Return the system's number of a refusal, 0 if the exception tells none."""
+    """Return the system's error number of a refusal, 0 if the exception has none."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     if found := re.search(r"\(os error (\d+)\)|\[Errno (\d+)\]", text):
@@ -122,9 +123,9 @@ def _number(error: BaseException, text: str) -> int:
 
 @contextlib.contextmanager
 def refusals(place: Path) -> Iterator[None]:
-    """Turn what the system refuses in the body into the UserError of `refusal` about `place`.
+    """Turn a refusal by the system in the body into the UserError of `refusal` about `place`.
 
-    A lock that is not free (filelock's Timeout) is no refusal.
+    A lock that is not free (filelock's Timeout) is not a refusal.
     """
     try:
         yield
@@ -137,7 +138,7 @@ def refusals(place: Path) -> Iterator[None]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what processes of this machine that were killed were just writing to `path` (see `replacing`)."""
+    """Remove partial files for `path` (see `replacing`) that killed processes of this machine left behind."""
     host = socket.gethostname()
     for leftover in path.parent.glob(f".{glob.escape(path.stem)}.{glob.escape(host)}-*.partial{path.suffix}"):
         writer = leftover.name.removesuffix(f".partial{path.suffix}").rpartition("-")[2]
@@ -154,7 +155,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     r"""Write `content` as UTF-8 with line feeds to `path`, whole or not at all.
 
-    Bytes of a file name that are no UTF-8 become escapes such as \udcff, which JSON reads back.
+    Bytes of a file name that are not UTF-8 become escapes such as \udcff, which JSON reads back.
     """
     write_bytes(path, content.encode(errors="backslashreplace"))
 
@@ -165,7 +166,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name, whole or not at all: the bytes are stored once where the file system has links."""
+    """Give a file a second name, whole or not at all: the bytes are stored once if the file system has links."""
     with refusals(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
@@ -181,7 +182,7 @@ def link(source: Path, target: Path) -> None:
 def share(path: Path, others: Iterable[Path]) -> None:
     """Make `path` a hard link to the first of the other files with the same bytes: both take the space of one.
 
-    Files are replaced here, never changed, so each keeps its bytes when the other gets new ones. Where the file system
+    Files are replaced here, never changed, so each keeps its bytes when the other gets new ones. If the file system
     has no links, nothing happens.
     """
     own = path.stat()
@@ -195,12 +196,12 @@ def share(path: Path, others: Iterable[Path]) -> None:
 
 
 def utc_now() -> str:
-    """Return the present second as ISO 8601 in UTC; for records of acts, never for a file that a stage makes."""
+    """Return the present second as ISO 8601 in UTC; for records of events, never for a stage's output."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def canonical_json(content: Any) -> str:
-    """Return the one JSON text of `content`: sorted keys, no spaces. Hashes are taken over it."""
+    """Return the canonical JSON text of `content`: sorted keys, no spaces. Hashes are taken over it."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 

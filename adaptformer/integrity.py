@@ -1,8 +1,8 @@
-"""Files that prove what they hold: a checksum in the file or beside it, verified whenever the file is read back.
+"""Checksums in files or beside them, verified whenever a file is read back.
 
-A disk, a copy or an editor that changes a file must not change an answer without a word. Binary files that travel
-alone (safetensors, ONNX) carry their checksum inside; JSON records have a key for it; a CSV file has it beside, in the
-format of `sha256sum`. Whoever reads a file through its own reader gets what was written, or the one error of `altered`.
+If a disk, a copy or an editor changes a file, this must not silently change a result. Binary files that travel alone
+(safetensors, ONNX) hold their checksum inside; JSON records have a key for it; a CSV file has it beside, in the format
+of `sha256sum`. A file's own reader returns what was written, or raises the one error of `altered`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def read_record(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def parse_record(data: bytes, path: Path | str, remedy: str) -> dict[str, Any]:
-    """Return what the bytes of a record hold, as `read_record` does; `path` is only named."""
+    """Return the content of a record's bytes, as `read_record` does; `path` is only for error messages."""
     try:
         content = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
@@ -81,7 +81,7 @@ def check_beside(path: Path, remedy: str) -> None:
 def is_intact(path: Path) -> bool:
     """Return whether a file that can be computed again is there and is what the checksum beside it names.
 
-    A warning tells of one that is there and has to be computed again.
+    If it is there, but has to be computed again, a warning says so.
     """
     if not path.is_file():
         return False

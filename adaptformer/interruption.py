@@ -1,10 +1,10 @@
-"""Ctrl-C and SIGTERM: one line that says where the work stopped, nothing after it, and an end within seconds.
+"""Ctrl-C and SIGTERM: one line on where the work stopped, no output after it, and an end within seconds.
 
-Python handles a signal between two steps of the main thread, which may be in one call of torch for minutes. So a thread
-waits for the signals as well. Whichever comes first prints the line and silences the process; the main thread, where
-KeyboardInterrupt is raised as ever, then has a short time to release what it holds. Nothing is lost at the end of that:
-files appear whole or not at all, the system releases the locks of a process that ends, and training saves its state
-after each epoch.
+Python handles a signal between two steps of the main thread, which may be in one call of torch for minutes. So a second
+thread waits for the signals as well. The thread that sees the signal first prints the line and silences the process;
+the main thread, in which KeyboardInterrupt is raised as usual, then has a short time to release its resources. After
+that time nothing is lost: files appear whole or not at all, the system releases the locks of a process that ends, and
+training saves its state after each epoch.
 
 Before a command begins, while modules are imported, and after it, while the interpreter ends, there is nothing to
 release: the line is printed and the process ends at once (`at_once`).
@@ -24,9 +24,9 @@ from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_SECONDS = 1.5
-"""The time that the main thread has after a signal to put things in order."""
+"""The time that the main thread has after a signal to release its resources."""
 _CLEAR_LINE = "\r\x1b[K\x1b[?25h"
-"""Removes what the terminal's line holds, `^C` or a progress bar, and shows the cursor, which a bar hides."""
+"""Clears the terminal's line, which may hold `^C` or a progress bar, and shows the cursor, which a bar hides."""
 _ELSEWHERE = "stopped; run the same command again to continue"
 
 _line = _ELSEWHERE
@@ -35,13 +35,13 @@ _stopped: int | None = None
 
 
 def on_stop(line: str) -> None:
-    """From now on, let a signal print this line instead of a general one."""
+    """Set the line that a signal prints from now on, instead of a general one."""
     global _line  # noqa: PLW0603 - a process is stopped once, wherever it is
     _line = line
 
 
 def line() -> str:
-    """Return what a signal prints now; in a terminal in place of what its line holds."""
+    """Return the text that a signal prints now; in a terminal it replaces the present line."""
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     return f"{_CLEAR_LINE if terminal else ''}{_line}"
 
@@ -52,7 +52,7 @@ def exit_code() -> int:
 
 
 def at_once() -> None:
-    """From now on, let the signals end the process with the line and `exit_code()`, outside of `in_one_line` too.
+    """Make the signals end the process with the line and `exit_code()` from now on, also outside of `in_one_line`.
 
     Only for the start of a command's own process. Signals that are ignored or have a handler stay as they are.
     """
@@ -68,10 +68,10 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextlib.contextmanager
 def in_one_line() -> Iterator[None]:
-    """Let a signal in the body, in the main thread, end the process as this module says, with `exit_code()`.
+    """Make a signal during the body, in the main thread, end the process as this module says, with `exit_code()`.
 
-    The body sees KeyboardInterrupt, and the process ends as soon as the body does. Where a signal is ignored or has
-    a handler already, that stays.
+    The body sees KeyboardInterrupt, and the process ends as soon as the body does. A signal that is ignored or has a
+    handler already stays as it is.
     """
     global _stopped  # noqa: PLW0603
     on_stop(_ELSEWHERE)
@@ -93,7 +93,7 @@ def in_one_line() -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(descriptor)
         os.close(write)
-        watcher.join()  # which never returns after a signal
+        watcher.join()  # it never returns after a signal
         for number in ours:
             signal.signal(number, before[number])
 
@@ -106,7 +106,7 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 def _watch(read: int) -> None:
     """Wait for a signal until the other end of the pipe is closed; Python writes each signal's number there.
 
-    Prefect has a handler of its own for SIGTERM while a flow runs: its number arrives here all the same.
+    Prefect has a handler of its own for SIGTERM while a flow runs: the signal's number arrives here all the same.
     """
     while number := os.read(read, 1):
         if number[0] in SIGNALS:
@@ -117,7 +117,7 @@ def _watch(read: int) -> None:
 
 
 def _stop(number: int) -> None:
-    """Print the line, then nothing more: libraries report the interruption in their own words."""
+    """Print the line and silence the process: libraries would report the interruption in their own words."""
     global _stopped  # noqa: PLW0603
     with _stopping:
         if _stopped is None:

@@ -1,4 +1,4 @@
-"""The memory of this process and of the machine, in megabytes of a million bytes."""
+"""Memory of this process and of the machine, in megabytes (a million bytes)."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def keep_freed() -> None:
-    """Let this process keep the memory that it frees for what comes next, where the C library is glibc.
+    """Make this process keep freed memory for later use, if the C library is glibc.
 
-    glibc would give each large tensor back to the system, which then clears every page of the next one: a quarter to a
-    third of a training step's time on a CPU (docs/performance.md).
+    glibc would give the memory of each large tensor back to the system, which then clears every page of the next one.
+    That takes a quarter to a third of a training step's time on a CPU (docs/performance.md).
     """
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallopt"):
         return
     library.mallopt(_M_TRIM_THRESHOLD, -1)
-    # What is larger than this lives long, and is given back. Older versions take no more than 32 MB here.
+    # Blocks larger than this live long and are given back. Older versions of glibc accept at most 32 MB here.
     if not library.mallopt(_M_MMAP_THRESHOLD, 2**30):
         library.mallopt(_M_MMAP_THRESHOLD, 2**25)
 
 
 def give_back_freed() -> None:
-    """Give the memory that was kept so back to the system."""
+    """Give the memory that `keep_freed` has kept back to the system."""
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
 
 
 def forget_peak() -> None:
-    """Let `peak_mb` count from now on, where the system allows it (Linux)."""
+    """Make `peak_mb` count from now on, if the system allows it (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_mb() -> float:
-    """Return the most memory that this process has had at once, since `forget_peak` if that could be done."""
+    """Return the most memory that this process has held at once, since `forget_peak` if that had an effect."""
     try:  # Linux's other figure, ru_maxrss, begins with the peak of the process that started this one
         lines = Path("/proc/self/status").read_text().splitlines()
         return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6, 1)
@@ -50,7 +50,7 @@ def peak_mb() -> float:
 
 
 def present_mb() -> float:
-    """Return the memory that this process has now; 0 where the system does not tell."""
+    """Return the memory that this process holds now; 0 if the system does not report it."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
     except OSError:
@@ -58,7 +58,7 @@ def present_mb() -> float:
 
 
 def free_mb() -> float:
-    """Return the memory that this process can still take, of the machine and of its container."""
+    """Return the memory that this process can still take, within the limits of the machine and of its container."""
     bounds = [_available_mb()]
     with contextlib.suppress(OSError, ValueError):  # no control group, or no limit there
         limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
@@ -67,7 +67,7 @@ def free_mb() -> float:
 
 
 def _available_mb() -> float:
-    """Return what Linux calls available; elsewhere what POSIX says of physical memory."""
+    """Return the available memory on Linux; elsewhere the physical memory according to POSIX."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024 / 1e6

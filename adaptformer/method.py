@@ -1,4 +1,4 @@
-"""A method in words: what a run trains, and which of the settings it reads."""
+"""A method in words: the parts that a run trains, and the settings that it reads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TUNING = (
 
 
 def trained_parts(adapter: AdapterParams, tuning: TuningParams) -> str:
-    """Say in words which parts of the model a run trained, and in which order where not all at once."""
+    """Return in words which parts of the model a run trained, and in which order if not all at once."""
     parts = _parts(adapter)
     if tuning.schedule == "joint":
         return parts
@@ -48,6 +48,6 @@ def _parts(adapter: AdapterParams) -> str:
 
 
 def settings(adapter: AdapterParams, tuning: TuningParams) -> list[tuple[str, object]]:
-    """Return the settings that the method reads, and those of training, as (dotted key, value)."""
+    """Return the settings that the method and its training read, as (dotted key, value)."""
     own = [(f"adapter.{name}", getattr(adapter, name)) for name in ("method", *_SETTINGS[adapter.method])]
     return own + [(f"tuning.{name}", getattr(tuning, name)) for name in _TUNING]

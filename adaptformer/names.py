@@ -1,7 +1,7 @@
 """Names of classes, groups and files, wherever they come from: folders, lists, shards, params, adapter files, ONNX.
 
 A class name becomes the name of a folder in data/ and below `predict --sort-into`, and is shown in terminals and pages.
-So it must be one part of a path, on every system that the project runs on, and hold nothing that a reader cannot see.
+So it must be one part of a path, on every system that the project runs on, without characters that no reader can see.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from adaptformer.errors import UserError
 LONGEST = 255
 """Bytes of UTF-8 that file systems allow for a name."""
 LONGEST_GROUP = 150
-"""Bytes of a group's name, which stands in front of the names of its files."""
+"""Bytes of a group's name, which the names of its files begin with."""
 LITTER = frozenset(
     {
         "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "#recycle",
@@ -25,7 +25,7 @@ LITTER = frozenset(
 )  # fmt: skip
 """Files and folders that systems and photo programs leave behind, in lower case."""
 _LITTER_ENDINGS = (".lrdata", ".lrcat", ".lrcat-data", ".xmp", "@synoeastream", "@synoresource")
-"""Of what Lightroom and Synology's systems leave behind."""
+"""Endings of files that Lightroom and Synology's systems leave behind."""
 _JOINERS = {"\u200c", "\u200d"}
 """ZWNJ and ZWJ are letters of Persian and Indic words and parts of emoji; all other format characters are refused."""
 _STEERING = {"Cc", "Cs", "Zl", "Zp"}
@@ -94,7 +94,7 @@ def ignored(name: str) -> bool:
 
 
 def one_form(name: str) -> str:
-    """Return a name in Unicode's form NFC: macOS takes an accented letter apart where others keep it whole."""
+    """Return a name in Unicode's form NFC: macOS splits an accented letter in two, other systems keep it whole."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -119,17 +119,17 @@ def shown_lines(text: str) -> str:
 
 
 def storable(text: str) -> str:
-    r"""Return a text that is valid UTF-8: bytes of a file name that are none become escapes such as \udcff."""
+    r"""Return a text that is valid UTF-8: bytes of a file name that are not become escapes such as \udcff."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def restored(text: str) -> str:
-    r"""Return the text of which `storable` made this one: \udc80 to \udcff are bytes of a file name again."""
+    r"""Return the text from which `storable` made this one: \udc80 to \udcff become bytes of a file name again."""
     return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), text)
 
 
 def quoted(value: object) -> str:
-    """Return a value in quotation marks, as one safe line of at most some 60 characters."""
+    """Return a value in quotation marks, as one safe line of about 60 characters at most."""
     text = repr(value)
     return shown(text if len(text) <= _QUOTED else f"{text[: _QUOTED // 2]} ... {text[-10:]}")
 
@@ -149,9 +149,9 @@ def stored(name: str, prefix: str = "") -> str:
 
 _QUOTED = 60
 _FRACTION = re.compile(r"^(\d+)\.0+$")
-"""A whole number as a program writes it that takes numbers for fractions."""
+"""A whole number as written by a program that stores all numbers as fractions."""
 _LONGEST_FILE = LONGEST - 10
-"""Room for a number that tells files of one name apart."""
+"""Leaves room for a number that distinguishes files of the same name."""
 _LONGEST_ENDING = 20
 
 

@@ -43,7 +43,7 @@ def _pattern(text: str) -> str:
     try:
         re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"is no regular expression: {error}") from error
+        raise ValueError(f"is not a valid regular expression: {error}") from error
     return text
 
 
@@ -55,19 +55,19 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _plain(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse true as a number, and characters that would steer a terminal or cannot be stored."""
+        """Refuse true as a number or a text, and characters that would steer a terminal or cannot be stored."""
         switch = info.field_name is not None and cls.model_fields[info.field_name].annotation is bool
         for part in value if isinstance(value, list | tuple) else [value]:
             if isinstance(part, bool) and not switch:
-                raise ValueError("true and false are no numbers or texts")
+                raise ValueError("true and false are neither numbers nor texts")
             if isinstance(part, str) and names.unseen(part):
                 raise ValueError("has characters that cannot be shown")
-        # JSON has no tuples, and where types are strict (schema.py) a list is none.
+        # JSON has no tuples, and with strict types (schema.py) a list is not accepted as one.
         return tuple(value) if isinstance(value, list) else value
 
 
 class DataParams(Section):
-    """What the data set is, and how splits that it lacks are made."""
+    """The data set's name and date, and how missing splits are made."""
 
     name: Text
     date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] | None
@@ -106,7 +106,7 @@ class ChecksParams(Section):
 
 
 class ImageParams(Section):
-    """The image contract but for mean and std, which come with the checkpoint."""
+    """The image contract without mean and std, which come with the checkpoint."""
 
     size: Annotated[int, Field(ge=8, le=2048)]
     resize: Literal["crop", "pad", "squash"]
@@ -117,7 +117,7 @@ class ImageParams(Section):
 
 
 class BackboneParams(Section):
-    """Which pretrained checkpoint is fetched, and onto which architecture."""
+    """Which pretrained checkpoint is fetched, and for which architecture."""
 
     model: Text
     checkpoint: Text
@@ -127,7 +127,7 @@ class BackboneParams(Section):
 
 
 class AdapterParams(Section):
-    """What is added to the backbone, or trained of it."""
+    """The parameters that are added to the backbone, or the parts of it that are trained."""
 
     method: Literal["adaptformer", "vpt", "linear", "full"]
     bottlenecks: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(min_length=1, max_length=64)]
@@ -216,7 +216,7 @@ class RegistryParams(Section):
 
 
 class GateParams(Section):
-    """What a challenger must show to take the champion's place; each figure is one of unseen test images."""
+    """Conditions for a challenger to take the champion's place; all scores are those on unseen test images."""
 
     metric: Literal["top1", "balanced_accuracy", "macro_f1"]
     margin: Annotated[float, Field(gt=-1, lt=1)]
@@ -237,7 +237,7 @@ class GateParams(Section):
 
 
 class ComparisonParams(Section):
-    """What `adaptformer/compare` sets side by side."""
+    """The methods, values and seeds that `adaptformer/compare` compares."""
 
     methods: Annotated[tuple[Text, ...], Field(min_length=1)]
     values: tuple[Annotated[str, Field(pattern=r"^[a-z_.]+=")], ...]
@@ -245,7 +245,7 @@ class ComparisonParams(Section):
 
 
 class SweepParams(Section):
-    """What `adaptformer sweep` searches, and how."""
+    """The values that `adaptformer sweep` searches, and how it searches them."""
 
     search: Annotated[tuple[Text, ...], Field(min_length=1)]
     values: tuple[Annotated[str, Field(pattern=r"^[a-z_.]+=")], ...]
@@ -257,7 +257,7 @@ class SweepParams(Section):
 
 
 class RuntimeParams(Section):
-    """Where and how fast a run goes; changes no result beyond rounding."""
+    """Where a run is computed and how fast; changes no result beyond rounding."""
 
     device: Literal["auto", "cpu", "cuda"]
     devices: Annotated[int, Field(ge=1)]
@@ -326,7 +326,7 @@ class ParamsFile:
         return _validated(changed, "the overrides")
 
     def require_unchanged(self) -> None:
-        """Raise UserError unless the file still holds what was read."""
+        """Raise UserError if the file has changed since it was read."""
         if not self.path.is_file() or files.sha256_file(self.path) != self.sha256:
             raise UserError(f"{self.path} changed while it was in use", "run the same command again")
 
@@ -405,7 +405,7 @@ def known_keys() -> list[str]:
 
 
 def tracked(params: Params) -> dict[str, Any]:
-    """Return the sections that decide results, as plain values: all but UNTRACKED_SECTIONS."""
+    """Return the sections that results depend on, as plain values: all but UNTRACKED_SECTIONS."""
     return params.model_dump(mode="json", exclude=set(UNTRACKED_SECTIONS))
 
 
@@ -418,7 +418,7 @@ def _validated(content: Mapping[str, Any], origin: str) -> Params:
 
 
 def _explained(faults: Sequence[ErrorDetails], origin: str) -> UserError:
-    # An unknown key next to a missing one is most often one misspelt key: say that.
+    # An unknown key together with a missing one is most often one misspelt key, so report the unknown one.
     first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     key = _key(first)
     others = len({_key(fault) for fault in faults}) - 1
@@ -441,7 +441,7 @@ def _explained(faults: Sequence[ErrorDetails], origin: str) -> UserError:
 _SHOWN = 200
 """Characters of a faulty value that a message shows."""
 _LEVELS = 2
-"""Sections and their keys; what pydantic adds below, such as the branch of a union, is no key of the file."""
+"""Sections and their keys; deeper parts that pydantic adds, such as the branch of a union, are not keys of the file."""
 
 
 def _key(fault: ErrorDetails) -> str:

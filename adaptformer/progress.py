@@ -1,4 +1,4 @@
-"""A bar for each long step, in a terminal on standard error; elsewhere there are the log's lines alone."""
+"""A bar for each long step, in a terminal on standard error; elsewhere there are only log lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DELAY_SECONDS = 0.5
-"""A step that is over sooner shows no bar: it would only flicker."""
+"""A step that ends sooner shows no bar: it would only flicker."""
 
 _quiet = False
 _wanted = True
@@ -28,13 +28,13 @@ _current: Progress | None = None
 
 
 def use(mode: Literal["auto", "none"]) -> None:
-    """Show bars in a terminal ("auto"), or none, from now on in this process."""
+    """Show bars in a terminal ("auto"), or no bars ("none"), from now on in this process."""
     global _wanted  # noqa: PLW0603 - a process has one terminal
     _wanted = mode == "auto"
 
 
 def hush() -> None:
-    """Show no bars from now on in this process, whatever `use` says."""
+    """Show no bars from now on in this process, regardless of `use`."""
     global _quiet  # noqa: PLW0603
     _quiet = True
 
@@ -42,9 +42,9 @@ def hush() -> None:
 def steps(
     items: Iterable[T], label: str, total: int, unit: str, size: Callable[[T], int] = lambda _: 1, done: int = 0
 ) -> Iterator[T]:
-    """Yield the items; in a terminal a bar shows how many of `total` units are done, each item being `size` of them.
+    """Yield the items; in a terminal a bar shows how many of `total` units are done.
 
-    `done` of them are done before the first item.
+    Each item counts as `size` units; `done` units are done before the first item.
     """
     with bar(label, total, unit, done) as shown:
         for item in items:
@@ -53,7 +53,7 @@ def steps(
 
 
 class Bar:
-    """Counts what is done of a step, and shows it where `progress`, with one task, is given."""
+    """Counts the finished units of a step, and shows them if `progress`, with one task, is given."""
 
     def __init__(self, progress: Progress | None, total: float | None, unit: str, done: float) -> None:
         self.visible = progress is not None
@@ -77,9 +77,9 @@ class Bar:
 
 @contextlib.contextmanager
 def bar(label: str, total: float | None, unit: str, done: float = 0) -> Iterator[Bar]:
-    """Yield a bar over `total` units, None where nobody knows, of which some may be `done`; it vanishes at the end.
+    """Yield a bar over `total` units (None if unknown), of which some may be `done`; it vanishes at the end.
 
-    It shows nothing outside of a terminal, and within the body of another bar.
+    It shows nothing outside of a terminal, nor within the body of another bar.
     """
     global _current  # noqa: PLW0603
     if _quiet or not _wanted or _current or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
@@ -101,7 +101,7 @@ def bar(label: str, total: float | None, unit: str, done: float = 0) -> Iterator
 
 
 class SafeRecords(logging.Filter):
-    """Makes a log record safe: paths on one line, and nothing in the whole that would steer a terminal."""
+    """Makes a log record safe: each path on one line, and no characters that would steer a terminal."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change a record in place; it always passes."""
@@ -112,7 +112,7 @@ class SafeRecords(logging.Filter):
 
 
 class Lines(logging.Handler):
-    """Writes each log line to standard error, above the bar where there is one."""
+    """Writes each log line to standard error, above the bar if there is one."""
 
     def __init__(self) -> None:
         super().__init__()

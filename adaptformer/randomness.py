@@ -1,7 +1,7 @@
 """Random numbers as functions of a key, so that no generator's state is ever carried, saved or restored.
 
-A key is a purpose and some integers, such as ("crop", seed, phase, epoch). Number of workers, order of calls and
-resumption cannot change what it gives.
+A key is a purpose and some integers, such as ("crop", seed, phase, epoch). Its numbers depend neither on the number of
+workers, nor on the order of calls, nor on resumption.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 def generator(purpose: str, *key: int) -> np.random.Generator:
     """Return numpy's counter-based Philox generator for a key.
 
-    Philox's own key is 128 bits of a hash over purpose and integers: numpy's SeedSequence takes 2**32 for the two
-    integers 0 and 1, and drops zeros at the end.
+    Philox's own key is 128 bits of a hash over purpose and integers. numpy's SeedSequence would not do: it treats 2**32
+    like the two integers 0 and 1, and drops zeros at the end.
     """
     digest = hashlib.sha256(json.dumps([purpose, *map(int, key)]).encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
@@ -35,6 +35,6 @@ def permutation(n: int, purpose: str, *key: int) -> NDArray[np.int64]:
 
 def seed_torch(purpose: str, *key: int) -> None:
     """Seed torch's global generators, from which dropout and initialisation draw."""
-    import torch  # takes seconds, and the gate, which only resamples, does without
+    import torch  # takes seconds, and the gate, which only resamples, does not need it
 
     torch.manual_seed(int(generator(purpose, *key).integers(2**63)))

@@ -23,9 +23,9 @@ RUNS = DEFAULT / "runs"
 class RunFolder:
     """The paths of one run.
 
-    The attributes up to `parity` are what the stages hand to each other and what DVC records, each a single file. The
-    rest is git-ignored and unknown to DVC: it holds times and hosts, or is of use to one run only. A folder that is
-    `overridden` belongs to a run with overrides: DVC knows nothing of it, and each stage keeps its own record there.
+    The attributes up to `parity` are the single files that the stages pass to each other and that DVC records. The
+    others are git-ignored and unknown to DVC: they hold times and hosts, or are of use to one run only. A folder that
+    is `overridden` belongs to a run with overrides: DVC does not know it, and each stage keeps its own record there.
     """
 
     def __init__(self, root: Path = DEFAULT, data: Path = Path("data"), *, overridden: bool = False) -> None:
@@ -55,7 +55,7 @@ class RunFolder:
         self.parity = root / "parity.json"
 
         self.faults = root / "data_faults.csv"
-        # One of each for all runs of a checkout: what can be computed again.
+        # One of each for all runs of a checkout; they can be computed again.
         self.image_cache = (root.parent.parent if overridden else root) / "cache"
         self.known_facts = self.image_cache / "facts.safetensors"
         self.embeddings = self.image_cache / "embeddings"
@@ -74,11 +74,11 @@ class RunFolder:
         return self.root / "timing" / f"{stage}.json"
 
     def done(self, stage: str) -> Path:
-        """Return the file that a stage of a run with overrides writes last: what it was made from, and what it made."""
+        """Return the file that a stage of a run with overrides writes last: the record of its inputs and outputs."""
         return self.root / f"{stage}.done.json"
 
     def unfinished(self, stage: str) -> Path:
-        """Return the file that is there while a stage runs and after it failed: the values that it was asked for."""
+        """Return the file that exists while a stage runs and after it failed: the values that it was run with."""
         return self.root / f"{stage}.unfinished.json"
 
     def others(self) -> list[RunFolder]:
@@ -94,10 +94,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self, holder: str) -> Iterator[None]:
-        """Hold the folder for `holder`, the command that other processes are shown, such as "adaptformer train".
+        """Hold the folder for `holder`, the command that is shown to other processes, such as "adaptformer train".
 
-        The system releases the lock when the process dies. Raises UserError that names the holder if the folder is in
-        use, and if the system refuses to write there.
+        The system releases the lock when the process dies. Raises UserError if the folder is in use (it names the
+        holder), or if the system refuses to write there.
         """
         lock = FileLock(self._lock, timeout=0, mode=0o644)
         with files.refusals(self.root):
@@ -116,12 +116,12 @@ class RunFolder:
             self._note({})
 
     def _note(self, content: dict[str, Any]) -> None:
-        """Say who holds the lock, or nobody; on a full disk others are told of "another run" instead."""
+        """Record who holds the lock, or nobody; if the disk is full, others see "another run" instead."""
         with contextlib.suppress(OSError):
             self._lock.write_text(json.dumps(content) if content else "")
 
     def _remove_leftovers(self) -> None:
-        """Remove what a killed run was just writing: the lock allows no other writer."""
+        """Remove the partial files of a killed run: the lock allows no other writer."""
         for folder in (self.root, self.curves.parent, self.timing("any").parent):
             for leftover in folder.glob(".*.partial*"):
                 leftover.unlink(missing_ok=True)
@@ -135,14 +135,14 @@ class RunFolder:
 
 
 def of(present: Params, wanted: Params) -> RunFolder:
-    """Return the folder of a run with the params `wanted`, where params.yaml holds `present`.
+    """Return the folder of a run with the params `wanted`, if params.yaml holds `present`.
 
-    It is the default folder unless the two differ in what decides results. Otherwise the folder is named by all that
-    decides results, so that a retry finds its own files and no other run does.
+    It is the default folder unless the two differ in params that results depend on. Otherwise the folder's name is a
+    hash of all those params, so that a retry finds its own files and no other run does.
     """
     return RunFolder() if tracked(wanted) == tracked(present) else apart(wanted)
 
 
 def apart(wanted: Params) -> RunFolder:
-    """Return a folder of its own for a run with the params `wanted`, even where params.yaml says the same."""
+    """Return a separate folder for a run with the params `wanted`, even if they equal params.yaml."""
     return RunFolder(RUNS / files.sha256_text(files.canonical_json(tracked(wanted)))[:12], overridden=True)

@@ -1,4 +1,4 @@
-"""Cards of files, parsed by the types and ranges of their dataclasses: what comes from a file is never trusted."""
+"""Parsing of files' cards by the types and ranges of their dataclasses: content of a file is never trusted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from adaptformer import files, names
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-"""For the attribute `__pydantic_config__` of such a dataclass: exactly its keys, no text as a number, no NaN."""
+"""The value of `__pydantic_config__` in such a dataclass: exactly its keys, no text as a number, no NaN."""
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ ClassNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_cla
 def parse(kind: type[T], content: object) -> T:
     """Return JSON-able `content` as the dataclass or model `kind`.
 
-    Raises ValueError whose text is one line: the first value that does not fit, and why.
+    Raises ValueError with a text of one line: the first value that does not fit, and why.
     """
     untyped: Any = kind
     try:

@@ -1,4 +1,4 @@
-"""Scores of predicted classes: top-1, balanced accuracy and macro-F1, of one prediction a row or of many resamples.
+"""Scores of predicted classes: top-1, balanced accuracy and macro-F1, of one set of predictions or many resamples.
 
 Shapes: N images, R resamples, C classes, K kinds of image (true and predicted class).
 """
@@ -14,7 +14,7 @@ Metric = Literal["top1", "balanced_accuracy", "macro_f1"]
 Counts = NDArray[np.int64]
 
 NAMES: dict[Metric, str] = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
-"""What a reader calls each metric."""
+"""The metrics' names for readers."""
 
 
 def score(metric: Metric, labels: Counts, predicted: Counts, classes: int) -> float:

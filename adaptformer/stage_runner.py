@@ -1,4 +1,4 @@
-"""Running a stage: inputs are checked, time is measured, and a record is written where DVC keeps none.
+"""Running a stage: its inputs are checked, its time is measured, and a record is written if DVC keeps none.
 
 `python -m adaptformer STAGE`, `dvc repro` and the Prefect tasks all run a stage through `run`.
 """
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("adaptformer")
 
 SHARED = ("validate", "fetch")
-"""Stages whose outputs runs with other methods or rates have in common."""
+"""Stages whose outputs do not depend on methods or learning rates, so that runs share them."""
 
 
 def run(
     name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None = None, options: Sequence[str] = ()
 ) -> None:
-    """Run one stage, whose folder the caller has locked, and write `timing/<stage>.json`.
+    """Run one stage in a folder that the caller has locked, and write `timing/<stage>.json`.
 
-    Raises UserError that names the command to run first, with `options` (overrides and presets as the command line
-    takes them), when an input is missing, or was not made since the stage that makes it failed. In the folder of a run
-    with overrides, also when `data/` is no longer what was validated there, and when an input changed while the stage
-    ran; only there `<stage>.done.json` is written.
+    Raises UserError if an input is missing, or was not made because its stage failed; the error names the command to
+    run first, with `options` (overrides and presets as the command line takes them). In the folder of a run with
+    overrides, also raises UserError if `data/` has changed since it was validated, or if an input changed while the
+    stage ran; only there `<stage>.done.json` is written.
     """
     stage = STAGES[name]
     progress.use(params.runtime.progress)
@@ -61,7 +61,7 @@ def run(
     on_event = None
     if name == "train" and params.runtime.tensorboard:
         on_event = event_files.writer(Path(params.runtime.tensorboard) / folder.root.name)
-    memory.give_back_freed()  # by an earlier stage in this process
+    memory.give_back_freed()  # memory of an earlier stage in this process
     memory.forget_peak()
     began = time.perf_counter()
 
@@ -86,23 +86,23 @@ def run(
 
 
 def follow(params: Params, folder: RunFolder) -> None:
-    """Train as one of several processes that torchrun has started, not as the one that runs the stage and writes."""
+    """Train as one of several processes of torchrun, but not as the one that runs the stage and writes its files."""
     require_inputs("train", folder)
-    log.setLevel(logging.ERROR)  # the one that leads tells it all
+    log.setLevel(logging.ERROR)  # the leading process logs everything
     STAGES["train"].run(params, folder, lambda _row: None)
 
 
 def require_inputs(name: str, folder: RunFolder, options: Sequence[str] = ()) -> None:
-    """Raise UserError, which names the command to run first, where an input of a stage is missing."""
+    """Raise UserError, which names the command to run first, if an input of a stage is missing."""
     for path, producer in _inputs_made(name, folder):
         if not path.is_file():
             raise UserError(f"{path} is missing", _first(producer, options))
 
 
 def _require_finished(name: str, params: Params, folder: RunFolder, options: Sequence[str]) -> None:
-    """Raise UserError if a stage that makes an input was refused or stopped when it last ran with the same values.
+    """Raise UserError if a stage that makes an input failed or was stopped when it last ran with the same values.
 
-    Its output, if there is one, is then that of an earlier run, which the present stage would take without a word.
+    Its output, if there is one, is then that of an earlier run, and the present stage would use it silently.
     """
     for path, producer in _inputs_made(name, folder):
         if _json(folder.unfinished(producer)) == _values(producer, params):
@@ -125,7 +125,7 @@ def _on_stop(place: str) -> None:
 
 
 def is_current(name: str, params: Params, folder: RunFolder) -> bool:
-    """Say whether a stage of a run with overrides is done, from its present inputs, with its outputs as it left them.
+    """Return whether a stage of a run with overrides is done, from its present inputs, with its outputs unchanged.
 
     Always False in the default folder, where DVC keeps the record.
     """
@@ -134,7 +134,7 @@ def is_current(name: str, params: Params, folder: RunFolder) -> bool:
     ):
         return False
     present = {"inputs": _inputs(name, params, folder), "outputs": _outputs(name, folder)}
-    # No stage is current on data that was not validated; `run` says what to do then.
+    # No stage is current on data that was not validated; `run` then raises the error with the remedy.
     return _has_validated_data(name, folder) and _done(folder, name) == present
 
 
@@ -143,14 +143,14 @@ def _first(producer: str, options: Sequence[str]) -> str:
 
 
 def _has_validated_data(name: str, folder: RunFolder) -> bool:
-    """Say whether `data/` is what was validated; true for a stage that does not need it."""
+    """Return whether `data/` is unchanged since it was validated; true for a stage that does not need it."""
     if name == "validate" or "data" not in STAGES[name].inputs:
         return True
     return bool(_done(folder, "validate").get("inputs", {}).get("data") == _listing(folder.data))
 
 
 def _record(name: str, params: Params, folder: RunFolder, before: dict[str, Any]) -> None:
-    """Write the stage's record, unless an input is no longer what it was `before`. Raises UserError then."""
+    """Write the stage's record. Raises UserError instead if an input has changed since `before`."""
     after = _inputs(name, params, folder)
     changed = sorted(key for key in before if before[key] != after.get(key))
     if changed:
@@ -162,7 +162,7 @@ def _record(name: str, params: Params, folder: RunFolder, before: dict[str, Any]
 
 
 def _like(name: str, folder: RunFolder, inputs: dict[str, Any]) -> RunFolder | None:
-    """Return another run folder in which a stage was done from the same inputs, with its outputs as it left them."""
+    """Return another run folder in which a stage was done from the same inputs, with its outputs unchanged."""
     for other in folder.others():
         done = _done(other, name)
         there = all(getattr(other, output).is_file() for output in STAGES[name].outputs)
@@ -172,7 +172,7 @@ def _like(name: str, folder: RunFolder, inputs: dict[str, Any]) -> RunFolder | N
 
 
 def _take_over(name: str, folder: RunFolder, other: RunFolder) -> None:
-    """Let a folder have the outputs, the timing and the record of a stage that was done in another one."""
+    """Link the outputs, the timing and the record of an equal stage from another run folder."""
     for output in STAGES[name].outputs:
         files.link(getattr(other, output), getattr(folder, output))
     if other.timing(name).is_file():
@@ -182,7 +182,7 @@ def _take_over(name: str, folder: RunFolder, other: RunFolder) -> None:
 
 
 def _done(folder: RunFolder, name: str) -> dict[str, Any]:
-    """Return a stage's record; empty where there is none or it is damaged."""
+    """Return a stage's record; empty if there is none or it is damaged."""
     return _json(folder.done(name))
 
 
@@ -195,7 +195,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _inputs(name: str, params: Params, folder: RunFolder) -> dict[str, Any]:
-    """Return the inputs of a stage's record: its fingerprint, and what the hash of no input shows."""
+    """Return the inputs for a stage's record: its fingerprint, and the inputs that the fingerprint does not cover."""
     inputs = fingerprint(name, params, folder)
     if name == "validate":
         inputs["data"] = _listing(folder.data)
@@ -208,7 +208,7 @@ def _inputs(name: str, params: Params, folder: RunFolder) -> dict[str, Any]:
 
 
 def _beside_index(checkpoint: Path) -> Path | None:
-    """Return the folder of a checkpoint in parts that is named by its index, None for a checkpoint of one file."""
+    """Return the folder of a checkpoint in parts, given the path of its index; None for a checkpoint of one file."""
     return checkpoint.parent if checkpoint.name.endswith(".index.json") and checkpoint.is_file() else None
 
 
@@ -219,8 +219,8 @@ def _outputs(name: str, folder: RunFolder) -> dict[str, str]:
 def _listing(data: Path) -> str:
     """Return a hash over path, size and time of every file below a folder.
 
-    Reading all images would take as long as validating them; a file that is merely touched costs one more validation,
-    whose manifest is then the same.
+    Reading all images would take as long as validating them. A file that is only touched costs one more validation,
+    which gives the same manifest.
     """
     found = sorted(path for path in data.rglob("*") if path.is_file())
     rows = [[path.relative_to(data).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in found]
@@ -228,7 +228,7 @@ def _listing(data: Path) -> str:
 
 
 def read_timing(folder: RunFolder, stage: str) -> dict[str, Any]:
-    """Return what `run` wrote about a stage's speed; empty where it never ran here."""
+    """Return the timing that `run` wrote for a stage; empty if it never ran here."""
     path = folder.timing(stage)
     content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     return content

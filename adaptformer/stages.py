@@ -1,6 +1,6 @@
-"""The five stages: functions from files to files, and the one table of them.
+"""The five stages as functions from files to files, and their table.
 
-Each stage reads files, calls the library, writes files, and does nothing else. `stage_runner.run` runs one.
+Each stage reads files, calls the library, writes files, and does nothing else. `stage_runner.run` runs a stage.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Timing = dict[str, Any]
 
 
 def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
-    """Scan `data/`, check it, carve what splits are missing, and write the manifest and the data report."""
+    """Scan `data/`, check it, make the missing splits, and write the manifest and the data report."""
     from adaptformer.data import manifest
     from adaptformer.data.image_files import Limits
     from adaptformer.data.known_facts import KnownFacts
@@ -59,7 +59,7 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 
 
 def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
-    """Get the pretrained checkpoint, verify it, translate it and write it with its card."""
+    """Get the pretrained checkpoint, verify it, convert it and write it with its card."""
     from adaptformer.checkpoints import fetching
     from adaptformer.model import backbone_file
 
@@ -68,7 +68,7 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         wanted.model, wanted.checkpoint, wanted.sha256, wanted.allowed_licences, wanted.weights
     )
     backbone_file.write(folder.backbone, tensors, card)
-    if folder.overridden:  # the default folder's file is DVC's, which may want to link it itself
+    if folder.overridden:  # DVC manages the default folder's file, and may link it itself
         files.share(folder.backbone, folder.other_backbones())
     files.write_json(folder.backbone_card, asdict(card))
     return {"parameters": card.parameters}
@@ -77,7 +77,7 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     """Train what the method tunes and write the adapter file of the best epoch, the history, and the curves.
 
-    On several devices each has a process of its own, of which one writes; torchrun may have started them already.
+    Each of several devices has a process of its own, of which one writes; torchrun may have started them already.
     """
     from adaptformer import memory
     from adaptformer.model import adapter_file, classifier, device
@@ -91,7 +91,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
         model, chosen = start.model, start.device
         depends_on = fingerprint("train", params, folder, start.precision, chosen.type)
         run = setup.load(start, params, folder, depends_on, world)
-        loop.plan(run)  # refuses what does not fit, before anything else takes time
+        loop.plan(run)  # refuses impossible settings before anything else takes time
         planned = start.plan(params.tuning, world.size)
         several = f", {world.size} processes" if world.size > 1 else ""
         log.info("training on %d images, %s on %s%s", len(run.photos), start.precision, chosen, several)
@@ -181,7 +181,7 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     embedding = Embedding(folder.backbone, card.image, chosen, folder.embeddings)
     data_profile.write(folder.profile, data_profile.profile(table, folder.data, embedding, cache))
     about = {name: files.sha256_file(getattr(folder, name)) for name in ("adapter", "manifest", "predictions")}
-    # Pairs: `dvc metrics show` leaves out lists.
+    # A list of pairs, because `dvc metrics show` leaves out lists.
     integrity.write_record(folder.metrics, {**numbers, "about": [list(pair) for pair in about.items()]})
     return {"images": len(test.labels), "images_per_second": round(len(test.labels) / seconds, 1)}
 
@@ -199,7 +199,7 @@ def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     threads = device.threads()
     model, card = adapter_file.load(folder.adapter, folder.backbone)
     test = manifest.rows(manifest.read_manifest(folder.manifest), "test")
-    # Spread over the whole split, whose rows are sorted by class.
+    # The images are spread over the whole split, because its rows are sorted by class.
     count = min(settings.parity_images, len(test))
     paths = [folder.data / test["path"][index * len(test) // count] for index in range(count)]
     with model_file.replacing(folder.model) as beside:
@@ -320,9 +320,9 @@ STAGES = {
 def fingerprint(
     name: str, params: Params, folder: RunFolder, precision: str | None = None, device: str | None = None
 ) -> dict[str, Any]:
-    """Return all that the result of a stage depends on, by name; a resumed run must find the same.
+    """Return everything that the result of a stage depends on, by name; a resumed run must find the same.
 
-    `precision` and the type of `device` are those of training; no other stage has them.
+    `precision` and `device`, the type of the device, are given for training only.
     """
     stage = STAGES[name]
     library = Path(__file__).parent

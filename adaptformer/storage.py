@@ -1,6 +1,6 @@
 """Files by path, or by URL in an object store (s3://bucket/…, gs://…) through fsspec.
 
-A location is a text: what holds "://" is a URL, everything else a path.
+A location is a text: a URL if it holds "://", else a path.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ log = logging.getLogger("adaptformer")
 T = TypeVar("T")
 
 ATTEMPTS = 3
-"""So often work that reads a store is begun before its error is the job's: stores fail for a moment."""
+"""How often work on a store is tried before its error ends the job: stores have short failures."""
 SECONDS_BETWEEN_ATTEMPTS = 2.0
 NO_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-"""What trying again does not change: an image that cannot be read for it is at fault itself."""
+"""Errors that a retry does not change: with one of them the image itself is at fault."""
 
 
 def is_url(location: str) -> bool:
-    """Say whether a location is in an object store."""
+    """Return whether a location is in an object store."""
     return "://" in location
 
 
 def absolute(location: str) -> str:
-    """Return the location as any other process of any folder finds it. Raises UserError as `without_secrets` does."""
+    """Return the location so that a process in any folder finds it. Raises UserError as `without_secrets` does."""
     return without_secrets(location) if is_url(location) else os.path.abspath(location)  # noqa: PTH100 - links stay as they are
 
 
@@ -47,7 +47,7 @@ def inside(folder: str, name: str) -> str:
 
 
 def beside(location: str, name: str) -> str:
-    """Return what `name` means in a file at `location`: a location as it is, or one relative to the file's folder.
+    """Return the location that `name` means in a file at `location`: `name` itself, or relative to the file's folder.
 
     Raises UserError as `without_secrets` does.
     """
@@ -68,7 +68,7 @@ def without_secrets(url: str) -> str:
 
 
 def read(location: str) -> bytes:
-    """Return a file's bytes. Raises FileNotFoundError, or whatever the store does."""
+    """Return a file's bytes. Raises FileNotFoundError, or whatever the store raises."""
     if not is_url(location):
         return Path(location).read_bytes()
     system, path = _system(location)
@@ -77,7 +77,7 @@ def read(location: str) -> bytes:
 
 
 def read_image(location: str, limit: int = image_files.MAX_BYTES) -> bytes:
-    """Return the bytes of an image file. Raises DamagedImage for what is no regular file and beyond `limit` bytes."""
+    """Return the bytes of an image file. Raises DamagedImage unless it is a regular file of at most `limit` bytes."""
     if not is_url(location):
         return image_files.read(Path(location), limit)
     system, path = _system(location)
@@ -105,7 +105,7 @@ def write(location: str, content: bytes) -> None:
 
 @contextlib.contextmanager
 def opened(location: str) -> Iterator[IO[bytes]]:
-    """Open a file for reading in parts. Raises DamagedImage for what is no regular file."""
+    """Open a file for reading in parts. Raises DamagedImage unless it is a regular file."""
     if is_url(location):
         system, path = _system(location)
         with system.open(path, "rb") as file:
@@ -116,25 +116,25 @@ def opened(location: str) -> Iterator[IO[bytes]]:
 
 
 def is_file(location: str) -> bool:
-    """Say whether there is a file."""
+    """Return whether there is a file."""
     if not is_url(location):
         return Path(location).is_file()
     system, path = _system(location)
-    system.invalidate_cache()  # another process may have written it by now
+    system.invalidate_cache()  # another process may have written the file by now
     return bool(system.isfile(path))
 
 
 def below(folder: str, *, hidden: bool = False) -> Iterator[str]:
     """Yield the location of every file below a folder, one folder after the other.
 
-    Hidden ones and litter are left out, but those of a store are not if they are wanted.
+    Hidden files and litter are left out; with `hidden`, those of a store are included.
     """
     for place, names in _store_files(folder, hidden) if is_url(folder) else visible_files(folder):
         yield from (inside(place, name) for name in names)
 
 
 def _store_files(folder: str, hidden: bool) -> Iterator[tuple[str, list[str]]]:
-    """Do for a folder of a store what `visible_files` does for one of this machine."""
+    """Yield the folders and file names of a store's folder, as `visible_files` does for a folder of this machine."""
     system, root = _system(folder)
     left_out = LeftOut()
     for place, names, found in system.walk(root):
@@ -148,7 +148,7 @@ def _store_files(folder: str, hidden: bool) -> Iterator[tuple[str, list[str]]]:
 
 
 def matching(pattern: str) -> list[str]:
-    """Return the locations of the files that a pattern with `*` stands for, sorted."""
+    """Return the locations of the files that match a pattern with `*`, sorted."""
     if not is_url(pattern):
         return sorted(glob.glob(pattern))  # noqa: PTH207 - a pattern may be absolute
     system, path = _system(pattern)
@@ -157,7 +157,7 @@ def matching(pattern: str) -> list[str]:
 
 @contextlib.contextmanager
 def user_errors(location: str) -> Iterator[None]:
-    """Turn what a store or the file system raises in the body into a UserError about the location."""
+    """Turn an exception of a store or the file system in the body into a UserError about the location."""
     try:
         yield
     except (UserError, KeyboardInterrupt):
@@ -171,9 +171,9 @@ def user_errors(location: str) -> Iterator[None]:
 
 
 def retried(work: Callable[[], T], what: str) -> T:
-    """Return what `work` returns; called `what`, it is tried again where it fails in any way but with a UserError.
+    """Return the result of `work`, which messages call `what`; try again if it fails, unless with a UserError.
 
-    Raises UserError for what failed ATTEMPTS times.
+    Raises UserError if it failed ATTEMPTS times.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -185,7 +185,7 @@ def retried(work: Callable[[], T], what: str) -> T:
             if attempt == ATTEMPTS:
                 raise UserError(
                     f"{what} failed {ATTEMPTS} times: {reason}",
-                    "mend the cause, then run the same command again: it computes what is missing",
+                    "remove the cause, then run the same command again: it computes the missing parts",
                 ) from error
             log.warning("%s is tried again: %s", what, reason)
             time.sleep(SECONDS_BETWEEN_ATTEMPTS * attempt)

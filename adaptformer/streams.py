@@ -1,7 +1,7 @@
-"""Standard output and standard error as every command finds them: whatever is printed can be written, and is safe.
+"""Standard output and standard error of every command: any text can be written to them, and is safe for a terminal.
 
-Names of files and classes may hold bytes that are no text, letters that a terminal of ISO-8859-1 lacks, and characters
-that steer a terminal. None of them ends a command: what cannot be written or shown is printed as an escape.
+Names of files and classes may hold bytes that are not text, letters that a terminal of ISO-8859-1 lacks, and characters
+that steer a terminal. None of them ends a command: a character that cannot be written or shown becomes an escape.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class _Terminal(io.TextIOWrapper):
 
 
 def prepare() -> None:
-    """Prepare both streams; twice does no harm.
+    """Prepare both streams; a second call does no harm.
 
-    A stream that is closed becomes one that takes nothing: so no other file gets its number, and a command whose output
-    is lost fails as on a full disk.
+    A stream that is closed is replaced by one that accepts nothing: so no other file gets its number, and a command
+    whose output is lost fails as on a full disk.
     """
     sys.stdout = sys.stdout or _closed(_OUTPUT, os.O_RDONLY)
     sys.stderr = sys.stderr or _closed(_ERROR, os.O_WRONLY)
@@ -41,7 +41,7 @@ def prepare() -> None:
 
 
 def as_utf8() -> None:
-    """Let standard output be UTF-8, whatever the terminal has: what programs read has one encoding."""
+    """Make standard output UTF-8, whatever the terminal uses: output for programs has one encoding."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 

@@ -24,5 +24,5 @@ def markdown(rows: Iterable[Sequence[str]], headers: Sequence[str], numbers: Seq
 
 
 def escaped(text: str) -> str:
-    """Return text without the meaning that Markdown or HTML would give it: names of classes may hold anything."""
+    """Return text in which Markdown and HTML have no special characters: names of classes may hold any character."""
     return re.sub(r"([\\`*_<>|\[\]#])", r"\\\1", names.shown(" ".join(text.split())))

@@ -1,6 +1,6 @@
-"""DVC in a checkout without git, such as an unpacked archive: it refuses to work there until it is told to do without.
+"""DVC's setting for a checkout without git, such as an unpacked archive: without it DVC refuses to work there.
 
-The setting is DVC's own, in .dvc/config.local, so that `dvc repro` works from then on too.
+It is written to .dvc/config.local, so that `dvc repro` works from then on too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CONFIGS = ("config.local", "config")
 
 
 def settle(root: Path) -> None:
-    """Set DVC in the checkout `root` to work without git if there is none, and log that; later calls do nothing.
+    """If the checkout `root` has no git, set DVC to work without it and log that; later calls do nothing.
 
     Raises UserError if the setting cannot be written.
     """

@@ -1,8 +1,8 @@
 """YAML as this project reads and writes it: texts, numbers, true, false, null, lists, and sections with named keys.
 
-One reader for params.yaml, presets, overrides and what a sweep searches, so that a value means the same everywhere.
-It has the rules of YAML 1.2, which DVC and ruamel.yaml follow as well: 1e-3 is a number; yes, 12:30 and 2026-11-29 are
-texts. What these files have no use for is refused rather than guessed at: a key twice, anchors, tags, deep nesting.
+One reader serves params.yaml, presets, overrides and the search of a sweep, so that a value means the same everywhere.
+It follows the rules of YAML 1.2, as DVC and ruamel.yaml do: 1e-3 is a number; yes, 12:30 and 2026-11-29 are texts.
+Features that these files do not need are refused: a key twice, anchors, tags, deep nesting.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 LONGEST = 1_000_000
-"""Characters of a text that is read."""
+"""Characters of a text at most."""
 DEEPEST = 20
-"""Lists and sections within each other."""
+"""Levels of nested lists and sections at most."""
 _REASON = 300
-"""Characters of a reason, which may name what it is about."""
+"""Characters of a reason that are shown; a reason may quote the text."""
 _LARGEST = 2**63 - 1
-"""Of whole numbers, as in JSON's readers and databases."""
+"""The largest whole number, as in JSON readers and databases."""
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z|[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z")
 _FLOAT_TAG, _INT_TAG = "tag:yaml.org,2002:float", "tag:yaml.org,2002:int"
 _DIGITS = list("-+.0123456789")
 
 
 def parse(text: str) -> Any:
-    """Return what a YAML text holds. Raises ValueError with one line that says what is wrong, and in which line."""
+    """Return the value of a YAML text. Raises ValueError with one line that says what is wrong, and in which line."""
     if len(text) > LONGEST:
         raise ValueError(f"it has more than {LONGEST:,} characters")
     try:
@@ -57,7 +57,7 @@ def line(value: object) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes texts that PyYAML itself would read as texts, and YAML 1.2 as numbers."""
+    """Quotes texts that PyYAML itself would read as texts, but that YAML 1.2 reads as numbers."""
 
 
 _Dumper.add_implicit_resolver(_FLOAT_TAG, _FLOAT, _DIGITS)
@@ -69,7 +69,7 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        """Refuse what is not read, before anything is made of it."""
+        """Refuse features that are not supported, before any value is made."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise _fault("anchors (&) and aliases (*) are not read here", event)
@@ -83,7 +83,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a section; each of its keys is a text and stands once."""
+        """Return a section; each of its keys is a text and occurs once."""
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, ScalarNode) or key.tag != "tag:yaml.org,2002:str":

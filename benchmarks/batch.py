@@ -1,8 +1,8 @@
-"""Batch prediction of very many small images by each engine: images/s, and what a million images cost by part.
+"""Batch prediction of very many small images by each engine: images/s, and the cost of a million images by part.
 
-`python -m benchmarks.batch --images 300000 --engine local` writes the images to a temporary folder (or `--folder`,
-which is kept and used again), lists them, predicts them, and prints one line an engine. Peak memory is that of the
-command, which holds no image; its processes have the model and one shard each.
+`python -m benchmarks.batch --images 300000 --engine local` writes the images to a temporary folder (or to `--folder`,
+which is kept and reused), lists them, predicts them, and prints one line per engine. Peak memory is that of the
+command, which holds no images; each of its processes holds the model and one shard.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIDE = 32
 
 
 def write_images(folder: Path, count: int) -> None:
-    """Write grey PNG images of SIDE pixels, no two alike, that are not there yet."""
+    """Write the missing ones of `count` grey PNG images of SIDE pixels, no two of which are alike."""
     for number in range(count):
         path = folder / f"{number // IN_A_FOLDER:05}" / f"{number:09}.png"
         if number % IN_A_FOLDER == 0:
@@ -66,7 +66,7 @@ def main() -> None:
             print(" ".join(rows[-1]), flush=True)
     header = ("engine", "processes", "listing s", "s", "images/s", *PARTS, "total", "peak MB")
     print(text_table.aligned(rows, header))
-    print("read to total: seconds of a process for a million images")
+    print("columns from read to total: process seconds for a million images")
 
 
 if __name__ == "__main__":

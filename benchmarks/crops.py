@@ -1,8 +1,9 @@
 """Random crops from whole photos against random crops from evaluation's square: `python benchmarks/crops.py`.
 
-Makes photos of 500 x 375 pixels (smooth random images, JPEG), stores them both ways, and prints one Markdown table: how
-much of a photo training sees, bytes of a cached image, and images per second of CPU time, on one thread, for filling
-the cache and for preparing batches of 224 pixels with the published crops. Ratios count; seconds depend on the machine.
+Makes photos of 500 x 375 pixels (smooth random images, JPEG), stores them both ways, and prints one Markdown table: the
+share of a photo that training sees, bytes of a cached image, and images per second of CPU time, on one thread, for
+filling the cache and for preparing batches of 224 pixels with the published crops. Only ratios are comparable between
+machines, not seconds.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def jpeg(seed: int) -> bytes:
 
 
 def crops_of_squares(squares: np.ndarray, first: int) -> torch.Tensor:
-    """Return a batch as it was made before: sampled by grid_sample from squares, without antialiasing."""
+    """Return a batch as earlier versions made it: sampled by grid_sample from squares, without antialiasing."""
     images = torch.from_numpy(squares[first : first + BATCH])
     boxes = augmentation.random_boxes(np.full((BATCH, 2), squares.shape[1]), SCALE, RATIO, True, first).float()
     top, left, height, width, mirrored = (boxes / torch.tensor([*(squares.shape[1:2] * 4), 1])).unbind(1)
@@ -62,7 +63,7 @@ def crops_of_photos(kept: Photos, first: int) -> torch.Tensor:
 
 
 def normalised(planes: torch.Tensor) -> torch.Tensor:
-    """Return planes as the model takes them."""
+    """Return planes normalised as the model needs them."""
     return augmentation.normalise(planes, torch.tensor(CONTRACT.mean), torch.tensor(CONTRACT.std))
 
 
@@ -77,7 +78,7 @@ def seen(shape: tuple[int, int]) -> float:
 
 
 def per_second(images: int, work: Callable[[], object]) -> float:
-    """Return images per second of CPU time: the median of several runs after one to warm up."""
+    """Return images per second of CPU time: the median of several runs after a warm-up run."""
     work()
     seconds = []
     for _ in range(REPEATS):

@@ -1,9 +1,9 @@
-"""How well near duplicates are found, and how long it takes: `python -m benchmarks.duplicates FOLDER`.
+"""Quality and speed of the search for near duplicates: `python -m benchmarks.duplicates FOLDER`.
 
-FOLDER holds images, in any depth (such as CIFAR-10's). Near duplicates that are among them already are found first and
-set aside. Of the rest each change is made of some images, and the copies are mixed with all the others: *recall* is the
-share of copies that are found with their original, *precision* the share of true pairs among those that are found. Then
-the whole search is timed on more and more images, and the comparison of 100,000 signatures alone.
+FOLDER holds images, in any depth (such as CIFAR-10's). Near duplicates among them are found first and removed. Then
+each kind of change is applied to copies of some images, and the copies are mixed with all the others: *recall* is the
+share of copies that are found with their original, *precision* the share of true pairs among the found pairs. Finally
+the whole search is timed on growing numbers of images, and so is the comparison of 100,000 signatures.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def cropped(image: Image.Image, random: np.random.Generator) -> Image.Image:
 
 
 def turned(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Return the image turned by up to 15 degrees, black where it leaves a gap."""
+    """Return the image turned by up to 15 degrees, with black corners."""
     return image.rotate(random.uniform(-15, 15), BICUBIC)
 
 
@@ -72,7 +72,7 @@ CHANGES: dict[str, tuple[Change, float]] = {
 
 
 def pictures(images: Iterable[Image.Image]) -> NDArray[np.uint8]:
-    """Return what `validate` compares of images."""
+    """Return the small pictures of images that `validate` compares."""
     return np.stack([small_picture(np.asarray(image.convert("RGB"))) for image in images])
 
 
@@ -94,12 +94,12 @@ def judged(images: list[Image.Image], change: Change, copies: int) -> tuple[floa
 
 
 def main() -> None:
-    """Print what is found and how long it takes."""
+    """Print recall and precision for each change, and the seconds of the search."""
     parser = measuring.parser(__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=4000, help="that copies are mixed with (default: %(default)s)")
-    parser.add_argument("--copies", type=int, default=300, help="of each kind (default: %(default)s)")
-    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 3000, 10_000], help="sets that are timed")
+    parser.add_argument("--images", type=int, default=4000, help="images beside the copies (default: %(default)s)")
+    parser.add_argument("--copies", type=int, default=300, help="copies of each kind (default: %(default)s)")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 3000, 10_000], help="numbers of images to time")
     given = parser.parse_args()
     torch.set_num_threads(workers.cores())
     paths = sorted(path for path in given.folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})

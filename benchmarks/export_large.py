@@ -2,7 +2,7 @@
 
     python -m benchmarks.export_large --model vit_huge_patch14_224.mae
 
-Each step runs in a process of its own, whose peak memory (the most resident at once) is then its own.
+Each step runs in a process of its own, so that its peak memory (the largest resident size) can be measured.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SIDE = 224
 
 
 def prepare(root: Path, model: str, external_data_mb: int | None) -> None:
-    """Write what `export` needs: params, a few images with their manifest, a random backbone and its adapter."""
+    """Write the inputs of `export`: params, a few images with their manifest, a random backbone and its adapter."""
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content["image"]["size"] = SIDE
     if external_data_mb is not None:
@@ -78,7 +78,7 @@ def export(root: Path) -> dict[str, Any]:
 
 
 def predict(root: Path) -> dict[str, Any]:
-    """Classify the test images as `adaptformer predict` does, and time the model's checksum, the fastest of five."""
+    """Classify the test images as `adaptformer predict` does, and return the fastest of five checks of the checksum."""
     from adaptformer.export import model_checksum
     from adaptformer.export.predictor import Predictor, images_below
 
@@ -95,7 +95,7 @@ def predict(root: Path) -> dict[str, Any]:
 
 
 def _step(name: str, root: Path) -> dict[str, Any]:
-    """Run a step in a process of its own and return what it measured."""
+    """Run a step in a process of its own and return its measurements."""
     command = [sys.executable, "-m", "benchmarks.export_large", *sys.argv[1:], "--step", name, "--folder", str(root)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
@@ -117,10 +117,10 @@ def _measured(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run all steps and print a table of them, the file sizes, and what the parity check found."""
+    """Run all steps and print a table of them, the file sizes, and the result of the parity check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="vit_huge_patch14_224.mae", help="timm's name (default: %(default)s)")
-    parser.add_argument("--external-data-mb", type=int, help="instead of params.yaml's export.external_data_mb")
+    parser.add_argument("--external-data-mb", type=int, help="replaces export.external_data_mb of params.yaml")
     parser.add_argument("--step", choices=["prepare", "export", "predict"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -1,7 +1,7 @@
-"""What keeping freed memory saves on a CPU (memory.keep_freed): `python -m benchmarks.freed_memory`.
+"""Time that a process saves on a CPU by keeping freed memory (memory.keep_freed): `python -m benchmarks.freed_memory`.
 
-Training steps with adapters, and forward passes, each in a process of its own that keeps freed memory or does not, in
-turns. Wall-clock seconds on all cores, and the peak memory of the process.
+Training steps with adapters and forward passes are timed in separate processes, which keep freed memory and give it
+back in turns. Prints wall-clock seconds on all cores, and the peak memory of the process.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def main() -> None:
     """Run both sides in turns and print their medians."""
     parser = measuring.parser(__doc__, repeats=3)
     parser.add_argument("--model", default="vit_small_patch16_224", help="timm's name (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=64, help="images of a step (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=3, help="timed in each process (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=64, help="images per step (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=3, help="steps timed per process (default: %(default)s)")
     parser.add_argument("--once", nargs=2, metavar=("WORK", "SIDE"), help="measure in this process and print JSON")
     given = parser.parse_args()
     if given.once:

@@ -1,9 +1,9 @@
-"""B3, B4: what holding the activations of frozen blocks saves: `python -m benchmarks.frozen`.
+"""B3, B4: time saved by caching the activations of frozen blocks: `python -m benchmarks.frozen`.
 
-B3, a layerwise sweep: CPU seconds of one epoch of every phase with activations held and without, the ratio of the sums,
-and the last block's steps against those of joint training. B4, a linear probe: ten epochs for each of eight learning
-rates, each a training of its own, of which the first extracts the features and the others find them, against a loop
-that runs the backbone in every step. Losses of both sides are compared. One thread, fp32, random images.
+B3, a layerwise schedule: CPU seconds of the epochs of every phase with cached activations and without, the ratio of the
+sums, and the last block's steps against those of joint training. B4, a linear probe: eight trainings of ten epochs, one
+for each learning rate, of which the first extracts the features and the others reuse them, against a loop that runs the
+backbone in every step. Losses of both sides are compared. One thread, fp32, random images.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def largest_difference(first: list[EpochRow], second: list[EpochRow]) -> float:
 
 
 def sweep(given: Any) -> tuple[list[list[str]], dict[str, Any], list[measuring.Target]]:
-    """Time a layerwise sweep both ways, and a joint epoch."""
+    """Time a layerwise schedule both ways, and a joint epoch."""
     layerwise: dict[str, Any] = {"schedule": "layerwise", "dropout": 0.0, "epochs": given.epochs}
     held, plain, joint = [], [], []
     difference = 0.0
@@ -90,7 +90,7 @@ def sweep(given: Any) -> tuple[list[list[str]], dict[str, Any], list[measuring.T
 
 
 def probe(given: Any) -> tuple[list[list[str]], dict[str, Any]]:
-    """Time eight linear probes both ways; of the loop that runs the backbone one epoch is timed, for all are alike."""
+    """Time eight linear probes both ways; the loop that runs the backbone is timed for one epoch: all take the same."""
     probes = (run(given, True, method="linear", epochs=10, base_lr=rate, pooling="token") for rate in RATES)
     held = sum(sum(trained(made)[1]) for made in probes)
     plain, seconds = trained(run(given, False, method="linear", epochs=1, base_lr=RATES[0], pooling="token"))
@@ -104,12 +104,12 @@ def probe(given: Any) -> tuple[list[list[str]], dict[str, Any]]:
 
 
 def main() -> None:
-    """Run both and print them."""
+    """Run both benchmarks and print their results."""
     parser = measuring.parser(__doc__, repeats=1)
     parser.add_argument("--model", default="vit_tiny_patch16_224", help="timm's name (default: %(default)s)")
     parser.add_argument("--images", type=int, default=64, help="training images (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=16, help="images of a step (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=2, help="of each phase of the sweep (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="images per step (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs per phase of B3 (default: %(default)s)")
     given = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as given.scratch:

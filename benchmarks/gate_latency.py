@@ -1,9 +1,9 @@
-"""How often the gate's comparison of latencies refuses a model against itself, while other processes use the CPU.
+"""Rate at which the gate's comparison of latencies refuses a model against itself, while other processes use the CPU.
 
     python -m benchmarks.gate_latency --model artifacts/model.onnx --judgements 200 --load 4
 
-Each judgement opens the file twice and compares both as `make promote` does, with the bounds of params.yaml, but for
-`latency_enough`: a small model would pass by it alone.
+Each judgement opens the file twice and compares both as `make promote` does, with the bounds of params.yaml except
+`latency_enough`, which alone would let a small model pass.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from adaptformer.params import load
 
 
 def busy() -> None:
-    """Use one core until the process is ended."""
+    """Keep one core busy until the process is ended."""
     values = np.random.default_rng(0).random((200, 200))
     while True:
         values = np.tanh(values @ values.T / 100)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print how many judgements were refused, and the extremes of the ratio."""
+    """Print how many judgements were refused, and the range of the ratio."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", type=Path, default=Path("artifacts/model.onnx"))
     parser.add_argument("--judgements", type=int, default=200)

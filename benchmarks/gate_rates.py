@@ -4,9 +4,9 @@
 
 Every simulation draws two models' answers to the same test images and asks `decide`, with the bounds of params.yaml.
 Each image has a difficulty that both models share, each model adds an error of its own, and a model is right if the sum
-is below the quantile of its accuracy in the image's class (evaluation/power.py). Wrong answers are
-uniform over the other classes; two wrong models agree on one in half of the cases. The simulation has no probabilities,
-so the log loss does not change; latency, size and parity are equal.
+is below the quantile of its accuracy in the image's class (evaluation/power.py). Wrong answers are uniform over the
+other classes; in half of the cases two wrong models give the same wrong answer. The simulation has no probabilities, so
+the log loss does not change; latency, size and parity are equal.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ COLUMNS = ("challenger", "test images", "metric", "promoted", "95 % interval", "
 
 @dataclass(frozen=True)
 class Scenario:
-    """Two models with known accuracies [C] in classes of known numbers of test images [C]."""
+    """Two models with known accuracies [C] in classes with known numbers of test images [C]."""
 
     name: str
     size: str

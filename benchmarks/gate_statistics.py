@@ -1,6 +1,6 @@
-"""Error rates of the gate's statistics on simulated models whose truth is known.
+"""Error rates of the gate's statistics on simulated models with known accuracy.
 
-    python -m benchmarks.gate_statistics                 # every table, with 500 draws a line
+    python -m benchmarks.gate_statistics                 # every table, with 500 draws per line
     python -m benchmarks.gate_statistics groups --draws 1000
 
 Two models' errors correlate as in evaluation/power.py: each image has a difficulty that both share, each model adds an
@@ -30,7 +30,7 @@ _known: dict[tuple[object, ...], float] = {}
 
 
 def passes(ours: Right, theirs: Right, margin: float = 0.0) -> bool:
-    """Return whether the exact test shows a gain; equal counts are tested once."""
+    """Return whether the exact test shows a gain; results are cached by counts."""
     gained, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     key = gained, lost, len(ours), margin
     if key not in _known:
@@ -41,7 +41,7 @@ def passes(ours: Right, theirs: Right, margin: float = 0.0) -> bool:
 def errors(
     random: np.random.Generator, shape: tuple[int, ...], size: int = 1, alike: float = 0.0
 ) -> NDArray[np.float64]:
-    """Return standard normal numbers that correlate with `alike` within groups of `size` along the last axis."""
+    """Return standard normal numbers with correlation `alike` within groups of `size` along the last axis."""
     own, groups = random.standard_normal(shape), random.standard_normal((*shape[:-1], shape[-1] // size))
     return np.sqrt(alike) * np.repeat(groups, size, axis=-1) + np.sqrt(1 - alike) * own
 
@@ -53,7 +53,7 @@ def share(found: Sequence[bool] | NDArray[np.bool_]) -> str:
 
 
 def groups(draws: int) -> Iterator[Row]:
-    """Equal models, images in groups: how often the gate's test promotes, and whether the intervals hold the truth."""
+    """Equal models, images in groups: rates at which the gate's test promotes and the intervals hold the truth."""
     yield (
         "groups × images",
         "correlation",
@@ -87,7 +87,7 @@ def _pair(random: np.random.Generator, labels: NDArray[np.int64], size: int, ali
 
 
 def margins(_draws: int) -> Iterator[Row]:
-    """Promotions of a model that is exactly as much worse as a margin allows, summed over all outcomes (exact)."""
+    """Promotion rates of a model that is worse by exactly the margin, summed over all outcomes (exact)."""
     yield "images", "margin", "images that only one has right", "promoted"
     for images, margin, differing in (
         (359, -0.01, 0.01), (359, -0.01, 0.02), (359, -0.01, 0.05), (359, -0.02, 0.02), (359, -0.02, 0.05),
@@ -105,7 +105,7 @@ def margins(_draws: int) -> Iterator[Row]:
 
 
 def coverage(draws: int) -> Iterator[Row]:
-    """Coverage of the 95 % intervals of one model, on images that are drawn from equally good and frequent classes."""
+    """Coverage of the 95 % intervals of one model; all classes are equally frequent and equally easy."""
     yield "images", "classes", "accuracy", *NAMES.values()
     for images in (50, 359, 2000):
         for classes in (2, 10, 100):
@@ -118,12 +118,12 @@ def coverage(draws: int) -> Iterator[Row]:
                     answers = np.where(random.random(images) < accuracy, labels, wrong)
                     for metric, held in holds.items():
                         found = intervals.interval(metric, labels, answers, classes)
-                        held.append(found.low <= accuracy <= found.high)  # with equal classes the truth of all three
+                        held.append(found.low <= accuracy <= found.high)  # equal classes: the truth of all three
                 yield f"{images}", f"{classes}", f"{accuracy:.1%}", *(f"{np.mean(held):.1%}" for held in holds.values())
 
 
 def looks(draws: int) -> Iterator[Row]:
-    """Versions that are no better, one after the other on 359 images; one that passes becomes the champion."""
+    """Versions that are not better, compared in sequence on 359 images; one that passes becomes the champion."""
     yield (
         "versions", "at least one promoted", "as the page says", "champion's top-1 too high by",
         "a version 3 points better passes next",
@@ -157,7 +157,7 @@ def looks(draws: int) -> Iterator[Row]:
 
 
 def probabilities(draws: int) -> Iterator[Row]:
-    """Refusals for the log loss, at the bound of params.yaml: of an equal model, and of one that is too sure."""
+    """Refusals for the log loss, at the bound of params.yaml: of an equal model, and of overconfident models."""
     yield "images", "equal, calibrated", "log-odds × 1.5", "log-odds × 2.5"
     for images in (50, 100, 200, 359):
         refused: dict[float, list[bool]] = {1.0: [], 1.5: [], 2.5: []}
@@ -174,7 +174,7 @@ def probabilities(draws: int) -> Iterator[Row]:
 
 
 def sizes(draws: int) -> Iterator[Row]:
-    """How many test images find a gain in 8 of 10 cases, by accuracy and by how much the models disagree."""
+    """Numbers of test images that find a gain in 8 of 10 cases, by accuracy and by disagreement of the models."""
     yield "accuracy", "disagreement", "+1 point", "+2 points", "+5 points", "+5 points found, in simulations"
     for accuracy in (0.7, 0.8, ACCURACY, 0.9, 0.95, 0.98):
         usual = power.disagreement(accuracy, accuracy)
@@ -203,8 +203,8 @@ TABLES: dict[str, Callable[[int], Iterator[Row]]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables in Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("tables", nargs="*", choices=[*TABLES, []], help=f"of {', '.join(TABLES)} (default: all)")
-    parser.add_argument("--draws", type=int, default=500, help="simulations of each line (default %(default)s)")
+    parser.add_argument("tables", nargs="*", choices=[*TABLES, []], help=f"tables: {', '.join(TABLES)} (default: all)")
+    parser.add_argument("--draws", type=int, default=500, help="simulations per line (default %(default)s)")
     given = parser.parse_args(arguments)
     for name in given.tables or TABLES:
         rows = TABLES[name](given.draws)

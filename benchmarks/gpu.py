@@ -1,9 +1,9 @@
 """B5, B7: a training step on a GPU in bf16, its share of the GPU's speed and its memory: `python -m benchmarks.gpu`.
 
-All sides run in one process, in turns, on the same random images: adapters as they are and with compiled blocks, own
-whole fine-tuning, and where the extra `bench` is installed, Hugging Face's ViT with PEFT's LoRA. Beside each measured
-rate stands the one that was predicted for adapters with compiled blocks, on an H200 that multiplies matrices at
-790 TFLOP/s: half of that, at two forward passes a step. `--device cpu` runs the same code anywhere, for a test of it.
+All sides run in one process, in turns, on the same random images: adapters without and with compiled blocks, our full
+fine-tuning, and, if the extra `bench` is installed, Hugging Face's ViT with PEFT's LoRA. The table also gives the rate
+predicted for adapters with compiled blocks on an H200, which multiplies matrices at 790 TFLOP/s: half of that speed, at
+two forward passes per step. `--device cpu` runs the same code anywhere, to test it.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from adaptformer.model import device
 from benchmarks import measuring, models, step
 
 PREDICTED = {"vit_base_patch16_224": 6400, "vit_large_patch16_224": 1940, "vit_huge_patch14_224": 730}
-"""Images a second, by timm's name."""
+"""Images per second, by timm's name."""
 FORWARD_GFLOP = {"vit_base_patch16_224": 35.1, "vit_large_patch16_224": 123.0, "vit_huge_patch14_224": 335.0}
 PEAK_TFLOPS = 790
 EAGER, COMPILED, WHOLE = "adapters", "adapters, compiled blocks", "whole fine-tuning"
 
 
 def prepared(model: nn.Module, where: torch.device) -> nn.Module:
-    """Return a model of ours on the device, its frozen matrices in bf16, as training has it."""
+    """Return one of our models on the device, with its frozen matrices in bf16, as in training."""
     device.store_frozen(model, "bf16")
     return model.to(where)
 
 
 def timed(run: Callable[[], Tensor], where: torch.device) -> Callable[[], None]:
-    """Return a function that makes a step and waits until the device has done it."""
+    """Return a function that makes a step and waits until the device has finished it."""
 
     def step() -> None:
         with device.computing(where, "bf16"):
@@ -44,7 +44,7 @@ def timed(run: Callable[[], Tensor], where: torch.device) -> Callable[[], None]:
 
 
 def measure(name: str, batch: int, where: torch.device, repeats: int) -> dict[str, dict[str, float]]:
-    """Return seconds of a step and peak megabytes of each side, for one architecture."""
+    """Return the seconds per step and the peak megabytes of each side, for one architecture."""
     images, labels = torch.randn(batch, 3, 224, 224, device=where), torch.randint(100, (batch,), device=where)
     labels[0] = 99
     sides: dict[str, Callable[[], None]] = {}
@@ -59,7 +59,7 @@ def measure(name: str, batch: int, where: torch.device, repeats: int) -> dict[st
 
 
 def _peak_mb(run: Callable[[], None], where: torch.device) -> float:
-    """Return the most that a step adds to what lies on the device before; NaN on a CPU, where nothing tells it."""
+    """Return the most megabytes that a step adds to the device's memory; NaN on a CPU, which does not report it."""
     if where.type != "cuda":
         return float("nan")
     torch.cuda.empty_cache()
@@ -73,7 +73,7 @@ def main() -> None:
     """Measure every architecture and print the table."""
     parser = measuring.parser(__doc__)
     parser.add_argument("--model", action="append", help=f"timm's name, repeatable (default: {', '.join(PREDICTED)})")
-    parser.add_argument("--batch", type=int, default=128, help="images of a step (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=128, help="images per step (default: %(default)s)")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     given = parser.parse_args()
     where = device.choose(given.device, 0)

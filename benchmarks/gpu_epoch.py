@@ -1,10 +1,10 @@
 """B6: whole epochs of adapters on a GPU, from JPEG photos to a saved checkpoint: `python -m benchmarks.gpu_epoch`.
 
-Ours is the stage `train` as a user runs it, from the second epoch on: random crops of cached photos, flips, the
-validation split, the training state. The other side trains the same model with what most scripts are made of:
-torchvision's ImageFolder and random crops, DataLoaders with 16 workers that stay, evaluation of the same validation
-photos, `torch.save`. Seconds by the clock, from the end of one epoch to the end of the next, in one process.
-`--device cpu --model vit_tiny_patch16_224 --images 64 --batch 16` runs the same code anywhere, for a test of it.
+Our side is the stage `train` as a user runs it, from the second epoch on: random crops of cached photos, flips, the
+validation split, the training state. The other side trains the same model with the usual parts of scripts:
+torchvision's ImageFolder and random crops, DataLoaders with 16 persistent workers, evaluation of the same validation
+photos, `torch.save`. Wall-clock seconds, from the end of one epoch to the end of the next, in one process.
+`--device cpu --model vit_tiny_patch16_224 --images 64 --batch 16` runs the same code anywhere, to test it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Seconds = list[float]
 
 
 def settings(batch: int, epochs: int, where: str) -> Params:
-    """Return params.yaml's with the paper's adapters on photos."""
+    """Return the params of params.yaml with the paper's adapters, changed for photos."""
     adapter = {f"adapter.{name}": value for name, value in models.ADAPTER_64.items()}
     return params.read().replaced({
         **adapter, "image.size": SIZE, "image.crop_fraction": 0.875, "tuning.epochs": epochs,
@@ -53,7 +53,7 @@ def settings(batch: int, epochs: int, where: str) -> Params:
 def write_data(root: Path, images: int) -> None:
     """Write `images` photos of 500 x 375, a tenth of them for validation and the rest for training; one for test."""
     photos.write(photos.Kind(375, 500, images, CROPS[0]), root)
-    # By number, so that both classes are among them.
+    # Sorted by number, so that both classes are among the first ones.
     spare = sorted((root / "train").rglob("*.jpg"), key=lambda path: path.name)[: max(4, images // 10)]
     for path in spare:
         target = root / "validation" / path.parent.name / path.name
@@ -62,7 +62,7 @@ def write_data(root: Path, images: int) -> None:
 
 
 def ours(root: Path, name: str, wanted: Params) -> Seconds:
-    """Return the seconds of each epoch of the stage `train` but the first, which fills the image cache."""
+    """Return the seconds of each epoch of the stage `train` except the first, which fills the image cache."""
     folder = RunFolder(root / "artifacts", root / "data")
     table, _ = manifest.scan(folder.data, 0.1, 0)
     manifest.write_manifest(folder.manifest, table)
@@ -73,7 +73,7 @@ def ours(root: Path, name: str, wanted: Params) -> Seconds:
 
 
 def others(root: Path, name: str, batch: int, epochs: int, where: torch.device) -> Seconds:
-    """Return the seconds of each epoch of the other side but the first, in which its workers start."""
+    """Return the seconds of each epoch of the other side except the first, in which its workers start."""
     import_torchvision()
     from torchvision import datasets, transforms
 
@@ -130,7 +130,7 @@ def main() -> None:
     parser = measuring.parser(__doc__)
     parser.add_argument("--model", action="append", help=f"timm's name, repeatable (default: {', '.join(MODELS)})")
     parser.add_argument("--images", type=int, default=4000, help="training photos (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=128, help="images of a step (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=128, help="images per step (default: %(default)s)")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     given = parser.parse_args()
     where = device.choose(given.device, 0)

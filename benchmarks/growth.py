@@ -1,7 +1,7 @@
-"""G: how the CPU seconds of a training step grow with images, blocks and bottleneck: `python -m benchmarks.growth`.
+"""G: growth of a training step's CPU seconds with images, blocks and bottleneck: `python -m benchmarks.growth`.
 
 One thread, fp32, AdaptFormer with a class-token head on random images. Prints each series with its exponent, the slope
-of log seconds over log size by least squares: 1 for images and blocks means that nothing grows faster than the work.
+of log seconds over log size by least squares: 1 for images and blocks means that time grows only as fast as the work.
 """
 
 from __future__ import annotations

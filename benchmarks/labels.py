@@ -1,7 +1,7 @@
-"""How well planted wrong labels are found: `python -m benchmarks.labels RUN_FOLDER`, after `validate` and `fetch`.
+"""Search for planted wrong labels: `python -m benchmarks.labels RUN_FOLDER`, after `validate` and `fetch`.
 
-A share of all labels, drawn at random, is replaced by another class, likewise at random; the ranking of
-`adaptformer data labels` is then judged by its average precision. A ranking by chance has that share.
+A random share of all labels is replaced by other random classes; then the average precision of the ranking of
+`adaptformer data labels` is measured. A random ranking has an average precision of that share.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from benchmarks import measuring
 
 
 def main() -> None:
-    """Plant wrong labels a few times and print what is found."""
+    """Plant wrong labels a few times and print how many of them are found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("artifacts"), help="a run folder")
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--share", type=float, default=0.05, help="of all labels, which are made wrong")
+    parser.add_argument("--share", type=float, default=0.05, help="share of all labels that are made wrong")
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     folder = RunFolder(given.folder, given.data)

@@ -1,13 +1,13 @@
-"""A check of very many small images in tar shards: images/s, memory, and how many planted copies are found.
+"""A check of very many small images in tar shards: images/s, memory, and the share of planted copies that are found.
 
-`python -m benchmarks.large_data --images 1000000` writes the shards to a temporary folder (or `--folder`, which is kept
-and used again) and runs `adaptformer data check`. One image in a hundred is a copy of an earlier one: the same bytes,
-mirrored, cropped to 84 % of the area, turned by 8 degrees or compressed anew. One in twenty has the coarse fields of
-another one, so that the two look alike at a glance; whatever is found besides the copies is wrong.
+`python -m benchmarks.large_data --images 1000000` writes the shards to a temporary folder (or to `--folder`, which is
+kept and reused) and runs `adaptformer data check`. One image in a hundred is a copy of an earlier one: the same bytes,
+mirrored, cropped to 84 % of the area, turned by 8 degrees or compressed again. One in twenty has the coarse fields of
+another image, so that the two look similar; any pair that is found besides the copies is wrong.
 
-`--against FOLDER` asks instead how many of the near duplicates among a folder's images, which are all compared with
-all, are found where only the nearest cells are compared: which of them have a copy, for of many copies of one image not
-all pairs are named.
+`--against FOLDER` instead compares two searches among a folder's images: all with all, and only within the nearest
+cells. It counts the images with a copy that both find, not the pairs, because the cells do not name all pairs among
+many copies of one image.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ KINDS = ("same bytes", "mirrored", "cropped", "turned", "compressed")
 
 
 def original(number: int) -> Image.Image:
-    """Return the image of a number: coarse fields of colour, which some share, with finer ones on them."""
+    """Return the image of a number: coarse fields of colour, which some images share, below finer ones."""
     alike = number - number % 2 if number % 40 < 2 else number
     fields = np.random.default_rng([alike, 2]).integers(0, 256, (5, 5, 3), dtype=np.uint8)
     coarse = Image.fromarray(fields).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
@@ -53,7 +53,7 @@ def original(number: int) -> Image.Image:
 
 
 def copied(number: int) -> tuple[int, str] | None:
-    """Return what an image is a copy of and in which way, or None where it is an original."""
+    """Return the original of an image and the kind of copy, or None if the image is an original itself."""
     if number % 100 != 99:
         return None
     source = int(np.random.default_rng([number, 1]).integers(0, number))
@@ -78,7 +78,7 @@ def encoded(number: int) -> bytes:
 
 
 def write_shard(folder: Path, images: int, shard: int) -> None:
-    """Write a shard, unless it is there; every tenth one is of the test split."""
+    """Write a shard if it is missing; every tenth shard belongs to the test split."""
     path = folder / f"{'test' if shard % 10 == 9 else 'train'}-{shard:05}.tar"
     if path.is_file():
         return
@@ -106,7 +106,7 @@ def pairs_found(folder: Path) -> set[tuple[int, int]]:
 
 
 def checked(images: int, given: Path | None, *, features: bool) -> None:
-    """Check synthetic images and print what it took and what was found."""
+    """Check synthetic images and print the cost and the findings."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given or Path(temporary)) / f"shards-{images}"
         began = time.perf_counter()
@@ -140,7 +140,7 @@ def checked(images: int, given: Path | None, *, features: bool) -> None:
 
 
 def against(folder: Path, limit: int, probes: Sequence[int]) -> None:
-    """Compare the search in cells with that of all with all, on a folder's images."""
+    """Compare the search in cells with the comparison of all with all, on a folder's images."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})[:limit]
     pictures = np.stack([small_picture(np.asarray(Image.open(path).convert("RGB"))) for path in paths])
     torch.set_num_threads(workers.cores())
@@ -165,15 +165,15 @@ def against(folder: Path, limit: int, probes: Sequence[int]) -> None:
 
 
 def main() -> None:
-    """Run what is asked for."""
+    """Run the benchmark that the options choose."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100_000)
-    parser.add_argument("--folder", type=Path, help="for the shards")
-    parser.add_argument("--features", action="store_true", help="embed the images with artifacts/'s backbone, too")
+    parser.add_argument("--folder", type=Path, help="folder for the shards")
+    parser.add_argument("--features", action="store_true", help="also embed the images, by the backbone in artifacts/")
     parser.add_argument("--against", type=Path, metavar="FOLDER")
-    parser.add_argument("--limit", type=int, default=1_000_000, help="images of FOLDER")
-    parser.add_argument("--probes", type=int, nargs="+", default=[cells.PROBES], help="cells that each view looks at")
-    parser.add_argument("--cell", type=int, default=cells.CELL, help="images of a cell")
+    parser.add_argument("--limit", type=int, default=1_000_000, help="images of FOLDER at most")
+    parser.add_argument("--probes", type=int, nargs="+", default=[cells.PROBES], help="cells compared for each view")
+    parser.add_argument("--cell", type=int, default=cells.CELL, help="images per cell")
     given = parser.parse_args()
     cells.CELL = given.cell
     print(machine())

@@ -1,4 +1,4 @@
-"""What every benchmark shares: the machine's description, interleaved timing, a table and a JSON file of results."""
+"""Shared parts of the benchmarks: the machine's description, interleaved timing, a table and a JSON file of results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PACKAGES = ("torch", "timm", "pillow", "numpy", "onnxruntime", "peft", "transfo
 
 
 def machine() -> dict[str, Any]:
-    """Return what a reader needs to judge figures: processor, cores, threads, load, versions, date."""
+    """Return the machine on which figures were measured: processor, cores, threads, load, versions, date."""
     found = {package: importlib.metadata.version(package) for package in _PACKAGES if _installed(package)}
     return {
         "processor": _processor(),
@@ -40,7 +40,7 @@ def machine() -> dict[str, Any]:
 def interleaved(
     sides: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.process_time
 ) -> dict[str, list[float]]:
-    """Return the seconds of each side: one run to warm up, then `repeats` in turns, so that all meet the same machine.
+    """Return the seconds of each side: one run to warm up, then `repeats` in turns, so that all have equal conditions.
 
     The clock is CPU seconds of this process unless another is given.
     """
@@ -61,7 +61,7 @@ def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 class Target(NamedTuple):
-    """A figure of a benchmark and what it should be, at most or at least."""
+    """A figure of a benchmark and its target, an upper or a lower bound."""
 
     label: str
     measured: float
@@ -70,7 +70,7 @@ class Target(NamedTuple):
 
     @property
     def reached(self) -> float:
-        """The share of the target that is reached: 1 or more where it is met."""
+        """The share of the target that is reached: 1 or more if it is met."""
         return self.target / self.measured if self.at_most else self.measured / self.target
 
 
@@ -81,7 +81,7 @@ def report(
     measured: Mapping[str, Any],
     targets: Sequence[Target] = (),
 ) -> None:
-    """Print a table and the targets, and write all that was measured, with the machine, to results/NAME.json."""
+    """Print a table and the targets, and write all measurements, with the machine, to results/NAME.json."""
     about = machine()
     print(text_table.aligned(rows, headers))
     for target in targets:
@@ -99,7 +99,7 @@ def report(
 
 
 def parser(description: str | None, repeats: int = 5) -> argparse.ArgumentParser:
-    """Return a parser with the option that all benchmarks have."""
+    """Return a parser with the option `--repeats`."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--repeats", type=int, default=repeats, help="runs of each side (default: %(default)s)")
     return made

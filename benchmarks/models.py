@@ -1,4 +1,4 @@
-"""Models and images for benchmarks: random weights, random images, params.yaml's settings with some of them changed."""
+"""Models for benchmarks: random weights, and the settings of params.yaml with some changes."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def write_backbone(path: Path, model: str, encoder: dict[str, Tensor]) -> Backbo
 
 
 def classified(model: str, size: int = 224, classes: int = 100, **settings: Any) -> classifier.Classifier:
-    """Return a classifier in training mode; `settings` are those of the section `adapter`, over AdaptFormer-64's."""
+    """Return a classifier in training mode; `settings` of the section `adapter` replace those of AdaptFormer-64."""
     section = AdapterParams.model_validate({**params().adapter.model_dump(), **ADAPTER_64, **settings})
     return classifier.build(model, encoder(model, size), section, image_size=size, classes=classes, seed=0).train()

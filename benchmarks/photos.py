@@ -3,8 +3,8 @@
 Makes JPEGs of 12 megapixels and of 500 x 375 from scikit-learn's two photographs, and times, on all cores and without a
 model, one epoch of batches of 224 pixels, flipped and normalised. Torchvision: ImageFolder, RandomResizedCrop and a
 DataLoader with a worker process for each core. Ours: the first epoch fills an empty cache, the second reads it, and a
-set that is larger than the cache is decoded in every epoch; `adaptformer validate` comes once before. Wall clock
-seconds, since the workers are processes. It also prints how far reduced decoding is from decoding in full.
+set that is larger than the cache is decoded in every epoch; `adaptformer validate` runs once before. Wall-clock
+seconds, because the workers are processes. It also prints how much reduced decoding differs from full decoding.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RATIO, BATCH, QUALITY, GRAIN = (0.75, 4 / 3), 32, 90, 3
 
 
 class Kind(NamedTuple):
-    """A set of photos: size in pixels, how many, and the smallest share of the area that a crop keeps."""
+    """A set of photos: size in pixels, number, and the smallest share of the area that a crop keeps."""
 
     height: int
     width: int
@@ -46,12 +46,12 @@ class Kind(NamedTuple):
 
 
 def kinds(count: int) -> list[Kind]:
-    """Return the sets, `count` of the large photos and eight times as many small ones."""
+    """Return the sets: `count` large photos each, and eight times as many small ones."""
     return [Kind(3000, 4000, count, 0.08), Kind(3000, 4000, count, 0.5), Kind(375, 500, 8 * count, 0.08)]
 
 
 def write(kind: Kind, folder: Path) -> None:
-    """Write the photos: another part of a photograph each, enlarged, with grain, in two classes and three splits."""
+    """Write the photos: enlarged parts of a photograph, each another one, with grain; two classes, three splits."""
     sources = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     for number in range(kind.count + 2):
         random = np.random.default_rng(number)
@@ -102,7 +102,7 @@ def our_epoch(kept: photos.StoredImages, kind: Kind) -> None:
 
 
 def sides(kind: Kind, data: Path, scratch: Path) -> dict[str, Callable[[], object]]:
-    """Return what is timed, by name."""
+    """Return the functions to time, by name."""
     rows = manifest.rows(manifest.scan(data, 0.2, 0)[0], "train")
 
     def loaded(table: pd.DataFrame, folder: Path, gigabytes: float | None) -> photos.StoredImages:
@@ -122,7 +122,7 @@ def sides(kind: Kind, data: Path, scratch: Path) -> dict[str, Callable[[], objec
 
 
 def differences(data: Path, count: int = 8) -> tuple[int, float]:
-    """Return the largest and the mean difference, of 255, between squares decoded at reduced scale and in full."""
+    """Return the largest and the mean difference (of 255) between squares decoded at reduced and at full scale."""
     full = dataclasses.replace(CONTRACT, oversampling=0)
     contents = [path.read_bytes() for path in sorted(data.rglob("*.jpg"))[:count]]
     pairs = [(resizing.square(content, CONTRACT), resizing.square(content, full)) for content in contents]
@@ -131,7 +131,7 @@ def differences(data: Path, count: int = 8) -> tuple[int, float]:
 
 
 def targets(measured: dict[str, dict[str, Any]]) -> list[measuring.Target]:
-    """Return how many times as fast as ImageFolder the epochs of each kind should be."""
+    """Return the targets: how many times as fast as ImageFolder the epochs of each kind should be."""
     found = []
     for kind in kinds(1):
         median = measured[str(kind)]["medians"]
@@ -146,7 +146,7 @@ def targets(measured: dict[str, dict[str, Any]]) -> list[measuring.Target]:
 def main() -> None:
     """Measure every kind and print the table."""
     parser = measuring.parser(__doc__)
-    parser.add_argument("--photos", type=int, default=32, help="of 12 megapixels (default: %(default)s)")
+    parser.add_argument("--photos", type=int, default=32, help="photos of 12 megapixels (default: %(default)s)")
     given = parser.parse_args()
     torch.set_num_threads(workers.cores())
     rows: list[list[str]] = []

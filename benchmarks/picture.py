@@ -1,4 +1,4 @@
-"""The picture of docs/performance.md, out of what the benchmarks have measured here: `python -m benchmarks.picture`."""
+"""The picture of docs/performance.md, drawn from the benchmarks' results: `python -m benchmarks.picture`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REACHED, _MISSED = "#0b6e99", "#d1495b"
 
 
 def main() -> None:
-    """Draw how much of each target is reached, on a logarithmic scale, since some are passed many times over."""
+    """Draw the reached share of each target, on a logarithmic scale, because some are exceeded many times over."""
     found = [measuring.RESULTS / f"{name}.json" for name in SHOWN]
     results = [json.loads(path.read_text()) for path in found if path.is_file()]
     targets = [measuring.Target(**target) for result in results for target in result.get("targets", [])]

@@ -1,8 +1,8 @@
-"""B11: what a run costs around the training: `python -m benchmarks.pipeline`.
+"""B11: overhead of a run around the training: `python -m benchmarks.pipeline`.
 
-In a clone of this repository, on the sample: `python -m flows run`, with the share of its wall-clock time spent
-outside of training and evaluation (a temporary Prefect server, MLflow's database, DVC, the other stages); afterwards,
-with nothing left to do, `dvc repro` against `dvc status`.
+In a clone of this repository, on the sample: the wall-clock time of `python -m flows run`, and its share outside of
+training and evaluation (a temporary Prefect server, MLflow's database, DVC, the other stages); then, when nothing is
+left to do, `dvc repro` against `dvc status`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a device holds in data-parallel training, and what sharding weights and optimiser (FSDP) over 8 would save.
+"""Memory of a device in data-parallel training, and savings by sharding weights and optimiser over 8 devices (FSDP).
 
-`python -m benchmarks.sharding`: AdaptFormer-64 and full fine-tuning by SGD with momentum, 224 pixels, 32 images a
-device, bf16. Weights, gradients and moments are counted; activations are those that autograd keeps, as
-`adaptformer plan` has them.
+`python -m benchmarks.sharding`: AdaptFormer-64 and full fine-tuning by SGD with momentum, 224 pixels, 32 images per
+device, bf16. Weights, gradients and moments are counted; activations are those that autograd keeps, computed as in
+`adaptformer plan`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
             del model
     header = ("backbone", "method", "trained", "weights", "state", "activations", "sum", "saved", "share")
     print(text_table.aligned(rows, header))
-    print("MB of a device; saved: of weights and state, by sharding them")
+    print("MB per device; saved: by sharding weights and state")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """B1, B2: CPU seconds of one training step, in units F of a forward pass of the backbone: `python -m benchmarks.step`.
 
-All sides run in one process on one thread, in turns, in fp32, on the same random images: own methods, and where the
-extra `bench` is installed, Hugging Face's ViT fine-tuned whole and with PEFT's LoRA (r = 16, its defaults). The steps
-are forward, loss, backward, optimiser. Bounds: adapters 2 F, whole fine-tuning 3 F, so at most 1.5 between them.
+All sides run in one process on one thread, in turns, in fp32, on the same random images: our methods, and, if the extra
+`bench` is installed, Hugging Face's ViT with full fine-tuning and with PEFT's LoRA (r = 16, its defaults). A step is
+forward, loss, backward, optimiser. Lower bounds: adapters 2 F, full fine-tuning 3 F, so their ratio is at most 1.5.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def step(model: nn.Module, images: Tensor, labels: Tensor, logits: Callable[[Ten
 
 
 def peers(name: str, images: Tensor, labels: Tensor) -> dict[str, Callable[[], Tensor]]:
-    """Return the steps of Hugging Face's models of the same shape; none where they are not installed."""
+    """Return the steps of Hugging Face's models of the same shape; none if the packages are not installed."""
     try:
         from peft import LoraConfig, get_peft_model
         from transformers import ViTConfig, ViTForImageClassification
@@ -77,7 +77,7 @@ def peers(name: str, images: Tensor, labels: Tensor) -> dict[str, Callable[[], T
 
 
 def targets(found: dict[str, float]) -> list[measuring.Target]:
-    """Return what adapters with a class token should cost against the other sides that were timed."""
+    """Return the targets for adapters with a class token against the other sides that were timed."""
     ours = found["adapters, r = 64, class token"]
     wanted = [
         measuring.Target("adapters, in forward passes", ours / found["forward (F)"], 2.1, at_most=True),
@@ -92,10 +92,10 @@ def main() -> None:
     """Time all sides and print them in units of a forward pass."""
     parser = measuring.parser(__doc__)
     parser.add_argument("--model", default="vit_small_patch16_224", help="timm's name (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=16, help="images of a step (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="images per step (default: %(default)s)")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    memory.keep_freed()  # as training does; all sides gain by it
+    memory.keep_freed()  # as in training; all sides become faster
     torch.manual_seed(0)
     images, labels = torch.randn(given.batch, 3, 224, 224), torch.randint(100, (given.batch,))
     labels[0] = 99

@@ -1,7 +1,7 @@
-"""What it costs to verify files when they are read: `python -m benchmarks.verification`.
+"""Cost of verifying files when they are read: `python -m benchmarks.verification`.
 
-A backbone (checksum of its header, hash of its tensors) and cached images (a CRC-32 each, once), beside what a stage
-does with them at least: one forward pass of `--images` images. CPU seconds of this process, medians.
+It times a backbone (checksum of its header, hash of its tensors) and cached images (a CRC-32 each, once), beside the
+least work that a stage does with them: one forward pass of `--images` images. CPU seconds of this process, medians.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def measured(model: str, count: int, repeats: int, scratch: Path) -> dict[str, f
             repeats,
         )
     )
-    # Without verification a backbone is only mapped: reading it is all verification.
+    # Without verification a backbone would only be mapped: all time of reading it is verification.
     backbone, images = found["backbone"], found["checked"] - found["images"]
     return {
         "model": model,

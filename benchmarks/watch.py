@@ -1,10 +1,10 @@
-"""How often `adaptformer watch` is right: `python -m benchmarks.watch accuracy | drift | run`.
+"""Error rates of `adaptformer watch`: `python -m benchmarks.watch accuracy | drift | run`.
 
 `accuracy` draws validation and new images from models whose true accuracy is known, and counts how often the interval
-of monitoring/expected_accuracy.py holds the share of new images that are right. `drift` takes a run folder's profile:
-batches of the model's own images must not be called different, and batches of which half are pieces of two photographs
-must be. `run` hides the labels of a run folder's test images; it re-uses one validation split, so its share is no
-coverage, but it is of a real model.
+of monitoring/expected_accuracy.py holds the accuracy on the new images. `drift` takes a run folder's profile: batches
+of the model's own images must not be called different; batches that are half pieces of two photographs must be. `run`
+hides the labels of a run folder's test images: it uses a real model, but always the same validation split, so its share
+is not the coverage.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from adaptformer.run_folder import RunFolder
 from benchmarks import measuring
 
 NEW = 200
-"""New images of each draw of `accuracy`."""
+"""New images in each draw of `accuracy`."""
 SPREAD, TRUTH = 1.6, 0.7
-"""Standard deviation of the confidence's log-odds, and how many log-odds of truth one of them is worth: too sure."""
+"""Standard deviation of the confidence's log-odds, and their factor to the true log-odds: below 1 is overconfident."""
 
 
 def accuracy(given: argparse.Namespace) -> None:
@@ -63,7 +63,7 @@ def accuracy(given: argparse.Namespace) -> None:
 
 
 def _centre(right: float) -> float:
-    """Return the mean log-odds with which so many answers are right."""
+    """Return the mean log-odds with which this share of the answers is right."""
     standard = randomness.generator("watch centre").standard_normal(100_000)
     low, high = -20.0, 20.0
     for _ in range(60):
@@ -74,7 +74,7 @@ def _centre(right: float) -> float:
 
 
 def drift(given: argparse.Namespace) -> None:
-    """Print how often batches of a run folder's own images, and of half foreign ones, are called different."""
+    """Print how often batches of a run folder's own images, and batches that are half foreign, are called different."""
     folder = RunFolder(given.folder, given.data)
     own = data_profile.read(folder.profile)
     photographs = _photographs(own, folder)

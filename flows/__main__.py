@@ -1,6 +1,6 @@
 """`python -m flows COMMAND`: a flow in this process, without a lasting server or a worker.
 
-What needs no Prefect is a command of `adaptformer`.
+Everything that needs no Prefect is a command of `adaptformer`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command in the checkout's root and return its exit code; without `arguments`, this process's own."""
+    """Run one command in the checkout's root and return its exit code; by default with this process's arguments."""
     if arguments is None:
         interruption.at_once()
-    from adaptformer import streams  # from here on, since imports take a while
+    from adaptformer import streams  # only now, because imports take a while
     from adaptformer.commands import exit_code
     from adaptformer.dataset_import import settling
 
@@ -46,11 +46,11 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="bring the whole pipeline up to date, track and register it (`make run`)")
-    run.add_argument("--register", action="store_true", help="register the model of a run with overrides too")
+    run.add_argument("--register", action="store_true", help="also register the model of a run with overrides")
     add_overrides(run)
     run.set_defaults(command=_run)
 
-    compared = commands.add_parser("compare", help="set methods side by side on the same data (`make compare`)")
+    compared = commands.add_parser("compare", help="compare methods on the same data (`make compare`)")
     add_methods(compared)
     compared.set_defaults(command=_compare)
 

@@ -26,8 +26,8 @@ def compare(
     """Train every method with every seed on the present data and return the folder of the table and its picture.
 
     A method is a text of presets and single values, "adaptformer-4 adapter.scale=0.1"; `overrides` by dotted key hold
-    for all methods, but a method's own values take precedence. What is not given is as `comparison` in params.yaml
-    says. Each run has a folder of its own, where finished stages are not repeated.
+    for all methods, but a method's own values take precedence. Missing arguments are taken from section `comparison` of
+    params.yaml. Each run has a folder of its own, in which finished stages are not repeated.
     """
     settling.settle()
     file = params.read()

@@ -1,4 +1,4 @@
-"""The flow run itself: its name, tags and links, and what to do about runs that died."""
+"""The flow run itself: its name, tags and links, and marks for runs that died."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def label(params: Params, *tags: str) -> None:
 
 
 def lineage() -> dict[str, str]:
-    """Return what MLflow records of the flow run."""
+    """Return the tags by which MLflow records the flow run."""
     return {"prefect.flow_run_id": str(flow_run.id)}
 
 
@@ -61,9 +61,9 @@ def mark_crashed(folder: RunFolder) -> None:
 
 
 def show_report(folder: RunFolder, run_id: str | None) -> None:
-    """Link the evaluation report to the flow run: the copy in MLflow's pages where there are some, else the file."""
+    """Link the evaluation report to the flow run: the copy in MLflow's pages if there are any, else the file."""
     link = folder.report.resolve().as_uri()
     if run_id and (pages := mlflow_pages()):
-        with contextlib.suppress(Exception):  # tracking that fails costs a link, never a run
+        with contextlib.suppress(Exception):  # a failure of tracking costs a link, never a run
             link = f"{pages}/{mlflow_store.page_of(mlflow_store.connect().get_run(run_id).info, folder.report.name)}"
     create_link_artifact(key="report", link=link, link_text="Evaluation report", description="On the test split")

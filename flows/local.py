@@ -24,7 +24,7 @@ from flows import ROOT, prefect_database, temporary_server
 from flows.summary import Summary, text
 
 FOREIGN = ("PREFECT_API_", "PREFECT_SERVER_", "PREFECT_CLOUD_", "PREFECT_PROFILE")
-"""How the variables begin that name another server, its database, keys or profile: a temporary server has its own."""
+"""Prefixes of variables that name another server, its database, keys or profile: a temporary server has its own."""
 
 
 def run(presets: list[str], overrides: dict[str, object], register: bool | None) -> None:
@@ -36,7 +36,7 @@ def run(presets: list[str], overrides: dict[str, object], register: bool | None)
     dvc_repository.check_data()
     made = present(folder, params.registry.model)
     settled = made is not None and not is_due(made, params.registry.promotion)
-    stopped = run_files.is_unfinished(folder)  # after it had logged its results: MLflow shows it as killed
+    stopped = run_files.is_unfinished(folder)  # stopped after it had logged its results: MLflow shows it as killed
     if not folder.overridden and settled and not stopped and dvc_repository.is_clean():
         print("Nothing has changed since the last run: data, params, code and results are what DVC recorded.\n")
         if uploads.waiting():
@@ -54,11 +54,11 @@ def run(presets: list[str], overrides: dict[str, object], register: bool | None)
 
 
 def make_sample_if_wanted(folder: RunFolder) -> None:
-    """Write the sample data where data.dvc names it and there is no `data/` at all; a user's data is never touched."""
+    """Write the sample data if data.dvc names it and there is no `data/` at all; a user's data are never touched."""
     if folder.data.exists() or folder.data.is_symlink() or dvc_repository.data_digest() != DVC_DIGEST:
         return
     print("Writing the sample data set to data/ ...", flush=True)
-    # In a session of its own: Ctrl-C reaches this process alone, which ends that one and says so once.
+    # The command has a session of its own: Ctrl-C only reaches this process, which ends the other one and prints once.
     command = [sys.executable, "-m", "adaptformer", "data", "sample"]
     done = subprocess.run(command, check=False, start_new_session=True)
     if done.returncode:
@@ -73,7 +73,7 @@ def _train_here(
 
         from flows.train import update
 
-        # The flow adaptformer/train, but for the params, which are read already; its arguments are what Prefect shows.
+        # Like the flow adaptformer/train, but with params that are read already; Prefect shows the arguments.
         @flow(name="adaptformer")
         def train(presets: list[str], overrides: dict[str, object], register: bool | None) -> Summary:  # noqa: ARG001
             return update(file, params, presets, register)
@@ -83,17 +83,17 @@ def _train_here(
 
 @contextlib.contextmanager
 def on_temporary_server(*tags: str) -> Iterator[None]:
-    """Let flows that are called in the body use a server of this process, whose files are inside the checkout.
+    """Make flows that are called in the body use a server of this process, whose files are inside the checkout.
 
-    Import flows within the body only: Prefect reads its environment when it is imported.
+    Import flows only within the body: Prefect reads its environment when it is imported.
     """
-    home = os.environ["PREFECT_HOME"] = str(ROOT / ".prefect")  # as make sets it, whatever another project has set
+    home = os.environ["PREFECT_HOME"] = str(ROOT / ".prefect")  # as in the Makefile, even if another project has set it
     for name in [name for name in os.environ if name.startswith(FOREIGN) and name not in NO_TELEMETRY]:
         del os.environ[name]
     log = Path(home) / "logs" / "temporary-server.log"
     own = {"PREFECT_API_DATABASE_CONNECTION_URL": prefect_database(home)}
-    api = temporary_server.start(log, {**os.environ, **own})  # first, since it starts while this process imports
-    import prefect.main  # sets logging up as it is imported: before the console is made plain
+    api = temporary_server.start(log, {**os.environ, **own})  # first, because it starts while this process imports
+    import prefect.main  # its import sets up logging, so it comes before `plain_console`
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from flows import log_filter

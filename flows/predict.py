@@ -34,12 +34,12 @@ def predict(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     shard_size: int = job.SHARD_SIZE,
 ) -> str:
-    """Predict the images of `paths` (folders, lists, URLs) into the folder or bucket `into`, and return it.
+    """Write predictions of the images of `paths` (folders, lists, URLs) into the folder or bucket `into`; return it.
 
     `model` is `champion`, `v3`, `models:/NAME@ALIAS` or an ONNX file; by default the champion of registry.model, or the
-    run folder's model if there is none. A run of the same paths, model and folder computes what is missing. With an
-    `address` the shards go to a Dask or Ray cluster that is up; else the run waits for the concurrency limit `gpu`,
-    unless `device` is cpu.
+    run folder's model if there is none. A repeated run with the same paths, model and folder computes the missing
+    shards. With an `address` the shards go to a running Dask or Ray cluster; else the run waits for the concurrency
+    limit `gpu`, unless `device` is cpu.
     """
     loaded = params.load()
     flow_run.label(loaded)

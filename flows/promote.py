@@ -1,4 +1,4 @@
-"""The flows `adaptformer/promote` and `adaptformer/rollback`: what is in use, moved with reasons."""
+"""The flows `adaptformer/promote` and `adaptformer/rollback`, which change the version in use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def promote(
 ) -> State[str]:
     """Judge a version (the challenger, if none is given) and make it champion if it passes the gate.
 
-    `model` is registry.model unless given. A refusal is an answer, not a failure: the run completes in the state
+    `model` is registry.model unless given. A refusal is a result, not a failure: the run completes in the state
     "Refused".
     """
     settling.settle()
@@ -54,12 +54,12 @@ def rollback(why: str, to: int | str | None = None, model: str | None = None, wh
 
 
 def _text(version: int | str | None) -> str | None:
-    """Return a version as the registry writes it; `-p to=2` is a number to Prefect."""
+    """Return a version as text, as in the registry; Prefect takes `-p to=2` as a number."""
     return None if version is None else str(version)
 
 
 def show(outcome: promotion.Outcome) -> None:
-    """Put a decision into the log and onto Prefect's page of the run."""
+    """Write a decision to the log and to Prefect's page of the run."""
     log.info("%s", outcome.decision.sentence)
     pages = mlflow_pages()
     page = f"{pages}/{outcome.link}" if pages else outcome.page.resolve().as_uri()

@@ -1,4 +1,4 @@
-"""`make up`: Prefect server with worker, deployments and limits, and the MLflow pages, until Ctrl-C."""
+"""`make up`: a Prefect server with worker, deployments and limits, and MLflow's pages, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ POOL = "adaptformer"
 LIMITS = {"gpu": 1, "promotion": 1}
 START_SECONDS = 120
 STOP_SECONDS = 1
-"""After this a process is killed: nothing is lost by it, and whoever pressed Ctrl-C wants the terminal back."""
+"""After this time a process is killed: nothing is lost, and the user who pressed Ctrl-C wants the terminal back."""
 
 
 FOREIGN = (
     "MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_ARTIFACTS_ONLY", "MLFLOW_DEFAULT_ARTIFACT_ROOT", "MLFLOW_STATIC_PREFIX",
     "MLFLOW_READ_REPLICA_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI", "PREFECT_PROFILE",
 )  # fmt: skip
-"""Options of `mlflow server`, and Prefect's profile, which other projects may have set: these pages are of ours."""
+"""Options of `mlflow server` and Prefect's profile that other projects may have set; they do not hold here."""
 
 
 class Services:
@@ -47,12 +47,12 @@ class Services:
         self.environment = {
             "PREFECT_HOME": str(ROOT / ".prefect"),
             **os.environ,
-            "PWD": str(ROOT),  # prefect.yaml uses it, and `make -C` or a subprocess leave it wrong
+            "PWD": str(ROOT),  # prefect.yaml uses it, and it is wrong after `make -C` or in a subprocess
             "PREFECT_API_URL": self.api,
             "PREFECT_SERVER_API_PORT": str(self.prefect_port),
-            # On disk, with a lease: the place of a killed run is free again after a minute.
+            # Places are leased on disk: the place of a killed run is free again after a minute.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-            "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run begins soon after it is asked for, not up to 10 s later
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # a requested run begins soon, not up to 10 s later
             "ADAPTFORMER_MLFLOW_PAGES": f"http://{HOST}:{self.mlflow_port}",  # for links on Prefect's pages
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for features not used here
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -66,13 +66,13 @@ class Services:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
-        """Start everything in order and return when all of it answers. Raises UserError for what does not start."""
+        """Start all services in order and return when all answer. Raises UserError if one does not start."""
         self.logs.mkdir(parents=True, exist_ok=True)
         print("starting the Prefect server ...")
         self._spawn("prefect-server", "prefect", "server", "start", "--host", HOST)
         if not tracking_uri().startswith("http"):
-            self.environment["MLFLOW_BACKEND_STORE_URI"] = tracking_uri()  # a password is for no list of processes
-            connect()  # makes the database, so that the server and a flow do not both migrate it
+            self.environment["MLFLOW_BACKEND_STORE_URI"] = tracking_uri()  # not an argument: it may hold a password
+            connect()  # creates the database, so that the server and a flow do not both migrate it
             self._spawn(
                 "mlflow", sys.executable, "-m", "mlflow", "server",
                 "--host", HOST, "--port", str(self.mlflow_port), "--workers", "1",
@@ -89,14 +89,14 @@ class Services:
             self._wait("mlflow", lambda: _answers(f"http://{HOST}:{self.mlflow_port}/health"))
 
     def watch(self) -> None:
-        """Wait until one of the processes ends; raises UserError then."""
+        """Wait until one of the processes ends, and raise UserError then."""
         while True:
             for name in self.running:
                 self._require_alive(name)
             time.sleep(1)
 
     def stop(self) -> None:
-        """End all processes, runs of the worker included; kill what has not ended after STOP_SECONDS."""
+        """End all processes, including runs of the worker; kill those that are still alive after STOP_SECONDS."""
         everyone = psutil.Process().children(recursive=True)
         for process in reversed(self.running.values()):
             process.terminate()
@@ -118,7 +118,7 @@ class Services:
             raise UserError(f"`{' '.join(command)}` failed: {last}", f"see the logs in {self.logs}/")
 
     def _make_limit(self, name: str, places: int) -> None:
-        """Make a global concurrency limit unless there is one; the user may have set another number of places."""
+        """Create a global concurrency limit unless it exists; the user may have set another number of places."""
         url = f"{self.api}/v2/concurrency_limits/"
         reply = requests.post(url, json={"name": name, "limit": places, "active": True}, timeout=30)
         if not reply.ok and reply.status_code != requests.codes.conflict:
@@ -144,7 +144,7 @@ class Services:
 
 def main() -> int:
     """Start the services, print their addresses, wait for Ctrl-C or SIGTERM, stop them; return the exit code."""
-    for end in (signal.SIGTERM, signal.SIGINT):  # a shell that starts this in the background has SIGINT ignored
+    for end in (signal.SIGTERM, signal.SIGINT):  # a shell makes background processes ignore SIGINT
         signal.signal(end, _interrupt)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     return exit_code.of(_serve)
@@ -162,7 +162,7 @@ def _serve() -> None:
         print(_addresses(services))
         services.watch()
     except KeyboardInterrupt:
-        print(interruption.line(), file=sys.stderr)  # the usual end, no failure: the exit code is 0
+        print(interruption.line(), file=sys.stderr)  # the usual end, not a failure: the exit code is 0
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
         services.stop()
@@ -182,7 +182,7 @@ def _addresses(services: Services) -> str:
 def _free_port(variable: str, default: int) -> int:
     value = os.environ.get(variable) or str(default)
     if not value.isdigit() or not 0 < int(value) < 65536:
-        raise UserError(f"{variable}={value} is no port", "give a number from 1 to 65535")
+        raise UserError(f"{variable}={value} is not a port number", "give a number from 1 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -198,7 +198,7 @@ def _free_port(variable: str, default: int) -> int:
 def _answers(url: str) -> bool:
     try:
         return bool(requests.get(url, timeout=5).ok)
-    except OSError:  # of which requests' exceptions are a kind
+    except OSError:  # includes the exceptions of requests
         return False
 
 

@@ -1,4 +1,4 @@
-"""The result of a run, read from its files: as text for the terminal and as markdown for Prefect."""
+"""The result of a run, read from its files, as text for the terminal and as Markdown for Prefect."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Summary:
 
 
 def verdict(registered: Registration | None, folder: RunFolder) -> str:
-    """Return what is known of the gate's verdict on a model that this run did not have judged."""
+    """Return the recorded verdict of the gate on a model that was not judged in this run."""
     if registered is None:
         return "not asked: this model is not registered" + ("; --register registers it" if folder.overridden else "")
     record = in_use.read(registered.model)
@@ -62,7 +62,7 @@ def verdict(registered: Registration | None, folder: RunFolder) -> str:
 
 
 def lines(summary: Summary, folder: RunFolder, tracking_place: str) -> list[tuple[str, str]]:
-    """Return the summary as pairs of what and how much, and where to look."""
+    """Return the summary as pairs of a name and a value: first the figures, then the places of files and pages."""
     seconds = "" if summary.training_seconds is None else f" in {summary.training_seconds:.0f} s"
     option = f" --model {folder.model}" if folder.overridden else ""
     trained, backbone = summary.card["trained"], summary.card["backbone"]

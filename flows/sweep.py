@@ -1,4 +1,4 @@
-"""The flow `adaptformer/sweep`: values searched by trials, in this run or in several at once."""
+"""The flow `adaptformer/sweep`: a search of values by trials, in this run or in several runs at once."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def sweep(
 ) -> str:
     """Search values of params.yaml and return the folder of the table, the picture and the best params.
 
-    `search` has texts such as "tuning.base_lr=0.001..0.1 log"; `overrides` by dotted key hold for all trials. What is
-    not given is as `sweep` in params.yaml says. With several `workers` so many runs of adaptformer/trials share the
-    trials; each trial waits for the concurrency limit `gpu`.
+    `search` has texts such as "tuning.base_lr=0.001..0.1 log"; `overrides` by dotted key hold for all trials. Missing
+    arguments are taken from section `sweep` of params.yaml. With several `workers`, that many runs of
+    adaptformer/trials share the trials; each trial waits for the concurrency limit `gpu`.
     """
     settling.settle()
     file = params.read()
@@ -52,7 +52,7 @@ def sweep(
 
 @flow(name="adaptformer")
 def trials(search: list[str] | None = None, trials: int | None = None, overrides: dict[str, Any] | None = None) -> None:
-    """Work on a sweep until no trial is left to begin, beside other runs of this flow."""
+    """Work on a sweep until no trial is left; other runs of this flow may do the same."""
     settling.settle()
     file = params.read()
     flow_run.label(file.params)
@@ -72,5 +72,5 @@ def _by_several(workers: int, given: dict[str, Any]) -> None:
     if failed := [state for state in states if state is not None and not state.is_completed()]:
         raise UserError(
             f"{len(failed)} of {workers} runs of adaptformer/trials ended as {failed[0].name}",
-            "see their logs in Prefect; the same command continues with what is left",
+            "see their logs in Prefect; the same command continues with the remaining trials",
         )

@@ -1,7 +1,7 @@
-"""A Prefect server for one process: it ends with that process, and no signal from a terminal reaches it before.
+"""A Prefect server for one process: it ends with that process, and no signal from a terminal reaches it earlier.
 
-A keeper, a tiny process in a session of its own, starts the server and ends it. It holds one end of a pipe and the
-process that uses the server the other one, which the system closes when that process ends, however it does.
+A keeper, a tiny process in a session of its own, starts the server and ends it. The keeper holds one end of a pipe; the
+process that uses the server holds the other end, which the system closes when that process ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from flows import ROOT
 
 HOST = "127.0.0.1"
 START_SECONDS = 300
-"""The server takes some seconds to start on two idle cores, more than a minute on busy ones."""
+"""The server takes some seconds to start on two idle cores, and more than a minute on busy ones."""
 STOP_SECONDS = 5
 _TAIL = 4000
-"""So many of the last letters of the log are looked at for the cause of a failure."""
+"""How many bytes at the end of the log are searched for the cause of a failure."""
 
 _kept: list[subprocess.Popen[bytes]] = []
-"""The keepers of this process, whose pipes must stay open as long as it lives: its last log lines go to the server."""
+"""Keepers of this process; their pipes stay open as long as it lives, because its last log lines go to the server."""
 
 
 def start(log: Path, environment: Mapping[str, str] | None = None) -> str:
-    """Start a server, which appends its errors to `log`, and return the address of its API, where it answers later.
+    """Start a server, which appends its errors to `log`, and return the address of its API, which answers later.
 
-    Its environment is this process's unless given.
+    The server's environment is this process's unless given.
     """
     with files.refusals(log.parent):
         log.parent.mkdir(parents=True, exist_ok=True)
-    # Made here and handed down: no other program can take the port, and a client that connects early waits.
+    # The socket is created here and passed on: no other program can take the port, and an early client waits.
     with socket.create_server((HOST, 0)) as listener, log.open("ab") as errors:
         keeper = subprocess.Popen(
             [sys.executable, "-m", "flows.temporary_server", str(listener.fileno())],
@@ -55,7 +55,7 @@ def start(log: Path, environment: Mapping[str, str] | None = None) -> str:
 
 
 def wait_for(api: str, log: Path) -> None:
-    """Return when the server at this address answers. Raises UserError if it ends instead."""
+    """Wait until the server at this address answers. Raises UserError if it ends instead."""
     try:
         with urllib.request.urlopen(f"{api}/health", timeout=START_SECONDS):  # noqa: S310 - an address of ours
             return
@@ -64,7 +64,7 @@ def wait_for(api: str, log: Path) -> None:
 
 
 def explained(error: Exception, log: Path) -> UserError:
-    """Return why the server failed: what its disk refused, as its log tells, or else the error of whoever asked it."""
+    """Return the error for a server that failed: a refusal by the disk that its log reports, or else `error`."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL))
         said = file.read().decode(errors="replace")
@@ -75,9 +75,9 @@ def explained(error: Exception, log: Path) -> UserError:
 
 
 def main() -> None:
-    """Run the server on the listening socket that the argument gives, until the other end of standard input closes."""
+    """Run the server on the socket whose number is the argument, until the other end of standard input closes."""
     listener = int(sys.argv[1])
-    # As Prefect starts a server of this kind itself, but for the socket.
+    # Prefect itself starts such a server in the same way, except for the socket.
     server = subprocess.Popen(
         [
             *(sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"),
@@ -87,7 +87,7 @@ def main() -> None:
         pass_fds=[listener],
         env={**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
     )
-    os.close(listener)  # or clients would wait for a server that has died
+    os.close(listener)  # otherwise clients would wait for a server that has died
     while server.poll() is None and not select.select([sys.stdin], [], [], 1)[0]:
         pass
     server.terminate()

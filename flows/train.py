@@ -1,4 +1,4 @@
-"""The flow `adaptformer/train`: from `data/` to a registered model, skipping what is current."""
+"""The flow `adaptformer/train`: from `data/` to a registered model; stages that are current are skipped."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def train(
 ) -> Summary:
     """Bring all five stages up to date, record them, track the run and register the model as challenger.
 
-    `presets` by name and `overrides` by dotted key replace values of params.yaml; where they change what decides
-    results, the run has a folder of its own, DVC's records stay as they are, and the model is registered only if
-    `register` is true. `promotion`, where given, replaces registry.promotion: with "auto" the gate judges every newly
+    `presets` by name and `overrides` by dotted key replace values of params.yaml. If they change values that results
+    depend on, the run has a folder of its own, DVC's records stay as they are, and the model is registered only if
+    `register` is true. `promotion`, if given, replaces registry.promotion: with "auto" the gate judges every newly
     registered model, in the name of `who`.
     """
     settling.settle()
@@ -59,9 +59,9 @@ def update(
     promotion: Literal["auto", "never"] | None = None,
     who: str | None = None,
 ) -> Summary:
-    """Do what the flow does, within its run, with `params` that were resolved from `file`."""
+    """Do the work of the flow, within its run, with `params` that were resolved from `file`."""
     folder = run_folder.of(file.params, params)
-    # A run with overrides writes nothing that DVC knows, so it neither needs DVC's lock nor blocks it.
+    # A run with overrides writes no file that DVC tracks, so it neither needs DVC's lock nor blocks it.
     with (
         folder.lock("adaptformer/train"),
         contextlib.nullcontext() if folder.overridden else dvc_repository.exclusive(),
@@ -70,14 +70,14 @@ def update(
         flow_run.mark_crashed(folder)
         dvc_repository.check_data()
         sources = {} if folder.overridden else dvc_repository.source_fingerprints(STAGES)
-        file.require_unchanged()  # since it was read: the fingerprints are of the same params
+        file.require_unchanged()  # since it was read, so that the fingerprints have the same params
         tags = {**flow_run.lineage(), "presets": ", ".join(presets)}
         with tracked(params, difference(file.params, params), folder, tags) as tracker:
             ran = []
             for name in STAGES:
                 if is_current(name, params, folder):
                     log.info("%s is current", name)
-                    folder.unfinished(name).unlink(missing_ok=True)  # of a run with other data, which were taken back
+                    folder.unfinished(name).unlink(missing_ok=True)  # left by a run with other data, which were undone
                     continue
                 with contextlib.nullcontext() if folder.overridden else dvc_repository.recorded(name, sources[name]):
                     TASKS[name](name, params, folder, tracker.log_epoch if name == "train" else None)
@@ -102,7 +102,7 @@ def update(
 
 
 def judge(registration: Registration, bounds: GateParams, who: str | None) -> str:
-    """Let the gate decide on a registered version and return its sentence, or why it does not judge it."""
+    """Let the gate judge a registered version and return the decision's sentence, or why it is not judged."""
     if (reason := reason_not_to_judge(registration)) is not None:
         return reason
     outcome = promote(registration.model, bounds, version=registration.version, who=who, why="")
@@ -111,5 +111,5 @@ def judge(registration: Registration, bounds: GateParams, who: str | None) -> st
 
 
 def is_current(name: str, params: Params, folder: RunFolder) -> bool:
-    """Say whether a stage is current: DVC keeps the record of the default folder, the stages that of any other one."""
+    """Return whether a stage is current, by DVC's record for the default folder, by the stages' own for any other."""
     return stage_runner.is_current(name, params, folder) if folder.overridden else dvc_repository.is_current(name)

@@ -13,16 +13,16 @@ from prefect.settings import get_current_settings
 from adaptformer.errors import UserError
 
 TEMPORARY = "ADAPTFORMER_TEMPORARY_SERVER"
-"""The environment variable that says that the server in use ends with this process."""
+"""The environment variable that is set if the server in use ends with this process."""
 
 
 @contextlib.contextmanager
 def slot(limit: str, patience: float | None = 600) -> Iterator[None]:
-    """Hold a place of a global concurrency limit, `gpu` or `promotion`, where a lasting server is in use.
+    """Hold a place of a global concurrency limit, `gpu` or `promotion`, if a lasting server is in use.
 
-    Wait at most `patience` seconds for it, None as long as it takes. Raises UserError after that.
+    Wait at most `patience` seconds for the place (None: without limit). Raises UserError after that.
 
-    A temporary server would keep the place of a killed run for ever; there, file locks serialise the runs anyway.
+    A temporary server would keep the place of a killed run for ever; with it, file locks serialise the runs anyway.
     """
     if TEMPORARY in os.environ or not get_current_settings().api.url:
         yield

@@ -1,4 +1,4 @@
-"""Registration and the gate as Prefect tasks; both act on the registry, so neither is one of the five stages."""
+"""Registration and the gate as Prefect tasks; both act on the registry, so they are not among the five stages."""
 
 from __future__ import annotations
 

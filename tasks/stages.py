@@ -17,7 +17,7 @@ from adaptformer.stages import OnEpoch
 from tasks.limits import slot
 
 RETRIES = {"fetch": 2, "train": 2}
-"""How often a failed stage is tried again; fetch starts over, and train resumes from its last state."""
+"""How often a failed stage is retried; fetch starts over, and train resumes from its last state."""
 
 
 def _body(name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None) -> None:
@@ -26,7 +26,7 @@ def _body(name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None
 
 
 def _worth_retrying(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Say whether the failure may go away by itself; what the user must fix does not."""
+    """Return whether the failure may go away by itself; one that the user must fix does not."""
     return not isinstance(state.data, UserError)
 
 

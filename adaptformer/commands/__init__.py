@@ -1,1 +1,1 @@
-"""The commands of `adaptformer`, one file a group; each imports what it needs only when it runs, so help is fast."""
+"""The commands of `adaptformer`, one file per group; each imports its modules only when it runs, so help is fast."""

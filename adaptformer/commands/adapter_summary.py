@@ -1,4 +1,4 @@
-"""An adapter file's card, read without torch, which takes seconds to import."""
+"""Metadata of an adapter file, read without torch, whose import takes seconds."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from adaptformer import array_file
 
 
 def card(path: Path) -> dict[str, Any]:
-    """Return an adapter file's metadata. Raises UserError for a file that was altered or is damaged."""
+    """Return an adapter file's metadata. Raises UserError if the file was altered or is damaged."""
     return array_file.read_metadata(path, "train again: `adaptformer train`")

@@ -1,4 +1,4 @@
-"""`adaptformer completion SHELL`: a script that lets a shell complete commands, options and files."""
+"""`adaptformer completion SHELL`: a script with which a shell completes commands, options and files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SHELLS = ("bash", "zsh", "tcsh")
 
 def add(commands: Commands, whole: Parser) -> None:
     """Add the command to the parser, whose commands it completes."""
-    completion = commands.add_parser("completion", help="print a script that completes this command in your shell")
-    completion.add_argument("shell", choices=SHELLS, help="docs/usage.md says where to put it")
+    completion = commands.add_parser("completion", help="print a script with which your shell completes this command")
+    completion.add_argument("shell", choices=SHELLS, help="for where to put the script, see docs/usage.md")
     completion.set_defaults(command=lambda given: print(script(whole, given.shell)))
 
 
@@ -33,7 +33,7 @@ def script(whole: argparse.ArgumentParser, shell: str) -> str:
 
 
 def _complete_files(parser: argparse.ArgumentParser, how: Mapping[str, object]) -> None:
-    """Let the arguments that are paths be completed as such: shtab reads an attribute of each action."""
+    """Mark arguments that are paths, so that they are completed as paths: shtab reads an attribute of each action."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

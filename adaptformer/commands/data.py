@@ -1,4 +1,4 @@
-"""`adaptformer data`: images into data/."""
+"""`adaptformer data`: commands that bring images into data/ and correct them there."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 LEFT_OUT = Path("artifacts/left_out.csv")
-"""What an import left out, with the reason for each."""
+"""List of the files that an import left out, each with its reason."""
 DOWNLOADS = Path("artifacts/downloads")
-"""Where `data get` works; it leaves nothing there when all is in data/."""
+"""The working folder of `data get`, which is removed when all images are in data/."""
 KNOWN = ("cifar10", "cifar100", "fashion-mnist", "flowers102", "food101", "svhn")
-"""The data sets of dataset_import/known.py, whose import takes seconds."""
+"""The data sets of dataset_import/known.py; named here, because importing that module takes seconds."""
 RELABELLED = Path("artifacts/relabelled.csv")
-"""What `data relabel` moved, so that it can be undone."""
+"""List of the images that `data relabel` moved, so that it can be undone."""
 
 
 DEDUPLICATED = Path("artifacts/deduplicated.csv"), Path("artifacts/deduplicated")
-"""What `data dedupe` moved and removed, and where it keeps what it removed."""
+"""List of the images that `data dedupe` moved and removed, and the folder that keeps the removed ones."""
 
 
 def add(commands: Commands) -> None:
@@ -48,53 +48,53 @@ def add(commands: Commands) -> None:
         "Parquet shards, 'train-{000..099}.tar'; any of the first and last by URL, such as s3://bucket/photos",
     )
     how = imported.add_mutually_exclusive_group()
-    how.add_argument(
-        "--add", action="store_true", help="bring new images in beside those in data/, which keep their splits"
-    )
-    how.add_argument("--replace", action="store_true", help="put the new images in place of those in data/")
+    how.add_argument("--add", action="store_true", help="add the images to those in data/, which keep their splits")
+    how.add_argument("--replace", action="store_true", help="replace the images in data/ by the new ones")
     imported.add_argument(
         "--skip-bad",
         action="store_true",
-        help=f"leave out what is no image or has no label: see {LEFT_OUT}",
+        help=f"leave out files that are not images or have no label, and list them in {LEFT_OUT}",
     )
     imported.add_argument(
-        "--repair", action="store_true", help="take JPEG files that lack their end; what is missing of them is grey"
+        "--repair", action="store_true", help="accept JPEG files that lack their end; the missing part becomes grey"
     )
-    imported.add_argument("--model", metavar="NAME", help="set registry.model, the registered model's name, to this")
+    imported.add_argument("--model", metavar="NAME", help="set registry.model, the registered model's name")
     imported.set_defaults(command=_import)
     known = kinds.add_parser("get", help="download a known data set, or take ImageNet's folder, with official splits")
     known.add_argument(
         "name", choices=[*KNOWN, "imagenet"], metavar="NAME", help=f"{', '.join(KNOWN)}, or imagenet (with a folder)"
     )
     known.add_argument("folder", type=Path, nargs="?", help="for imagenet: a folder with train/WNID/ and val/WNID/")
-    known.add_argument("--replace", action="store_true", help="put it in place of what is in data/")
+    known.add_argument("--replace", action="store_true", help="replace the images in data/ by it")
     known.set_defaults(command=_get)
-    checked = kinds.add_parser("check", help="look for faults and copies in any number of images, where they are")
+    checked = kinds.add_parser("check", help="look for faults and copies in any number of images without an import")
     checked.add_argument(
         "sources", nargs="+", metavar="PATH",
         help="a folder with CLASS/FILE or SPLIT/CLASS/FILE; tar or Parquet shards, 'train-{000..099}.tar'; or a URL",
     )  # fmt: skip
-    checked.add_argument("--into", type=Path, required=True, metavar="DIR", help="again: look at what is missing")
     checked.add_argument(
-        "--features", action="store_true", help="keep what the fetched backbone makes of each image, too (on the CPU)"
+        "--into", type=Path, required=True, metavar="DIR", help="folder for the results; a repeated command continues"
+    )
+    checked.add_argument(
+        "--features", action="store_true", help="also store the fetched backbone's features of each image (on the CPU)"
     )
     checked.add_argument("--engine", choices=["local", "dask", "ray"], default="local", help="default: %(default)s")
-    checked.add_argument("--workers", type=positive, default=0, help="number of processes (default: one a core)")
-    checked.add_argument("--address", help="of a Dask or Ray cluster that is up, instead of processes here")
+    checked.add_argument("--workers", type=positive, default=0, help="number of processes (default: one per core)")
+    checked.add_argument("--address", help="address of a running Dask or Ray cluster, instead of processes here")
     checked.set_defaults(command=_check)
     labels = kinds.add_parser("labels", help="list labels that are likely wrong, and a first accuracy before training")
     add_overrides(labels)
     labels.set_defaults(command=_labels)
-    relabelled = kinds.add_parser("relabel", help="give images the classes that a CSV file says: path,new_label")
+    relabelled = kinds.add_parser("relabel", help="move images to the classes that a CSV file gives: path,new_label")
     relabelled.add_argument("file", type=Path, nargs="?", metavar="FILE")
-    relabelled.add_argument("--undo", action="store_true", help="take the last relabelling back")
+    relabelled.add_argument("--undo", action="store_true", help="undo the last relabelling")
     relabelled.set_defaults(command=_relabel)
     settled = kinds.add_parser(
         "dedupe", help="bring each group of near duplicates that `validate` found into one split, removing none"
     )
     manner = settled.add_mutually_exclusive_group()
     manner.add_argument("--keep-one", action="store_true", help="remove all but one image of each group instead")
-    manner.add_argument("--undo", action="store_true", help="take the last one back")
+    manner.add_argument("--undo", action="store_true", help="undo the last dedupe")
     settled.set_defaults(command=_dedupe)
 
 
@@ -113,9 +113,9 @@ def _sample(_given: argparse.Namespace) -> None:
 
 
 def _change(request: str, make: Callable[[Path], tuple[str, ...]], inputs: str = "") -> None:
-    """Let `make` change data/, which no other process changes then, and print the lines that it returns.
+    """Let `make` change data/, which no other process can change meanwhile, and print the lines that it returns.
 
-    A change that the same command has made before it was killed is only told.
+    If the same command has made the change already before it was killed, only print its lines.
     """
     from adaptformer.dataset_import import replacement
     from adaptformer.run_folder import RunFolder
@@ -124,7 +124,7 @@ def _change(request: str, make: Callable[[Path], tuple[str, ...]], inputs: str =
     with replacement.exclusive(data):
         done = replacement.repeated(data, request, inputs)
         if done is not None:
-            print("This command has done its work already; it was stopped before it could say so.")
+            print("This command has done its work already; it was stopped before it could report that.")
         print("\n".join(make(data) if done is None else done.lines), flush=True)
         replacement.forget(data)
 
@@ -168,7 +168,7 @@ def _request(given: argparse.Namespace) -> str:
 
 
 def _imported(request: str, data: Path, summary: ImportSummary, named: Params, given: argparse.Namespace) -> Change:
-    """Return what belongs to an import."""
+    """Return the record of an import: its printed lines and the new values of params.yaml."""
     from adaptformer.dataset_import import csv_list
     from adaptformer.dataset_import.replacement import Change
 
@@ -182,7 +182,7 @@ def _imported(request: str, data: Path, summary: ImportSummary, named: Params, g
 
 
 def _addition(request: str, data: Path, grown: Growth, model: str | None) -> Change:
-    """Return what belongs to an addition."""
+    """Return the record of an addition: its printed lines and the new values of params.yaml."""
     from adaptformer.dataset_import.replacement import Change
 
     return Change(request, lines=(_result(data, "more images"), *grown.lines()), params=_about(model))
@@ -194,7 +194,7 @@ def _about(model: str | None) -> dict[str, str]:
 
 
 def _name(path: str) -> str:
-    """Return what the data set is called on pages until the user says better: its folder, list or shards."""
+    """Return a first name of the data set for pages, from its folder, list or shards; the user can change it."""
     place = Path(path)
     return place.stem if place.is_file() else place.resolve().name if place.is_dir() else without_credentials(path)
 
@@ -229,11 +229,11 @@ def _get(given: argparse.Namespace) -> None:
             values = {"data.name": given.name, **_about(None)}
             return Change(request, lines=lines, params=values, once=not given.replace)
 
-        if occupied(data) and not given.replace:  # before hours of downloading
+        if occupied(data) and not given.replace:  # checked before hours of downloading
             raise UserError(f"{data}/ is not empty", f"move {data}/ away, then run the same command again")
         listed = known.imagenet(given.folder, downloads) if given.folder else known.get(given.name, downloads)
         facts = KnownFacts(RunFolder().known_facts)
-        # Published sets hold the same bytes in several splits or classes: those are left out, and listed.
+        # Published sets hold the same bytes in several splits or classes: such files are left out and listed.
         manner = copying.Manner(skip_bad=True, left_out=LEFT_OUT, known=facts)
         summary = importing.import_folder(listed, data, settings.data, given.replace, manner, change)
         facts.write()
@@ -329,7 +329,7 @@ def _tell_next() -> None:
 
 
 def _next_steps(summary: ImportSummary, params: Params, source: Path) -> str:
-    """Return what to do with the images that were found: the two commands that come next."""
+    """Return the next commands for the images that were found, as lines."""
     from adaptformer.dataset_import import sample
 
     middle, size = summary.shorter_side, params.image.size
@@ -341,7 +341,7 @@ def _next_steps(summary: ImportSummary, params: Params, source: Path) -> str:
             "  make run",
         ]
     else:
-        lines += ["next: see what training takes, or run the pipeline", "  adaptformer pipeline", "  make run"]
+        lines += ["next: run the pipeline, without or with tracking", "  adaptformer pipeline", "  make run"]
     registered = params.registry.model
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", source.resolve().name).strip("-_") or "photos"
     lines.append(f"the model will be registered as {registered}")

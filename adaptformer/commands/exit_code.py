@@ -1,4 +1,4 @@
-"""How every command ends: its exit code, and what it prints when it fails."""
+"""The end of every command: its exit code, and the lines that it prints if it fails."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PIPELINE_EXTRA = ("mlflow", "dvc")
 def of(body: Callable[[], int | None], *, traceback: bool = False) -> int:
     """Run `body` and return its exit code, 0 for None.
 
-    A UserError is printed as two lines and gives 1, or is raised if its `traceback` is wanted; so is what a full or
-    read-only disk made of any other exception. Ctrl-C and SIGTERM print one line and give 130 and 143. It is no failure
-    if the reader of the output, such as `head`, stops reading, but one if the output cannot be written.
+    A UserError is printed as two lines and gives 1, or is raised if its `traceback` is wanted; the same goes for any
+    other exception caused by a full or read-only disk. Ctrl-C and SIGTERM print one line and give 130 and 143. If the
+    reader of the output, such as `head`, stops reading, that is not a failure; if the output cannot be written, it is.
     """
     sys.excepthook = _show
     try:
@@ -52,7 +52,7 @@ def of(body: Callable[[], int | None], *, traceback: bool = False) -> int:
 
 
 def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return what a parser makes of the arguments; it exits after --help, with 1 if that cannot be written."""
+    """Return the parsed arguments; after --help the parser exits, with 1 if the help cannot be written."""
     try:
         try:
             return parser.parse_args(arguments)
@@ -67,7 +67,7 @@ def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
 
 
 def _flushed(body: Callable[[], int | None]) -> int | None:
-    """Do the body and write what it printed. Raises UserError if standard output takes it no more."""
+    """Run the body and flush its output. Raises UserError if standard output cannot be written any more."""
     try:
         code = body()
         sys.stdout.flush()
@@ -81,7 +81,7 @@ def _flushed(body: Callable[[], int | None]) -> int | None:
 
 
 def _output_fails() -> bool:
-    """Return whether standard output takes no more: neither what is left of the failed print nor an empty line."""
+    """Return whether standard output fails: neither the rest of the failed print nor an empty line can be written."""
     try:
         print(flush=True)
     except OSError:
@@ -98,7 +98,7 @@ def _unwritable(error: OSError) -> UserError:
 
 
 def _give_up_output() -> None:
-    """Let what is left to print vanish, or the flush at exit fails once more."""
+    """Discard the remaining output; otherwise the flush at exit would fail once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""What an adapter file holds, as lines for a terminal: `adaptformer inspect`."""
+"""Content of an adapter file as lines for a terminal: `adaptformer inspect`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES_SHOWN = 10
 def text(path: Path) -> str:
     """Return aligned lines on an adapter file: settings, classes, image contract, sizes, trained share, backbone.
 
-    Raises UserError where there is no such file, or one of another kind.
+    Raises UserError if there is no such file, or if it is of another kind.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist", "name an adapter file, such as artifacts/adapter.safetensors")

@@ -35,7 +35,7 @@ _ERROR = re.compile(r"error: (?P<cause>.+)\n  fix: (?P<remedy>.+)")
 
 @dataclass(frozen=True)
 class MethodRun:
-    """A method with a seed: their params, where these differ from params.yaml's, and the folder of the run."""
+    """A method with a seed: their params, the values in which these differ from params.yaml, and the run's folder."""
 
     method: str
     seed: int
@@ -63,15 +63,15 @@ def resolved(file: ParamsFile, method: str, seed: int, overrides: Mapping[str, o
 
 
 STOPPED = {128 + number for number in interruption.SIGNALS}
-"""Exit codes of a process that was asked to stop, by somebody else than this one."""
+"""Exit codes of a process that was asked to stop, but not by this process."""
 
 
 def bring_up_to_date(run: MethodRun) -> None:
-    """Run the stages of a run that are not current, in a process of its own, so that its peak memory is its own.
+    """Run the stages of a run that are not current, in a separate process, so that its peak memory can be measured.
 
-    `adaptformer pipeline` runs there and locks the folder itself: if this process is killed outright, that one
-    continues to its end, and no other process can write there until then. Its log lines are logged here. Raises the
-    UserError that the process prints, one if it is killed, and RuntimeError if it ends in any other way.
+    That process runs `adaptformer pipeline` and locks the folder itself: if the present process is killed, the other
+    one continues to its end, and no further process can write there until then. Its log lines are logged here. Raises
+    the UserError that the process prints, a UserError if it is killed, and RuntimeError if it fails in any other way.
     """
     overrides = [params.as_override(key, value) for key, value in run.changed.items()]
     command = [sys.executable, "-m", "adaptformer", "pipeline", "--own-folder", *overrides]
@@ -97,9 +97,9 @@ def bring_up_to_date(run: MethodRun) -> None:
 
 
 def _followed(process: subprocess.Popen[str]) -> list[str]:
-    """Log the process's lines until it ends, in this thread, which Prefect knows as the run's own.
+    """Log the process's lines until it ends, in this thread, which Prefect attributes to the run.
 
-    The lines from the first one that may be the final error on are returned instead.
+    Lines from the first one that may belong to the final error are returned instead.
     """
     assert process.stderr is not None  # noqa: S101
     printed_last: list[str] = []
@@ -137,8 +137,8 @@ def compare(
 ) -> tuple[str, Path]:
     """Bring the run of every method with every seed up to date; return the table in Markdown and its folder.
 
-    `overrides` by dotted key hold for all methods, but a method's own values take precedence; what is None is as
-    `comparison` in the file says. Raises UserError before anything runs if a method cannot be resolved.
+    `overrides` by dotted key hold for all methods, but a method's own values take precedence. An argument that is None
+    is taken from section `comparison` of the file. Raises UserError before anything runs if a method is not valid.
     """
     wanted = file.params.comparison
     shared = {**params.parse_overrides(wanted.values), **(overrides or {})}
@@ -159,7 +159,7 @@ def compare(
 
 
 def _result(run: MethodRun) -> Trained:
-    """Read the row of a complete run from its files. Raises UserError if they are not about one model."""
+    """Read the row of a complete run from its files. Raises UserError if they do not belong to one model."""
     belonging.require(run.folder)
     predictions = csv_file.read(run.folder.predictions)
     timing = read_timing(run.folder, "train")
@@ -177,7 +177,7 @@ def _result(run: MethodRun) -> Trained:
 
 
 def _write(compared: Sequence[comparison.Row], runs: Sequence[MethodRun]) -> Path:
-    """Write table, numbers and picture into a folder that is named by the runs, and return it."""
+    """Write table, numbers and picture into a folder whose name is a hash of the runs, and return it."""
     names = [run.folder.root.name for run in runs]
     root = run_folder.DEFAULT / "comparisons" / files.sha256_text(files.canonical_json(names))[:12]
     files.write_text(root / "comparison.md", comparison.markdown(compared))

@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
     backbones.set_defaults(command=_backbones, reads_data=False)
 
     inspect = commands.add_parser("inspect", help="show what an adapter file holds")
-    inspect.add_argument("file", type=Path, metavar="FILE", help="what training makes: adapter.safetensors")
+    inspect.add_argument("file", type=Path, metavar="FILE", help="an adapter file from training: adapter.safetensors")
     inspect.set_defaults(command=_inspect, reads_data=False)
 
     predict = commands.add_parser("predict", help="classify images with an exported model, without torch")
@@ -43,25 +43,25 @@ def add(commands: Commands) -> None:
     predict.add_argument("--top", type=positive, default=3, help="classes shown for each image (default: %(default)s)")
     form = predict.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="write CSV to standard output instead of a table")
-    form.add_argument("--json", action="store_true", help="write one JSON object a line instead")
+    form.add_argument("--json", action="store_true", help="write one JSON object per line instead")
     predict.add_argument(
         "--unsure",
         type=share,
         default=0.0,
         metavar="BELOW",
-        help="mark answers of smaller probability, such as 0.8",
+        help="mark answers whose probability is below this, such as 0.8",
     )
     predict.add_argument("--sort-into", type=Path, metavar="DIR", help="copy each image to DIR/CLASS/ (or DIR/unsure/)")
     predict.add_argument(
-        "--unverified", action="store_true", help="take a model that another tool rewrote, such as a quantiser"
+        "--unverified", action="store_true", help="accept a model that another tool has rewritten, such as a quantiser"
     )
     predict.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     many = predict.add_argument_group("very many images", "predicted in shards by several processes: docs/scale.md")
-    many.add_argument("--into", metavar="DIR", help="write Parquet files there; again: compute what is missing")
+    many.add_argument("--into", metavar="DIR", help="write Parquet files there; a repeated command continues")
     many.add_argument("--engine", choices=["local", "dask", "ray"], help="what runs the processes (default: local)")
-    many.add_argument("--workers", type=positive, help="number of processes (default: one a core, one with a GPU)")
-    many.add_argument("--address", help="of a Dask or Ray cluster that is up, instead of processes here")
-    many.add_argument("--shard-size", type=positive, help="images of a shard (default: 1000)")
+    many.add_argument("--workers", type=positive, help="number of processes (default: one per core, one with a GPU)")
+    many.add_argument("--address", help="address of a running Dask or Ray cluster, instead of processes here")
+    many.add_argument("--shard-size", type=positive, help="images per shard (default: 1000)")
     predict.set_defaults(command=_predict, reads_data=False)
 
     pretrain = commands.add_parser("pretrain", help="pretrain a small encoder on unlabelled images (MAE)")
@@ -69,7 +69,7 @@ def add(commands: Commands) -> None:
     pretrain.add_argument("output", type=Path, help="checkpoint to write (.safetensors)")
     pretrain.add_argument("--model", default="vit_nano_patch4_32", help="architecture (default: %(default)s)")
     pretrain.add_argument("--epochs", type=positive, required=True)
-    pretrain.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = one a core")
+    pretrain.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = one per core")
     pretrain.add_argument("--origin", required=True, help="what the images are, for the checkpoint's card")
     pretrain.add_argument("--licence", required=True, help="licence of the weights, for the checkpoint's card")
     pretrain.set_defaults(command=_pretrain, reads_data=False)
@@ -105,7 +105,7 @@ def _predict(given: argparse.Namespace) -> None:
 
 
 def _image_source(named: str, scratch: Path) -> Path:
-    """Return the path of what is to be classified; standard input is kept in a file."""
+    """Return the path of the images to classify; standard input is copied to a file."""
     if named == STANDARD_INPUT:
         path = scratch / "standard-input"
         with path.open("wb") as file:
@@ -113,7 +113,7 @@ def _image_source(named: str, scratch: Path) -> Path:
         return path
     if "://" in named:
         raise UserError(
-            f"{named} is an address, which is read with --into alone", "give --into DIR: predictions as Parquet files"
+            f"{named} is an address, which only --into can read", "give --into DIR: predictions as Parquet files"
         )
     return Path(named)
 
@@ -168,13 +168,15 @@ def _predict_here(given: argparse.Namespace, answering: str, file: Path, sources
 
 
 def _require_matching_options(given: argparse.Namespace) -> None:
-    """Refuse options of the other way to predict, which would do nothing."""
+    """Raise UserError for options that would have no effect, because they belong to the other way to predict."""
     few = {"--csv": given.csv, "--json": given.json, "--sort-into": given.sort_into, "--unsure": given.unsure}
     many = {name: getattr(given, name.strip("-").replace("-", "_")) for name in MANY}
     if STANDARD_INPUT in given.paths and (given.into or given.sort_into):
-        raise UserError("standard input is no file to list or to copy", "save it as a file, or leave the folder out")
+        raise UserError(
+            "standard input is not a file that can be listed or copied", "save it as a file, or leave the folder out"
+        )
     if given.paths.count(STANDARD_INPUT) > 1:
-        raise UserError("standard input can be read once", "name - once, or save the images as files")
+        raise UserError("standard input can be read only once", "name - once, or save the images as files")
     if given.into and (idle := [name for name, value in few.items() if value]):
         raise UserError(f"{idle[0]} does nothing with --into", f"leave {idle[0]} out, or --into")
     if not given.into and (idle := [name for name, value in many.items() if value is not None]):

@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 _OF_ALL = {
     "traceback": "show where an error came from",
-    "quiet": "print results, warnings and errors alone: no progress, no log lines",
-    "verbose": "print the log lines of the libraries too, each with its time",
+    "quiet": "print only results, warnings and errors: no progress, no log lines",
+    "verbose": "also print the log lines of the libraries, each with its time",
 }
 
 
 class Parser(argparse.ArgumentParser):
-    """Exits with 1 on a wrong call: 2, argparse's own choice, means that the gate refused a model."""
+    """Exits with 1 on a wrong call: argparse itself uses 2, which here means that the gate refused a model."""
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and how to call the command."""
+        """Print the fault and the command's usage, and exit."""
         usage = " ".join(self.format_usage().removeprefix("usage: ").split())
         self.exit(1, f"error: {names.shown(message)}\n  fix: call it as {usage}\n")
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
-        """Print a message; argparse itself hides that it could not."""
+        """Print a message; unlike argparse, do not hide a failure to print."""
         (file or sys.stderr).write(without_credentials(message))
 
 
 class CommandParser(Parser):
-    """Has the options of all commands, before and after a command's name; only the first parser lists them."""
+    """Accepts the common options before and after a command's name; only the first parser lists them."""
 
     def __init__(self, *, first: bool = False, **settings: Any) -> None:
         super().__init__(**settings)
@@ -52,7 +52,7 @@ class CommandParser(Parser):
 
 
 class Version(argparse.Action):
-    """Prints the version, which is looked up only when it is asked for, and exits."""
+    """Looks up the version only when it is asked for, prints it and exits."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
         super().__init__(option_strings, dest, nargs=0, help=help)
@@ -70,7 +70,7 @@ class Version(argparse.Action):
 
 
 def add_answering(command: argparse.ArgumentParser) -> None:
-    """Give a command the option that names the model which answers (registry/answering.py)."""
+    """Give a command the option that names the model to use (registry/answering.py)."""
     command.add_argument(
         "--model", help="champion, v3, models:/NAME@ALIAS, or a file (default: the champion, else artifacts/model.onnx)"
     )
@@ -87,7 +87,7 @@ def add_overrides(command: argparse.ArgumentParser) -> None:
 
 
 def add_methods(command: argparse.ArgumentParser) -> None:
-    """Give a command the options that say which methods are compared."""
+    """Give a command the options for the methods to compare."""
     command.add_argument("--method", action="append", metavar="'PRESET… KEY=VALUE…'", help="repeatable")
     command.add_argument("--seed", action="append", type=int, help="repeatable")
     command.add_argument(
@@ -96,7 +96,7 @@ def add_methods(command: argparse.ArgumentParser) -> None:
 
 
 def add_search(command: argparse.ArgumentParser) -> None:
-    """Give a command the options that say what a sweep searches."""
+    """Give a command the options for the values that a sweep searches."""
     command.add_argument("--search", action="append", metavar="'KEY=VALUES'", help="4,8 or '0.1..1.0 log'; repeatable")
     command.add_argument("--trials", type=positive, help="number of trials")
     command.add_argument(
@@ -117,14 +117,14 @@ def options(given: argparse.Namespace) -> list[str]:
 
 
 def positive(text: str) -> int:
-    """Return an argument as a number from 1 on."""
+    """Return an argument as a whole number of at least 1."""
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
 
 
 def share(text: str) -> float:
-    """Return an argument as a probability."""
+    """Return an argument as a share: above 0 and at most 1."""
     if not 0 < (value := float(text)) <= 1:
         raise argparse.ArgumentTypeError("must be above 0 and at most 1")
     return value

@@ -1,4 +1,4 @@
-"""Which version is in use, and why: promote, rollback, history, lineage, watch."""
+"""Commands about the version in use: promote, rollback, history, lineage, watch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from adaptformer.run_folder import RunFolder
 
 WATCH = Path("artifacts/watch")
-"""Where `watch` writes its page and tables."""
+"""The folder in which `watch` writes its page and tables."""
 
 
 def add(commands: Commands) -> None:
@@ -29,13 +29,13 @@ def add(commands: Commands) -> None:
     _add_who_and_why(promote, why_is_needed=False)
     promote.set_defaults(command=_promote)
 
-    rollback = commands.add_parser("rollback", help="put the version before the champion back to use")
-    rollback.add_argument("--to", metavar="VERSION", help="put this version to use instead")
+    rollback = commands.add_parser("rollback", help="make the champion's predecessor champion again")
+    rollback.add_argument("--to", metavar="VERSION", help="make this former champion champion instead")
     _add_who_and_why(rollback, why_is_needed=True)
     rollback.set_defaults(command=_rollback)
 
     history = commands.add_parser("history", help="show every move: who, when, from, to, why")
-    history.add_argument("--json", action="store_true", help="as JSON, a line each")
+    history.add_argument("--json", action="store_true", help="print JSON, one line per move")
     history.set_defaults(command=_history, reads_data=False)
 
     lineage = commands.add_parser("lineage", help="show which versions saw an image, or what went into a version")
@@ -47,9 +47,11 @@ def add(commands: Commands) -> None:
     )
     watch.add_argument("folder", type=Path, help="new images, in any depth")
     add_answering(watch)
-    watch.add_argument("--label", type=positive, default=50, metavar="K", help="choose so many (default: %(default)s)")
     watch.add_argument(
-        "--at-least", type=share, metavar="SHARE", help="exit 2 if an accuracy below this is within the interval"
+        "--label", type=positive, default=50, metavar="K", help="number of images to label next (default: %(default)s)"
+    )
+    watch.add_argument(
+        "--at-least", type=share, metavar="SHARE", help="exit 2 if the expected accuracy may be below this"
     )
     watch.set_defaults(command=_watch)
     for command in (promote, rollback, history, lineage):
@@ -93,7 +95,7 @@ def _history(given: argparse.Namespace) -> None:
 
 
 def _watch(given: argparse.Namespace) -> int:
-    """Exit 2, as for a refused model, where the new images differ or too little accuracy may be expected."""
+    """Return exit code 2, as for a refused model, if the new images differ or the expected accuracy may be too low."""
     import sys
     import tempfile
 
@@ -127,7 +129,7 @@ def _watch(given: argparse.Namespace) -> int:
 
 
 def _watched(chosen: Answering, folder: RunFolder, scratch: Path) -> Watched:
-    """Return a chosen model with what it learned from: a version as it was registered, or a file of a run folder."""
+    """Return a chosen model with its data and backbone: those of a registered version, or of the file's run folder."""
     from adaptformer.monitoring.watching import Watched
     from adaptformer.registry import candidate
     from adaptformer.tracking import mlflow_store
@@ -141,9 +143,9 @@ def _watched(chosen: Answering, folder: RunFolder, scratch: Path) -> Watched:
 
 
 def _results_of(model: Path, scratch: Path) -> Watched:
-    """Return the model of a run folder, copied: no lock keeps a run from replacing it meanwhile.
+    """Return the model of a run folder as a copy, because no lock keeps a run from replacing it meanwhile.
 
-    Raises UserError where files are missing or do not belong together.
+    Raises UserError if files are missing or do not belong together.
     """
     import shutil
 
@@ -157,7 +159,7 @@ def _results_of(model: Path, scratch: Path) -> Watched:
     for path in (folder.model, folder.manifest, folder.profile, folder.backbone):
         if not path.is_file():
             raise UserError(
-                f"{path} is missing, which says what {model} learned from",
+                f"{path} is missing, so the data that {model} learned from are unknown",
                 "run the pipeline first (`make run`), or name a registered version: --model champion",
             )
     for name in ("model", "model_weights", "profile"):

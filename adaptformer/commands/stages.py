@@ -1,4 +1,4 @@
-"""The five stages as commands, all of them as one, their params, methods compared, values searched."""
+"""Commands that run stages: each stage, the whole pipeline, params, plan, compare, sweep."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("adaptformer")
 STAGES = {
     "validate": "check data/, write the manifest and the data report",
     "fetch": "get the pretrained checkpoint and verify it",
-    "train": "train what the method tunes, and the head; a killed run resumes",
+    "train": "train the method's parameters and the head; a killed run resumes",
     "evaluate": "judge the trained model on the test split",
     "export": "write model.onnx and prove that it agrees with the trained model",
 }
@@ -34,30 +34,30 @@ def add(commands: Commands) -> None:
         stage.set_defaults(command=_run, name=name, stages=[name], own_folder=False)
     pipeline = commands.add_parser("pipeline", help="run all five stages, without MLflow and DVC")
     pipeline.add_argument(
-        "--own-folder", action="store_true", help="below artifacts/runs/ even if no override changes the results"
+        "--own-folder", action="store_true", help="write below artifacts/runs/ even if no override changes the results"
     )
     add_overrides(pipeline)
     pipeline.set_defaults(command=_run, name="pipeline", stages=STAGES)
-    shown = commands.add_parser("params", help="show params.yaml with presets and overrides in it, or write it so")
+    shown = commands.add_parser("params", help="show params.yaml with presets and overrides applied, or write it")
     add_overrides(shown)
     shown.add_argument("--write", action="store_true", help="put the values into params.yaml; its comments stay")
     shown.set_defaults(command=_params)
-    planned = commands.add_parser("plan", help="predict what training takes: parameters, memory, batch, minutes")
+    planned = commands.add_parser("plan", help="predict the cost of training: parameters, memory, batch, minutes")
     add_overrides(planned)
-    planned.add_argument("--minutes", type=_minutes, help="find the tuning.epochs that take so many minutes")
+    planned.add_argument("--minutes", type=_minutes, help="find the number of epochs that takes this many minutes")
     planned.add_argument("--write", action="store_true", help="with --minutes: put tuning.epochs into params.yaml")
     planned.set_defaults(command=_plan)
     compare = commands.add_parser("compare", help="train methods on the same data and set them side by side")
     add_methods(compare)
     compare.set_defaults(command=_compare)
-    sweep = commands.add_parser("sweep", help="search values of params.yaml by trials, judged on the validation split")
+    sweep = commands.add_parser("sweep", help="search values of params.yaml by trials on the validation split")
     add_search(sweep)
     sweep.add_argument("--write", action="store_true", help="put the best trial's values into params.yaml")
     sweep.set_defaults(command=_sweep)
 
 
 def _run(given: argparse.Namespace) -> None:
-    """Run those of the given stages that are not current; of torchrun's processes only the first one writes."""
+    """Run those of the given stages that are not current; of torchrun's processes, only the first one writes files."""
     from adaptformer import run_folder, stage_runner
     from adaptformer.tuning import processes
 
@@ -91,7 +91,7 @@ def _plan(given: argparse.Namespace) -> None:
     if given.write and given.minutes is None:
         raise UserError("--write puts the epochs that --minutes finds into params.yaml", "give --minutes as well")
     file, wanted = resolved(given)
-    # The default folder's manifest and backbone serve every run with the same data and backbone.
+    # Every run with the same data and backbone can use the default folder's manifest and backbone.
     same = (file.params.data, file.params.backbone) == (wanted.data, wanted.backbone)
     folder = run_folder.RunFolder() if same else run_folder.of(file.params, wanted)
     stage_runner.require_inputs("train", folder, options(given))
@@ -99,7 +99,10 @@ def _plan(given: argparse.Namespace) -> None:
     print(f"training on {start.images('train'):,} images, validation on {start.images('validation'):,}")
     print("\n".join(start.plan(wanted.tuning, wanted.runtime.devices).lines()))
     minutes = start.minutes(wanted.tuning)
-    print(f"time: about {minutes:.1f} minutes on {device.describe(start.device)}, by a few steps on random images")
+    print(
+        f"time: about {minutes:.1f} minutes on {device.describe(start.device)}, "
+        "measured in a few steps on random images"
+    )
     for warning in start.warnings():
         print(f"warning: {warning}")
     if given.minutes is not None:
@@ -110,7 +113,7 @@ def _plan(given: argparse.Namespace) -> None:
 
 
 def _minutes(text: str) -> float:
-    """Return an argument as a time that is longer than none."""
+    """Return an argument as a number above 0."""
     try:
         value = float(text)
     except ValueError:

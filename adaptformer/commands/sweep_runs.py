@@ -1,6 +1,6 @@
-"""The runs of a sweep: each trial is trained in a run folder of its own, tracked, and set beside the others.
+"""The runs of a sweep: each trial is trained in a run folder of its own, tracked, and compared with the others.
 
-What a trial is judged by is the validation split; the test split is looked at only when the best one is evaluated.
+Trials are judged on the validation split; the test split is used only when the best trial is evaluated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from adaptformer.tuning import history
 log = logging.getLogger("adaptformer")
 
 Place = Callable[[], contextlib.AbstractContextManager[None]]
-"""What a trial waits for before it begins, such as a GPU."""
+"""A resource that a trial waits for before it begins, such as a GPU."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,11 @@ class Sweep:
 def opened(
     file: ParamsFile, search: Sequence[str] | None, trials: int | None, overrides: Mapping[str, object] | None
 ) -> Sweep:
-    """Open a sweep, the one that is there or a new one; what is None is as section `sweep` of the file says.
+    """Open an existing sweep or a new one; an argument that is None is taken from section `sweep` of the file.
 
-    `overrides` by dotted key hold for all trials. The folder is named by all that decides what is tried; `trials` does
-    not, so that more of them continue a sweep. Raises UserError for a search that cannot be read.
+    `overrides` by dotted key hold for all trials. The folder's name is a hash of everything that decides which values
+    are tried, but not of `trials`, so that a larger number continues the sweep. Raises UserError for a search that
+    cannot be read.
     """
     wanted = file.params.sweep
     shared = {**params.parse_overrides(wanted.values), **(overrides or {})}
@@ -63,7 +64,7 @@ def opened(
 
 
 def work(sweep: Sweep, place: Place = contextlib.nullcontext, tags: Mapping[str, str] | None = None) -> None:
-    """Train trials until none is left to begin. Several processes may do so at once.
+    """Train trials until none is left. Several processes may do so at once.
 
     A trial that fails is recorded with its reason, and the next one begins.
     """
@@ -77,9 +78,9 @@ def work(sweep: Sweep, place: Place = contextlib.nullcontext, tags: Mapping[str,
 
 
 def finish(sweep: Sweep) -> tuple[str, dict[str, Any]]:
-    """Write what came of the sweep; return the table in Markdown and the values of the best, for params.yaml.
+    """Write the sweep's results; return the table in Markdown and the values of the best trial, for params.yaml.
 
-    Raises UserError where no trial has ended or none was completed.
+    Raises UserError if no trial has ended or none was completed.
     """
     found = sweep.study.results()
     if not found:
@@ -114,7 +115,7 @@ def _train(sweep: Sweep, trial: Trial, tags: Mapping[str, str]) -> None:
             tracker.log_epoch(row)
             trial.on_epoch(row)
 
-        # What is wrong with the data or the backbone is no trial's failure: it ends the sweep, which continues here.
+        # A fault of the data or the backbone is not a trial's failure: it ends the sweep, which a later call continues.
         for name in ("validate", "fetch"):
             if not stage_runner.is_current(name, wanted, folder):
                 stage_runner.run(name, wanted, folder)
@@ -129,7 +130,7 @@ def _train(sweep: Sweep, trial: Trial, tags: Mapping[str, str]) -> None:
 
 
 def _bring_training_up_to_date(wanted: Params, folder: RunFolder, on_epoch: Callable[[history.EpochRow], None]) -> None:
-    """Train unless that is current; `on_epoch` sees all epochs in any case."""
+    """Train unless the training is current; call `on_epoch` with all epochs in either case."""
     if not stage_runner.is_current("train", wanted, folder):
         stage_runner.run("train", wanted, folder, on_epoch)
     else:

@@ -1,4 +1,4 @@
-"""What MLflow does not have yet: results of DVC, and runs waiting for upload."""
+"""Commands that send missing results to MLflow: those of DVC, and runs waiting for upload."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the commands of this group to the parser."""
-    log = commands.add_parser("log", help="log what `dvc repro` and `dvc exp run` made to MLflow, each result once")
+    log = commands.add_parser("log", help="log the results of `dvc repro` and `dvc exp run` to MLflow, each once")
     log.add_argument("--exp", action="append", default=[], metavar="NAME", help="only this experiment; repeatable")
     log.set_defaults(command=_log, reads_data=False)
     upload = commands.add_parser("upload", help="upload runs that MLflow missed while it did not answer")
@@ -24,7 +24,7 @@ def _log(given: argparse.Namespace) -> None:
     from adaptformer.tracking import dvc_experiments, mlflow_store
     from adaptformer.tracking.locations import tracking_place
 
-    with mlflow_store.user_errors("what is logged already is not logged again"):
+    with mlflow_store.user_errors("results that are logged already are not logged again"):
         client = mlflow_store.connect()
         _upload_waiting(client)
         count = 0
@@ -42,7 +42,7 @@ def _upload(_given: argparse.Namespace) -> None:
 
 
 def upload() -> None:
-    """Upload the runs that wait for it, and print one line for each. Raises UserError where MLflow fails."""
+    """Upload the runs that wait for it, and print one line for each. Raises UserError if MLflow fails."""
     from adaptformer.tracking import mlflow_store, uploads
 
     if not uploads.waiting():

@@ -1,6 +1,6 @@
 """One of several processes that train together: `torchrun … -m adaptformer.commands.training_process JOB`.
 
-`adaptformer train` starts them where runtime.devices is more than 1 (tuning/processes.py).
+`adaptformer train` starts them if runtime.devices is more than 1 (tuning/processes.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from adaptformer.tuning import processes
 def main() -> int:
     """Do the job that the file in the argument describes, and report to standard output; return the exit code.
 
-    A UserError is reported and ends with 0, so that torchrun does not try again what cannot succeed.
+    A UserError is reported and gives 0, so that torchrun does not retry what cannot succeed.
     """
     threading.Thread(target=_end_with_the_caller, daemon=True).start()
     leads = not processes.follows()
@@ -40,7 +40,7 @@ def main() -> int:
             lambda row: _report({"row": dataclasses.asdict(row)}) if leads else None,
         )
     except UserError as error:
-        _report({"fault": [error.cause, error.remedy]})  # of whichever is first: the others may wait for this one
+        _report({"fault": [error.cause, error.remedy]})  # any process reports: the others may wait for it
         return 0
     if leads:
         _report({"result": result})
@@ -60,7 +60,7 @@ def _report(message: dict[str, Any]) -> None:
 
 
 def _end_with_the_caller() -> None:
-    os.read(sys.stdin.fileno(), 1)  # nothing is ever written there: it returns when the other end is closed
+    os.read(sys.stdin.fileno(), 1)  # nothing is ever written there: the read returns when the other end is closed
     os._exit(1)
 
 

@@ -56,7 +56,7 @@ def class_changes(pairs: Pairs, support: int) -> tuple[ClassChange, ...]:
 
 
 def slice_changes(pairs: Pairs) -> tuple[ClassChange, ...]:
-    """Return the same of slices by size, brightness and group (evaluation/slices.py), where they are recorded."""
+    """Return the changes in slices by size, brightness and group (evaluation/slices.py), as far as recorded."""
     return _changes(pairs, slices.masks(pairs.rows), slices.SUPPORT)
 
 
@@ -74,7 +74,7 @@ def _changes(pairs: Pairs, parts: Mapping[str, NDArray[np.bool_]], support: int)
 
 
 class _Part(NamedTuple):
-    """Which of some images [N] either side has right, and the images' groups."""
+    """Whether each side is right on some images [N], and the images' groups."""
 
     ours: NDArray[np.bool_]
     theirs: NDArray[np.bool_]
@@ -110,8 +110,8 @@ def new_classes(pairs: Pairs) -> tuple[NewClass, ...]:
 def newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
     """Return the difference of two paired shares of hits with an interval built from Wilson's (method 10).
 
-    `both` images are right on both sides, `gained` only on ours, `lost` only on theirs. It has a
-    width even where no image changed. Newcombe, Stat. Med. 17 (1998) 2635.
+    `both` images are right on both sides, `gained` only on ours, `lost` only on theirs. The
+    interval has a width even if no image changed. Newcombe, Stat. Med. 17 (1998) 2635.
     """
     images = both + gained + lost + neither
     ours, theirs = plain_wilson(both + gained, images), plain_wilson(both + lost, images)

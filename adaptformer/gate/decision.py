@@ -12,13 +12,13 @@ from adaptformer.scores import Metric
 
 Verdict = Literal["pass", "fail", "warn", "info"]
 SHOWN = 24
-"""Of the images on which nothing has changed, so many are kept with a decision."""
+"""How many images of each kind on which nothing has changed are kept with a decision."""
 _COLUMNS = ("", "check", "value", "bound")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the decision: the figure, its bound, and a sentence that says what it means."""
+    """One line of the decision: the figure, its bound, and a sentence on what the figure means."""
 
     name: str
     verdict: Verdict
@@ -40,7 +40,7 @@ class ChangedImage:
 
 @dataclass(frozen=True)
 class UnchangedImages:
-    """Images that both models have right, or both wrong: how many, and the SHOWN least sure answers."""
+    """Images that both models have right, or both wrong: their number, and the SHOWN least sure answers."""
 
     total: int
     least_sure: tuple[ChangedImage, ...]

@@ -12,10 +12,10 @@ from adaptformer.scores import NAMES
 
 _PICTURES = 24
 _CLASSES = 60
-"""Above so many classes only those that changed most are listed."""
+"""With more classes than this, only those that changed most are listed."""
 
 _SHOWN_BELOW = 0.05
-"""A corrected p-value below this is no chance."""
+"""A fall with a corrected p-value below this is more than chance."""
 _SIGNS = {"pass": "✓ pass", "fail": "✗ fail", "warn": "! warning", "info": "i note"}
 
 
@@ -54,7 +54,7 @@ def html(decision: Decision, thumbnail: Callable[[str], bytes | None]) -> str:
 
 
 def _worst_slice(decision: Decision) -> str:
-    """Return which slice lost most, and whether that is more than chance explains."""
+    """Return a sentence on the slice that lost most, if that is more than chance; "" without slices."""
     if not decision.slices:
         return ""
     fallen = [change for change in decision.slices if change.p is not None and change.p < _SHOWN_BELOW]
@@ -64,7 +64,7 @@ def _worst_slice(decision: Decision) -> str:
             f"Worst slice: {worst.label}, {wording.percent(worst.champion)} to {wording.percent(worst.challenger)}, "
             f"more than chance explains."
         )
-    return "No slice is shown to have lost: what falls there, chance explains."
+    return "No slice is shown to have lost: chance explains every fall."
 
 
 def _images(

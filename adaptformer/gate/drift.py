@@ -17,7 +17,7 @@ from adaptformer.gate.decision import Check
 
 @dataclass(frozen=True)
 class Measure:
-    """Figures [N, W] and [M, W] of two data sets; `obstacle` says why they cannot be compared, if they cannot."""
+    """Figures [N, W] and [M, W] of two data sets; `obstacle` is why they cannot be compared, "" if they can."""
 
     name: str
     ours: NDArray[np.generic]
@@ -26,7 +26,7 @@ class Measure:
 
 
 def compare(challenger: Profile, champion: Profile, bound: float) -> list[Check]:
-    """Return one check each of sizes, channel statistics and embeddings: "warn" above `bound`, else "pass".
+    """Return one check for each of sizes, channel statistics and embeddings: "warn" above `bound`, else "pass".
 
     Figures that were computed differently on the two sides cannot be compared: "info".
     """
@@ -34,10 +34,10 @@ def compare(challenger: Profile, champion: Profile, bound: float) -> list[Check]
 
 
 def measures(challenger: Profile, champion: Profile) -> list[Measure]:
-    """Return what can be compared of two profiles: sizes, channel statistics and embeddings."""
-    # Decoding at another scale changes pixels by a few of 255, and a champion from before has no such scale.
+    """Return the measures of two profiles: sizes, channel statistics and embeddings."""
+    # Decoding at another scale changes pixels by a few of 255, and profiles of older champions do not hold the scale.
     alike = replace(challenger.image, oversampling=champion.image.oversampling) == champion.image
-    pixels = "" if alike else "the models see images by another size, crop or normalisation"
+    pixels = "" if alike else "the models see images at another size, crop or normalisation"
     backbone = pixels or ("" if challenger.backbone == champion.backbone else "the models have different backbones")
     return [
         Measure("image sizes", challenger.sizes, champion.sizes),

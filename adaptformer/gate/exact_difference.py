@@ -1,13 +1,13 @@
 """The difference of two models' top-1 on the same images: one exact test, with the interval that belongs to it.
 
 Outcomes are ordered by the lower limit of Tango's score interval (Stat. Med. 17 (1998) 891). The p-value of a margin is
-the largest probability of an outcome at least as far up in this order, over all shares of images on which the models
+the largest probability of an outcome that ranks at least as high, over all shares of images on which the models
 may differ: a Buehler limit (Lloyd & Kabaila, Aust. N. Z. J. Stat. 45 (2003) 337). The order does not depend on the
-margin, so p rises with it, and p is below the level exactly if the lower limit is above the margin. The share of
+margin, so p rises with the margin, and p is below the level if and only if the lower limit is above it. The share of
 differing images is confined to its own interval, whose error is added to p (Berger & Boos, J. Am. Stat. Assoc. 89
 (1994) 1012).
 
-Shapes: S shares of differing images, D numbers of them.
+Shapes: S shares of differing images, D numbers of differing images.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from scipy.special import bdtrc, betaincinv, gammaln, xlog1py, xlogy
 from scipy.stats import norm
 
 _SPENT = 0.02
-"""Of the level, so much is spent on confining the share of differing images."""
+"""The part of the level that is spent on confining the share of differing images."""
 _SHARES = 48
-"""The shares at which the largest probability is looked for."""
+"""How many shares are tried to find the largest probability."""
 _NEGLIGIBLE = 1e-9
-"""Numbers of differing images that are less likely are added to p as a whole."""
+"""Probability of all unlikely numbers of differing images together: they are not summed, and p is raised by this."""
 _STEP = 1e-7
-"""To so much the limits are found."""
+"""Precision of the limits."""
 
 
 @dataclass(frozen=True)
 class Gain:
     """A gain with the limits and the p-value of one test.
 
-    `low` and `high` each leave out the truth with probability `level` at most. `p` is that of "no more than the margin"
-    (one-sided), and is below `level` if and only if `low` is above the margin.
+    Each of the limits `low` and `high` misses the truth with a probability of at most `level`. `p` is the one-sided
+    p-value of "no more than the margin"; it is below `level` if and only if `low` is above the margin.
     """
 
     value: float
@@ -48,13 +48,13 @@ class Gain:
 
 @cache  # classes and simulations ask for the same counts again
 def difference(gained: int, lost: int, images: int, margin: float, level: float) -> Gain:
-    """Return the gain in top-1 of `images`, of which `gained` only the challenger has right and `lost` the champion."""
+    """Return the gain in top-1: of `images`, only the challenger has `gained` right, and only the champion `lost`."""
     upwards, downwards = _Tail(gained, lost, images, level), _Tail(lost, gained, images, level)
     return Gain((gained - lost) / images, upwards.limit(), -downwards.limit(), upwards.p(margin), level)
 
 
 def p_value(gained: int, lost: int, images: int, margin: float, level: float) -> float:
-    """Return the p-value of `difference` alone, which takes a fraction of its time."""
+    """Return only the p-value of `difference`, in a fraction of its time."""
     return _Tail(gained, lost, images, level).p(margin)
 
 
@@ -84,7 +84,7 @@ class _Tail:
         self._needed = _needed(gained, lost, images, norm.isf(level), self._numbers)
 
     def p(self, margin: float) -> float:
-        """Return the largest probability of these outcomes while the gain is at most the margin."""
+        """Return the largest probability of these outcomes if the gain is at most the margin."""
         if margin >= 1:
             return 1.0
         shares = np.maximum(self._shares, -margin)[:, None]
@@ -106,13 +106,16 @@ class _Tail:
 
 
 def _needed(gained: int, lost: int, images: int, z: float, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many of so many differing images [D] must be gained for a score limit as high as the observed one."""
+    """Return, by the number of differing images [D], how many must be gained for a limit as high as the observed one.
+
+    The limit is the lower one of the score interval.
+    """
     low, high = -1.0, (gained - lost) / images
     for _ in range(60):
         middle = (low + high) / 2
         found = score(np.array([float(gained)]), np.array([float(lost)]), images, middle)[0]
         low, high = (middle, high) if found >= z else (low, middle)
-    if low == -1.0:  # no outcome has a lower one
+    if low == -1.0:  # no outcome has a lower limit
         return np.zeros_like(numbers)
     none, enough = np.full(len(numbers), -1), numbers + 1  # bounds of the smallest sufficient number
     while (enough - none > 1).any():

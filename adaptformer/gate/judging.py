@@ -31,8 +31,8 @@ def decide(
     """Return whether the challenger becomes champion, and why.
 
     A first model, without a champion, only has to be better than one constant answer on unseen test images, and to
-    agree with its ONNX file. `drift` (drift.compare) is reported and decides nothing, as is `earlier_looks`: how many
-    other versions were compared with a champion on the same test images. Raises ValueError when the two models
+    agree with its ONNX file. `drift` (drift.compare) and `earlier_looks` are reported and decide nothing; the latter is
+    how many other versions were compared with a champion on the same test images. Raises ValueError if the two models
     predicted different test images.
     """
     if champion is None:
@@ -85,12 +85,12 @@ def decide(
 
 
 def _classes_changed(pairs: Pairs, bounds: GateParams) -> bool:
-    """Return whether classes were added or removed as the params allow: then the shared ones must not become worse."""
+    """Return whether classes were added or removed as the params allow; the shared ones must then not become worse."""
     return bool(pairs.new or pairs.dropped) and set(pairs.dropped) <= set(bounds.removed_classes)
 
 
 def _other_classes(pairs: Pairs, new: Sequence[NewClass]) -> list[str]:
-    """Return the clause with which the decision begins if the challenger knows classes that the champion does not."""
+    """Return the clause that begins the decision if the challenger knows classes that the champion does not know."""
     if not new:
         return []
     images = sum(entry.images for entry in new)
@@ -164,9 +164,9 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
     """Return the headline figures and the checks that need images."""
     ours, theirs = pairs.right("challenger"), pairs.right("champion")
     gained, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    classes = len(pairs.shared) + 1  # one more for every answer that is no shared class
+    classes = len(pairs.shared) + 1  # one more for all answers outside the shared classes
     labels, answered, before = pairs.labels, pairs.predicted("challenger"), pairs.predicted("champion")
-    # Of the metrics, macro-F1 alone also depends on which wrong answer is given.
+    # Only macro-F1 also depends on which wrong answer is given.
     differ = bool((answered != before).any()) if bounds.metric == "macro_f1" else gained + lost > 0
     gain = paired_tests.gain(
         bounds.metric, labels, answered, before, classes, pairs.groups, bounds.margin, bounds.significance
@@ -197,7 +197,7 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
         "ece_champion": ece(pairs.confidence("champion"), theirs),
     }
     checks = [rules.answers(pairs, gained, lost, bounds.margin, differ=differ)]
-    if differ or bounds.margin < 0:  # otherwise these would only repeat it
+    if differ or bounds.margin < 0:  # otherwise this check would only repeat the one before
         checks.append(rules.gain(bounds.metric, gain, bounds.margin, len(labels)))
     checks += [
         rules.class_falls(changes, bounds.class_loss, bounds.class_support, bounds.significance),
@@ -223,12 +223,12 @@ def _changed(pairs: Pairs, chosen: NDArray[np.bool_]) -> tuple[ChangedImage, ...
 
 
 def _unchanged(pairs: Pairs, chosen: NDArray[np.bool_]) -> UnchangedImages:
-    """Return how many images are chosen, and some of them: those of which the challenger is least sure."""
+    """Return how many images are chosen, and those of which the challenger is least sure."""
     return UnchangedImages(int(chosen.sum()), _changed(pairs, chosen)[::-1][:SHOWN])
 
 
 def _changes(pairs: Pairs, champion: str) -> str:
-    """Return how many images changed sides, as a clause; nothing where none did."""
+    """Return how many images changed between right and wrong, as a clause; "" if none did."""
     ours, theirs = pairs.right("challenger"), pairs.right("champion")
     gained, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     if not gained and not lost:

@@ -1,6 +1,6 @@
 """The gain of one model over another on the same images, by one test whose p-value and interval cannot disagree.
 
-Top-1 has an exact test (exact_difference.py). For the other metrics, and wherever images come in groups, signs are
+Top-1 has an exact test (exact_difference.py). For the other metrics, and if images come in groups, signs are
 flipped (sign_flips.py). Every random number is a function of a key (randomness.py), so the same answers always give the
 same decision.
 
@@ -50,14 +50,14 @@ def mean_rise(values: Floats, groups: Groups, margin: float, level: float) -> Ga
 
 
 def wider(one: Gain, other: Gain) -> Gain:
-    """Return the first gain with the farther limits and the larger p of both."""
+    """Return the first gain with the wider limits and the larger p of the two."""
     return replace(one, low=min(one.low, other.low), high=max(one.high, other.high), p=max(one.p, other.p))
 
 
 def fall(challenger: NDArray[np.bool_], champion: NDArray[np.bool_], groups: Groups) -> float:
-    """Return the one-sided p-value of a fall in top-1, from which answers of either side are right [N].
+    """Return the one-sided p-value of a fall in top-1, given whether each side is right on each image [N].
 
-    McNemar's exact test; with groups the larger one of it and of the test that flips groups.
+    It is that of McNemar's exact test; with groups, the larger of that and the p-value of the test that flips groups.
     """
     gained, lost = int((challenger & ~champion).sum()), int((champion & ~challenger).sum())
     p = mcnemar(gained=lost, lost=gained)
@@ -77,10 +77,10 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def contributions(metric: Metric, labels: Counts, ours: Counts, theirs: Counts, classes: int) -> tuple[Floats, Floats]:
-    """Return what each image adds to the gain in a mean over classes [N], and its weight among all images [N].
+    """Return each image's contribution to the gain in a mean over classes [N], and its weight among all images [N].
 
-    What an image adds changes its sign, and nothing else, if the two models swap their answers to it. (For macro-F1 but
-    for a factor near 1.) The sum is the gain.
+    The contributions add up to the gain. If the two models swap their answers to an image, its contribution changes its
+    sign and nothing else (for macro-F1 also by a factor near 1).
     """
     images = np.bincount(labels, minlength=classes)
     occurring = np.count_nonzero(images)
@@ -90,7 +90,8 @@ def contributions(metric: Metric, labels: Counts, ours: Counts, theirs: Counts, 
         return weights * won, weights
     hits = [np.bincount(labels[side == labels], minlength=classes) for side in (ours, theirs)]
     below = [images + np.bincount(side, minlength=classes) for side in (ours, theirs)]
-    # F1 = 2 · hits / below. With h and b of both models' mean, Δ of their difference: ΔF1 = 2 (b Δh − h Δb) / (b₁ b₂).
+    # F1 = 2 · hits / below. If h and b are the means of both models and Δ is their difference:
+    # ΔF1 = 2 (b Δh − h Δb) / (b₁ b₂).
     scale = np.where(images > 0, 1 / np.maximum(below[0] * below[1], 1), 0) / occurring
     by_hit, by_answer = scale * (below[0] + below[1]), scale * (hits[0] + hits[1])
     return by_hit[labels] * won - (by_answer[ours] - by_answer[theirs]), weights

@@ -20,11 +20,11 @@ _LEAST = 5e-7
 class Judged:
     """One model as the gate sees it.
 
-    `predictions` has one row a test image: path, sha256, label, predicted, confidence, probability_of_label, and of
-    the challenger those of slices.COLUMNS that are known. `seen`
-    are the sha256 of the images that the model trained or validated on. `megabytes` and `latency_ms` (an image) are
-    the ONNX file's; `parity` is its largest relative difference of logits to the trained model, None where unknown.
-    `data` is the data set that it was trained on, as pages name it, "" where unknown.
+    `predictions` has one row per test image: path, sha256, label, predicted, confidence, probability_of_label, and for
+    the challenger the known ones of slices.COLUMNS. `seen` holds the sha256 of the images that the model trained or
+    validated on. `megabytes` and `latency_ms` (per image) are the ONNX file's; `parity` is the largest relative
+    difference of its logits from the trained model's, None if unknown. `data` is the data set that the model was
+    trained on, as pages name it, "" if unknown.
     """
 
     version: str
@@ -39,7 +39,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Numbers of test images left out: seen by each model, by either, and unseen ones of unshared classes."""
+    """Numbers of excluded test images: seen by each model, seen by either, and unseen but not of a shared class."""
 
     seen_by_challenger: int
     seen_by_champion: int
@@ -51,9 +51,9 @@ class LeftOut:
 class Pairs:
     """The compared images, one row each, sorted by path.
 
-    `rows` has the columns path, label, those of slices.COLUMNS that are recorded, and of both sides, with the prefixes
-    challenger_ and champion_, predicted, confidence and
-    probability_of_label. `apart` are rows of unseen images whose class not both know.
+    `rows` has the columns path, label, the recorded ones of slices.COLUMNS, and for each side, with the prefix
+    challenger_ or champion_, predicted, confidence and probability_of_label. `apart` holds the unseen images whose
+    class at least one model does not know.
     """
 
     rows: pd.DataFrame
@@ -69,7 +69,7 @@ class Pairs:
         return _codes(self.rows["label"], self.shared)
 
     def predicted(self, side: str) -> NDArray[np.int64]:
-        """Return the index of a side's answers among the shared classes [N]; any other answer counts as one more."""
+        """Return the index of a side's answers among the shared classes [N]; all other answers get one more index."""
         return _codes(self.rows[f"{side}_predicted"], self.shared)
 
     def right(self, side: str) -> NDArray[np.bool_]:
@@ -82,11 +82,11 @@ class Pairs:
         return self.groups_of(self.rows)
 
     def groups_of(self, rows: pd.DataFrame) -> NDArray[np.int64] | None:
-        """Return the same of other rows, such as those apart."""
+        """Return the groups of other rows, such as those of `apart`."""
         return slices.groups(rows)
 
     def loss(self, side: str) -> NDArray[np.float64]:
-        """Return the log loss of a side's probabilities [N]: −log of the true class's."""
+        """Return the log loss of a side's probabilities [N]: −log of the true class's probability."""
         found = self.rows[f"{side}_probability_of_label"].to_numpy(np.float64)
         losses: NDArray[np.float64] = -np.log(np.maximum(found, _LEAST))
         return losses
@@ -99,7 +99,7 @@ class Pairs:
 def pair(challenger: Judged, champion: Judged) -> Pairs:
     """Return both models' answers to the images that neither has seen and whose class both know.
 
-    Images are matched by sha256 and label. Raises ValueError if the models predicted different ones.
+    Images are matched by sha256 and label. Raises ValueError if the models predicted different images.
     """
     ours, theirs = _answers(challenger, "challenger"), _answers(champion, "champion")
     both = ours.merge(theirs.drop(columns="path"), on=_IMAGE, validate="one_to_one")
@@ -123,7 +123,7 @@ def _unseen(
     new: tuple[str, ...] = (),
     dropped: tuple[str, ...] = (),
 ) -> Pairs:
-    """Return the rows that none of the models has seen, by whether their class is a shared one."""
+    """Return the rows that no model has seen, split into those of the shared classes and the others."""
     seen = [rows["sha256"].isin(model.seen).to_numpy() for model in models]
     unseen, known = ~np.any(seen, axis=0), rows["label"].isin(shared).to_numpy()
     by_challenger, *by_champion = (int(mask.sum()) for mask in seen)
@@ -136,7 +136,7 @@ def _answers(model: Judged, side: str) -> pd.DataFrame:
     # A file that occurs twice counts as two images, as in every other figure.
     table["copy"] = table.groupby(["sha256", "label"]).cumcount()
     renamed = {name: f"{side}_{name}" for name in ("predicted", "confidence", "probability_of_label")}
-    # What else is known of an image is the same on both sides.
+    # The other columns describe the image itself, so they are the same on both sides.
     known = [column for column in slices.COLUMNS if side == "challenger" and column in table]
     return table[["path", *_IMAGE, *renamed, *known]].rename(columns=renamed)
 

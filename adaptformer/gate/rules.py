@@ -1,7 +1,7 @@
 """The gate's checks, one function each: from figures and a bound to a verdict with its reason.
 
-The decision's sentence quotes the reason of the first check that fails, so a reason begins with a word that can stand
-in lower case.
+The decision's sentence quotes the reason of the first check that fails, so a reason begins with a word that may be
+written in lower case.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ FEW = 100
 """With fewer compared images there is a warning."""
 
 MANY_LOOKS = 10
-"""From this many comparisons on the same test images on there is a warning."""
+"""With at least this many comparisons on the same test images there is a warning."""
 
 
 def images(count: int, groups: int | None, *, champion: bool) -> Check:
-    """Fail without images to judge by, warn if there are few; say what counts as independent (None: each image)."""
+    """Fail without images, warn if there are few; report what counts as independent: `groups`, or each image (None)."""
     unseen = "that neither model has seen and whose class both know" if champion else "that it has not seen"
     value = f"{count:,}" if groups is None else f"{count:,} in {counted(groups, 'group')}"
     independent = (
@@ -39,21 +39,23 @@ def images(count: int, groups: int | None, *, champion: bool) -> Check:
     verdict: Verdict = "pass" if min(count, groups or count) >= FEW else "warn" if count else "fail"
     reason = {
         "pass": f"It is judged by images {unseen}. {independent}",
-        "warn": f"Only large differences stand out from chance by {counted(count, 'image')}. {independent}",
+        "warn": f"With {counted(count, 'image')} only large differences stand out from chance. {independent}",
         "fail": f"There is no test image {unseen}.",
     }[verdict]
     return Check("test images", verdict, value, f"at least 1, better {FEW}", reason)
 
 
 def looks(earlier: int, significance: float, margin: float) -> Check:
-    """Say how many comparisons these test images have served for, this one included; warn if there are many."""
+    """Report how many comparisons these test images have served for, this one included; warn if there are many."""
     count = earlier + 1
     verdict: Verdict = "warn" if count >= MANY_LOOKS else "info"
-    reason = f"With this one, {counted(count, 'version')} met a champion on these test images"
+    reason = (
+        f"Including this one, the gate has compared {counted(count, 'version')} with a champion on these test images"
+    )
     if margin >= 0 and count > 1:
         reason += (
-            f"; if none were better, at least one would still pass with a chance of about "
-            f"{percent(by_chance(count, significance))}, and the champion's figures on these images would be too high"
+            f". Even if none of them is better, at least one passes with a probability of about "
+            f"{percent(by_chance(count, significance))}, and the champion's figures on these images are then too high"
         )
     return Check("looks at these test images", verdict, f"{count:,}", f"better below {MANY_LOOKS}", f"{reason}.")
 
@@ -133,9 +135,9 @@ def answers(pairs: Pairs, gained: int, lost: int, margin: float, *, differ: bool
     if differ:
         return Check("changed answers", "pass", value, "at least 1", "The models do not answer alike.")
     same = bool((pairs.predicted("challenger") == pairs.predicted("champion")).all())
-    what = "gives the champion's answer to" if same else "is right and wrong where the champion is, on"
+    what = "gives the champion's answer to" if same else "is right or wrong exactly as the champion is on"
     reason = f"It {what} every one of {counted(len(pairs.rows), 'test image')}."
-    bound = "at least 1" if margin >= 0 else "none"
+    bound = "at least 1" if margin >= 0 else "no bound"
     return Check("changed answers", "fail" if margin >= 0 else "info", value, bound, reason)
 
 
@@ -198,11 +200,11 @@ def class_falls(changes: Sequence[ClassChange], bound: float, support: int, sign
 
 
 def newly_wrong(found: Interval, bound: float | None) -> Check:
-    """Fail if the share of images that only the champion has right is shown to be above the bound; None: report it."""
+    """Fail if the share of images that only the champion has right is shown to be above the bound (None: no bound)."""
     name, value = "newly wrong", f"{percent(found.value)} ({percent(found.low)} to {percent(found.high)})"
     if bound is None:
         reason = f"Of all images {percent(found.value)} were right and are wrong now."
-        return Check(name, "info", value, "none", reason)
+        return Check(name, "info", value, "no bound", reason)
     passed = found.low <= bound
     reason = (
         f"It is not shown that more than {percent(bound)} of the images were right and are wrong now."
@@ -221,7 +223,7 @@ def _fall(worst: ClassChange) -> str:
 
 
 def log_loss(rise: Gain, champion: float, bound: float) -> Check:
-    """Fail if the rise of the log loss is shown to be above the bound: then its probabilities mislead."""
+    """Fail if the rise of the log loss is shown to be above the bound: its probabilities can then be trusted less."""
     shown = rise.low > bound
     moved = f"log loss {champion:.3f} to {champion + rise.value:.3f}"
     reason = (
@@ -248,12 +250,12 @@ def parity(found: float | None, bound: float) -> Check:
 
 
 def too_slow(challenger: float, champion: float, bounds: GateParams) -> bool:
-    """Return whether these milliseconds an image refuse a challenger."""
+    """Return whether these latencies, in milliseconds per image, refuse a challenger."""
     return latency(challenger, champion, bounds.latency_ratio, bounds.latency_enough).verdict == "fail"
 
 
 def latency(challenger: float, champion: float, bound: float, enough: float) -> Check:
-    """Fail if the challenger takes too many times as long as the champion, and longer than `enough` ms an image."""
+    """Fail if the challenger takes too many times as long as the champion, and longer than `enough` ms per image."""
     found = ratio("latency", challenger, champion, bound, "ms an image")
     limit = f"{found.bound}, or {enough:g} ms"
     if found.verdict == "fail" and _measured(challenger) and challenger <= enough:

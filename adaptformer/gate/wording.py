@@ -1,4 +1,4 @@
-"""How the gate writes figures and sentences."""
+"""Wording of the gate's figures and sentences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def percent(share: float) -> str:
 
 
 def points(difference: float) -> str:
-    """Return a signed difference of shares in percentage points: "+0.3", "−0.5", "0.0"; "+0.02" where it is small."""
+    """Return a signed difference of shares in percentage points: "+0.3", "−0.5", "0.0"; "+0.02" if it is small."""
     value = 100 * difference
     for digits in range(2 if 0 < abs(value) < 0.1 else 1, 5):
         text = f"{abs(value):.{digits}f}"
@@ -31,7 +31,7 @@ def between(low: float, high: float) -> str:
 
 
 def chance(p: float, level: float | None = None) -> str:
-    """Return a p-value with three digits, or with more if it would else read as on the other side of the level."""
+    """Return a p-value with three digits, or with more if three would round it to the other side of the level."""
     digits = 3
     while level is not None and digits < 9 and (float(f"{p:.{digits}f}") < level) != (p < level):
         digits += 1
@@ -51,5 +51,5 @@ def named(labels: Sequence[str]) -> str:
 
 
 def clause(sentence: str) -> str:
-    """Return a sentence as a part of another: it begins small and has no full stop."""
+    """Return a sentence as a part of another one: without the capital letter and the full stop."""
     return sentence[0].lower() + sentence[1:].removesuffix(".")

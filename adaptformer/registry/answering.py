@@ -1,7 +1,7 @@
-"""Which model answers when nobody names a file: the champion if there is one, else the model in the run folder.
+"""Choice of the model that answers: the named one, else the champion, else the model in the run folder.
 
 A model is named as `champion`, `v3`, `models:/NAME@ALIAS`, `models:/NAME/3`, or by its file. The champion and the
-verdicts are those of the checkout's record (in_use.py), or asked of MLflow, which alone is what imports it.
+verdicts are read from the checkout's record (in_use.py), or MLflow is asked; MLflow is imported only then.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Answering:
 def choose(named: str | None, folder: RunFolder, *, ask: bool = False) -> Answering:
     """Return the model that `named` names, without fetching it: the champion or the folder's model if it is None.
 
-    With `ask` MLflow says which version is champion, not the record of this checkout. Raises UserError for what does
-    not exist.
+    With `ask` MLflow is asked which version is champion, instead of reading the record of this checkout. Raises
+    UserError if the named model does not exist.
     """
     if named is None:
         name = _registered_name()
@@ -57,9 +57,9 @@ def choose(named: str | None, folder: RunFolder, *, ask: bool = False) -> Answer
 
 
 def file_of(answering: Answering, folder: RunFolder, scratch: Path) -> Path:
-    """Return the ONNX file of a chosen model; one that is neither kept nor in `folder` is fetched into `scratch`.
+    """Return the ONNX file of a chosen model; fetch it into `scratch` if it is neither kept nor in `folder`.
 
-    A champion's file is kept from then on. Raises UserError if MLflow does not give it.
+    A champion's file is kept from then on. Raises UserError if MLflow does not return the file.
     """
     if answering.file is not None:
         return answering.file
@@ -107,7 +107,7 @@ def _version(record: Record, version: str) -> Answering:
 
 
 def _address(named: str) -> Answering:
-    """Return what models:/NAME@ALIAS or models:/NAME/VERSION names, as MLflow says now."""
+    """Return the model that models:/NAME@ALIAS or models:/NAME/VERSION names in MLflow now."""
     found = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", named)
     if not found:
         raise UserError(f"{named} names no registered version", "write models:/NAME@champion or models:/NAME/3")
@@ -128,16 +128,16 @@ def _wanted_record(*, ask: bool) -> Record:
     record = None if name is None else _record(name, ask=ask)
     if record is None:
         raise UserError(
-            "there is no registry here" if name else "there is no params.yaml here, which names the registered model",
+            "there is no registry here" if name else "there is no params.yaml here, so the registered model is unknown",
             "train and register a model (`make run`), or give --model a file",
         )
     return record
 
 
 def _record(name: str, *, ask: bool) -> Record | None:
-    """Return the record of a model, asked of MLflow where there is none; None if there is no registry to ask.
+    """Return the record of a model; ask MLflow if there is no record, and return None if there is no registry to ask.
 
-    A server that others use may have got a first champion since: a record of none is asked anew.
+    A record without a champion is not trusted on a server that others use: it may have a first champion by now.
     """
     known = None if ask else in_use.read(name)
     if known is not None and (known.champion is not None or database() is not None):

@@ -1,6 +1,6 @@
-"""What belongs together in a run folder: its model, and what its parity and metrics are about, by their hashes.
+"""Check that the results in a run folder belong to its model, by the hashes in its parity and metrics files.
 
-A model that changed after it was judged, be it by one bit, has the accuracy of another one.
+If a model has changed since it was judged, even by one bit, the recorded accuracy is not its own.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from adaptformer.run_folder import RunFolder
 
 
 def require(folder: RunFolder) -> None:
-    """Raise UserError, which names the stage to run, unless all results of a run folder are about its model.
+    """Raise UserError, which names the stage to run, unless all results of a run folder belong to its model.
 
-    metrics.json names the adapter, the manifest and the predictions that it is about, parity.json the adapter and the
-    model.
+    metrics.json holds the hashes of the adapter, the manifest and the predictions that it describes; parity.json those
+    of the adapter and the model.
     """
     metrics, parity = _about(folder.metrics, "evaluate"), _about(folder.parity, "export")
     present = {name: _sha256(getattr(folder, name), stage) for name, stage in _MADE_BY.items()}

@@ -1,4 +1,4 @@
-"""What the gate needs to know of a registered version: read from the registry, or measured here if not recorded."""
+"""The gate's information on a registered version: read from the registry, or measured here if not recorded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SAME_CONFIDENCE = 0.01
 
 @dataclass(frozen=True)
 class Candidate:
-    """A registered version with the files of the run that made it; what its run did not keep is None."""
+    """A registered version with the files of the run that made it; a file that the run did not keep is None."""
 
     name: str
     version: str
@@ -52,9 +52,9 @@ class Candidate:
     parity: float | None
     profile: Path | None
     alike: Mapping[str, frozenset[str]]
-    """By an image's sha256 those of its near duplicates, as `validate` found them."""
+    """By the sha256 of an image, those of its near duplicates that `validate` found."""
     data: str
-    """The data set as pages name it, "" where its run does not say."""
+    """The data set as pages name it, "" if its run does not name it."""
     group: str | None = None
     """The pattern by which its data set's images are grouped (`data.group`)."""
 
@@ -66,19 +66,19 @@ class Candidate:
 
     @property
     def seen(self) -> frozenset[str]:
-        """The sha256 of every image that it trained or validated on."""
+        """The sha256 of every image that the version trained or validated on."""
         return frozenset(self.manifest.loc[self.manifest["split"] != "test", "sha256"])
 
     def saw(self, alike: Mapping[str, frozenset[str]]) -> frozenset[str]:
-        """Return what it has seen, and every image of which it has seen a near duplicate."""
+        """Return the images that the version has seen, and those of which it has seen a near duplicate."""
         return self.seen | {sha256 for sha256, others in alike.items() if others & self.seen}
 
 
 def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candidate:
-    """Fetch what is known about a version.
+    """Fetch the files and params of a version.
 
-    Raises UserError where it cannot be judged: no manifest, no model file, or files that are not those that were
-    registered or do not belong together.
+    Raises UserError if it cannot be judged: there is no manifest or no model file, or files are not the registered
+    ones or do not belong together.
     """
     registered = client.get_model_version(name, version)
     found = {
@@ -108,11 +108,11 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
 
 
 def _parity(path: Path, model: Path, named: str) -> float:
-    """Return the recorded difference. Raises UserError where it is that of another model, or cannot be read."""
+    """Return the recorded difference. Raises UserError if it belongs to another model, or cannot be read."""
     remedy = "export and register the model again (`make run`), or choose another version"
     try:
         content = json.loads(path.read_bytes())
-        if integrity.KEY in content:  # records of before neither have one nor name the model
+        if integrity.KEY in content:  # records of earlier versions have no checksum and do not name the model
             content = integrity.read_record(path, remedy)
             if dict(content["about"])["model"] != model_file.sha256(model):
                 raise UserError(f"{path.name} of {named} is about another ONNX file than its own", remedy)
@@ -127,7 +127,7 @@ def _data(values: Mapping[str, str]) -> str:
 
 
 def _alike(findings: Path, manifest: pd.DataFrame) -> dict[str, frozenset[str]]:
-    """Return the near duplicates of each image that has some; runs of before kept no such file."""
+    """Return the near duplicates of each image that has some; runs of earlier releases kept no such file."""
     table = _recorded(findings, {"path", "other"})
     hashes = dict(zip(manifest["path"], manifest["sha256"], strict=True))
     found: dict[str, set[str]] = {}
@@ -139,7 +139,7 @@ def _alike(findings: Path, manifest: pd.DataFrame) -> dict[str, frozenset[str]]:
 
 
 def read_predictions(path: Path) -> pd.DataFrame | None:
-    """Return recorded predictions, or None where columns that the gate compares are missing."""
+    """Return recorded predictions, or None if columns that the gate compares are missing."""
     table = _recorded(path)
     if not set(table.columns) >= COLUMNS:
         return None
@@ -169,15 +169,15 @@ def judged(
 ) -> tuple[Judged, Judged | None]:
     """Return both sides as the gate takes them, on the challenger's test images.
 
-    Recorded predictions count where both were judged on the same images; else both models run on the files in `data`.
-    The latency of both is measured here, again if it would refuse the challenger by `bounds`. Raises UserError if
-    `data` is needed and is not what the challenger was tested on.
+    Recorded predictions count if both were judged on the same images; else both models run on the files in `data`.
+    The latency of both is measured here, and once more if it would refuse the challenger by `bounds`. Raises UserError
+    if `data` is needed, but does not hold the images that the challenger was tested on.
     """
     sides = [challenger] if champion is None else [challenger, champion]
     recorded = all(side.predictions is not None and side.test_digest == challenger.test_digest for side in sides)
     if not recorded:
         log.info("both models are evaluated again: their recorded test images differ")
-    # One thread each: idle threads of one model keep spinning for a while, and would slow the other one down.
+    # One thread for each model: idle threads of one model keep spinning for a while and would slow down the other one.
     predictors = [Predictor(side.model, device="cpu", threads=1) for side in sides]
     slower = partial(rules.too_slow, bounds=bounds)
     speeds = (math.nan,) if champion is None else compared_ms(predictors[0], predictors[1], slower)
@@ -203,7 +203,7 @@ def judged(
 
 
 def _renamed(classes: tuple[str, ...], bounds: GateParams) -> tuple[str, ...]:
-    """Return the champion's classes by their present names. Raises UserError if two would have one name."""
+    """Return the champion's classes by their present names. Raises UserError if two would have the same name."""
     present = dict(bounds.renamed_classes)
     found = tuple(present.get(name, name) for name in classes)
     if twice := sorted({name for name in found if found.count(name) > 1}):
@@ -215,7 +215,7 @@ def _renamed(classes: tuple[str, ...], bounds: GateParams) -> tuple[str, ...]:
 
 
 def _recorded_answers(predictions: pd.DataFrame, classes: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
-    """Return recorded predictions with the model's `classes` called by other `names`."""
+    """Return recorded predictions in which the model's `classes` have other `names`."""
     called = dict(zip(classes, names, strict=True))
     return predictions.assign(predicted=[called.get(label, label) for label in predictions["predicted"]])
 
@@ -225,9 +225,8 @@ def predict(
 ) -> pd.DataFrame:
     """Run a model on the image files of manifest rows and return predictions as `evaluate` records them.
 
-    `classes` are other names of the model's classes, None for its own.
-    An image for which the model gives no finite numbers has NO_ANSWER in place of a class: it counts as wrong. Raises
-    UserError for a file that is not the one of its row.
+    `classes` are other names of the model's classes, None for its own. An image for which the model gives no finite
+    numbers has NO_ANSWER in place of a class: it counts as wrong. Raises UserError if a file is not that of its row.
     """
     contents = (_content(data / path, sha256) for path, sha256 in zip(rows["path"], rows["sha256"], strict=True))
     probabilities = np.concatenate(list(predictor.probabilities(contents, BATCH)))
@@ -256,17 +255,17 @@ def _content(path: Path, sha256: str) -> bytes:
 
 
 def drifts(challenger: Candidate, champion: Candidate | None, bound: float) -> list[Check]:
-    """Return how far the challenger's data are from the champion's; nothing where one of them has no profile."""
+    """Return the checks of the drift between both versions' data; none if one of them has no profile."""
     if champion is None or challenger.profile is None or champion.profile is None:
         return []
     try:
         return drift.compare(data_profile.read(challenger.profile), data_profile.read(champion.profile), bound)
-    except UserError as error:  # drift only warns, and so does its absence
+    except UserError as error:  # drift only warns, so a failure to measure it only makes a note
         return [Check("drift", "info", "not measured", f"at most {bound:g}", f"Not compared: {error.cause}.")]
 
 
 def thumbnails(candidate: Candidate, data: Path) -> Callable[[str], bytes | None]:
-    """Return a function from an image's path to its PNG, None where the file is no longer the one of the manifest."""
+    """Return a function from an image's path to its PNG, None if the file is no longer the one of the manifest."""
     expected = dict(zip(candidate.manifest["path"], candidate.manifest["sha256"], strict=True))
 
     def thumbnail(path: str) -> bytes | None:
@@ -279,8 +278,8 @@ def thumbnails(candidate: Candidate, data: Path) -> Callable[[str], bytes | None
 def require_running(candidate: Candidate, data: Path) -> int:
     """Run a version that is about to be put to use, and return how many images it answered as recorded.
 
-    It runs on random pixels, and on those of its recorded test images whose files are in `data`. Raises UserError for a
-    model that does not open, gives no finite numbers, or answers differently from when it was judged.
+    It runs on random pixels, and on those of its recorded test images whose files are in `data`. Raises UserError if
+    the model does not open, gives no finite numbers, or answers differently from when it was judged.
     """
     predictor = Predictor(candidate.model, device="cpu")
     size = predictor.contract.size
@@ -290,7 +289,7 @@ def require_running(candidate: Candidate, data: Path) -> int:
     there = _there(candidate, data)
     if sound and len(there):
         answers = predict(predictor, there, data)
-        # "Not within", because NaN compares false with everything.
+        # `~within` instead of `>`, because NaN compares false with everything.
         within = (answers["confidence"] - there["confidence"]).abs() <= SAME_CONFIDENCE
         differs = (answers["predicted"] != there["predicted"]) & ~within
         sound = not bool((differs | (answers["predicted"] == NO_ANSWER)).any())
@@ -303,7 +302,7 @@ def require_running(candidate: Candidate, data: Path) -> int:
 
 
 def _there(candidate: Candidate, data: Path) -> pd.DataFrame:
-    """Return recorded predictions of some test images whose files are in `data`, unchanged; spread over all of them."""
+    """Return recorded predictions of some test images, spread over all, whose files are unchanged in `data`."""
     recorded = candidate.predictions
     if recorded is None:
         return pd.DataFrame()

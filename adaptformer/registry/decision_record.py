@@ -1,4 +1,4 @@
-"""Where a decision of the gate is kept: with the version that it is about, for programs and for people."""
+"""Records of the gate's decisions, kept with the version that they judge, for programs and for people."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEST_DIGEST = "gate.test_digest"
 """Tag of a version: the digest of the test images that its decision is based on (Candidate.test_digest)."""
 
 MARK = "**The gate:**"
-"""Where the gate's part of a version's description begins."""
+"""Begins the gate's part of a version's description."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def keep(
 ) -> Kept:
     """Keep a decision with its version: JSON and page as files of its run, the table and the sentence as tags.
 
-    The version's description, which MLflow's pages show, says the sentence and leads to the page.
+    The version's description, which MLflow's pages show, holds the sentence and a link to the page.
     """
     version = decision.challenger
     run_id = client.get_model_version(name, version).run_id
@@ -81,7 +81,7 @@ def keep(
 def read(client: MlflowClient, name: str, version: str, sha256: str) -> tuple[Decision, str, Kept]:
     """Return the decision that is kept with a version, its page, and where it is kept.
 
-    Raises UserError if it is not the one with this `sha256`.
+    Raises UserError if the decision does not have this `sha256`.
     """
     found = client.get_model_version(name, version)
     run_id = str(found.run_id)
@@ -103,13 +103,13 @@ def read(client: MlflowClient, name: str, version: str, sha256: str) -> tuple[De
 
 
 def overtaken(client: MlflowClient, name: str, version: str, cause: str) -> None:
-    """Record with a version that it passed the gate, but that another move came first."""
+    """Record with a version that it passed the gate, but was not promoted because another move came first."""
     client.set_model_version_tag(name, version, "gate.decision", "overtaken")
     client.set_model_version_tag(name, version, "gate.sentence", f"Not put to use: {cause}")
     _describe(client, name, version, f"It passed the gate, but was not put to use: {cause}")
 
 
 def _describe(client: MlflowClient, name: str, version: str, text: str) -> None:
-    """Put the gate's text at the end of a version's description, in place of its earlier one; a person's text stays."""
+    """Put the gate's text at the end of a version's description, in place of an earlier one; other text stays."""
     own = (client.get_model_version(name, version).description or "").partition(MARK)[0].rstrip()
     client.update_model_version(name, version, f"{own}\n\n{MARK}\n{text}".lstrip())

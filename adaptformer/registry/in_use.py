@@ -1,10 +1,9 @@
-"""The version in use and the gate's verdicts as this checkout last heard them, so that predicting asks no registry.
+"""The checkout's record of the version in use and the gate's verdicts, so that predicting need not ask a registry.
 
-`artifacts/registry/NAME.json` is the record of a registered model, `artifacts/cache/models/SHA256/` keeps the files of
-its champion and of the one before. Whatever moves aliases through this project forgets the record first and writes it
-anew at the end: after a command that was killed in between there is none, and MLflow is asked. Moves that were made on
-another machine since are unknown here, so the record has the time at which MLflow was asked. Nothing here imports
-MLflow.
+`artifacts/registry/NAME.json` is the record of a registered model; `artifacts/cache/models/SHA256/` keeps the files of
+its champion and of the champion before it. Each command of this project that moves aliases first removes the record and
+writes it anew at the end: if it is killed in between, there is no record, and MLflow is asked. Later moves on another
+machine are unknown here, so the record holds the time at which MLflow was asked. Nothing here imports MLflow.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 RECORDS = DEFAULT / "registry"
 MODELS = DEFAULT / "cache" / "models"
 NAME = "model.onnx"
-_VERDICTS = {"passed": "passed the gate", "refused": "refused", "overtaken": "passed the gate after another move"}
+_VERDICTS = {"passed": "passed the gate", "refused": "refused", "overtaken": "passed the gate, but too late"}
 """The gate's tags (decision_record.py) in words."""
 
 
@@ -43,7 +42,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Record:
-    """What MLflow at `tracking_uri` said of the registered model `model` at the time `asked` (UTC, ISO 8601)."""
+    """MLflow's state of the registered model `model` at `tracking_uri` at the time `asked` (UTC, ISO 8601)."""
 
     model: str
     tracking_uri: str
@@ -51,15 +50,15 @@ class Record:
     champion: str | None
     previous: str | None
     since: str
-    """When the champion was put to use, "" if nobody knows."""
+    """When the champion was put to use, "" if unknown."""
     versions: Mapping[str, Known]
 
     def line(self, version: str) -> str:
-        """Return the version with its verdict, and as of when, in one line."""
+        """Return one line with the version, its verdict, and the date of this information."""
         return f"{self.model} version {version}, {self.verdict(version)} (MLflow was asked on {self.asked[:10]})"
 
     def verdict(self, version: str) -> str:
-        """Return whether a version is in use, and what the gate said of it."""
+        """Return in words whether a version is in use, and the gate's verdict on it."""
         known = self.versions.get(version, Known())
         if version == self.champion:
             return f"champion since {self.since[:10]}" if self.since else "champion"
@@ -68,13 +67,13 @@ class Record:
 
 
 def read(name: str) -> Record | None:
-    """Return the record of a registered model where MLflow tracks now; None if there is none that can be read."""
+    """Return the record of a registered model at the present tracking address; None if there is no readable one."""
     record = _read(RECORDS / f"{name}.json")
     return record if record is not None and record.tracking_uri == tracking_place() else None
 
 
 def version_of(file: Path) -> tuple[Record, str] | None:
-    """Return the version that a model file is registered as, with the record that says so; None if none is known."""
+    """Return the record and the version that a model file is registered as; None if none is known."""
     records = [record for path in sorted(RECORDS.glob("*.json")) if (record := _read(path)) is not None]
     if not records:
         return None
@@ -84,7 +83,7 @@ def version_of(file: Path) -> tuple[Record, str] | None:
 
 
 def remember(client: MlflowClient, name: str) -> Record:
-    """Write the record of a registered model as MLflow has it now, and return it; a checkout may be read-only."""
+    """Write the record of a registered model from MLflow and return it; in a read-only checkout only return it."""
     from adaptformer.registry import moves
     from adaptformer.tracking import mlflow_store
     from adaptformer.tracking.run_files import MODEL_TAG
@@ -112,7 +111,7 @@ def forget(name: str) -> None:
 
 
 def kept(sha256: str) -> Path | None:
-    """Return the kept file of the model with this hash, None if there is none or it is not what was kept."""
+    """Return the kept file of the model with this hash, None if there is none or it has changed."""
     file = MODELS / sha256 / NAME
     try:
         return file if sha256 and model_file.sha256(file) == sha256 else None
@@ -121,7 +120,7 @@ def kept(sha256: str) -> Path | None:
 
 
 def keep(model: Path) -> Path:
-    """Keep a copy of a model file with its weights by its hash, and return it; `model` itself if that is refused."""
+    """Keep a copy of a model file and its weights under its hash, and return it; `model` itself if the disk refuses."""
     try:
         sha256 = model_file.sha256(model)
         if (there := kept(sha256)) is not None:
@@ -133,13 +132,13 @@ def keep(model: Path) -> Path:
                 shutil.copyfile(weights, model_file.weights_of(beside))
             else:
                 model_file.weights_of(beside).touch()
-    except (UserError, OSError):  # a full or read-only disk: then MLflow is asked each time
+    except (UserError, OSError):  # a full or read-only disk: MLflow is then asked each time
         return model
     return MODELS / sha256 / NAME
 
 
 def _remove_others() -> None:
-    """Remove kept files of versions that are neither a champion nor the one before."""
+    """Remove kept files of versions that are neither the champion nor the one before it."""
     records = [record for path in RECORDS.glob("*.json") if (record := _read(path)) is not None]
     numbers = [(record, number) for record in records for number in (record.champion, record.previous) if number]
     wanted = {record.versions.get(number, Known()).sha256 for record, number in numbers}

@@ -32,9 +32,9 @@ TAGS = {
     "overrides": "overrides",
     "Prefect run": "prefect.flow_run_id",
 }
-"""Tags of a version by the names that people read."""
+"""Tags of a version, by the names shown to people."""
 MEANING = {"train": "trained on", "validation": "chose the epoch", "test": "only judged"}
-"""What an image was to a version, by the split that it was in."""
+"""How a version used an image, by the image's split."""
 UNCOMMITTED = {"true": ", with changes that were not committed"}
 GATE_CHECKS = "gate.checks"
 """The table of checks as JSON; people read it on the page that `gate.page` names."""
@@ -42,7 +42,7 @@ GATE_CHECKS = "gate.checks"
 
 @dataclass(frozen=True)
 class Sighting:
-    """A row with an image in the manifest of a version; an image under several paths has several."""
+    """A row with an image in the manifest of a version; an image under several paths has several rows."""
 
     model: str
     version: str
@@ -64,7 +64,7 @@ class Sightings:
 
     @property
     def text(self) -> str:
-        """A table of the versions that hold the image, and what it was to them."""
+        """A table of the versions that have seen the image, and how they used it."""
         lines = [f"image sha256 {self.sha256}"]
         if self.found:
             headers = ("model", "version", "aliases", "split", "meaning", "label", "path")
@@ -84,7 +84,7 @@ class Sightings:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a version was made from, as pairs of name and value, and the moves that made it champion or replaced it."""
+    """Origin of a version as pairs of name and value, and the moves that made it champion or replaced it."""
 
     model: str
     version: str
@@ -101,7 +101,7 @@ class Origin:
 def image(what: str) -> str | None:
     """Return the sha256 of the image that `what` names, by its file or by the sha256 itself.
 
-    None where it names no image, but perhaps a version or an alias. Raises UserError for a path without a file.
+    Return None if it names no image, but perhaps a version or an alias. Raises UserError for a path without a file.
     """
     path = Path(what).expanduser()
     if path.is_file():
@@ -115,7 +115,7 @@ def image(what: str) -> str | None:
 
 
 def models() -> list[str]:
-    """Return the names of all registered models, journals left out."""
+    """Return the names of all registered models without the journals."""
     import mlflow
 
     names = {found.name for found in mlflow.search_registered_models()}
@@ -146,7 +146,7 @@ def who_saw(client: MlflowClient, names: Sequence[str], sha256: str) -> Sighting
 
 
 def origin(client: MlflowClient, name: str, which: str) -> Origin:
-    """Return what a version, given by its number or an alias, was made from. Raises UserError if there is none."""
+    """Return the origin of a version, given by its number or an alias. Raises UserError if there is no such version."""
     versions.require_model(client, name)
     aliases = _aliases(client, name)
     number = next((version for version, named in aliases.items() if which in named), which)
@@ -165,7 +165,7 @@ def origin(client: MlflowClient, name: str, which: str) -> Origin:
 
 
 def _facts(client: MlflowClient, version: Any, aliases: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield pairs of name and value, "" where a version has no such value."""
+    """Yield pairs of name and value, "" if the version has no such value."""
     tags = version.tags
     with tempfile.TemporaryDirectory() as temporary:
         manifest = _manifest(client, version, Path(temporary), {})

@@ -2,10 +2,10 @@
 
 A second registered model, NAME-history, holds the journal of the model NAME. Each of its versions is one move; its tags
 say who moved the aliases, when, from where, to where, why and on what evidence. MLflow gives each version number to one
-caller only, whereas a tag or an alias keeps the value that was written last. So two concurrent promotions both write a
+caller only, but a tag or an alias keeps the value that was written last. So two concurrent promotions both write a
 move; the one with the lower number is valid, and the other one is void, because it starts from a version that is no
-longer champion. The valid moves decide what is in use. The aliases are a copy of that for readers, which the next
-reader of the journal corrects.
+longer champion. The valid moves decide which version is in use. The aliases are a copy of that for readers; the next
+reader of the journal corrects them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROUNDS = 20
 
 @dataclass(frozen=True)
 class State:
-    """Which version is in use and which was before it: what the aliases `champion` and `previous` should name."""
+    """The version in use and the one before it, which the aliases `champion` and `previous` should name."""
 
     champion: str | None = None
     previous: str | None = None
@@ -45,8 +45,8 @@ class Move:
     """One move from a state to another; `when` is UTC in ISO form, `evidence` the sha256 of the decision, or "".
 
     `id` is unique to the move: a call to MLflow that is sent again because its answer was lost writes the same id
-    twice. `request` is what a person asked for (`request_of`): a command that is run again because it was killed asks
-    the same.
+    twice. `request` is a person's request (`request_of`): a command that is run again because it was killed has the
+    same request.
     """
 
     kind: Kind
@@ -68,7 +68,7 @@ class Move:
 
     @property
     def sentence(self) -> str:
-        """What happened, for people."""
+        """The move in words."""
         before, after = (
             f"version {state.champion}" if state.champion else "no version" for state in (self.before, self.after)
         )
@@ -106,8 +106,8 @@ def valid(moves: Sequence[Move]) -> list[Move]:
 def settle(client: MlflowClient, name: str) -> State:
     """Make aliases and journal agree, and return the state that the journal leads to.
 
-    A move that a killed process left unfinished is completed. An alias that a person moved in MLflow stays there, and
-    the journal gets that as a move from outside. Where both agree already, nothing is written.
+    A move that a killed process left unfinished is completed. An alias that a person moved in MLflow stays as it is,
+    and the journal records that as a move from outside. If both agree already, nothing is written.
     """
     written: State | None = None
     for _ in range(ROUNDS):
@@ -119,16 +119,16 @@ def settle(client: MlflowClient, name: str) -> State:
                 return wanted
             _finish(client, name, last)
         elif last is not None and (seen == written or (not last.done and _is_halfway(seen, last))):
-            if _last(client, name) == last:  # else another move was written since
+            if _last(client, name) == last:  # otherwise another move has been written since
                 _apply(client, name, last)
-                written = last.after  # another process may have moved on meanwhile, so the next round looks again
+                written = last.after  # another process may have made a move meanwhile, so the next round checks
         else:
             _write(client, name, _outside_move(wanted, seen, _versions(client, name)))
     raise UserError(f"the aliases of {name} keep changing", "find out who else is moving them, then try again")
 
 
 def _last(client: MlflowClient, name: str) -> Move | None:
-    """Return the valid move that was written last."""
+    """Return the last valid move."""
     return next(reversed(valid(read(client, name))), None)
 
 
@@ -141,7 +141,7 @@ def made_already(client: MlflowClient, name: str, request: str) -> Move | None:
 def move(client: MlflowClient, name: str, wanted: Move) -> Move:
     """Write a move to the journal, then make it, and return it with its number.
 
-    Raises UserError where another move came first; then no alias is moved.
+    Raises UserError if another move came first; then no alias is moved.
     """
     if settle(client, name) != wanted.before:  # an alias was moved since the caller read the state
         raise _overtaken(client, name)
@@ -178,13 +178,13 @@ def aliases(client: MlflowClient, name: str) -> State:
 
 
 def _is_halfway(seen: State, last: Move) -> bool:
-    """Say whether a process that was killed during this move can have left the aliases like this."""
+    """Return whether a process that was killed during this move can have left the aliases like this."""
     ends = (last.before, last.after)
     return seen.champion in {end.champion for end in ends} and seen.previous in {end.previous for end in ends}
 
 
 def _apply(client: MlflowClient, name: str, last: Move) -> None:
-    """Set both aliases; one whose version has been deleted goes."""
+    """Set both aliases; delete one whose version has been deleted."""
     there = _versions(client, name)
     for alias, version in (("previous", last.after.previous), ("champion", last.after.champion)):
         if version in there:
@@ -206,15 +206,15 @@ def _versions(client: MlflowClient, name: str) -> dict[str, Any]:
 
 
 def _outside_move(before: State, seen: State, there: Collection[str]) -> Move:
-    # Where only `champion` was moved, a rollback must still be possible: `previous` becomes the version before, if it
-    # still exists.
+    # If only `champion` was moved, a rollback must still be possible: `previous` becomes the champion before the move,
+    # if that version still exists.
     previous = before.champion if seen.previous == before.previous and before.champion in there else seen.previous
     after = State(seen.champion, previous)
     return Move("outside", before, after, OUTSIDE, files.utc_now(), "not made with adaptformer; found by this date")
 
 
 def _write(client: MlflowClient, name: str, wanted: Move) -> None:
-    """Add a move to the journal as a new version, which has the files of a version of `name`."""
+    """Add a move to the journal as a new version, which points to the files of a version of `name`."""
     history = history_name(name)
     if not client.search_registered_models(f"name = {mlflow_store.quoted(history)}"):
         _create(client, name, history)
@@ -239,7 +239,7 @@ def _create(client: MlflowClient, name: str, history: str) -> None:
             f"Every move of the aliases of {name}: each version is one move, with the model that became champion.",
         )
     except Exception:
-        # Else another process was faster.
+        # If it exists now, another process was faster.
         if not client.search_registered_models(f"name = {mlflow_store.quoted(history)}"):
             raise
 

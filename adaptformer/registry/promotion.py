@@ -1,11 +1,11 @@
 """Promotion by the gate, rollback, and the history of both.
 
-All of it needs MLflow's registry and nothing else: no server, worker or GPU. The journal (moves.py) decides which moves
-are valid; the lock here only keeps two processes on one machine from judging at the same time.
+They need only MLflow's registry: no server, worker or GPU. The journal (moves.py) decides which moves are valid; the
+lock here only keeps two processes on one machine from judging at the same time.
 
-A command that was killed may be run again, whatever it had done by then: if the last move was made for the same request
-(the same version, person and reason, word for word), that move is the answer, and no other one is made. So a rollback
-that is repeated does not roll back the rollback. Whoever wants that gives another reason, or names the version.
+A command that was killed may be run again, however far it got: if the last move was made for the same request (the same
+version, person and reason, word for word), that move is the result, and no other move is made. So a repeated rollback
+does not undo itself. To roll back once more, give another reason, or name the version.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str | No
     """Judge a version of the registered model `name`, by default its challenger, and make it champion if it passes.
 
     `who` is the user unless given. If there is nothing to judge because the same request has been granted already, that
-    decision is returned. Raises UserError where there is nothing to judge, where files for the judgement are missing,
-    and where another move came first.
+    decision is returned. Raises UserError if there is nothing to judge, if files for the judgement are missing, or if
+    another move came first.
     """
     who = who or user_name()
     request = moves.request_of("promotion", version, who, why)
@@ -80,7 +80,7 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str | No
             return granted
         wanted = _requested(client, name, version, before)
         challenger = candidate.gather(client, name, wanted, Path(scratch))
-        # If the alias has been removed, the challenger is compared with the version that was champion last.
+        # If the alias has been removed, the challenger is compared with the last champion.
         present = before.champion or before.previous
         champion = None if present is None else candidate.gather(client, name, present, Path(scratch))
         sides = candidate.judged(challenger, champion, DATA, bounds)
@@ -135,8 +135,8 @@ def _requested(client: MlflowClient, name: str, version: str | None, before: Sta
 def rollback(name: str, *, to: str | None, who: str | None, why: str) -> Move:
     """Make a former champion, by default the previous one, champion again, after loading and running it.
 
-    `who` is the user unless given. If the last move was made for the same request, nothing is moved and it is returned.
-    Raises UserError where there is no such version, where it does not run, and where another move came first.
+    `who` is the user unless given. If the last move was made for the same request, that move is returned and no other
+    is made. Raises UserError if there is no such version, if it does not run, or if another move came first.
     """
     if not why.strip():
         raise UserError("a rollback needs a reason", "give one with --why; the history keeps it")
@@ -169,7 +169,7 @@ def rollback(name: str, *, to: str | None, who: str | None, why: str) -> Move:
 def history(name: str) -> list[tuple[Move, bool]]:
     """Return every move with whether it is valid, after `moves.settle`. Raises UserError if there is no such model.
 
-    In a read-only checkout, where nothing can be settled, it is the journal as it is.
+    A read-only checkout, in which nothing can be settled, gives the journal as it is.
     """
     with contextlib.ExitStack() as held:
         try:
@@ -210,5 +210,5 @@ def _settled(name: str) -> Iterator[tuple[MlflowClient, State]]:
         try:
             yield client, moves.settle(client, name)
         finally:
-            with contextlib.suppress(Exception):  # as long as there is no record, MLflow is asked
+            with contextlib.suppress(Exception):  # without a record, MLflow is asked
                 in_use.remember(client, name)

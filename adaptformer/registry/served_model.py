@@ -1,6 +1,6 @@
 """The program of a registered version: MLflow copies this file beside the ONNX file and runs it to load the version.
 
-It runs in the version's own environment (numpy, onnxruntime, MLflow), and so imports nothing of this package.
+It runs in the version's own environment (numpy, onnxruntime, MLflow), so it imports nothing of this package.
 
 Shapes: B images, s image side, C classes.
 """
@@ -22,7 +22,7 @@ INPUT = "images"
 
 
 class Refused(MlflowException):
-    """An error whose message is one sentence, and stays it: MLflow's server would put the pixels before it."""
+    """An error with a fixed message of one sentence: MLflow's server would otherwise put the pixels before it."""
 
     @property
     def message(self) -> str:
@@ -31,18 +31,18 @@ class Refused(MlflowException):
 
     @message.setter
     def message(self, other: str) -> None:
-        """Ignore the server's version."""
+        """Ignore the server's change of the message."""
 
 
 class ServedModel(PythonModel):  # type: ignore[misc]  # untyped
-    """Answers batches of images; refuses what the model would answer wrongly, or not at all."""
+    """Classifies batches of images; refuses input for which the model would give a wrong answer or none."""
 
     def load_context(self, context: Any) -> None:
-        """Open the ONNX file, its weights beside it where it has such a file."""
+        """Open the ONNX file, with the file of weights beside it if there is one."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # without CUDA's libraries it runs on the CPU, and need not say so
+        options.log_severity_level = 4  # without CUDA's libraries it runs on the CPU, which needs no warning
         offered = onnxruntime.get_available_providers()
         providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in offered]
         self.session = onnxruntime.InferenceSession(context.artifacts["model"], options, providers=providers)
@@ -50,12 +50,12 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # untyped
         self.classes = np.array(about["classes"])
         self.size = int(about["image"]["size"])
 
-    # The annotation keeps MLflow from warning that there is none; it is one of those that MLflow does not enforce.
+    # The annotation only keeps MLflow from warning that it is missing; MLflow does not enforce this type.
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> dict[str, Any]:  # noqa: ARG002
-        """Return classes and numbers of images [B, s, s, 3] of whole numbers from 0 to 255, as array or as `images`.
+        """Return the answers to images [B, s, s, 3] of whole numbers from 0 to 255, given as an array or as `images`.
 
-        `class` and `probability` [B] are each image's best class, `probabilities` and `logits` [B, C] in the order of
-        `classes` [C]. Raises Refused.
+        `class` and `probability` [B] are each image's best class and its probability; `probabilities` and `logits`
+        [B, C] are in the order of `classes` [C]. Raises Refused.
         """
         (logits,) = self.session.run(None, {self.session.get_inputs()[0].name: self._images(model_input)})
         logits = np.asarray(logits, np.float64)
@@ -73,7 +73,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # untyped
         }
 
     def _images(self, given: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Return what is given as uint8 [B, s, s, 3]. Raises Refused."""
+        """Return the given images as uint8 [B, s, s, 3]. Raises Refused."""
         wanted = f"[images, {self.size}, {self.size}, 3]"
         if isinstance(given, dict):
             if set(given) != {INPUT}:
@@ -86,11 +86,11 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # untyped
         except ValueError:
             images = np.array(None)
         if images.dtype == object:
-            raise _refused(f"the images are not all of one size, or hold what is no number: give an array {wanted}")
+            raise _refused(f"the images are not all of one size, or are not all numbers: give an array {wanted}")
         if images.dtype.kind not in "ui":
             raise _refused(
-                f"the images are of type {images.dtype}: give whole numbers from 0 to 255 (uint8), as pixels are in a "
-                "file, for the model scales them itself"
+                f"the images are of type {images.dtype}: give whole numbers from 0 to 255 (uint8), as in an image "
+                "file: the model scales them itself"
             )
         if images.ndim != 4 or images.shape[1:] != (self.size, self.size, 3) or not len(images):
             shape = ", ".join(map(str, images.shape))

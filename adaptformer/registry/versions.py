@@ -1,4 +1,4 @@
-"""Versions of a registered model: registering a run's ONNX file, and finding versions and their files again."""
+"""Versions of a registered model: registration of a run's ONNX file, and lookup of versions and their files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SERVED = Path(__file__).with_name("served_model.py")
 class Registration:
     """The version that a model file is registered as, as `registration.json` holds it.
 
-    `judged` says whether a run in this folder has had the gate judge it.
+    `judged` is whether a run in this folder has already asked the gate to judge it.
     """
 
     model: str
@@ -42,19 +42,19 @@ class Registration:
 
 
 def is_due(registration: Registration | None, promotion: str) -> bool:
-    """Say whether the gate still has to judge a registered model; with `promotion` "auto" it judges each one."""
+    """Return whether the gate still has to judge a registered model; with `promotion` "auto" it judges each one."""
     return promotion == "auto" and registration is not None and not registration.judged
 
 
 def mark_judged(folder: RunFolder, registration: Registration) -> None:
-    """Record that the gate has judged a version; after a run that is killed before this it is judged again."""
+    """Record that the gate has judged a version; if the run is killed before this, the version is judged again."""
     files.write_json(folder.registration, asdict(registration) | {"judged": True})
 
 
 def present(folder: RunFolder, model: str) -> Registration | None:
-    """Return the registration of the folder's model file as a version of `model` where MLflow tracks now, or None.
+    """Return the registration of the folder's model file as a version of `model` at the present tracking address.
 
-    Reads one small file and hashes the model with its weights; imports no MLflow.
+    Return None if there is none. Read one small file and hash the model with its weights; do not import MLflow.
     """
     try:
         found = Registration(**json.loads(folder.registration.read_text()))
@@ -71,7 +71,7 @@ def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[
     """Make the folder's ONNX file the `challenger` of the registered model `name`, and write `registration.json`.
 
     A file that is registered already keeps its version, and a champion does not become challenger. Raises UserError
-    where the folder's results are not about its model (belonging.py), and when the registry does not answer; all stages
+    if the folder's results do not belong to its model (belonging.py), or if the registry does not answer; all stages
     are recorded by then, so nothing is lost.
     """
     belonging.require(folder)
@@ -101,7 +101,7 @@ def alias(client: MlflowClient, name: str, which: str) -> str | None:
 
 
 def reason_not_to_judge(registration: Registration) -> str | None:
-    """Return why the gate does not judge a version, "" for the champion; None where the gate has to judge it."""
+    """Return why the gate does not judge a version, "" for the champion; None if the gate has to judge it."""
     with mlflow_store.user_errors("the model is registered"):
         client = mlflow_store.connect()
         if alias(client, registration.model, "champion") == registration.version:
@@ -140,7 +140,7 @@ def artifact(client: MlflowClient, run_id: str | None, path: str, into: Path) ->
 def evidence(client: MlflowClient, version: ModelVersion, name: str, into: Path) -> Path | None:
     """Return a file of a version's run by its attribute of RunFolder, as `artifact` does.
 
-    Raises UserError for a file that is not the one that was registered. Versions of before have no tag that tells.
+    Raises UserError if the file is not the registered one. Versions from earlier releases have no hash to check.
     """
     path = getattr(RunFolder(), name).name
     found = artifact(client, version.run_id, path, into)
@@ -157,7 +157,7 @@ def evidence(client: MlflowClient, version: ModelVersion, name: str, into: Path)
 def fetch_model(client: MlflowClient, name: str, version: str, into: Path) -> Path:
     """Return the ONNX file of a version, downloaded with its weights into a folder of its own below `into`.
 
-    Raises UserError for a version without one, and where the files are not those that were registered.
+    Raises UserError if the version has no ONNX file, or if the files are not the registered ones.
     """
     import mlflow
 
@@ -190,10 +190,10 @@ def _new_version(
     if run_id is None:
         raise UserError(
             "the model is exported but not registered, because tracking failed",
-            f"do what the warning above says of MLflow at {tracking_place()}, then run the same command again",
+            f"follow the warning above about MLflow at {tracking_place()}, then run the same command again",
         )
     with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is no input example: as JSON it would be larger than the model's
+        warnings.simplefilter("ignore")  # about the missing input example: as JSON it would be larger than the model's
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(SERVED),
@@ -202,17 +202,17 @@ def _new_version(
             pip_requirements=_requirements(),
         )
     if folder.model_weights.is_file() and folder.model_weights.stat().st_size:
-        # Beside the ONNX file, which names them; as an artifact MLflow would copy them twice before it stores them.
+        # The weights belong beside the ONNX file, which names them; as one of `artifacts` MLflow would copy them twice.
         client.log_model_artifact(logged.model_id, str(folder.model_weights), "artifacts")
     if not client.search_registered_models(f"name = {mlflow_store.quoted(name)}"):
         client.create_registered_model(name)
-    # The version gets its tags in the same transaction: one without its hash would be registered again.
+    # The version gets its tags in the same transaction: a version without its hash would be registered again.
     tags = {**lineage, **run_files.lineage(folder)}
     return client.create_model_version(name, logged.model_uri, run_id, tags, model_id=logged.model_id)
 
 
 def _requirements() -> list[str]:
-    """Return the packages that a version's program needs beside MLflow, without CUDA's."""
+    """Return the packages that a version's program needs besides MLflow, without those of CUDA."""
     import numpy as np
     import onnxruntime
 
@@ -220,10 +220,9 @@ def _requirements() -> list[str]:
 
 
 def _signature(model: Path) -> ModelSignature:
-    """Return names, types and shapes of what a version answers.
+    """Return names, types and shapes of a version's outputs.
 
-    There is none of its input: by it MLflow would cast 0.5 to 0, and refuse other things with the pixels in the
-    message.
+    It has no part for the input: with one, MLflow would cast 0.5 to 0, and put the pixels into its error messages.
     """
     import numpy as np
     from mlflow.models import ModelSignature

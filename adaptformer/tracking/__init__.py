@@ -1,1 +1,1 @@
-"""What MLflow and DVC record of runs; with registry/, all that may import either."""
+"""Records of runs in MLflow and DVC; only this package and registry/ may import either of them."""

@@ -1,7 +1,7 @@
 """Results of `dvc repro` and `dvc exp run` as MLflow runs, so that MLflow lists all experiments.
 
-A result is one MLflow run, however often and from wherever it is logged. The results in the run folder belong to the
-experiment whose dvc.lock equals the present one.
+A result is one MLflow run, however often it is logged and from whichever folder. The results in the run folder belong
+to the experiment whose dvc.lock equals the present one.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 NAME_TAG, REVISION_TAG = "dvc.exp", "dvc.rev"
 SMALL = ("manifest", "backbone_card", "history", "metrics", "predictions", "report")
-"""Files that are logged of an experiment that only DVC's cache holds; of results in the run folder all are logged."""
+"""Files that are logged for an experiment that only DVC's cache holds; for results in the run folder all are logged."""
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A result that is in MLflow now; `run_id` is "" where it could not be logged, and `why` says why."""
+    """The outcome of logging one result; `run_id` is "" if it could not be logged, and `why` then holds the reason."""
 
     name: str
     top1: float | None = None
@@ -42,7 +42,7 @@ class Logged:
 
 
 def log(client: MlflowClient, names: Sequence[str] = ()) -> Iterator[Logged]:
-    """Log the results in the run folder and all experiments, or only those with `names`, that are not logged yet.
+    """Log the results in the run folder and of all experiments, or only of those with `names`, if not logged yet.
 
     Raises UserError for a name that no experiment has.
     """
@@ -61,7 +61,7 @@ def log(client: MlflowClient, names: Sequence[str] = ()) -> Iterator[Logged]:
 
 
 def _log_present(client: MlflowClient, experiment: Experiment | None) -> Iterator[Logged]:
-    """Log the results in the run folder, which are those of `experiment` where that is given."""
+    """Log the results in the run folder, which are those of `experiment` if it is given."""
     folder = RunFolder()
     with folder.lock("adaptformer log"), dvc_repository.exclusive():
         if not folder.model.is_file() or not dvc_repository.is_clean():
@@ -112,7 +112,7 @@ def _log_experiment(client: MlflowClient, experiment: Experiment) -> Iterator[Lo
 
 
 def _description(identity: str, name: str, tags: dict[str, str], params: dict[str, str], when: int) -> Description:
-    """Return the description of a run whose id and times are always the same for the same result."""
+    """Return the description of a run; the same result always gives the same id and times."""
     return Description(f"dvc-{identity}", name, load().registry.experiment, tags, params, when, when, "FINISHED")
 
 
@@ -123,7 +123,7 @@ def _finished(client: MlflowClient, tag: str, value: str) -> str | None:
 
 
 def _tags(experiment: Experiment, params: Params | None) -> dict[str, str]:
-    """Return an experiment's name, its commits, and what it overrides in the params of the commit it started from."""
+    """Return an experiment's name, its commits, and its overrides of the params of the commit it started from."""
     tags = {NAME_TAG: experiment.name, REVISION_TAG: experiment.revision, "git.commit": experiment.baseline}
     with tempfile.TemporaryDirectory() as temporary:
         dvc_repository.extract(experiment.baseline, ["params.yaml"], Path(temporary))
@@ -134,7 +134,7 @@ def _tags(experiment: Experiment, params: Params | None) -> dict[str, str]:
 
 
 def _params(checkout: Path) -> Params | None:
-    """Return the params of a revision, None where they are not valid for the present code."""
+    """Return the params of a revision, None if they are not valid for the present code."""
     try:
         return load(checkout / "params.yaml")
     except UserError:
@@ -142,7 +142,7 @@ def _params(checkout: Path) -> Params | None:
 
 
 def _sections(checkout: Path) -> dict[str, Any] | None:
-    """Return the values of a revision's params.yaml, valid or not; None if it is no YAML with sections."""
+    """Return the values of a revision's params.yaml, valid or not; None if it is not YAML with sections."""
     try:
         content = yaml_text.parse((checkout / "params.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError):

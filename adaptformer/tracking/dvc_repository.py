@@ -1,7 +1,7 @@
 """DVC's records of data, stages and experiments.
 
-DVC is called in this process, not as a command: a call takes hundredths of a second instead of a whole one, and a run
-can hold DVC's own lock over files, so that a concurrent `dvc repro` stops before it deletes anything.
+DVC is called in this process, not as a command: a call takes hundredths of a second instead of a whole second, and a
+run can hold DVC's own lock on files, so that a concurrent `dvc repro` stops before it deletes anything.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from adaptformer.tracking.locations import root
 DATA_FILE = "data.dvc"
 LOCK_FILE = "dvc.lock"
 Fingerprint = dict[str, Any]
-"""What DVC records of a stage's dependencies: hashes of files and folders, values of params sections."""
+"""DVC's record of a stage's dependencies: hashes of files and folders, values of params sections."""
 
 
 @contextlib.contextmanager
 def _repo() -> Iterator[Any]:
-    """Open the checkout's DVC repository; DVC's exceptions become UserErrors, and a disk's that refuses its files."""
+    """Open the checkout's DVC repository; DVC's exceptions and refusals of the disk become UserErrors."""
     from dvc.repo import Repo
 
     # DVC's log lines ("Updating lock file", locks of killed processes) are noise here. Importing DVC sets the level.
@@ -46,7 +46,7 @@ def _errors() -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:  # DVC's own databases and locks raise what SQLite and the system do
+    except Exception as error:  # DVC's own databases and locks also raise errors of SQLite and the system
         if refused := _refused_by_git(error) or files.refusal(error, root() / ".dvc"):
             raise refused from error
         if not isinstance(error, DvcException):
@@ -55,7 +55,7 @@ def _errors() -> Iterator[None]:
 
 
 def _refused_by_git(error: BaseException) -> UserError | None:
-    """Return the error for a repository of another user, None for other failures; DVC wraps what its git says."""
+    """Return the error for a repository of another user, None for other failures; DVC wraps git's own error."""
     for cause in files.chain(error):
         if found := re.search(r"repository path '(.*)' is not owned by|dubious ownership", str(cause)):
             return UserError(f"{git.NOT_OURS}: {found[1] or root()}", git.trusting(found[1] or str(root())))
@@ -90,8 +90,8 @@ def _explained(error: Exception) -> UserError:
 def exclusive() -> Iterator[None]:
     """Keep other DVC commands from changing `data/` and all outputs of the stages, as a running stage does.
 
-    The functions here still work within the body. The lock of a killed process has no effect. Raises UserError that
-    names the other process where one holds the lock.
+    The functions of this module still work within the body. The lock of a killed process has no effect. Raises
+    UserError, which names the other process, if one holds the lock.
     """
     from dvc.rwlock import rwlock
 
@@ -108,7 +108,7 @@ def exclusive() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held(lock: contextlib.AbstractContextManager[object]) -> Iterator[None]:
-    """Hold a lock of DVC's; a failure to give it back counts only if the body has none, which is then its cause."""
+    """Hold a lock of DVC; if the body fails, a failure to release the lock is ignored, as a consequence of that."""
     lock.__enter__()
     try:
         yield
@@ -121,7 +121,7 @@ def _held(lock: contextlib.AbstractContextManager[object]) -> Iterator[None]:
 
 
 def check_data() -> None:
-    """Raise UserError unless `data/` is what data.dvc says."""
+    """Raise UserError unless `data/` is as data.dvc records it."""
     if not Path(DATA_FILE).is_file():
         raise UserError(f"there is no {DATA_FILE}", "run `adaptformer data sample` or `adaptformer data import PATH`")
     with _repo() as repo:
@@ -147,7 +147,7 @@ def check_data() -> None:
 
 
 def is_current(stage: str) -> bool:
-    """Say whether the recorded outputs of `stage` are there and were made from its present inputs.
+    """Return whether the recorded outputs of `stage` are there and were made from its present inputs.
 
     The answer holds only if every stage before it is current: DVC compares files as they are now.
     """
@@ -156,13 +156,13 @@ def is_current(stage: str) -> bool:
 
 
 def is_clean() -> bool:
-    """Say whether `dvc status` is clean: data and all stages are current."""
+    """Return whether `dvc status` is clean: data and all stages are current."""
     with _repo() as repo:
         return not repo.status()
 
 
 def source_fingerprints(stages: Iterable[str]) -> dict[str, Fingerprint]:
-    """Return, by stage, what DVC would record now of data, params and code, which must not change during a run."""
+    """Return, by stage, DVC's present record of data, params and code, which must not change during a run."""
     with _repo() as repo:
         made = {out.fs_path for stage in repo.index.stages if stage.cmd for out in stage.outs}
         return {stage: _fingerprint(repo, stage, made) for stage in stages}
@@ -172,8 +172,8 @@ def source_fingerprints(stages: Iterable[str]) -> dict[str, Fingerprint]:
 def recorded(stage: str, sources: Fingerprint) -> Iterator[None]:
     """Run the body, which makes the outputs of `stage`, and record inputs and outputs with DVC (`dvc commit -f STAGE`).
 
-    Nothing is recorded when the body fails, when an input has changed since the body began, or when data, params or
-    code differ from `sources`: the record would name inputs that the outputs were not made from.
+    Nothing is recorded if the body fails, if an input has changed since the body began, or if data, params or code
+    differ from `sources`: the record would name inputs from which the outputs were not made.
     """
     with _repo() as repo:
         before = _fingerprint(repo, stage)
@@ -198,7 +198,7 @@ def _fingerprint(repo: Any, stage: str, without: Container[str] = ()) -> Fingerp
 
 
 def data_digest(folder: Path = Path()) -> str | None:
-    """Return the hash of `data/` in the folder's data.dvc (at most 36 characters), None where it has none."""
+    """Return the hash of `data/` in the folder's data.dvc (at most 36 characters), None if there is no such file."""
     try:
         content = yaml_text.parse((folder / DATA_FILE).read_text(encoding="utf-8"))
         return str(content["outs"][0]["md5"])[:36]
@@ -217,7 +217,7 @@ class Experiment:
     baseline: str
     when: int
     lock: bytes
-    """Its dvc.lock, which names all inputs and outputs: where the present one is equal, so are the results."""
+    """Its dvc.lock, which names all inputs and outputs: if the present one is equal, so are the results."""
 
 
 def experiments() -> list[Experiment]:
@@ -239,13 +239,13 @@ def experiments() -> list[Experiment]:
 
 
 def lock_file() -> bytes:
-    """Return the present dvc.lock, empty where there is none."""
+    """Return the present dvc.lock, empty if there is none."""
     path = Path(LOCK_FILE)
     return path.read_bytes() if path.is_file() else b""
 
 
 def extract(revision: str, paths: Iterable[str], into: Path) -> None:
-    """Write files of a revision below the folder `into`; those that neither git nor DVC's cache has are left out."""
+    """Write files of a revision below the folder `into`; leave out those that neither git nor DVC's cache has."""
     with _repo() as repo, repo.switch(revision):
         for path in paths:
             content = _content(repo.dvcfs, path)
@@ -258,5 +258,5 @@ def _content(filesystem: Any, path: str) -> bytes | None:
 
     try:
         return bytes(filesystem.read_bytes(path))
-    except (OSError, DvcException):  # never there, or no longer in the cache
+    except (OSError, DvcException):  # it never existed, or is no longer in the cache
         return None

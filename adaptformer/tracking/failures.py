@@ -1,4 +1,4 @@
-"""What MLflow, its databases, stores and the network raise, as errors for users: one remedy for each cause."""
+"""Errors for users from exceptions of MLflow, its databases, stores and the network: one remedy for each cause."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PACKAGES = {
 }  # fmt: skip
 """Packages whose exceptions mean that MLflow, its database, its store of files or the network failed."""
 _LONGEST = 600
-"""So many letters of a library's own words are shown: the sentence that helps is rarely the first one."""
+"""Characters of a library's message that are shown: the helpful sentence is rarely the first one."""
 
 
 @dataclass(frozen=True)
 class _Cause:
-    """A cause of failures: words by which a library tells it, what it is, and what to do."""
+    """A cause of failures: a pattern of the library's message, the cause in words, and the remedy."""
 
     words: str
     what: str
@@ -30,21 +30,21 @@ class _Cause:
 _CAUSES = (
     _Cause(
         "filesystem tracking backend",
-        "is a folder, in which MLflow keeps no runs and models any more",
+        "is a folder, which MLflow no longer supports as a store of runs and models",
         "set MLFLOW_TRACKING_URI to a database, such as sqlite:///mlflow.db, or to a server's address (`mlflow "
-        "migrate-filestore` takes the runs of the folder along)",
+        "migrate-filestore` transfers the runs of the folder)",
     ),
     _Cause(
         "unsupported URI|No plugin found|Could not parse .*URL",
-        "is no address that MLflow knows",
+        "is not an address that MLflow knows",
         "set MLFLOW_TRACKING_URI to a server's address with http:// or https://, or to a database's, such as "
         "sqlite:///mlflow.db",
     ),
     _Cause("Connection refused", "does not run", "start the server, or correct MLFLOW_TRACKING_URI"),
     _Cause(
         "Failed to resolve|Name or service not known|Temporary failure in name resolution|could not translate host",
-        "is on a host that nobody knows",
-        "correct MLFLOW_TRACKING_URI, or see to the network's name service",
+        "is on a host whose name cannot be resolved",
+        "correct MLFLOW_TRACKING_URI, or check the network's name service",
     ),
     _Cause(
         "CERTIFICATE_VERIFY_FAILED|SSLError|SSL: ",
@@ -70,7 +70,7 @@ _CAUSES = (
     _Cause(
         r"error code 403|Forbidden|Invalid Host header",
         "refuses the request",
-        "let whoever runs the server allow it: your permissions, or this address with `mlflow server --allowed-hosts`",
+        "ask the server's operator to give you permission, or to allow this address (`mlflow server --allowed-hosts`)",
     ),
     _Cause(
         r"out-of-date database schema|Can't locate revision",
@@ -80,20 +80,20 @@ _CAUSES = (
     _Cause(
         "file is not a database|disk image is malformed",
         "has a damaged database",
-        "keep the file as it is, and put a copy from before in its place",
+        "keep the damaged file elsewhere, and put a backup in its place",
     ),
     _Cause("database is locked", "has a database that another process keeps busy", "wait until that process ends"),
     _Cause(
         "NoCredentialsError|Unable to locate credentials|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken",
-        "keeps files in a store that does not know you",
+        "keeps files in a store that does not accept your credentials",
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with AWS_PROFILE",
     ),
     _Cause(
         "EndpointConnectionError|Could not connect to the endpoint",
         "keeps files in a store that does not answer",
-        "see that the store runs, or correct AWS_ENDPOINT_URL (MLFLOW_S3_ENDPOINT_URL)",
+        "check that the store runs, or correct AWS_ENDPOINT_URL (MLFLOW_S3_ENDPOINT_URL)",
     ),
-    _Cause("NoSuchBucket", "keeps files in a bucket that does not exist", "make the bucket"),
+    _Cause("NoSuchBucket", "keeps files in a bucket that does not exist", "create the bucket"),
     _Cause(
         "is not a valid JSON|Expecting value|error code 404|error code 405",
         "is not MLflow, or another version of it",
@@ -103,7 +103,7 @@ _CAUSES = (
 
 
 def explained(error: Exception, assurance: str) -> UserError | None:
-    """Return the error for the user, whose remedy ends in `assurance`; None for a defect, which is no such failure."""
+    """Return the error for the user, whose remedy ends in `assurance`; None for a defect of this project."""
     if isinstance(error, UserError):
         return error
     if refused := files.refusal(error, likely=database()):
@@ -123,7 +123,7 @@ def explained(error: Exception, assurance: str) -> UserError | None:
     found = next((cause for cause in _CAUSES if re.search(cause.words, told)), None)
     if found is None:
         cause = f"MLflow at {tracking_place()} fails: {type(error).__name__}: {one_line(error)}"
-        return UserError(cause, f"see that it answers there, {again}")
+        return UserError(cause, f"check that it answers there, {again}")
     return UserError(f"MLflow at {tracking_place()} {found.what}: {one_line(error)}", f"{found.remedy}, {again}")
 
 

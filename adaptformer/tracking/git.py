@@ -1,4 +1,4 @@
-"""What git says about the current folder: the commit or why there is none, uncommitted changes, the user's name."""
+"""Git's information on the current folder: the commit or why there is none, uncommitted changes, the user's name."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 log = logging.getLogger("adaptformer")
 
 NOT_OURS = "git refuses a repository that belongs to another user"
-"""Git's own words are "dubious ownership"; a mount, a container or `sudo` is enough for it."""
+"""Git calls this "dubious ownership"; a mount, a container or `sudo` can cause it."""
 _REASONS = {
     "dubious ownership": NOT_OURS,
     "not a git repository": "no git repository",
     "single revision": "no commit yet",
 }
-"""Why there is no commit, by what git says then."""
+"""Reasons why there is no commit, by git's message."""
 
 
 def short_commit() -> str:
@@ -27,28 +27,28 @@ def short_commit() -> str:
 
 
 def git_tags() -> dict[str, str]:
-    """Return, as tags of an MLflow run, the commit and whether tracked or new files differ from it, dvc.lock aside.
+    """Return, as tags of an MLflow run, the commit and whether tracked or new files except dvc.lock differ from it.
 
     dvc.lock is rewritten on every machine whose results differ in their last bits, so it says nothing about the code.
-    Without a commit the first tag says why, and there is no second one.
+    Without a commit the first tag holds the reason, and there is no second one.
     """
     commit = _git("rev-parse", "--verify", "HEAD")
     if commit is None:
         reason = _reason()
         if reason == NOT_OURS:
-            log.warning("%s: what is tracked names no commit (fix: %s)", reason, trusting(str(Path.cwd())))
+            log.warning("%s: runs are tracked without a commit (fix: %s)", reason, trusting(str(Path.cwd())))
         return {"git.commit": f"none: {reason}"}
     changes = _git("status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
     return {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}
 
 
 def trusting(folder: str) -> str:
-    """Return the command that lets git work in a repository of another user."""
+    """Return a remedy with the command that makes git trust a repository of another user."""
     return f"if you trust it, run `git config --global --add safe.directory {shlex.quote(folder)}`"
 
 
 def user_name() -> str:
-    """Return the user's name as git knows it, else as the system does."""
+    """Return the user's name from git, or else from the system."""
     if name := _git("config", "user.name"):
         return name
     try:
@@ -76,5 +76,5 @@ def _git(*arguments: str) -> str | None:
 
 
 def _asked(*arguments: str) -> subprocess.CompletedProcess[str]:
-    plain = {**os.environ, "LC_ALL": "C"}  # its words are looked at
+    plain = {**os.environ, "LC_ALL": "C"}  # its messages are compared with English words
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, env=plain)

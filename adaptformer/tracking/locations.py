@@ -1,4 +1,4 @@
-"""Where a checkout is, and where MLflow tracks its runs."""
+"""Locations of the checkout and of MLflow's tracking store."""
 
 from __future__ import annotations
 
@@ -25,30 +25,31 @@ def root() -> Path:
 
 
 def tracking_uri() -> str:
-    """Return where MLflow tracks: MLFLOW_TRACKING_URI, else the SQLite database in the root of the checkout.
+    """Return MLflow's tracking address: MLFLOW_TRACKING_URI, else the SQLite database in the root of the checkout.
 
-    It may hold a password, and is for connecting only: what is stored or shown is `tracking_place`. Raises UserError
-    for an address that lacks its http://.
+    It may hold a password and is for connecting only: store and show `tracking_place` instead. Raises UserError for an
+    address that lacks its http://.
     """
     if uri := os.environ.get("MLFLOW_TRACKING_URI", "").strip():
         if re.match(r"[\w.-]+:\d+(/|$)", uri):  # MLflow takes it for a folder
             raise UserError(f"MLFLOW_TRACKING_URI={uri} lacks http://", f"set it to http://{uri}")
         return uri
     file = root() / DATABASE
-    # In an address ? # and % mean something; relative to the current folder the path has none of them.
+    # In an address ? # and % have a meaning; the path relative to the current folder has none of them.
     plain = re.fullmatch(r"[-\w/. ]+", str(file))
     return f"{SQLITE}{file if plain else DATABASE}"
 
 
 def tracking_place() -> str:
-    """Return where MLflow tracks, without credentials: one text for one place, whoever asks."""
+    """Return MLflow's tracking address without credentials: the same text for every user."""
     return place(tracking_uri())
 
 
 def place(uri: str) -> str:
     """Return a tracking address without credentials.
 
-    That of a database in the checkout is relative to its root, so that a checkout that is moved stays the same place.
+    The address of a database in the checkout is relative to the checkout's root, so that moving the checkout does not
+    change it.
     """
     if uri.startswith(SQLITE):
         file = Path(uri.removeprefix(SQLITE))
@@ -57,12 +58,12 @@ def place(uri: str) -> str:
 
 
 def database() -> Path | None:
-    """Return the SQLite file that MLflow tracks in, None where it tracks elsewhere."""
+    """Return the SQLite file that MLflow tracks in, None if it tracks elsewhere."""
     uri = tracking_uri()
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
 
 def mlflow_pages() -> str | None:
-    """Return where MLflow's pages are, without credentials: the tracking server, or `make up`'s; None if unknown."""
+    """Return the address of the tracking server's or `make up`'s MLflow pages without credentials; None if unknown."""
     uri = tracking_uri()
     return without_credentials(uri) if uri.startswith("http") else os.environ.get("ADAPTFORMER_MLFLOW_PAGES")

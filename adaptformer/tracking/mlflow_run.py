@@ -1,7 +1,7 @@
 """One run in MLflow: its description, and everything that is logged to it.
 
-All of it may be repeated, after a kill or from another process, and logs no run, number or file twice: the run is found
-by its id, which is one of its tags, and only missing numbers are logged.
+All of it may be repeated, after a kill or from another process, without logging a run, number or file twice: the run is
+found by its id, which is one of its tags, and only missing numbers are logged.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 ID_TAG = "adaptformer.run"
 DATA_TAG = "data.dvc"
 PASSING_TAGS = {"prefect.flow_run_id"}
-"""Tags that are another one each time a run is begun or continued."""
+"""Tags whose value changes each time a run is begun or continued."""
 
 
 @dataclass
 class Description:
-    """What MLflow records of a run, its results aside. `id` is unique; `start` and `end` are milliseconds since 1970.
+    """MLflow's record of a run without its results. `id` is unique; `start` and `end` are milliseconds since 1970.
 
     `results` is the hash of the results that belong to the run (`run_files.sha256`), "" as long as there are none.
     """
@@ -50,7 +50,7 @@ class Description:
     results: str = ""
 
     def __post_init__(self) -> None:
-        """Keep no credentials: overrides are a tag, and the address of a database is a param."""
+        """Remove credentials: overrides, which are a tag, and a database's address, which is a param, may hold some."""
         for values in (self.tags, self.params):
             values.update({key: without_credentials(value) for key, value in values.items()})
 
@@ -79,7 +79,7 @@ def now() -> int:
 
 
 def start(client: MlflowClient, run: Description) -> str:
-    """Return the id of the run in MLflow; create it unless it is there, and log its tags, params and data set."""
+    """Return the id of the run in MLflow; create the run if it is missing, and log its tags, params and data set."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
     found = mlflow_store.find_run(client, run.experiment, ID_TAG, run.id) or client.create_run(
@@ -94,7 +94,7 @@ def start(client: MlflowClient, run: Description) -> str:
 
 
 def mark_crashed(client: MlflowClient, run: Description) -> None:
-    """Mark other runs of the same folder that MLflow still shows as running as killed; the caller holds its lock."""
+    """Mark the folder's other runs that MLflow still shows as running as killed; the caller holds the folder's lock."""
     same_folder = f"tags.`{FOLDER_TAG}` = {mlflow_store.quoted(run.tags[FOLDER_TAG])} and status = 'RUNNING'"
     for crashed in client.search_runs([mlflow_store.experiment_id(client, run.experiment)], same_folder):
         if crashed.data.tags.get(ID_TAG) != run.id:
@@ -102,9 +102,9 @@ def mark_crashed(client: MlflowClient, run: Description) -> None:
 
 
 def stopped(client: MlflowClient, run: Description) -> Run | None:
-    """Return the run that this one continues: the last one of its folder, if it was stopped before it had results.
+    """Return the run that this one continues: the folder's last run, if it was stopped before it had results.
 
-    It must be of the same params, data and code. The caller holds the folder's lock, so a run that MLflow shows as
+    It must have the same params, data and code. The caller holds the folder's lock, so a run that MLflow shows as
     running has died.
     """
     found = client.search_runs(
@@ -117,13 +117,13 @@ def stopped(client: MlflowClient, run: Description) -> Run | None:
         return None
     last = found[0].data
     alike = all(last.tags.get(key) == value for key, value in run.tags.items() if key not in PASSING_TAGS)
-    # A run that was killed as it began has no params, or a part of them; `start` logs the rest.
+    # A run that was killed as it began has no params, or only some of them; `start` logs the rest.
     of_same_params = last.params.items() <= run.params.items()
     return found[0] if alike and of_same_params and run_files.MODEL_TAG not in last.tags else None
 
 
 def reopen(client: MlflowClient, run_id: str) -> Run | None:
-    """Let MLflow show a run as running again and return it; None where it has been deleted since."""
+    """Mark a run as running again in MLflow and return it; None if it has been deleted."""
     run = _active(client, run_id)
     if run is not None and run.info.status != "RUNNING":
         client.update_run(run_id, status="RUNNING")
@@ -131,7 +131,7 @@ def reopen(client: MlflowClient, run_id: str) -> Run | None:
 
 
 def mark_finished(client: MlflowClient, run_id: str) -> bool:
-    """Mark a run whose results are complete as finished; return False where it has been deleted since."""
+    """Mark a run whose results are complete as finished; return False if it has been deleted."""
     run = _active(client, run_id)
     if run is not None and run.info.status != "FINISHED":
         client.set_terminated(run_id, "FINISHED")
@@ -151,7 +151,7 @@ def _active(client: MlflowClient, run_id: str) -> Run | None:
 
 
 def logged_steps(client: MlflowClient, run_id: str) -> set[int]:
-    """Return the steps whose epochs are logged."""
+    """Return the steps, one for each epoch, that are logged already."""
     return {int(point.step) for point in client.get_metric_history(run_id, "train_loss")}
 
 
@@ -161,7 +161,7 @@ def log_epoch(client: MlflowClient, run_id: str, row: EpochRow, step: int) -> No
 
 
 def log_results(client: MlflowClient, run_id: str, folder: RunFolder, when: int | None = None) -> None:
-    """Log what the run folder holds: history, metrics, timing, hashes, files; `when` is the numbers' time, or now."""
+    """Log the run folder's history, metrics, timing, hashes and files; `when` is the numbers' time, None for now."""
     from mlflow.entities import Metric, RunTag
 
     moment = now() if when is None else when

@@ -25,18 +25,18 @@ SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-"""Seconds that a server may take to answer, and retries; with MLflow's own values a dead server costs minutes."""
+"""Seconds that a server may take to answer, and retries; with MLflow's defaults a dead server costs minutes."""
 FIRST_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 """The same for the first request, so that a server that is dead from the start delays a run by five seconds."""
 VERSIONS_PER_REQUEST = 200_000
-"""MLflow's limit."""
+"""MLflow's own limit."""
 
 
 def connect() -> MlflowClient:
     """Return a client of the tracking store and the registry; a local database is created first.
 
-    One whose checkout was moved or copied finds its files where they are now (relocation.py). Raises whatever MLflow,
-    its database or the network raise where they do not answer.
+    If the checkout was moved or copied, the database's paths are corrected (relocation.py). Raises whatever MLflow, its
+    database or the network raise if they do not answer.
     """
     for key, value in {**SETTINGS, **TIMEOUTS}.items():
         os.environ.setdefault(key, value)
@@ -54,7 +54,7 @@ def _client(uri: str) -> MlflowClient:
     import mlflow
 
     said = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri)  # which also sets the variable, as if the user had
+    mlflow.set_tracking_uri(uri)  # it also sets the variable, as if the user had set it
     mlflow.set_registry_uri(uri)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     if said is not None:
@@ -64,7 +64,7 @@ def _client(uri: str) -> MlflowClient:
 
 @contextlib.contextmanager
 def _first_timeouts() -> Iterator[None]:
-    """Use the shorter timeouts within the body, except where the user has set others."""
+    """Use the shorter timeouts within the body, unless the user has set others."""
     ours = [key for key, value in TIMEOUTS.items() if os.environ[key] == value]
     os.environ.update({key: FIRST_TIMEOUTS[key] for key in ours})
     try:
@@ -75,7 +75,7 @@ def _first_timeouts() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _database_lock() -> Iterator[None]:
-    """Let one process at a time create or migrate a SQLite database: of two that migrate it at once both fail."""
+    """Let one process at a time create or migrate a SQLite database: if two migrate it at once, both fail."""
     file = database()
     if file is None:
         yield
@@ -87,7 +87,7 @@ def _database_lock() -> Iterator[None]:
     except OSError as error:
         if not file.is_file():
             raise files.refusal(error, file) or error from error
-        held = contextlib.nullcontext()  # of a read-only checkout, where no process can migrate it
+        held = contextlib.nullcontext()  # in a read-only checkout no process can migrate it
     with held:
         yield
 
@@ -101,26 +101,26 @@ def user_errors(assurance: str) -> Iterator[None]:
         raise
     except Exception as error:
         if (told := failures.explained(error, assurance)) is None:
-            raise  # a defect of this project, which is no failure of MLflow
+            raise  # a defect of this project, not a failure of MLflow
         raise told from error
 
 
 def quoted(value: str) -> str:
-    """Return a value as MLflow's filters take it. Raises UserError for one that they cannot hold."""
+    """Return a value in quotation marks for MLflow's filters. Raises UserError for one that they cannot hold."""
     if "'" in value and '"' in value:
         raise UserError(f"MLflow finds nothing by {value}, which holds both quotation marks", "rename it")
     return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 def page_of(run: RunInfo, path: str) -> str:
-    """Return where MLflow's pages show a file of a run, relative to their address."""
+    """Return the address of a run's file within MLflow's pages."""
     return f"#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/{path}"
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Return an experiment's id, created if needed; its files are in mlartifacts/ beside a local database.
+    """Return an experiment's id; create it if needed. With a local database its files are in mlartifacts/ beside it.
 
-    Raises UserError for one that was deleted, whose name MLflow keeps.
+    Raises UserError if the experiment was deleted, because MLflow keeps its name.
     """
     experiment = client.get_experiment_by_name(name)
     if experiment is not None and experiment.lifecycle_stage == "deleted":
@@ -143,5 +143,5 @@ def find_run(client: MlflowClient, experiment: str, tag: str, value: str) -> Run
 
 
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """Return all versions of a registered model in their order; none where there is no such model."""
+    """Return all versions of a registered model in their order; none if there is no such model."""
     return list(client.search_model_versions(f"name = {quoted(name)}", VERSIONS_PER_REQUEST, ["version_number ASC"]))

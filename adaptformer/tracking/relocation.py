@@ -1,8 +1,8 @@
-"""A checkout that was moved or copied finds its runs and their files: MLflow's database names them by absolute paths.
+"""Correction of MLflow's database after a checkout was moved or copied: it names runs and files by absolute paths.
 
-The files of a local database are in mlartifacts/ beside it. If it names such a folder elsewhere, the checkout was moved
-or copied since, and the present folder takes the other one's place in all records: nothing is read from the place of
-before, and a copy never writes into its original.
+The files of a local database are in mlartifacts/ beside it. If the database names such a folder elsewhere, the checkout
+was moved or copied, and the present folder replaces the other one in all records: nothing is read from the old place,
+and a copy never writes into its original.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ COLUMNS = (
     ("model_versions", "storage_location"),
     ("model_versions", "source"),
 )
-"""Where MLflow's tables name files."""
+"""Tables and columns in which MLflow names files."""
 
 
 def follow(database: Path) -> str | None:
-    """Let a database name the files beside it, in one transaction; nothing is written where it does already.
+    """Make a database name the files beside it, in one transaction; if it does already, nothing is written.
 
-    One that cannot be written stays as it is; then the address of a copy is returned, which is for reading only and
-    goes as the process ends.
+    A database that cannot be written stays as it is; then the address of a corrected copy is returned, which is for
+    reading only and is deleted when the process ends.
     """
     database = database.resolve()
     present = (database.parent / ARTIFACTS).as_uri()
@@ -79,7 +79,7 @@ _ELSEWHERE = (
 
 
 def _refuse_changes(database: Path) -> None:
-    """Let a database take no more changes: in a copy they would be lost."""
+    """Make a database refuse changes: in a copy they would be lost."""
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         for (table,) in connection.execute("select name from sqlite_master where type = 'table'").fetchall():
             for act in ("insert", "update", "delete"):
@@ -90,19 +90,19 @@ def _refuse_changes(database: Path) -> None:
 
 
 def _folder(location: str) -> str:
-    """Return the part of an address up to the folder of files."""
+    """Return an address up to and including the folder mlartifacts."""
     return re.split(rf"(?<=/{ARTIFACTS})(?:/|$)", location, maxsplit=1)[0]
 
 
 def _checkout(files: str) -> str:
-    """Return the path of the checkout whose folder of files has this address."""
+    """Return the path of the checkout whose folder mlartifacts has this address."""
     return str(Path(unquote(urlsplit(files).path)).parent)
 
 
 def _replace(
     connection: sqlite3.Connection, table: str, column: str, before: str, present: str, rows: str = "true"
 ) -> None:
-    """Let the values of a column that are below a folder be below another one, in the `rows` of this condition."""
+    """Replace the folder `before` by `present` in the values of a column, in the rows that meet a condition."""
     connection.execute(
         f"update {table} set {column} = ? || substr({column}, ?) "  # noqa: S608
         f"where ({column} = ? or substr({column}, 1, ?) = ?) and {rows}",

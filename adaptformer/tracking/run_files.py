@@ -1,4 +1,4 @@
-"""Which files and numbers of a run folder are logged to MLflow; tracking.json, which names the MLflow run."""
+"""Files and numbers of a run folder that are logged to MLflow, and tracking.json, which names the MLflow run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILES = (
 )  # fmt: skip
 PICTURES = ("curves", "confusion", "per_class", "calibration", "examples")
 EVIDENCE = ("manifest", "adapter", "metrics", "predictions", "parity", "findings", "profile")
-"""Files of a run that say what a model is worth; the tag NAME.sha256 of a version says which ones they were."""
+"""Files of a run on which a model is judged; a version's tags NAME.sha256 hold their hashes."""
 LINEAGE_OF_BACKBONE = ("model", "sha256", "source_sha256", "licence")
 
 
@@ -43,7 +43,7 @@ def _numbers(path: Path) -> dict[str, float]:
 
 
 def lineage(folder: RunFolder) -> dict[str, str]:
-    """Return tags that identify what exists of a model: its backbone, the files that are its evidence, itself."""
+    """Return tags that identify the backbone, the evidence and the model itself, as far as they exist."""
     tags = {}
     if folder.backbone_card.is_file():
         card = json.loads(folder.backbone_card.read_text())
@@ -59,7 +59,7 @@ def lineage(folder: RunFolder) -> dict[str, str]:
 def sha256(folder: RunFolder) -> str:
     """Return one hash over the model and all files that are logged: equal results have equal hashes.
 
-    Raises OSError where the model, the metrics or the history are missing.
+    Raises OSError if the model, the metrics or the history are missing.
     """
     paths = {folder.metrics, folder.history, *(path for path, _ in artifacts(folder))}
     hashes = {path.name: files.sha256_file(path) for path in paths}
@@ -67,23 +67,23 @@ def sha256(folder: RunFolder) -> str:
 
 
 def remember(folder: RunFolder, run_id: str, *, finished: bool) -> None:
-    """Record in tracking.json where the folder's results are logged, as which run, and whether that has ended well."""
+    """Record in tracking.json where the folder's results are logged, as which run, and whether the run is finished."""
     files.write_json(folder.tracking, {**_note(folder), "run_id": run_id, "finished": finished})
 
 
 def run_of(folder: RunFolder) -> str | None:
-    """Return the id of the folder's present results where MLflow tracks now, None if they are not logged there."""
+    """Return the id of the run with the folder's present results at the tracking address, None if there is none."""
     return _present(folder)[0]
 
 
 def is_tracked(folder: RunFolder) -> bool:
-    """Return whether the folder's present results are logged where MLflow tracks now, in a run that has ended well."""
+    """Return whether the folder's present results are logged at the tracking address, in a run that is finished."""
     run_id, finished = _present(folder)
     return run_id is not None and finished
 
 
 def is_unfinished(folder: RunFolder) -> bool:
-    """Return whether the folder's present results are logged in a run that was stopped afterwards."""
+    """Return whether the folder's present results are logged in a run that was stopped before it was finished."""
     run_id, finished = _present(folder)
     return run_id is not None and not finished
 

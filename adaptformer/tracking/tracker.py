@@ -1,4 +1,4 @@
-"""The tracker of a flow run: it logs to MLflow during the run, and keeps what MLflow misses for a later upload.
+"""The tracker of a flow run: it logs to MLflow during the run, and keeps for a later upload what could not be sent.
 
 Tracking that fails never stops a run: the first failure gives one warning, and the run continues.
 """
@@ -26,11 +26,11 @@ logger = logging.getLogger("adaptformer.tracking")
 
 
 class Tracker:
-    """One MLflow run, created when something is first logged, so that a flow run with nothing to do leaves none.
+    """One MLflow run, created when something is first logged, so that a flow run with nothing to do leaves no run.
 
-    A run that was stopped is continued by the next one in its folder: it is one run in MLflow, FINISHED at its end. The
+    If a run was stopped, the next one in its folder continues it: they are one run in MLflow, FINISHED at its end. The
     caller holds the lock of `folder`. `run_id` is the run's id in MLflow, None as long as there is none. `status` is
-    how the run ends if nothing is raised.
+    the run's final status if nothing is raised.
     """
 
     def __init__(self, name: str, params: Params, lineage: Mapping[str, str], folder: RunFolder) -> None:
@@ -47,7 +47,7 @@ class Tracker:
         self._client: MlflowClient | None = None
 
     def upload_waiting(self) -> None:
-        """Upload what earlier runs left; if that fails, warn and leave it waiting."""
+        """Upload the runs that wait for it; if that fails, warn and leave them waiting."""
         if not uploads.waiting():
             return
         try:
@@ -62,22 +62,22 @@ class Tracker:
             self._warn("Runs that wait for upload were not uploaded", error)
 
     def log_epoch(self, row: EpochRow) -> None:
-        """Log the numbers of an epoch; one that comes again after a resumption is logged once."""
+        """Log the numbers of an epoch; an epoch that is repeated after a resumption is logged once."""
         if (row.phase, row.epoch) in self._epochs:
             return
         self._epochs.append((row.phase, row.epoch))
         step = len(self._epochs)
 
         def send(client: MlflowClient, run_id: str) -> None:
-            if step not in self._logged_steps:  # by the run that this one continues
+            if step not in self._logged_steps:  # logged by the run that this one continues
                 mlflow_run.log_epoch(client, run_id, row, step)
 
         self._attempt(send, again=False)
 
     def log_results(self, folder: RunFolder) -> None:
-        """Log the files of the run folder and the epochs that are not logged yet, unless these results are logged.
+        """Log the files of the run folder and the missing epochs, unless these results are logged already.
 
-        After a failure this tries once more.
+        This tries again even if an earlier request failed.
         """
         try:
             results = run_files.sha256(folder)
@@ -106,7 +106,7 @@ class Tracker:
             self._attempt(send, again=False)
 
     def _is_known(self, folder: RunFolder, results: str) -> bool:
-        """Return whether these results are logged, or wait for upload; then this run is that one and creates none."""
+        """Return whether these results are logged or wait for upload; this tracker then continues that run."""
         run_id = run_files.run_of(folder)
         if run_id is None:
             return uploads.waits(folder, results)
@@ -115,13 +115,13 @@ class Tracker:
             if found is None:
                 return False
             self._continue(found)
-            self._run.results, self._started = results, True  # so it ends as this run does
+            self._run.results, self._started = results, True  # so that it gets this run's final status
         except Exception as error:
             self._stop(error)
         return True
 
     def _attempt(self, send: Callable[[MlflowClient, str], None], *, again: bool) -> None:
-        """Send something to MLflow, after a failure only if `again`; what is not sent is left for upload."""
+        """Call `send`, after a failure only if `again`; if it is not called or fails, keep the run for upload."""
         self._started = True
         if again or not self._broken:
             try:
@@ -164,7 +164,7 @@ class Tracker:
         self._warn("Tracking stopped, the run continues; the next run uploads what MLflow misses", error)
 
     def _warn(self, what: str, error: Exception) -> None:
-        """Warn of a failure, once of each kind."""
+        """Warn of a failure, once for each kind."""
         if what not in self._warned:
             self._warned.add(what)
             told = failures.explained(error, "the next run uploads the rest")
@@ -173,7 +173,7 @@ class Tracker:
 
 
 def run_name(params: Params) -> str:
-    """Return the name of a run that begins now: the model's and the commit's."""
+    """Return the name of a run that begins now: the model's name and the commit."""
     return f"{params.registry.model}-{short_commit()}"
 
 
@@ -181,10 +181,10 @@ def run_name(params: Params) -> str:
 def tracked(
     params: Params, changed: Mapping[str, Any], folder: RunFolder, tags: Mapping[str, str]
 ) -> Iterator[Tracker]:
-    """Yield the tracker of a run in `folder`, and close its MLflow run as the body ends: finished, failed or killed.
+    """Yield the tracker of a run in `folder`, and close its MLflow run when the body ends: finished, failed or killed.
 
-    `changed` are the values, by dotted key, in which `params` differ from params.yaml. The `tags` that are not empty
-    join the lineage.
+    `changed` holds the values, by dotted key, in which `params` differ from params.yaml. The `tags` that are not empty
+    are added to the lineage.
     """
     overrides = without_credentials(files.canonical_json(dict(changed))) if changed else ""
     lineage = {

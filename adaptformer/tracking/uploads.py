@@ -1,9 +1,9 @@
-"""Runs waiting for upload: those that MLflow missed, logged later from the files of their run folders.
+"""Runs waiting for upload: runs that could not be tracked, logged later from the files of their run folders.
 
 A run whose tracking fails leaves `upload-ID.json` in its run folder: name, params, tags, times and status. The next
-run, or `adaptformer upload`, logs it together with the results in the folder. A run is logged without metrics if no
-file holds them by then: because it failed or was killed while MLflow did not answer, or because another run in the same
-folder has replaced its results.
+run, or `adaptformer upload`, logs it together with the results in the folder. It is logged without metrics if the
+folder no longer holds its results: because it failed or was killed while MLflow did not answer, or because another run
+in the same folder has replaced its results.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Uploaded:
-    """A run that was waiting and is in MLflow now; `complete` says whether its results were still in the run folder."""
+    """A run that waited and is in MLflow now; `complete` is whether its results were still in the run folder."""
 
     name: str
     status: str
@@ -37,23 +37,23 @@ class Uploaded:
 
     @property
     def sentence(self) -> str:
-        """What was uploaded, for people."""
+        """The upload in words."""
         missing = "" if self.complete else ", without metrics: its run folder does not hold its results"
         return f"uploaded {self.name}, {self.status.lower()}, as run {self.run_id}{missing}"
 
 
 def keep(folder: RunFolder, run: Description) -> None:
-    """Leave a run for upload. Raises UserError where the folder cannot be written."""
+    """Keep a run for upload. Raises UserError if the folder cannot be written."""
     files.write_json(_note(folder, run), dataclasses.asdict(run))
 
 
 def discard(folder: RunFolder, run: Description) -> None:
-    """Forget a run that MLflow has after all."""
+    """Remove the note of a run that MLflow has after all."""
     _note(folder, run).unlink(missing_ok=True)
 
 
 def waits(folder: RunFolder, results: str) -> bool:
-    """Say whether a run with exactly these results (`run_files.sha256`) waits in the folder."""
+    """Return whether a run with exactly these results (`run_files.sha256`) waits in the folder."""
     return any(_read(note).results == results for note in _notes(folder))
 
 
@@ -66,8 +66,9 @@ def waiting() -> list[RunFolder]:
 def upload_waiting(client: MlflowClient, held: RunFolder | None = None) -> Iterator[Uploaded]:
     """Upload all waiting runs, in each folder the oldest first, and yield each one that MLflow has.
 
-    Folders that another run has locked are left alone; `held` is one that the caller has locked. MLflow's exceptions
-    end the upload; the remaining runs still wait. After a kill the next call completes it and logs nothing twice.
+    Folders that another run has locked are skipped; `held` is one that the caller has locked. An exception of MLflow
+    ends the upload; the remaining runs still wait. After a kill the next call completes the upload and logs nothing
+    twice.
     """
     for folder in waiting():
         with contextlib.ExitStack() as stack:
@@ -82,7 +83,7 @@ def upload_waiting(client: MlflowClient, held: RunFolder | None = None) -> Itera
 
 def _upload(client: MlflowClient, folder: RunFolder, note: Path) -> Uploaded:
     run = _read(note)
-    if run.end is None:  # its process was killed, not before it wrote this note
+    if run.end is None:  # its process was killed after it wrote this note
         run.status, run.end = "KILLED", max(run.start, int(note.stat().st_mtime * 1000))
     complete = False
     with contextlib.suppress(OSError):  # a file is gone

@@ -29,22 +29,22 @@ def checkout(monkeypatch):
 
 CASES = {
     "The filesystem tracking backend (e.g., './mlruns') is in maintenance mode": ("is a folder", "to a database"),
-    "Model registry functionality is unavailable; got unsupported URI 'ftp://x'": ("is no address", "http:// or https"),
+    "Model registry functionality is unavailable; got unsupported URI 'ftp://x'": ("is not an address", "http:// or"),
     "Max retries exceeded (NewConnectionError: [Errno 111] Connection refused)": ("does not run", "start the server"),
-    "Failed to resolve 'tracking' ([Errno -2] Name or service not known)": ("host that nobody knows", "name service"),
+    "Failed to resolve 'tracking' ([Errno -2] Name or service not known)": ("name cannot be resolved", "name service"),
     "SSLError(SSLCertVerificationError: CERTIFICATE_VERIFY_FAILED)": ("not trusted", "SERVER_CERT_PATH"),
     "Read timed out. (read timeout=10)": ("does not answer in time", "MLFLOW_HTTP_REQUEST_TIMEOUT"),
     "API request failed with error code 401 != 200": ("refuses this user", "MLFLOW_TRACKING_USERNAME"),
     "API request failed with error code 403: Invalid Host header": ("refuses the request", "--allowed-hosts"),
     "Detected out-of-date database schema (found version 1)": ("another version of MLflow", "mlflow db upgrade"),
-    "(sqlite3.DatabaseError) file is not a database": ("damaged database", "keep the file as it is"),
+    "(sqlite3.DatabaseError) file is not a database": ("damaged database", "keep the damaged file"),
     "(sqlite3.OperationalError) database is locked": ("keeps busy", "wait until that process ends"),
     "(sqlite3.OperationalError) database or disk is full": ("No space left on device", "free space"),
     "(sqlite3.OperationalError) attempt to write a readonly database": ("Read-only", "its file system is read-only"),
-    "Unable to locate credentials": ("does not know you", "AWS_ACCESS_KEY_ID"),
+    "Unable to locate credentials": ("does not accept your credentials", "AWS_ACCESS_KEY_ID"),
     'Could not connect to the endpoint URL: "http://store:9000/"': ("store that does not answer", "AWS_ENDPOINT_URL"),
     "Response is not a valid JSON": ("is not MLflow", "correct MLFLOW_TRACKING_URI"),
-    "something that nobody has met": ("fails: MlflowError", "see that it answers there"),
+    "something that nobody has met": ("fails: MlflowError", "check that it answers there"),
 }
 
 

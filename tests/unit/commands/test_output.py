@@ -163,8 +163,8 @@ def test_standard_input_is_an_image(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["-", "-"], "standard input can be read once"),
-        (["-", "--sort-into", "x"], "standard input is no file"),
+        (["-", "-"], "standard input can be read only once"),
+        (["-", "--sort-into", "x"], "standard input is not a file"),
         (["s3://bucket/a.png"], "give --into DIR"),
         (["photos", "--model", "s3://bucket/model.onnx"], "download it and give its path"),
         (["photos", "--model", "artifacts"], "name the file in it, such as artifacts/model.onnx"),

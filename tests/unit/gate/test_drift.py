@@ -112,7 +112,7 @@ def test_pixels_seen_in_another_way_are_not_compared() -> None:
     other = replace(sample(0, brighter=1), image=replace(mite.CONTRACT, resize="pad"))
     checks = drift.compare(other, sample(1), 0.1)
     assert [check.verdict for check in checks] == ["pass", "info", "info"]
-    reason = "Not compared, since the models see images by another size, crop or normalisation."
+    reason = "Not compared, since the models see images at another size, crop or normalisation."
     assert checks[1] == Check("drift of colours", "info", "not compared", "at most 0.1", reason)
 
 

@@ -65,7 +65,7 @@ def test_answers_that_are_newly_wrong_may_refuse_a_better_model(bound: float | N
     low = intervals.wilson(20, 180).low
     assert (check.verdict, found.promoted) == (verdict, verdict != "fail")
     assert check.value.startswith("11.1 % (")
-    assert check.bound == ("none" if bound is None else f"interval not above {100 * bound:.1f} %")
+    assert check.bound == ("no bound" if bound is None else f"interval not above {100 * bound:.1f} %")
     if verdict == "fail":
         assert f"at least {100 * low:.1f} % of the images were right and are wrong now" in found.sentence
 
@@ -219,7 +219,7 @@ def test_looks_are_told_and_refuse_nothing() -> None:
     assert "of about 13.4 %" in reason(stricter, "looks at these test images")
     not_tested = decision(earlier_looks=30, margin=-0.1)
     assert reason(not_tested, "looks at these test images") == (
-        "With this one, 31 versions met a champion on these test images."
+        "Including this one, the gate has compared 31 versions with a champion on these test images."
     )
 
 
@@ -279,7 +279,7 @@ def test_models_that_answer_alike_are_refused() -> None:
     otherwise = answering(replace(CHAMPION, version="7"), predicted={0: "cat"})  # wrong as well
     found = decision(otherwise)
     assert failed(found) == ["changed answers"]
-    assert "it is right and wrong where the champion is, on every one of 180 test images" in found.sentence
+    assert "it is right or wrong exactly as the champion is on every one of 180 test images" in found.sentence
 
 
 def test_one_changed_answer_tells_models_apart() -> None:
