@@ -56,7 +56,9 @@ def add(commands: Commands) -> None:
         "--unverified", action="store_true", help="accept a model that another tool has rewritten, such as a quantiser"
     )
     predict.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    many = predict.add_argument_group("very many images", "predicted in shards by several processes: docs/scale.md")
+    many = predict.add_argument_group(
+        "very many images", "predicted in shards by several processes: docs/batch_prediction.md"
+    )
     many.add_argument("--into", metavar="DIR", help="write Parquet files there; a repeated command continues")
     many.add_argument("--engine", choices=["local", "dask", "ray"], help="what runs the processes (default: local)")
     many.add_argument("--workers", type=positive, help="number of processes (default: one per core, one with a GPU)")

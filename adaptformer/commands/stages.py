@@ -40,7 +40,9 @@ def add(commands: Commands) -> None:
     pipeline.set_defaults(command=_run, name="pipeline", stages=STAGES)
     shown = commands.add_parser("params", help="show params.yaml with presets and overrides applied, or write it")
     add_overrides(shown)
-    shown.add_argument("--write", action="store_true", help="put the values into params.yaml; its comments stay")
+    form = shown.add_mutually_exclusive_group()
+    form.add_argument("--write", action="store_true", help="put the values into params.yaml; its comments stay")
+    form.add_argument("--markdown", action="store_true", help="print a page with type, range and meaning of each key")
     shown.set_defaults(command=_params)
     planned = commands.add_parser("plan", help="predict the cost of training: parameters, memory, batch, minutes")
     add_overrides(planned)
@@ -125,14 +127,16 @@ def _minutes(text: str) -> float:
 
 def _params(given: argparse.Namespace) -> None:
     from adaptformer import params
+    from adaptformer.commands import params_page
     from adaptformer.presets import writing
 
     file, wanted = resolved(given)
     path, values = Path("params.yaml"), params.difference(file.params, wanted)
     if given.write:
         writing.put(path, values)
-    else:
-        print(writing.changed(path.read_text(encoding="utf-8"), values), end="")
+        return
+    text = writing.changed(path.read_text(encoding="utf-8"), values)
+    print(params_page.markdown(text) if given.markdown else text, end="")
 
 
 def _compare(given: argparse.Namespace) -> None:
