@@ -19,7 +19,7 @@ from adaptformer.validation import findings
 
 @dataclass(frozen=True)
 class Review:
-    """Result of a review: accuracies of simple classifiers on `validation` images, and the number of labels likely wrong.
+    """Result of a review: accuracies of simple classifiers on `validation` images, and the number of suspect labels.
 
     `kept` is the number of new labels that a person had written into the ranking before, `not_judged` that of images
     that no other image can judge, by class. `features_seconds` is the time for the features, `probe_seconds` that for
