@@ -1,1 +1,1 @@
-"""Predictions of very many images, a shard at a time, by the processes of one machine or a cluster."""
+"""Predictions for very many images, shard by shard, by the processes of one machine or a cluster."""

@@ -1,7 +1,7 @@
-"""What carries a job's shards to processes: this machine's, Dask's or Ray's. A process that dies is replaced.
+"""Engines that distribute a job's shards to processes: of this machine, of Dask or of Ray.
 
-An engine calls `work(shard)` for each shard, at least once, and yields what it returns, in any order. What `work`
-raises is raised here, and so is a UserError where processes die again and again.
+An engine calls `work(shard)` at least once for each shard, and yields the results in any order. Processes that die are
+replaced. An exception from `work` is raised here; if processes die again and again, UserError is raised.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from adaptformer.errors import UserError
 
 
 class Done(Protocol):
-    """What work returns: it says which shard is done."""
+    """The result of `work`, which names its shard."""
 
     @property
     def shard(self) -> int:
@@ -35,9 +35,9 @@ D = TypeVar("D", bound=Done)
 
 
 STARTS = 4
-"""So often processes are started before a job is given up whose processes die."""
+"""How many times processes are started before a job whose processes die is given up."""
 _EACH = 2
-"""Shards that wait for each process: the next one begins at once, and few are lost with it."""
+"""Shards queued per process: enough for the next one to begin at once, and few to lose if a process dies."""
 
 
 def local(work: Callable[[int], D], shards: Iterable[int], workers: int, _address: str | None = None) -> Iterator[D]:
@@ -56,11 +56,11 @@ def local(work: Callable[[int], D], shards: Iterable[int], workers: int, _addres
 
 
 def _in_pool(work: Callable[[int], D], shards: Iterable[int], workers: int) -> Iterator[D]:
-    # A command that Ctrl-C ends leaves semaphores to the process that cleans up after it, which would say so.
+    # A command ended by Ctrl-C leaves semaphores, and the resource tracker that removes them would print a warning.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     # Spawned, because onnxruntime and its threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    resource_tracker.ensure_running()  # which would let Ctrl-C through again where it is blocked below
+    resource_tracker.ensure_running()  # started now, because its start would unblock Ctrl-C, which is blocked below
     pool = ProcessPoolExecutor(workers, context, _end_with_the_parent)
     try:
         remaining = iter(shards)
@@ -75,8 +75,8 @@ def _in_pool(work: Callable[[int], D], shards: Iterable[int], workers: int) -> I
 
 
 def _submitted(pool: ProcessPoolExecutor, work: Callable[[int], D], shards: Iterable[int]) -> set[Future[D]]:
-    """Hand shards to a pool. Processes that it starts for them inherit that Ctrl-C is blocked: it is the parent's."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread; another one still hears it
+    """Submit shards to a pool. Processes started for them inherit that Ctrl-C is blocked: the parent handles it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # in this thread; others still receive it
     try:
         return {pool.submit(work, shard) for shard in shards}
     finally:
@@ -84,8 +84,8 @@ def _submitted(pool: ProcessPoolExecutor, work: Callable[[int], D], shards: Iter
 
 
 def _end_with_the_parent() -> None:
-    """End this process when its parent does, however that happens; Ctrl-C is the parent's to answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # blocked already, but not for what it starts itself
+    """Make this process end when its parent ends, for whatever reason, and ignore Ctrl-C, which the parent handles."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # already blocked here, but not in processes that this one starts
     parent = multiprocessing.parent_process()
     assert parent is not None  # noqa: S101
 
@@ -97,8 +97,8 @@ def _end_with_the_parent() -> None:
 
 
 def dask(work: Callable[[int], D], shards: Iterable[int], workers: int, address: str | None = None) -> Iterator[D]:
-    """Use Dask: the cluster whose scheduler is at `address`, or one of this machine's processes."""
-    # Of itself and of its processes; errors reach the user as UserError.
+    """Use Dask: the cluster whose scheduler is at `address`, or a local cluster of this machine's processes."""
+    # Silences the logs of Dask and its processes; errors reach the user as UserError.
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
     try:
         from distributed import Client, KilledWorker, LocalCluster, as_completed
@@ -113,14 +113,14 @@ def dask(work: Callable[[int], D], shards: Iterable[int], workers: int, address:
         try:
             for future in as_completed(futures):
                 yield future.result()
-                future.release()  # or the scheduler keeps every outcome
+                future.release()  # else the scheduler keeps every outcome
         except KilledWorker as error:
             raise _died(error.allowed_failures + 1) from error
 
 
 @contextlib.contextmanager
 def _interrupts_ignored_by_children() -> Iterator[None]:
-    """Let processes that are started in the body leave Ctrl-C to this one: they inherit that it is ignored."""
+    """Ignore Ctrl-C during the body. Processes started in it inherit that, and leave Ctrl-C to this process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -132,12 +132,12 @@ def _interrupts_ignored_by_children() -> Iterator[None]:
 
 
 def ray(work: Callable[[int], D], shards: Iterable[int], workers: int, address: str | None = None) -> Iterator[D]:
-    """Use Ray: the cluster at `address` ("auto" finds the one that this machine is part of), or processes here."""
+    """Use Ray: the cluster at `address` ("auto" finds the one that this machine is part of), or local processes."""
     try:
         import ray as library
     except ImportError as error:
         raise _not_installed("ray") from error
-    # Outcomes are small: Ray itself would take a third of the memory for what tasks hand to each other.
+    # Outcomes are small; by default Ray reserves a third of the memory for objects passed between tasks.
     own = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": 100_000_000}
     here: dict[str, Any] = own if address is None else {}
     library.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **here)

@@ -1,4 +1,4 @@
-"""Where the images of a batch prediction come from: folders, lists, single files, here or in an object store."""
+"""The images of a batch prediction: from folders, lists and single files, on this machine or in an object store."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LISTED_AT_ONCE = 10_000
 
 
 def locations(sources: Iterable[str]) -> Iterator[str]:
-    """Yield the location of each image: of those below folders, of those in lists (.csv, .parquet), and single ones.
+    """Yield the location of each image in the sources: folders, lists (.csv, .parquet) and single files.
 
-    A list has a column `path`; relative paths in it count from its folder. Nothing is held in memory but a part of a
-    list or the names of one folder. Raises UserError for a source that does not exist, or lists nothing.
+    A list has a column `path`; relative paths in it start at its folder. Only a part of a list or the names of one
+    folder are held in memory. Raises UserError for a source that does not exist or has no images.
     """
     for source in sources:
         with storage.user_errors(source):

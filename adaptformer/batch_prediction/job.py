@@ -1,15 +1,15 @@
-"""A job: the folder of a batch prediction, and what is in it before the first shard is computed.
+"""A job: the folder of a batch prediction, and its preparation before the first shard is computed.
 
-    job.json                    what is computed; written when the rest is there
+    job.json                    description of the job; written after the model and inputs/
     model.onnx                  the model, with its model.onnx.data if it has one
     inputs/00000000.parquet     the images of each shard
     predictions/00000000.parquet  its predictions, written as a whole
-    records/00000000.json       what they were when they were written, by their hash
+    records/00000000.json       the hash of the predictions when they were written
     manifest.csv                written at the end: the hashes of all inputs and outputs
-    timing.json                 what it took
+    timing.json                 the time and memory used
 
-The folder may lie in an object store. Everything that decides a result is in it, so that a worker needs only its
-address, and the same command continues after any interruption.
+The folder may be in an object store. It holds everything that determines a result, so a worker needs only its address,
+and the same command continues after any interruption.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ from adaptformer.export.predictor import WEIGHTS
 
 MODEL, DESCRIPTION, MANIFEST, TIMING, LOCK = "model.onnx", "job.json", "manifest.csv", "timing.json", ".lock"
 SHARD_SIZE = 1000
-"""Images of a shard: seconds of work, and a thousand shards in a million images."""
+"""Images per shard: seconds of work, and a thousand shards for a million images."""
 LISTS_AT_ONCE = 16
-"""So many lists of images are read at once when a job goes on."""
+"""Lists of images that are read at once when a job continues."""
 _PARTS = {MODEL, WEIGHTS, "inputs", LOCK}
-"""What a folder holds whose job was interrupted before its description was written."""
+"""The contents of a folder whose job was interrupted before its description was written."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is computed: `shards` shards of `shard_size` images (the last may have fewer), `images` in all.
+    """The description of a job: `images` images in `shards` shards of `shard_size` (the last may have fewer).
 
-    `model` is the sha256 of its ONNX file, and `inputs` that of the shards' lists.
+    `top` is the number of classes per image, `model` the sha256 of the ONNX file, and `inputs` that of the shards'
+    lists.
     """
 
     folder: str
@@ -74,10 +75,10 @@ class Job:
 
 
 def prepare(folder: str, sources: Sequence[str], model: Path, top: int, shard_size: int) -> Job:
-    """Return the job in `folder`: the one that is there, or a new one, whose images are listed now.
+    """Return the job in `folder`: the existing one, or a new one, whose images are listed now.
 
-    Raises UserError where the folder holds another job, a damaged one or other files, for sources without images, and
-    for places that cannot be read or written.
+    Raises UserError if the folder holds another job, a damaged one or other files, for sources without images, and for
+    locations that cannot be read or written.
     """
     folder = storage.absolute(folder)
     wanted = {
@@ -97,7 +98,7 @@ def prepare(folder: str, sources: Sequence[str], model: Path, top: int, shard_si
                 "give another folder",
             )
         job = Job(folder, **{**there, "sources": tuple(there["sources"])})
-        # Before anything is computed of a wrong list; a store is asked by many threads at once.
+        # Checked before anything is computed from a wrong list. Many threads read at once, for object stores.
         with storage.user_errors(folder):
             require_lists(job, workers.in_order(_hash, map(job.input, range(job.shards)), LISTS_AT_ONCE))
         return job
@@ -113,12 +114,12 @@ def prepare(folder: str, sources: Sequence[str], model: Path, top: int, shard_si
 
 
 def digest(hashes: Iterable[str]) -> str:
-    """Return one hash over those of all shards' lists, in the order of the shards."""
+    """Return one hash of the hashes of all shards' lists, in the order of the shards."""
     return files.sha256_text("".join(hashes))
 
 
 def parquet(columns: dict[str, Any], about: dict[str, str]) -> bytes:
-    """Return a Parquet file of columns, equal bytes for equal content; `about` goes into its metadata."""
+    """Return the bytes of a Parquet file of columns, equal for equal content; `about` is stored in its metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -149,14 +150,14 @@ def _parts(locations: Iterator[str], size: int) -> Iterator[list[str]]:
 
 
 def _there(folder: str) -> dict[str, Any] | None:
-    """Return the description of the job in a folder, None where there is none. Raises UserError for a damaged one."""
+    """Return the description of the job in a folder, None if there is none. Raises UserError for a damaged one."""
     location = storage.inside(folder, DESCRIPTION)
     if not storage.is_file(location):
         return None
     content = storage.read(location)
     with contextlib.suppress(ValueError):
         described: dict[str, Any] = json.loads(content)
-        # Jobs of earlier versions have no checksum; then their names must be right to the letter.
+        # Jobs of earlier versions have no checksum; their keys must then match exactly.
         if described.keys() == {field.name for field in dataclasses.fields(Job)} - {"folder"}:
             return described
     return integrity.parse_record(content, location, "bring it back from a copy, or give another folder")
@@ -176,7 +177,7 @@ def _hash(location: str) -> str:
 
 
 def _require_free(folder: str) -> None:
-    """Raise UserError where a folder holds what no interrupted job has left."""
+    """Raise UserError if a folder holds files that an interrupted job cannot have left."""
     first = next(
         (
             found

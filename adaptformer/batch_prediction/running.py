@@ -1,4 +1,4 @@
-"""A whole batch prediction: the job is prepared, an engine computes its shards, the manifest is written last."""
+"""A whole batch prediction: prepares the job, computes its shards with an engine, and writes the manifest last."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SECONDS_BETWEEN_LOG_LINES = 15
 
 @dataclass(frozen=True)
 class Engine:
-    """What computes: local, dask or ray; so many processes, 0 for what suits; the address of a cluster that is up."""
+    """The engine: local, dask or ray; its number of processes, 0 for a default; the address of a running cluster."""
 
     name: str = "local"
     workers: int = 0
@@ -44,10 +44,11 @@ class Engine:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a batch prediction made: where, of how many images, and what it took.
+    """Result of a batch prediction: its folder, numbers of images and faults, and the time it took.
 
-    `computed` images were predicted now, the others before, by so many `workers`, 0 for a cluster's; `seconds` are
-    those of the computing, `parts` those of PARTS and `total`, summed over the processes.
+    `computed` images were predicted now, the others before. `workers` is the number of processes, 0 for a cluster.
+    `seconds` is the elapsed time of the computation; `parts` are the seconds of PARTS and `total`, summed over the
+    processes.
     """
 
     folder: str
@@ -59,7 +60,7 @@ class Summary:
     parts: dict[str, float]
 
     def lines(self) -> list[str]:
-        """Return it for people."""
+        """Return the result as lines for the terminal."""
         told = [f"{self.images:,} images are in {self.folder}/predictions/, {self.faults:,} of them without an answer"]
         if not self.computed:
             return [*told, "all were there already"]
@@ -80,23 +81,23 @@ def predict(
     device: Device,
     unverified: bool = False,
 ) -> Summary:
-    """Predict the images of `sources` into a folder or a bucket, or what is missing there, and return the summary.
+    """Predict the images of `sources` that have no predictions in `folder` (or a bucket), and return the summary.
 
-    `unverified` is the predictor's. Raises UserError as the predictor, `job.prepare` and `run` do, and where another
-    command works on a folder.
+    `unverified` is passed to the predictor. Raises UserError as the predictor, `job.prepare` and `run` do, and if
+    another command uses the folder.
     """
     with alone(folder):
-        Predictor(model, "cpu", 1, unverified=unverified)  # refused before it is copied and anything is listed
+        Predictor(model, "cpu", 1, unverified=unverified)  # refuses a bad model before it is copied and images listed
         return run(prepare(folder, sources, model, top, shard_size), engine, device, unverified=unverified)
 
 
 def run(job: Job, engine: Engine, device: Device = "auto", *, unverified: bool = False) -> Summary:
-    """Compute what is missing of a job, write its manifest and timing, and return the summary.
+    """Compute the missing shards of a job, write its manifest and timing, and return the summary.
 
-    Raises UserError where shards cannot be computed, and where not one image could be read.
+    Raises UserError if shards cannot be computed, and if no image has a prediction.
     """
     workers = engine.workers or _processes(device)
-    # Of a cluster's machines nothing is known here.
+    # The machines of a cluster are unknown here, so each process uses one thread.
     threads = 1 if engine.address else max(1, machine.cores() // workers)
     work = functools.partial(shard.predict, job, Computing(device, threads, unverified))
     began = time.perf_counter()
@@ -107,7 +108,7 @@ def run(job: Job, engine: Engine, device: Device = "auto", *, unverified: bool =
     require_lists(job, (outcome.input for outcome in outcomes))
     for outcome in outcomes:
         if outcome.again:
-            log.warning("shard %d %s: it was computed again, as it was", outcome.shard, outcome.again)
+            log.warning("shard %d %s: it was computed again, with the same result", outcome.shard, outcome.again)
     computed = [outcome for outcome in outcomes if outcome.seconds]
     parts = {part: round(sum(one.seconds[part] for one in computed), 3) for part in (*PARTS, "total")}
     summary = Summary(
@@ -121,14 +122,14 @@ def run(job: Job, engine: Engine, device: Device = "auto", *, unverified: bool =
     remove_leftovers(job.folder)
     if summary.faults == summary.images:
         raise UserError(
-            "none of the files is an image that has an answer", f"see the column `fault` in {job.folder}/predictions/"
+            "none of the files is an image with a prediction", f"see the column `fault` in {job.folder}/predictions/"
         )
     return summary
 
 
 @contextlib.contextmanager
 def alone(folder: str) -> Iterator[None]:
-    """Hold a folder for the body; a bucket has no locks, and two commands would only do the same twice."""
+    """Lock a folder during the body. A bucket has no locks; two commands on it only compute the same results twice."""
     if storage.is_url(folder):
         yield
         return
@@ -146,20 +147,20 @@ def alone(folder: str) -> Iterator[None]:
 
 
 def _processes(device: Device) -> int:
-    """Return how many processes compute if nobody says: one a core, but one alone where there is a GPU to share."""
+    """Return the default number of processes: one per core, but only one if there is a GPU, which they would share."""
     gpu = device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
     return 1 if gpu else machine.cores()
 
 
 def remove_leftovers(folder: str) -> None:
-    """Remove what killed processes were just writing into a job's folder: every shard is there now."""
+    """Remove the partial files that killed processes left in a job's folder; call it when every shard is done."""
     if not storage.is_url(folder):
         for leftover in Path(folder).rglob(".*.partial*"):
             leftover.unlink(missing_ok=True)
 
 
 def shown_with_rate(outcomes: Iterable[T], label: str, total: int, unit: str, size: Callable[[T], int]) -> Iterator[T]:
-    """Yield the outcomes; a bar and, now and then, a log line say how many of `total` units are done."""
+    """Yield the outcomes; show how many of `total` units are done, with a bar and occasional log lines."""
     count, began, last = 0, time.monotonic(), time.monotonic()
     for outcome in progress.steps(outcomes, label, total, unit, size):
         count += size(outcome)
@@ -173,10 +174,10 @@ def shown_with_rate(outcomes: Iterable[T], label: str, total: int, unit: str, si
 
 
 def _write_manifest(job: Job, content: bytes) -> None:
-    """Write the manifest; say so where another one was there, for each shard is by now what it was written as."""
+    """Write the manifest; warn if another one existed, which must be damaged because every shard has been verified."""
     there = storage.read(job.file(MANIFEST)) if storage.is_file(job.file(MANIFEST)) else content
     if there != content:
-        log.warning("%s was not what was written: it is written again", job.file(MANIFEST))
+        log.warning("%s was altered: it is written again", job.file(MANIFEST))
     storage.write(job.file(MANIFEST), content)
 
 

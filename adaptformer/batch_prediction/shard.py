@@ -1,7 +1,7 @@
-"""One shard of a batch prediction: read, decode, resize, predict, write. It knows nothing of who calls it.
+"""One shard of a batch prediction: read, decode, resize, predict, write. It does not depend on the engine.
 
-A shard is the unit of restart. Its predictions appear as a whole, under a name that its number alone decides, with
-bytes that its images and the model alone decide: done twice, by whomever, it is there once.
+A shard is the unit of restart. Its predictions appear as a whole, under a name that depends only on its number, with
+bytes that depend only on its images and the model. So computing a shard twice is harmless: the output is identical.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 BATCH = 32
 PARTS = ("read", "decode", "resize", "forward", "write")
-"""What the time of a shard is spent on; the rest is waiting and bookkeeping."""
+"""The timed steps of a shard; the rest of its time is waiting and bookkeeping."""
 THREADS_OF_A_STORE = 16
-"""So many images of an object store a worker reads at once: each read waits for the network."""
+"""Images that a worker reads at once from an object store, because each read waits for the network."""
 
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -48,7 +48,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class Computing:
-    """How a worker computes: on which device, with how many threads, and whether the model may be another tool's."""
+    """How a worker computes: the device, the number of threads, and whether a model of another tool is accepted."""
 
     device: Device = "auto"
     threads: int = 1
@@ -57,10 +57,10 @@ class Computing:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A shard that is done: its images and how many of them could not be read, and the hashes of its two files.
+    """The outcome of a shard: its number of images, how many have no prediction, and the hashes of its two files.
 
-    `seconds` are those of PARTS, summed over the threads, and the `total` one by the clock; empty where the predictions
-    were there already. `again` is why predictions that were there were computed again, "" for all others.
+    `seconds` are those of PARTS, summed over the threads, and the elapsed `total`; empty if the predictions existed
+    already. `again` is the reason why existing predictions were computed again, else "".
     """
 
     shard: int
@@ -73,10 +73,10 @@ class Outcome:
 
 
 def predict(job: Job, computing: Computing, shard: int) -> Outcome:
-    """Compute a shard, unless its predictions are there, and return what is known of it.
+    """Compute a shard, unless its predictions exist, and return its outcome.
 
-    Predictions that are there count only if they are what was written. Raises UserError where the job's files are not
-    what they were, and for what fails again and again.
+    Existing predictions count only if they are unchanged since they were written. Raises UserError if the job's files
+    were altered, and for failures that persist after retries.
     """
     return storage.retried(functools.partial(_predict, job, computing, shard), f"shard {shard} of {job.folder}")
 
@@ -97,11 +97,11 @@ def _predict(job: Job, computing: Computing, shard: int) -> Outcome:
     output = hashlib.sha256(content).hexdigest()
     if there is not None and output != wanted and content != there:
         raise UserError(
-            f"{job.output(shard)} is damaged, and its images give other predictions now",
-            "bring the file or its images back as they were, or give another folder",
+            f"{job.output(shard)} is damaged, and its images now have other predictions",
+            "restore the file or its images, or give another folder",
         )
     with _timed(seconds, "write"):
-        # The record comes first: predictions without one are not believed.
+        # The record is written first, because predictions without one are not trusted.
         storage.write(job.record(shard), integrity.record({**about, "output": output}).encode())
         if content != there:
             storage.write(job.output(shard), content)
@@ -112,7 +112,7 @@ def _predict(job: Job, computing: Computing, shard: int) -> Outcome:
 
 
 def _recorded(job: Job, shard: int, about: dict[str, str]) -> str | None:
-    """Return the sha256 that a shard's predictions were written with; None where no sound record tells it.
+    """Return the sha256 of a shard's predictions when they were written; None if there is no intact record of it.
 
     Raises UserError for a record of another job.
     """
@@ -122,7 +122,7 @@ def _recorded(job: Job, shard: int, about: dict[str, str]) -> str | None:
         return _in_manifest(job).get(shard)
     try:
         found = integrity.parse_record(content, job.record(shard), "")
-    except UserError:  # a damaged record is worth as much as none
+    except UserError:  # a damaged record counts as none
         return None
     output = str(found.pop("output"))
     if found != about:
@@ -132,18 +132,18 @@ def _recorded(job: Job, shard: int, about: dict[str, str]) -> str | None:
 
 @functools.lru_cache(maxsize=1)
 def _in_manifest(job: Job) -> dict[int, str]:
-    """Return the sha256 of each shard's predictions as a finished job of before there were records kept them."""
+    """Return the sha256 of each shard's predictions from the manifest of a job that finished before records existed."""
     if not storage.is_file(job.file(MANIFEST)):
         return {}
     try:
         header, *rows = csv_file.rows(io.StringIO(storage.read(job.file(MANIFEST)).decode(errors="replace")))
         return {int(row[header.index("shard")]): row[header.index("output")] for row in rows}
-    except ValueError:  # a damaged manifest is worth as much as none
+    except ValueError:  # a damaged manifest counts as none
         return {}
 
 
 def _done(job: Job, shard: int, about: dict[str, str], content: bytes) -> Outcome:
-    """Return the outcome of a shard whose predictions are there. Raises UserError where they are not this job's."""
+    """Return the outcome of a shard whose predictions exist. Raises UserError if they are of another job."""
     with storage.user_errors(job.output(shard)):
         table = _table(content)
     if _about(table) != about:
@@ -168,7 +168,7 @@ def _about(table: pa.Table) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def _predictor(job: Job, computing: Computing) -> Predictor:
-    """Return the job's model, opened once in each process. Raises UserError where it is another one by now."""
+    """Return the job's model, opened once in each process. Raises UserError if the file is another model by now."""
     with contextlib.ExitStack() as while_opening:
         folder = Path(job.folder)
         if storage.is_url(job.folder):
@@ -179,7 +179,7 @@ def _predictor(job: Job, computing: Computing) -> Predictor:
         if files.sha256_file(folder / MODEL) != job.model:
             raise UserError(
                 f"{job.file(MODEL)} is not the model of the job",
-                f"copy that model there again, whose sha256 is {job.model}, or give another folder",
+                f"copy the model with sha256 {job.model} there again, or give another folder",
             )
         return Predictor(folder / MODEL, computing.device, computing.threads, unverified=computing.unverified)
 
@@ -187,7 +187,7 @@ def _predictor(job: Job, computing: Computing) -> Predictor:
 def _predicted(
     paths: list[str], predictor: Predictor, top: int, computing: Computing, seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """Return the columns path, fault, and class and probability of each rank; None where there is no answer."""
+    """Return the columns path, fault, and class and probability of each rank, None for images without a prediction."""
     import pyarrow as pa
 
     prepared = _prepared(paths, predictor.contract, computing.threads, seconds)
@@ -220,7 +220,7 @@ def _predicted(
 def _prepared(
     paths: list[str], contract: ImageContract, threads: int, seconds: dict[str, float]
 ) -> Iterator[NDArray[np.uint8] | str]:
-    """Yield each image as the model sees it, or why there is none."""
+    """Yield each image as the model sees it, or the reason why it cannot be used."""
 
     def prepare(path: str) -> tuple[NDArray[np.uint8] | str, dict[str, float]]:
         taken: dict[str, float] = {}
@@ -236,7 +236,7 @@ def _prepared(
         except storage.NO_FILE as error:
             return error.strerror or "there is no such file", taken
 
-    # One thread of a worker of many would only exchange the processor with the one that predicts.
+    # With one thread per worker, a second one would only compete with the predicting thread for the same core.
     remote = any(map(storage.is_url, paths))
     done: Iterator[tuple[NDArray[np.uint8] | str, dict[str, float]]] = map(prepare, paths)
     if threads > 1 or remote:
@@ -249,7 +249,7 @@ def _prepared(
 
 @contextlib.contextmanager
 def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
-    """Add the seconds of the body to a part."""
+    """Add the duration of the body to a part of `seconds`."""
     began = time.perf_counter()
     try:
         yield

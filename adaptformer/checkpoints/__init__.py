@@ -1,1 +1,1 @@
-"""Pretrained checkpoints: catalogue, source, download, translation; and the file that comes with the package."""
+"""Pretrained checkpoints: catalogue, source, download and translation, and the checkpoint bundled with the package."""

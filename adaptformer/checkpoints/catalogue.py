@@ -1,6 +1,6 @@
-"""Checkpoints that are preconfigured by name; imports no torch, so that listing them takes no time.
+"""Checkpoints that are preconfigured by name. The module does not import torch, so listing them is fast.
 
-What timm states (licence, normalisation, image size, address) a test compares with timm.
+A test compares licence, normalisation, image size and address with timm, if timm states them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _ON_THE_HUB = "give backbone.sha256 of its model.safetensors, as the hub shows i
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint that `backbone.checkpoint` may name by `id`; `model` is what `backbone.model` must then be.
+    """A checkpoint that `backbone.checkpoint` may name by `id`; `backbone.model` must then be `model`.
 
-    `source` is an address, `hub:ID@REVISION`, or a file of this package; `sha256` is that of the file, None where
-    nobody published it: then the user must give it. `size` is in bytes, None where not known. `image_size` in pixels
-    is the one of pretraining.
+    `source` is an address, `hub:ID@REVISION`, or a file of this package. `sha256` is that of the file, None if it is
+    not published: the user must then give it. `size` is in bytes, None if unknown. `image_size` is the side in
+    pretraining, in pixels.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Entry:
 def _hub(
     identifier: str, model: str, patch: int, image_size: int, normalisation: tuple[Triple, Triple], parameters: int
 ) -> Entry:
-    """Return an Apache-2.0 entry of timm's hub; no revision of it could be looked up here."""
+    """Return an Apache-2.0 entry of timm's hub, at `main`: its revisions could not be looked up during development."""
     source = f"hub:timm/{model}@main"
     return Entry(
         identifier, model, patch, image_size, normalisation,
@@ -90,12 +90,12 @@ ENTRIES = (
 
 
 def find(identifier: str) -> Entry | None:
-    """Return the entry of that id, None if there is none."""
+    """Return the entry with this id, None if there is none."""
     return next((entry for entry in ENTRIES if entry.id == identifier), None)
 
 
 def allow(licence: str, allowed: Sequence[str], what: str) -> None:
-    """Raise UserError that names an alternative unless `licence` is among `allowed`, in whatever case."""
+    """Raise UserError, which names an alternative, unless `licence` is among `allowed`, ignoring case."""
     accepted = {name.lower() for name in allowed}
     if licence.lower() in accepted:
         return
@@ -111,7 +111,7 @@ def allow(licence: str, allowed: Sequence[str], what: str) -> None:
 
 
 def table() -> str:
-    """Return the entries as a table of text, a line each under a line of headings, then their notes."""
+    """Return a text table of the entries, with a line of headings, followed by their notes."""
     headers = ("id", "backbone.model", "parameters", "patch", "pixels", "mean", "std", "licence", "commercial", "file")
     rows = [
         (

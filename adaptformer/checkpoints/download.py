@@ -1,4 +1,4 @@
-"""Large files by https: streamed, resumed, verified by hash, cached by hash."""
+"""Download of large files by https: streamed, resumable, verified by hash, cached by hash."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _AGAIN = "run the same command again: it resumes where it stopped"
 
 
 def cache_folder() -> Path:
-    """Return where downloads are kept: $ADAPTFORMER_CACHE, else adaptformer/ in $XDG_CACHE_HOME or ~/.cache."""
+    """Return the folder of downloads: $ADAPTFORMER_CACHE, else adaptformer/ in $XDG_CACHE_HOME or ~/.cache."""
     if own := os.environ.get("ADAPTFORMER_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adaptformer"
 
 
 def fetch(url: str, sha256: str) -> Path:
-    """Return the path of the file at `url` in the cache, downloaded unless it is there already.
+    """Return the cached path of the file at `url`, downloaded unless it is cached already.
 
-    A transfer that was cut off resumes where it stopped. Only a file with the hash `sha256` gets its name in the cache.
-    Raises UserError for an address that is not allowed, a server that cannot be reached or answers with an error, a
-    transfer that ends early, and another hash.
+    An interrupted transfer is resumed. Only a file with the hash `sha256` gets its final name in the cache. Raises
+    UserError for an address that is not allowed, a server that cannot be reached or answers with an error, a transfer
+    that ends early, and another hash.
     """
     address.check(url)
     suffix = ".safetensors" if urlsplit(url).path.endswith(".safetensors") else ".pth"
@@ -52,7 +52,7 @@ def fetch(url: str, sha256: str) -> Path:
             if not path.is_file() or files.sha256_file(path) != sha256:
                 path.unlink(missing_ok=True)
                 _complete(url, path, sha256)
-    except OSError as error:  # errors of the network have become UserErrors already
+    except OSError as error:  # not of the network: those are UserErrors by now
         if (refused := files.refusal(error, path.parent)) is None:
             raise
         raise UserError(refused.cause, f"set ADAPTFORMER_CACHE to another folder, or {refused.remedy}") from error
@@ -64,7 +64,7 @@ def _complete(url: str, path: Path, sha256: str) -> None:
     partial = path.with_suffix(".partial")
     resumed = _transfer(url, partial)
     if (found := files.sha256_file(partial)) != sha256 and resumed:
-        # The earlier part may belong to another version of the file: download once more, from the beginning.
+        # The earlier part may be of another version of the file, so it is downloaded once more from the beginning.
         partial.unlink()
         _transfer(url, partial)
         found = files.sha256_file(partial)
@@ -83,12 +83,12 @@ def _transfer(url: str, partial: Path) -> bool:
     """Download what `partial` lacks; return whether it resumed an earlier transfer."""
     offset = partial.stat().st_size if partial.exists() else 0
     with _answer(url, offset) as response:
-        if response is None:  # the server has nothing after the offset: the file is complete, or another one
+        if response is None:  # the server has nothing after the offset: the file is complete, or of another version
             return True
         start, total = _extent(response)
         if start not in {0, offset}:
             raise UserError(
-                f"{address.shown(url)} sent another part of the file than was requested", "use another server"
+                f"{address.shown(url)} sent a part of the file that was not requested", "use another server"
             )
         with partial.open("r+b" if partial.exists() else "wb") as out:
             out.truncate(start)
@@ -100,7 +100,7 @@ def _transfer(url: str, partial: Path) -> bool:
 
 
 def _extent(response: Any) -> tuple[int, int | None]:
-    """Return the offset of a response's first byte and the size of the whole file, None where it is not stated."""
+    """Return the offset of a response's first byte and the size of the whole file, None if it is not stated."""
     if response.status == http.HTTPStatus.PARTIAL_CONTENT:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
         return (int(found[1]), int(found[2])) if found else (-1, None)
@@ -109,7 +109,7 @@ def _extent(response: Any) -> tuple[int, int | None]:
 
 
 def _copy(response: Any, out: IO[bytes], url: str, start: int, total: int | None) -> int:
-    """Write the response to `out` and return the number of bytes; progress is a bar in a terminal, else lines."""
+    """Write the response to `out` and return the number of bytes; show a bar in a terminal, else log lines."""
     done, began = 0, time.monotonic()
     logged = began
     with progress.bar("downloading", total and total / 1e6, "MB", start / 1e6) as bar:
@@ -134,7 +134,7 @@ def _piece(response: Any, url: str) -> bytes:
 
 @contextlib.contextmanager
 def _answer(url: str, offset: int) -> Iterator[Any]:
-    """Yield the server's response to a request for the bytes from `offset` on; None where there are none."""
+    """Yield the server's response to a request for the bytes from `offset` on; None if there are none."""
     request = urllib.request.Request(url, headers={"User-Agent": "adaptformer"})  # noqa: S310 - the address was checked
     if offset:
         request.add_header("Range", f"bytes={offset}-")
@@ -163,7 +163,7 @@ def _answer(url: str, offset: int) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _locked(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock that the system releases when this process dies; wait while another process holds it."""
+    """Hold a lock during the body, after waiting for other processes; the system releases it if the process dies."""
     lock = FileLock(path)
     try:
         lock.acquire(blocking=False)

@@ -1,4 +1,4 @@
-"""A pretrained checkpoint, fetched, verified and translated to the names of timm's tensors."""
+"""Fetching of a pretrained checkpoint: locates and verifies its file, and translates its tensors to timm's names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Line = Annotated[str, Field(strict=True, min_length=1, max_length=2000)]
 
 
 class _Provenance(BaseModel):
-    """What a checkpoint's own metadata must say, if they say anything: the rest of its card is computed here."""
+    """The required content of a checkpoint's own metadata, if it has any; the rest of its card is computed here."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -38,13 +38,13 @@ def fetch(
 ) -> tuple[dict[str, Tensor], BackboneCard]:
     """Return the encoder tensors of `checkpoint` under timm's names, and their card.
 
-    `checkpoint` is what `source.locate` understands; `sha256`, where given, is what the file's bytes must have;
-    `weights` decides where the file holds several fitting tables (`tables.choose`). Raises UserError for a file that
+    `checkpoint` is in a form that `source.locate` understands; `sha256`, if given, must be the hash of the file;
+    `weights` selects a table if the file holds several that fit (`tables.choose`). Raises UserError for a file that
     cannot be fetched, is damaged, has another hash, is unsafe to load, has a licence that is not allowed, or does not
     match the tensors of `model` exactly.
     """
     if source.is_remote(checkpoint) and (published := backbone.published(model)) and published.license:
-        # Nobody should wait for a gigabyte that is then refused.
+        # Checked first, so that no one downloads a gigabyte that is then refused.
         catalogue.allow(published.license, allowed_licences, f"backbone.model = {model}")
     path, origin, expected_sha256 = source.locate(model, checkpoint, sha256, allowed_licences)
     parts = foreign_file.parts(path)
@@ -54,7 +54,7 @@ def fetch(
             f"{origin} has sha256 {source_sha256}, not backbone.sha256 = {expected_sha256}",
             "fetch the file again, or correct backbone.sha256 if you meant this file",
         )
-    # The architecture's own image size: what the checkpoint's position embeddings are for. Only its shapes are needed.
+    # At the architecture's own image size, for which checkpoints have position embeddings. Only shapes are needed.
     with torch.device("meta"):
         expected = backbone.build(model).state_dict()
     content = foreign_file.read_foreign(parts)
@@ -63,7 +63,7 @@ def fetch(
     tensors = translate(table.tensors, expected)
     own_hash = tensor_file.content_hash(tensors)
     if card is not None and card.sha256 not in {None, own_hash}:
-        raise UserError(f"{path.name} does not hold the weights that it names", "fetch the file again")
+        raise UserError(f"the weights in {path.name} do not match its own sha256", "fetch the file again")
     provenance = _provenance(model, card)
     catalogue.allow(provenance["licence"], allowed_licences, origin)
     return tensors, BackboneCard(
@@ -77,7 +77,7 @@ def fetch(
 
 
 def _card(path: Path, metadata: Any) -> _Provenance | None:
-    """Return what the file's metadata say of its weights, None if they say nothing.
+    """Return the provenance in the file's metadata, None if it has no metadata.
 
     Raises UserError for metadata that are incomplete or of other types, and for those of an adapter file.
     """
@@ -97,13 +97,13 @@ def _card(path: Path, metadata: Any) -> _Provenance | None:
 
 
 def _provenance(model: str, card: _Provenance | None) -> dict[str, Any]:
-    """Return licence, normalisation and note: from the file itself, else from timm's entry for these exact weights."""
+    """Return licence, normalisation and note from the file itself, else from timm's entry for exactly these weights."""
     if card is not None:
         return card.model_dump(exclude={"sha256"})
-    # A plain architecture name would silently mean timm's default weights, whose normalisation is another one.
+    # A plain architecture name would silently mean timm's default weights, whose normalisation may differ.
     if "." not in model or (config := backbone.published(model)) is None:
         raise UserError(
-            f"the checkpoint does not say its normalisation, nor does backbone.model = {model}",
+            f"neither the checkpoint nor backbone.model = {model} states the normalisation",
             "name the exact weights as timm does, for example vit_base_patch16_224.mae",
         )
     return {

@@ -1,4 +1,4 @@
-"""Checkpoints in any file format that weights are published in, told apart by their content, not by their suffix."""
+"""Reader of checkpoints in all common file formats, recognised by content, not by suffix."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from adaptformer.model import tensor_file
 from adaptformer.model.tensor_file import damaged
 
 _LARGEST_EXPANSION = 20
-"""Bytes that a zip file may unpack to, over its own: weights hardly shrink, a bomb does."""
+"""The largest accepted ratio of a zip file's unpacked size to its own: weights hardly shrink, a zip bomb does."""
 
 _LARGEST_HEADER = 100_000_000
-"""Bytes of a safetensors file's header; the format allows no more."""
+"""The largest size of a safetensors header, in bytes, that the format allows."""
 
 _FOREIGN = (  # beginning of the file, what it is, what to do
     (b"version https://git-lfs", "a pointer of Git LFS", "run `git lfs pull` where it comes from"),
@@ -34,17 +34,17 @@ _FOREIGN = (  # beginning of the file, what it is, what to do
 
 
 class Content(NamedTuple):
-    """What a checkpoint holds: containers of tensors in any depth, and the metadata that a safetensors file has."""
+    """The content of a checkpoint: nested containers of tensors, and the metadata of a safetensors file."""
 
     tree: Any
     metadata: Any = {}  # noqa: RUF012 - never changed
 
 
 def parts(path: Path) -> list[Path]:
-    """Return the files of a checkpoint: itself, or the shards of a folder or of an index, in the order of their names.
+    """Return the files of a checkpoint: itself, or the shards of a folder or of an index, sorted by name.
 
-    Raises UserError for a folder without checkpoint or with several, an index that is damaged or names files that are
-    missing or elsewhere, and for one shard of several.
+    Raises UserError for a folder with no checkpoint or several, for an index that is damaged or names missing files or
+    files in other folders, and for a single shard of several.
     """
     if path.is_dir():
         path = _in_folder(path)
@@ -62,16 +62,16 @@ def parts(path: Path) -> list[Path]:
 
 
 def sha256(found: list[Path]) -> str:
-    """Return the hex sha256 of a checkpoint's one file; of several, that of the lines that `sha256sum` prints."""
+    """Return the hex sha256 of a checkpoint's file; for several files, that of the output of `sha256sum` for them."""
     if len(found) == 1:
         return files.sha256_file(found[0])
     return files.sha256_text("".join(f"{files.sha256_file(path)}  {path.name}\n" for path in found))
 
 
 def read_foreign(found: list[Path]) -> Content:
-    """Return what the files of a checkpoint hold, without running code.
+    """Return the content of a checkpoint's files, without running code.
 
-    Raises UserError for a file that would run code, is damaged, or is of another kind, which it names.
+    Raises UserError for a file that would run code, is damaged, or is of another kind, which the message names.
     """
     if len(found) == 1:
         return _read(found[0])
@@ -87,7 +87,7 @@ def read_foreign(found: list[Path]) -> Content:
 
 
 def printable(name: object) -> str:
-    """Return a name from a file as one short line that a terminal may be shown."""
+    """Return a name from a file as one short line that is safe to print in a terminal."""
     text = "".join(letter if letter.isprintable() else "?" for letter in str(name))
     return text if len(text) <= 80 else f"{text[:79]}…"
 
@@ -108,7 +108,7 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _index(path: Path) -> dict[str, str] | None:
-    """Return which file holds which tensor, None for a file that is no index of shards."""
+    """Return the mapping from tensors to files in an index of shards, None for a file that is not an index."""
     with path.open("rb") as file:
         if not file.read(16).lstrip().startswith(b"{"):
             return None
@@ -118,7 +118,7 @@ def _index(path: Path) -> dict[str, str] | None:
         raise damaged(path, one_line(error)) from error
     table = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(table, dict) or not table:
-        raise UserError(f"{path} is JSON, but no index of a checkpoint's parts", "give the file with the weights")
+        raise UserError(f"{path} is JSON, but not an index of a checkpoint's parts", "give the file with the weights")
     if strange := [name for name in table.values() if not isinstance(name, str) or not name or Path(name).name != name]:
         raise damaged(path, f"it names a part {printable(strange[0])}")
     return table
@@ -149,7 +149,7 @@ def _safetensors(path: Path) -> Content:
 
 
 def _zipped(path: Path) -> Any:
-    """Return what a zip file holds: one of `torch.save`, or numpy's arrays."""
+    """Return the content of a zip file, which was written by `torch.save` or is an .npz file of NumPy."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -171,7 +171,7 @@ def _zipped(path: Path) -> Any:
 
 
 def _arrays(path: Path) -> dict[str, Any]:
-    """Return the arrays of an .npz file that are numbers, as tensors."""
+    """Return the numeric arrays of an .npz file as tensors."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             loaded = {name: arrays[name] for name in arrays.files}
@@ -180,5 +180,5 @@ def _arrays(path: Path) -> dict[str, Any]:
             for name, array in loaded.items()
             if array.dtype.kind in "fiu"
         }
-    except Exception as error:  # numpy's reader raises almost anything on damaged bytes
+    except Exception as error:  # NumPy's reader raises almost anything on damaged bytes
         raise damaged(path, one_line(error)) from error

@@ -1,4 +1,4 @@
-"""The names and layouts of JAX's Vision Transformers (AugReg's .npz files and big_vision's)."""
+"""The tensor names and layouts of JAX's Vision Transformers (.npz files of AugReg and big_vision)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_jax(tensors: dict[str, Tensor]) -> bool:
 
 
 def to_timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under timm's names, in timm's layout, with query, key and value apart (`q_proj` …)."""
+    """Return the tensors under timm's names, in timm's layout, with separate query, key and value (`q_proj` …)."""
     apart: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if _STACKED.match(name) and tensor.ndim and tensor.numel():
@@ -52,7 +52,7 @@ def to_timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _laid_out(module: str, kind: str, tensor: Tensor) -> Tensor:
-    """Return a tensor in timm's layout: outputs first, heads and their width as one axis."""
+    """Return a tensor in timm's layout: outputs first, heads and their width merged into one axis."""
     if kind != "weight" or tensor.ndim < 2:
         return tensor.flatten() if kind == "bias" else tensor
     if module == "patch_embed.proj":  # height, width, in, out

@@ -1,7 +1,8 @@
-"""What torch has pickled, read without running any of it: tensors, plain values, and inert objects for the rest.
+"""Reader of files that torch has pickled, without running code in them: tensors, plain values and inert stand-ins.
 
-torch's own reader for weights calls only what it knows. Files in the wild also hold dates, paths, numpy's numbers and
-settings beside the weights: each of these becomes a stand-in that keeps nothing. A class on no list is refused.
+torch's own reader for weights only calls functions and classes that it knows. Published files also hold dates, paths,
+NumPy numbers and settings beside the weights: each of these becomes a stand-in that keeps nothing. A class that is on
+no list is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from adaptformer.model.tensor_file import damaged
 
 
 class Inert:
-    """A value that is of no use here: whatever it is made of is dropped."""
+    """Stand-in for a value that is not needed: its arguments and state are dropped."""
 
     def __new__(cls, *_arguments: Any, **_keywords: Any) -> Inert:
         """Return an empty object."""
@@ -35,14 +36,14 @@ class Inert:
 
 
 class _Mapping:
-    """A class of mappings (defaultdict, the settings of a training library): its objects become plain ones."""
+    """Stand-in for a mapping class (defaultdict, the settings of a training library): makes a plain OrderedDict."""
 
     def __new__(cls, *_arguments: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
         return OrderedDict()
 
 
 class _Dtype(Inert):
-    """numpy's dtype: its code such as `f4`, and its byte order."""
+    """Stand-in for NumPy's dtype: its code such as `f4`, and its byte order."""
 
     def __new__(cls, code: Any = "", *_arguments: Any) -> _Dtype:
         made = object.__new__(cls)
@@ -58,7 +59,7 @@ class _Dtype(Inert):
 
 
 class Array(Inert):
-    """numpy's array, kept as the bytes that the pickle holds."""
+    """Stand-in for NumPy's array: the state in the pickle, with the bytes of the numbers."""
 
     def __setstate__(self, state: Any) -> None:
         """Keep shape, dtype, order and bytes."""
@@ -113,27 +114,27 @@ _STAND_INS: list[Any] = [
 
 
 def read(path: Path) -> Any:
-    """Return what a file of `torch.save` holds, in its zip or its older format, on the CPU.
+    """Return the content of a file that `torch.save` wrote, in its zip or its older format, on the CPU.
 
-    Raises UserError, which names the class, if an object of an unknown class is in it, and for a damaged file.
+    Raises UserError for an object of an unknown class, which the message names, and for a damaged file.
     """
     try:
-        # A file object: of a path torch judges the suffix.
+        # A file object, because torch also considers the suffix of a path.
         with path.open("rb") as file, torch.serialization.safe_globals(_STAND_INS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles that are refused below anyway
+            warnings.simplefilter("ignore")  # warnings about pickles that are refused below anyway
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch's own text is not passed on: it suggests loading the file all the same.
+        # torch's own text is not passed on, because it suggests loading the file anyway.
         raise _refusal(path, str(error)) from error
     except Exception as error:  # torch's readers raise almost anything on damaged bytes
         raise damaged(path, one_line(error)) from error
 
 
 def _refusal(path: Path, text: str) -> UserError:
-    """Return the error for what torch refused: a class that is not allowed, or bytes that are no pickle of torch."""
+    """Return the error for a refusal of torch: a class that is not allowed, or bytes that are not a pickle of torch."""
     if "DTensor" in text or "nested" in text:
         return UserError(
-            f"{path} holds tensors in parts, as they were spread over processes", "save the whole state_dict() instead"
+            f"{path} holds tensors that are distributed over processes", "save the whole state_dict() instead"
         )
     if not _may_run_code(path, text):
         return damaged(path, "not in torch's format")
@@ -145,9 +146,9 @@ def _refusal(path: Path, text: str) -> UserError:
 
 
 def _may_run_code(path: Path, refusal: str) -> bool:
-    """Tell from torch's message whether it met a function or class that is not allowed.
+    """Return whether torch refused a function or class that is not allowed, by its message.
 
-    Before that it gives up on raw pickles of newer protocols, which their first byte tells from other files.
+    On raw pickles of newer protocols, which their first byte identifies, torch stops earlier, at an unknown operand.
     """
     if "Unsupported operand" in refusal:
         with path.open("rb") as file:

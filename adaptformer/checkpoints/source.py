@@ -1,4 +1,4 @@
-"""Find or download the file that `backbone.checkpoint` names."""
+"""Location of the file that `backbone.checkpoint` names, downloaded if need be."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HUB_FILE = "model.safetensors"
 
 
 class Source(NamedTuple):
-    """A checkpoint's file or folder, what to call it in its card (no path of this machine), and its expected sha256."""
+    """A checkpoint's file or folder, its origin for the card (without local folders), and its expected sha256."""
 
     path: Path
     origin: str
@@ -28,8 +28,8 @@ def locate(model: str, checkpoint: str, sha256: str | None, allowed_licences: Se
     """Return the file or folder that `checkpoint` names, downloaded if need be.
 
     `checkpoint` is `bundled`, an id of the catalogue, an https address, `hub:ID@REVISION`, or a path; `sha256` is None
-    where the user gives none. Raises UserError without a hash to verify the file by, where the catalogue's
-    licence is not allowed, and for what cannot be found or fetched.
+    if the user gives none. Raises UserError if a download has no hash to verify it by, if the licence in the catalogue
+    is not allowed, and if the file cannot be found or fetched.
     """
     if checkpoint == BUNDLED:
         path = _bundled(model)
@@ -45,14 +45,14 @@ def locate(model: str, checkpoint: str, sha256: str | None, allowed_licences: Se
             )
         catalogue.allow(entry.licence, allowed_licences, f"backbone.checkpoint = {checkpoint}")
         if not (sha256 := sha256 or entry.sha256):
-            raise UserError(f"the sha256 of backbone.checkpoint = {checkpoint} must come from you", entry.note)
+            raise UserError(f"backbone.checkpoint = {checkpoint} has no known sha256", entry.note)
         checkpoint = entry.source
     if checkpoint.startswith(_HUB):
         return _from_hub(checkpoint, sha256)
     if "://" in checkpoint:
         if has_credentials(checkpoint):
             raise UserError(
-                "the address of the checkpoint holds a password, a token or a signature, which all records would show",
+                "the address of the checkpoint holds a password, token or signature, which would appear in all records",
                 "download the file by hand and set backbone.checkpoint to its path",
             )
         if sha256 is None:
@@ -65,7 +65,7 @@ def locate(model: str, checkpoint: str, sha256: str | None, allowed_licences: Se
     if not path.is_file() and not path.is_dir():
         ids = ", ".join(entry.id for entry in catalogue.ENTRIES[:3])
         raise UserError(
-            f"backbone.checkpoint = {checkpoint} is no file, no folder and no id of the catalogue",
+            f"backbone.checkpoint = {checkpoint} is neither a file, nor a folder, nor an id of the catalogue",
             f"give a path, an https address, or an id such as {ids} (`adaptformer backbones` lists them)",
         )
     return Source(path, path.resolve().name, sha256)
@@ -77,12 +77,12 @@ def is_remote(checkpoint: str) -> bool:
 
 
 def _from_hub(checkpoint: str, sha256: str | None) -> Source:
-    """Return the file of `hub:ID@REVISION`, where an ID without an owner is timm's."""
+    """Return the file of `hub:ID@REVISION`; an ID without an owner is timm's."""
     name, _, revision = checkpoint.removeprefix(_HUB).partition("@")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or not re.fullmatch(r"[\w.-]+", revision):
         raise UserError(
-            f"backbone.checkpoint = {checkpoint} is no pinned hub address",
-            f"write {_HUB}ID@REVISION, where REVISION is the commit's 40 hexadecimal digits",
+            f"backbone.checkpoint = {checkpoint} is not a pinned hub address",
+            f"write {_HUB}ID@REVISION with the commit's 40 hexadecimal digits as REVISION",
         )
     if sha256 is None and not re.fullmatch(r"[0-9a-f]{40}", revision):  # a branch or a tag
         raise UserError(
@@ -96,7 +96,7 @@ def _from_hub(checkpoint: str, sha256: str | None) -> Source:
 def _hub_file(repository: str, revision: str) -> Path:
     """Return the path of the repository's safetensors file in the hub's own cache, downloaded if need be.
 
-    The hub was not reachable where this was developed: tests replace the download itself.
+    The hub was not reachable during development, so the tests replace the download itself.
     """
     from huggingface_hub import errors, hf_hub_download
 
@@ -107,7 +107,7 @@ def _hub_file(repository: str, revision: str) -> Path:
     )
     messages = {  # the most specific first: some of these are subclasses of others
         errors.GatedRepoError: (
-            f"the hub gives {where} only to those who accepted its terms",
+            f"the hub gives {where} only to users who have accepted its terms",
             "accept them there, then `hf auth login`",
         ),
         errors.RepositoryNotFoundError: (f"the hub has no {repository}", "correct the id in backbone.checkpoint"),
@@ -121,7 +121,7 @@ def _hub_file(repository: str, revision: str) -> Path:
     }
     try:
         return Path(hf_hub_download(repository, _HUB_FILE, revision=revision))
-    except Exception as error:  # its HTTP library's own, too, which change between versions
+    except Exception as error:  # also those of the hub's HTTP library, which change between versions
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         otherwise = (f"{where} could not be fetched from the hub: {reason}", "run the same command again")
         raise UserError(

@@ -1,4 +1,4 @@
-"""The table of tensors in a checkpoint that is the backbone: found by its shapes, in any wrapper, below any prefix."""
+"""Search for the backbone's table of tensors in a checkpoint: by its shapes, in any wrapper, with any prefix."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ log = logging.getLogger("adaptformer")
 
 _DEPTH = 6
 _TENSORS = 20_000
-"""Tensors of one container; the largest models have a few thousand."""
+"""The largest number of tensors in a container; the largest models have a few thousand."""
 
 _PREFIXES = 64
-"""Prefixes of one container that are tried; no file in the wild has ten, a hostile one could have very many."""
+"""The largest number of prefixes tried in a container; real files have fewer than ten, a hostile one may have many."""
 
 _ANCHORS = re.compile(
     r"(?:^|(?<=[./]))(?:patch_embed\.proj\.weight|patch_embed\.backbone\..*|blocks\.0\.norm1\.weight|cls_token"
     r"|embeddings\.patch_embeddings\.projection\.weight|embeddings\.cls_token|embedding/kernel)$"
 )
-"""Tensors that each layout has; whatever stands before one of them is a prefix to try."""
+"""Tensors that each layout has; the part of a name before one of them is a prefix to try."""
 
 _AVERAGED = re.compile(r"(?:^|[^a-z])(?:ema|teacher|target|momentum|swa|average|averaged)(?:$|[^a-z])", re.IGNORECASE)
-"""Names for weights that are a running average of those that were trained."""
+"""Names for weights that are a running average of the trained ones."""
 
 
 class Table(NamedTuple):
-    """Tensors of one container of a checkpoint below one prefix, which is taken off their names.
+    """Tensors of one container of a checkpoint with one prefix, which is removed from their names.
 
-    `place` names the containers, `beside` how many tensors of the container do not have the prefix.
+    `place` is the path of containers; `beside` is the number of tensors in the container without the prefix.
     """
 
     place: tuple[str, ...]
@@ -52,16 +52,16 @@ class Table(NamedTuple):
 
     @property
     def is_averaged(self) -> bool:
-        """Whether the name says that these are averages of the trained weights."""
+        """Whether the name indicates averages of the trained weights."""
         return bool(_AVERAGED.search(self.name))
 
 
 def choose(tree: Any, expected: dict[str, Tensor], weights: str) -> Table:
     """Return the table that fills `expected`, a VisionTransformer's state on the meta device.
 
-    Where several do, `weights` decides: `ema` takes averaged weights if there are some, `raw` none, and any other text
-    is the name of a table, or a part of one. Raises UserError that tells why the nearest table does not fit, or names
-    the tables if the choice is not clear.
+    If several do, `weights` decides: `ema` takes averaged weights if there are any, `raw` takes weights that are not
+    averaged, and any other text is the name of a table or a part of it. Raises UserError, which says why the closest
+    table does not fit, or names the tables if the choice is ambiguous.
     """
     tables = list(_tables(tree))
     if not tables:
@@ -73,7 +73,7 @@ def choose(tree: Any, expected: dict[str, Tensor], weights: str) -> Table:
     nearest = [table for index, table in enumerate(tables) if 2 * known[index] >= best]
     fitting: list[Table] = []
     misfits: list[tuple[int, UserError]] = []
-    # Where no name is known, the largest table is the one to tell of.
+    # If no name is known, the error is about the largest table.
     for table in nearest if best else [max(tables, key=lambda table: len(table.tensors))]:
         try:
             _require_plain(table)
@@ -89,7 +89,7 @@ def choose(tree: Any, expected: dict[str, Tensor], weights: str) -> Table:
 
 
 def _preferred(fitting: list[Table], weights: str) -> Table:
-    """Return the one of the fitting tables that `weights` names. Raises UserError if there is none, or several."""
+    """Return the fitting table that `weights` selects. Raises UserError if there is none, or several."""
     if weights in {"ema", "raw"}:
         averaged = [table for table in fitting if table.is_averaged]
         raw = [table for table in fitting if not table.is_averaged]
@@ -106,7 +106,7 @@ def _preferred(fitting: list[Table], weights: str) -> Table:
 
 
 def _tell(chosen: Table, fitting: list[Table], weights: str) -> None:
-    """Log what was taken, if there was anything to choose or to take off."""
+    """Log the chosen table if there were others, and its name and prefix if it has any."""
     if chosen.name:
         beside = f"; {chosen.beside} tensors beside them are left out" if chosen.beside else ""
         log.info("weights: those named %s%s", chosen.name, beside)
@@ -116,7 +116,7 @@ def _tell(chosen: Table, fitting: list[Table], weights: str) -> None:
 
 
 def _tables(tree: Any) -> Iterator[Table]:
-    """Yield each container's tensors below each prefix that ends at an anchor; all of them if there is none."""
+    """Yield each container's tensors with each prefix that ends at an anchor; all of them if there is no anchor."""
     for place, tensors in _containers(tree, (), set()):
         if len(tensors) > _TENSORS:
             cause = f"a table of the checkpoint holds {len(tensors)} tensors, more than {_TENSORS}"
@@ -146,12 +146,12 @@ def _containers(tree: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[t
 def _tensor(value: Any) -> Tensor | None:
     if isinstance(value, Array):
         return value.tensor()
-    # Pickled attributes of a tensor are not passed on: they could stand in for its methods.
+    # Pickled attributes of a tensor are dropped, because they could replace its methods.
     return torch.Tensor.detach(value) if isinstance(value, Tensor) else None
 
 
 def _require_plain(table: Table) -> None:
-    """Raise UserError unless the table's tensors are dense and whole, so that each can be moved and compared."""
+    """Raise UserError unless all tensors of the table are plain and dense, so that each can be moved and compared."""
     for name, tensor in table.tensors.items():
         if kind := _oddity(tensor):
             raise UserError(
@@ -161,7 +161,7 @@ def _require_plain(table: Table) -> None:
 
 
 def _oddity(tensor: Tensor) -> str | None:
-    """Return what makes a tensor other than a plain block of numbers, None for a plain one."""
+    """Return the reason why a tensor is not a plain block of numbers, None for a plain one."""
     if type(tensor) is not Tensor:
         return f"a {type(tensor).__name__}"
     kinds = {
@@ -172,6 +172,6 @@ def _oddity(tensor: Tensor) -> str | None:
     }
     if found := [kind for kind, applies in kinds.items() if applies]:
         return found[0]
-    # A view with strides of 0 could claim any size.
+    # A view with strides of 0 could have any size.
     claimed = tensor.numel() * tensor.element_size()
     return "larger than its numbers in the file" if claimed > tensor.untyped_storage().nbytes() else None

@@ -1,4 +1,7 @@
-"""The only place that knows foreign key names: out come timm's, or an error that lists keys."""
+"""Translation of foreign tensor names to timm's, or an error that lists the names that do not fit.
+
+Apart from jax_names.py, no other module knows foreign names.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _NOT_ENCODER = re.compile(
     r"(?:decoder|mask_token|embeddings\.mask_token|head|fc_norm|classifier|fc|pooler|pre_logits|projector"
     r"|projection_head|predictor|prototypes|dino_head|ibot_head)(?:$|[._])"
 )
-"""Parts of full MAE files and of other training methods, and of fine-tuned classifiers, that are not the encoder's."""
+"""Parts of full MAE files, other training methods and fine-tuned classifiers that do not belong to the encoder."""
 
 _RENAMES = tuple(
     (re.compile(pattern), name)
@@ -41,22 +44,22 @@ _RENAMES = tuple(
         (r"^(blocks\.\d+\.)intermediate\.dense\.", r"\1mlp.fc1."),
         (r"^(blocks\.\d+\.)output\.dense\.", r"\1mlp.fc2."),
         (r"^(blocks\.\d+\.)layer_scale([12])\.lambda1$", r"\1ls\2.gamma"),
-        # DINOv2's own: blocks in chunks, whose second number counts through; the gated feed-forward layers of ViT-g.
+        # DINOv2's own: blocks in chunks, whose second number is the block's index; ViT-g's gated feed-forward layers.
         (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),
         (r"^(blocks\.\d+\.)mlp\.(?:w12|weights_in)\.", r"\1mlp.fc1."),
         (r"^(blocks\.\d+\.)mlp\.(?:w3|weights_out)\.", r"\1mlp.fc2."),
-        # AdaptFormer's copy of MAE: the feed-forward layers stand in the block itself.
+        # AdaptFormer's copy of MAE: the feed-forward layers are direct members of the block.
         (r"^(blocks\.\d+\.)(fc[12]\.)", r"\1mlp.\2"),
     )
 )
 _THIRD = re.compile(r"^(blocks\.\d+\.attn\.)([qkv])_proj\.(weight|bias)$")
-"""A part of a projection that timm keeps in one piece: query, key, value, stacked along the first axis."""
+"""Query, key or value, which timm stacks along the first axis into one projection."""
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 class Arranged(NamedTuple):
-    """Encoder tensors under timm's names, as the file has their numbers, and notes on what was changed or left out."""
+    """Encoder tensors under timm's names, with the numbers of the file, and notes on changed or omitted tensors."""
 
     tensors: dict[str, Tensor]
     notes: list[str]
@@ -66,8 +69,8 @@ def translate(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[s
     """Return fp32 encoder tensors with exactly the names of `expected`, a VisionTransformer's state, and log changes.
 
     Their shapes are those of `expected` too, except that position embeddings [1, N, D] may be for a grid of another
-    size: `backbone.load_encoder` interpolates them, once, to the size that is trained. Raises UserError as `arrange`
-    does, and for numbers that are no floats or not finite in fp32.
+    size: `backbone.load_encoder` interpolates them, once, to the training size. Raises UserError as `arrange` does, and
+    for numbers that are not floating-point or not finite in fp32.
     """
     arranged = arrange(tensors, expected)
     for note in arranged.notes:
@@ -85,11 +88,11 @@ def translate(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[s
 
 
 def arrange(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> Arranged:
-    """Return the encoder's tensors in the order of `expected`; looks at names and shapes, not at numbers.
+    """Return the encoder's tensors in the order of `expected`; only names and shapes are checked, not numbers.
 
-    Understands the names of timm, MAE, DINOv2 with and without registers, AdaptFormer's own copy (q_proj, k_proj,
+    Supports the names of timm, MAE, DINOv2 with and without registers, AdaptFormer's own copy (q_proj, k_proj,
     v_proj; fc1 and fc2 outside mlp), Hugging Face's ViT, ViT-MAE and DINOv2, and JAX. Decoder and head are dropped.
-    Raises UserError that lists the tensors that are missing, unknown, filled twice or of another shape.
+    Raises UserError, which lists the tensors that are missing, unknown, filled twice or of another shape.
     """
     given = jax_names.to_timm(tensors) if jax_names.is_jax(tensors) else tensors
     arranged = _joined(_registers(_renamed(given)))
@@ -112,7 +115,7 @@ def arrange(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> Arranged
 
 
 def coverage(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> int:
-    """Return how many names of `expected` are among the tensors' names, as far as names alone tell."""
+    """Return how many names of `expected` the tensors fill, by their names alone."""
     if jax_names.is_jax(tensors):
         return len(expected)
     return len(expected.keys() & {_new_name(name) for name in tensors})
@@ -126,7 +129,7 @@ def _new_name(name: str) -> str:
 
 
 def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the encoder's tensors under timm's names, projections still in thirds where the file has them so."""
+    """Return the encoder's tensors under timm's names; separate query, key and value projections stay separate."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if not _NOT_ENCODER.match(name):
@@ -135,7 +138,7 @@ def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _final_norm(given: dict[str, Tensor], arranged: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
-    """Fill the final norm with `fc_norm` if only that is there, as in MAE's fine-tuned files; return a note of it."""
+    """Fill the final norm with `fc_norm` if the file has only that, as in MAE's fine-tuned files; return a note."""
     pairs = {name: name.replace("norm.", "fc_norm.") for name in ("norm.weight", "norm.bias")}
     if not pairs.keys() <= expected.keys() or pairs.keys() & arranged.keys() or not set(pairs.values()) <= given.keys():
         return []
@@ -144,7 +147,7 @@ def _final_norm(given: dict[str, Tensor], arranged: dict[str, Tensor], expected:
 
 
 def _require_registers(arranged: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Raise UserError with both numbers unless the checkpoint has as many register tokens as the architecture."""
+    """Raise UserError with both numbers if checkpoint and architecture have different numbers of register tokens."""
     count = {
         where: next((table[name].shape[1] for name in _REGISTERS if name in table and table[name].ndim > 1), 0)
         for where, table in (("has", arranged), ("wants", expected))
@@ -152,7 +155,7 @@ def _require_registers(arranged: dict[str, Tensor], expected: dict[str, Tensor])
     if count["has"] != count["wants"]:
         raise UserError(
             f"the checkpoint has {count['has'] or 'no'} register tokens, backbone.model has {count['wants'] or 'none'}",
-            "set backbone.model to the architecture with as many (timm's names say it: reg4)",
+            "set backbone.model to an architecture with as many (reg4 in timm's names means four)",
         )
 
 
@@ -160,7 +163,10 @@ _REGISTERS = ("reg_token", "register_tokens")
 
 
 def _positions(found: Tensor, expected: dict[str, Tensor]) -> list[str]:
-    """Return a note if position embeddings [1, N, D] are for another grid; UserError if they fit no square grid."""
+    """Return a note if position embeddings [1, N, D] are for another grid.
+
+    Raises UserError if they do not fit a square grid with the architecture's other tokens.
+    """
     wanted = expected["pos_embed"]
     if found.shape == wanted.shape:
         return []
@@ -171,20 +177,20 @@ def _positions(found: Tensor, expected: dict[str, Tensor]) -> list[str]:
     own, theirs = _side(wanted.shape[1] - before), _side(found.shape[1] - before)
     if own and theirs:
         return [
-            f"position embeddings for {theirs} x {theirs} patches, where the architecture has {own} x {own}: they are"
+            f"position embeddings for {theirs} x {theirs} patches, but the architecture has {own} x {own}: they are"
             " interpolated to image.size"
         ]
     other = next((count for count in range(6) if _side(found.shape[1] - count)), None)
     what = f"{found.shape[1]} positions" if other is None else f"{_side(found.shape[1] - other)}² patches and {other}"
     raise UserError(
-        f"the checkpoint has position embeddings for {what}, backbone.model for {own}² patches and {before}"
+        f"the checkpoint has position embeddings for {what}, but backbone.model for {own}² patches and {before}"
         " tokens beside them (class token, registers)",
         "set backbone.model to an architecture with the same tokens",
     )
 
 
 def _side(patches: int) -> int:
-    """Return the side of a square of so many patches, 0 if they are no square."""
+    """Return the side of a square of so many patches, 0 if their number is not a square."""
     side = math.isqrt(max(patches, 0))
     return side if side * side == patches else 0
 
@@ -192,17 +198,17 @@ def _side(patches: int) -> int:
 def _nearest(
     missing: list[str], tensors: dict[str, Tensor], arranged: dict[str, Tensor], expected: dict[str, Tensor]
 ) -> str:
-    """Return a clause with the name in the file that is nearest to a missing one, among those that were of no use."""
+    """Return a clause for the error: the unused name in the file that is closest to the first missing name."""
     unused = [name for name in arranged if name not in expected] or [name for name in tensors if name not in expected]
     if not missing or not unused:
         return ""
     first = sorted(missing)[0]
     nearest = max(unused[:5000], key=lambda name: difflib.SequenceMatcher(None, first, name).quick_ratio())
-    return f"; the nearest name to the first that it has is {printable(nearest)}"
+    return f"; its name closest to the first of these is {printable(nearest)}"
 
 
 def _registers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return DINOv2's tensors as timm has them: the class token's position embedding is part of the token itself."""
+    """Return DINOv2's tensors in timm's form: the class token's position embedding is added to the token itself."""
     if not {"register_tokens", "cls_token", "pos_embed"} <= tensors.keys():
         return tensors
     changed = dict(tensors)
@@ -215,7 +221,7 @@ def _registers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _joined(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with query, key and value stacked to one projection."""
+    """Return the tensors with query, key and value stacked into one projection."""
     joined: dict[str, Tensor] = {}
     thirds: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

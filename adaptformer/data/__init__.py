@@ -1,4 +1,4 @@
-"""From image files to pixels.
+"""The path of an image from its file to pixels.
 
 In reading order:
 
@@ -9,9 +9,9 @@ In reading order:
 - layout.py: which files of data/ belong to which split and class
 - workers.py: work on many files at once, in order
 - reading.py: size, mode and hash of many files
-- splits.py: which images leave train for a split that is missing
+- splits.py: choice of the train images that form a missing split
 - manifest.py: one row per image
-- squares.py: the squares of many images, kept small
+- squares.py: the squares that evaluation reads, small images kept at their own size
 - cache.py: prepared images, decoded once for all runs
 - labelled.py: one split's images with their labels
 - augmentation.py: random crops and flips, and the tensors that a model takes

@@ -28,8 +28,8 @@ def random_boxes(
     """Return one crop for each draw as [N, 5] int64: top, left, height, width in pixels, and 1 to mirror or 0.
 
     `shapes` [N, 2] are height and width of the image of each draw. The share of the area is uniform within `scale`, the
-    logarithm of width over height within that of `ratio`; both are drawn again where the box does not fit. After ten
-    attempts the crop is the largest centred one within `ratio`. A row depends on its shape, its place and `key` alone.
+    logarithm of width over height within that of `ratio`; both are drawn again if the box does not fit. After ten
+    attempts the crop is the largest centred one within `ratio`. A row depends only on its shape, its index and `key`.
     """
     numbers = randomness.uniform((len(shapes), 2 * _ATTEMPTS + 3), "crop", *key)
     heights, widths = shapes[:, :1], shapes[:, 1:]
@@ -59,7 +59,7 @@ def _largest_sides(shapes: NDArray[np.int64], ratio: tuple[float, float]) -> NDA
 def crop(images: Sequence[Pixels], boxes: Tensor, size: int, interpolation: str) -> Tensor:
     """Return the `boxes` [B, 5] of B images [h, w, 3], resized to [B, size, size, 3] uint8; shrinking is antialiased.
 
-    The work is shared among as many threads as torch uses, which does not change the result.
+    It uses as many threads as torch; their number does not change the result.
     """
     cropped = torch.empty((len(images), size, size, 3), dtype=torch.uint8)
     places = boxes.tolist()
@@ -91,5 +91,5 @@ def centre_crop(images: Tensor, size: int) -> Tensor:
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return images [B, 3, s, s] within 0 … 255, scaled to 0 … 1, less mean and over std [3]."""
+    """Return images [B, 3, s, s] within 0 … 255, scaled to 0 … 1, minus `mean`, divided by `std` [3]."""
     return (images / 255 - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)

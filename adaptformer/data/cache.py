@@ -1,7 +1,8 @@
-"""Prepared images, decoded once for all runs: memory-mapped arrays, named by everything that decides their bytes.
+"""Cache of prepared images, decoded once for all runs.
 
-Evaluation reads squares, training photos that keep their aspect ratio. What the cache has no room for is decoded anew
-each time, to the same pixels. N images, S = contract.stored_size.
+The images are memory-mapped arrays, named by a hash of everything that determines their bytes. Evaluation reads
+squares; training reads photos that keep their aspect ratio. If the cache has no room for a set of images, they are
+decoded each time, to the same pixels. N images, S = contract.stored_size.
 """
 
 from __future__ import annotations
@@ -35,15 +36,16 @@ from adaptformer.errors import UserError
 log = logging.getLogger("adaptformer")
 
 _Prepare = Callable[[bytes, tuple[int, int]], Pixels]
-"""From a file's bytes and the shape (h, w) at which its image is stored to that image."""
+"""Function from a file's bytes and the stored shape (h, w) to the stored image."""
 
 
 @dataclass(frozen=True)
 class ImageCache:
-    """The folder of prepared images that all runs share; its arrays take at most `gigabytes` (10^9 bytes; None: any).
+    """The folder of prepared images that all runs share.
 
-    One process at a time writes or removes arrays; another one that needs to write waits for it, and then finds what
-    both need. Reading takes no lock, for an array appears whole or not at all.
+    Its arrays take at most `gigabytes` (10^9 bytes); None means no limit. One process at a time writes or removes
+    arrays. A second process that needs to write waits, and then uses the array that the first one wrote. Reading takes
+    no lock, because an array appears whole or not at all.
     """
 
     folder: Path
@@ -52,7 +54,8 @@ class ImageCache:
     def load(self, key: str, shapes: NDArray[np.int64], read: Callable[[int], Pixels]) -> StoredImages:
         """Return the images that `read` makes, of these `shapes` [N, 2], from the array named `key`.
 
-        It is written first if it is missing or not whole. If there is no room for it, `read` is called each time.
+        The array is written first if it is missing or not whole. If there is no room for it, `read` is called for each
+        access.
         """
         path = self.folder / f"{key}.npy"
         stored = _opened(path, shapes, read)
@@ -61,30 +64,30 @@ class ImageCache:
                 stored = _opened(path, shapes, read)  # another run may have written it while this one waited
                 if stored is None:
                     if not self._has_room(pixel_file.file_size(shapes)):
-                        log.info("%d images exceed runtime.cache_gb, and are decoded each time", len(shapes))
+                        log.info("%d images do not fit in runtime.cache_gb: they are decoded each time", len(shapes))
                         return StreamedPhotos(shapes, read)
                     decoded = workers.in_order(read, range(len(shapes)))
                     pixel_file.write(path, shapes, progress.steps(decoded, "decoding", len(shapes), "images"))
                     stored = _opened(path, shapes, read)
         if stored is None:
             raise UserError(
-                f"{path} cannot be read after writing it",
-                "see whether another program changes it or its disk fails, then run the same command again",
+                f"{path} cannot be read after it was written",
+                "check whether another program changes it or its disk fails, then run the same command again",
             )
-        with contextlib.suppress(OSError):  # removed meanwhile, or another user's: it stays readable
+        with contextlib.suppress(OSError):  # removed meanwhile, or owned by another user: the map stays readable
             os.utime(path)
         return stored
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Hold the folder's lock, which dies with the process, and remove what a killed run left."""
+        """Hold the folder's lock and remove the leftovers of killed runs. The lock is released if the process dies."""
         lock = FileLock(self.folder / ".lock", mode=0o644)
         with files.refusals(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 held = lock.acquire(timeout=0)
             except Timeout:
-                log.info("waiting for another run that fills %s/", self.folder)
+                log.info("waiting for another run that writes to %s/", self.folder)
                 held = lock.acquire()
         with held:
             for leftover in self.folder.glob(".*.partial.npy"):
@@ -92,7 +95,7 @@ class ImageCache:
             yield
 
     def _has_room(self, size: int) -> bool:
-        """Say whether an array of so many bytes fits, after removing those unused for longest if that makes it fit."""
+        """Return whether an array of `size` bytes fits; remove the least recently used arrays if that makes room."""
         if self.gigabytes is None:
             return True
         sizes = {path: path.stat().st_size for path in self.folder.glob("*.npy")}
@@ -115,10 +118,11 @@ def load_images(
     cache: ImageCache | None,
     only: NDArray[np.int64] | None = None,
 ) -> Squares:
-    """Return the rows' images as evaluation sees them, before the centre crop; `only` those of some rows, sorted.
+    """Return the rows' images as evaluation sees them, before the centre crop.
 
-    They are decoded and resized on the first call and read from the cache afterwards; without one, they are decoded
-    each time. Raises UserError when a file is no longer the one that the manifest names.
+    `only` are the sorted indices of the rows to load; None loads all. The images are decoded and resized on the first
+    call and read from the cache afterwards; without a cache they are decoded each time. Raises UserError if a file has
+    changed since the manifest was written.
     """
     loaded = manifest_rows if only is None else manifest_rows.iloc[only]
     shapes = squares.stored_shapes(*_sizes(loaded), contract)
@@ -136,8 +140,8 @@ def load_photos(
 ) -> StoredImages:
     """Return the rows' images with their aspect ratio kept, for crops of at least `smallest_share` of the area.
 
-    They are cached as `load_images` does; where all of them are S x S anyway, its array serves both. Raises UserError
-    as there.
+    They are cached as in `load_images`; if all of them are S x S, both functions share one array. Raises UserError as
+    `load_images` does.
     """
     shapes = photos.stored_shapes(*_sizes(manifest_rows), contract, smallest_share)
     if (shapes == contract.stored_size).all():
@@ -160,7 +164,7 @@ def _key(manifest_rows: pd.DataFrame, geometry: list[Any], *prepared_by: ModuleT
 def _reader(
     manifest_rows: pd.DataFrame, data: Path, shapes: NDArray[np.int64], prepare: _Prepare
 ) -> Callable[[int], Pixels]:
-    """Return the function from a row's number to its image as it is stored; it raises UserError for a changed file."""
+    """Return a function from a row's number to its stored image; it raises UserError for a changed file."""
     paths, hashes = list(manifest_rows["path"]), list(manifest_rows["sha256"])
 
     def read(row: int) -> Pixels:
@@ -181,7 +185,7 @@ def _reader(
 
 
 def _opened(path: Path, shapes: NDArray[np.int64], read: Callable[[int], Pixels]) -> CheckedPhotos | None:
-    """Return the images in the file at `path`, or None when it is missing or cannot serve."""
+    """Return the images in the file at `path`, or None if it is missing or unusable."""
     try:
         return CheckedPhotos(path, shapes, read)
     except FileNotFoundError:
@@ -192,7 +196,7 @@ def _opened(path: Path, shapes: NDArray[np.int64], read: Callable[[int], Pixels]
 
 
 def _in_use(path: Path) -> bool:
-    """Say whether some process has the array at `path` mapped."""
+    """Return whether a process has the array at `path` mapped."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,7 @@
-"""How an image becomes the model's input: the numbers that training, evaluation, export and the predictor share.
+"""The image contract: how an image becomes the model's input, shared by training, evaluation, export and the predictor.
 
-A contract comes from files of others, so it is checked by hand: the predictor does without pydantic.
+Contracts are read from files that others may have written, so they are checked. The checks are hand-written because the
+predictor does not import pydantic.
 """
 
 from __future__ import annotations
@@ -11,21 +12,21 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 LARGEST_SIDE, LARGEST_STORED = 2048, 8192
-"""The largest side, in pixels, that a model may see, and the largest that an image is resized to before its margin is
-cut off: 200 MB of memory."""
+"""The largest input side of a model, and the largest side that an image is resized to before its margin is cut off, in
+pixels. An image of the latter takes 200 MB of memory."""
 _OVERSAMPLING = 1000
 
 
 @dataclass(frozen=True)
 class ImageContract:
-    """Everything between a file's bytes and the model's input; travels with the adapter file and the ONNX file.
+    """All steps between a file's bytes and the model's input; stored in the adapter file and in the ONNX file.
 
-    `size` is the side, in pixels, that the model sees; `resize` is "crop", "pad" or "squash"; `crop_fraction` is the
+    `size` is the side of the model's input in pixels; `resize` is "crop", "pad" or "squash"; `crop_fraction` is the
     share of the resized side that evaluation keeps, in (0, 1]; `interpolation` is "bilinear" or "bicubic"; `mean` and
-    `std` are per RGB channel, of values scaled to [0, 1], and come with the checkpoint. A JPEG is decoded at 1/2, 1/4
-    or 1/8 of its scale where its shorter side keeps `oversampling` times the pixels that are stored of it; with 0
-    always in full, as files were before there was this value. `sixteen_bit_max` is the value of an image of 16 bits
-    that becomes white: 4095 for a camera of 12 bits.
+    `std` are per RGB channel, for values scaled to [0, 1], and come with the checkpoint. A JPEG is decoded at 1/2, 1/4
+    or 1/8 of its scale if its shorter side then still has `oversampling` times the stored pixels; 0 always decodes in
+    full, as versions without this value did. `sixteen_bit_max` is the value of a 16-bit image that becomes white: 4095
+    for a 12-bit camera.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
@@ -41,15 +42,15 @@ class ImageContract:
 
     @property
     def stored_size(self) -> int:
-        """The side, in pixels, of the square that is resized to and cached; the model sees its centre."""
+        """The side, in pixels, of the resized and cached square; the model sees its centre."""
         return round(self.size / self.crop_fraction)
 
     @classmethod
     def from_dict(cls, content: object) -> ImageContract:
         """Return the contract of its JSON form (`dataclasses.asdict`).
 
-        A file without `oversampling` or `sixteen_bit_max` is older than they are and means their defaults. Raises
-        ValueError, one line, for anything else that is missing, unknown, of another type or out of range.
+        A file without `oversampling` or `sixteen_bit_max` was written before these existed and gets their defaults.
+        Raises ValueError, one line, for anything else that is missing, unknown, of another type or out of range.
         """
         fault = next(faults(content), None)
         if fault is not None or not isinstance(content, dict):
@@ -58,7 +59,7 @@ class ImageContract:
 
 
 def faults(content: object) -> Iterator[str]:
-    """Yield what is wrong with a contract in its JSON form, a line each, such as "size is 0, not ..."."""
+    """Yield the faults of a contract in its JSON form, a line each, such as "size is 0, not ..."."""
     if not isinstance(content, dict):
         yield "it is no table"
         return
@@ -72,7 +73,7 @@ def faults(content: object) -> Iterator[str]:
         if key not in _VALUES:
             yield f"{_brief(key)} is no part of an image contract that this version knows"
     if sound and content["size"] / content["crop_fraction"] > LARGEST_STORED:
-        yield f"crop_fraction is so small that images of more than {LARGEST_STORED} pixels a side would be made"
+        yield f"crop_fraction is so small that images would be resized to more than {LARGEST_STORED} pixels a side"
 
 
 def _whole(value: object) -> bool:
@@ -114,7 +115,7 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "sixteen_bit_max": _within(1, 65535),
 }
 _LATER = {"oversampling": 0, "sixteen_bit_max": 65535}
-"""Keys that came later than the others, with what files without them mean."""
+"""Keys that were added later, with the values that apply to files without them."""
 
 
 def _brief(value: object) -> str:

@@ -16,12 +16,12 @@ from PIL import AvifImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError,
 from adaptformer.data import pillow_remarks, unreadable
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", *(["AVIF"] if AvifImagePlugin.SUPPORTED else []))
-"""What is read always; HEIC besides, where pillow-heif is installed."""
+"""The formats that are always read. HEIC is read too if pillow-heif is installed."""
 MAX_PIXELS = 120_000_000
-"""The most pixels of an image; commands that read params.yaml take data.max_megapixels instead."""
+"""The largest number of pixels of an image; commands that read params.yaml use data.max_megapixels instead."""
 
 TRUNCATED = "truncated"
-"""Why a file cannot be decoded that lacks its end."""
+"""The reason given for a file that lacks its end."""
 SIXTEEN_BITS = 65535
 """The largest value of 16 bits."""
 
@@ -45,9 +45,9 @@ class DamagedImage(ValueError):  # noqa: N818 - named after the state of the ima
 class Decoded(NamedTuple):
     """A file's image as RGB, perhaps at reduced scale.
 
-    `pixels` are [h, w, 3] uint8. `box` is the part of them that the image covers: at 1/s of its scale an image of
-    1001 x 751 has the extent 1001/s x 751/s, while its pixels are whole ones. `height` and `width` are the image's own,
-    as displayed, `mode` is that in which Pillow read it, and `remarks` are Pillow's.
+    `pixels` are [h, w, 3] uint8. `box` is the part of them that the image covers: at scale 1/s an image of 1001 x 751
+    has the extent 1001/s x 751/s, while `pixels` has whole rows and columns. `height` and `width` are those of the full
+    image as displayed, `mode` is Pillow's mode, and `remarks` are Pillow's warnings.
     """
 
     pixels: Pixels
@@ -62,8 +62,8 @@ def decode(content: bytes, max_pixels: int | None = MAX_PIXELS, sixteen_bit_max:
     """Return a file's image as RGB.
 
     The array is [height, width, 3] uint8 and writable. The EXIF orientation is applied; transparent pixels are blended
-    with white; grey (16 bits are scaled, `sixteen_bit_max` becoming white), palette, 1-bit and CMYK images are
-    converted; of an animation, the first frame is used. Raises DamagedImage for everything else.
+    with white; grey, palette, 1-bit and CMYK images are converted (16-bit grey is scaled so that `sixteen_bit_max`
+    becomes white); of an animation, the first frame is used. Raises DamagedImage for everything else.
     """
     return decode_reduced(content, 0, max_pixels, sixteen_bit_max).pixels
 
@@ -71,12 +71,12 @@ def decode(content: bytes, max_pixels: int | None = MAX_PIXELS, sixteen_bit_max:
 def decode_reduced(
     content: bytes, shorter: int, max_pixels: int | None = MAX_PIXELS, sixteen_bit_max: int = SIXTEEN_BITS
 ) -> Decoded:
-    """Return a file's image as `decode` does, but a JPEG at 1/2, 1/4 or 1/8 of its scale where that is large enough.
+    """Return a file's image as `decode` does, but a JPEG at 1/2, 1/4 or 1/8 of its scale if that is large enough.
 
-    It is, where the shorter side keeps at least `shorter` pixels; 0 asks for the whole scale. The JPEG decoder then
-    transforms fewer coefficients of each block (libjpeg's DCT scaling), which takes a fraction of the time; every byte
-    of the file is still read, so damage is found as ever. Raises DamagedImage, also for more than `max_pixels`, unless
-    that is None.
+    The scale is large enough if the shorter side keeps at least `shorter` pixels; 0 asks for the full scale. The JPEG
+    decoder then transforms fewer coefficients of each block (libjpeg's DCT scaling), which takes a fraction of the
+    time. It still reads every byte of the file, so damage is found as at full scale. Raises DamagedImage, also for an
+    image of more than `max_pixels`; None means no limit.
     """
     if not content:
         raise DamagedImage("empty file")
@@ -97,7 +97,7 @@ def _decoded(content: bytes, shorter: int, max_pixels: int | None, sixteen_bit_m
             mode, (width, height) = image.mode, image.size
             reduced = image.draft(None, (shorter, shorter)) if shorter else None  # None: in full, or not a JPEG
             image.load()
-            # After loading, because PNG may store EXIF after the pixels, and Pillow rotates a TIFF while it loads it.
+            # Read after loading: PNG may store EXIF after the pixels, and Pillow rotates a TIFF while it loads it.
             pixels, orientation = _rgb(image, sixteen_bit_max), _orientation(image)
             if reduced is None:
                 upright = _upright(pixels, orientation)
@@ -121,7 +121,7 @@ def _decoded(content: bytes, shorter: int, max_pixels: int | None, sixteen_bit_m
 
 
 def refuse_size(width: int, height: int, max_pixels: int | None) -> None:
-    """Raise DamagedImage for an image of more than `max_pixels`; None is any number."""
+    """Raise DamagedImage for an image of more than `max_pixels`; None means no limit."""
     if max_pixels is not None and width * height > max_pixels:
         raise DamagedImage(
             f"{width:,} x {height:,} pixels, {width * height / 1e6:,.0f} million, more than the limit of "
@@ -130,7 +130,7 @@ def refuse_size(width: int, height: int, max_pixels: int | None) -> None:
 
 
 def _is_heic(content: bytes) -> bool:
-    """Tell by its first bytes whether a file is HEIC, the format of Apple's phones, which Pillow alone cannot read."""
+    """Return whether a file is HEIC, by its first bytes. Apple's phones write it; Pillow alone cannot read it."""
     if content[4:8] != b"ftyp":
         return False
     brands = content[8 : min(int.from_bytes(content[:4]), 128)]
@@ -138,7 +138,7 @@ def _is_heic(content: bytes) -> bool:
 
 
 def _heif() -> tuple[str]:
-    """Return the format for Pillow after its reader is registered. Raises DamagedImage where that is not installed."""
+    """Register pillow-heif with Pillow and return its format. Raises DamagedImage if pillow-heif is not installed."""
     try:
         import pillow_heif
     except ImportError as error:
@@ -157,7 +157,7 @@ def _rgb(image: Image.Image, sixteen_bit_max: int) -> Pixels:
         visible = image.convert("RGBA")
         white = Image.new("RGBA", visible.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, visible)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # 36 MB less to copy of 12 megapixels
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # saves a copy: 36 MB for 12 megapixels
 
 
 def _from_sixteen_bits(grey: np.ndarray[Any, Any], largest: int) -> Pixels:
@@ -177,7 +177,7 @@ def _from_sixteen_bits(grey: np.ndarray[Any, Any], largest: int) -> Pixels:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    # Collected photographs often have damaged EXIF and intact pixels: such an image counts as upright.
+    # Photos often have damaged EXIF and intact pixels: such an image counts as upright.
     except Exception:
         return 1
 
@@ -194,7 +194,7 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _upright_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
-    """Return where `box`, in an image of `size` (width, height), is after `_upright`."""
+    """Return the position of `box`, in an image of `size` (width, height), after `_upright`."""
     (left, top, right, bottom), (width, height) = box, size
     if orientation in _LYING:
         left, top, right, bottom, width, height = top, left, bottom, right, height, width

@@ -1,4 +1,4 @@
-"""Groups: images of one patient, camera or video, which tell a model about each other and belong in one split."""
+"""Groups: images of one patient, camera or video. They are not independent, so they belong in one split."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 
 def of(paths: Iterable[str], pattern: str | None) -> list[str]:
-    """Return the group of each image by its path CLASS/FILE: the pattern's first group, or all that it matches.
+    """Return the group of each image by its path CLASS/FILE.
 
-    An image that the pattern (`data.group`) does not match is in no group, and so is every image without a pattern: "".
+    The group is the text that the first capture group of `pattern` (`data.group`) matches, or its whole match if it has
+    no capture group. It is "" (no group) for an image that does not match, and for all images if there is no pattern.
     """
     if pattern is None:
         return ["" for _ in paths]
@@ -21,9 +22,9 @@ def of(paths: Iterable[str], pattern: str | None) -> list[str]:
 
 
 def codes(names: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return a number for each image's group [N], the same within a group; an image in no group is one by itself.
+    """Return a number for each image's group [N], equal within a group; an image in no group has a number of its own.
 
-    None if no two images share a group: then images are independent of each other as far as it is known.
+    Returns None if no two images share a group: as far as is known, the images are then independent of each other.
     """
     table: dict[str, int] = {}
     found = [table.setdefault(name or f"/{number}", len(table)) for number, name in enumerate(names)]

@@ -1,7 +1,7 @@
-"""The bytes of image files: only of regular files, and never more of one than a limit allows.
+"""Reading of image files: only regular files, and no more bytes of each than a limit allows.
 
-Folders of strangers hold named pipes, which would be waited for without an end, links to devices, which have none,
-and files of any size.
+Folders from elsewhere may hold named pipes, on which a read blocks forever; links to devices, which have no end; and
+files of any size.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import IO, NamedTuple
 from adaptformer.data.decoding import MAX_PIXELS, DamagedImage
 
 MAX_BYTES = 256_000_000
-"""The most bytes of an image file; commands that read params.yaml take data.max_file_mb instead."""
+"""The largest size of an image file in bytes; commands that read params.yaml use data.max_file_mb instead."""
 
 
 class Limits(NamedTuple):
-    """The most bytes of a file and the most pixels of its image; None is any number."""
+    """The largest numbers of bytes of a file and of pixels of its image; None means no limit."""
 
     bytes: int | None = MAX_BYTES
     pixels: int | None = MAX_PIXELS
@@ -32,22 +32,22 @@ class Limits(NamedTuple):
 
 USUAL = Limits()
 NONE = Limits(None, None)
-"""For files that were let in before, and whose hash was compared."""
+"""For files that were accepted before and whose hash was compared."""
 
 
 def read(path: Path, limit: int | None = MAX_BYTES) -> bytes:
-    """Return the bytes of a regular file. Raises DamagedImage for any other and beyond `limit` bytes, and OSError."""
+    """Return the bytes of a regular file. Raises OSError, and DamagedImage for other kinds and above `limit` bytes."""
     with opened(path) as file:
         return bounded(file, os.fstat(file.fileno()).st_size, limit)
 
 
 def opened(path: Path) -> IO[bytes]:
-    """Open a regular file without waiting. Raises DamagedImage for what is none, and OSError."""
-    _refuse(path.stat().st_mode)  # before, because opening a device may do something to it
+    """Open a regular file without blocking. Raises OSError, and DamagedImage for any other kind of file."""
+    _refuse(path.stat().st_mode)  # before it is opened, because opening a device may have an effect
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     file = os.fdopen(descriptor, "rb")
     try:
-        _refuse(os.fstat(descriptor).st_mode)  # it may have been replaced meanwhile
+        _refuse(os.fstat(descriptor).st_mode)  # the file may have been replaced meanwhile
     except BaseException:
         file.close()
         raise
@@ -55,11 +55,11 @@ def opened(path: Path) -> IO[bytes]:
 
 
 def bounded(file: IO[bytes], size: int, limit: int | None) -> bytes:
-    """Return what is left of a file, whose `size` is known or was said. Raises DamagedImage beyond `limit` bytes."""
+    """Return the rest of a file of a stated `size` in bytes. Raises DamagedImage above `limit` bytes."""
     if limit is not None and size > limit:
         raise too_large(size, limit)
     content = file.read(size + 1)
-    if len(content) > size:  # it grew, or is one of /proc, whose sizes are 0
+    if len(content) > size:  # the file grew, or is in /proc, whose files have size 0
         content += file.read() if limit is None else file.read(limit + 1 - len(content))
         if limit is not None and len(content) > limit:
             raise too_large(None, limit)
@@ -67,13 +67,13 @@ def bounded(file: IO[bytes], size: int, limit: int | None) -> bytes:
 
 
 def too_large(size: int | None, limit: int) -> DamagedImage:
-    """Return the error for a file of more than `limit` bytes, whose `size` is known or not."""
+    """Return the error for a file of more than `limit` bytes; `size` is None if it is unknown."""
     known = "" if size is None else f"{size / 1e6:,.1f} MB, "
     return DamagedImage(f"{known}more than the limit of {limit / 1e6:,.0f} MB (data.max_file_mb)")
 
 
 def kind(mode: int) -> str:
-    """Return what a file that is none of the regular ones is, by its mode."""
+    """Return the reason why a file that is not regular cannot be used: its kind, by its mode."""
     named = "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
     return f"no regular file but {named}"
 

@@ -1,7 +1,7 @@
-"""What is known of files that were read before, so that an import and later validations read each file once.
+"""Cache of facts about image files, so that an import and later validations read each file once.
 
-A file is the same as long as its inode, size and time of modification are: a rename or another link keeps all three,
-and whoever writes to it changes one. What the files hold is a copy for speed; without it everything is read again.
+A file counts as unchanged while its inode, size and modification time are: renaming or linking it keeps all three, and
+writing to it changes one. The cache only saves time; without it all files are read again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from adaptformer.errors import UserError
 log = logging.getLogger("adaptformer")
 
 _SETTLED_NS = 1_000_000_000
-"""A file that was written to so shortly before it is read may be written to again within one tick of the clock."""
+"""Facts of a file modified less than this before it is read are not kept: a second write within one tick of the clock
+would leave its modification time unchanged."""
 
 
 class Known(NamedTuple):
@@ -35,7 +36,7 @@ class Known(NamedTuple):
 
 
 class KnownFacts:
-    """The facts in a file, and those that are added until `write`; safe to use from several threads."""
+    """The facts stored in a file, and those added until `write`. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -45,20 +46,20 @@ class KnownFacts:
 
     @property
     def found(self) -> int:
-        """How many files were asked for and known."""
+        """The number of lookups that found a known file."""
         return len(self._found)
 
     def of(self, file: Identity, *, picture: bool) -> Known | None:
-        """Return what is known of a file, None where that is nothing, or lacks a `picture` that is wanted."""
+        """Return what is known of a file; None if nothing is, or if `picture` is wanted and missing."""
         known = self._now.get(file) or self._before.get(file)
         if known is None or (picture and known.picture is None):
             return None
         self._now[file] = known
-        self._found.append(file)  # in one step, unlike a sum: several threads ask
+        self._found.append(file)  # atomic, unlike incrementing a counter: several threads call this
         return known
 
     def remember(self, file: Identity, facts: ImageFacts, picture: Pixels | None) -> None:
-        """Add a file that was read, unless it was written to only just now."""
+        """Add a file that was read, unless it was modified just before."""
         if time.time_ns() - file.modified > _SETTLED_NS:
             self.remember_own(file, facts, picture)
 
@@ -67,7 +68,7 @@ class KnownFacts:
         self._now[file] = Known(facts, picture)
 
     def write(self) -> None:
-        """Write what was added or asked for; whatever else was there is forgotten."""
+        """Write the facts that were added or looked up, and drop all others."""
         pictures = [known.picture for known in self._now.values() if known.picture is not None]
         facts = [known.facts for known in self._now.values()]
         modes = sorted({one.mode for one in facts})
@@ -85,13 +86,13 @@ class KnownFacts:
 
 
 def known_hash(path: Path, known: KnownFacts | None) -> str:
-    """Return a file's hex sha256, which is read where it is not known. Raises OSError."""
+    """Return a file's hex sha256; the file is read only if it is not known. Raises OSError."""
     found = known.of(identity(path), picture=False) if known else None
     return found.facts.sha256 if found else files.sha256_file(path)
 
 
 def _version() -> str:
-    """Return what the facts of a file depend on besides its bytes."""
+    """Return a hash of everything that the facts of a file depend on besides its bytes."""
     code = [source_code.of(module) for module in (decoding, reading)]
     return files.sha256_text(files.canonical_json([code, PIL.__version__]))
 

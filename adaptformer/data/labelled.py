@@ -30,7 +30,7 @@ class LabelledImages:
 def load(
     manifest: pd.DataFrame, split: str, classes: Sequence[str], data: Path, contract: ImageContract, cache: ImageCache
 ) -> LabelledImages:
-    """Return one split, its images cached. Raises UserError when `data/` no longer matches the manifest."""
+    """Return one split, its images cached. Raises UserError if `data/` no longer matches the manifest."""
     rows = manifests.rows(manifest, split)
     return _labelled(rows, classes, load_images(rows, data, contract, cache))
 
@@ -46,9 +46,9 @@ def load_training(
     crop_ratio: tuple[float, float],
     judged: NDArray[np.int64],
 ) -> tuple[LabelledImages, StoredImages]:
-    """Return the train split, of whose images only the rows `judged` are there, and what training crops: all of it.
+    """Return the train split as evaluation sees it, with the images of the rows `judged` only, and all photos to crop.
 
-    So no image is decoded twice but for those few. Raises UserError when `data/` no longer matches the manifest.
+    So only the few `judged` images are decoded twice. Raises UserError if `data/` no longer matches the manifest.
     """
     rows = manifests.rows(manifest, "train")
     photos = training_photos(manifest, data, contract, cache, crop_scale=crop_scale, crop_ratio=crop_ratio)
@@ -71,11 +71,11 @@ def training_photos(
     crop_scale: tuple[float, float],
     crop_ratio: tuple[float, float],
 ) -> StoredImages:
-    """Return what training crops: the images of the train split, in the order of `load`.
+    """Return the images that training crops: those of the train split, in the order of `load`.
 
-    They keep their aspect ratio where `contract.resize` is "crop" and crops are random. Otherwise they are the squares
-    that `load` gives: padded or squashed, or the centre, which is what a crop of the whole area and ratio 1 keeps.
-    Raises UserError when `data/` no longer matches the manifest.
+    They keep their aspect ratio if `contract.resize` is "crop" and crops are random. Otherwise they are the squares of
+    `load`: padded, squashed, or the centre, which equals a crop of the whole area with ratio 1.
+    Raises UserError if `data/` no longer matches the manifest.
     """
     rows = manifests.rows(manifest, "train")
     if contract.resize == "crop" and (crop_scale, crop_ratio) != ((1, 1), (1, 1)):

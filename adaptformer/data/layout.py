@@ -18,7 +18,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class Entry(NamedTuple):
-    """An image file by its place: `path` is relative to data/, in posix form."""
+    """An image file in data/: its `path` relative to data/ in POSIX form, its split and its label."""
 
     path: str
     split: str
@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 def visible_files(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
     """Yield a folder and every one below it, with the sorted names of its files.
 
-    What is `ignored` is left out; at the end a line of the log says how many files and folders those were.
+    Files and folders that `names.ignored` matches are left out; a log line at the end gives their number.
     """
     left_out = LeftOut()
     for place, names, found in os.walk(folder):
@@ -39,7 +39,7 @@ def visible_files(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
 
 
 class LeftOut:
-    """Counts hidden files and folders and the litter of other programs, which nothing reads as images."""
+    """Counter of files and folders that are never read as images: hidden ones and other programs' litter."""
 
     def __init__(self) -> None:
         self._number, self._first = 0, ""
@@ -51,17 +51,17 @@ class LeftOut:
             self._number += 1
 
     def tell(self, folder: str) -> None:
-        """Log how many there were below a folder, if there were any."""
+        """Log how many were counted below a folder, if there were any."""
         if self._number:
             kinds = "hidden files or folders, or other programs' litter"
             log.info("left out in %s: %s %s, such as %s", shown(folder), f"{self._number:,}", kinds, shown(self._first))
 
 
 def entries(data: Path) -> tuple[list[Entry], dict[str, str]]:
-    """Return the files that stand where images belong, and the reason for each other path, both sorted by path.
+    """Return the files in the places of images, and each other path with its fault, both sorted by path.
 
-    A path is at fault outside a split's class folders, when it is a link that is broken or leads out of data/, when a
-    folder cannot be listed, when its name is not UTF-8 or has control characters, and when it is no regular file.
+    Faults: a path outside a split's class folders, a link that is broken or leads out of data/, a folder that cannot be
+    listed, a name that is not UTF-8 or has control characters, and a file that is not regular.
     """
     found: list[Entry] = []
     faults: dict[str, str] = {}
@@ -114,7 +114,7 @@ def _bad_link(link: Path, root: Path) -> str | None:
         target = link.resolve(strict=True)
     except (OSError, RuntimeError):
         return "a broken link"
-    # `dvc config cache.type symlink` makes every file a link to <cache>/files/md5/ab/cdef: DVC guards those.
+    # `dvc config cache.type symlink` makes every file a link to <cache>/files/md5/ab/cdef: DVC protects those targets.
     if target.is_relative_to(root) or target.parts[-4:-2] == ("files", "md5"):
         return None
     return "a link that leads out of data/"

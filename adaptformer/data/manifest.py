@@ -20,12 +20,12 @@ _TYPES = {
     "sha256": "str",
 }  # fmt: skip
 COLUMNS = tuple(_TYPES)
-"""The columns; `path` is relative to data/ in posix form, `width` and `height` are in pixels as displayed."""
+"""The columns; `path` is relative to data/ in POSIX form, `width` and `height` are in pixels as displayed."""
 
 _GET_DATA = "bring images in with `adaptformer data import PATH`, or write the sample with `adaptformer data sample`"
 
 REGISTER = "its file in MLflow was changed: register the run again, or choose another version"
-"""What to do about the manifest of a registered version that is not the one with which it was registered."""
+"""The remedy if the manifest of a registered version is not the one it was registered with."""
 _VALIDATE = (
     "write it again with `adaptformer validate`; to change labels or splits, move files in data/ "
     "or use `adaptformer data relabel`"
@@ -41,13 +41,13 @@ def scan(
     known: KnownFacts | None = None,
     limits: Limits = USUAL,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read every file of data/ and return the manifest, and the paths that are no usable images with the reason.
+    """Read every file of data/; return the manifest, and a table of the unusable files with reasons.
 
-    Both are sorted by path; the second has the columns `path` and `reason`. Where data/ has no validation split, it is
-    carved out of train (splits.py): those rows keep their path below train/. Images that have what the pattern `group`
-    matches in common (groups.py) stay together. `look` is called with path and small picture of each usable image.
-    Files that are `known` are not read again; files and images beyond the `limits` are unusable.
-    Raises UserError when data/, its train or its test split is missing or empty.
+    Both are sorted by path; the second has the columns `path` and `reason`. If data/ has no validation split, one is
+    taken from train (splits.py): those rows keep their path below train/. Images of one group by the pattern `group`
+    (groups.py) stay together. `look` is called with path and small picture of each usable image. Files that are `known`
+    are not read again; files and images above the `limits` are unusable.
+    Raises UserError if data/, its train or its test split is missing or empty.
     """
     if not layout.occupied(data):
         raise UserError(f"there are no images in {data}/", _GET_DATA)
@@ -86,7 +86,7 @@ def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """Return the manifest at `path`, labels such as "001" and "NA" as they are.
+    """Return the manifest at `path`; labels such as "001" and "NA" stay strings.
 
     Raises UserError if it is damaged, or was edited since `write_manifest`.
     """
@@ -95,9 +95,9 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
 
 def read_stored(path: Path, remedy: str) -> pd.DataFrame:
-    """Return a manifest that was stored elsewhere, such as in MLflow, and verified there by whoever fetched it.
+    """Return a manifest from elsewhere, such as MLflow, that the caller has verified.
 
-    Raises UserError with `remedy` if it is no manifest.
+    Raises UserError with `remedy` if the file is not a manifest.
     """
     try:
         return _typed(csv_file.read(path)[list(COLUMNS)])

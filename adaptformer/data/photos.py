@@ -1,4 +1,4 @@
-"""Training images that keep their aspect ratio, so that random crops reach the whole photo at its own sharpness.
+"""Training images that keep their aspect ratio, so that random crops cover the whole photo at full sharpness.
 
 N images, H x W pixels of a file's image, h x w of the stored one, S = contract.stored_size.
 """
@@ -21,13 +21,13 @@ from adaptformer.data.decoding import Box, Pixels, decode_reduced
 from adaptformer.data.resizing import resample_filter
 
 MAX_ASPECT = 3
-"""The longest side that is stored, over the shorter one; the ends of a longer strip are cut off."""
+"""The largest stored ratio of longer to shorter side; the ends of a longer strip are cut off."""
 MAX_SHORTER_SIDE = 2
-"""The longest shorter side that is stored, over S: a bound on disk space, paid for by the smallest crops."""
+"""The largest stored shorter side, as a multiple of S. It bounds disk space; the smallest crops lose sharpness."""
 
 
 class StoredImages(Protocol):
-    """N images by index, wherever they come from; `shapes` [N, 2] are heights and widths."""
+    """N images by index, in memory, in a file or decoded on access; `shapes` [N, 2] are heights and widths."""
 
     @property
     def shapes(self) -> NDArray[np.int64]:
@@ -45,7 +45,7 @@ class StoredImages(Protocol):
 
 @dataclass(frozen=True)
 class Photos:
-    """N images of any size, one behind the other: `pixels` is flat uint8, `shapes` [N, 2] are heights and widths."""
+    """N images of any size, concatenated: `pixels` is flat uint8, `shapes` [N, 2] are heights and widths."""
 
     pixels: NDArray[np.uint8]
     shapes: NDArray[np.int64]
@@ -69,7 +69,7 @@ class Photos:
         return self.pixels[self.start(index) : self._ends[index]].reshape(height, width, 3)
 
     def start(self, index: int) -> int:
-        """Return where an image begins in `pixels`."""
+        """Return the index in `pixels` at which an image begins."""
         return int(self._ends[index] - 3 * self.shapes[index].prod())
 
     def take(self, indices: Iterable[int]) -> list[Pixels]:
@@ -79,7 +79,7 @@ class Photos:
 
 @dataclass(frozen=True)
 class StreamedPhotos:
-    """N images that `read` makes from their files each time they are asked for: a set too large for the cache."""
+    """N images that `read` decodes from their files on each access, for a set too large for the cache."""
 
     shapes: NDArray[np.int64]
     read: Callable[[int], Pixels]
@@ -92,7 +92,7 @@ class StreamedPhotos:
         return self.read(index)
 
     def take(self, indices: Iterable[int]) -> list[Pixels]:
-        """Return several images, decoded by one thread a core."""
+        """Return several images, decoded by one thread per core."""
         return list(workers.in_order(self.read, indices))
 
 
@@ -101,9 +101,9 @@ def stored_shapes(
 ) -> NDArray[np.int64]:
     """Return height and width [N, 2] at which images of H x W pixels are stored for crops of at least `smallest_share`.
 
-    A square crop of the share a of a square image of side x has the side x √a. The shorter side is therefore
-    size / √smallest_share, which no crop has to enlarge, but at least S, at most MAX_SHORTER_SIDE times S, and never
-    longer than the image's own. The longer side follows by the aspect ratio, bounded to MAX_ASPECT.
+    A square crop with a share a of the area of a square image of side x has the side x √a. The shorter side is
+    therefore size / √smallest_share, so that no crop is enlarged; it is at least S, at most MAX_SHORTER_SIDE times S,
+    and never longer than the image's own. The longer side follows from the aspect ratio, which is at most MAX_ASPECT.
     """
     sharp = math.ceil(contract.size / math.sqrt(smallest_share))
     limit = min(max(contract.stored_size, sharp), MAX_SHORTER_SIDE * contract.stored_size)
@@ -116,16 +116,17 @@ def stored_shapes(
 def photo(content: bytes, shape: tuple[int, int], contract: ImageContract) -> Pixels:
     """Return a file's image as it is stored for training: decoded at the contract's scale, shrunk to `shape` [h, w].
 
-    Its size is no matter, for a manifest names the file. Raises DamagedImage when the bytes are no usable image.
+    There is no size limit, because files in a manifest have passed it. Raises DamagedImage for bytes that are not a
+    usable image.
     """
     decoded = decode_reduced(content, contract.oversampling * min(shape), None, contract.sixteen_bit_max)
     return to_photo(decoded.pixels, shape, contract, decoded.box)
 
 
 def to_photo(image: Pixels, shape: tuple[int, int], contract: ImageContract, box: Box | None = None) -> Pixels:
-    """Shrink an image, the `box` of [H, W, 3] or the whole of it, to its stored shape [h, w, 3], antialiased.
+    """Shrink an image [H, W, 3], or its `box`, to its stored shape [h, w, 3], antialiased.
 
-    The ends of a strip are cut off before, at whole pixels.
+    The ends of a long strip are cut off first, at whole pixels.
     """
     height, width = image.shape[:2]
     left, top, right, bottom = box or (0, 0, width, height)

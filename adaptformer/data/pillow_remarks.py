@@ -1,4 +1,4 @@
-"""What Pillow warns of while it reads a file: kept for whoever reads it, instead of printed without the file's name."""
+"""Pillow's warnings about a file, collected for the caller instead of printed without the file's name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _show = warnings.showwarning
 
 @contextlib.contextmanager
 def heard() -> Iterator[list[str]]:
-    """Yield the list of remarks that Pillow makes in this thread within the body."""
+    """Yield a list that collects the warnings of Pillow in this thread during the body."""
     before = getattr(_heard, "remarks", None)
     _heard.remarks = remarks = list[str]()
     try:
@@ -47,11 +47,11 @@ def _shown(
 
 class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep what Pillow logs, as of TIFF files with too many channels."""
+        """Collect a log line of Pillow, such as one about a TIFF file with too many channels."""
         _remember(record.getMessage())
 
 
-warnings.filterwarnings("always", module=_FROM_PILLOW)  # else each place warns once, of whichever file came first
+warnings.filterwarnings("always", module=_FROM_PILLOW)  # else each line of code warns once, for the first file only
 warnings.showwarning = _shown
 logging.getLogger("PIL").addHandler(_Handler(logging.WARNING))
 logging.getLogger("PIL").propagate = False

@@ -1,6 +1,7 @@
-"""The file of an image cache: images one behind the other, and a checksum of each, verified when it is first read.
+"""The file format of the image cache: concatenated images, and a checksum of each that is verified on first access.
 
-It is a flat array of uint8 in numpy's format, followed by the images' CRC-32 as uint32. N images, h x w pixels each.
+The file is a flat array of uint8 in NumPy's format, followed by the images' CRC-32 as uint32. N images, h x w pixels
+each.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ _CHECKSUM = np.dtype("<u4")
 
 
 class CheckedPhotos:
-    """N images in a file, mapped into memory; a damaged one is decoded anew, and written where it belongs.
+    """N images in a memory-mapped file; a damaged one is decoded again and rewritten in place.
 
-    Each is verified once in a process. The map keeps the file marked as in use for as long as it lives, or the process.
+    Each image is verified once per process. The file is marked as in use while the map or the process lives.
     """
 
     def __init__(self, path: Path, shapes: NDArray[np.int64], read: Callable[[int], Pixels]) -> None:
         """Map the file at `path`, of images of these `shapes` [N, 2]; `read` decodes one of them.
 
-        Raises ValueError for a file that is not whole or of other shapes, and OSError.
+        Raises OSError, and ValueError for a file that is not whole or of other shapes.
         """
         header, size = _header(shapes), _size(shapes)
         with path.open("rb") as file:
-            # The map has a duplicate of this file's descriptor: closing the file leaves the mark where it is.
+            # The map has a duplicate of this file's descriptor, so closing the file does not release the lock.
             fcntl.flock(file, fcntl.LOCK_SH)
             if os.fstat(file.fileno()).st_size != len(header) + file_size(shapes) or file.read(len(header)) != header:
                 raise ValueError("it is not whole, of other images, or has no checksums")
@@ -59,7 +60,7 @@ class CheckedPhotos:
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """All pixels, flat, as they are in the file."""
+        """All pixels as one flat array, in the order of the file."""
         return self._photos.pixels
 
     def __len__(self) -> int:
@@ -76,18 +77,18 @@ class CheckedPhotos:
         return self._repaired(range(len(self))[index])
 
     def take(self, indices: Iterable[int]) -> list[Pixels]:
-        """Return several images, as one by one."""
+        """Return several images, in the order of `indices`."""
         return [self[index] for index in indices]
 
     def _repaired(self, index: int) -> Pixels:
-        """Return an image decoded from its file, and write it over the damaged one, which is verified again then."""
+        """Return an image decoded from its file, and write it over the damaged one, to be verified again."""
         if not self._told:
             log.warning("%s is damaged: the images that differ from their checksums are decoded again", self._path)
             self._told = True
         image = np.ascontiguousarray(self._read(index))
         checksum = np.array(zlib.crc32(image.data), _CHECKSUM)
-        # In place, so that other processes see it too: whatever they read there meanwhile, they verify. A disk or user
-        # that must not write costs the decoding, each time.
+        # Written in place, so that other processes see it too; they verify whatever they read meanwhile. If the file
+        # cannot be written, the image is decoded on each access.
         with contextlib.suppress(OSError), self._path.open("rb+") as file:
             if os.fstat(file.fileno()).st_ino == self._inode:
                 file.seek(self._pixels_at + self._photos.start(index))
@@ -101,7 +102,7 @@ class CheckedPhotos:
 def write(path: Path, shapes: NDArray[np.int64], images: Iterator[Pixels]) -> None:
     """Write images of these `shapes` [N, 2] as a file that `CheckedPhotos` reads, whole or not at all."""
     checksums = []
-    # Plain writes, not a writable memory map: on a full disk a map kills the process without a message.
+    # Plain writes, not a writable memory map: on a full disk, writing to a map kills the process without a message.
     with files.replacing(path) as beside, beside.open("wb") as file:
         file.write(_header(shapes))
         for image in images:
@@ -112,7 +113,7 @@ def write(path: Path, shapes: NDArray[np.int64], images: Iterator[Pixels]) -> No
 
 
 def file_size(shapes: NDArray[np.int64]) -> int:
-    """Return how many bytes images of these `shapes` [N, 2] take in a file, numpy's header apart."""
+    """Return the size in bytes of a file of images of these `shapes` [N, 2], without NumPy's header."""
     return _size(shapes) + len(shapes) * _CHECKSUM.itemsize
 
 

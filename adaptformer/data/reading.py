@@ -1,4 +1,4 @@
-"""Size, mode, hash and small picture of many image files at once, each from one read of the file."""
+"""Facts about image files (size, mode, hash, small picture), many files at once, each file read once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("adaptformer")
 
 MIN_SIDE = 2
-"""The smallest width and height, in pixels, of an image that is accepted."""
+"""The smallest accepted width and height of an image, in pixels."""
 
 
 class ImageFacts(NamedTuple):
@@ -40,7 +40,7 @@ class ImageFacts(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """What tells a file of this machine from others, and from itself with other content; the time is in ns."""
+    """Inode, size and modification time (ns), which identify a file of this machine together with its content."""
 
     inode: int
     bytes: int
@@ -54,11 +54,11 @@ def identity(path: Path) -> Identity:
 
 
 SIDE = 32
-"""Of the small pictures, in pixels; they are made of at least twice as many a side, if the file has them."""
+"""Side of the small pictures, in pixels. They are made from at least 2 * SIDE pixels a side, if the file has them."""
 
 
 def small_picture(image: Pixels) -> Pixels:
-    """Return the small picture [s, s, 3] of an image [h, w, 3], squashed to a square: shapes may differ."""
+    """Return the small picture [s, s, 3] of an image [h, w, 3] of any aspect ratio, squashed to a square."""
     return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=None))
 
 
@@ -69,11 +69,11 @@ def read_facts(
     known: KnownFacts | None = None,
     limits: Limits = USUAL,
 ) -> ImageFacts | str:
-    """Read and decode a file; return its facts, or the reason why it is not a usable image, or beyond the `limits`.
+    """Read and decode a file; return its facts, or the reason why it is not a usable image or exceeds the `limits`.
 
-    The bytes of a usable one are written to `copy`, and `look` is called with its small picture, where those are given.
-    A file that is `known` is not read, unless it is copied; what is read, or the copy, is known afterwards. Raises
-    OSError when the bytes cannot be written.
+    If the image is usable, its bytes are written to `copy`, if given, and `look`, if given, is called with its small
+    picture. A `known` file is not read, unless it is copied. The facts are added to `known`: of the copy if there is
+    one, else of the file. Raises OSError if the copy cannot be written.
     """
     try:
         file = identity(path)
@@ -83,7 +83,7 @@ def read_facts(
                 look(before.picture)
             return before.facts
         content = image_files.read(path, limits.bytes)
-        # Neither the size nor damage needs every pixel of a JPEG.
+        # Finding the size and damage of a JPEG does not need every pixel.
         decoded = decode_reduced(content, 1 if look is None and copy is None else 2 * SIDE, limits.pixels)
     except DamagedImage as error:
         return str(error)
@@ -107,7 +107,7 @@ _told: set[str] = set()
 
 
 def _tell(path: Path, remarks: Iterable[str]) -> None:
-    """Log what Pillow remarks of a file, each kind of remark once: thousands of photos may have the same oddity."""
+    """Log Pillow's remarks about a file, each kind once: thousands of photos may have the same oddity."""
     for remark in remarks:
         kind = re.sub(r"\d+", "0", remark)
         if kind not in _told:
@@ -116,7 +116,7 @@ def _tell(path: Path, remarks: Iterable[str]) -> None:
 
 
 def _refuse(facts: ImageFacts, limits: Limits) -> None:
-    """Raise DamagedImage for a known file beyond limits that have changed since it was read."""
+    """Raise DamagedImage for a known file above the limits, which may have changed since it was read."""
     if limits.bytes is not None and facts.bytes > limits.bytes:
         raise image_files.too_large(facts.bytes, limits.bytes)
     refuse_size(facts.width, facts.height, limits.pixels)
@@ -137,7 +137,7 @@ def read_all(
     known: KnownFacts | None = None,
     limits: Limits = USUAL,
 ) -> Iterator[ImageFacts | str]:
-    """Yield `read_facts` of each path, in order; `look` gets the number of each usable image and its small picture."""
+    """Yield `read_facts` of each path, in order; `look` gets the index of each usable image and its small picture."""
 
     def read(index: int) -> ImageFacts | str:
         return read_facts(paths[index], look=None if look is None else partial(look, index), known=known, limits=limits)
@@ -148,6 +148,6 @@ def read_all(
 def copy_all(
     paths: Iterable[Path], copies: Iterable[Path], known: KnownFacts | None = None, limits: Limits = USUAL
 ) -> Iterator[ImageFacts | str]:
-    """Yield `read_facts` of each path, in order, copying usable images to `copies`. Raises OSError as there."""
+    """Yield `read_facts` of each path, in order, and copy usable images to `copies`. Raises OSError as `read_facts`."""
     pairs = zip(paths, copies, strict=True)
     yield from in_order(lambda pair: read_facts(*pair, known=known, limits=limits), pairs)

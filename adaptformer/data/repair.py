@@ -1,4 +1,4 @@
-"""JPEG files that lack their end, made whole: what is there stays as it is, and the rest is grey."""
+"""Repair of truncated JPEG files: the bytes that are there stay unchanged, and the missing pixels are grey."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from adaptformer.data.decoding import DamagedImage, decode
 
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _GREY = 128
-"""What the decoder puts where a file has no more data."""
+"""The value that the decoder gives to pixels without data."""
 _BLOCK = 8
-"""Pixels a side of a block, the least that is grey."""
+"""Side of a JPEG block in pixels, the smallest area that can be grey."""
 
 
 class Repaired(NamedTuple):
-    """A JPEG that ends as it should; `grey` of its `rows` have no data, or data for a part of their pixels only.
+    """A JPEG with its end mark; `grey` of its `rows` lack data for some or all of their pixels.
 
-    A progressive file has no grey rows: all of it is less sharp.
+    A progressive file has no grey rows: the whole image is less sharp instead.
     """
 
     content: bytes
@@ -29,7 +29,7 @@ class Repaired(NamedTuple):
 
 
 def with_end(content: bytes, max_pixels: int | None) -> Repaired | None:
-    """Return a truncated JPEG with the mark of an end, or None if it is no JPEG or cannot be decoded even then."""
+    """Return a truncated JPEG with its end mark added, or None if it is not a JPEG or still cannot be decoded."""
     if not content.startswith(_START):
         return None
     whole = content.removesuffix(_END[:1]) + _END
@@ -37,7 +37,7 @@ def with_end(content: bytes, max_pixels: int | None) -> Repaired | None:
         decode(whole, max_pixels)
     except DamagedImage:
         return None
-    with Image.open(io.BytesIO(whole), formats=["JPEG"]) as image:  # as it is stored: EXIF may turn its end to any side
+    with Image.open(io.BytesIO(whole), formats=["JPEG"]) as image:  # without EXIF, which may rotate the end elsewhere
         pixels = np.asarray(image.convert("RGB"))
     ends_in_grey = (pixels[:, -_BLOCK:] == _GREY).all(axis=(1, 2))[::-1]
     return Repaired(whole, len(pixels) if ends_in_grey.all() else int(ends_in_grey.argmin()), len(pixels))

@@ -1,4 +1,4 @@
-"""RGB pixels to the square that the model sees.
+"""Resizing of RGB pixels to the square that the model sees.
 
 Validation, evaluation, the parity check and the ONNX predictor all use these functions, so they see the same pixels.
 Training cuts its random crops from photos.py's images. N images, H x W pixels, S = contract.stored_size.
@@ -16,7 +16,7 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 
 
 def resample_filter(interpolation: str) -> Image.Resampling:
-    """Return Pillow's filter, which is antialiased when it shrinks. Raises ValueError for an unknown interpolation."""
+    """Return Pillow's filter, which antialiases when shrinking. Raises ValueError for an unknown interpolation."""
     if interpolation not in _FILTERS:
         raise ValueError(f"unknown interpolation {interpolation!r}")
     return _FILTERS[interpolation]
@@ -25,14 +25,14 @@ def resample_filter(interpolation: str) -> Image.Resampling:
 def square(content: bytes, contract: ImageContract, max_pixels: int | None = MAX_PIXELS) -> Pixels:
     """Return a file's image as it is stored for evaluation, [S, S, 3]: decoded at the contract's scale, resized.
 
-    Raises DamagedImage when the bytes are no usable image, or one of more than `max_pixels`; None is any number.
+    Raises DamagedImage if the bytes are not a usable image or it has more than `max_pixels`; None means no limit.
     """
     decoded = decoded_for(content, contract, max_pixels)
     return to_square(decoded.pixels, contract, decoded.box)
 
 
 def to_square(image: Pixels, contract: ImageContract, box: Box | None = None) -> Pixels:
-    """Resize an image, the `box` of [H, W, 3] uint8 or the whole of it, to [S, S, 3] by the contract's policy.
+    """Resize an image [H, W, 3] uint8, or its `box`, to [S, S, 3] by the contract's policy.
 
     "crop" scales the shorter side to S and keeps the centre, "pad" scales the longer side to S and centres the image
     on black, "squash" scales both sides to S. Shrinking is antialiased. Raises ValueError for an unknown policy or
@@ -64,8 +64,8 @@ def to_square(image: Pixels, contract: ImageContract, box: Box | None = None) ->
 def centre_crop(images: Pixels, size: int) -> Pixels:
     """Return the centre [..., size, size, 3] of an image [H, W, 3] or a batch [N, H, W, 3], without copying.
 
-    Where the margin is odd, the larger half is cut at the bottom and at the right. Raises ValueError when `size`
-    exceeds a side.
+    If the margin is odd, the larger half is cut at the bottom and at the right. Raises ValueError if `size` exceeds a
+    side.
     """
     height, width = images.shape[-3:-1]
     if size > min(height, width):
@@ -77,7 +77,7 @@ def centre_crop(images: Pixels, size: int) -> Pixels:
 def prepare(content: bytes, contract: ImageContract, max_pixels: int | None = MAX_PIXELS) -> Pixels:
     """Return a file's image as the model sees it: [size, size, 3] uint8, decoded, resized, cropped.
 
-    Raises DamagedImage when the bytes are no usable image, or one of more than `max_pixels`; None is any number.
+    Raises DamagedImage if the bytes are not a usable image or it has more than `max_pixels`; None means no limit.
     """
     return to_input(decoded_for(content, contract, max_pixels), contract)
 

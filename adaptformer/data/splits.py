@@ -1,4 +1,4 @@
-"""Which images leave train for a split that is missing: stratified, seeded, and steady when images are added."""
+"""Choice of the train images that form a missing split: stratified, seeded, and stable when images are added."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scipy.sparse.csgraph import connected_components
 def choose(
     labels: Sequence[str], hashes: Sequence[str], fraction: float, seed: int, groups: Sequence[str] | None = None
 ) -> list[bool]:
-    """Tell for each image, by its label and the sha256 of its bytes, whether it goes to the new split.
+    """Return whether each image goes to the new split, by its label and the sha256 of its bytes.
 
     Of each class's n distinct images round(fraction * n) are chosen, at least one and never all; a class with a single
-    distinct image gives none. The order of choice is that of sha256("seed:sha256"): exact duplicates within a class
-    stay on one side, neither the order of files nor their names matter, and an added image moves few others.
+    distinct image gives none. Images are chosen in the order of sha256("seed:sha256"): exact duplicates within a class
+    stay together, the order and names of files do not matter, and an added image changes the split of few others.
 
-    Images of one of the `groups` ("" is none) stay together too. Then a group is chosen, in the order of its name's
-    hash, if that brings the classes' shares closer to the fraction, so they are met as well as the groups allow.
+    Images of one of the `groups` ("" is none) also stay together. Groups are then taken in the order of their names'
+    hashes, and one is chosen if that brings the classes' shares closer to the fraction.
     """
     images = list(zip(labels, hashes, strict=True))
     if groups is not None and any(groups):
@@ -33,7 +33,7 @@ def choose(
 
 
 def share(name: str, seed: int) -> float:
-    """Return a number in [0, 1) that a name, such as an image's sha256 or its group, keeps whatever else there is."""
+    """Return a number in [0, 1) that depends only on a name (an image's sha256 or its group) and the seed."""
     return int.from_bytes(_order(name, seed)[:7], "big") / 2**56
 
 
@@ -47,9 +47,9 @@ def _order(name: str, seed: int) -> bytes:
 
 
 def units(hashes: Sequence[str], groups: Sequence[str]) -> list[str]:
-    """Return the name of what each image must stay together with: equal bytes, and images of a group, connect images.
+    """Return for each image the name of its unit: images that equal bytes or a common group connect, directly or not.
 
-    It is the smallest name of a group in it, or the sha256 of an image that is in none.
+    The name is the smallest group name in the unit, or the sha256 of images in no group.
     """
     names = sorted({*hashes, *(f"group {group}" for group in groups if group)})
     number = {name: index for index, name in enumerate(names)}
@@ -91,9 +91,9 @@ def _by_group(images: Sequence[tuple[str, str]], groups: Sequence[str], fraction
 def _least_bad(
     members: dict[str, Counter[str]], missing: dict[str, float], left: dict[str, int], seed: int
 ) -> set[str]:
-    """Return, for each class, the unit whose size is closest to what is missing, if something of the class stays.
+    """Return, for each class, the unit whose size is closest to the missing number, if train keeps some of the class.
 
-    Without it a few large groups would leave the new split empty.
+    Without this, a few large groups would leave the new split empty.
     """
     chosen: set[str] = set()
     for label in sorted(missing):

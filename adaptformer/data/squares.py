@@ -1,4 +1,4 @@
-"""The squares that evaluation sees, kept at the size of the file's image where that is smaller.
+"""The squares that evaluation sees; an image smaller than its square is kept at its own size.
 
 N images, H x W pixels of a file's image, S = contract.stored_size.
 """
@@ -22,9 +22,9 @@ from adaptformer.data.resizing import square, to_square
 class Squares:
     """N images, read by index, slice or array of indices as [S, S, 3] or [n, S, S, 3] uint8.
 
-    `stored` are squares, or smaller images that are enlarged each time: the pixels are the same, an image of 32 pixels
-    takes 3 KB instead of 196 KB, and the model that follows takes far longer than the enlarging. Where only some of
-    the N images are needed, `rows` are their indices, sorted; any other raises IndexError.
+    `stored` are squares, or smaller images that are enlarged on each access, to the same pixels: an image of 32 pixels
+    takes 3 KB instead of 196 KB, and enlarging takes far less time than the model. If only some of the N images are
+    loaded, `rows` are their sorted indices; any other index raises IndexError.
     """
 
     stored: StoredImages
@@ -37,13 +37,13 @@ class Squares:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """N, S, S, 3, as an array of all images would have it."""
+        """The shape (N, S, S, 3) of an array of all images."""
         side = self.contract.stored_size
         return self.count, side, side, 3
 
     @property
     def shapes(self) -> NDArray[np.int64]:
-        """Height and width [N, 2] of what is read, as photos have them."""
+        """Height and width [N, 2] of the images as they are read, S x S each."""
         return np.full((self.count, 2), self.contract.stored_size, np.int64)
 
     def __getitem__(self, chosen: int | np.integer | slice | NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -66,20 +66,21 @@ def _places(rows: NDArray[np.int64], indices: list[int]) -> list[int]:
 
 
 Images = NDArray[np.uint8] | Squares
-"""Images [N, S, S, 3] uint8: an array, or what is read like one."""
+"""Images [N, S, S, 3] uint8: an array, or `Squares`, which are read like one."""
 
 
 def stored_shapes(heights: NDArray[np.int64], widths: NDArray[np.int64], contract: ImageContract) -> NDArray[np.int64]:
-    """Return height and width [N, 2] at which images of H x W pixels are stored: their own, or S x S if less."""
+    """Return height and width [N, 2] at which images of H x W pixels are stored: the smaller of H x W and S x S."""
     side = contract.stored_size
     own = np.stack([heights, widths], axis=1)
     return np.where((heights * widths < side * side)[:, np.newaxis], own, side)
 
 
 def prepare(content: bytes, shape: tuple[int, int], contract: ImageContract) -> Pixels:
-    """Return a file's image as it is stored: the square, or the image itself, whose `shape` is another then.
+    """Return a file's image as it is stored: the square, or the image itself if its `shape` is another.
 
-    Its size is no matter, for a manifest names the file. Raises DamagedImage when the bytes are no usable image.
+    There is no size limit, because files in a manifest have passed it. Raises DamagedImage for bytes that are not a
+    usable image.
     """
     side = contract.stored_size
     if shape == (side, side):

@@ -1,4 +1,4 @@
-"""What a file is that cannot be decoded, in words for a person; and what can be left away so that it can be."""
+"""Explanations of files that cannot be decoded, and removal of PNG chunks that may prevent decoding."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _TIFF = (b"II*\0", b"MM\0*")
 _SAMPLES, _BITS, _FORMAT = 277, 258, 339
 _PNG = b"\x89PNG\r\n\x1a\n"
 _REMARKS = {b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"tIME", b"sPLT"}
-"""Chunks of a PNG that say something about the image and decide no pixel."""
+"""Chunks of a PNG that describe the image and do not affect its pixels."""
 
 
 def name_of(content: bytes) -> str | None:
-    """Return what a file is by its content, if it is known to be no image that is read."""
+    """Return a description of a file that is not a supported image, by its content; None if it is not recognised."""
     if content[128:132] == b"DICM":
         return "DICOM, a medical format: convert it"
     if content.startswith(_TIFF):
@@ -36,7 +36,7 @@ def name_of(content: bytes) -> str | None:
 
 
 def _tiff(content: bytes) -> str | None:
-    """Return the channels of a TIFF, by its first directory of entries of 12 bytes: tag, type, count, value."""
+    """Return a description of a TIFF's channels from its first directory (12-byte entries: tag, type, count, value)."""
     order = "<" if content.startswith(b"II") else ">"
     try:
         (place,) = struct.unpack_from(f"{order}I", content, 4)
@@ -55,7 +55,7 @@ def _tiff(content: bytes) -> str | None:
 
 
 def without_remarks(content: bytes) -> bytes | None:
-    """Return a PNG without its texts, colour profile and time, or None for all else: they may be damaged or huge."""
+    """Return a PNG without its text, colour profile and time chunks, which may be damaged or huge; else None."""
     if not content.startswith(_PNG):
         return None
     kept, place = [_PNG], len(_PNG)

@@ -1,4 +1,4 @@
-"""Work on many files at once: results in order, and never more than a few of them waiting."""
+"""Parallel work on many files, with results in order and a bounded number of them waiting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _AHEAD = 8
-"""Items a thread that are begun or done before the caller takes the first: enough to outlast a slow one."""
+"""Items per thread that are begun or done before the caller takes the first: enough to bridge a slow one."""
 
 
 def cores() -> int:
@@ -21,13 +21,11 @@ def cores() -> int:
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int = 0) -> Iterator[R]:
-    """Yield `work(item)` for each item, in order, from so many threads: Pillow releases the GIL while it decodes.
+    """Yield `work(item)` for each item, in order, computed by `threads` threads; 0 means one per core.
 
-    0 threads are one a core.
-
-    Items are taken as results are, so neither a long queue nor many results are ever in memory. What `work` raises is
-    raised here, and nothing is begun after it. An iterator that is not used up waits for nothing when it is closed;
-    work that was begun goes on to its end.
+    Threads help because Pillow releases the GIL while it decodes. Items are consumed as results are taken, so only a
+    few of either are in memory. An exception from `work` is raised here, and no further item is begun. Closing the
+    iterator early does not wait: work that has begun runs to its end in the background.
     """
     threads = threads or cores()
     waiting: deque[Future[R]] = deque()
@@ -40,8 +38,8 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int = 0) -> It
         while waiting:
             yield waiting.popleft().result()
     except GeneratorExit:
-        # The garbage collector may close an abandoned iterator, in any thread and at any moment. Waiting for threads
-        # there is a deadlock if it runs in a thread that is just starting, which holds a lock of `threading`.
+        # The garbage collector may close an abandoned iterator, in any thread and at any moment. If it runs in a thread
+        # that is just starting, which holds a lock of `threading`, waiting for threads here would be a deadlock.
         wait = False
         raise
     finally:

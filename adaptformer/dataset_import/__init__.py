@@ -1,1 +1,1 @@
-"""Bringing labelled images into data/: class folders, the sample."""
+"""Import of labelled images into data/, and changes of data/: additions, relabelling, deduplication."""

@@ -1,4 +1,4 @@
-"""What a folder given to `adaptformer data import` holds: its splits, classes and files."""
+"""Reader of the class folders given to `adaptformer data import`: their splits, classes and files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNLABELLED = {
     "unsup",
     "submission",
 }
-"""Words in the names of folders whose images have no classes, beside splits."""
+"""Words in the names of folders that stand beside splits and whose images have no classes."""
 
 
 class _Class(NamedTuple):
@@ -34,10 +34,11 @@ class _Class(NamedTuple):
 def images_of(source: Path) -> Found:
     """Return the files of all class folders of `source`, in a fixed order, nested folders included.
 
-    A folder whose name means a split (found.SPLIT_NAMES), in whatever case, is one when it holds folders, and a class
-    otherwise; so are folders such as seg_train and seg_test, and a folder of the same name within is passed through.
-    Links to folders are followed, each folder once. Class names are in Unicode's form NFC. Raises UserError when there
-    are no classes, when splits stand beside classes or lack train, and when the classes seem to be one level deeper.
+    A folder whose name means a split (found.SPLIT_NAMES, in any case) is a split if it holds folders, and a class
+    otherwise. Folders such as seg_train and seg_test are splits too. A split folder that holds only a folder of the
+    same name is replaced by that folder. Links to folders are followed, each folder once. Class names are in Unicode
+    form NFC. Raises UserError if there are no classes, if splits stand beside classes or lack train, and if the classes
+    seem to be one level deeper.
     """
     walk = _Walk(source)
     splits = _split_folders(source, walk)
@@ -60,7 +61,7 @@ def images_of(source: Path) -> Found:
 
 
 class _Walk:
-    """Reads folders, each of them once, and notes what is left out."""
+    """Reads each folder once and records the paths that are left out."""
 
     def __init__(self, source: Path) -> None:
         self._source = source
@@ -68,15 +69,15 @@ class _Walk:
         self.left_out: list[LeftOut] = []
 
     def place(self, path: Path) -> str:
-        """Return a path as a person finds it, below the source."""
+        """Return a path relative to the source if it is below it, for messages."""
         return path.relative_to(self._source).as_posix() if path.is_relative_to(self._source) else str(path)
 
     def leave_out(self, path: Path, reason: str) -> None:
-        """Note that a path is not imported."""
+        """Record that a path is not imported."""
         self.left_out.append(LeftOut(self.place(path), reason))
 
     def children(self, folder: Path) -> list[Path]:
-        """Return what a folder holds, sorted, without what is hidden or litter, which is noted."""
+        """Return the sorted children of a folder; hidden ones and other programs' litter are recorded as left out."""
         kept = []
         for child in _listed(folder):
             if not ignored(child.name):
@@ -88,7 +89,7 @@ class _Walk:
         return kept
 
     def folders(self, folder: Path) -> list[Path]:
-        """Return the folders in a folder, links to folders included; files beside them are noted."""
+        """Return the folders in a folder, links to folders included; files beside them are recorded as left out."""
         folders = []
         for child in self.children(folder):
             if child.is_dir():
@@ -98,7 +99,7 @@ class _Walk:
         return folders
 
     def files(self, folders: Iterable[Path]) -> dict[Path, list[Path]]:
-        """Return the files below each folder, sorted: first of all that are no links, then of those that links name."""
+        """Return the sorted files below each folder; real folders are read before linked ones, each folder once."""
         waiting: list[tuple[Path, Path]] = []
         files: dict[Path, list[Path]] = {}
         for folder in folders:
@@ -136,13 +137,13 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _split_folders(source: Path, walk: _Walk) -> list[tuple[Path, str]]:
-    """Return the folders that hold class folders, each with its split, empty if there are no splits."""
+    """Return the folders that hold class folders, each with its split, or "" if there are no splits."""
     folders = [child for child in walk.children(source) if child.is_dir()]
     found = [(folder, split) for folder in folders if (split := split_of(folder.name)) and _holds_folders(folder)]
     found = found or _named_alike(folders)
     if not found:
         return [(source, "")]
-    walk.folders(source)  # notes the files beside them
+    walk.folders(source)  # records the files beside them
     taken = {folder for folder, _ in found}
     others = [folder for folder in folders if folder not in taken]
     unlabelled = [folder for folder in others if _is_unlabelled(folder)]
@@ -157,7 +158,7 @@ def _split_folders(source: Path, walk: _Walk) -> list[tuple[Path, str]]:
 
 
 def _named_alike(folders: list[Path]) -> list[tuple[Path, str]]:
-    """Return folders such as seg_train and seg_test: a word means the split, and the rest is the same."""
+    """Return folders such as seg_train and seg_test, whose names differ only in the word for the split."""
     named = [
         (folder, *within) for folder in folders if (within := split_within(folder.name)) and _holds_folders(folder)
     ]
@@ -169,7 +170,7 @@ def _named_alike(folders: list[Path]) -> list[tuple[Path, str]]:
 
 
 def _inner(folder: Path) -> Path:
-    """Return the folder of the same name that is all that a folder holds, as archives often unpack, or itself."""
+    """Return the only child of a folder if it is a folder of the same name, as in many archives; else the folder."""
     children = [child for child in _listed(folder) if not ignored(child.name)]
     if len(children) == 1 and children[0].is_dir() and children[0].name.casefold() == folder.name.casefold():
         return _inner(children[0])
@@ -186,7 +187,7 @@ def _holds_folders(folder: Path) -> bool:
 
 
 def _refuse_one_level_too_high(source: Path, classes: list[_Class], walk: _Walk) -> None:
-    """Raise UserError if the only class is a folder of folders: those are the classes."""
+    """Raise UserError if the only class holds nothing but folders, which are then the classes."""
     found = {one.folder.name: one.folder for one in classes}
     if len(found) != 1:
         return
@@ -196,13 +197,13 @@ def _refuse_one_level_too_high(source: Path, classes: list[_Class], walk: _Walk)
     if inner and len(inner) == len(children):
         names = ", ".join(shown(child.name) for child in inner[:3]) + (", ..." if len(inner) > 3 else "")
         raise UserError(
-            f"{source} would give one class, {shown(only.name)!r}, out of the folders {names}",
+            f"{source} would give one class, {shown(only.name)!r}, which holds only the folders {names}",
             f"give {only} as the path",
         )
 
 
 def _same_folders_in_each(classes: list[_Class], files: dict[Path, list[Path]]) -> list[str]:
-    """Return a remark if all classes hold nothing but folders of the same names, which may be the classes."""
+    """Return a remark if all classes hold only folders, with the same names in each, which may be the real classes."""
     if len({one.folder.name for one in classes}) < 2:
         return []
     inner = []
@@ -219,7 +220,7 @@ def _same_folders_in_each(classes: list[_Class], files: dict[Path, list[Path]]) 
 
 
 def _note_one_level_too_low(source: Path, walk: _Walk) -> None:
-    """Note the splits beside a folder that is itself one: they are not imported."""
+    """Record the splits beside a source folder that is itself a split: they are not imported."""
     own, folder = split_of(source.resolve().name), source.resolve()
     if own is None:
         return
@@ -231,7 +232,7 @@ def _note_one_level_too_low(source: Path, walk: _Walk) -> None:
 
 
 def _remedy(source: Path) -> str:
-    """Return what to do about a folder without classes; one that holds files alone may be a class itself."""
+    """Return the remedy for a folder without classes; a folder of files may itself be a class."""
     if not any(child.is_file() and not ignored(child.name) for child in _listed(source)):
         return _EXPECTED
     return f"{_EXPECTED}; if {shown(source.name)} is itself a class, give {source.resolve().parent}"

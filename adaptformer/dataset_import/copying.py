@@ -1,4 +1,4 @@
-"""Images into a folder beside data/, each read once; and the names that their files get there."""
+"""Copying of images into a folder beside data/, each read once, and the names of their files there."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from adaptformer.params import DataParams
 class Manner:
     """How a source is imported.
 
-    `skip_bad` leaves out files that cannot be used, `repair` takes JPEG files that lack their end. All that is left out
-    is listed in the CSV file `left_out`, if there is one, and what is repaired in repaired.csv beside it. Shards and
-    buckets are brought into the folder `work` first. The new files are `known` afterwards.
+    `skip_bad` leaves out unusable files; `repair` accepts truncated JPEG files, after repair. Everything left out is
+    listed in the CSV file `left_out`, if given, and repaired files in repaired.csv beside it. Shards and buckets are
+    copied into the folder `work` first. The facts of the new files are added to `known`.
     """
 
     skip_bad: bool = False
@@ -37,9 +37,9 @@ class Manner:
 
 
 class Copied(NamedTuple):
-    """The images that can be used, their copies, what is known of each, and all that is left out of the source.
+    """The usable images, their copies and facts, everything left out of the source, and the repaired images.
 
-    Of `repaired` images the reason says how much is missing.
+    The reason of a `repaired` image says how much of it is missing.
     """
 
     images: list[Image]
@@ -57,8 +57,8 @@ class Copied(NamedTuple):
 def copied(found: Found, folder: Path, params: DataParams, manner: Manner) -> Copied:
     """Copy every image into `folder` under a number.
 
-    Files that are no usable images, and images of the same bytes in several classes or splits, are left out if the
-    manner is to skip bad ones. Raises one UserError about all of them if it is not, or if nothing is left.
+    Unusable files, and images with the same bytes in several classes or splits, are left out if `manner.skip_bad` is
+    set. Raises one UserError about all of them if it is not set, or if no image is left.
     """
     limits = Limits.of(params.max_file_mb, params.max_megapixels)
     readable = [image for image in found.images if not image.fault]
@@ -119,17 +119,17 @@ def _unusable(found: Found, faults: Sequence[LeftOut]) -> UserError:
 
 
 def groups_of(images: Sequence[Image], params: DataParams) -> list[str]:
-    """Return the group of each image: the one that its source names, or the one by its path (params.group)."""
+    """Return the group of each image: the one that its source names, else the one by its path (params.group)."""
     named = zip(images, stored_names(images), strict=True)
     by_path = groups.of((f"{image.label}/{name}" for image, name in named), params.group)
     return [image.group or found for image, found in zip(images, by_path, strict=True)]
 
 
 def stored_names(images: Sequence[Image]) -> list[str]:
-    """Return what the images' files are called in data/, before a number tells those of one name apart.
+    """Return the names of the images' files in data/, before numbers make equal names distinct.
 
-    A group that the source names stands before two underscores. In a source that names groups, an image without one
-    must not seem to be in one: its own double underscores become single ones.
+    A group that the source names stands before two underscores. In a source that names groups, an image without a group
+    must not seem to have one: double underscores in its name become single ones.
     """
     grouped = any(image.group for image in images)
     return [
@@ -147,7 +147,7 @@ def _without_double(name: str) -> str:
 
 
 def free_names(images: Sequence[Image], sides: Sequence[str], taken: Iterable[tuple[str, str, str]] = ()) -> list[str]:
-    """Return the final name of each image's file; `taken` (split, class, file) are there already."""
+    """Return the final name of each image's file; `taken` are the files (split, class, name) that exist already."""
     names = {(split, label, name.casefold()) for split, label, name in taken}
     return [
         free_name(name, side, image.label, names)
@@ -156,7 +156,7 @@ def free_names(images: Sequence[Image], sides: Sequence[str], taken: Iterable[tu
 
 
 def free_name(name: str, split: str, label: str, taken: set[tuple[str, str, str]]) -> str:
-    """Return `name`, or the first of "name-2", "name-3", ... that no file of the class has, in whatever case."""
+    """Return the first of `name`, "name-2", ... that no file of the class has, ignoring case, and mark it as taken."""
     file, free, number = PurePosixPath(name), name, 1
     while (split, label, free.casefold()) in taken:
         number += 1

@@ -1,4 +1,4 @@
-"""What a CSV file given to `adaptformer data import` lists: path, label, and if wanted split and group."""
+"""Reader of the CSV lists given to `adaptformer data import`: path, label, and optionally split and group."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adaptformer.errors import UserError
 from adaptformer.names import class_name_fault, group_name_fault, one_form, quoted, shown
 
 GROUP_PATTERN = "/(.+?)__"
-"""The `data.group` that finds a group of the list in the names which its images get in data/: GROUP__FILE."""
+"""The value of `data.group` that finds the groups of a list: its images are named GROUP__FILE in data/."""
 
 _HEADERS = {
     "path": (
@@ -27,16 +27,17 @@ _HEADERS = {
     "group": ("group",),
 }  # fmt: skip
 _MISSING = {"nan", "NaN", "None", "none", "null", "NULL", "N/A", "<NA>"}
-"""What programs write for a value that is missing."""
+"""Texts that programs write for a missing value."""
 _ABSOLUTE = re.compile(r"[A-Za-z]:|[/\\]")
-_FORMAT = "give the columns path and label, and if wanted split (train, validation, test) and group"
+_FORMAT = "give the columns path and label, and optionally split (train, validation, test) and group"
 
 
 def images_of(source: Path) -> Found:
-    """Return the images that a CSV file lists; relative paths begin at its folder.
+    """Return the images that a CSV file lists; relative paths start at its folder.
 
-    A path that is not there may be one of Windows, begin at a folder of another machine, or lack its ending. Rows
-    without a label have a fault. Raises one UserError about all lines that cannot be used; each is a note of it.
+    A path that does not exist is searched for: it may be a Windows path, start at a folder of another machine, or lack
+    its suffix. An image without a label gets a fault. Raises one UserError about all unusable lines, with a note for
+    each further one.
     """
     table = csv_table.read(source, _HEADERS, ("path", "label"), _FORMAT)
     images, left_out = [], [LeftOut(f"line {line}", "a blank row") for line in table.blank]
@@ -77,7 +78,7 @@ def images_of(source: Path) -> Found:
 
 
 def _image(row: Row, search: _Search) -> tuple[Image, list[str]]:
-    """Return the image of a row, and what is wrong with the row; a missing label is a fault of the image."""
+    """Return the image of a row, and the faults of the row; a missing label is a fault of the image instead."""
     path, given, word, group = (row.values.get(name, "") for name in ("path", "label", "split", "group"))
     label, group = one_form(given.strip()), one_form(group.strip())
     split = split_of(word) if "split" in row.values else ""
@@ -97,18 +98,18 @@ def _image(row: Row, search: _Search) -> tuple[Image, list[str]]:
 
 
 class _Search:
-    """Finds the files that a list names, however it names them; `how` counts those that stand elsewhere."""
+    """Search for the files that a list names; `how` counts the ways in which inexact paths were found."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.how: Counter[str] = Counter()
 
     def found(self, name: str) -> Path:
-        """Return the path of an image, the plain one below the list's folder if there is none."""
+        """Return the path of an image; if it is not found, the plain path below the list's folder."""
         plain = self._folder / name
         ways: dict[str, Callable[[], Path | None]] = {
             "": lambda: plain if _there(plain) else None,
-            "by their paths without spaces around": lambda: self._below(PurePosixPath(name.strip())),
+            "by their paths without surrounding spaces": lambda: self._below(PurePosixPath(name.strip())),
             "below the list's folder, by the ends of their paths": lambda: self._by_end(name.strip()),
             "by their names without an ending": lambda: self._by_stem(name.strip()),
         }
@@ -124,14 +125,14 @@ class _Search:
         return there if _there(there) else None
 
     def _by_end(self, name: str) -> Path | None:
-        """Return the file at a path with the separators of Windows, or at the longest end of an absolute path."""
+        """Return the file at a path with Windows separators, or at the longest existing end of an absolute path."""
         parts = PurePosixPath(name.replace("\\", "/")).parts
         starts = range(1, len(parts)) if _ABSOLUTE.match(name) else range(1)
         ends = (PurePosixPath(*parts[start:]) for start in starts)
         return next((found for end in ends if (found := self._below(end))), None)
 
     def _by_stem(self, name: str) -> Path | None:
-        """Return the only file below the list's folder that has this name, but for an ending."""
+        """Return the file below the list's folder that has this name without its suffix, if there is only one."""
         wanted = PurePosixPath(name.replace("\\", "/"))
         alike = [path for path in self._by_stems.get(wanted.name, []) if _ends_with(path, wanted)]
         return alike[0] if len(alike) == 1 else None

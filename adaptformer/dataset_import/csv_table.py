@@ -1,4 +1,4 @@
-"""A table in a CSV file as people's programs write them: any usual encoding, separator and names of columns."""
+"""Reader of tables in CSV files with any common encoding, separator and column names."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (code
 
 
 class Row(NamedTuple):
-    """A row by the number of its line, and its values by the names that were asked for."""
+    """A row: the number of its line, and its values by the requested names."""
 
     line: int
     values: Mapping[str, str]
 
 
 class Table(NamedTuple):
-    """The rows of a table, the lines that are blank, the other columns' names, and how the file was decoded."""
+    """The rows of a table, the numbers of blank lines, the names of the other columns, and the file's encoding."""
 
     rows: Sequence[Row]
     blank: Sequence[int]
@@ -34,10 +34,10 @@ class Table(NamedTuple):
 
 
 def read(source: Path, wanted: Mapping[str, Sequence[str]], needed: Sequence[str], remedy: str) -> Table:
-    """Return the columns that are `wanted`, by name, each under the first of its possible headers that is there.
+    """Return the `wanted` columns by name; each name has possible headers, of which the first one in the file counts.
 
-    Headers count in any case. Raises UserError with `remedy` if the file cannot be read, lacks a column that is
-    `needed`, names one twice, or has a row of another length.
+    Headers match in any case. Raises UserError with `remedy` if the file cannot be read, lacks a `needed` column,
+    repeats a wanted column, or has a row that is longer than the header.
     """
     text, encoding = _decoded(source, remedy)
     separator = max(_SEPARATORS, key=text.partition("\n")[0].count)
@@ -66,7 +66,7 @@ def read(source: Path, wanted: Mapping[str, Sequence[str]], needed: Sequence[str
 
 
 def _decoded(source: Path, remedy: str) -> tuple[str, str]:
-    """Return the text of a file, by its mark, as UTF-8, or as Windows' code page of Western Europe."""
+    """Return the text of a file and its encoding: by its byte order mark, else UTF-8, else Windows-1252."""
     try:
         content = source.read_bytes()
     except OSError as error:

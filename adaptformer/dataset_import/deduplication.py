@@ -1,7 +1,7 @@
-"""Settle groups of near duplicates in data/: each group into one split, or one image kept of each; and take that back.
+"""Deduplication of data/: moves each group of near duplicates into one split, or keeps one image of each; and undo.
 
-The pairs are those of the last `validate`, and groups are whatever pairs connect. Moving removes no image, so a pair
-that is none does no harm: that is the default. Images that are removed are kept beside the list of moves.
+The pairs are those of the last `validate`; a group is a set of images that pairs connect. Moving is the default because
+it removes no image, so a wrong pair does no harm. Removed images are kept beside the list of moves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _VALIDATE = "run `adaptformer validate`, then the same command again"
 
 @dataclass(frozen=True)
 class Places:
-    """The list of what was moved and removed, and the folder that keeps the removed images, by the run's number."""
+    """The list of moved and removed images, and the folder that keeps removed images, one subfolder per run."""
 
     moves: Path
     removed: Path
@@ -37,10 +37,10 @@ class Places:
 
 @dataclass(frozen=True)
 class Deduplication:
-    """What was done: images that changed their split, by (before, after), and how many were removed from each split.
+    """Result of a deduplication: numbers of moved images by split (before, after), and of removed images by split.
 
-    `conflicts` groups were left alone since their images are of several classes, `without` classes have no test images
-    any more, and `frozen` images moved from train to data/validation/.
+    `conflicts` is the number of groups left unchanged because their images are of several classes; `without` are the
+    classes that have no test images any more; `frozen` is the number of images moved from train to data/validation/.
     """
 
     moved: Mapping[tuple[str, str], int]
@@ -51,7 +51,7 @@ class Deduplication:
     places: Places
 
     def lines(self) -> list[str]:
-        """Return it for people."""
+        """Return the result as lines for the terminal."""
         lines = []
         if self.moved:
             lines.append(f"moved {sum(self.moved.values()):,} images into the split of their near duplicates")
@@ -61,7 +61,7 @@ class Deduplication:
             lines.append(f"removed {sum(self.removed.values()):,} near duplicates ({counts}): {self.places.removed}/")
         if self.conflicts:
             lines.append(
-                f"left {self.conflicts:,} groups as they are, whose images are of several classes: see the findings"
+                f"left {self.conflicts:,} groups unchanged, whose images are of several classes: see the findings"
             )
         if self.without:
             lines.append(f"classes without test images now: {', '.join(self.without)}")
@@ -84,13 +84,14 @@ def dedupe(
     """Bring each group of near duplicates into one split, or with `keep_one` remove all but one image of each.
 
     A group goes to train if one of its images is there, else to validation, with all images of the same `data.group`:
-    no test image is then like one that trained. What is kept of a group is a test image if it has one, else one of
-    validation, the largest of these. `pairs` and `manifest` are those of the last `validate`. `data` changes as a whole
-    or not at all. Raises UserError if `data` is not what they are about, and if there is nothing to do.
+    no test image is then a near duplicate of a training image. With `keep_one`, the kept image is the largest test
+    image, else the largest one of validation, else of train. `pairs` and `manifest` are those of the last `validate`.
+    `data` changes as a whole or not at all. Raises UserError if `data` has changed since then, and if there is nothing
+    to do.
     """
     present, faults = layout.entries(data) if data.is_dir() else ([], {})
     if faults or not present:
-        raise UserError(f"{data}/ is not as `adaptformer validate` wants it", "run that first, and do what it says")
+        raise UserError(f"{data}/ is empty or has faults", "run `adaptformer validate` first, and do what it says")
     read = progress.steps(present, "reading data/", len(present), "images")
     hashes = {entry: files.sha256_file(data / entry.path) for entry in read}
     _require_validated(data, pairs, manifest, hashes)
@@ -114,7 +115,7 @@ def dedupe(
         left = "every group is in one split" if pairs else "the last validation found none"
         raise UserError(
             f"there are no near duplicates to {'remove' if keep_one else 'move'}: {left}",
-            f"nothing to do: {data}/ is as it was",
+            f"nothing to do: {data}/ is unchanged",
         )
     after = {entry: wanted.get(entry.path, split) for entry, split in sides.items() if entry.path not in removed}
     _require_enough(data, sides, after)
@@ -134,17 +135,17 @@ def dedupe(
     with replacing_folder(data, lambda: change) as beside:
         if removed:
             aside = places.removed / str(move_list.next_number(done))
-            shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed before it changed data/
+            shutil.rmtree(aside, ignore_errors=True)  # left by a run that was killed before it changed data/
             growth.link(data, aside, {path: path for path in sorted(removed)})
         growth.link(data, beside, new)
     return result
 
 
 def undo(data: Path, places: Places, request: str = "") -> list[str]:
-    """Take the last deduplication back and return for people what came back.
+    """Undo the last deduplication and return lines for the terminal.
 
-    Raises UserError if there is none, if images that it moved are no longer where it put them, and if one that it
-    removed is no longer kept.
+    Raises UserError if there is none, if images are no longer in the places that it moved them to, and if a removed
+    image is no longer kept.
     """
     moves, listed = move_list.last(places.moves, move_list.read(places.moves), _WHAT)
     before = move_list.places_before(data, moves, _WHAT, "")
@@ -152,12 +153,12 @@ def undo(data: Path, places: Places, request: str = "") -> list[str]:
     removed = list(moves.loc[moves["after"] == "", "before"])
     if gone := [path for path in removed if not (aside / path).is_file()]:
         raise UserError(
-            f"{aside / gone[0]} is gone, which was removed from {data}/", "bring it back, or `dvc checkout`"
+            f"{aside / gone[0]}, the copy of an image removed from {data}/, is gone", "bring it back, or `dvc checkout`"
         )
     told = (
-        f"brought {len(removed):,} images back, and every image to its place"
+        f"restored {len(removed):,} removed images, and the place of every image"
         if removed
-        else "brought every image back to its place"
+        else "restored the place of every image"
     )
     change = Change(request, "", (told,), files=listed, once=bool(request))
     with replacing_folder(data, lambda: change) as beside:
@@ -169,7 +170,7 @@ def undo(data: Path, places: Places, request: str = "") -> list[str]:
 def _require_validated(
     data: Path, pairs: Iterable[tuple[str, str]], manifest: pd.DataFrame, hashes: Mapping[Entry, str]
 ) -> None:
-    """Raise UserError unless the images of the pairs are still those that were validated."""
+    """Raise UserError unless the images of the pairs are unchanged since the last validation."""
     there = {entry.path: sha256 for entry, sha256 in hashes.items()}
     validated = dict(zip(manifest["path"], manifest["sha256"], strict=True))
     for path in sorted({path for pair in pairs for path in pair}):
@@ -178,7 +179,7 @@ def _require_validated(
 
 
 def _connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """Return what pairs connect, each group sorted, in the order of its first member."""
+    """Return the groups of images that pairs connect, each sorted, in the order of their first members."""
     group_of: dict[str, list[str]] = {}
     for one, other in pairs:
         first, second = group_of.setdefault(one, [one]), group_of.setdefault(other, [other])
@@ -190,7 +191,7 @@ def _connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
 
 
 def _of_one_group(sides: Mapping[Entry, str], params: DataParams) -> list[tuple[str, str]]:
-    """Return pairs that connect the images of each group by `data.group`, which stays in one split."""
+    """Return pairs that connect the images of each `data.group`, because a group stays in one split."""
     entries = list(sides)
     first: dict[str, str] = {}
     members = zip(entries, groups.of(map(growth.below_split, entries), params.group), strict=True)
@@ -198,7 +199,7 @@ def _of_one_group(sides: Mapping[Entry, str], params: DataParams) -> list[tuple[
 
 
 def _require_enough(data: Path, before: Mapping[Entry, str], after: Mapping[Entry, str]) -> None:
-    """Raise UserError if no test image is left, or no training image of a class."""
+    """Raise UserError if no test image would be left, or no training image of a class."""
     if _labels(before, "test") and not _labels(after, "test"):
         raise UserError(
             f"no test image would be left in {data}/", "add test images of other photos first, or --keep-one"
@@ -219,7 +220,7 @@ def _areas(manifest: pd.DataFrame) -> dict[str, int]:
 
 
 def _places(after: Mapping[Entry, str]) -> dict[str, str]:
-    """Return the new path of each image by its path; one that changes its split may need another name there."""
+    """Return the new path of each image by its old one; an image that changes its split may need another name there."""
     taken = {
         (split, entry.label, Path(entry.path).name.casefold()) for entry, split in after.items() if entry.split == split
     }

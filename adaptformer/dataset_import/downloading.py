@@ -1,4 +1,4 @@
-"""Images that do not lie in files of this machine: those of shards and of buckets, brought into a folder first."""
+"""Images from shards and buckets, copied to a folder on this machine before they are imported."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from adaptformer.names import ignored, stored
 
 
 def unpacked(source: str, folder: Path, limit: int) -> Found:
-    """Return the images of all shards of a source, written to `folder`; one of more than `limit` bytes has a fault.
+    """Return the images of all shards of a source, written to `folder`; an image above `limit` bytes gets a fault.
 
-    Raises UserError for shards that cannot be read to their end, and if only some of their names say a split.
+    Raises UserError for shards that cannot be read to their end, and if only some shard names contain a split.
     """
     found = shards.locations(source)
     splits = [shards.split(shard) for shard in found]
     if None in splits and any(splits):
         without = found[splits.index(None)]
         raise UserError(
-            f"the name of {without} says no split, and those of other shards do", "rename it, or import it alone"
+            f"the name of {without} contains no split, but those of other shards do", "rename it, or import it alone"
         )
     images: list[Image] = []
     taken: set[tuple[str, str, str]] = set()
@@ -42,7 +42,7 @@ def unpacked(source: str, folder: Path, limit: int) -> Found:
 
 
 def _name(sample: Sample, split: str, taken: set[tuple[str, str, str]]) -> str:
-    """Return the name that a sample's file gets: its own, with a number if the class has such a file in the split."""
+    """Return the name of a sample's file: its own, with a number if the class has a file of that name in the split."""
     # A key's folders are part of its name: two shards may have the same file name in different ones.
     stem = sample.name.strip("./").replace("/", "_") or "image"
     name, number = stored(f"{stem}.{sample.ending}"), 1
@@ -54,7 +54,7 @@ def _name(sample: Sample, split: str, taken: set[tuple[str, str, str]]) -> str:
 
 
 def downloaded(source: str, folder: Path, limit: int) -> Found:
-    """Return the images of class folders in a bucket, copied to `folder`; those above `limit` have a fault."""
+    """Return the images of class folders in a bucket, copied to `folder`; an image above `limit` bytes gets a fault."""
     root = _without_scheme(source)
     objects = list(storage.below(source, hidden=True))
     if not objects:

@@ -1,4 +1,4 @@
-"""Two folders that change places in one step, where the system can do that."""
+"""Atomic exchange of two folders, if the system supports it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _NOT_HERE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
-"""What a kernel, a file system or a sandbox answers that does not know the call."""
+"""Error codes of a kernel, file system or sandbox that does not support the call."""
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two folders of one file system change places; return False if the system cannot do it in one step.
+    """Exchange two folders of one file system atomically; return False if the system does not support it.
 
-    Raises OSError for every other failure; then both are where they were.
+    Raises OSError for every other failure; both folders are then unchanged.
     """
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2

@@ -1,7 +1,7 @@
-"""What a source of images holds, in one form for all kinds of source: folders, lists, shards, buckets.
+"""The images of a source, in one form for all kinds of source: folders, lists, shards, buckets.
 
-Each kind has a reader that returns a `Found`. What holds of names, splits, groups and files that cannot be used is
-decided once for all of them, in rules.py.
+Each kind has a reader that returns a `Found`. The rules about names, splits, groups and unusable files are the same for
+all of them and are in rules.py.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval", "evaluation"), "validation"),
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
-"""What people call the three splits, in lower case."""
+"""Common names of the three splits, in lower case."""
 
 
 class Image(NamedTuple):
     """A file that should be an image.
 
-    `place` is how a person finds it in the source, and `name` what its file is called; `split` is empty if the source
-    names none. Images of one `group`, such as a patient or a camera, must be in one split; empty if the source names
-    none. A `fault` says why the image cannot be used, before its file is read.
+    `place` is its location in the source, for messages; `name` is the name of its file. `split` is empty if the source
+    names none. Images of one `group`, such as a patient or a camera, must be in one split; it is empty if the source
+    names none. A `fault` is the reason, known before the file is read, why the image cannot be used.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class LeftOut(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The images of a source, in a fixed order, what of it is left out, and remarks about how it was read."""
+    """The images of a source in a fixed order, the files and folders left out, and remarks about how it was read."""
 
     source: str
     images: Sequence[Image]
@@ -59,12 +59,12 @@ class Found(NamedTuple):
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a name means as a whole, or None."""
+    """Return the split that a whole name means, or None."""
     return SPLIT_NAMES.get(name.strip().casefold())
 
 
 def split_within(name: str) -> tuple[str, str] | None:
-    """Return the split that one word of a name means, and the name without it: ("train", "seg_*") for seg_train."""
+    """Return the split that one word of a name means, and the rest of the name: ("train", "seg_*") for seg_train."""
     words = re.split(r"([^a-z]+)", name.casefold())
     known = [index for index, word in enumerate(words) if word in SPLIT_NAMES]
     if len(known) != 1:
@@ -74,7 +74,7 @@ def split_within(name: str) -> tuple[str, str] | None:
 
 
 def lines(rows: Iterable[LeftOut]) -> list[str]:
-    """Return one line for each reason: how many, and the first of them."""
+    """Return one line per reason: the number of files or folders, and the first of them."""
     rows = list(rows)
     firsts: dict[str, str] = {}
     for place, reason in rows:
@@ -87,7 +87,7 @@ def lines(rows: Iterable[LeftOut]) -> list[str]:
 
 
 def write(path: Path, left_out: Sequence[LeftOut]) -> None:
-    """Write what was left out as CSV with the columns path and reason, or remove the file if nothing was."""
+    """Write a CSV file with the columns path and reason; if nothing was left out, remove the file."""
     if not left_out:
         path.unlink(missing_ok=True)
         return

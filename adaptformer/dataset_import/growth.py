@@ -1,4 +1,4 @@
-"""Add images to data/: each one that is there keeps its split, and only new ones are assigned."""
+"""Addition of images to data/: existing images keep their splits, and only new ones are assigned."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _LISTED = 20
 
 @dataclass(frozen=True)
 class Growth:
-    """What an addition did: new images by split and by class, images that were there already, classes that are new.
+    """Result of an addition: new images by split and by class, images that were in data/ already, and new classes.
 
-    `without` are the classes that got no image; `frozen` says how many images the first addition moved from train to
-    data/validation/, where they count from then on whatever is added.
+    `without` are the classes that got no image. `frozen` is the number of images that the first addition moved from
+    train to data/validation/, so that later additions do not change the validation split.
     """
 
     added: dict[str, int]
@@ -42,7 +42,7 @@ class Growth:
     frozen: int
 
     def lines(self) -> list[str]:
-        """Return the growth for people."""
+        """Return the result as lines for the terminal."""
         counts = ", ".join(f"{count:,} {split}" for split, count in self.added.items())
         lines = [
             f"added {sum(self.added.values()):,} images ({counts}), removed none; every other image kept its split"
@@ -67,12 +67,13 @@ def add_images(
 ) -> Growth:
     """Copy the images of `source` that are not in `data` yet, beside those that are.
 
-    A source with splits says where its images go. Otherwise an image's hash decides, or the name of its group: with
-    probability test_fraction it goes to test, and of the rest with validation_fraction to validation; a group that is
-    in `data` already keeps its split, and a class that is new has two images outside of test if it can. Where `data`
-    has no validation split, the one that `validate` would carve out is written down first, since more images would
-    change that choice. `data` changes as a whole or not at all; `change` says what else belongs to it.
-    Raises UserError as an import does, and for images that stand in `data` under another class.
+    If the source has splits, its images go to them. Otherwise the hash of an image, or of the name of its group,
+    decides: it goes to test with probability test_fraction, and of the rest to validation with probability
+    validation_fraction. A group that is in `data` already keeps its split, and a new class has two images outside test
+    if possible. If `data` has no validation split, the one that `validate` would choose is moved to data/validation/
+    first, because more images would change that choice. `data` changes as a whole or not at all; `change` returns the
+    other parts of the change. Raises UserError as an import does, and for images that are in `data` under another
+    class.
     """
     with sources.found(str(source), data, manner.work, params.max_file_mb * 1_000_000) as listed:
         images = rules.checked(listed)
@@ -97,8 +98,8 @@ def _present(data: Path) -> list[Entry]:
 def _refuse_other_groups(images: Found, params: DataParams) -> None:
     if params.group != GROUP_PATTERN and any(image.group for image in images.images):
         raise UserError(
-            f"{images.source} names groups, and data.group is {params.group!r}, which would not find them",
-            f"leave the column group out, or set data.group to '{GROUP_PATTERN}' if it fits the files in data/, too",
+            f"{images.source} names groups, but data.group is {params.group!r}, which would not find them",
+            f"leave the column group out, or set data.group to '{GROUP_PATTERN}' if it also fits the files in data/",
         )
 
 
@@ -139,16 +140,16 @@ def _added(
 
 
 def frozen_line(frozen: int) -> str:
-    """Return what happened to the images that validation took out of train, for people."""
+    """Return a line for the terminal about the images that were moved from train to data/validation/."""
     return f"moved the {frozen:,} images that validation had so far to data/validation/: they stay there"
 
 
 def with_validation(
     present: Sequence[Entry], hashes: dict[Entry, str], params: DataParams
 ) -> tuple[dict[Entry, str], int]:
-    """Return the split of each image that is there, and how many of them validation takes out of train now.
+    """Return the split of each present image, and the number of images that move from train to validation now.
 
-    Where no image lies in data/validation/, the ones that `validate` chooses by their `hashes` are taken.
+    Images move only if data/validation/ is empty; they are those that `validate` chooses by their `hashes`.
     """
     kept = {entry: entry.split for entry in present}
     if "validation" in kept.values():
@@ -162,7 +163,7 @@ def with_validation(
 
 
 def _not_there(images: Sequence[Image], news: Sequence[str], hashes: dict[Entry, str]) -> list[int]:
-    """Return which of the new images are not in data/. Raises UserError where one is, under another class."""
+    """Return the indices of the images that are not in data/. Raises UserError if one is there under another class."""
     there = {sha256: entry for entry, sha256 in hashes.items()}
     clashes = [
         f"{shown(image.place)}: {image.label!r}, in data/ it is {there[sha256].path}"
@@ -203,7 +204,7 @@ def _sides(
 def _leave_enough_to_train(
     side_of: dict[str, str], movable: set[str], units: Sequence[str], images: Sequence[Image], classes: set[str]
 ) -> None:
-    """Move units of new classes to train that chance has left with nothing there, or with one image outside of test."""
+    """Move units to train for each new class that has no unit there, or fewer than two outside test."""
     members: dict[str, list[str]] = {}
     for unit, image in zip(units, images, strict=True):
         if image.label not in classes and unit not in members.setdefault(image.label, []):
@@ -223,7 +224,7 @@ def _side(unit: str, params: DataParams) -> str:
 
 
 def link(data: Path, beside: Path, places: Mapping[str, str]) -> None:
-    """Give the folder `beside` the files of `data`, from path to path, as links where the file system has them."""
+    """Hard-link files of `data` into the folder `beside`, by path and new path; copy them if links are impossible."""
     for path, new in places.items():
         target = beside / new
         target.parent.mkdir(parents=True, exist_ok=True)

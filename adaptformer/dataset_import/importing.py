@@ -1,4 +1,4 @@
-"""Import labelled images into an empty data/, or in its place: copy each file, make missing splits."""
+"""Import of labelled images into an empty data/, or in place of its content; makes missing splits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ USUAL = Manner()
 class ImportSummary:
     """The result of an import: images per split, sorted class names, and the splits that the import made.
 
-    `shorter_side` in pixels is the median of the images'; `groups` says whether the source names groups.
+    `shorter_side` is the median of the images' shorter sides in pixels; `groups` is whether the source names groups.
     """
 
     images: dict[str, int]
@@ -54,10 +54,10 @@ def import_folder(
 ) -> ImportSummary:
     """Copy the images of `source`, with or without splits, to `data/<split>/<class>/<file>`.
 
-    Test and validation are made if they are missing (splits.py). Each file is read once, and what lay in `data` before
-    is removed only when all of the new is in place. `change` says what else belongs to it. Raises UserError for a
-    source that cannot be read, that holds files that are no images (each is a note of the exception) or one class only,
-    for images that `validate` would refuse, and when `data` has content and `replace` is false.
+    Missing test and validation splits are made (splits.py). Each file is read once, and the old content of `data` is
+    removed only when all new files are in place. `change` returns the other parts of the change. Raises UserError for a
+    source that cannot be read, holds unusable files (each is a note of the exception) or only one class, for images
+    that `validate` would refuse, and if `data` has content and `replace` is false.
     """
     if not replace and occupied(data):
         sources.refuse(str(source), data)
@@ -96,7 +96,7 @@ def _imported(
 
 
 def tell(images: Found, taken: Copied, manner: Manner) -> None:
-    """Log how the source was read, and what was repaired and left out of it; write the lists of those, if wanted."""
+    """Log how the source was read, and what was left out and repaired; write the lists of these files, if requested."""
     for remark in images.remarks:
         _LOG.warning("%s: %s", images.source, remark)
     for line in found.lines(taken.left_out):
@@ -114,10 +114,10 @@ def tell(images: Found, taken: Copied, manner: Manner) -> None:
 
 
 def refuse_occupied(data: Path, source: str) -> None:
-    """Raise UserError where `data` has content."""
+    """Raise UserError if `data` has content."""
     if occupied(data):
         raise UserError(
-            f"{data}/ is not empty", f"add --add to bring the images of {source} in beside those that are there"
+            f"{data}/ is not empty", f"give --add to import the images of {source} beside those that are there"
         )
 
 

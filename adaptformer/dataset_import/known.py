@@ -1,6 +1,6 @@
-"""Known data sets with their official splits, downloaded by torchvision: its addresses, its md5, its readers.
+"""Known data sets with their official splits, downloaded with torchvision's addresses, md5 sums and readers.
 
-CIFAR's files are pickles. torchvision would run whatever is in them; here they are read without running code.
+CIFAR's files are pickles. torchvision would run code in them; here they are read without running code.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from adaptformer.errors import UserError
 from adaptformer.model.torchvision_ops import import_torchvision
 
 Row = tuple[Path, str, str]
-"""An image's file, class and split, as a CSV file lists them."""
+"""An image's file, class and split: a row of the CSV list."""
 
 _ARCHIVES = (".gz", ".mat", ".tgz")
 
 
 @dataclass(frozen=True)
 class Known:
-    """A data set: what to call it, the megabytes that are downloaded, its rows, made in a folder of downloads."""
+    """A data set: its title, its download size in megabytes, and a function from a download folder to its rows."""
 
     title: str
     megabytes: int
@@ -44,8 +44,8 @@ class Known:
 def get(name: str, downloads: Path) -> Path:
     """Download a known data set and return a CSV file for `importing.import_folder`: path, label and split.
 
-    All of it lies in the folder `downloads`. What an interruption leaves there is used again where it is whole. Raises
-    UserError where the download fails.
+    All files are in the folder `downloads`. Archives that an interrupted call has downloaded completely are used again.
+    Raises UserError if the download fails.
     """
     known = KNOWN[name]
     if not sys.stderr.isatty():
@@ -58,16 +58,16 @@ def get(name: str, downloads: Path) -> Path:
         reason = " ".join(str(getattr(error, "reason", error)).split())
         raise UserError(
             f"{known.title} could not be downloaded: {reason}",
-            f"see that {known.megabytes:,} MB can come in and fit on the disk, then run the same command again",
+            f"check the network and that {known.megabytes:,} MB fit on the disk, then run the same command again",
         ) from error
     return _listed(rows, downloads)
 
 
 def imagenet(folder: Path, downloads: Path) -> Path:
-    """Return such a CSV file about ImageNet-1k as its publisher's archives unpack: train/WNID/ and val/WNID/.
+    """Return such a CSV file about ImageNet-1k, unpacked from its publisher's archives to train/WNID/ and val/WNID/.
 
-    The validation images, the only labelled ones that training must not see, are the test split. Raises UserError for a
-    folder of another form.
+    The validation images are the test split, because they are the only labelled images outside train. Raises UserError
+    for a folder of another form.
     """
     rows: list[Row] = []
     for name, split in (("train", "train"), ("val", "test")):
@@ -91,7 +91,7 @@ def _listed(rows: Sequence[Row], downloads: Path) -> Path:
 
 
 def _remove_unpacked(downloads: Path) -> None:
-    """Remove all but the archives: of what was unpacked torchvision does not check whether it is whole."""
+    """Remove everything but the archives, because torchvision does not check whether unpacked files are complete."""
     for path in sorted(downloads.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
@@ -100,7 +100,7 @@ def _remove_unpacked(downloads: Path) -> None:
 
 
 def remove(downloads: Path) -> None:
-    """Remove a data set's downloads, which data/ holds by now."""
+    """Remove a data set's downloads once data/ holds the images."""
     shutil.rmtree(downloads, ignore_errors=True)
 
 
@@ -112,7 +112,7 @@ def _datasets() -> Any:
 
 
 class _Arrays(pickle.Unpickler):
-    """Reads numpy arrays, bytes and plain containers, and refuses all else, which could run code."""
+    """Reads NumPy arrays, bytes and plain containers, and refuses everything else, because it could run code."""
 
     _ALLOWED = frozenset(
         {
@@ -125,7 +125,7 @@ class _Arrays(pickle.Unpickler):
     )
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle names, if it is one of those."""
+        """Return the object that a pickle names if it is allowed. Raises UnpicklingError for any other."""
         if (module, name) not in self._ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
         return super().find_class(module, name)
@@ -173,7 +173,7 @@ def _fashion(downloads: Path) -> Iterator[Row]:
 
 
 def _photos(kind: str, splits: Sequence[str]) -> Callable[[Path], Iterator[Row]]:
-    """Return the rows of a data set of image files, which are taken as they are."""
+    """Return a function to the rows of a data set of image files, which are used unchanged."""
 
     def rows(downloads: Path) -> Iterator[Row]:
         for split in splits:
@@ -202,4 +202,4 @@ KNOWN = {
     "food101": Known("Food-101", 4_996, _photos("Food101", ("train", "test"))),
     "svhn": Known("SVHN", 246, _svhn),
 }
-"""The data sets by the name of their preset, where there is one."""
+"""The data sets by name; a preset for one of them has the same name."""

@@ -1,6 +1,6 @@
-"""The list of images that a command moved within data/, or out of it, so that its last run can be taken back.
+"""The list of images that a command moved within data/ or removed from it, so that its last run can be undone.
 
-A CSV file: the number of the run, the path before and the path after; no path after means that the image was removed.
+It is a CSV file: the number of the run, the path before and the path after, which is empty for a removed image.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ COLUMNS = ("number", "before", "after")
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Return the list at `path`, without rows if there is none. Raises UserError for a file that cannot be read."""
+    """Return the list at `path`, or an empty one if there is no file. Raises UserError for an unreadable file."""
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
     try:
         table = csv_file.read(path)
         return table[list(COLUMNS)].astype({"number": "int64"})
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged", "move it away; what it lists can then not be undone") from error
+        raise UserError(f"{path} is damaged", "move it away; the moves that it lists can then not be undone") from error
 
 
 def next_number(done: pd.DataFrame) -> int:
@@ -34,15 +34,15 @@ def next_number(done: pd.DataFrame) -> int:
 
 
 def extended(path: Path, done: pd.DataFrame, moved: Mapping[str, str]) -> dict[str, str]:
-    """Return the text of the list at `path` with one more run, whose images went from path to path, by its path."""
+    """Return the text of the list with one more run, as {path of the list: text}; `moved` maps old to new paths."""
     news = pd.DataFrame([(next_number(done), *move) for move in moved.items()], columns=list(COLUMNS))
     return {str(path): csv_file.text(pd.concat([done, news]))}
 
 
 def last(path: Path, done: pd.DataFrame, what: str) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return the moves of the last run, and the text of the list without them by its path.
+    """Return the moves of the last run, and the list without them as {path of the list: text}.
 
-    `what` is what a run is called. Raises UserError if there is none.
+    `what` names a run in messages, such as "relabelling". Raises UserError if there is no run.
     """
     if done.empty:
         raise UserError(f"no {what} is left to undo", f"{path} lists those that can be")
@@ -53,7 +53,8 @@ def last(path: Path, done: pd.DataFrame, what: str) -> tuple[pd.DataFrame, dict[
 def places_before(data: Path, moves: pd.DataFrame, what: str, otherwise: str) -> dict[str, str]:
     """Return for each image in `data` its path before the moves; removed images are not among them.
 
-    Raises UserError, with `otherwise` for a remedy beside `dvc checkout`, if images are no longer where they were put.
+    Raises UserError if images are no longer at the paths that they were moved to; `otherwise` is a second remedy,
+    appended to `dvc checkout`.
     """
     kept = moves[moves["after"] != ""]
     back = dict(zip(kept["after"], kept["before"], strict=True))

@@ -1,4 +1,4 @@
-"""Labelled images out of a Parquet file as Hugging Face's hub has them: columns `image` and `label`."""
+"""Reader of labelled images from Parquet files in the form of Hugging Face's hub: columns `image` and `label`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ROWS_AT_ONCE = 64
 
 
 def samples(file: IO[bytes], shard: str, limit: int) -> Iterator[Sample]:
-    """Yield the images of a Parquet file, one of more than `limit` bytes and one without a class with a fault.
+    """Yield the images of a Parquet file; an image above `limit` bytes or without a class gets a fault.
 
-    Raises UserError for a file without these columns.
+    Raises UserError for a file that is not whole or lacks the columns `image` and `label`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -26,7 +26,7 @@ def samples(file: IO[bytes], shard: str, limit: int) -> Iterator[Sample]:
         table = pq.ParquetFile(file)
     except pa.ArrowInvalid as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{shard} is no whole Parquet file: {reason}", "get the whole file again") from error
+        raise UserError(f"{shard} is not a whole Parquet file: {reason}", "get the whole file again") from error
     columns = table.schema_arrow.names
     if missing := {"image", "label"} - set(columns):
         raise UserError(f"{shard} has no column {min(missing)}, but {', '.join(columns)}", FORM)
@@ -48,7 +48,7 @@ def samples(file: IO[bytes], shard: str, limit: int) -> Iterator[Sample]:
 
 
 def _names(metadata: dict[bytes, bytes]) -> list[str]:
-    """Return the names of the classes, which Hugging Face's files have in their metadata; empty without them."""
+    """Return the class names from the metadata of a Hugging Face file, or an empty list if it has none."""
     try:
         about = json.loads(metadata.get(b"huggingface", b"{}"))
         names = about.get("info", {}).get("features", {}).get("label", {}).get("names")
@@ -58,7 +58,7 @@ def _names(metadata: dict[bytes, bytes]) -> list[str]:
 
 
 def _label(value: Any, names: list[str]) -> tuple[str, str]:
-    """Return the class of a row, and what is wrong with it; a number is an index if the classes have `names`."""
+    """Return the class of a row, and its fault or ""; a number is an index into `names` if there are any."""
     if not isinstance(value, int) or isinstance(value, bool):
         return label_of(value)
     if value < 0:

@@ -11,7 +11,7 @@ from adaptformer.errors import UserError
 
 
 def dvc_add(data: Path) -> bool:
-    """Record `data` with `dvc add`; return False where its parent is no DVC repository. Raises UserError on failure."""
+    """Record `data` with `dvc add`; return False if its parent is not a DVC repository. Raises UserError on failure."""
     root = data.absolute().parent
     if not (root / ".dvc").is_dir():
         return False
@@ -28,5 +28,5 @@ def dvc_add(data: Path) -> bool:
 
 
 def is_recorded(data: Path) -> bool:
-    """Return whether `dvc_add` records `data`: whether its parent is a DVC repository."""
+    """Return whether `dvc_add` records `data`, that is, whether its parent is a DVC repository."""
     return (data.absolute().parent / ".dvc").is_dir()

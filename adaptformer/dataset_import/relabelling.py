@@ -1,7 +1,7 @@
-"""Give images of data/ another class, as a CSV file says, and take that back.
+"""Relabelling of images in data/ from a CSV file, and its undo.
 
-What was moved is kept in a list of its own, so that the last relabelling can be undone to the same bytes and paths. The
-list belongs to the change of data/: both have it or neither.
+The moves are kept in a list, so that the last relabelling can be undone to the same bytes and paths. The list is part
+of the change of data/: both are written or neither.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ from adaptformer.names import one_form, quoted, shown
 from adaptformer.params import DataParams
 
 COLUMNS = ("path", "new_label")
-"""The columns that are read: an image's path below data/, and its right class, or nothing where the label is right."""
+"""The columns that are read: an image's path below data/, and its right class, or nothing if the label is right."""
 
 _FORMAT = "give the columns path (below data/) and new_label, as in the file that `adaptformer data labels` writes"
 
 
 @dataclass(frozen=True)
 class Relabelling:
-    """What was done: images by (class before, class after), and how many moved from train to data/validation/.
+    """Result of a relabelling: numbers of images by (class before, class after), and `frozen`.
 
-    Validation is written down where `validate` had chosen it so far: with other labels the choice would be another.
+    `frozen` is the number of images moved from train to data/validation/. Images that `validate` has chosen for
+    validation so far are moved there, because other labels would change that choice.
     """
 
     changed: dict[tuple[str, str], int]
     frozen: int
 
     def lines(self) -> list[str]:
-        """Return it for people."""
+        """Return the result as lines for the terminal."""
         pairs = sorted(self.changed.items(), key=lambda pair: (-pair[1], pair[0]))
         lines = [f"relabelled {sum(self.changed.values()):,} images; every image kept its split"]
         lines += [f"  {before} -> {after}: {count:,}" for (before, after), count in pairs]
@@ -49,15 +50,15 @@ class Relabelling:
 
 
 def relabel(source: Path, data: Path, params: DataParams, journal: Path, request: str = "") -> Relabelling:
-    """Move the images that the CSV file `source` gives a `new_label` to that class's folder of their split.
+    """Move each image that has a `new_label` in the CSV file `source` to the folder of that class in its split.
 
-    `data` changes as a whole or not at all, and the CSV file `journal` gets the moves with it; `request` names the
-    command. Raises one UserError about all lines that cannot be used, each a note of it, and where there is nothing to
-    change.
+    `data` changes as a whole or not at all, together with the CSV file `journal`, which lists the moves; `request` is
+    the command line. Raises one UserError about all unusable lines, with a note for each further one, and if there is
+    nothing to change.
     """
     present, faults = layout.entries(data) if data.is_dir() else ([], {})
     if faults or not present:
-        raise UserError(f"{data}/ is not as `adaptformer validate` wants it", "run that first, and do what it says")
+        raise UserError(f"{data}/ is empty or has faults", "run `adaptformer validate` first, and do what it says")
     wanted = _wanted(source, present)
     read = progress.steps(present, "reading data/", len(present), "images")
     hashes = {entry: files.sha256_file(data / entry.path) for entry in read}
@@ -84,16 +85,16 @@ def relabel(source: Path, data: Path, params: DataParams, journal: Path, request
 
 
 def undo(data: Path, journal: Path, request: str = "") -> list[str]:
-    """Take the last relabelling back and return for people how many images it had given another class.
+    """Undo the last relabelling and return lines for the terminal: how many images got their old labels back.
 
-    `request` names the command. Raises UserError where there is none, or where images that it moved are no longer where
-    it put them.
+    `request` is the command line. Raises UserError if there is no relabelling, or if images are no longer in the places
+    that it moved them to.
     """
     moves, listed = move_list.last(journal, move_list.read(journal), "relabelling")
     places = move_list.places_before(data, moves, "relabelling", ", or relabel by a file with the old labels")
     pairs = zip(moves["before"], moves["after"], strict=True)
     count = sum(before.split("/")[1] != after.split("/")[1] for before, after in pairs)
-    lines = [f"gave {count:,} images their labels back, and every image its place"]
+    lines = [f"restored the labels of {count:,} images, and the place of every image"]
     change = Change(request, "", tuple(lines), files=listed, once=bool(request))
     with replacing_folder(data, lambda: change) as beside:
         growth.link(data, beside, places)

@@ -1,11 +1,14 @@
-"""Replacing a data folder whole or not at all, whatever is killed on the way.
+"""Replacement of a data folder as a whole or not at all, even if the process is killed.
 
-The new folder is filled beside the old one. Then a record beside both names them and says what else belongs to the
-change: values of params.yaml, lists of the project, data.dvc. The folders change places, in one step or in two renames;
-the rest is done, and the record goes. A command that finds the record of one that was killed takes the change back if
-the new folder is not in place yet, and otherwise completes it (`settle`, which runs before every command that reads
-the folder). The folders are recognised by their inodes: nothing is removed that is not known to be the one or the
-other.
+1. The new folder is filled beside the old one.
+2. A record beside both is written. It names the folders and the other parts of the change: values of params.yaml, lists
+   of the project, data.dvc.
+3. The folders change places, in one step or in two renames.
+4. The other parts are written, and the record is removed.
+
+A command that finds the record of a killed one reverts the change if the new folder is not in place yet, and otherwise
+completes it (`settle`, which runs before every command that reads the folder). The folders are identified by their
+inodes: a folder that is neither the old nor the new one is never removed.
 """
 
 from __future__ import annotations
@@ -34,12 +37,12 @@ LOCK_SECONDS = 60
 
 @dataclass(frozen=True)
 class Change:
-    """The parts of a change of the data folder besides the folder itself, and what to tell when all is done.
+    """The parts of a change of the data folder besides the folder itself, and the `lines` to print when all is done.
 
-    `request` names the command, `inputs` are a hash of the files that it reads, if that matters. `params` are values of
-    params.yaml by dotted key, `files` whole texts by path. `once` is true for a command that cannot simply be run again
-    after it has succeeded, because it would be refused or would do something else; its repetition is recognised by the
-    two.
+    `request` is the command line, `inputs` a hash of the files that the command reads, if they matter. `params` are
+    values of params.yaml by dotted key, `files` whole texts by path. `once` is true for a command that must not run
+    again after it has succeeded, because it would be refused or do something else; a repetition is recognised by
+    `request` and `inputs`.
     """
 
     request: str
@@ -52,7 +55,7 @@ class Change:
 
 @dataclass(frozen=True)
 class _Record:
-    """A change under way: the inodes of the old folder (None if there is none) and of the new one."""
+    """A change in progress: the inodes of the old folder (None if there is none) and of the new one."""
 
     change: Change
     old: int | None
@@ -74,7 +77,7 @@ class _Places:
         return self.target.with_name(f".{self.target.name}.{what}")
 
     def lost(self) -> Path | None:
-        """Return the only copy of the data that an earlier version of this code left when it was killed, if any."""
+        """Return the only copy of the data, if an earlier version of this code was killed and left it; else None."""
         if self.target.exists() or not self.target.parent.is_dir():
             return None
         return next(iter(sorted(self.target.parent.glob(f".{self.target.name}.old*"))), None)
@@ -82,9 +85,9 @@ class _Places:
 
 @contextlib.contextmanager
 def exclusive(data: Path) -> Iterator[None]:
-    """Keep other processes from changing `data` within the body; the system releases that when the process dies.
+    """Hold the lock of `data` during the body; the system releases it if the process dies.
 
-    Raises UserError if another process has been changing it for a minute.
+    Raises UserError if another process holds the lock for more than LOCK_SECONDS.
     """
     places = _Places(data)
     try:
@@ -102,11 +105,11 @@ def exclusive(data: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing_folder(data: Path, change: Callable[[], Change] | None = None) -> Iterator[Path]:
-    """Yield an empty folder beside `data` to fill; on success it takes the place of `data`, whose content is removed.
+    """Yield an empty folder beside `data` to fill; on success it replaces `data`, whose old content is removed.
 
-    When the body raises or is interrupted, the folder beside is removed and `data` is left as it was. `change`, asked
-    after the body, says what belongs to the replacement; all of it is done, or by the next command (`settle`). Raises
-    UserError where the system refuses to write.
+    If the body raises or is interrupted, the new folder is removed and `data` is unchanged. `change` is called after
+    the body and returns the other parts of the change; they are all applied, by the next command (`settle`) if this one
+    is killed. Raises UserError if the system refuses to write.
     """
     places = _Places(data)
     with exclusive(data):
@@ -139,10 +142,10 @@ def replacing_folder(data: Path, change: Callable[[], Change] | None = None) -> 
 
 
 def settle(data: Path) -> None:
-    """Complete or take back a change of `data` whose command was killed, and log which.
+    """Complete or revert a change of `data` whose command was killed, and log which.
 
-    Where nothing was left, this looks for some names and does nothing else. Raises UserError if another process is
-    changing `data`, and if what lies there is neither of the two folders of the change.
+    If no change was interrupted, this only checks whether a few files exist. Raises UserError if another process is
+    changing `data`, and if `data` is neither the old nor the new folder of the change.
     """
     places = _Places(data)
     if not _is_open(places) and places.lost() is None:
@@ -151,13 +154,13 @@ def settle(data: Path) -> None:
     with exclusive(data):
         if (lost := places.lost()) and not places.record.is_file():
             lost.rename(places.target)
-            log.info("%s/ is back: a command was killed when it was about to replace it", data)
+            log.info("%s/ is restored: a command was killed while it replaced it", data)
         if _is_open(places):  # still: another process may have settled it by now
             _settle(data, places, _read(places))
 
 
 def _remove_remains(places: _Places) -> None:
-    """Remove a new folder that was only being filled when its command was killed; one of a living command stays."""
+    """Remove a new folder that a killed command was still filling; a folder of a running command stays."""
     if places.new.exists():
         with contextlib.suppress(Timeout, OSError), FileLock(places.lock, LOCK_SECONDS, is_singleton=True).acquire(0):
             if not _is_open(places):
@@ -165,10 +168,10 @@ def _remove_remains(places: _Places) -> None:
 
 
 def repeated(data: Path, request: str, inputs: str = "") -> Change | None:
-    """Return the change that was made by an earlier run of this request which was killed before it could say so.
+    """Return the change of an earlier run of this request that was killed before it reported success; else None.
 
-    `settle` has completed it by now, but for what DVC refused, which is tried once more. The caller tells the change
-    and calls `forget`, and does not do it again. Raises UserError where DVC fails.
+    `settle` has completed it by now, except for a failed `dvc add`, which is tried again here. The caller reports the
+    change and calls `forget`, and does not make the change again. Raises UserError if DVC fails.
     """
     places = _Places(data)
     if not places.record.is_file():
@@ -182,7 +185,7 @@ def repeated(data: Path, request: str, inputs: str = "") -> Change | None:
 
 
 def forget(data: Path) -> None:
-    """Forget the last change of `data`: its result has been told."""
+    """Remove the record of the last change of `data`, whose result has been reported."""
     _Places(data).record.unlink(missing_ok=True)
 
 
@@ -192,12 +195,12 @@ def _settle(data: Path, places: _Places, record: _Record) -> None:
     if there == record.new:
         try:
             _complete(data, places, record)
-        except UserError as error:  # of DVC: all else is done
+        except UserError as error:  # from DVC, which is last: all else is done
             log.warning("%s; %s", error.cause, error.remedy)
         log.info("completed `%s`, which was stopped: %s", said, "; ".join(record.change.lines) or "data/ is replaced")
     elif there in {None, record.old}:
         _take_back(data, places, record)
-        log.info("took back `%s`, which was stopped: %s/ is as it was", said, data)
+        log.info("reverted `%s`, which was stopped: %s/ is unchanged", said, data)
     else:
         raise UserError(
             f"{data}/ is neither the folder that `{said}` was to replace nor the new one",
@@ -206,7 +209,7 @@ def _settle(data: Path, places: _Places, record: _Record) -> None:
 
 
 def _swap(places: _Places) -> None:
-    """Put the new folder in place. Where it cannot change places with the old one, that one goes aside first."""
+    """Put the new folder in place. If it cannot be exchanged with the old one, the old one is moved aside first."""
     if not places.target.exists():
         places.new.rename(places.target)
     elif not exchange(places.new, places.target):
@@ -215,21 +218,21 @@ def _swap(places: _Places) -> None:
 
 
 def _take_back(data: Path, places: _Places, record: _Record) -> None:
-    """Bring the old folder back and remove the new one, which is not in place."""
+    """Restore the old folder and remove the new one, which is not in place."""
     if record.old is not None and not places.target.exists():
         if not places.old.is_dir():
-            raise UserError(f"{data}/ is gone, and so is its copy {places.old}", "bring it back with `dvc checkout`")
+            raise UserError(f"{data}/ and its copy {places.old} are gone", "restore it with `dvc checkout`")
         places.old.rename(places.target)
     shutil.rmtree(places.new, ignore_errors=True)
     places.record.unlink(missing_ok=True)
 
 
 def _complete(data: Path, places: _Places, record: _Record) -> None:
-    """Remove the old folder and do what belongs to the change; the new one is in place. Every part may be repeated.
+    """Remove the old folder and apply the other parts of the change; the new folder is in place. Safe to repeat.
 
-    The record goes at the end, or stays to recognise a repetition. Raises UserError where DVC fails.
+    The record is removed at the end, or kept to recognise a repetition. Raises UserError if DVC fails.
     """
-    for spare in (places.new, places.old):  # the one or the other, by how the folders changed places
+    for spare in (places.new, places.old):  # the old folder is one of these, by how the folders changed places
         shutil.rmtree(spare, ignore_errors=True)
     change = record.change
     for written in (places.record, PARAMS, *map(Path, change.files)):
@@ -255,7 +258,7 @@ def _write(places: _Places, record: _Record) -> None:
 
 
 def _read(places: _Places) -> _Record:
-    fix = f"see whether {places.target} holds your images, or {places.new} or {places.old}; then move the record away"
+    fix = f"check whether {places.target}, {places.new} or {places.old} holds your images; then move the record away"
     content = integrity.read_record(places.record, fix)
     change = content.pop("change")
     return _Record(Change(**{**change, "lines": tuple(change["lines"])}), **content)
@@ -263,5 +266,5 @@ def _read(places: _Places) -> _Record:
 
 def _unwritable(data: Path, error: OSError) -> UserError:
     return files.refusal(error, data) or UserError(
-        f"cannot write {data}: {error}", "see that files can be written there"
+        f"cannot write {data}: {error}", "make sure that files can be written there"
     )

@@ -1,4 +1,4 @@
-"""One set of rules for the images of any source: names, splits, equal bytes, and what `validate` would refuse."""
+"""Rules for the images of any source: names, splits, equal bytes, and the faults that `validate` would find."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from adaptformer.validation import checks
 
 _LISTED = 20
 _ORDER = ("train", "validation", "test")
-"""Of equal images in several splits, the one that comes last here is kept."""
+"""Of equal images in several splits, the one in the last of these splits is kept."""
 
 
 def checked(found: Found) -> Found:
-    """Return the images of a source if their classes and splits can be used, "train" being the split of the others.
+    """Return the images of a source, those without a split assigned to train, if their classes and splits are valid.
 
-    Raises one UserError about all class names that cannot be used, and if there are splits, but no train.
+    Raises one UserError about all invalid class names, and one if there are splits but no train.
     """
     usable = [image for image in found.images if not image.fault]
     refuse_class_names(image.label for image in usable)
@@ -35,17 +35,17 @@ def checked(found: Found) -> Found:
 
 
 def refuse_few_classes(found: Found) -> None:
-    """Raise UserError if the images are of one class, unless some cannot be used, which is told first."""
+    """Raise UserError if the images are of one class, unless some are unusable: those are reported first."""
     labels = sorted({image.label for image in found.images})
     if len(labels) == 1 and not any(image.fault for image in found.images):
         raise UserError(f"{found.source} holds one class, {labels[0]!r}", "add a folder with images of another class")
 
 
 def contradictions(images: Sequence[Image], hashes: Sequence[str]) -> dict[int, LeftOut]:
-    """Return which images cannot stay beside others of the same bytes, by index, and why.
+    """Return the images that contradict others with the same bytes, by index, with the reason.
 
-    Images of several classes are all of them wrong; of those in several splits the one in test, or in validation, is
-    kept.
+    Equal images in several classes are all left out. Of equal images in several splits, the one in the last split of
+    _ORDER is kept.
     """
     alike: dict[str, list[int]] = defaultdict(list)
     for index, sha256 in enumerate(hashes):
@@ -65,7 +65,7 @@ def contradictions(images: Sequence[Image], hashes: Sequence[str]) -> dict[int, 
 
 
 def refuse_contradictions(found: Found, wrong: Iterable[LeftOut]) -> None:
-    """Raise one UserError about images of the same bytes in several classes or splits; each is a note of it."""
+    """Raise one UserError about images with the same bytes in several classes or splits, with a note for each."""
     told = [shown(f"{place}: {reason}") for place, reason in wrong]
     if not told:
         return
@@ -87,10 +87,10 @@ def refuse_what_validate_refuses(
     group: str | None,
     there: Sequence[tuple[str, str, str, str]] = (),
 ) -> None:
-    """Raise UserError if `validate` would find a fault in these images, whose splits and files' names are decided.
+    """Raise UserError if `validate` would find a fault in these images, whose splits and file names are decided.
 
-    So an import never makes a data/ that the next command refuses. `group` is the pattern of groups; of the images that
-    are `there` already (path, class, split, sha256) no fault is told that they have without the new ones.
+    So an import never makes a data/ that the next command refuses. `group` is the pattern of groups. Faults that the
+    images `there` already (path, class, split, sha256) have without the new ones are not reported.
     """
     rows = [
         {"path": f"{side}/{image.label}/{name}", "label": image.label, "split": side, **known._asdict()}

@@ -1,7 +1,7 @@
-"""The sample data set: scikit-learn's handwritten digits as PNG files whose bytes are the same everywhere, always.
+"""The sample data set: scikit-learn's handwritten digits as PNG files with the same bytes on every machine.
 
-Image libraries write other bytes from version to version, so these dozen lines write the files themselves, and the
-committed data.dvc stays true.
+Versions of image libraries write different bytes, so the code here writes the PNG files itself, and the hash in the
+committed data.dvc stays valid.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from adaptformer.dataset_import.replacement import Change, replacing_folder
 from adaptformer.errors import UserError
 
 DVC_DIGEST = "f1ed8367aee03c1b4bd813b2cf4c9bc4.dir"
-"""The hash that `dvc add data` records for the sample: by it data.dvc shows whether data/ is the sample."""
+"""The hash that `dvc add data` records for the sample; in data.dvc it shows that data/ is the sample."""
 REGISTERED_AS = "digits"
-"""The name of its registered model in params.yaml, which a user's own data should not have."""
+"""The registered model's name for the sample in params.yaml, which models of a user's own data should not have."""
 
 TEST_FRACTION = 0.2
 

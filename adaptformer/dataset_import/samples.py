@@ -1,4 +1,4 @@
-"""One image of a shard, and the class that its label means."""
+"""An image in a shard, and the conversion of its label to a class name."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ FORM = (
 
 
 class Sample(NamedTuple):
-    """An image's bytes with its class, and the name and ending that its file gets.
+    """An image's bytes with its class, and the name and suffix of its file.
 
-    A `fault` says why there are no bytes or no class; `row` is where it stands, if it is not found by its name.
+    A `fault` is the reason why there are no bytes or no class; `row` is its place in the shard if its name is not
+    enough to find it.
     """
 
     name: str
@@ -26,7 +27,7 @@ class Sample(NamedTuple):
 
 
 def label_of(value: Any) -> tuple[str, str]:
-    """Return the class that a label means, and what is wrong with it: texts and whole numbers are classes."""
+    """Return the class name of a label, and its fault or ""; strings and integers are valid labels."""
     if value is None or value == "" or (isinstance(value, str) and not value.strip()):
         return "", "no label"
     if isinstance(value, str):

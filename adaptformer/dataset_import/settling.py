@@ -1,4 +1,4 @@
-"""The look at data/ before every command that reads it; it costs three names where no change was interrupted."""
+"""The check of data/ before every command that reads it. It only tests three paths if no change was interrupted."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from adaptformer.run_folder import RunFolder
 
 
 def settle(data: Path | None = None) -> None:
-    """Complete or take back a change of data/ whose command was killed (`replacement.settle`)."""
+    """Complete or revert a change of data/ whose command was killed (`replacement.settle`)."""
     folder = RunFolder().data if data is None else data
     target = folder.resolve()
     left = [target.with_name(f".{target.name}.{what}") for what in ("change.json", "new")]
     if target.exists() and not any(path.exists() for path in left):
         return
-    from adaptformer.dataset_import import replacement  # with what reads params.yaml, which takes a while
+    from adaptformer.dataset_import import replacement  # imports the reader of params.yaml, which takes a while
 
     replacement.settle(folder)

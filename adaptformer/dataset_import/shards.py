@@ -1,7 +1,7 @@
-"""Shards, which hold many labelled images each: tar files (WebDataset) and Parquet files (Hugging Face).
+"""Shards of many labelled images each: tar files (WebDataset) and Parquet files (Hugging Face).
 
-A source is a path or URL of a shard, or several by `*` or by `{000..099}`. A shard whose name has a word for train,
-validation or test is of that split.
+A source is the path or URL of a shard, or of several with `*` or `{000..099}`. If a shard's name has a word for train,
+validation or test, its images are of that split.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def is_shard(location: str) -> bool:
-    """Return whether a file holds many images, by its name."""
+    """Return whether a file is a shard, by its name."""
     return location.casefold().endswith(_ENDINGS)
 
 
@@ -46,7 +46,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def samples(shard: str, limit: int = image_files.MAX_BYTES) -> Iterator[Sample]:
-    """Yield the images of a shard, one after the other; what is wrong with one is its fault.
+    """Yield the images of a shard in order; an unusable one gets a fault.
 
     Raises UserError for a shard that cannot be read to its end.
     """
@@ -56,6 +56,6 @@ def samples(shard: str, limit: int = image_files.MAX_BYTES) -> Iterator[Sample]:
 
 
 def split(shard: str) -> str | None:
-    """Return the split that the name of a shard says, or None."""
+    """Return the split in the name of a shard, or None."""
     words = re.split(r"[^a-z]+", PurePosixPath(shard).name.casefold())
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)

@@ -1,4 +1,4 @@
-"""What a user names as the source of images, and its reader: a folder, a list, shards, or a bucket."""
+"""Sources of images that a user may name, and the choice of their reader: a folder, a list, shards, or a bucket."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FOLDER = "give the path of a folder that holds one folder per class"
 
 @contextlib.contextmanager
 def found(source: str, data: Path, work: Path, limit: int) -> Iterator[Found]:
-    """Yield what a source holds; shards and buckets are brought into the folder `work`, which is removed afterwards.
+    """Yield the images of a source; shards and buckets are copied to the folder `work`, which is removed afterwards.
 
-    Raises UserError for a source that does not exist, cannot be read, or has to do with `data`.
+    Raises UserError for a source that does not exist, cannot be read, or overlaps with `data`.
     """
     refuse(source, data)
     if not _is_brought_here(source):
@@ -44,7 +44,7 @@ def _is_brought_here(source: str) -> bool:
 
 
 def refuse(named: str, data: Path) -> None:
-    """Raise UserError for a path that is neither a folder outside of `data` nor a CSV file; shards and URLs pass."""
+    """Raise UserError for a path that is neither a folder outside `data` nor a CSV file; shards and URLs pass."""
     if _is_brought_here(named):
         return
     source = Path(named)

@@ -1,7 +1,7 @@
-"""Labelled images out of a tar file (WebDataset), which is read once from its beginning to its end.
+"""Reader of labelled images from a tar file (WebDataset), which is read once from its beginning to its end.
 
-The files of one name belong together and stand one after the other: `a/0001.jpg` with `a/0001.cls`, the class by name
-or number, or with `a/0001.json`, whose `label` is it. If no image of the file has either, folders are the classes.
+Files of one name belong together and are adjacent: `a/0001.jpg` with `a/0001.cls`, which holds the class as a name or
+number, or with `a/0001.json`, whose key `label` holds it. If no image has either, folders are the classes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _Parts = dict[str, bytes | DamagedImage]
 
 
 def samples(file: IO[bytes], shard: str, limit: int) -> Iterator[Sample]:
-    """Yield the images of a tar file, one of more than `limit` bytes and one without a class with a fault.
+    """Yield the images of a tar file; an image above `limit` bytes or without a class gets a fault.
 
-    Raises UserError for an archive that was cut, and for one of which only some images have labels beside them.
+    Raises UserError for a truncated archive, and for one in which only some images have labels beside them.
     """
     kinds: dict[bool, str] = {}
     try:
@@ -39,23 +39,23 @@ def samples(file: IO[bytes], shard: str, limit: int) -> Iterator[Sample]:
                 kinds.setdefault(any(name in parts for name in _LABELS), key)
                 if len(kinds) > 1:
                     raise UserError(
-                        f"{shown(kinds[False])} in {shard} has no .cls or .json beside it, and others have one",
+                        f"{shown(kinds[False])} in {shard} has no .cls or .json beside it, but others have one",
                         "give every image a label, or none: then folders are the classes",
                     )
                 yield _sample(key, parts)
             _refuse_more(archive, shard)
     except _CutError as error:
-        raise UserError(f"{shard} was cut: it lacks the end of an archive", _WHOLE) from error
+        raise UserError(f"{shard} is truncated: it lacks the end of an archive", _WHOLE) from error
     except tarfile.TarError as error:
         raise UserError(f"{shard} cannot be read: {' '.join(str(error).split())}", _WHOLE) from error
 
 
 class _CutError(Exception):
-    """Raised at the end of a file that is not the end of an archive: tarfile takes it for one without a word."""
+    """Raised at the end of a file that is not the end of an archive; tarfile alone accepts it silently."""
 
 
 class _Member(tarfile.TarInfo):
-    """A member of an archive that raises _CutError if there is neither a next one nor the mark of the end."""
+    """A member of an archive; reading it raises _CutError if there is neither a next member nor an end mark."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _Member:
@@ -66,13 +66,13 @@ class _Member(tarfile.TarInfo):
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:
-            if at_start:  # no archive at all
+            if at_start:  # not an archive
                 raise
             raise _CutError from error
 
 
 def _refuse_more(archive: tarfile.TarFile, shard: str) -> None:
-    """Raise UserError if anything but zeros follows the end: another archive was appended."""
+    """Raise UserError if anything but zeros follows the end, because another archive was appended."""
     stream: Any = archive.fileobj
     while rest := stream.read(1 << 20):
         if rest.strip(b"\0"):
@@ -91,7 +91,7 @@ def _sample(key: str, parts: _Parts) -> Sample:
 
 
 def _grouped(archive: tarfile.TarFile, limit: int) -> Iterator[tuple[str, _Parts]]:
-    """Yield the files of one name by their endings; or why one of them cannot be used."""
+    """Yield each name with its files by suffix: their bytes, or the error for a file that cannot be used."""
     key, parts = "", _Parts()
     for member in archive:
         path = PurePosixPath(member.name)
@@ -108,7 +108,7 @@ def _grouped(archive: tarfile.TarFile, limit: int) -> Iterator[tuple[str, _Parts
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, limit: int) -> bytes | DamagedImage:
-    """Return the bytes of a file of an archive, or why it cannot be used."""
+    """Return the bytes of a file of an archive, or the error if it cannot be used."""
     if member.issym() or member.islnk():
         return DamagedImage(f"a link to {shown(member.linkname)}: an archive is read once, without going back")
     file = archive.extractfile(member) if member.isfile() else None
@@ -121,7 +121,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, limit: int) -> b
 
 
 def _label(key: str, parts: _Parts) -> tuple[str, str]:
-    """Return the class of an image, and what is wrong with it."""
+    """Return the class of an image, and its fault or ""."""
     ending = next((name for name in _LABELS if name in parts), "")
     about = parts.get(ending, b"")
     if not ending:
@@ -130,7 +130,7 @@ def _label(key: str, parts: _Parts) -> tuple[str, str]:
         return "", f"its label cannot be read: {about}"
     try:
         told: Any = about.decode().strip() if ending == "cls" else json.loads(about)
-    except (ValueError, RecursionError) as error:  # of UTF-8 and of JSON
+    except (ValueError, RecursionError) as error:  # from UTF-8 or JSON
         return "", f"its label cannot be read: {' '.join(str(error).split())[:100]}"
     if ending == "json":
         told = told.get("label", told.get("class")) if isinstance(told, dict) else None

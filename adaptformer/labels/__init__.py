@@ -1,1 +1,1 @@
-"""Which labels are likely wrong, and how well the classes can be told apart before anything is trained."""
+"""Search for labels that are likely wrong, and the accuracy of the frozen backbone before any training."""

@@ -1,4 +1,4 @@
-"""The images of a data set as points: near each other where the backbone finds them alike.
+"""A map of a data set: images as points, close together if the backbone's features are similar.
 
 Shapes: N images, D width of the backbone.
 """
@@ -16,18 +16,18 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 
 IMAGES = 1000
-"""So many images are drawn, those with the smallest sha256: more would hide each other."""
+"""The largest number of images drawn, those with the smallest sha256: more points would hide each other."""
 _NEIGHBOURS = 30
 _LISTED = 20
-"""Of more classes the legend would be larger than the map."""
+"""The largest number of classes in the legend: with more, it would be larger than the map."""
 _FEWEST = 10
 
 
 def draw(manifest: pd.DataFrame, features: NDArray[np.float32], likely_wrong: set[str]) -> bytes:
-    """Return a PNG of the map, or nothing for a handful of images.
+    """Return a PNG of the map, or no bytes if there are fewer than _FEWEST images.
 
-    `features` [N, D] are those of the manifest's rows, `likely_wrong` paths, which are circled. Equal input gives equal
-    bytes.
+    `features` [N, D] are those of the manifest's rows; images whose paths are in `likely_wrong` are circled. Equal
+    input gives equal bytes.
     """
     order = np.argsort(manifest["sha256"].to_numpy(), kind="stable")[:IMAGES]
     if len(order) < _FEWEST:

@@ -1,4 +1,4 @@
-"""How far the frozen backbone alone gets, before any training: a figure to beat, in seconds."""
+"""The accuracy of simple classifiers on the frozen backbone's features: a quick baseline before any training."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from adaptformer.params import Params
 from adaptformer.run_folder import RunFolder
 
 SECONDS = 20.0
-"""So long the backbone looks at images; a part of a large data set has to do."""
+"""The time limit for embedding images; of a large data set, only a part is embedded."""
 _FIRST, _GROWTH = BATCH, 4
-"""Images that are embedded whatever they take, and by how much their number grows while the time allows it."""
+"""The number of images that are always embedded, and the factor by which it grows while there is time."""
 _MOST = 20_000
-"""Images that the classifiers are fitted to and judged on at most: more of them would take minutes."""
+"""The largest number of images for fitting and evaluating the classifiers: more would take minutes."""
 _FEWEST = 20
-"""Validation images of a part that say something."""
+"""The smallest number of validation images in a part for a meaningful accuracy."""
 
 
 def text(params: Params, folder: RunFolder, seconds: float = SECONDS) -> str:
-    """Return the accuracies of simple classifiers on the validation images, with what they took, for people.
+    """Return a line for the terminal: accuracies of simple classifiers on the validation images, and the time taken.
 
-    The images are taken in the order of their hashes, as many as the backbone embeds in about so many `seconds`, and
-    _FIRST at least; embedded ones are stored as `data labels` does. Raises UserError when `data/` no longer fits the
-    manifest.
+    The images are taken in the order of their hashes: as many as the backbone embeds in about `seconds`, and at least
+    _FIRST. Their features are stored as `data labels` does. Raises UserError if `data/` no longer matches the manifest.
     """
     if not folder.backbone.is_file():
         return "`adaptformer fetch`, then `adaptformer validate` tells how far the frozen backbone alone gets"

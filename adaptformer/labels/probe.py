@@ -1,4 +1,4 @@
-"""Simple classifiers on the features of the frozen backbone, all of them scikit-learn's.
+"""Simple classifiers on the features of the frozen backbone, all from scikit-learn.
 
 Shapes: N images, D width of the backbone, C classes.
 """
@@ -26,11 +26,11 @@ _ITERATIONS = 200
 
 
 def first_accuracies(features: NDArray[np.float32], labels: Sequence[str], splits: Sequence[str]) -> dict[str, float]:
-    """Return the share of validation images that two classifiers fitted to the training images get right, by name.
+    """Return the validation accuracies of two classifiers fitted to the training images, by name.
 
-    The nearest neighbours vote by cosine similarity; the linear probe is a ridge regression, solved in closed form, its
-    strength chosen by leave-one-out within train. A trained model should do better than both. Without validation images
-    or a second class in train there is nothing to tell.
+    The nearest neighbours vote by cosine similarity. The linear probe is a ridge regression, solved in closed form; its
+    regularisation strength is chosen by leave-one-out within train. A trained model should do better than both. The
+    result is empty without validation images or a second class in train.
     """
     where, what = np.array(splits), np.array(labels)
     train, validation = where == "train", where == "validation"
@@ -52,10 +52,10 @@ def first_accuracies(features: NDArray[np.float32], labels: Sequence[str], split
 
 
 def out_of_fold(features: NDArray[np.float32], labels: NDArray[np.int64], groups: Sequence[str]) -> NDArray[np.float64]:
-    """Return the probabilities [N, C] that a logistic regression gives images which it was not fitted to.
+    """Return out-of-fold class probabilities [N, C]: for each image from a logistic regression not fitted to it.
 
-    Images of one group are in one fold, so that no copy of an image tells its label. An image whose class has no image
-    of another fold cannot be judged: its row is NaN. `labels` [N] are class indices, each of which occurs. Raises
+    Images of one group are in one fold, so that no copy of an image reveals its label. An image whose class has no
+    image in another fold cannot be judged: its row is NaN. `labels` [N] are class indices, each of which occurs. Raises
     UserError if no class has images of two groups.
     """
     counts = [
@@ -63,11 +63,11 @@ def out_of_fold(features: NDArray[np.float32], labels: NDArray[np.int64], groups
     ]
     folds = min(_FOLDS, max(counts))
     if folds < 2:
-        raise UserError("no class has two images that are not copies", "add images, then look at their labels")
+        raise UserError("no class has two images that are not copies", "add images, then check the labels again")
     found = np.zeros((len(labels), int(labels.max()) + 1))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the order of the images has long settled by then
-        warnings.filterwarnings("ignore", "The least populated class")  # it is then absent from some folds
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the ranking of the images is stable long before
+        warnings.filterwarnings("ignore", "The least populated class")  # such a class is absent from some folds
         folded = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(features, labels, groups)
         for fitted, held_out in progress.steps(folded, "judging labels", folds, "folds"):
             probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS))

@@ -1,4 +1,4 @@
-"""All images of a data set, the likeliest wrong labels first, as a table that a person completes.
+"""A ranking of all images of a data set, the most likely wrong labels first, as a table for a person to complete.
 
 Shapes: N images, D width of the backbone.
 """
@@ -23,7 +23,7 @@ from adaptformer.errors import UserError
 from adaptformer.labels import probe
 
 COLUMNS = ("path", "label", "looks_like", "probability", "label_probability", "likely_wrong", "new_label")
-"""`probability` is that of the class which an image looks like, `label_probability` that of its label."""
+"""`probability` is that of the class in `looks_like`, `label_probability` that of the label."""
 
 
 def rank(
@@ -32,13 +32,13 @@ def rank(
     group: str | None,
     duplicates: Sequence[tuple[str, str]] = (),
 ) -> pd.DataFrame:
-    """Return a row for each image of a manifest [N rows] with these features [N, D], the likeliest wrong label first.
+    """Return a row for each image of a manifest [N rows] with features [N, D], the most likely wrong label first.
 
-    An image is ranked by the probability of its label (cleanlab's self-confidence); which ones are likely wrong is
-    confident learning's estimate (Northcutt et al. 2021). `new_label` is empty. Images of one group (the pattern
-    `group`, data/groups.py) do not judge each other, nor do equal files and `duplicates`, pairs of paths that show the
-    same photo. Images that nothing can judge, such as a class whose images are all of one group, come last, with
-    `looks_like` empty.
+    Images are ranked by the probability of their labels (cleanlab's self-confidence); `likely_wrong` is the estimate of
+    confident learning (Northcutt et al. 2021). `new_label` is empty. Images of one group (the pattern `group`,
+    data/groups.py) are not used to judge each other; nor are equal files and `duplicates`, pairs of paths that show the
+    same photo. Images that cannot be judged, such as a class whose images are all of one group, come last, with an
+    empty `looks_like`.
     """
     classes, labels = np.unique(manifest["label"], return_inverse=True)
     probabilities = probe.out_of_fold(features, labels, together(manifest, group, duplicates))
@@ -46,7 +46,7 @@ def rank(
     scores, wrong = np.full(len(labels), np.nan), np.zeros(len(labels), bool)
     scores[judged] = get_label_quality_scores(labels[judged], probabilities[judged], method="self_confidence")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "May not flag all label issues")  # in a class that nothing can judge
+        warnings.filterwarnings("ignore", "May not flag all label issues")  # for a class that cannot be judged
         wrong[judged] = find_label_issues(labels[judged], probabilities[judged], n_jobs=1)
     looks_like = np.where(judged, probabilities.argmax(axis=1), 0)
     table = pd.DataFrame(
@@ -60,21 +60,22 @@ def rank(
             "new_label": "",
         }
     )
-    # Those that confident learning names come first, as the page shows them; NaN sorts last.
+    # Labels that confident learning finds wrong come first, as on the page; NaN sorts last.
     order = np.lexsort((manifest["path"], scores, ~wrong))
     return table.iloc[order].reset_index(drop=True)
 
 
 def not_judged(ranking: pd.DataFrame) -> dict[str, int]:
-    """Return the number of images that nothing could judge, by class, in alphabetical order."""
+    """Return the number of images that could not be judged, by class, in alphabetical order."""
     labels = ranking.loc[ranking["looks_like"] == "", "label"]
     return {str(label): int(count) for label, count in labels.value_counts().sort_index().items()}
 
 
 def together(manifest: pd.DataFrame, group: str | None, duplicates: Sequence[tuple[str, str]]) -> list[str]:
-    """Return a name [N] for each image that it shares with the images which would tell its label.
+    """Return a name [N] for each image, shared by all images that would reveal its label.
 
-    Those are the images of its group, equal files, and `duplicates`, pairs of paths; also through others in between.
+    Those are the images of its group, equal files, and `duplicates`, which are pairs of paths; also indirectly, through
+    other images.
     """
     named = groups.of((path.partition("/")[2] for path in manifest["path"]), group)
     names = [f"group {name}" if name else sha256 for name, sha256 in zip(named, manifest["sha256"], strict=True)]
@@ -93,10 +94,10 @@ def together(manifest: pd.DataFrame, group: str | None, duplicates: Sequence[tup
 
 
 def with_answers(ranking: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, int]:
-    """Return a ranking with the new labels that a person wrote into the file `path` before, and how many there are.
+    """Return a ranking with the new labels that a person has written into the file `path`, and their number.
 
-    Those of images that have another label by now, or are gone, are left out: they have been used, or are of no use.
-    Raises UserError for a file that cannot be read, which a person may have spent hours on.
+    New labels of images that were relabelled or removed since then are left out: they have been used, or are of no use.
+    Raises UserError for a file that cannot be read, because a person may have spent hours on it.
     """
     if not path.is_file():
         return ranking, 0

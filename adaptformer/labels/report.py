@@ -1,4 +1,4 @@
-"""The page about labels: the images whose labels are likely wrong, large enough to judge."""
+"""The page about labels: images whose labels are likely wrong, large enough to judge."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def html(
 ) -> str:
     """Return a self-contained page about a ranking; pictures are read from `data`.
 
-    `accuracies` are those of probe.first_accuracies on so many images of validation, `csv` is the file to complete,
-    `drawn` the map of embedding_map.py.
+    `accuracies` are those of probe.first_accuracies on `validation` images, `csv` is the file to complete, `drawn` the
+    map of embedding_map.py.
     """
     likely = ranking[ranking["likely_wrong"] == "yes"]
     columns = ["path", "label", "looks_like", "label_probability", "probability"]

@@ -1,4 +1,4 @@
-"""`adaptformer data labels`: embeds a data set's images, ranks its labels, and says how far the features alone go."""
+"""`adaptformer data labels`: embeds a data set's images, ranks its labels, and fits simple classifiers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from adaptformer.validation import findings
 
 @dataclass(frozen=True)
 class Review:
-    """What a review found: accuracies of simple classifiers on so many validation images, and likely wrong labels.
+    """Result of a review: accuracies of simple classifiers on `validation` images, and the number of suspect labels.
 
-    `kept` are the new labels that a person had written into the ranking before, `not_judged` the images of each class
-    that no other image could judge. `features_seconds` were spent on the
-    features, `probe_seconds` on the accuracies.
+    `kept` is the number of new labels that a person had written into the ranking before, `not_judged` that of images
+    that no other image can judge, by class. `features_seconds` is the time for the features, `probe_seconds` that for
+    the accuracies.
     """
 
     accuracies: Mapping[str, float]
@@ -36,13 +36,13 @@ class Review:
     probe_seconds: float
 
     def lines(self, folder: RunFolder) -> list[str]:
-        """Return the review for people."""
+        """Return the result as lines for the terminal."""
         shares = ", ".join(f"{name} {share:.1%}" for name, share in self.accuracies.items())
         kept = f"kept the {self.kept:,} new labels that you wrote into {folder.label_ranking}"
         return [
             f"before any training: {shares} of {self.validation:,} validation images"
             if shares
-            else "before any training: nothing to tell without validation images",
+            else "before any training: no accuracy, because there are no validation images",
             f"  took {self.features_seconds:.1f} s for the features of {self.images:,} images, then "
             f"{self.probe_seconds:.1f} s",
             f"{self.likely_wrong:,} of {self.images:,} labels are likely wrong: see {folder.label_report}",
@@ -56,15 +56,15 @@ class Review:
     def _not_judged(self) -> str:
         classes = ", ".join(f"{label} ({count:,})" for label, count in self.not_judged.items())
         return (
-            f"left out {sum(self.not_judged.values()):,} images that nothing can judge, since the others of their "
+            f"left out {sum(self.not_judged.values()):,} images that cannot be judged, because the others of their "
             f"class are copies of them or of their group: {classes}"
         )
 
 
 def review(params: Params, folder: RunFolder) -> Review:
-    """Write the ranking of all labels and the page about them; manifest and backbone must be there.
+    """Write the ranking of all labels and the page about them; manifest and backbone must exist.
 
-    Raises UserError when `data/` no longer fits the manifest, and for a ranking of before that cannot be read.
+    Raises UserError if `data/` no longer matches the manifest, and for an existing ranking that cannot be read.
     """
     began = time.perf_counter()
     chosen = device.choose(params.runtime.device, params.runtime.threads)

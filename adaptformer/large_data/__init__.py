@@ -1,1 +1,1 @@
-"""Very many images looked at in shards, before they are imported or where they stay: faults, copies, features."""
+"""Checks of very many images in shards, before or without an import: faults, copies, features."""

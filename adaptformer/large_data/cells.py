@@ -1,11 +1,11 @@
-"""Near duplicates among very many images, in memory that hardly grows with their number.
+"""Search for near duplicates among very many images, in memory that hardly grows with their number.
 
-As in validation/near_duplicates.py, pictures that look alike are proposed, and confirmed by laying them over each
-other. But not all are compared with all: the signatures are sorted into cells of about CELL that are alike (k-means),
-and each view of a picture is compared with those in the PROBES cells that are nearest to it. So up to CELL * PROBES
-images all are compared; beyond, a pair may be missed, and the time grows with their number, not with its square.
+As in validation/near_duplicates.py, pairs of similar pictures are proposed, and confirmed by alignment. But not all
+pictures are compared with each other: the signatures are clustered into cells of about CELL similar ones (k-means), and
+each view of a picture is compared only with the signatures in the PROBES cells nearest to it. Up to CELL * PROBES
+images, every pair is compared; beyond that a pair may be missed, and the time grows linearly, not quadratically.
 
-Pictures and signatures are in files. In memory are a block of pictures, a part of a cell, and some ten bytes for each
+Pictures and signatures are in files. Memory holds a block of pictures, a part of a cell, and about ten bytes for each
 image and each proposed pair.
 
 Shapes: M pictures, s their side, V views, K cells, B pictures of a block, P proposed pairs.
@@ -37,11 +37,11 @@ log = logging.getLogger("adaptformer")
 
 CELL, PROBES = 2000, 16
 BLOCK = 16_384
-"""Pictures that are compared in one go; what they look like is kept when they are done."""
+"""Pictures that are compared in one go; the pairs that they propose are then written to a file."""
 PAIRS = 8192
-"""Pairs that are laid over each other in one go."""
+"""Pairs that are aligned in one go."""
 _LEARN = 50
-"""Signatures for each cell that the cells are learnt from."""
+"""Signatures per cell that the cells are fitted to."""
 _AT_ONCE = (1024, 2048)  # views and pictures
 _COLUMNS = ("row", "column", "view", "cosine")
 _SIGNATURE = 54
@@ -50,10 +50,10 @@ _INDEX = "index.json"
 
 @dataclass(frozen=True)
 class Index:
-    """The pictures, their signatures cell by cell, and which of them (`members` [M]) these are, in ascending order.
+    """The pictures, and their signatures sorted by cell, with the number of the picture of each (`members` [M]).
 
-    The signatures of cell k are those from `starts[k]` to `starts[k + 1]`; `centres` [K, 54] is what a cell's have in
-    common.
+    The signatures of cell k are at `starts[k]` to `starts[k + 1]`, with `members` ascending within a cell; `centres`
+    [K, 54] are the centres of the cells.
     """
 
     pictures: Rows
@@ -64,13 +64,13 @@ class Index:
 
 
 def prepare(folder: Path, pictures: Iterable[NDArray[np.uint8]]) -> Index:
-    """Return the index of pictures, given in blocks [B, s, s, 3], made in `folder` unless it is whole there."""
+    """Return the index of pictures, given in blocks [B, s, s, 3]; build it in `folder` unless it is intact there."""
     stored = Rows(folder / "pictures", (SIDE, SIDE, 3), np.uint8)
     ordered = Rows(folder / "signatures", (_SIGNATURE,), np.float32)
     arrays = folder / "cells.safetensors"
     kept = _kept(folder, arrays) if (folder / _INDEX).is_file() else None
     if kept is None:
-        (folder / _INDEX).unlink(missing_ok=True)  # its rows are about to change
+        (folder / _INDEX).unlink(missing_ok=True)  # the files that it describes are about to change
         folder.mkdir(parents=True, exist_ok=True)
         unordered = Rows(folder / "unordered", (_SIGNATURE,), np.float32)
         for leftover in (folder / "pictures", folder / "signatures", folder / "unordered"):
@@ -96,18 +96,18 @@ def prepare(folder: Path, pictures: Iterable[NDArray[np.uint8]]) -> Index:
 
 
 def _rows_of(folder: Path) -> dict[str, str]:
-    """Return the hashes of an index's files of rows, which have no checksum of their own."""
+    """Return the hashes of an index's row files, which have no checksums of their own."""
     return {name: files.sha256_file(folder / name) for name in ("pictures", "signatures")}
 
 
 def _kept(folder: Path, arrays: Path) -> dict[str, NDArray[Any]] | None:
-    """Return the arrays of an index that was made before; None if it is damaged or of an older version."""
+    """Return the arrays of an existing index; None if it is damaged or of an older version."""
     try:
         kept = array_file.read(arrays, "")[0]
         if integrity.read_record(folder / _INDEX, "") != _rows_of(folder):
             raise integrity.altered(folder, "")
     except (OSError, UserError) as error:
-        log.warning("the index of pictures is made again: %s", getattr(error, "cause", error))
+        log.warning("the index of pictures is built again: %s", getattr(error, "cause", error))
         return None
     return kept
 
@@ -118,7 +118,7 @@ def _images(block: NDArray[np.uint8]) -> Tensor:
 
 def _centres(signatures: Rows) -> Tensor:
     count = max(1, round(len(signatures) / CELL))
-    if count <= PROBES:  # every cell is looked at anyway
+    if count <= PROBES:  # every cell would be searched anyway
         return torch.zeros(1, _SIGNATURE)
     chosen = np.unique(np.linspace(0, len(signatures) - 1, min(len(signatures), _LEARN * count)).astype(np.int64))
     learnt = MiniBatchKMeans(count, random_state=0, n_init=1, batch_size=8192).fit(signatures.at(chosen))
@@ -126,19 +126,19 @@ def _centres(signatures: Rows) -> Tensor:
 
 
 def _nearest(signatures: Tensor, centres: Tensor, count: int) -> Tensor:
-    """Return the numbers [N, count] of the cells that are nearest to each signature [N, 54]."""
+    """Return the numbers [N, count] of the cells nearest to each signature [N, 54]."""
     half = centres.square().sum(1) / 2
     found = [(part @ centres.T - half).topk(min(count, len(centres)), dim=1).indices for part in signatures.split(4096)]
     return torch.cat(found)
 
 
 def blocks(index: Index) -> range:
-    """Return the first picture of each block."""
+    """Return the number of the first picture of each block."""
     return range(0, len(index.members), BLOCK)
 
 
 def propose(index: Index, folder: Path, start: int) -> Path:
-    """Write what the pictures of a block look like, unless it is there, and return the file.
+    """Write the pairs that the pictures of a block propose, unless the file is intact already, and return the file.
 
     Its columns are those that `likeness.nearest` takes.
     """
@@ -152,13 +152,13 @@ def propose(index: Index, folder: Path, start: int) -> Path:
 
 
 def proposals(paths: Iterable[Path]) -> pd.DataFrame:
-    """Return the pairs that all blocks propose, each once, as `likeness.proposals` takes them."""
+    """Return the distinct pairs that all blocks propose, in the form that `likeness.proposals` takes."""
     nothing = pd.DataFrame({name: np.zeros(0) for name in _COLUMNS})
     return likeness.nearest(pd.concat([nothing, *map(pd.read_parquet, paths)], ignore_index=True))
 
 
 def confirm(index: Index, folder: Path, pairs: pd.DataFrame, start: int) -> Path:
-    """Write how well PAIRS of the pairs agree, from `start` on, unless it is there, and return the file.
+    """Write the agreement of up to PAIRS pairs from `start` on, unless the file is intact already, and return the file.
 
     Its columns are `agreement` and `fits` (alignment.agreements).
     """
@@ -176,9 +176,9 @@ def confirm(index: Index, folder: Path, pairs: pd.DataFrame, start: int) -> Path
 
 
 def confirmed(pairs: pd.DataFrame, paths: Iterable[Path]) -> NDArray[np.int64]:
-    """Return those pairs [P, 2] of pictures that show the same photo; `paths` are what `confirm` wrote of all.
+    """Return those pairs [P, 2] of pictures that show the same photo; `paths` are all files that `confirm` wrote.
 
-    How well details must agree is read from all pairs.
+    The agreement that details must have is estimated from all pairs.
     """
     tables = [pd.read_parquet(path) for path in paths]
     if not tables:
@@ -189,7 +189,7 @@ def confirmed(pairs: pd.DataFrame, paths: Iterable[Path]) -> NDArray[np.int64]:
 
 
 def _proposed(index: Index, images: Tensor, start: int) -> pd.DataFrame:
-    """Return the NEAREST pictures before and after each one of a block [B, 3, s, s], by their best views."""
+    """Return for each picture of a block [B, 3, s, s] the NEAREST pictures before and after it, by their best views."""
     viewed = torch.cat([likeness.signatures(images, transform) for transform in likeness.view_transforms()])
     near = _nearest(viewed, index.centres, PROBES)
     query = torch.arange(len(viewed)).repeat_interleave(near.shape[1])
@@ -217,9 +217,10 @@ def _proposed(index: Index, images: Tensor, start: int) -> pd.DataFrame:
 
 
 def _best(cosines: Tensor, own: Tensor, view: Tensor, members: Tensor) -> Iterator[Tensor]:
-    """Yield the columns row, column, view, cosine [4, P] of the nearest members [N] before and after each `own` [R].
+    """Yield the columns row, column, view, cosine [4, P] of the NEAREST `members` [N] before and after each `own` [R].
 
-    `cosines` [R, N] are those of its `view` [R] with the members.
+    `own` and `members` are numbers of pictures; `cosines` [R, N] are those between the `view` [R] of `own` and the
+    members.
     """
     for side in (members < own[:, None], members > own[:, None]):
         best = cosines.masked_fill(~side, -1.0).topk(min(NEAREST, len(members)), dim=1)

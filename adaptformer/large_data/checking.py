@@ -1,4 +1,4 @@
-"""A whole check: an engine looks at the parts, copies are searched for, and what is found is written and told."""
+"""A whole check: an engine examines the parts, near duplicates are searched for, and the findings are written."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Finding = tuple[str, str, str, str]
 
 @dataclass(frozen=True)
 class Summary:
-    """What a check found: usable images by split, the number of classes, findings by kind, a line for each kind."""
+    """Result of a check: usable images by split, the number of classes, findings by kind, and a line for each kind."""
 
     folder: Path
     splits: dict[str, int]
@@ -66,7 +66,7 @@ class Summary:
     told: list[str]
 
     def lines(self) -> list[str]:
-        """Return it for people."""
+        """Return the result as lines for the terminal."""
         splits = ", ".join(f"{split or 'no split'} {count:,}" for split, count in self.splits.items())
         total = sum(self.found.values())
         end = f"{total:,} findings: see {self.folder / FINDINGS}" if total else "nothing was found"
@@ -76,10 +76,10 @@ class Summary:
 def check(
     folder: Path, sources: Sequence[str], engine: Engine, levels: ChecksParams, features: Features | None = None
 ) -> Summary:
-    """Look at the images of `sources`, write what is found into `folder`, and return the summary.
+    """Check the images of `sources`, write the findings into `folder`, and return the summary.
 
-    What an interruption left undone is done by the next call. Raises UserError as `prepare` does, for a shard that
-    cannot be read, where no file is an image, and for findings whose level is `error`.
+    The next call continues after an interruption. Raises UserError as `prepare` does, for a shard that cannot be read,
+    if no file is an image, and for findings whose level is `error`.
     """
     with running.alone(str(folder)):
         job = prepare(folder, sources, features)
@@ -109,7 +109,7 @@ def check(
 
 
 def _looked_at(job: Check, engine: Engine) -> list[Looked]:
-    """Have the engine look at what was not looked at yet."""
+    """Let the engine examine the parts that are not done yet, and return the outcome of all parts."""
     number = engine.workers or workers.cores()
     threads = 1 if engine.address else max(1, workers.cores() // number)
     done = ENGINES[engine.name](functools.partial(facts.look, job, threads), range(job.parts), number, engine.address)
@@ -139,9 +139,9 @@ def _counts(job: Check) -> tuple[Counter[tuple[str, str]], Counter[str]]:
 
 
 def _find_near_duplicates(job: Check, images: int, repeated: NDArray[np.int64], basis: str) -> None:
-    """Write the pairs of images that show the same photo, unless they are there; exact copies take no part.
+    """Write the pairs of images that show the same photo, unless they are there already; exact copies are left out.
 
-    `basis` is the hash of the facts that they are found in: those of other facts do not count.
+    `basis` is the hash of the facts that the pairs are computed from: pairs from other facts are computed again.
     """
     path, folder = job.file(NEAR_DUPLICATES), job.file(COPIES) / basis[:16]
     about = files.canonical_json({"facts": basis}).encode()
@@ -169,7 +169,7 @@ def _find_near_duplicates(job: Check, images: int, repeated: NDArray[np.int64], 
 
 
 def _pictures(job: Check, kept: NDArray[np.bool_]) -> Iterator[NDArray[np.uint8]]:
-    """Yield the small pictures [N, s, s, 3] of the images that are kept."""
+    """Yield the small pictures [N, s, s, 3] of the images for which `kept` is true."""
     count = 0
     for table in progress.steps(facts.usable(job, ["picture"]), "indexing", len(kept), "images", len):
         yield facts.as_array(table.column("picture"), (SIDE, SIDE, 3))[kept[count : count + len(table)]]
@@ -177,7 +177,7 @@ def _pictures(job: Check, kept: NDArray[np.bool_]) -> Iterator[NDArray[np.uint8]
 
 
 def _places(job: Check, pairs: NDArray[np.int64]) -> pd.DataFrame:
-    """Return path, split and class of both images of pairs [P, 2], in columns first_path, ..., second_label."""
+    """Return path, split and class of both images of each pair [P, 2], in the columns first_path, ..., second_label."""
     numbers, count, found = np.unique(pairs), 0, []
     for table in facts.usable(job, _PLACE):
         low, high = np.searchsorted(numbers, [count, count + len(table)])
@@ -195,7 +195,7 @@ def _places(job: Check, pairs: NDArray[np.int64]) -> pd.DataFrame:
 def _findings(
     job: Check, copies: NDArray[np.int64], counts: Counter[tuple[str, str]], modes: Counter[str]
 ) -> Iterator[Finding]:
-    """Yield all findings, one kind or pass over the facts after the other."""
+    """Yield all findings, in one pass over the facts after another."""
     for path, fault in facts.unusable(job):
         yield UNREADABLE, path, "", fault
     present = {split for split, _ in counts}

@@ -1,6 +1,6 @@
-"""What the images of one part are: read once each, decoded, hashed, made small, and embedded if wanted.
+"""Facts about the images of one part: size, mode, hash, small picture and, if wanted, features, from a single read.
 
-A part is the unit of restart. Its facts appear as a whole, with bytes that its images alone decide.
+A part is the unit of restart. The file of its facts appears as a whole, and its bytes depend only on its images.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from adaptformer.large_data.job import BACKBONE, LOCATION, Check
 from adaptformer.large_data.sources import Located
 
 AT_ONCE = 1000
-"""Images in memory at once, and rows of a file that can be read alone."""
+"""Images in memory at once, and rows of a row group, which can be read alone."""
 SCHEMA = pa.schema(
     {
         "path": pa.string(), "split": pa.string(), "label": pa.string(), "fault": pa.string(),
@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
         "sha256": pa.binary(32), "picture": pa.binary(SIDE * SIDE * 3), "features": pa.list_(pa.float32()),
     }
 )  # fmt: skip
-"""`fault` says why a file is no usable image: then only it, path, split and label are there."""
+"""`fault` is the reason why a file is not a usable image; then only path, split and label are set besides."""
 _BATCH = 64
 
 _LookedAt = tuple[dict[str, Any], NDArray[np.uint8] | None]
@@ -47,15 +47,15 @@ Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class SourceError(Exception):
-    """Raised for a source that could not be read: an OSError would be taken for one of the file that is written."""
+    """Raised for a source that could not be read, because an OSError would be attributed to the file being written."""
 
 
 @dataclass(frozen=True)
 class Looked:
-    """A part that is done: its images, and how many of them are unusable; `seconds` is 0 where it was done before.
+    """The outcome of a part: its images, and how many of them are unusable; `seconds` is 0 if it was done before.
 
-    `input` and `output` are the hashes of its list and of its facts. `memory_mb` is the most that the process has had
-    at once so far.
+    `input` and `output` are the hashes of its list and of its facts. `memory_mb` is the peak memory of the process so
+    far.
     """
 
     shard: int
@@ -68,7 +68,7 @@ class Looked:
 
 
 def look(check: Check, threads: int, number: int) -> Looked:
-    """Write the facts of a part, unless they are there as they were written.
+    """Write the facts of a part, unless an intact file of them exists, and return the outcome.
 
     Raises UserError for a shard that cannot be read or used, and for facts of another check.
     """
@@ -104,7 +104,7 @@ def _look(check: Check, threads: int, number: int) -> Looked:
 
 @functools.lru_cache(maxsize=1)
 def _embedding(check: Check, threads: int) -> tuple[Embed, ImageContract]:
-    """Return the backbone, loaded once in each process, and what it sees of an image."""
+    """Return the backbone's feature function, loaded once in each process, and the image contract for its input."""
     from adaptformer import embedding
     from adaptformer.model import device
 
@@ -118,7 +118,7 @@ def _embedding(check: Check, threads: int) -> tuple[Embed, ImageContract]:
 
 
 def _rows(part: list[str], embedding: tuple[Embed, ImageContract] | None, threads: int) -> Iterator[dict[str, Any]]:
-    """Yield the row of each image. Raises SourceError where the images cannot be read."""
+    """Yield the row of each image. Raises SourceError if the images cannot be read."""
     looked = workers.in_order(functools.partial(_looked_at, embedding and embedding[1]), sources.images(part), threads)
     while batch := _next(looked):
         if embedding and (seen := [pixels for _, pixels in batch if pixels is not None]):
@@ -137,7 +137,7 @@ def _next(looked: Iterator[_LookedAt]) -> list[_LookedAt]:
 
 
 def _looked_at(contract: ImageContract | None, image: Located) -> _LookedAt:
-    """Return an image's row, and, with a contract, what the backbone sees of it."""
+    """Return an image's row, and, if there is a contract, the pixels for the backbone."""
     row: dict[str, Any] = {
         "path": names.storable(image.path), "split": image.split, "label": names.storable(image.label),
     }  # fmt: skip
@@ -167,7 +167,7 @@ def usable(check: Check, columns: Sequence[str]) -> Iterator[pa.Table]:
 
 
 def unusable(check: Check) -> Iterator[tuple[str, str]]:
-    """Yield path and fault of each file that is no usable image."""
+    """Yield path and fault of each file that is not a usable image."""
     for number in range(check.parts):
         table = pq.read_table(check.facts(number), columns=["path", "fault"])
         found = table.filter(table.column("fault").is_valid())

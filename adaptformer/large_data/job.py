@@ -1,16 +1,16 @@
-"""The folder of a check, and what is in it before the first part is looked at.
+"""The folder of a check, and its preparation before the first part is examined.
 
-    check.json                what is looked at; written when the rest is there
+    check.json                description of the check; written after parts/ and the backbone
     parts/00000000.parquet    the locations of each part
-    backbone.safetensors      where features are wanted
-    facts/00000000.parquet    what a part's images are (facts.py), written as a whole
-    copies/                   near duplicates while they are searched for (cells.py), removed at the end
+    backbone.safetensors      only if features are wanted
+    facts/00000000.parquet    facts about a part's images (facts.py), written as a whole
+    copies/                   intermediate files of the search for near duplicates (cells.py), removed at the end
     near_duplicates.parquet   pairs of images that seem to show the same photo
-    findings.csv              what is wrong, a line each
-    timing.json               what it took
+    findings.csv              the findings, one per line
+    timing.json               the time and memory used
 
-Each file is verified when it is read back, by the checksum in it or beside it (`.sha256`); one that was altered is
-computed again. All processes find the folder by the same path: it is on this machine, or shared.
+Each file is verified when it is read back, by the checksum in it or beside it (`.sha256`); an altered one is computed
+again. All processes use the same path of the folder, so it is on this machine or on a shared file system.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LOCATION = "location"
 
 @dataclass(frozen=True)
 class Features:
-    """Which features are wanted: of the backbone in `path`, through an image contract as JSON."""
+    """The wanted features: those of the backbone in `path`, with an image contract as JSON."""
 
     path: Path
     contract: str
@@ -50,10 +50,10 @@ class Features:
 
 @dataclass(frozen=True)
 class Check:
-    """What is looked at: `parts` parts of what `sources` hold.
+    """The description of a check: the images of `sources`, in `parts` parts.
 
-    `inputs` is the hash of their lists; `backbone` that of the file whose features are wanted, with the `contract` of
-    images as JSON; both are empty where none are.
+    `inputs` is the hash of the parts' lists; `backbone` is the hash of the backbone file whose features are wanted, and
+    `contract` its image contract as JSON; both are empty if no features are wanted.
     """
 
     folder: str
@@ -68,7 +68,7 @@ class Check:
         return Path(self.folder, f"parts/{number:08d}.parquet")
 
     def facts(self, number: int) -> Path:
-        """Return the file of what a part's images are."""
+        """Return the file with the facts about a part's images."""
         return Path(self.folder, f"facts/{number:08d}.parquet")
 
     def file(self, name: str) -> Path:
@@ -77,8 +77,8 @@ class Check:
 
 
 def features_of(folder: RunFolder, image: ImageParams) -> Features:
-    """Return the features of a run's backbone. Raises UserError where it was not fetched."""
-    from adaptformer.model import backbone_file  # with torch, which processes that embed nothing do without
+    """Return the description of the features of a run's backbone. Raises UserError if it was not fetched."""
+    from adaptformer.model import backbone_file  # imports torch, which processes without features do not need
 
     if not folder.backbone.is_file():
         raise UserError(f"{folder.backbone} does not exist", "run `adaptformer fetch` first")
@@ -88,9 +88,9 @@ def features_of(folder: RunFolder, image: ImageParams) -> Features:
 
 
 def prepare(folder: Path, given: Sequence[str], features: Features | None) -> Check:
-    """Return the check in `folder`: the one that is there, or a new one, whose locations are listed now.
+    """Return the check in `folder`: the existing one, or a new one, whose locations are listed now.
 
-    Raises UserError where the folder holds another check, a damaged one or other files, and for sources without images.
+    Raises UserError if the folder holds another check, a damaged one or other files, and for sources without images.
     """
     wanted: dict[str, Any] = {
         "sources": tuple(storage.absolute(source) for source in given),
@@ -131,14 +131,14 @@ def _described(path: Path) -> dict[str, Any]:
     """Return the description of a check. Raises UserError for a damaged one."""
     with contextlib.suppress(OSError, ValueError):
         there: dict[str, Any] = json.loads(path.read_bytes())
-        # Checks of earlier versions have no checksum; then their names must be right to the letter.
+        # Checks of earlier versions have no checksum; their keys must then match exactly.
         if there.keys() == {field.name for field in dataclasses.fields(Check)} - {"folder"}:
             return there
     return integrity.read_record(path, "bring it back from a copy, or give another folder")
 
 
 def lists_changed(check: Check) -> UserError:
-    """Return the error for lists of parts that are not those that the check was made with."""
+    """Return the error for lists of parts that have changed since the check was made."""
     return UserError(
         f"the lists in {check.folder}/parts/ have changed", "bring them back from a copy, or give another folder"
     )

@@ -1,4 +1,4 @@
-"""A file of equal rows, of which only those that are asked for come into memory."""
+"""A file of rows of equal size, of which only the requested ones are read into memory."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Rows:
         return self._path.stat().st_size // self._bytes
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Write rows [N, ...] behind those that are there."""
+        """Append rows [N, ...] to the file."""
         with files.refusals(self._path), self._path.open("ab") as file:
             file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
 
     def part(self, start: int, stop: int) -> NDArray[Any]:
-        """Return the rows from `start` to before `stop`, or to the end."""
+        """Return the rows from `start` up to, not including, `stop`, or up to the end."""
         count = max(min(stop, len(self)) - start, 0) * math.prod(self._shape)
         read = np.fromfile(self._path, self._dtype, count, offset=start * self._bytes)
         return read.reshape(-1, *self._shape)
 
     def at(self, indices: NDArray[np.int64]) -> NDArray[Any]:
-        """Return these rows, in this order."""
+        """Return the rows at `indices`, in that order."""
         found = np.empty((len(indices), *self._shape), self._dtype)
         with self._path.open("rb") as file:
             for row, index in zip(found, indices.tolist(), strict=True):

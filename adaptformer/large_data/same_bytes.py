@@ -1,4 +1,4 @@
-"""Images whose bytes occur before, found by their hashes in memory that does not grow with their number."""
+"""Search for exact copies of images by their hashes, in memory that does not grow with their number."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 AT_ONCE = 4_000_000
-"""Hashes that are compared in one go, 32 bytes each with their numbers."""
+"""Hashes that are compared in one go; each takes 32 bytes, together with its number."""
 
 
 def copies(hashes: Callable[[], Iterable[NDArray[np.uint8]]], images: int) -> NDArray[np.int64]:
-    """Return the numbers [D, 2] of each image that repeats an earlier one, and of the first of these, sorted.
+    """Return the numbers [D, 2] of each image that repeats an earlier one, and of the first equal image, sorted.
 
-    `hashes` yields the sha256 [N, 32] of all images in order, each time that it is called; half of it is compared.
+    Each call of `hashes` yields the sha256 [N, 32] of all images in order; only half of each hash is compared.
     """
     rounds = max(1, math.ceil(images / AT_ONCE))
     found = [np.zeros((0, 2), np.int64)]
@@ -28,7 +28,7 @@ def copies(hashes: Callable[[], Iterable[NDArray[np.uint8]]], images: int) -> ND
             numbers.append(mine + count)
             count += len(block)
         word, number = np.concatenate(words), np.concatenate(numbers)
-        order = np.lexsort((word[:, 1], word[:, 0]))  # stable: among equals the first image stays the first
+        order = np.lexsort((word[:, 1], word[:, 0]))  # stable: of equal hashes the first image stays first
         word, number = word[order], number[order]
         repeated = np.concatenate([[False], (word[1:] == word[:-1]).all(axis=1)])[: len(word)]
         first = number[np.maximum.accumulate(np.where(repeated, 0, np.arange(len(word))))]

@@ -1,4 +1,4 @@
-"""Labelled images of a source that is read where it is: folders and buckets of classes, tar and Parquet shards."""
+"""Labelled images of sources that are read in place: folders and buckets of classes, tar and Parquet shards."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from adaptformer.dataset_import.found import split_of, split_within
 from adaptformer.errors import UserError
 
 FILES = 1000
-"""Files of a part that are no shards; a shard is a part of its own, however many images it holds."""
+"""The number of image files in a part; a shard is always a part of its own, however many images it holds."""
 
 
 class Located(NamedTuple):
-    """An image by its place; `split` is empty if nothing says it. The bytes are None while they are in a file.
+    """An image with its location; `split` is empty if it is unknown, `content` None if the bytes are still in a file.
 
-    A `fault` is why there are no bytes.
+    A `fault` is the reason why there are no bytes.
     """
 
     path: str
@@ -28,9 +28,9 @@ class Located(NamedTuple):
 
 
 def parts(sources: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the locations that are looked at in one go: a shard alone, or up to FILES image files.
+    """Yield the locations of each part: a single shard, or up to FILES image files.
 
-    Nothing is held in memory but one part. Raises UserError for a source that does not exist or holds nothing.
+    Only one part is held in memory. Raises UserError for a source that does not exist or has no images.
     """
     files: list[str] = []
     for source in sources:
@@ -74,7 +74,7 @@ def images(part: Iterable[str]) -> Iterator[Located]:
 
 
 def _place(location: str) -> tuple[str, str]:
-    """Return split and class of a file by its folders; as in an import, seg_train is a split's name, too."""
+    """Return split and class of a file by its folders; as in an import, a name such as seg_train is a split too."""
     *_, above, folder, _ = ["", "", *location.split("/")]
     within = split_within(above)
     return split_of(above) or (within[0] if within else ""), folder

@@ -1,1 +1,1 @@
-"""Checks of a data set, and the page about it."""
+"""Checks of a data set, and its report page."""

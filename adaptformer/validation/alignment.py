@@ -1,9 +1,9 @@
-"""Whether two pictures that look alike are one: they are laid over each other, and their details must agree.
+"""Confirmation of near duplicates: two pictures are aligned, and their details must agree.
 
 An affine transform is fitted so that the brightness of one picture matches the other's (Gauss-Newton steps as in Lucas
-and Kanade, IJCAI 1981, with brightness and contrast set free), first on coarse pictures, then on fine ones. Smooth
-pictures of different things can be laid over each other almost perfectly, so what decides is the correlation of their
-details, without the smooth part.
+and Kanade, IJCAI 1981, with free brightness and contrast), first on coarse pictures, then on fine ones. Smooth pictures
+of different things can be aligned almost perfectly, so the decision uses the correlation of their details, without the
+smooth part.
 
 Shapes: P pairs, s side of the pictures.
 """
@@ -20,16 +20,16 @@ from adaptformer import progress
 from adaptformer.validation.likeness import Proposals
 
 WHOLE, DETAIL = 0.9, 0.6
-"""The correlations of two aligned pictures, and of their details alone, that near duplicates have at least."""
+"""The smallest correlations of near duplicates: of the aligned pictures, and of their details alone."""
 COPY = 0.97
-"""The correlation of details that is enough in any set, however alike its pictures are."""
+"""The correlation of details that is enough in any set, however similar its pictures are."""
 OVERLAP = 0.55
 """The share of the second picture that the first must cover."""
 STRETCH = (0.6, 1.5)
 """The smallest and largest factor by which a picture may have been stretched in any direction."""
 _COARSE_STEPS, _FINE_STEPS = 12, 8
-_SPREADS, _FEWEST = 6.0, 50  # of the lower agreements, added to them; pairs that show what chance gives
-_LIMIT = 0.2  # of one step's change of each number of a transform
+_SPREADS, _FEWEST = 6.0, 50  # spreads above the lower agreements (`bound`); fewest pairs to estimate chance from
+_LIMIT = 0.2  # largest change of each number of a transform in one step
 _AT_ONCE = 1000
 
 
@@ -41,9 +41,9 @@ def confirmed(pictures: NDArray[np.uint8], proposed: Proposals) -> NDArray[np.bo
 
 
 def agreements(pictures: NDArray[np.uint8], proposed: Proposals) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return how well the details of each proposed pair agree [P], and whether the two fit as wholes [P].
+    """Return how well the details of each proposed pair agree [P], and whether the whole pictures fit [P].
 
-    The agreement is a correlation; it is NaN where two pictures stay far apart.
+    The agreement is a correlation; it is NaN for two pictures that cannot be aligned even coarsely.
     """
     if not len(proposed.first):
         return np.zeros(0, np.float32), np.zeros(0, bool)
@@ -57,10 +57,11 @@ def agreements(pictures: NDArray[np.uint8], proposed: Proposals) -> tuple[NDArra
 
 
 def bound(agreement: NDArray[np.float32]) -> float:
-    """Return how well details must agree in this set of pictures: better than those of pictures that are only alike.
+    """Return the smallest agreement of details that near duplicates must have in this set of pictures.
 
-    Handwritten digits agree almost as well as copies do, photos of all kinds do not. What chance gives is read from the
-    quarter of the pairs that agree least, since the others may be copies.
+    It must exceed the agreement of different pictures that look similar. Different handwritten digits agree almost as
+    well as copies do; different photos do not. The agreement by chance is estimated from the quarter of the pairs that
+    agree least, because the others may be copies.
     """
     chance = agreement[~np.isnan(agreement)]
     if len(chance) < _FEWEST:
@@ -70,10 +71,10 @@ def bound(agreement: NDArray[np.float32]) -> float:
 
 
 def _laid_over(first: Tensor, second: Tensor, transform: Tensor) -> tuple[Tensor, Tensor]:
-    """Lay grey pictures [P, 1, s, s] over each other; the transforms [P, 2, 3] align them roughly.
+    """Align grey pictures [P, 1, s, s], starting from the rough transforms [P, 2, 3].
 
-    Returns how well their details agree, a correlation [P], NaN where the pictures stay far apart, and whether they fit
-    as wholes [P].
+    Returns the correlation [P] of their details, NaN for pairs that cannot be aligned even coarsely, and whether the
+    whole pictures fit [P].
     """
     one, other = (F.avg_pool2d(_blurred(picture, 1.0), 2) for picture in (first, second))
     fitted = _fitted(one, other, transform, _COARSE_STEPS)
@@ -93,7 +94,7 @@ def _laid_over(first: Tensor, second: Tensor, transform: Tensor) -> tuple[Tensor
 
 
 def _fitted(first: Tensor, second: Tensor, transform: Tensor, steps: int) -> Tensor:
-    """Return the transforms [P, 2, 3] of the first pictures after so many steps towards the second ones."""
+    """Return the transforms [P, 2, 3] of the first pictures after `steps` steps towards the second ones."""
     side = first.shape[-1]
     centres = torch.linspace(1 / side - 1, 1 - 1 / side, side)
     y, x = torch.meshgrid(centres, centres, indexing="ij")
@@ -114,7 +115,7 @@ def _fitted(first: Tensor, second: Tensor, transform: Tensor, steps: int) -> Ten
 
 
 def _centred(picture: Tensor, inside: Tensor, like: Tensor) -> Tensor:
-    """Return pictures [P, s, s] without their mean, with the contrast that `like` has, both within `inside`."""
+    """Return pictures [P, s, s] minus their mean, scaled to the contrast of `like`; both are measured in `inside`."""
     deviations = []
     for each in (like, picture):
         centred = (each - _mean(each, inside)) * inside
@@ -123,12 +124,12 @@ def _centred(picture: Tensor, inside: Tensor, like: Tensor) -> Tensor:
 
 
 def _correlation(first: Tensor, second: Tensor, transform: Tensor) -> Tensor:
-    """Return the correlation [P] of pictures [P, 1, s, s] where they cover each other."""
+    """Return the correlation [P] of pictures [P, 1, s, s] in the area where they overlap."""
     inside = _inside(transform, first.shape[-1])
     pair = (_seen(first, transform)[:, 0], second[:, 0])
     one, other = ((picture - _mean(picture, inside)) * inside for picture in pair)
     size = (one.square().sum((1, 2)) * other.square().sum((1, 2))).sqrt()
-    return (one * other).sum((1, 2)) / size.clamp(min=1e-5)  # two plain pictures have nothing in common
+    return (one * other).sum((1, 2)) / size.clamp(min=1e-5)  # the correlation of two constant pictures is 0
 
 
 def _seen(source: Tensor, transform: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ def _seen(source: Tensor, transform: Tensor) -> Tensor:
 
 
 def _inside(transform: Tensor, side: int) -> Tensor:
-    """Return 1 where a transform stays within the picture, else 0, [P, s, s]."""
+    """Return a mask [P, s, s]: 1 in the places that a transform maps into the picture, else 0."""
     grid = F.affine_grid(transform, [len(transform), 1, side, side], align_corners=False)
     return (grid.abs() < 1).all(dim=-1).float()
 
@@ -155,7 +156,7 @@ def _details(picture: Tensor) -> Tensor:
 
 
 def _blurred(picture: Tensor, sigma: float) -> Tensor:
-    """Return pictures [P, 1, s, s] under a Gaussian of that many pixels."""
+    """Return pictures [P, 1, s, s] blurred with a Gaussian of `sigma` pixels."""
     places = torch.arange(-3.0, 4.0)
     kernel = torch.exp(-(places**2) / (2 * sigma**2))
     kernel /= kernel.sum()

@@ -1,4 +1,4 @@
-"""Find all faults of a data set in one pass: of single rows (row_schema.py), and of rows together."""
+"""Search for all faults of a data set in one pass: of single rows (row_schema.py), and across rows."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _ROW_FAULTS = {
 
 
 def check(manifest: pd.DataFrame, unreadable: pd.DataFrame, group: str | None = None) -> pd.DataFrame:
-    """Return every fault of a scanned data set (manifest.scan), one row each; no rows when it is sound.
+    """Return every fault of a scanned data set (manifest.scan), one row each; no rows if there are none.
 
-    `group` is the pattern of groups (data/groups.py), if there is one. The columns are `path` (of a file, or of a class
+    `group` is the pattern of groups (data/groups.py), if there is one. The columns are `path` (of a file or a class
     folder), `fault` (its kind), `detail` and `remedy`.
     """
     unread = _faults(unreadable["path"], "unreadable file", unreadable["reason"], "repair it, or move it out of data/")
@@ -36,7 +36,7 @@ def check(manifest: pd.DataFrame, unreadable: pd.DataFrame, group: str | None = 
 
 
 def across_rows(manifest: pd.DataFrame, group: str | None = None) -> pd.DataFrame:
-    """Return the faults that rows have together, as `check` does."""
+    """Return the faults across rows, with the columns of `check`."""
     return pd.concat(
         [
             _missing_in_train(manifest),
@@ -63,7 +63,7 @@ def _row_faults(manifest: pd.DataFrame) -> pd.DataFrame:
     cases = row_schema.failures(manifest)
     if cases is None:
         return _faults([], "", [], "")
-    # A case without an index concerns a whole column: only a damaged manifest causes it, never a data set.
+    # A case without an index concerns a whole column. Only a damaged manifest causes it, never a data set.
     whole = cases[cases["index"].isna()]
     if len(whole):
         raise UserError(
@@ -90,7 +90,7 @@ def _missing_in_train(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _too_few_images(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Find the classes with fewer than two distinct images: one for training and one for validation."""
+    """Find the classes with fewer than two distinct images outside test: training and validation need one each."""
     seen = manifest[manifest["split"] != "test"]
     counts = seen.groupby("label")["sha256"].nunique()
     alone = counts[counts == 1].index
@@ -110,7 +110,7 @@ def _single_class(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _empty_splits(manifest: pd.DataFrame, pattern: str | None) -> pd.DataFrame:
-    """Find the splits without an image: nothing could be chosen by them, or judged."""
+    """Find the splits without an image; selection and evaluation need images in each split."""
     empty = [split for split in SPLITS if split not in set(manifest["split"])] if len(manifest) else []
     why, remedy = "", "put images into it, more images into train, or raise the fraction of it in section data"
     if pattern is not None:
@@ -130,7 +130,7 @@ def _split_groups(manifest: pd.DataFrame, pattern: str | None) -> pd.DataFrame:
 
 
 def _alike_class_names(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Find class names that differ only in case or outer spaces: many file systems keep them in one folder."""
+    """Find class names that differ only in case or outer spaces: many file systems treat them as one folder."""
     places = manifest[["split", "label"]].drop_duplicates()
     alike = places["label"].str.strip().str.casefold()
     names = places["label"].groupby(alike).transform(lambda group: ", ".join(sorted(set(group))))
@@ -144,9 +144,9 @@ def _alike_class_names(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _same_bytes(manifest: pd.DataFrame, column: str, fault: str, remedy: str) -> pd.DataFrame:
-    """Return the files whose bytes occur with several values of `column`, each with the first file of another value."""
+    """Find files whose bytes occur with several values of `column`; each detail names a file with another value."""
     wrong = manifest[manifest.groupby("sha256")[column].transform("nunique") > 1]
-    # Vectorised: a loop over groups takes a minute where all of 60,000 images are duplicates.
+    # Vectorised, because a loop over groups takes a minute if all of 60,000 images are duplicates.
     firsts = wrong.drop_duplicates("sha256").set_index("sha256")
     is_first_value = wrong[column] == wrong["sha256"].map(firsts[column])
     seconds = wrong[~is_first_value].drop_duplicates("sha256").set_index("sha256")
@@ -171,7 +171,7 @@ def fault_table(faults: pd.DataFrame) -> str:
 
 
 def raise_on_faults(faults: pd.DataFrame, csv_path: Path) -> None:
-    """Do nothing when there are no faults; otherwise write them all to `csv_path` and raise UserError."""
+    """If there are faults, write them all to `csv_path` and raise UserError."""
     if faults.empty:
         return
     files.write_text(csv_path, csv_file.text(faults))

@@ -1,7 +1,7 @@
-"""What is no fault of a data set but may spoil a model: each finding with its kind, its level and what to do.
+"""Findings about a data set: properties that are no faults but may spoil a model, each with kind, level and remedy.
 
-`checks` in params.yaml gives each kind a level: `error` stops the run, `warn` goes to the page, the file and the
-terminal, `none` is not looked for.
+`checks` in params.yaml gives each kind a level: `error` stops the run, `warn` is shown on the page, in the file and in
+the terminal, `none` turns the check off.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ FIXES = {
     "conflicts": "keep the photo in its one right class",
     "repeats": "keep one of them: the same photo counts more than once",
     "constant": "move the image out of data/: it shows nothing",
-    "dark": "see whether the image shows anything, and whether its format was read as meant",
-    "bright": "see whether the image shows anything, and whether its format was read as meant",
-    "low_contrast": "see whether the image shows anything, and whether its format was read as meant",
-    "sixteen_bits": "set image.sixteen_bit_max to the largest value that the camera gives, such as 4095 of 12 bits",
+    "dark": "check whether the image shows anything, and whether its format was read correctly",
+    "bright": "check whether the image shows anything, and whether its format was read correctly",
+    "low_contrast": "check whether the image shows anything, and whether its format was read correctly",
+    "sixteen_bits": "set image.sixteen_bit_max to the largest value of the camera, such as 4095 for 12 bits",
     "small": "get the image in its original size, or move it out of data/",
-    "odd_modes": "see whether these images come from another source than the rest",
+    "odd_modes": "check whether these images come from another source than the rest",
     "imbalance": "add images of the small class, or set tuning.balance",
     "few_images": "add images of the class",
     "missing_classes": "add images of the class to the split, or its accuracy there is unknown",
 }
-"""What to do about each kind of finding; the keys are those of the section `checks`."""
+"""The remedy for each kind of finding; the keys are those of the section `checks`."""
 
 _PAIRS = ("leaks", "conflicts", "repeats")
 _SEEN = ("constant", "dark", "bright", "low_contrast", "sixteen_bits")
 _DARK, _BRIGHT, _FLAT = 10, 245, 4
-"""Mean levels, of 255, and the deviation from the mean, beyond which an image is likely to show nothing."""
+"""Limits, on a scale of 255, of the mean level (two) and of the standard deviation: an image below _DARK, above _BRIGHT
+or with a deviation below _FLAT is likely to show nothing."""
 _FEW_BITS = 64
-"""An image of 16 bits that is nowhere brighter, of 255, has at most 14 bits."""
+"""A 16-bit image whose largest level, on a scale of 255, is at most this has at most 14 bits."""
 _CONTRAST = 1.5
-"""A picture whose levels, of 255, deviate less from their mean shows nothing."""
+"""A picture whose levels, on a scale of 255, have a smaller standard deviation shows nothing."""
 SMALL = 16
-"""Pixels of the shorter side; an image of fewer is a finding."""
+"""An image whose shorter side has fewer pixels is a finding."""
 _ODD, _MANY = 0.01, 100
-"""A mode that at most this share of at least so many images has is odd."""
+"""A mode is odd if at most the share _ODD of at least _MANY images has it."""
 _FEW_IMAGES, _IMBALANCE = 10, 10
 
 
 def find(manifest: pd.DataFrame, pictures: NDArray[np.uint8] | None, levels: ChecksParams) -> pd.DataFrame:
-    """Return all findings about a manifest [N rows], in the order of FIXES; no rows where all is well.
+    """Return all findings about a manifest [N rows], in the order of FIXES; no rows if there are none.
 
-    `pictures` [N, s, s, 3] are the small pictures of its images (reading.small_picture), which `needs_pictures` says
-    whether to make. The columns are those of COLUMNS: `path` is that of an image or SPLIT/CLASS, `other` an image that
-    it repeats.
+    `pictures` [N, s, s, 3] are the small pictures of its images (reading.small_picture); None if `needs_pictures` is
+    false. The columns are COLUMNS: `path` is that of an image or SPLIT/CLASS, `other` that of an image that it repeats.
     """
     counts = pd.crosstab(manifest["label"], manifest["split"])
     found = [*of_classes(counts.reindex(columns=list(SPLITS), fill_value=0)), *_of_images(manifest)]
@@ -76,12 +76,12 @@ def find(manifest: pd.DataFrame, pictures: NDArray[np.uint8] | None, levels: Che
 
 
 def needs_pictures(levels: ChecksParams) -> bool:
-    """Say whether a wanted check looks at pixels."""
+    """Return whether a check that is turned on needs pixels."""
     return any(getattr(levels, kind) != "none" for kind in (*_PAIRS, *_SEEN))
 
 
 def lines(findings: pd.DataFrame) -> list[str]:
-    """Return one line for each kind: how many, the first of them, and what to do."""
+    """Return one line for each kind: the first finding, the number of the others, and the remedy."""
     said = []
     for kind, group in findings.groupby("kind", sort=False):
         first = group.iloc[0]
@@ -91,13 +91,13 @@ def lines(findings: pd.DataFrame) -> list[str]:
 
 
 def write(path: Path, findings: pd.DataFrame) -> None:
-    """Write the findings as CSV, each with what to do."""
+    """Write the findings as CSV, each with its remedy."""
     table = findings.assign(fix=findings["kind"].map(FIXES).astype("str"))
     files.write_text(path, csv_file.text(table))
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """Return the pairs of images that show the same photo, out of the findings at `path`; none if there is no file.
+    """Return the pairs of images that show the same photo, from the findings at `path`; none if there is no file.
 
     Raises UserError for a file that cannot be read.
     """
@@ -112,7 +112,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
 
 
 def raise_on_errors(findings: pd.DataFrame, csv_path: Path) -> None:
-    """Raise UserError where a finding's level is `error`."""
+    """Raise UserError if a finding's level is `error`."""
     errors = findings[findings["level"] == "error"]
     if len(errors):
         kinds = sorted(errors["kind"].unique())
@@ -124,7 +124,7 @@ def raise_on_errors(findings: pd.DataFrame, csv_path: Path) -> None:
 
 
 def _pairs(manifest: pd.DataFrame, pairs: NDArray[np.int64]) -> Iterable[tuple[str, str, str, str]]:
-    """Yield what is wrong with each pair of near duplicates [P, 2]; pairs of equal bytes are found without pixels."""
+    """Yield the findings of each pair of near duplicates [P, 2]; pairs of equal bytes are found without pixels."""
     columns = ("path", "split", "label", "sha256")
     paths, splits, labels, hashes = (manifest[column].to_numpy() for column in columns)
     for first, second in pairs:
@@ -135,7 +135,7 @@ def _pairs(manifest: pd.DataFrame, pairs: NDArray[np.int64]) -> Iterable[tuple[s
 
 
 def of_pair(first: tuple[str, str], second: tuple[str, str]) -> list[str]:
-    """Return the kinds of finding that two images of one photo are, by the split and the class of each."""
+    """Return the kinds of finding for two images of one photo, by the split and the class of each."""
     differ = [kind for kind, one, other in zip(("leaks", "conflicts"), first, second, strict=True) if one != other]
     return differ or ["repeats"]
 
@@ -156,7 +156,7 @@ def _of_images(manifest: pd.DataFrame) -> Iterable[tuple[str, str, str, str]]:
 
 
 def odd_modes(counts: Mapping[str, int]) -> dict[str, str]:
-    """Return what is said of each mode that few images have, by how many have each."""
+    """Return a detail for each mode that few images have, from the number of images of each mode."""
     total = sum(counts.values())
     return {
         mode: f"mode {mode}, as {count} of {total:,} images have it"
@@ -186,7 +186,7 @@ def of_pictures(pictures: NDArray[np.uint8], modes: Sequence[str]) -> Iterable[t
 
 
 def of_classes(counts: pd.DataFrame) -> Iterable[tuple[str, str, str, str]]:
-    """Yield what is wrong with the numbers of images: a row for each class, a column for each of the three splits."""
+    """Yield the findings about numbers of images; `counts` has a row for each class and a column for each split."""
     largest = counts["train"].max()
     for label, train, validation, test in counts.itertuples():
         for split, count in (("validation", validation), ("test", test)):

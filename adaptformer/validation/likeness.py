@@ -1,9 +1,9 @@
-"""Which pictures look alike at a glance: the pairs that may be near duplicates, out of N (N - 1) / 2.
+"""Proposal of near duplicates: the pairs of pictures that look similar, out of N (N - 1) / 2.
 
-A picture's signature is its brightness in 6 x 6 fields and its colour in 3 x 3, so small that every picture can be
-compared with every other one. A blurred view barely changes under JPEG, resizing or a stretch; for mirror images, crops
-and turns each picture is also compared as it would look after them. No backbone is asked: on CIFAR-10 its features find
-fewer turned and cropped copies than these 54 numbers.
+A picture's signature is its brightness in 6 x 6 fields and its colour in 3 x 3 fields. It is so small that every
+picture can be compared with every other one, and so coarse that JPEG, resizing or a stretch barely change it. To find
+mirror images, crops and rotations, views of each picture after such changes are compared too. The signature is used
+instead of a backbone's features because on CIFAR-10 its 54 numbers find more rotated and cropped copies.
 
 Shapes: N pictures, s their side, V views.
 """
@@ -24,23 +24,23 @@ from torch import Tensor
 from adaptformer import progress
 
 LEAST = 0.85
-"""The cosine of two signatures from which on a pair is proposed."""
+"""The smallest cosine of two signatures of a proposed pair."""
 NEAREST = 3
-"""Of each picture at most so many pairs are proposed, the most alike ones."""
+"""The largest number of proposed pairs of each picture: the most similar ones."""
 _VIEWS = ((0.0, 1.0), (0.0, 0.87), (9.0, 0.95), (-9.0, 0.95))
-"""Turn in degrees and share of the side that is left; each of them as it is, and mirrored."""
+"""Rotation in degrees and remaining share of the side. Each view exists as it is and mirrored."""
 VIEWS = 2 * len(_VIEWS)
-_ROWS, _COLUMNS = 1024, 2048  # of a block of comparisons, which then stays in the processor's cache
+_ROWS, _COLUMNS = 1024, 2048  # size of a block of comparisons, small enough for the processor's cache
 _BATCH = 4096
 _COLOURS = torch.tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
-"""Brightness, blue and red difference, as JPEG has them (ITU-T T.871)."""
+"""Brightness, blue difference and red difference from RGB, as in JPEG (ITU-T T.871)."""
 _COLOUR_WEIGHT = 1.4
 
 
 class Proposals(NamedTuple):
-    """P pairs of pictures `first` < `second` [P], with the transform [P, 2, 3] that likens the first to the second.
+    """P pairs of pictures `first` < `second` [P], with the transform [P, 2, 3] that maps the first to the second.
 
-    The transform is one of affine_grid's: from a place in the result to a place in the first picture.
+    The transform is in the form of `affine_grid`: from a place in the result to a place in the first picture.
     """
 
     first: NDArray[np.int64]
@@ -49,7 +49,7 @@ class Proposals(NamedTuple):
 
 
 def propose(pictures: NDArray[np.uint8]) -> Proposals:
-    """Return the pairs of pictures [N, s, s, 3] that look alike."""
+    """Return the pairs of pictures [N, s, s, 3] that look similar."""
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     plain = signatures(images)
     transforms = view_transforms()
@@ -59,9 +59,9 @@ def propose(pictures: NDArray[np.uint8]) -> Proposals:
 
 
 def proposals(pairs: pd.DataFrame) -> Proposals:
-    """Return pairs that are alike in a view, with the columns of `compared`, as proposals."""
+    """Return the proposals for pairs with the columns of `compared`."""
     transforms = view_transforms()
-    # With the roles changed, a transform is undone.
+    # If the second picture was the viewed one, the inverse transform maps the first to the second.
     both = torch.stack([*transforms, *map(_inverted, transforms)])
     chosen = torch.tensor((pairs["view"] + VIEWS * pairs["changed"]).to_list(), dtype=torch.int64)
     first, second = (pairs[column].to_numpy(np.int64, copy=True) for column in ("first", "second"))
@@ -69,13 +69,13 @@ def proposals(pairs: pd.DataFrame) -> Proposals:
 
 
 def compared(views: Iterable[Tensor], plain: Tensor) -> pd.DataFrame:
-    """Return the pairs that are alike in one of the views: `first` < `second`, `view`, and `changed`.
+    """Return the pairs that are similar in one of the views: `first` < `second`, `view`, and `changed`.
 
-    `views` are the signatures [N, 54] of each view, `plain` those of the pictures themselves. `changed` is 1 where it
-    is the second picture that was viewed, else 0.
+    `views` are the signatures [N, 54] of each view, `plain` those of the pictures themselves. `changed` is 1 if the
+    view is of the second picture, else 0.
     """
     tables = [
-        # The plain comparison and that with the mirror image are symmetric, the others are not.
+        # The comparisons with the plain view and with its mirror image are symmetric, the others are not.
         _alike(viewed, plain, symmetric=view in {0, len(_VIEWS)}).assign(view=view)
         for view, viewed in enumerate(views)
     ]
@@ -83,7 +83,7 @@ def compared(views: Iterable[Tensor], plain: Tensor) -> pd.DataFrame:
 
 
 def signatures(images: Tensor, transform: Tensor | None = None) -> Tensor:
-    """Return the signatures [N, 54], of length 1, of images [N, 3, s, s] uint8 or of what a transform makes of them."""
+    """Return the unit-length signatures [N, 54] of images [N, 3, s, s] uint8, after `transform` [2, 3] if it is set."""
     found = []
     for batch in images.split(_BATCH):
         seen = batch.float() / 255
@@ -98,7 +98,7 @@ def signatures(images: Tensor, transform: Tensor | None = None) -> Tensor:
 
 
 def transformed(images: Tensor, transform: Tensor) -> Tensor:
-    """Return images [N, C, s, s] under transforms [N, 2, 3]; beyond their edges they are reflected."""
+    """Return images [N, C, s, s] after transforms [N, 2, 3]; beyond their edges they are reflected."""
     grid = F.affine_grid(transform, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
@@ -119,9 +119,9 @@ def _inverted(transform: Tensor) -> Tensor:
 
 
 def _alike(viewed: Tensor, plain: Tensor, *, symmetric: bool) -> pd.DataFrame:
-    """Return for each view (row) the nearest pictures (column) whose cosine with it is at least LEAST."""
+    """Return for each view (row) the NEAREST pictures (column) whose cosine with it is at least LEAST."""
     tables = []
-    memory = torch.empty(_ROWS * _COLUMNS)  # allocating it anew for each block would take half of the time
+    memory = torch.empty(_ROWS * _COLUMNS)  # reused, because allocating it for each block takes half of the time
     for start in range(0, len(viewed), _ROWS):
         found = []
         for column in range(start if symmetric else 0, len(plain), _COLUMNS):
@@ -136,10 +136,10 @@ def _alike(viewed: Tensor, plain: Tensor, *, symmetric: bool) -> pd.DataFrame:
 
 
 def nearest(found: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs `first` < `second`, by their best view, that are among the nearest of one of their pictures.
+    """Return the pairs `first` < `second`, in their best view, that are among the NEAREST of one of their pictures.
 
-    `found` has the picture that was viewed (`row`), the one that it was compared with (`column`), `view` and `cosine`.
-    The other columns of the answer are those of `compared`.
+    `found` has the viewed picture (`row`), the one that it was compared with (`column`), `view` and `cosine`. The
+    result has the columns of `compared` besides.
     """
     pairs = found[["row", "column"]].astype("int64")
     found = found.assign(

@@ -1,7 +1,7 @@
-"""Near duplicates: the same photo again, compressed, resized, cropped, turned by some degrees, stretched or mirrored.
+"""Near duplicates: copies of a photo, compressed, resized, cropped, stretched, mirrored or rotated by a few degrees.
 
-Pictures that look alike at a glance are proposed (likeness.py), and those that can be laid over each other down to
-their details are confirmed (alignment.py). Both work on the small picture of each image that data/reading.py makes.
+Pairs of pictures that look similar are proposed (likeness.py). Those whose details agree when they are aligned are
+confirmed (alignment.py). Both use the small picture of each image (data/reading.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from adaptformer import memory
 
 
 class Pictures:
-    """The small pictures of images, gathered while their files are read: call it with a path and its picture."""
+    """The small pictures of images, collected while their files are read; call it with a path and its picture."""
 
     def __init__(self) -> None:
         self._by_path: dict[str, NDArray[np.uint8]] = {}
@@ -31,7 +31,7 @@ class Pictures:
 
 def pairs(pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the pairs [P, 2] of near duplicates among pictures [N, s, s, 3], each in order, sorted."""
-    from adaptformer.validation import alignment, likeness  # with torch, which a data set of two images can do without
+    from adaptformer.validation import alignment, likeness  # imports torch, which is not needed without pictures
 
     memory.keep_freed()
     proposed = likeness.propose(pictures)

@@ -1,4 +1,4 @@
-"""The page about a data set: what is in it, how it is split, and what deserves attention."""
+"""The report page of a data set: its classes, splits, image sizes and findings."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _LISTED = 24
 def data_report(manifest: pd.DataFrame, data: Path, findings: pd.DataFrame, params: DataParams) -> str:
     """Return a self-contained HTML page about a checked data set and its findings; equal data gives equal text.
 
-    It holds no date but that of the images in `params`, no host and no absolute path. Thumbnails are read from `data`;
-    a file that is gone is left out.
+    It contains no date except that of the images in `params`, no host name and no absolute path. Thumbnails are read
+    from `data`; missing files are left out.
     """
     counts = _counts(manifest)
     sides = manifest[["width", "height", "bytes"]].quantile([0.0, 0.5, 1.0], interpolation="lower").astype("int64")
@@ -50,13 +50,13 @@ def _counts(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _most_common(values: pd.Series[str]) -> list[tuple[str, str]]:
-    # Equal counts come in no fixed order: sort by name within.
+    # The order of equal counts is not fixed, so they are sorted by name.
     counts = sorted(values.value_counts().items(), key=lambda pair: (-pair[1], str(pair[0])))
     return [(str(name), f"{count:,}") for name, count in counts[:10]]
 
 
 def _shown(findings: pd.DataFrame, data: Path) -> list[tuple[str, str, int, list[tuple[str, list[tuple[bytes, str]]]]]]:
-    """Return each kind of finding: its name, what to do, how many, and the first ones with their thumbnails."""
+    """Return each kind of finding: its name, remedy and number, and the first ones with their thumbnails."""
     kinds = []
     for kind, group in findings.groupby("kind", sort=False):
         rows = [
@@ -68,9 +68,9 @@ def _shown(findings: pd.DataFrame, data: Path) -> list[tuple[str, str, int, list
 
 
 def _examples(manifest: pd.DataFrame, data: Path) -> tuple[list[tuple[bytes, str]], int]:
-    """Return thumbnails with their classes, and the number of classes that have none because there are too many."""
+    """Return thumbnails with their classes, and the number of classes left out because there are too many."""
     train = manifest[manifest["split"] == "train"]
-    # By hash: neither the first files by name, which are often alike, nor a random draw.
+    # By hash: the first files by name are often similar, and a random draw would not be reproducible.
     chosen = train.sort_values("sha256").groupby("label", sort=True).head(_PICTURES_PER_CLASS)
     labels = sorted(chosen["label"].unique())[:_CLASSES_PICTURED]
     shown = chosen[chosen["label"].isin(labels)].sort_values(["label", "sha256"])

@@ -1,4 +1,4 @@
-"""What holds for each row of a manifest on its own."""
+"""The schema of single rows of a manifest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEMA = pa.DataFrameSchema(
 
 
 def failures(manifest: pd.DataFrame) -> pd.DataFrame | None:
-    """Return pandera's table of failure cases, or None if every row is as it should be."""
+    """Return pandera's table of failure cases, or None if every row is valid."""
     try:
         SCHEMA.validate(manifest, lazy=True)
     except pa.errors.SchemaErrors as errors:

@@ -1,4 +1,4 @@
-"""Small pictures of image files for pages."""
+"""Thumbnails of image files for pages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.resizing import square
 
 SIDE = 64
-"""Pixels; small enough that 200 of them stay a page."""
+"""Pixels; small enough for 200 thumbnails on a page."""
 
 
 def thumbnail(path: Path, side: int = SIDE) -> bytes:
-    """Return a file's image as a PNG of `side` x `side` pixels, all of it on black; no bytes if it is unreadable."""
+    """Return a file's whole image on black as a PNG of `side` x `side` pixels; no bytes if it is unreadable."""
     contract = ImageContract(
         size=side,
         resize="pad",

@@ -298,7 +298,7 @@ def no_such_model(project: Path) -> dict[str, Any]:
         (wrong_shapes, r"another shape for norm\.bias \(24,\) instead of \(12,\)"),
         (missing_tensors, r"the checkpoint lacks blocks\.1\.\S+, blocks\.1\.\S+, blocks\.1\.\S+ and 9 more"),
         (truncated, r"mite\.safetensors is damaged"),
-        (absent, r"backbone\.checkpoint = nothing\.pth is no file"),
+        (absent, r"backbone\.checkpoint = nothing\.pth is neither a file"),
         (licence, r"mite\.safetensors has the licence MIT, which backbone\.allowed_licences does not list"),
         (no_such_model, r"vit_bse_patch16_224 is no architecture"),
     ],

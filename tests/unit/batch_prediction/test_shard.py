@@ -124,7 +124,7 @@ def test_a_damaged_result_whose_images_have_changed_is_refused_and_stays(job: Jo
     damaged = flipped(path.read_bytes(), random.Random(1))
     path.write_bytes(damaged)
     with pytest.raises(
-        UserError, match=r"00000001\.parquet is damaged, and its images give other predictions"
+        UserError, match=r"00000001\.parquet is damaged, and its images now have other predictions"
     ) as caught:
         shard.predict(job, CPU, 1)
     assert path.read_bytes() == damaged

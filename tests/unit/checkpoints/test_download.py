@@ -85,7 +85,7 @@ def test_another_part_than_was_requested_is_refused_and_the_partial_file_stays(
     with pytest.raises(UserError):
         download.fetch(server.url, server.sha256)
     server.sends, server.content_range = None, answered
-    with pytest.raises(UserError, match="sent another part of the file than was requested"):
+    with pytest.raises(UserError, match="sent a part of the file that was not requested"):
         download.fetch(server.url, server.sha256)
     assert (cache / f"{server.sha256}.partial").read_bytes() == CONTENT[:1_000_000]
     server.content_range = None
@@ -147,7 +147,7 @@ def test_a_name_that_cannot_be_looked_up_is_told() -> None:
     ],
 )
 def test_addresses_other_than_https_and_loopback_are_refused(url: str, cache: Path) -> None:
-    with pytest.raises(UserError, match="is no https address"):
+    with pytest.raises(UserError, match="is not an https address"):
         download.fetch(url, "0" * 64)
     assert not cache.exists()
 

@@ -95,7 +95,7 @@ def test_a_card_survives_json() -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"backbone\.checkpoint = .*nothing\.pth is no file") as caught:
+    with pytest.raises(UserError, match=r"backbone\.checkpoint = .*nothing\.pth is neither a file") as caught:
         fetching.fetch(mite.MODEL, str(tmp_path / "nothing.pth"), None, mite.LICENCES)
     assert "bundled" in caught.value.remedy
     with pytest.raises(UserError, match="is a folder without a checkpoint"):
@@ -119,7 +119,7 @@ def test_a_hostile_file_of_another_hash_is_not_even_opened(tmp_path: Path, monke
 
 def test_weights_other_than_their_metadata_names_are_refused(tmp_path: Path) -> None:
     tensor_file.write(tmp_path / "x.safetensors", mite.encoder(seed=3), dataclasses.asdict(mite.backbone_card()))
-    with pytest.raises(UserError, match="does not hold the weights that it names"):
+    with pytest.raises(UserError, match="do not match its own sha256"):
         fetching.fetch(mite.MODEL, str(tmp_path / "x.safetensors"), None, mite.LICENCES)
 
 
@@ -182,6 +182,6 @@ def test_a_truncated_file_is_refused(own: Path, tmp_path: Path, suffix: str) -> 
 @pytest.mark.parametrize("model", ["test_vit", mite.MODEL])
 def test_weights_without_a_known_normalisation_are_refused(tmp_path: Path, model: str) -> None:
     path = official(tmp_path / "x.pth", model)
-    with pytest.raises(UserError, match=f"does not say its normalisation, nor does backbone.model = {model}") as caught:
+    with pytest.raises(UserError, match=f"nor backbone.model = {model} states the normalisation") as caught:
         fetching.fetch(model, str(path), None, mite.LICENCES)
     assert "vit_base_patch16_224.mae" in caught.value.remedy

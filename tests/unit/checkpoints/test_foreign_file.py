@@ -127,7 +127,7 @@ def a_bomb(path: Path) -> bytes:
         (b"\n<!DOCTYPE html><html>", "a web page"),
         (b"\x1f\x8b" * 20, "compressed by gzip"),
         (b"\x89HDF\r\n", "an HDF5 file"),
-        (b'{"architectures": []}', "JSON, but no index"),
+        (b'{"architectures": []}', "JSON, but not an index"),
         (b"{" * 100_000, "damaged"),
         (a_tar, "a tar archive"),
         (a_zip, "a zip file without a checkpoint"),

@@ -275,7 +275,7 @@ def test_positions_of_another_grid_are_kept_for_one_interpolation_and_told(
     other = {**mite.encoder(), "pos_embed": torch.randn(1, 1 + 9, 12)}
     translated = translate(other, expected)
     assert torch.equal(translated["pos_embed"], other["pos_embed"])
-    assert "position embeddings for 3 x 3 patches, where the architecture has 2 x 2" in caplog.text
+    assert "position embeddings for 3 x 3 patches, but the architecture has 2 x 2" in caplog.text
     vit = backbone.build(mite.MODEL, 12)
     backbone.load_encoder(vit, translated)
     assert torch.equal(vit.pos_embed, other["pos_embed"]), "the file's own grid was interpolated twice"
@@ -284,7 +284,7 @@ def test_positions_of_another_grid_are_kept_for_one_interpolation_and_told(
 @pytest.mark.parametrize(
     ("count", "words"),
     [
-        (9, "for 3² patches and 0, backbone.model for 2² patches and 1"),
+        (9, "for 3² patches and 0, but backbone.model for 2² patches and 1"),
         (8, "for 2² patches and 4"),
         (0, "for 0 positions"),
     ],
@@ -304,7 +304,7 @@ def test_registers_that_the_architecture_lacks_are_told(expected: Table, name: s
 
 def test_the_nearest_name_of_what_is_missing_is_told(expected: Table) -> None:
     other = {name.replace("blocks.", "layers."): tensor for name, tensor in mite.encoder().items()}
-    with pytest.raises(UserError, match=r"the nearest name to the first that it has is layers\.0\.attn\.proj\.bias"):
+    with pytest.raises(UserError, match=r"its name closest to the first of these is layers\.0\.attn\.proj\.bias"):
         translate(other, expected)
 
 

@@ -79,7 +79,7 @@ def test_or_one_is_kept_of_each_group_a_test_image_if_there_is_one(data: Path, p
     assert gone == {"train/cat/0.png", "test/cat/1.png", "validation/dog/0.png", "train/dog/4.png"}
     assert done.lines()[:2] == [
         f"removed 4 near duplicates (2 of train, 1 of validation, 1 of test): {places.removed}/",
-        "left 1 groups as they are, whose images are of several classes: see the findings",
+        "left 1 groups unchanged, whose images are of several classes: see the findings",
     ]
     kept = content(places.removed / "1")
     assert kept == {path: before[path] for path in gone}
@@ -160,7 +160,7 @@ def test_findings_about_other_bytes_are_refused(data: Path, places: Places) -> N
 
 @pytest.mark.parametrize(
     ("path", "cause"),
-    [("data/test/dog/1.png", "has taken the place"), ("kept", "is gone, which was removed")],
+    [("data/test/dog/1.png", "has taken the place"), ("kept", "the copy of an image removed")],
 )
 def test_undo_overwrites_nothing_and_loses_nothing(data: Path, places: Places, path: str, cause: str) -> None:
     dedupe(data, places, [("test/dog/1.png", "test/dog/2.png")], keep_one=True)

@@ -80,9 +80,9 @@ def test_undo_goes_back_one_relabelling_at_a_time_to_the_same_paths(data: Path, 
     second = content(data)
     swapped = write(tmp_path, "test/dog/0.png,dog,fox", "test/fox/0.png,fox,dog")
     relabelling.relabel(swapped, data, PARAMS, journal)
-    assert relabelling.undo(data, journal) == ["gave 2 images their labels back, and every image its place"]
+    assert relabelling.undo(data, journal) == ["restored the labels of 2 images, and the place of every image"]
     assert content(data) == second
-    assert relabelling.undo(data, journal) == ["gave 1 images their labels back, and every image its place"]
+    assert relabelling.undo(data, journal) == ["restored the labels of 1 images, and the place of every image"]
     assert content(data) == first
     with pytest.raises(UserError, match="no relabelling is left to undo"):
         relabelling.undo(data, journal)

@@ -93,7 +93,7 @@ def test_shards_are_named_by_ranges_and_stars_and_have_splits(tmp_path: Path) ->
 def test_some_shards_with_a_split_and_some_without_are_refused(tmp_path: Path) -> None:
     for name in ("train-0", "more-0"):
         tar(tmp_path / f"s/{name}.tar", {"1.png": png(1), "1.cls": b"a"})
-    with pytest.raises(UserError, match=r"the name of .*more-0\.tar says no split"):
+    with pytest.raises(UserError, match=r"the name of .*more-0\.tar contains no split"):
         unpacked(tmp_path / "s/*.tar", tmp_path)
 
 
@@ -181,14 +181,14 @@ def test_an_archive_that_was_cut_is_an_error_wherever(mode: str, tmp_path: Path)
     end = 512 * (len(members) + sum(-(-len(content) // 512) for content in members.values()))
     for place in [*range(512, end + 1, 512), *range(700, end, 1500)] if mode == "w" else range(20, len(whole) - 8, 97):
         (tmp_path / "cut.tar").write_bytes(whole[:place])
-        with pytest.raises(UserError, match=r"was cut|cannot be read|cannot use"):
+        with pytest.raises(UserError, match=r"is truncated|cannot be read|cannot use"):
             unpacked(tmp_path / "cut.tar", tmp_path)
 
 
 def test_a_sample_without_the_label_that_others_have_is_an_error(tmp_path: Path) -> None:
     labelled = {"a/1.png": png(1), "a/1.cls": b"cat"}
     for members in ({**labelled, "a/2.png": png(2)}, {"a/0.png": png(2), **labelled}):
-        with pytest.raises(UserError, match=r"a/[02] in .* has no \.cls or \.json beside it, and others have one"):
+        with pytest.raises(UserError, match=r"a/[02] in .* has no \.cls or \.json beside it, but others have one"):
             unpacked(tar(tmp_path / "a.tar", members), tmp_path)
 
 
@@ -241,7 +241,7 @@ def test_files_that_are_none_are_two_lines(tmp_path: Path) -> None:
     parquet(tmp_path / "other.parquet", {"picture": [b"x"], "label": [1]})
     for name, cause in (
         ("no.tar", r"no\.tar cannot be read"),
-        ("no.parquet", r"no\.parquet is no whole Parquet file"),
+        ("no.parquet", r"no\.parquet is not a whole Parquet file"),
         ("gone.tar", "does not exist"),
         ("gone-*.tar", "there is no .*gone-"),
         ("other.parquet", "has no column image, but picture, label"),

@@ -134,7 +134,7 @@ def test_a_margin_that_would_take_all_memory_is_told(tmp_path: Path) -> None:
     for fraction in (8 / 8193, 1e-9, 5e-324):
         text = json.dumps({**RIGHT, "image": {**IMAGE, "crop_fraction": fraction}})
         assert cause(model(tmp_path / "m.onnx", text)) == (
-            "image.crop_fraction is so small that images of more than 8192 pixels a side would be made"
+            "image.crop_fraction is so small that images would be resized to more than 8192 pixels a side"
         )
 
 

@@ -138,7 +138,7 @@ def test_an_index_that_is_damaged_is_made_again(
     again = cells.prepare(tmp_path, np.array_split(pictures, 5))
     np.testing.assert_array_equal(again.members, index.members)
     assert file.read_bytes() == whole
-    assert "is made again" in caplog.text
+    assert "is built again" in caplog.text
 
 
 def test_pairs_that_were_altered_are_computed_again(
