@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from adaptformer import interruption
+from adaptformer.base import interruption
 
 if TYPE_CHECKING:
     import argparse
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         interruption.at_once()
-    from adaptformer import streams  # only now, because imports take a while
+    from adaptformer.base import streams  # only now, because imports take a while
     from adaptformer.commands import exit_code
 
     streams.prepare()
@@ -44,7 +44,7 @@ def _log(quiet: bool, verbose: bool) -> None:
     """Choose the log lines for standard error: by default this library's, and only warnings of other libraries."""
     import logging
 
-    from adaptformer import progress
+    from adaptformer.base import progress
 
     form = "%(asctime)s %(name)s: %(message)s" if verbose else "%(message)s"
     logging.basicConfig(format=form, handlers=[progress.Lines()], level=logging.INFO if verbose else logging.WARNING)

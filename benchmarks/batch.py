@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adaptformer import memory, text_table
+from adaptformer.base import memory, text_table
 from adaptformer.batch_prediction import job, running
 from adaptformer.batch_prediction.engines import ENGINES
 from adaptformer.batch_prediction.shard import PARTS

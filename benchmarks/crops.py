@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from adaptformer import text_table
+from adaptformer.base import text_table
 from adaptformer.data import augmentation, photos
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import decode

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from adaptformer import memory
+from adaptformer.base import memory
 from adaptformer.data import workers
 from adaptformer.data.reading import small_picture
 from adaptformer.validation import alignment, likeness, near_duplicates

@@ -22,13 +22,13 @@ import torch
 import yaml
 from PIL import Image
 
-from adaptformer import memory, text_table
+from adaptformer.base import memory, text_table
 from adaptformer.data import manifest
 from adaptformer.data.contract import ImageContract
 from adaptformer.model import adapter_file, backbone, classifier
-from adaptformer.params import load
-from adaptformer.run_folder import RunFolder
-from adaptformer.stages import STAGES
+from adaptformer.config.params import load
+from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline.stages import STAGES
 from benchmarks import models
 
 ROOT = Path(__file__).resolve().parents[1]

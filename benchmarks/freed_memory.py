@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from adaptformer import memory
+from adaptformer.base import memory
 from adaptformer.model import device
 from benchmarks import measuring, models
 from benchmarks.step import step

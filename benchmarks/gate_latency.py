@@ -20,7 +20,7 @@ from adaptformer.evaluation.intervals import wilson
 from adaptformer.export.latency import compared_ms
 from adaptformer.export.predictor import Predictor
 from adaptformer.gate import rules
-from adaptformer.params import load
+from adaptformer.config.params import load
 
 
 def busy() -> None:

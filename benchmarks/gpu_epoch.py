@@ -21,13 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adaptformer import params
+from adaptformer.config import params
 from adaptformer.data import manifest
 from adaptformer.model import classifier, device
 from adaptformer.model.torchvision_ops import import_torchvision
-from adaptformer.params import Params
-from adaptformer.run_folder import RunFolder
-from adaptformer.stages import STAGES
+from adaptformer.config.params import Params
+from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline.stages import STAGES
 from adaptformer.tuning.optimiser import build_optimiser
 from benchmarks import measuring, models, photos
 

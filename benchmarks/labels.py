@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
 
-from adaptformer import params
+from adaptformer.config import params
 from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache
-from adaptformer.embedding import Embedding
+from adaptformer.model.embedding import Embedding
 from adaptformer.labels import ranking
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 from benchmarks import measuring
 
 

@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps
 
-from adaptformer import files, text_table
+from adaptformer.base import files, text_table
 from adaptformer.data import workers
 from adaptformer.data.reading import small_picture
 from adaptformer.large_data import cells

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adaptformer import files, text_table
+from adaptformer.base import files, text_table
 from adaptformer.model import device
 
 RESULTS = Path(__file__).parent / "results"

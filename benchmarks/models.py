@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adaptformer.model import backbone, backbone_file, classifier, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
-from adaptformer.params import AdapterParams, Params, load
+from adaptformer.config.params import AdapterParams, Params, load
 
 ADAPTER_64 = {
     "method": "adaptformer", "bottlenecks": [64], "scale": 0.1, "activation": "relu", "reads": "residual",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from adaptformer import text_table
+from adaptformer.base import text_table
 from adaptformer.model import classifier, device
 from adaptformer.tuning import planning
 from benchmarks.measuring import machine

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaptformer import memory
+from adaptformer.base import memory
 from adaptformer.tuning.optimiser import build_optimiser
 from benchmarks import measuring, models
 

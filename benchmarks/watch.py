@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from adaptformer import randomness
+from adaptformer.base import randomness
 from adaptformer.data import manifest, reading
 from adaptformer.data.cache import ImageCache
-from adaptformer.embedding import Embedding
+from adaptformer.model.embedding import Embedding
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.data_profile import Profile
 from adaptformer.evaluation.intervals import Interval, wilson
 from adaptformer.export.predictor import Predictor
 from adaptformer.model import device
 from adaptformer.monitoring import expected_accuracy, permutation_drift
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 from benchmarks import measuring
 
 NEW = 200

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from adaptformer import interruption
+from adaptformer.base import interruption
 from flows import ROOT
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command in the checkout's root and return its exit code; by default with this process's arguments."""
     if arguments is None:
         interruption.at_once()
-    from adaptformer import streams  # only now, because imports take a while
+    from adaptformer.base import streams  # only now, because imports take a while
     from adaptformer.commands import exit_code
     from adaptformer.dataset_import import settling
 
@@ -61,15 +61,15 @@ def _parser() -> Parser:
 
 
 def _run(given: argparse.Namespace) -> None:
-    from adaptformer.params import parse_overrides
+    from adaptformer.config.params import parse_overrides
     from flows.local import run
 
     run(given.preset, parse_overrides(given.overrides), True if given.register else None)
 
 
 def _compare(given: argparse.Namespace) -> None:
-    from adaptformer.params import parse_overrides
-    from adaptformer.run_folder import RunFolder
+    from adaptformer.config.params import parse_overrides
+    from adaptformer.config.run_folder import RunFolder
     from flows.local import make_sample_if_wanted, on_temporary_server
 
     make_sample_if_wanted(RunFolder())
@@ -80,8 +80,8 @@ def _compare(given: argparse.Namespace) -> None:
 
 
 def _sweep(given: argparse.Namespace) -> None:
-    from adaptformer.params import parse_overrides
-    from adaptformer.run_folder import RunFolder
+    from adaptformer.config.params import parse_overrides
+    from adaptformer.config.run_folder import RunFolder
     from flows.local import make_sample_if_wanted, on_temporary_server
 
     make_sample_if_wanted(RunFolder())

@@ -8,7 +8,7 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from adaptformer import params
+from adaptformer.config import params
 from adaptformer.commands import method_runs
 from adaptformer.commands.method_runs import MethodRun
 from adaptformer.dataset_import import settling

@@ -12,9 +12,9 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
-from adaptformer import files
-from adaptformer.params import Params
-from adaptformer.run_folder import RunFolder
+from adaptformer.base import files
+from adaptformer.config.params import Params
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store
 from adaptformer.tracking.locations import mlflow_pages, root
 from adaptformer.tracking.tracker import run_name

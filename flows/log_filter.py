@@ -7,8 +7,8 @@ import warnings
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
-from adaptformer import progress
-from adaptformer.errors import UserError
+from adaptformer.base import progress
+from adaptformer.base.errors import UserError
 
 SHOWN = "shown_in_the_log"
 LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "prefect.engine")

@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from adaptformer import params
+from adaptformer.config import params
 from adaptformer.dataset_import import settling
 from adaptformer.gate.decision import markdown
 from adaptformer.registry import promotion

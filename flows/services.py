@@ -15,9 +15,9 @@ from types import FrameType
 import psutil  # type: ignore[import-untyped]
 import requests
 
-from adaptformer import interruption
+from adaptformer.base import interruption
 from adaptformer.commands import exit_code
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.tracking.locations import tracking_place, tracking_uri
 from adaptformer.tracking.mlflow_store import connect
 from flows import ROOT, prefect_database

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adaptformer import integrity, method, text_table
+from adaptformer.base import integrity, text_table
+from adaptformer.config import method
 from adaptformer.commands import adapter_summary
 from adaptformer.evaluation import leaks, power
-from adaptformer.params import Params
+from adaptformer.config.params import Params
 from adaptformer.registry import in_use
 from adaptformer.registry.versions import Registration, present
-from adaptformer.run_folder import RunFolder
-from adaptformer.stage_runner import read_timing
+from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline.stage_runner import read_timing
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 
-from adaptformer import files
-from adaptformer.errors import UserError
+from adaptformer.base import files
+from adaptformer.base.errors import UserError
 from flows import ROOT
 
 HOST = "127.0.0.1"

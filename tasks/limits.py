@@ -10,7 +10,7 @@ from prefect import get_run_logger
 from prefect.concurrency.sync import concurrency
 from prefect.settings import get_current_settings
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 TEMPORARY = "ADAPTFORMER_TEMPORARY_SERVER"
 """The environment variable that is set if the server in use ends with this process."""

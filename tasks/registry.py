@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
-from adaptformer.params import GateParams
+from adaptformer.config.params import GateParams
 from adaptformer.registry import promotion, versions
 from tasks.limits import slot
 

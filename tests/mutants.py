@@ -21,7 +21,7 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant
 from mutmut.stats import status_by_exit_code
 from mutmut.utils.file_utils import walk_mutatable_files
 
-from adaptformer.text_table import aligned
+from adaptformer.base.text_table import aligned
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTICED = {"killed", "timeout"}

@@ -20,7 +20,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import wait as wait_for_any
 from typing import Any, Protocol, TypeVar
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 
 class Done(Protocol):

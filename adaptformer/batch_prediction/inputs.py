@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 
-from adaptformer import csv_file, storage
-from adaptformer.errors import UserError
+from adaptformer.base import csv_file
+from adaptformer.data import storage
+from adaptformer.base.errors import UserError
 
 COLUMN = "path"
 _LISTED_AT_ONCE = 10_000

@@ -25,10 +25,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adaptformer import files, integrity, names, storage
+from adaptformer.base import files, integrity, names
+from adaptformer.data import storage
 from adaptformer.batch_prediction import inputs
 from adaptformer.data import workers
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export.predictor import WEIGHTS
 
 MODEL, DESCRIPTION, MANIFEST, TIMING, LOCK = "model.onnx", "job.json", "manifest.csv", "timing.json", ".lock"

@@ -17,13 +17,14 @@ from typing import Any, TypeVar
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from adaptformer import csv_file, files, memory, progress, storage
+from adaptformer.base import csv_file, files, memory, progress
+from adaptformer.data import storage
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.engines import ENGINES
 from adaptformer.batch_prediction.job import LOCK, MANIFEST, TIMING, Job, prepare, require_lists
 from adaptformer.batch_prediction.shard import PARTS, Computing, Device, Outcome
 from adaptformer.data import workers as machine
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export.predictor import Predictor
 
 log = logging.getLogger("adaptformer")

@@ -9,7 +9,7 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 
 def check(url: str) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adaptformer import text_table
-from adaptformer.errors import UserError
+from adaptformer.base import text_table
+from adaptformer.base.errors import UserError
 from adaptformer.model.backbone_card import COMMERCIAL_USE
 
 Triple = tuple[float, float, float]

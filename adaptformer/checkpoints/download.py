@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from adaptformer import files, progress
+from adaptformer.base import files, progress
 from adaptformer.checkpoints import address
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 log = logging.getLogger("adaptformer")
 

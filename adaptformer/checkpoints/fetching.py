@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adaptformer.checkpoints import catalogue, foreign_file, source, tables
 from adaptformer.checkpoints.translation import translate
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import backbone, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from adaptformer import files
+from adaptformer.base import files
 from adaptformer.checkpoints import pickled
 from adaptformer.checkpoints.address import one_line
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import tensor_file
 from adaptformer.model.tensor_file import damaged
 

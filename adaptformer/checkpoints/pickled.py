@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from adaptformer.checkpoints.address import one_line
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model.tensor_file import damaged
 
 

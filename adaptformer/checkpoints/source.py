@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from adaptformer import files, integrity
+from adaptformer.base import files, integrity
 from adaptformer.checkpoints import address, catalogue, download
-from adaptformer.errors import UserError, has_credentials
+from adaptformer.base.errors import UserError, has_credentials
 
 BUNDLED = "bundled"
 _HUB = "hub:"

@@ -13,7 +13,7 @@ from torch import Tensor
 from adaptformer.checkpoints import translation
 from adaptformer.checkpoints.foreign_file import printable
 from adaptformer.checkpoints.pickled import Array
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 log = logging.getLogger("adaptformer")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adaptformer.checkpoints import jax_names
 from adaptformer.checkpoints.foreign_file import printable
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 log = logging.getLogger("adaptformer")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from adaptformer import array_file
+from adaptformer.base import array_file
 
 
 def card(path: Path) -> dict[str, Any]:

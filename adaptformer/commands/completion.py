@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands, Parser

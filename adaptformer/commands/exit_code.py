@@ -10,8 +10,8 @@ import traceback as tracebacks
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from adaptformer import files, interruption, names
-from adaptformer.errors import UserError, without_credentials
+from adaptformer.base import files, interruption, names
+from adaptformer.base.errors import UserError, without_credentials
 
 REFUSED = 2
 """The gate refused a model: an answer, not a failure."""

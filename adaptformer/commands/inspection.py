@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from adaptformer import text_table
-from adaptformer.errors import UserError
+from adaptformer.base import text_table
+from adaptformer.base.errors import UserError
 from adaptformer.model import adapter_file
 from adaptformer.model.parts import parts
 

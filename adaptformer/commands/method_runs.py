@@ -16,15 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptformer import csv_file, files, interruption, params, presets, run_folder
+from adaptformer import presets
+from adaptformer.base import csv_file, files, interruption
+from adaptformer.config import params, run_folder
 from adaptformer.commands import adapter_summary
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.evaluation import comparison, slices
 from adaptformer.evaluation.comparison import Trained
-from adaptformer.params import Params, ParamsFile
+from adaptformer.config.params import Params, ParamsFile
 from adaptformer.registry import belonging
-from adaptformer.run_folder import RunFolder
-from adaptformer.stage_runner import read_timing
+from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline.stage_runner import read_timing
 from adaptformer.tracking import dvc_repository, run_files
 from adaptformer.tracking.tracker import tracked
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptformer.commands.parsing import add_answering, positive, share
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
@@ -91,7 +91,7 @@ def _inspect(given: argparse.Namespace) -> None:
 
 def _predict(given: argparse.Namespace) -> None:
     from adaptformer.registry import answering
-    from adaptformer.run_folder import RunFolder
+    from adaptformer.config.run_folder import RunFolder
 
     _require_matching_options(given)
     with tempfile.TemporaryDirectory() as scratch:
@@ -121,7 +121,7 @@ def _image_source(named: str, scratch: Path) -> Path:
 
 
 def _predict_here(given: argparse.Namespace, answering: str, file: Path, sources: list[Path]) -> None:
-    from adaptformer import streams
+    from adaptformer.base import streams
     from adaptformer.export import prediction_table, predictor, sorting
 
     paths = predictor.images_below(sources)

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from adaptformer import text_table, yaml_text
-from adaptformer.errors import without_credentials
-from adaptformer.params import UNTRACKED_SECTIONS, Params
+from adaptformer.base import text_table, yaml_text
+from adaptformer.base.errors import without_credentials
+from adaptformer.config.params import UNTRACKED_SECTIONS, Params
 
 HEAD = """# Parameters
 

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from adaptformer import names
-from adaptformer.errors import without_credentials
+from adaptformer.base import names
+from adaptformer.base.errors import without_credentials
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-    from adaptformer.params import Params, ParamsFile
+    from adaptformer.config.params import Params, ParamsFile
 
     Commands = argparse._SubParsersAction["CommandParser"]
 
@@ -106,7 +106,8 @@ def add_search(command: argparse.ArgumentParser) -> None:
 
 def resolved(given: argparse.Namespace) -> tuple[ParamsFile, Params]:
     """Return params.yaml, and its params with the presets and overrides of the command line."""
-    from adaptformer import params, presets
+    from adaptformer import presets
+    from adaptformer.config import params
 
     return presets.resolve(given.preset, params.parse_overrides(given.overrides))
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from adaptformer.commands import exit_code
 from adaptformer.commands.parsing import add_answering, positive, share
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
     from adaptformer.monitoring.watching import Watched
     from adaptformer.registry.answering import Answering
-    from adaptformer.run_folder import RunFolder
+    from adaptformer.config.run_folder import RunFolder
 
 WATCH = Path("artifacts/watch")
 """The folder in which `watch` writes its page and tables."""
@@ -64,13 +64,13 @@ def _add_who_and_why(command: argparse.ArgumentParser, *, why_is_needed: bool) -
 
 
 def _model(given: argparse.Namespace) -> str:
-    from adaptformer import params
+    from adaptformer.config import params
 
     return str(given.model or params.load().registry.model)
 
 
 def _promote(given: argparse.Namespace) -> int:
-    from adaptformer import params
+    from adaptformer.config import params
     from adaptformer.gate.decision import table
     from adaptformer.registry import promotion
 
@@ -99,12 +99,13 @@ def _watch(given: argparse.Namespace) -> int:
     import sys
     import tempfile
 
-    from adaptformer import csv_file, files, params
+    from adaptformer.base import csv_file, files
+    from adaptformer.config import params
     from adaptformer.data.cache import ImageCache
     from adaptformer.model import device
     from adaptformer.monitoring import label_next, report, watching
     from adaptformer.registry import answering
-    from adaptformer.run_folder import RunFolder
+    from adaptformer.config.run_folder import RunFolder
 
     settings, folder = params.load(), RunFolder()
     with tempfile.TemporaryDirectory() as scratch, RunFolder(WATCH).lock("adaptformer watch"):
@@ -153,7 +154,7 @@ def _results_of(model: Path, scratch: Path) -> Watched:
     from adaptformer.export import model_file
     from adaptformer.monitoring.watching import Watched
     from adaptformer.registry import belonging
-    from adaptformer.run_folder import RunFolder
+    from adaptformer.config.run_folder import RunFolder
 
     folder, copies = RunFolder(model.parent), RunFolder(scratch)
     for path in (folder.model, folder.manifest, folder.profile, folder.backbone):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptformer.commands.parsing import add_methods, add_overrides, add_search, options, resolved
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
@@ -60,7 +60,8 @@ def add(commands: Commands) -> None:
 
 def _run(given: argparse.Namespace) -> None:
     """Run those of the given stages that are not current; of torchrun's processes, only the first one writes files."""
-    from adaptformer import run_folder, stage_runner
+    from adaptformer.config import run_folder
+    from adaptformer.pipeline import stage_runner
     from adaptformer.tuning import processes
 
     file, wanted = resolved(given)
@@ -85,7 +86,8 @@ def _run(given: argparse.Namespace) -> None:
 
 
 def _plan(given: argparse.Namespace) -> None:
-    from adaptformer import run_folder, stage_runner
+    from adaptformer.config import run_folder
+    from adaptformer.pipeline import stage_runner
     from adaptformer.model import device
     from adaptformer.presets import writing
     from adaptformer.tuning import planning, setup
@@ -126,7 +128,7 @@ def _minutes(text: str) -> float:
 
 
 def _params(given: argparse.Namespace) -> None:
-    from adaptformer import params
+    from adaptformer.config import params
     from adaptformer.commands import params_page
     from adaptformer.presets import writing
 
@@ -140,14 +142,14 @@ def _params(given: argparse.Namespace) -> None:
 
 
 def _compare(given: argparse.Namespace) -> None:
-    from adaptformer import params
+    from adaptformer.config import params
     from adaptformer.commands import method_runs
 
     method_runs.compare(params.read(), given.method, given.seed, params.parse_overrides(given.overrides))
 
 
 def _sweep(given: argparse.Namespace) -> None:
-    from adaptformer import params
+    from adaptformer.config import params
     from adaptformer.commands import sweep_runs
     from adaptformer.presets import writing
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptformer import randomness
+from adaptformer.base import randomness
 from adaptformer.data.decoding import Pixels
 
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop; then the largest centred crop within the ratio bounds

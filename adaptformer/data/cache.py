@@ -24,14 +24,14 @@ import PIL
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from adaptformer import files, progress, source_code
+from adaptformer.base import files, progress, source_code
 from adaptformer.data import decoding, photos, pixel_file, reading, resizing, squares, workers
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage, Pixels
 from adaptformer.data.photos import StoredImages, StreamedPhotos
 from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.squares import Squares
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 log = logging.getLogger("adaptformer")
 

@@ -15,11 +15,11 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from adaptformer import array_file, files, source_code
+from adaptformer.base import array_file, files, source_code
 from adaptformer.data import decoding, reading
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.reading import SIDE, Identity, ImageFacts, identity
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 log = logging.getLogger("adaptformer")
 

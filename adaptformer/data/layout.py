@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adaptformer.data import image_files
-from adaptformer.names import ignored, shown, steers
+from adaptformer.base.names import ignored, shown, steers
 
 log = logging.getLogger("adaptformer")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer import files
+from adaptformer.base import files
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.photos import Photos
 

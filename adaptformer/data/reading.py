@@ -17,7 +17,7 @@ from adaptformer.data import image_files
 from adaptformer.data.decoding import DamagedImage, Pixels, decode_reduced, refuse_size
 from adaptformer.data.image_files import USUAL, Limits
 from adaptformer.data.workers import in_order
-from adaptformer.names import shown
+from adaptformer.base.names import shown
 
 if TYPE_CHECKING:
     from adaptformer.data.known_facts import KnownFacts

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from adaptformer import csv_file
-from adaptformer.errors import UserError
-from adaptformer.names import one_form, quoted, shown
+from adaptformer.base import csv_file
+from adaptformer.base.errors import UserError
+from adaptformer.base.names import one_form, quoted, shown
 
 _SEPARATORS = (",", ";", "\t")
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))

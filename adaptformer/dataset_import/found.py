@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from adaptformer import csv_file, files
-from adaptformer.names import shown
+from adaptformer.base import csv_file, files
+from adaptformer.base.names import shown
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "trn"), "train"),

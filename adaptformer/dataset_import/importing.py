@@ -15,8 +15,8 @@ from adaptformer.dataset_import.copying import Copied, Manner, copied, free_name
 from adaptformer.dataset_import.csv_list import GROUP_PATTERN
 from adaptformer.dataset_import.found import Found, Image
 from adaptformer.dataset_import.replacement import Change, replacing_folder
-from adaptformer.errors import UserError
-from adaptformer.params import DataParams
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import DataParams
 
 _LOG = logging.getLogger("adaptformer")
 

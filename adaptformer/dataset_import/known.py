@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from adaptformer import csv_file, files, progress
+from adaptformer.base import csv_file, files, progress
 from adaptformer.dataset_import.found import SPLIT_NAMES
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model.torchvision_ops import import_torchvision
 
 Row = tuple[Path, str, str]

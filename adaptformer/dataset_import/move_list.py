@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptformer import csv_file
+from adaptformer.base import csv_file
 from adaptformer.data import layout
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 COLUMNS = ("number", "before", "after")
 

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from adaptformer.data import image_files
 from adaptformer.dataset_import.samples import FORM, Sample, label_of
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 _ROWS_AT_ONCE = 64
 

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from adaptformer import files, without_git
-from adaptformer.errors import UserError
+from adaptformer.base import files, without_git
+from adaptformer.base.errors import UserError
 
 
 def dvc_add(data: Path) -> bool:

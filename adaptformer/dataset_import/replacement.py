@@ -23,10 +23,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from adaptformer import files, integrity
+from adaptformer.base import files, integrity
 from adaptformer.dataset_import.exchange import exchange
 from adaptformer.dataset_import.recording import dvc_add
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.presets import writing
 
 log = logging.getLogger("adaptformer")

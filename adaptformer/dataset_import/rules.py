@@ -10,8 +10,8 @@ import pandas as pd
 from adaptformer.data.manifest import COLUMNS
 from adaptformer.data.reading import MIN_SIDE, ImageFacts
 from adaptformer.dataset_import.found import Found, Image, LeftOut
-from adaptformer.errors import UserError
-from adaptformer.names import refuse_class_names, shown
+from adaptformer.base.errors import UserError
+from adaptformer.base.names import refuse_class_names, shown
 from adaptformer.validation import checks
 
 _LISTED = 20

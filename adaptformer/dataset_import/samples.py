@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from adaptformer.names import one_form, quoted
+from adaptformer.base.names import one_form, quoted
 
 FORM = (
     "give tar shards with .cls or .json beside each image or a folder for each class, or Parquet with image and label"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 
 
 def settle(data: Path | None = None) -> None:

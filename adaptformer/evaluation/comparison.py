@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptformer import csv_file, files, text_table
-from adaptformer.errors import UserError
+from adaptformer.base import csv_file, files, text_table
+from adaptformer.base.errors import UserError
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.intervals import Interval
 

@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptformer import array_file
+from adaptformer.base import array_file
 from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.resizing import centre_crop
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 if TYPE_CHECKING:  # Embedding needs torch, but reading a profile does not
-    from adaptformer.embedding import Embedding
+    from adaptformer.model.embedding import Embedding
 
 IMAGES = 1000
 """The largest number of images in a profile."""

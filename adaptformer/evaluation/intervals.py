@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv
 from scipy.stats import norm, t
 
-from adaptformer import randomness
-from adaptformer.scores import Counts, Metric, score
+from adaptformer.base import randomness
+from adaptformer.base.scores import Counts, Metric, score
 
 CONFIDENCE = 0.95
 _Z = float(norm.ppf((1 + CONFIDENCE) / 2))

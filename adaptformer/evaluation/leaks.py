@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer import csv_file
-from adaptformer.errors import UserError
+from adaptformer.base import csv_file
+from adaptformer.base.errors import UserError
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.params import ChecksParams
+from adaptformer.config.params import ChecksParams
 
 KIND = "leaks"
 """The kind of findings that are pairs of images of the same photo in different splits."""

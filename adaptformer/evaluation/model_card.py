@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import yaml
 
-from adaptformer import html_page, text_table
+from adaptformer import pages as html_page
+from adaptformer.base import text_table
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.backbone_card import allows_commercial_use
-from adaptformer.params import DataParams, TuningParams
-from adaptformer.scores import NAMES
+from adaptformer.config.params import DataParams, TuningParams
+from adaptformer.base.scores import NAMES
 
 _LISTED = 100
 """Largest number of class names that are listed."""

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from adaptformer import files
+from adaptformer.base import files
 from adaptformer.data.squares import Images
 from adaptformer.evaluation import calibration as calibrating
 from adaptformer.evaluation import report_images

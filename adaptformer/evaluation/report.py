@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptformer import html_page, method
+from adaptformer import pages as html_page
+from adaptformer.config import method
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import calibration, power, report_images, slices
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.model.adapter_file import AdapterCard
-from adaptformer.params import AdapterParams, DataParams, TuningParams
-from adaptformer.scores import NAMES
+from adaptformer.config.params import AdapterParams, DataParams, TuningParams
+from adaptformer.base.scores import NAMES
 
 _ANSWERED = (1.0, 0.95, 0.9, 0.8, 0.5)
 """Rows of the coverage table: the shares of images that are answered."""

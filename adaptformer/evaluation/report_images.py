@@ -15,7 +15,7 @@ from PIL import Image
 
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.html_page import percent
+from adaptformer.pages import percent
 
 SHOWN = 12
 """Largest number of images in each group."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 
 def affine(norm: nn.Module, width: int) -> tuple[Tensor, Tensor, nn.Module]:

@@ -19,7 +19,7 @@ import onnx_ir
 import torch
 from torch import Tensor, nn
 
-from adaptformer import files
+from adaptformer.base import files
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.export import model_checksum, model_file, model_metadata

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer import randomness
+from adaptformer.base import randomness
 from adaptformer.export.predictor import Predictor
 
 BATCH = 32

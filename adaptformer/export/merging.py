@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export import folding
 from adaptformer.export.merged_block import MergedAdapter, MergedAttention, MergedBlock, Reads
 from adaptformer.model import block as blocks

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from adaptformer import files
+from adaptformer.base import files
 
 
 def weights_of(model: Path) -> Path:

@@ -17,8 +17,8 @@ import onnxruntime
 
 from adaptformer.data import contract
 from adaptformer.data.contract import ImageContract
-from adaptformer.errors import UserError
-from adaptformer.names import class_name_fault, shown
+from adaptformer.base.errors import UserError
+from adaptformer.base.names import class_name_fault, shown
 
 KEY = "adaptformer"
 """The key of the metadata entry that holds the JSON."""

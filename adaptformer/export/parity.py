@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.resizing import prepare
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export.predictor import Predictor
 from adaptformer.model import inference
 from adaptformer.model.classifier import Classifier

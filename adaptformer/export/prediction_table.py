@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import TextIO
 
-from adaptformer import csv_file, names
+from adaptformer.base import csv_file, names
 from adaptformer.export.predictor import NO_ANSWER, Prediction
 
 UNSURE = "unsure"

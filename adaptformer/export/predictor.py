@@ -15,12 +15,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from adaptformer import files, integrity
+from adaptformer.base import files, integrity
 from adaptformer.data import image_files
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.layout import visible_files
 from adaptformer.data.resizing import prepare
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export import model_checksum, model_metadata
 
 WEIGHTS = "model.onnx.data"

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
-from adaptformer import files
+from adaptformer.base import files
 from adaptformer.data import image_files
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export.prediction_table import UNSURE
 from adaptformer.export.predictor import Prediction
-from adaptformer.names import class_name_fault, shown
+from adaptformer.base.names import class_name_fault, shown
 
 
 def require_apart(classes: Sequence[str], below: float) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from adaptformer import text_table
+from adaptformer.base import text_table
 from adaptformer.gate.class_changes import ClassChange, NewClass
 from adaptformer.gate.pairing import LeftOut
-from adaptformer.scores import Metric
+from adaptformer.base.scores import Metric
 
 Verdict = Literal["pass", "fail", "warn", "info"]
 SHOWN = 24

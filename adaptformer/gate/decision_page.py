@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from adaptformer import html_page
+from adaptformer import pages as html_page
 from adaptformer.gate import wording
 from adaptformer.gate.decision import ChangedImage, Decision
-from adaptformer.scores import NAMES
+from adaptformer.base.scores import NAMES
 
 _PICTURES = 24
 _CLASSES = 60

@@ -19,8 +19,8 @@ from adaptformer.gate.class_changes import ClassChange, NewClass, class_changes,
 from adaptformer.gate.decision import SHOWN, ChangedImage, Check, Decision, UnchangedImages
 from adaptformer.gate.pairing import Judged, Pairs, alone, pair
 from adaptformer.gate.wording import clause, counted, named, percent
-from adaptformer.params import GateParams
-from adaptformer.scores import NAMES, score
+from adaptformer.config.params import GateParams
+from adaptformer.base.scores import NAMES, score
 
 _NONE = UnchangedImages(0, ())
 

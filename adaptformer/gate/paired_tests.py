@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 
 from adaptformer.gate.exact_difference import Gain, difference
 from adaptformer.gate.sign_flips import Floats, blank, flips, top1
-from adaptformer.scores import Counts, Metric
+from adaptformer.base.scores import Counts, Metric
 
 Groups = NDArray[np.int64] | None
 

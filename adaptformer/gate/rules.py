@@ -17,8 +17,8 @@ from adaptformer.gate.decision import Check, Verdict
 from adaptformer.gate.exact_difference import Gain
 from adaptformer.gate.pairing import Pairs
 from adaptformer.gate.wording import between, chance, counted, named, percent, points, unsigned
-from adaptformer.params import GateParams
-from adaptformer.scores import NAMES, Metric
+from adaptformer.config.params import GateParams
+from adaptformer.base.scores import NAMES, Metric
 
 FEW = 100
 """With fewer compared images there is a warning."""

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer import randomness
+from adaptformer.base import randomness
 from adaptformer.gate.exact_difference import Gain
 
 SUBSETS = 10_000

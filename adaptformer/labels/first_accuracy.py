@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from adaptformer.data import manifest
-from adaptformer.embedding import BATCH, Embedding
+from adaptformer.model.embedding import BATCH, Embedding
 from adaptformer.labels import probe
 from adaptformer.model import device
-from adaptformer.params import Params
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.params import Params
+from adaptformer.config.run_folder import RunFolder
 
 SECONDS = 20.0
 """The time limit for embedding images; of a large data set, only a part is embedded."""

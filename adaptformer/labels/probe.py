@@ -17,8 +17,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from adaptformer import progress
-from adaptformer.errors import UserError
+from adaptformer.base import progress
+from adaptformer.base.errors import UserError
 
 NEIGHBOURS = 20
 _FOLDS = 5

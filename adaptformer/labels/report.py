@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptformer import html_page
+from adaptformer import pages as html_page
 from adaptformer.validation.thumbnails import thumbnail
 
 SHOWN, _PAIRS = 100, 20

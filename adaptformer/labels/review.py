@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from adaptformer import files
+from adaptformer.base import files
 from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache
-from adaptformer.embedding import Embedding
+from adaptformer.model.embedding import Embedding
 from adaptformer.labels import embedding_map, probe, ranking, report
 from adaptformer.model import device
-from adaptformer.params import Params
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.params import Params
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.validation import findings
 
 

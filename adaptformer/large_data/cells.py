@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from adaptformer import array_file, files, integrity
+from adaptformer.base import array_file, files, integrity
 from adaptformer.data.reading import SIDE
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.large_data.rows import Rows
 from adaptformer.validation import alignment, likeness
 from adaptformer.validation.likeness import LEAST, NEAREST

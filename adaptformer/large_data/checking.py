@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from adaptformer import csv_file, files, integrity, memory, progress
+from adaptformer.base import csv_file, files, integrity, memory, progress
 from adaptformer.batch_prediction import running
 from adaptformer.batch_prediction.engines import ENGINES
 from adaptformer.batch_prediction.job import digest
@@ -28,7 +28,7 @@ from adaptformer.batch_prediction.running import Engine
 from adaptformer.data import workers
 from adaptformer.data.layout import SPLITS
 from adaptformer.data.reading import SIDE
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.large_data import cells, facts, same_bytes
 from adaptformer.large_data.facts import Looked
 from adaptformer.large_data.job import (
@@ -44,7 +44,7 @@ from adaptformer.large_data.job import (
 from adaptformer.validation import findings
 
 if TYPE_CHECKING:
-    from adaptformer.params import ChecksParams
+    from adaptformer.config.params import ChecksParams
 
 UNREADABLE = "unreadable"
 _FIXES = {UNREADABLE: "repair the file, or move it away", **findings.FIXES}

@@ -24,15 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import files, integrity, names, storage
+from adaptformer.base import files, integrity, names
+from adaptformer.data import storage
 from adaptformer.batch_prediction.job import digest, parquet
 from adaptformer.data.contract import ImageContract
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.large_data import sources
 
 if TYPE_CHECKING:
-    from adaptformer.params import ImageParams
-    from adaptformer.run_folder import RunFolder
+    from adaptformer.config.params import ImageParams
+    from adaptformer.config.run_folder import RunFolder
 
 DESCRIPTION, BACKBONE, LOCK = "check.json", "backbone.safetensors", ".lock"
 COPIES, NEAR_DUPLICATES, FINDINGS, TIMING = "copies", "near_duplicates.parquet", "findings.csv", "timing.json"

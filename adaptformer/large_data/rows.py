@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer import files
+from adaptformer.base import files
 
 
 class Rows:

@@ -10,12 +10,12 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
-from adaptformer import array_file, schema
+from adaptformer.base import array_file, schema
 from adaptformer.data.contract import ImageContract
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import backbone, backbone_file, classifier, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
-from adaptformer.params import AdapterParams
+from adaptformer.config.params import AdapterParams
 
 FORMAT = 1
 _REMEDY = "train again with this version: `adaptformer train`"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model.torchvision_ops import import_torchvision
 
 import_torchvision()

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from adaptformer import schema
+from adaptformer.base import schema
 
 COMMERCIAL_USE = {"mit": True, "apache-2.0": True, "cc-by-nc-4.0": False}
 """Known licences of weights, and whether each allows commercial use."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from adaptformer import array_file, integrity
-from adaptformer.errors import UserError
+from adaptformer.base import array_file, integrity
+from adaptformer.base.errors import UserError
 from adaptformer.model import tensor_file
 from adaptformer.model.backbone import FETCH
 from adaptformer.model.backbone_card import BackboneCard

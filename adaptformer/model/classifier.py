@@ -11,13 +11,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from adaptformer import randomness
-from adaptformer.errors import UserError
+from adaptformer.base import randomness
+from adaptformer.base.errors import UserError
 from adaptformer.model import backbone, block, prompts
 from adaptformer.model.adapter import AdaptedBlock, Adapter
 from adaptformer.model.backbone import DropPath
 from adaptformer.model.parts import Kind
-from adaptformer.params import AdapterParams
+from adaptformer.config.params import AdapterParams
 
 Pooling = Literal["mean", "token"]
 

@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from adaptformer import memory
+from adaptformer.base import memory
 from adaptformer.data import workers
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model.backbone import VisionTransformer
 
 Precision = Literal["fp32", "bf16"]

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adaptformer import progress
+from adaptformer.base import progress
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.squares import Images

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adaptformer import array_file
-from adaptformer.errors import UserError
+from adaptformer.base import array_file
+from adaptformer.base.errors import UserError
 
 FETCH_AGAIN = "fetch it again from its publisher"
 """The remedy for an unreadable checkpoint; files of this project have remedies of their own."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from adaptformer import randomness
+from adaptformer.base import randomness
 from adaptformer.evaluation.intervals import CONFIDENCE, Interval
 
 DRAWS, _CHANCES = 500, 4

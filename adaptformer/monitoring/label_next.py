@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import StandardScaler
 
-from adaptformer import csv_file
+from adaptformer.base import csv_file
 
 _SHARE = 5
 """The candidates are this many times K images; the model is too sure of the rest."""

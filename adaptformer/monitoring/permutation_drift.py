@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from adaptformer import randomness
+from adaptformer.base import randomness
 from adaptformer.evaluation.data_profile import Profile
 from adaptformer.gate import drift
 from adaptformer.gate.decision import Check

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adaptformer import html_page
+from adaptformer import pages as html_page
 from adaptformer.monitoring.watching import Findings
 from adaptformer.validation.thumbnails import thumbnail
 

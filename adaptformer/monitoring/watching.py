@@ -12,13 +12,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from adaptformer import progress
+from adaptformer.base import progress
 from adaptformer.data import manifest as manifests
 from adaptformer.data import reading
 from adaptformer.data.cache import ImageCache
 from adaptformer.data.reading import ImageFacts
-from adaptformer.embedding import Embedding
-from adaptformer.errors import UserError
+from adaptformer.model.embedding import Embedding
+from adaptformer.base.errors import UserError
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.export.predictor import NO_ANSWER, Predictor, answered, images_below

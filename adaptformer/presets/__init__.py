@@ -10,9 +10,10 @@ import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from adaptformer import params, yaml_text
-from adaptformer.errors import UserError
-from adaptformer.params import Params, ParamsFile, flat
+from adaptformer.base import yaml_text
+from adaptformer.config import params
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import Params, ParamsFile, flat
 
 KINDS = ("start", "data", "backbone", "recipe")
 

@@ -10,7 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
-from adaptformer import files
+from adaptformer.base import files
 
 
 def put(path: Path, values: Mapping[str, Any]) -> None:

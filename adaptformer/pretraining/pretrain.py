@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptformer import randomness
+from adaptformer.base import randomness
 from adaptformer.data import augmentation, image_files
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.resizing import square
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import backbone, tensor_file
 from adaptformer.pretraining.mae import MaskedAutoencoder
 from adaptformer.tuning.optimiser import decay_groups, pack_state, set_learning_rate, unpack_state, warmup_then_cosine

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from adaptformer import files, integrity
-from adaptformer.errors import UserError
+from adaptformer.base import files, integrity
+from adaptformer.base.errors import UserError
 from adaptformer.export import model_file
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 
 
 def require(folder: RunFolder) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from adaptformer import files
-from adaptformer.errors import UserError
+from adaptformer.base import files
+from adaptformer.base.errors import UserError
 from adaptformer.gate.decision import Decision
 from adaptformer.tracking import mlflow_store
 

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import files, integrity
-from adaptformer.errors import UserError
+from adaptformer.base import files, integrity
+from adaptformer.base.errors import UserError
 from adaptformer.export import model_file
-from adaptformer.run_folder import DEFAULT
+from adaptformer.config.run_folder import DEFAULT
 from adaptformer.tracking.locations import tracking_place
 
 if TYPE_CHECKING:

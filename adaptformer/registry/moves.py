@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic.dataclasses import dataclass
 
-from adaptformer import files, text_table
-from adaptformer.errors import UserError
+from adaptformer.base import files, text_table
+from adaptformer.base.errors import UserError
 from adaptformer.tracking import mlflow_store
 
 if TYPE_CHECKING:

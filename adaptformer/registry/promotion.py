@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from adaptformer import files
-from adaptformer.errors import UserError
+from adaptformer.base import files
+from adaptformer.base.errors import UserError
 from adaptformer.gate import decision_page, judging
 from adaptformer.gate.decision import Decision
-from adaptformer.params import GateParams
+from adaptformer.config.params import GateParams
 from adaptformer.registry import candidate, decision_record, in_use, moves, versions
 from adaptformer.registry.moves import Move, State
 from adaptformer.tracking import mlflow_store

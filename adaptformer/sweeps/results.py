@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pandas as pd
 
-from adaptformer import csv_file, files, text_table, yaml_text
-from adaptformer.scores import NAMES, Metric
+from adaptformer.base import csv_file, files, text_table, yaml_text
+from adaptformer.base.scores import NAMES, Metric
 from adaptformer.sweeps.study import Result
 
 

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import files, yaml_text
-from adaptformer.errors import UserError
-from adaptformer.params import UNTRACKED_SECTIONS, ParamsFile
+from adaptformer.base import files, yaml_text
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import UNTRACKED_SECTIONS, ParamsFile
 
 if TYPE_CHECKING:
     from optuna import Trial

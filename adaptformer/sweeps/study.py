@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from adaptformer import files
-from adaptformer.errors import UserError
-from adaptformer.names import shown
-from adaptformer.randomness import generator
+from adaptformer.base import files
+from adaptformer.base.errors import UserError
+from adaptformer.base.names import shown
+from adaptformer.base.randomness import generator
 from adaptformer.sweeps import space, trial_records
 from adaptformer.sweeps.space import Dimension
 from adaptformer.tuning.history import EpochRow

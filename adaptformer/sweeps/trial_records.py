@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import files, integrity
-from adaptformer.errors import UserError
+from adaptformer.base import files, integrity
+from adaptformer.base.errors import UserError
 
 if TYPE_CHECKING:
     import optuna

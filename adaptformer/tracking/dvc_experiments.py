@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import files, yaml_text
-from adaptformer.errors import UserError
-from adaptformer.params import Params, difference, load
-from adaptformer.run_folder import RunFolder
+from adaptformer.base import files, yaml_text
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import Params, difference, load
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import dvc_repository, mlflow_run, mlflow_store, run_files
 from adaptformer.tracking.dvc_repository import DATA_FILE, Experiment
 from adaptformer.tracking.git import git_tags

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptformer import files, without_git, yaml_text
-from adaptformer.errors import UserError
+from adaptformer.base import files, without_git, yaml_text
+from adaptformer.base.errors import UserError
 from adaptformer.tracking import git
 from adaptformer.tracking.locations import root
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from adaptformer import files
-from adaptformer.errors import UserError, without_credentials
+from adaptformer.base import files
+from adaptformer.base.errors import UserError, without_credentials
 from adaptformer.tracking.locations import database, tracking_place
 
 PACKAGES = {

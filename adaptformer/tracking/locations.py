@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from adaptformer.errors import UserError, without_credentials
+from adaptformer.base.errors import UserError, without_credentials
 
 SQLITE = "sqlite:///"
 DATABASE = "mlflow.db"

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptformer.errors import without_credentials
-from adaptformer.params import Params, flat
-from adaptformer.run_folder import RunFolder
+from adaptformer.base.errors import without_credentials
+from adaptformer.config.params import Params, flat
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store, run_files
 from adaptformer.tracking.locations import FOLDER_TAG, root
 from adaptformer.tuning import history

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from adaptformer import files
-from adaptformer.errors import UserError
+from adaptformer.base import files
+from adaptformer.base.errors import UserError
 from adaptformer.tracking import failures, relocation
 from adaptformer.tracking.locations import ARTIFACTS, database, tracking_place, tracking_uri
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptformer import files
+from adaptformer.base import files
 from adaptformer.export import model_file
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking.locations import place, tracking_place
 
 MODEL_TAG = "model.sha256"

@@ -10,10 +10,10 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import files
-from adaptformer.errors import UserError, without_credentials
-from adaptformer.params import Params
-from adaptformer.run_folder import RunFolder
+from adaptformer.base import files
+from adaptformer.base.errors import UserError, without_credentials
+from adaptformer.config.params import Params
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import dvc_repository, failures, mlflow_run, mlflow_store, run_files, uploads
 from adaptformer.tracking.git import git_tags, short_commit
 from adaptformer.tuning.history import EpochRow

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptformer import files
-from adaptformer.errors import UserError
-from adaptformer.run_folder import RUNS, RunFolder
+from adaptformer.base import files
+from adaptformer.base.errors import UserError
+from adaptformer.config.run_folder import RUNS, RunFolder
 from adaptformer.tracking import mlflow_run, run_files
 from adaptformer.tracking.mlflow_run import Description
 

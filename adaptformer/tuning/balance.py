@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptformer import randomness
+from adaptformer.base import randomness
 
 
 def class_weights(labels: NDArray[np.int64], classes: int, power: float) -> NDArray[np.float64]:

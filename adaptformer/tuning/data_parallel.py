@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model.backbone import DropPath
 from adaptformer.model.classifier import Classifier
 from adaptformer.tuning import processes

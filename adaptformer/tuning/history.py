@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptformer import csv_file, files
+from adaptformer.base import csv_file, files
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from adaptformer.params import TuningParams
+from adaptformer.config.params import TuningParams
 
 
 def build_optimiser(model: nn.Module, params: TuningParams) -> torch.optim.Optimizer:

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from adaptformer import files
-from adaptformer.errors import UserError
+from adaptformer.base import files
+from adaptformer.base.errors import UserError
 from adaptformer.tuning.history import EpochRow
 
 log = logging.getLogger("adaptformer")

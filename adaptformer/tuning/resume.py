@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import tensor_file
 from adaptformer.tuning.history import EpochRow
 

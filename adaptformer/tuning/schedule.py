@@ -8,10 +8,10 @@ from typing import Literal
 
 from torch import nn
 
-from adaptformer import randomness
-from adaptformer.errors import UserError
+from adaptformer.base import randomness
+from adaptformer.base.errors import UserError
 from adaptformer.model.parts import Part
-from adaptformer.params import TuningParams
+from adaptformer.config.params import TuningParams
 from adaptformer.tuning.history import EpochRow
 
 

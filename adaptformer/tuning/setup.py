@@ -15,8 +15,8 @@ from adaptformer.model import backbone_file, classifier, device
 from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision
-from adaptformer.params import Params, TuningParams
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.params import Params, TuningParams
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tuning import epoch, planning
 from adaptformer.tuning.data_parallel import World
 

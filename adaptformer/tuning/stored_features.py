@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptformer import files
-from adaptformer.errors import UserError
+from adaptformer.base import files
+from adaptformer.base.errors import UserError
 from adaptformer.model import device as devices
 from adaptformer.model import tensor_file
 

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptformer import randomness
+from adaptformer.base import randomness
 from adaptformer.data import augmentation
-from adaptformer.params import TuningParams
+from adaptformer.config.params import TuningParams
 
 
 def count(params: TuningParams) -> int:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptformer import progress
+from adaptformer.base import progress
 from adaptformer.validation.likeness import Proposals
 
 WHOLE, DETAIL = 0.9, 0.6

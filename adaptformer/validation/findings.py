@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptformer import csv_file, files
+from adaptformer.base import csv_file, files
 from adaptformer.data.layout import SPLITS
-from adaptformer.errors import UserError
-from adaptformer.params import ChecksParams
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import ChecksParams
 from adaptformer.validation import near_duplicates
 
 COLUMNS = ("kind", "level", "path", "other", "detail")

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptformer import progress
+from adaptformer.base import progress
 
 LEAST = 0.85
 """The smallest cosine of two signatures of a proposed pair."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer import memory
+from adaptformer.base import memory
 
 
 class Pictures:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptformer import html_page
+from adaptformer import pages as html_page
 from adaptformer.data.layout import SPLITS
-from adaptformer.params import DataParams
+from adaptformer.config.params import DataParams
 from adaptformer.validation.findings import FIXES, lines
 from adaptformer.validation.thumbnails import thumbnail
 

@@ -15,7 +15,7 @@ import registered
 from mlflow import MlflowClient
 from registered import ask, challenge, wrong
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.registry import moves, promotion
 from adaptformer.registry.moves import Move, State
 from adaptformer.tracking import mlflow_store

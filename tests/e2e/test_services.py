@@ -14,7 +14,7 @@ import yaml
 from clones import EPOCHS, free_port, kill_group
 from mlflow import MlflowClient
 
-from adaptformer.params import parse_overrides
+from adaptformer.config.params import parse_overrides
 
 pytestmark = pytest.mark.e2e
 WATCH = ("prefect", "deployment", "run", "adaptformer/train", "--watch", "--watch-timeout", "280")

@@ -35,7 +35,7 @@ SHARES = {"kill": 0.45, "flip": 0.45, "full disk": 0.1}
 """Of the time."""
 SLOW_MINUTES = 30
 IMPORTED = (
-    "torch", "adaptformer.stages", "timm", "pandas", "pandera", "sklearn.datasets", "sklearn.linear_model",
+    "torch", "adaptformer.pipeline.stages", "timm", "pandas", "pandera", "sklearn.datasets", "sklearn.linear_model",
     "scipy.stats", "matplotlib.pyplot", "onnx", "onnxruntime", "onnxscript", "mlflow", "mlflow.pyfunc", "optuna",
     "cleanlab", "pyarrow.parquet", "ruamel.yaml",
     "adaptformer.dataset_import.importing", "adaptformer.dataset_import.relabelling", "adaptformer.registry.promotion",

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptformer import interruption
+from adaptformer.base import interruption
 
 HANG_SECONDS = 180
 DEFECT = 70

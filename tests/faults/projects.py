@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptformer import files
+from adaptformer.base import files
 from adaptformer.__main__ import main
 from tests.faults import processes
 
@@ -91,8 +91,9 @@ def commands(*every: tuple[str, ...]) -> Callable[[], int]:
 
 def _stopped_training() -> int:
     """Train for one epoch of two."""
-    from adaptformer import params, stage_runner
-    from adaptformer.run_folder import RunFolder
+    from adaptformer.config import params
+    from adaptformer.pipeline import stage_runner
+    from adaptformer.config.run_folder import RunFolder
 
     def stop(_row: object) -> None:
         raise InterruptedError

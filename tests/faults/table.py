@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from adaptformer import text_table
+from adaptformer.base import text_table
 
 IDENTICAL, HEALED, REFUSED, SILENT, TRACEBACK = "identical", "healed", "refused", "SILENT", "TRACEBACK"
 OUTCOMES = (IDENTICAL, HEALED, REFUSED, SILENT, TRACEBACK)

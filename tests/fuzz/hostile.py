@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from adaptformer.checkpoints import fetching, source
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import backbone
 
 MODEL = "vit_nano_patch4_32"

@@ -9,8 +9,10 @@ from hostile import ends_well, text_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptformer import params, presets, yaml_text
-from adaptformer.errors import UserError
+from adaptformer import presets
+from adaptformer.base import yaml_text
+from adaptformer.config import params
+from adaptformer.base.errors import UserError
 from adaptformer.presets import writing
 from adaptformer.sweeps import space
 

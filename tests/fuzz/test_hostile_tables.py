@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from adaptformer import csv_file, params
+from adaptformer.base import csv_file
+from adaptformer.config import params
 from adaptformer.batch_prediction import inputs
 from adaptformer.data import manifest as manifests
 from adaptformer.dataset_import import csv_list, relabelling
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.labels import ranking
 from adaptformer.registry import candidate
 

@@ -38,7 +38,7 @@ IDENTITY = {
 
 FLOWS = """
 import json, sys, traceback
-from adaptformer import params
+from adaptformer.config import params
 read, reads = params.read, []
 params.read = lambda *path: reads.append(path) or read(*path)
 from flows.__main__ import main

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adaptformer import files, integrity
-from adaptformer.run_folder import RunFolder
+from adaptformer.base import files, integrity
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import run_files
 from adaptformer.tuning import history
 from adaptformer.tuning.history import EpochRow

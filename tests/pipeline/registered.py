@@ -16,14 +16,14 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from adaptformer import files, integrity
+from adaptformer.base import files, integrity
 from adaptformer.data import manifest as manifests
 from adaptformer.data.contract import ImageContract
 from adaptformer.export import model_file
-from adaptformer.params import GateParams
+from adaptformer.config.params import GateParams
 from adaptformer.registry import promotion, versions
 from adaptformer.registry.promotion import Outcome
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store
 
 CLASSES = ("blue", "green", "red")

@@ -13,10 +13,10 @@ import registered
 from registered import ask, challenge, wrong
 
 from adaptformer.__main__ import main
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export import model_file
 from adaptformer.registry import answering, in_use, promotion
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store
 from flows import summary
 

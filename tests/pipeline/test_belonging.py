@@ -14,10 +14,10 @@ import registered
 from registered import ask, wrong
 
 from adaptformer.__main__ import main
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export import model_file
 from adaptformer.registry import belonging, candidate, lineage, moves, promotion, versions
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store
 
 

@@ -5,9 +5,9 @@ import contextlib
 import pytest
 from crafted import CARD, files_of, runs
 
-from adaptformer import files
-from adaptformer.params import load
-from adaptformer.run_folder import RunFolder
+from adaptformer.base import files
+from adaptformer.config.params import load
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import dvc_experiments, dvc_repository, run_files
 from adaptformer.tracking.dvc_repository import Experiment
 from adaptformer.tracking.tracker import Tracker

@@ -7,7 +7,7 @@ import re
 import pytest
 from clones import ROOT
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.tracking import failures, mlflow_store
 from adaptformer.tracking.locations import tracking_uri
 

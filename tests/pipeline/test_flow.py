@@ -7,8 +7,8 @@ import sys
 import pytest
 from clones import EPOCHS, TRAIN
 
-from adaptformer.run_folder import RunFolder
-from adaptformer.stages import STAGES
+from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline.stages import STAGES
 
 OUTPUTS = [str(getattr(RunFolder(), name)) for stage in STAGES.values() for name in stage.outputs]
 
@@ -90,7 +90,7 @@ def test_with_nothing_changed_it_ends_at_once_and_imports_neither_prefect_nor_ml
     assert "Nothing has changed" in output
     assert "digits version 1" in output
     imported = {line.rpartition("|")[2].strip() for line in output.splitlines() if line.startswith("import time:")}
-    assert "adaptformer.params" in imported
+    assert "adaptformer.config.params" in imported
     assert not {name.split(".")[0] for name in imported} & {"prefect", "mlflow", "torch"}
 
 
@@ -113,9 +113,9 @@ def test_an_experiment_overrides_a_parameter_and_leaves_its_own_results(experime
 STALE = """
 import sys
 from pathlib import Path
-from adaptformer.params import load
-from adaptformer.run_folder import RunFolder
-from adaptformer.stages import fingerprint
+from adaptformer.config.params import load
+from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline.stages import fingerprint
 from adaptformer.tracking import dvc_repository
 
 before = fingerprint("train", load(), RunFolder(), "fp32")
@@ -129,7 +129,7 @@ for name in sys.argv[1:]:
     print(name, current, resumes)
 """
 OUTSIDE_OF_TRAINING = (
-    "checkpoints/download.py", "dataset_import/importing.py", "html_page/base.html.j2", "tracking/tracker.py",
+    "checkpoints/download.py", "dataset_import/importing.py", "pages/base.html.j2", "tracking/tracker.py",
     "commands/stages.py", "validation/report.py", "evaluation/report.py", "stage_runner.py",
 )  # fmt: skip
 

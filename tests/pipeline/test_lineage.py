@@ -6,7 +6,7 @@ import re
 import pytest
 import registered
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.registry import lineage, moves
 from adaptformer.tracking import mlflow_store
 

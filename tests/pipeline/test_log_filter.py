@@ -5,7 +5,7 @@ import logging
 import pytest
 
 import flows.__main__
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from flows.log_filter import OneCause
 
 

@@ -5,9 +5,9 @@ import yaml
 from imports import ROOT, closure, imported_by_function, unit
 
 from adaptformer.commands.stages import STAGES as COMMANDS
-from adaptformer.params import UNTRACKED_SECTIONS, Params
-from adaptformer.run_folder import RunFolder
-from adaptformer.stages import STAGES
+from adaptformer.config.params import UNTRACKED_SECTIONS, Params
+from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline.stages import STAGES
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 RESOURCES = {"fetch": {"checkpoints"}}
@@ -51,7 +51,7 @@ def test_every_tracked_section_decides_some_stage_and_no_untracked_one_does():
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
 def test_a_stage_depends_on_exactly_the_code_that_its_function_imports(stage):
-    within = imported_by_function(ROOT / "adaptformer/stages.py")
+    within = imported_by_function(ROOT / "adaptformer/pipeline/stages.py")
     shared = {module for function, modules in within.items() if function not in STAGES for module in modules}
     units = {unit(module) for module in within[stage.name] | shared} - {None}
     assert set(stage.code) == closure(units) | RESOURCES.get(stage.name, set())

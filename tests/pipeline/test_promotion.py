@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from registered import ask, challenge, wrong
 
 from adaptformer.__main__ import main
-from adaptformer.errors import UserError
-from adaptformer.params import GateParams
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import GateParams
 from adaptformer.registry import decision_record, moves, promotion, versions
 from adaptformer.registry.moves import State
 from adaptformer.tracking import mlflow_store

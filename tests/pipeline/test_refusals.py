@@ -7,11 +7,11 @@ from pathlib import Path
 import clones
 import pytest
 
-from adaptformer import stage_runner
+from adaptformer.pipeline import stage_runner
 from adaptformer.dataset_import.sample import DVC_DIGEST
-from adaptformer.errors import UserError
-from adaptformer.params import load
-from adaptformer.run_folder import RunFolder
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import load
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import dvc_repository
 from flows.local import make_sample_if_wanted
 
@@ -113,7 +113,7 @@ def test_a_stage_that_fails_is_told_once_and_not_recorded(clone, flow, pristine)
 
 def test_a_run_folder_in_use(clone, holder, flow):
     process = holder(
-        HOLD.format(module="adaptformer.run_folder", name="RunFolder", call="().lock('adaptformer train')")
+        HOLD.format(module="adaptformer.config.run_folder", name="RunFolder", call="().lock('adaptformer train')")
     )
     cause, _ = fault(flow("run", code=1))
     assert cause.startswith(f"artifacts/ is in use by `adaptformer train` (process {process.pid} ")
@@ -158,10 +158,10 @@ def record(body, before=lambda: None):
 
 @pytest.mark.parametrize(
     ("when", "what"),
-    [("body", "params.yaml"), ("before", "params.yaml"), ("body", "data"), ("body", "adaptformer/html_page")],
+    [("body", "params.yaml"), ("before", "params.yaml"), ("body", "data"), ("body", "adaptformer/pages")],
 )
 def test_what_changes_while_the_run_goes_is_not_recorded(inside, when, what):
-    files = {"data": "data/train/0/0.png", "adaptformer/html_page": "adaptformer/html_page/base.html.j2"}
+    files = {"data": "data/train/0/0.png", "adaptformer/pages": "adaptformer/pages/base.html.j2"}
     path = Path(files.get(what, what))
     params = load()
 

@@ -14,10 +14,10 @@ import pytest
 import registered
 from crafted import ROW
 
-from adaptformer.errors import UserError
-from adaptformer.params import load
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import load
 from adaptformer.registry import answering, lineage, promotion, versions
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store, relocation
 from adaptformer.tracking.locations import tracking_place
 from adaptformer.tracking.tracker import Tracker

@@ -10,7 +10,7 @@ import clones
 import psutil
 import pytest
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from flows import temporary_server
 
 OWNER = """

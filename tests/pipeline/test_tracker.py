@@ -6,9 +6,9 @@ import pytest
 from clones import ROOT
 from crafted import ROW, files_of, row, runs, steps
 
-from adaptformer.errors import UserError
-from adaptformer.params import load
-from adaptformer.run_folder import RunFolder
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import load
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store, run_files, uploads
 from adaptformer.tracking.tracker import Tracker
 

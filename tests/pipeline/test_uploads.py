@@ -10,8 +10,8 @@ from clones import ROOT
 from crafted import CALLS, files_of, row, run_folder, runs, steps
 
 from adaptformer.__main__ import main
-from adaptformer.params import load
-from adaptformer.run_folder import RUNS
+from adaptformer.config.params import load
+from adaptformer.config.run_folder import RUNS
 from adaptformer.tracking import run_files, uploads
 from adaptformer.tracking.tracker import Tracker, tracked
 

@@ -29,7 +29,7 @@ def nothing_leaks() -> Iterator[None]:
 @pytest.fixture
 def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images were embedded, by call."""
-    from adaptformer import embedding  # with torch, which most tests do without
+    from adaptformer.model import embedding  # with torch, which most tests do without
 
     counts: list[int] = []
     build = embedding.backbone_features

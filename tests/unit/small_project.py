@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from adaptformer.__main__ import main
-from adaptformer.run_folder import RunFolder
-from adaptformer.stages import STAGES
+from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {

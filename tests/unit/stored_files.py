@@ -11,7 +11,8 @@ import mite
 import numpy as np
 import torch
 
-from adaptformer import array_file, embedding
+from adaptformer.base import array_file
+from adaptformer.model import embedding
 from adaptformer.data import known_facts
 from adaptformer.data.known_facts import KnownFacts
 from adaptformer.data.pixel_file import CheckedPhotos

@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from stored_files import ADAPTER, KINDS, MODELS
 
-from adaptformer import array_file
-from adaptformer.errors import UserError
+from adaptformer.base import array_file
+from adaptformer.base.errors import UserError
 from adaptformer.model import adapter_file, backbone_file, tensor_file
 
 

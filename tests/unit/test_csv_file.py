@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from adaptformer import csv_file
+from adaptformer.base import csv_file
 
 FORMULAS = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "'=1", "''=1", "'-"]
 PLAIN = ["", "cat", "a=b", "'tis", "'", "O'Neil", "007", "NA", "null", "a,b", 'say "x"', "two\nlines", "é", " x", "#1"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer.errors import UserError, has_credentials, without_credentials
+from adaptformer.base.errors import UserError, has_credentials, without_credentials
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer import files
-from adaptformer.errors import UserError
+from adaptformer.base import files
+from adaptformer.base.errors import UserError
 
 
 def listing(folder: Path) -> list[str]:

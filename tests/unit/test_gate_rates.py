@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer.params import load
+from adaptformer.config.params import load
 from benchmarks import gate_rates
 
 BOUNDS = load(Path("params.yaml")).gate

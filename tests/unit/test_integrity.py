@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from adaptformer import integrity
-from adaptformer.errors import UserError
+from adaptformer.base import integrity
+from adaptformer.base.errors import UserError
 
 REMEDY = "run `adaptformer evaluate` again"
 

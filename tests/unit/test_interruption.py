@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer import interruption
+from adaptformer.base import interruption
 
 BEGIN = """
 import hashlib, logging, signal, sys, time
-from adaptformer import interruption
+from adaptformer.base import interruption
 with interruption.in_one_line():
     interruption.on_stop("stopped in the middle")
 """

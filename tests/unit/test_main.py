@@ -23,13 +23,14 @@ from PIL import Image
 from small_project import adaptformer, run_stages, snapshot
 
 from adaptformer import __main__ as command_line
-from adaptformer import files, params
+from adaptformer.base import files
+from adaptformer.config import params
 from adaptformer.checkpoints import fetching
 from adaptformer.commands import stages
 from adaptformer.data import image_files
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export.predictor import Prediction
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer import memory
+from adaptformer.base import memory
 
 
 def test_the_peak_stays_and_can_be_forgotten() -> None:
@@ -40,7 +40,7 @@ def test_a_container_bounds_what_is_free(monkeypatch: pytest.MonkeyPatch) -> Non
 
 PROGRAM = """
 import resource, torch
-from adaptformer import memory
+from adaptformer.base import memory
 
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

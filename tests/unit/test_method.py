@@ -3,8 +3,8 @@
 import pytest
 import small_project
 
-from adaptformer import method
-from adaptformer.params import load
+from adaptformer.config import method
+from adaptformer.config.params import load
 
 ADAPTERS = "adapters (width 16, parallel to the feed-forward layers) and the head"
 CASES = [

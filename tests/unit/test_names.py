@@ -2,8 +2,8 @@
 
 import pytest
 
-from adaptformer import names
-from adaptformer.errors import UserError
+from adaptformer.base import names
+from adaptformer.base.errors import UserError
 
 
 @pytest.mark.parametrize(

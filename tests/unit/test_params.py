@@ -8,8 +8,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from adaptformer import params
-from adaptformer.errors import UserError
+from adaptformer.config import params
+from adaptformer.base.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 ABSENT = object()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer import params
-from adaptformer.errors import UserError
+from adaptformer.config import params
+from adaptformer.base.errors import UserError
 
 FILE = Path(__file__).resolve().parents[2] / "params.yaml"
 

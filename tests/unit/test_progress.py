@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from adaptformer import progress
+from adaptformer.base import progress
 
 
 class Screen(io.StringIO):

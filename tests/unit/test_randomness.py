@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaptformer import randomness
+from adaptformer.base import randomness
 
 
 def test_numbers_are_a_function_of_their_key() -> None:

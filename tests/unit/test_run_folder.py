@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer.errors import UserError
-from adaptformer.run_folder import RunFolder
+from adaptformer.base.errors import UserError
+from adaptformer.config.run_folder import RunFolder
 
 HOLD = """
 import sys, time, pathlib
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 with RunFolder(pathlib.Path(sys.argv[1])).lock("adaptformer train"):
     print("held", flush=True)
     time.sleep(600)

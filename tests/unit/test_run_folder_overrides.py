@@ -12,10 +12,10 @@ import pytest
 import small_project
 from small_project import adaptformer, results
 
-from adaptformer import params, run_folder
+from adaptformer.config import params, run_folder
 from adaptformer.data import cache
-from adaptformer.run_folder import RunFolder
-from adaptformer.stages import STAGES
+from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline.stages import STAGES
 
 OVERRIDES = ["tuning.epochs=1", "adapter.bottlenecks=[2]"]
 

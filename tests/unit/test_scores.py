@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as judge
 
-from adaptformer import scores
-from adaptformer.params import GateParams
-from adaptformer.scores import NAMES, Metric, score
+from adaptformer.base import scores
+from adaptformer.config.params import GateParams
+from adaptformer.base.scores import NAMES, Metric, score
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Labels = NDArray[np.int64]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer import source_code
+from adaptformer.base import source_code
 
 SOURCE = '''
 """A module."""

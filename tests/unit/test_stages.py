@@ -24,13 +24,15 @@ import small_project
 import torch
 from small_project import adaptformer, results, run_stages, snapshot
 
-from adaptformer import files, integrity, params, progress, source_code, stage_runner, stages
-from adaptformer.errors import UserError
+from adaptformer.base import files, integrity, progress, source_code
+from adaptformer.config import params
+from adaptformer.pipeline import stage_runner, stages
+from adaptformer.base.errors import UserError
 from adaptformer.export import merging, model_file
 from adaptformer.model import adapter_file, classifier, device, inference
 from adaptformer.registry import belonging
-from adaptformer.run_folder import RunFolder
-from adaptformer.stages import STAGES
+from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline.stages import STAGES
 from adaptformer.tuning import history, planning
 
 
@@ -529,7 +531,7 @@ class TestFingerprint:
         after = self.fingerprint()
         assert {key for key in before if before[key] != after[key]} == ({name} if name else set())
 
-    @pytest.mark.parametrize("template", ["evaluation/report.html.j2", "html_page/base.html.j2"])
+    @pytest.mark.parametrize("template", ["evaluation/report.html.j2", "pages/base.html.j2"])
     def test_templates_of_pages_count_as_code(self, monkeypatch: pytest.MonkeyPatch, template: str) -> None:
         names = ("train", "evaluate")
         before = [stages.fingerprint(name, params.load(), RunFolder())["code"] for name in names]

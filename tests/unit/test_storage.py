@@ -5,8 +5,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from adaptformer import storage
-from adaptformer.errors import UserError
+from adaptformer.data import storage
+from adaptformer.base.errors import UserError
 
 
 @pytest.fixture(params=["path", "url"])

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer import names, progress, text_table
+from adaptformer.base import names, progress, text_table
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "cat\x1b]0;x\x07\nerror: all is lost\x9b2J\u202egpj.\udcff é"
 SHOWN = "cat\\x1b]0;x\\x07\\nerror: all is lost\\x9b2J\\u202egpj.\\udcff é"
 PROGRAM = """
 import sys
-from adaptformer import streams
+from adaptformer.base import streams
 from adaptformer.commands import exit_code
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 streams.prepare()
 def body():
     print("caf\\u00e9 \\u732b \\udcff \\x1b[31m \\x07")
@@ -66,7 +66,7 @@ def test_a_closed_output_takes_nothing_and_no_file_gets_its_number(tmp_path: Pat
     kept = tmp_path / "kept"
     program = f"""
 import os
-from adaptformer import streams
+from adaptformer.base import streams
 streams.prepare()
 streams.prepare()
 with open({str(kept)!r}, "w") as file:

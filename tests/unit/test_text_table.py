@@ -1,4 +1,4 @@
-from adaptformer import text_table
+from adaptformer.base import text_table
 
 
 def test_columns_are_aligned_and_no_line_ends_in_spaces() -> None:

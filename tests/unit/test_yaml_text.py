@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer import params, yaml_text
+from adaptformer.base import yaml_text
+from adaptformer.config import params
 from adaptformer.presets import writing
 
 FILE = Path(__file__).resolve().parents[2] / "params.yaml"

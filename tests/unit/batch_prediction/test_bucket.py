@@ -13,11 +13,11 @@ import pytest
 from many_photos import IMAGES
 from moto.server import ThreadedMotoServer
 
-from adaptformer import storage
+from adaptformer.data import storage
 from adaptformer.batch_prediction import running
 from adaptformer.batch_prediction.job import prepare
 from adaptformer.batch_prediction.running import Engine
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from many_photos import IMAGES
 
-from adaptformer import files, storage
+from adaptformer.base import files
+from adaptformer.data import storage
 from adaptformer.batch_prediction import inputs
 from adaptformer.batch_prediction.job import Job, prepare
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 
 def listed(job: Job) -> list[list[str]]:

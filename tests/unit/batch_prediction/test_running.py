@@ -19,11 +19,11 @@ from filelock import FileLock
 from many_photos import IMAGES, dying, refusing, slow
 from small_project import adaptformer
 
-from adaptformer import files
+from adaptformer.base import files
 from adaptformer.batch_prediction import engines, running
 from adaptformer.batch_prediction.job import Job, prepare
 from adaptformer.batch_prediction.running import Engine
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 CLUSTERS = tuple(pytest.param(name, marks=pytest.mark.e2e) for name in ("dask", "ray"))
 NAMES = ("local", *CLUSTERS)

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adaptformer import files, storage
+from adaptformer.base import files
+from adaptformer.data import storage
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.job import Job, prepare
 from adaptformer.batch_prediction.shard import PARTS, Computing
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export.predictor import Predictor
 
 CPU = Computing("cpu", 1)

@@ -10,7 +10,7 @@ import torch
 
 from adaptformer.checkpoints import catalogue, fetching
 from adaptformer.checkpoints.catalogue import ENTRIES, Entry
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import backbone
 
 PUBLISHED = [entry for entry in ENTRIES if entry.id != "bundled"]

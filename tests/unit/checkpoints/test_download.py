@@ -15,9 +15,9 @@ import file_server
 import pytest
 from file_server import Server
 
-from adaptformer import progress
+from adaptformer.base import progress
 from adaptformer.checkpoints import address, download
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTENT = random.Random(0).randbytes(3_000_000)

@@ -11,9 +11,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from adaptformer import files
+from adaptformer.base import files
 from adaptformer.checkpoints import fetching, foreign_file
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import backbone, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
 

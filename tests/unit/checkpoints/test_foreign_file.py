@@ -23,7 +23,7 @@ import safetensors.torch
 import torch
 
 from adaptformer.checkpoints import foreign_file, pickled
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 
 def read(path: Path) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adaptformer.checkpoints import tables
 from adaptformer.checkpoints.translation import translate
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import tensor_file
 
 Content = Any

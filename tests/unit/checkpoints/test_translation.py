@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adaptformer.checkpoints.translation import translate
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import backbone, tensor_file
 
 Table = dict[str, Tensor]

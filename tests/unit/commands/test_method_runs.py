@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer import params
+from adaptformer.config import params
 from adaptformer.commands import method_runs
 from adaptformer.commands.method_runs import MethodRun
-from adaptformer.errors import UserError
-from adaptformer.run_folder import RunFolder
+from adaptformer.base.errors import UserError
+from adaptformer.config.run_folder import RunFolder
 
 FOLDER = RunFolder(Path("artifacts/runs/0123"))
 PARAMS = params.load(Path(__file__).resolve().parents[3] / "params.yaml")

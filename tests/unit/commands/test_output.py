@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from small_project import adaptformer
 
-from adaptformer import progress
+from adaptformer.base import progress
 from adaptformer.export.predictor import Prediction
 
 ODD = "a\x1b[2J\n\u202eb\udcff.png"

@@ -7,7 +7,7 @@ import pytest
 
 from adaptformer import __main__ as command_line
 from adaptformer.commands import params_page
-from adaptformer.params import Params
+from adaptformer.config.params import Params
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")

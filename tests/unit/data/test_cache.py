@@ -19,7 +19,7 @@ from adaptformer.data.manifest import rows, scan
 from adaptformer.data.photos import StreamedPhotos
 from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.resizing import to_square
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 
 @pytest.fixture

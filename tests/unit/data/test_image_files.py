@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer import storage
+from adaptformer.data import storage
 from adaptformer.data import image_files
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.image_files import Limits

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from adaptformer import integrity
+from adaptformer.base import integrity
 from adaptformer.data import image_files
 from adaptformer.data.manifest import COLUMNS, class_names, read_manifest, rows, scan, write_manifest
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 Tree = Callable[..., Path]
 Sound = dict[str, bytes | int]

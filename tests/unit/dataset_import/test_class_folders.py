@@ -10,7 +10,7 @@ import pytest
 
 from adaptformer.dataset_import.class_folders import images_of
 from adaptformer.dataset_import.found import Found, LeftOut
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 Tree = Callable[..., Path]
 

@@ -10,8 +10,8 @@ import pytest
 from adaptformer.data import groups
 from adaptformer.dataset_import import csv_list, rules
 from adaptformer.dataset_import.importing import import_folder
-from adaptformer.errors import UserError
-from adaptformer.params import DataParams
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import DataParams
 
 Tree = Callable[..., Path]
 PARAMS = DataParams(

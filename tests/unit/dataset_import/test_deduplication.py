@@ -13,8 +13,8 @@ from test_relabelling import PARAMS, content
 from adaptformer.data import manifest
 from adaptformer.dataset_import import deduplication
 from adaptformer.dataset_import.deduplication import Deduplication, Places
-from adaptformer.errors import UserError
-from adaptformer.params import DataParams
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import DataParams
 
 Tree = Callable[..., Path]
 IMAGES = {

@@ -12,8 +12,8 @@ from adaptformer.dataset_import import csv_list
 from adaptformer.dataset_import.copying import Manner
 from adaptformer.dataset_import.growth import add_images
 from adaptformer.dataset_import.importing import import_folder
-from adaptformer.errors import UserError
-from adaptformer.params import DataParams
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import DataParams
 from adaptformer.validation import checks
 
 Tree = Callable[..., Path]

@@ -14,9 +14,9 @@ from adaptformer.dataset_import import recording
 from adaptformer.dataset_import.copying import Manner
 from adaptformer.dataset_import.importing import import_folder
 from adaptformer.dataset_import.recording import dvc_add
-from adaptformer.errors import UserError
-from adaptformer.names import unseen
-from adaptformer.params import DataParams
+from adaptformer.base.errors import UserError
+from adaptformer.base.names import unseen
+from adaptformer.config.params import DataParams
 
 Tree = Callable[..., Path]
 PARAMS = DataParams(

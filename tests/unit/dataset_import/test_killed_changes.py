@@ -23,7 +23,7 @@ from small_project import adaptformer
 
 from adaptformer.data import manifest
 from adaptformer.dataset_import import replacement, settling
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.validation import findings
 
 WRITING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree", "shutil.copyfile"}

@@ -25,8 +25,8 @@ from scipy.io import savemat
 
 from adaptformer.dataset_import import known
 from adaptformer.dataset_import.importing import import_folder
-from adaptformer.errors import UserError
-from adaptformer.params import DataParams
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import DataParams
 
 Picture = Callable[..., bytes]
 PARAMS = DataParams(

@@ -9,8 +9,8 @@ import pytest
 
 from adaptformer.data import manifest
 from adaptformer.dataset_import import relabelling
-from adaptformer.errors import UserError
-from adaptformer.params import DataParams
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import DataParams
 
 Tree = Callable[..., Path]
 PARAMS = DataParams(

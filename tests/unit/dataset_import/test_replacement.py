@@ -7,7 +7,7 @@ import pytest
 
 from adaptformer.dataset_import import replacement, settling
 from adaptformer.dataset_import.replacement import replacing_folder
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 Tree = Callable[..., Path]
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from adaptformer.dataset_import import sample
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 
 @pytest.fixture(scope="module")

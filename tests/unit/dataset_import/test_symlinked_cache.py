@@ -9,7 +9,7 @@ import pytest
 import small_project
 from PIL import Image
 
-from adaptformer.files import sha256_file
+from adaptformer.base.files import sha256_file
 
 
 @pytest.fixture

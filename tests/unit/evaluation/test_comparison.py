@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.evaluation import comparison
 from adaptformer.evaluation.comparison import Trained
 

@@ -19,8 +19,8 @@ from adaptformer.data.contract import ImageContract
 from adaptformer.data.manifest import scan
 from adaptformer.data.resizing import centre_crop
 from adaptformer.data.squares import Images
-from adaptformer.embedding import backbone_features
-from adaptformer.errors import UserError
+from adaptformer.model.embedding import backbone_features
+from adaptformer.base.errors import UserError
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.data_profile import Profile
 

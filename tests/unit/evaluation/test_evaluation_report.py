@@ -19,7 +19,7 @@ from web_pages import captions, check, rows, section, words
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import predictions, report, report_images
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.params import load
+from adaptformer.config.params import load
 
 PARAMS = load(small_project.ROOT / "params.yaml", {"tuning.epochs": 77, "data.name": "pets"})
 TUNING, DATA = PARAMS.tuning, PARAMS.data

@@ -10,7 +10,7 @@ from scipy.stats import binom, binomtest, gamma, norm
 
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.intervals import Interval, plain_wilson, wilson
-from adaptformer.scores import Metric, score
+from adaptformer.base.scores import Metric, score
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Labels = NDArray[np.int64]

@@ -13,8 +13,8 @@ import onnxruntime
 import pytest
 import torch
 
-from adaptformer import files
-from adaptformer.errors import UserError
+from adaptformer.base import files
+from adaptformer.base.errors import UserError
 from adaptformer.export import graph
 from adaptformer.export.model_file import weights_of
 from adaptformer.model import inference

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from timm.layers import LayerScale
 from torch import Tensor, nn
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export import graph, parity
 from adaptformer.export.merged_block import MergedBlock
 from adaptformer.export.merging import merge

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 from adaptformer.__main__ import main
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export import model_checksum
 from adaptformer.export.predictor import Predictor
 

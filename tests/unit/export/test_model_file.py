@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer import files
+from adaptformer.base import files
 from adaptformer.export import model_file
 
 

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export.predictor import Predictor
 
 IMAGE = json.loads(json.dumps(dataclasses.asdict(mite.CONTRACT)))

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export import model_checksum, parity
 from adaptformer.export.parity import compare
 from adaptformer.export.predictor import Predictor

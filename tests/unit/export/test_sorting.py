@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.export.predictor import Prediction
 from adaptformer.export.sorting import require_apart, sorted_into
 

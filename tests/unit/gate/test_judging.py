@@ -20,7 +20,7 @@ from adaptformer.gate.exact_difference import difference
 from adaptformer.gate.pairing import Judged, pair
 from adaptformer.gate.rules import FEW
 from adaptformer.gate.wording import points
-from adaptformer.scores import NAMES
+from adaptformer.base.scores import NAMES
 
 
 def test_a_better_model_replaces_the_champion() -> None:

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from adaptformer.gate.exact_difference import Gain, difference
 from adaptformer.gate.paired_tests import Groups, contributions, fall, gain, mcnemar, mean_rise, wider
 from adaptformer.gate.sign_flips import top1
-from adaptformer.scores import Metric, score
+from adaptformer.base.scores import Metric, score
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Labels = NDArray[np.int64]

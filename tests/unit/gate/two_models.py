@@ -11,7 +11,7 @@ import pandas as pd
 from adaptformer.gate.decision import Decision
 from adaptformer.gate.judging import decide
 from adaptformer.gate.pairing import Judged
-from adaptformer.params import GateParams
+from adaptformer.config.params import GateParams
 
 CLASSES = ("ant", "bee", "cat")
 IMAGES = 180

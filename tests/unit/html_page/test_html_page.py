@@ -7,8 +7,8 @@ from jinja2 import ChoiceLoader, DictLoader, FileSystemLoader, UndefinedError
 from web_pages import check
 
 import adaptformer
-from adaptformer import html_page
-from adaptformer.html_page import between, percent
+from adaptformer import pages as html_page
+from adaptformer.pages import between, percent
 
 LIBRARY = Path(adaptformer.__file__).parent
 LIBRARY_LOADER = FileSystemLoader(LIBRARY)
@@ -24,7 +24,7 @@ def test_shares_are_written_as_percentages() -> None:
 def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Render text as a template that has all macros at hand."""
     environment = html_page._environment()
-    macros = '{% import "html_page/macros.html.j2" as parts with context %}'
+    macros = '{% import "pages/macros.html.j2" as parts with context %}'
 
     def render(text: str, **values: object) -> str:
         monkeypatch.setattr(environment, "loader", ChoiceLoader([DictLoader({text: macros + text}), LIBRARY_LOADER]))
@@ -59,7 +59,7 @@ def test_every_part_escapes_names(shown: Callable[..., str], part: str) -> None:
 
 def test_a_page_lists_its_sections_and_follows_the_reader_and_the_screen(shown: Callable[..., str]) -> None:
     text = shown(
-        '{% extends "html_page/base.html.j2" %}{% import "html_page/macros.html.j2" as parts with context %}'
+        '{% extends "pages/base.html.j2" %}{% import "pages/macros.html.j2" as parts with context %}'
         '{% set title = "<a> & b" %}{% block sections %}{% for name in ["What is <this>?", "Accuracy"] %}'
         "{% call parts.section(name) %}text{% endcall %}{% endfor %}{% endblock %}"
     )

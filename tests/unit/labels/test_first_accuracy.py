@@ -13,11 +13,12 @@ import small_project
 from numpy.typing import NDArray
 from small_project import adaptformer, run_stages
 
-from adaptformer import integrity, params
+from adaptformer.base import integrity
+from adaptformer.config import params
 from adaptformer.data import manifest
-from adaptformer.embedding import Embedding
+from adaptformer.model.embedding import Embedding
 from adaptformer.labels import first_accuracy, probe
-from adaptformer.run_folder import RunFolder
+from adaptformer.config.run_folder import RunFolder
 
 FETCH = "`adaptformer fetch`, then `adaptformer validate` tells how far the frozen backbone alone gets"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.labels import probe
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.labels import ranking, report
 
 

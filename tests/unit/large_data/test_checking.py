@@ -14,10 +14,11 @@ from many_scenes import jpeg, png, scene, tar
 from PIL import Image, ImageOps
 from small_project import adaptformer
 
-from adaptformer import files, integrity, params
+from adaptformer.base import files, integrity
+from adaptformer.config import params
 from adaptformer.batch_prediction.running import Engine
 from adaptformer.data import manifest
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.large_data import cells, checking, facts
 from adaptformer.validation import findings, near_duplicates
 

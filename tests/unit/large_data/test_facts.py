@@ -14,11 +14,13 @@ import pytest
 import torch
 from many_scenes import jpeg, png, scene, tar
 
-from adaptformer import embedding, integrity, storage
+from adaptformer.base import integrity
+from adaptformer.data import storage
+from adaptformer.model import embedding
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.reading import read_facts
 from adaptformer.data.resizing import decoded_for, to_input
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.large_data import facts, sources
 from adaptformer.large_data.job import Check, Features, prepare
 from adaptformer.model import tensor_file

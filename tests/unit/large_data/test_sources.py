@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from many_scenes import png, scene, tar
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.large_data import sources
 from adaptformer.large_data.sources import Located
 

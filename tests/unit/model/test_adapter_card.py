@@ -10,7 +10,7 @@ import mite
 import pytest
 import torch
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import adapter_file, classifier, tensor_file
 
 

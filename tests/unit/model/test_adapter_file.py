@@ -9,8 +9,8 @@ import mite
 import pytest
 import torch
 
-from adaptformer import array_file
-from adaptformer.errors import UserError
+from adaptformer.base import array_file
+from adaptformer.base.errors import UserError
 from adaptformer.model import adapter_file, backbone_file, tensor_file
 from adaptformer.model.adapter_file import AdapterCard
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import backbone
 from adaptformer.model.backbone import DropPath
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import backbone, classifier, inference, tensor_file
 from adaptformer.model.classifier import Head
 

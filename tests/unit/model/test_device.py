@@ -7,8 +7,8 @@ import mite
 import pytest
 import torch
 
-from adaptformer import memory
-from adaptformer.errors import UserError
+from adaptformer.base import memory
+from adaptformer.base.errors import UserError
 from adaptformer.model import classifier, device
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import tensor_file
 
 

@@ -10,9 +10,10 @@ import yaml
 from setuptools import find_packages
 from small_project import adaptformer
 
-from adaptformer import params, presets
+from adaptformer import presets
+from adaptformer.config import params
 from adaptformer.checkpoints import catalogue
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.presets import writing
 
 ROOT = Path(__file__).resolve().parents[3]

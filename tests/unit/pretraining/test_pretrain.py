@@ -14,7 +14,7 @@ from PIL import Image
 from adaptformer.checkpoints import fetching
 from adaptformer.data.decoding import decode
 from adaptformer.data.resizing import to_square
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import backbone, tensor_file
 from adaptformer.pretraining import pretrain as pretraining
 from adaptformer.pretraining.mae import MaskedAutoencoder

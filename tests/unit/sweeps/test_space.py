@@ -7,9 +7,9 @@ import optuna
 import pytest
 import small_project
 
-from adaptformer import params
-from adaptformer.errors import UserError
-from adaptformer.params import ParamsFile
+from adaptformer.config import params
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import ParamsFile
 from adaptformer.sweeps import space
 from adaptformer.sweeps.space import Choice, Range
 

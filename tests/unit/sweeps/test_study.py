@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.sweeps.space import Choice, Dimension, Range
 from adaptformer.sweeps.study import STARTUP_TRIALS, Pruned, Result, Settings, Study
 from adaptformer.tuning.history import EpochRow

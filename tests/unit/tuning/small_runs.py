@@ -9,7 +9,7 @@ import mite
 import torch
 
 from adaptformer.data.photos import Photos
-from adaptformer.params import TuningParams
+from adaptformer.config.params import TuningParams
 from adaptformer.tuning.epoch import Run
 
 # Every part draws random numbers: dropout and stochastic depth too.

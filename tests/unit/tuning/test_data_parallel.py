@@ -20,7 +20,7 @@ import small_runs
 import torch
 from torch import Tensor
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import classifier
 from adaptformer.tuning import data_parallel, epoch, loop, processes, resume
 from adaptformer.tuning.data_parallel import World

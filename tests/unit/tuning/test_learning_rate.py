@@ -5,7 +5,7 @@ import math
 import pytest
 from small_runs import tuning_params
 
-from adaptformer.params import TuningParams
+from adaptformer.config.params import TuningParams
 from adaptformer.tuning import optimiser
 
 PARAMS = tuning_params(base_lr=0.5, batch_size=128, warmup=0.2)

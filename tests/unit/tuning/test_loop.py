@@ -21,7 +21,7 @@ from torch import Tensor
 from adaptformer.data import augmentation
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.data.photos import Photos
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import adapter_file, classifier, inference, tensor_file
 from adaptformer.tuning import epoch, loop, resume
 from adaptformer.tuning.epoch import Run

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_runs import tuning_params
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import classifier, device
 from adaptformer.model.device import Precision
 from adaptformer.tuning import planning, schedule

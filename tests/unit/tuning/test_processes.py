@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.tuning import processes
 from adaptformer.tuning.history import EpochRow
 

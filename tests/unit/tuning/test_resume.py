@@ -12,7 +12,7 @@ import small_runs
 import torch
 from safetensors.torch import save_file
 
-from adaptformer import array_file
+from adaptformer.base import array_file
 from adaptformer.model import tensor_file
 from adaptformer.model.classifier import trainable, tuned_state
 from adaptformer.tuning import loop, resume

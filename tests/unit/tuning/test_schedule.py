@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_runs import run, tuning_params
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import classifier
 from adaptformer.model.parts import Part
 from adaptformer.tuning import loop, schedule

@@ -13,9 +13,9 @@ import torch
 from small_project import adaptformer
 from small_runs import run, tuning_params
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.model import device
-from adaptformer.params import TuningParams
+from adaptformer.config.params import TuningParams
 from adaptformer.tuning import loop, stored_features
 from adaptformer.tuning.epoch import Run
 from adaptformer.tuning.stored_features import StoredFeatures

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from adaptformer.data.manifest import scan
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 from adaptformer.validation.checks import FAULT_COLUMNS, check, fault_table, raise_on_faults
 
 Tree = Callable[..., Path]

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adaptformer.errors import UserError
-from adaptformer.params import ChecksParams
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import ChecksParams
 from adaptformer.validation import findings, near_duplicates
 
 

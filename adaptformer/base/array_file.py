@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from adaptformer import files, integrity
-from adaptformer.errors import UserError
+from adaptformer.base import files, integrity
+from adaptformer.base.errors import UserError
 
 KEY = "adaptformer"
 """The key of our metadata among those of safetensors."""

@@ -12,9 +12,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from adaptformer import files, integrity
-from adaptformer.errors import UserError
-from adaptformer.params import Params, tracked
+from adaptformer.base import files, integrity
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import Params, tracked
 
 DEFAULT = Path("artifacts")
 RUNS = DEFAULT / "runs"

@@ -12,8 +12,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from adaptformer import files
-from adaptformer.errors import UserError
+from adaptformer.base import files
+from adaptformer.base.errors import UserError
 
 log = logging.getLogger("adaptformer")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from adaptformer import names
+from adaptformer.base import names
 
 
 def aligned(rows: Iterable[Sequence[str]], headers: Sequence[str] = ()) -> str:

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import csv_file, files, source_code
-from adaptformer.params import Params
-from adaptformer.run_folder import RunFolder
+from adaptformer.base import csv_file, files, source_code
+from adaptformer.config.params import Params
+from adaptformer.config.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from adaptformer.tuning.history import EpochRow
@@ -79,7 +79,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
 
     Each of several devices has a process of its own, of which one writes; torchrun may have started them already.
     """
-    from adaptformer import memory
+    from adaptformer.base import memory
     from adaptformer.model import adapter_file, classifier, device
     from adaptformer.tuning import data_parallel, history, loop, planning, processes, resume, setup
 
@@ -133,10 +133,10 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
 
 def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Judge the trained model on the test split; write metrics, predictions, report, model card, the data's profile."""
-    from adaptformer import integrity
+    from adaptformer.base import integrity
     from adaptformer.data import groups, labelled, layout, manifest
     from adaptformer.data.cache import ImageCache
-    from adaptformer.embedding import Embedding
+    from adaptformer.model.embedding import Embedding
     from adaptformer.evaluation import (
         attention,
         data_profile,
@@ -188,7 +188,7 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 
 def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Write the merged model as an ONNX file, prove that it agrees with the trained, unmerged model, and time it."""
-    from adaptformer import integrity
+    from adaptformer.base import integrity
     from adaptformer.data import manifest
     from adaptformer.export import graph, latency, merging, model_file, parity
     from adaptformer.export.predictor import Predictor

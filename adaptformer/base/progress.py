@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from adaptformer import names
-from adaptformer.errors import without_credentials
+from adaptformer.base import names
+from adaptformer.base.errors import without_credentials
 
 if TYPE_CHECKING:
     from rich.progress import Progress

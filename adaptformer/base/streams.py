@@ -10,7 +10,7 @@ import io
 import os
 import sys
 
-from adaptformer import names
+from adaptformer.base import names
 
 _OUTPUT, _ERROR = 1, 2
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 if TYPE_CHECKING:
     from adaptformer.tuning.history import EpochRow

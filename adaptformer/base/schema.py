@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from adaptformer import files, names
+from adaptformer.base import files, names
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 """The value of `__pydantic_config__` in such a dataclass: exactly its keys, no text as a number, no NaN."""

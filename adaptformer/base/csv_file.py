@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from adaptformer import names
+from adaptformer.base import names
 
 if TYPE_CHECKING:
     import pandas as pd

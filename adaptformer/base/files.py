@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)  # it can be read only by setting it

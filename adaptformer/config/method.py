@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adaptformer.params import AdapterParams, TuningParams
+from adaptformer.config.params import AdapterParams, TuningParams
 
 _PLACEMENTS = {
     "parallel": "parallel to the feed-forward layers",

@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from adaptformer import files
-from adaptformer.errors import UserError
+from adaptformer.base import files
+from adaptformer.base.errors import UserError
 
 log = logging.getLogger("adaptformer")
 

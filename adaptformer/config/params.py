@@ -25,8 +25,8 @@ from pydantic import (
     model_validator,
 )
 
-from adaptformer import files, names, yaml_text
-from adaptformer.errors import UserError, has_credentials
+from adaptformer.base import files, names, yaml_text
+from adaptformer.base.errors import UserError, has_credentials
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from adaptformer import files
+from adaptformer.base import files
 from adaptformer.data import image_files
 from adaptformer.data.layout import LeftOut, visible_files
-from adaptformer.errors import UserError, has_credentials, without_credentials
-from adaptformer.names import ignored
+from adaptformer.base.errors import UserError, has_credentials, without_credentials
+from adaptformer.base.names import ignored
 
 log = logging.getLogger("adaptformer")
 

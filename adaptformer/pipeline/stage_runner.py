@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptformer import event_files, files, interruption, memory, progress
-from adaptformer.errors import UserError
-from adaptformer.params import Params, tracked
-from adaptformer.run_folder import RunFolder
-from adaptformer.stages import STAGES, OnEpoch, fingerprint
+from adaptformer.base import files, interruption, memory, progress
+from adaptformer.tuning import event_files
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import Params, tracked
+from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline.stages import STAGES, OnEpoch, fingerprint
 
 if TYPE_CHECKING:
     from adaptformer.tuning.history import EpochRow

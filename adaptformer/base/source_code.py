@@ -11,7 +11,7 @@ import functools
 from pathlib import Path
 from types import ModuleType
 
-from adaptformer import files
+from adaptformer.base import files
 
 
 @functools.cache

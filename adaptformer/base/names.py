@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from adaptformer.errors import UserError
+from adaptformer.base.errors import UserError
 
 LONGEST = 255
 """Bytes of UTF-8 that file systems allow for a name."""

@@ -1,0 +1,1 @@
+"""Params, presets, the run folder, a method in words."""

@@ -1,0 +1,1 @@
+"""The stages, their table, and what runs them."""
