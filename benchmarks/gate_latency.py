@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from adaptformer.config.params import load
 from adaptformer.evaluation.intervals import wilson
 from adaptformer.export.latency import compared_ms
 from adaptformer.export.predictor import Predictor
 from adaptformer.gate import rules
-from adaptformer.config.params import load
 
 
 def busy() -> None:

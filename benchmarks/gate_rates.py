@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from adaptformer.base import randomness, text_table
+from adaptformer.base.scores import NAMES, Metric
+from adaptformer.config.params import GateParams, load
 from adaptformer.evaluation.intervals import wilson
 from adaptformer.evaluation.power import RHO
 from adaptformer.gate.decision import Decision
 from adaptformer.gate.judging import decide
 from adaptformer.gate.pairing import Judged
-from adaptformer.config.params import GateParams, load
-from adaptformer.base.scores import NAMES, Metric
 
 SAME_MISTAKE = 0.5
 ACCURACY = 0.859

@@ -22,11 +22,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from adaptformer.config import params
+from adaptformer.config.params import Params
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import manifest
 from adaptformer.model import classifier, device
 from adaptformer.model.torchvision_ops import import_torchvision
-from adaptformer.config.params import Params
-from adaptformer.config.run_folder import RunFolder
 from adaptformer.pipeline.stages import STAGES
 from adaptformer.tuning.optimiser import build_optimiser
 from benchmarks import measuring, models, photos

@@ -15,11 +15,11 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from adaptformer.config import params
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache
-from adaptformer.model.embedding import Embedding
 from adaptformer.labels import ranking
-from adaptformer.config.run_folder import RunFolder
+from adaptformer.model.embedding import Embedding
 from benchmarks import measuring
 
 

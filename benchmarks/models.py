@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adaptformer.config.params import AdapterParams, Params, load
 from adaptformer.model import backbone, backbone_file, classifier, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
-from adaptformer.config.params import AdapterParams, Params, load
 
 ADAPTER_64 = {
     "method": "adaptformer", "bottlenecks": [64], "scale": 0.1, "activation": "relu", "reads": "residual",

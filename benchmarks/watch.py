@@ -22,16 +22,16 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from adaptformer.base import randomness
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import manifest, reading
 from adaptformer.data.cache import ImageCache
-from adaptformer.model.embedding import Embedding
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.data_profile import Profile
 from adaptformer.evaluation.intervals import Interval, wilson
 from adaptformer.export.predictor import Predictor
 from adaptformer.model import device
+from adaptformer.model.embedding import Embedding
 from adaptformer.monitoring import expected_accuracy, permutation_drift
-from adaptformer.config.run_folder import RunFolder
 from benchmarks import measuring
 
 NEW = 200

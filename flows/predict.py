@@ -11,10 +11,10 @@ from typing import Literal
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from adaptformer.config import params
 from adaptformer.batch_prediction import job, running
-from adaptformer.registry import answering
+from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.registry import answering
 from flows import flow_run, log_filter
 from tasks.limits import slot
 

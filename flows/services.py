@@ -16,8 +16,8 @@ import psutil  # type: ignore[import-untyped]
 import requests
 
 from adaptformer.base import interruption
-from adaptformer.commands import exit_code
 from adaptformer.base.errors import UserError
+from adaptformer.commands import exit_code
 from adaptformer.tracking.locations import tracking_place, tracking_uri
 from adaptformer.tracking.mlflow_store import connect
 from flows import ROOT, prefect_database

@@ -11,10 +11,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.deployments import run_deployment
 
-from adaptformer.config import params
-from adaptformer.commands import sweep_runs
-from adaptformer.dataset_import import settling
 from adaptformer.base.errors import UserError
+from adaptformer.commands import sweep_runs
+from adaptformer.config import params
+from adaptformer.dataset_import import settling
 from flows import flow_run, log_filter
 from tasks.limits import slot
 

@@ -12,13 +12,13 @@ from prefect.artifacts import create_markdown_artifact
 
 from adaptformer import presets as all_presets
 from adaptformer.config import run_folder
-from adaptformer.pipeline import stage_runner
-from adaptformer.dataset_import import settling
 from adaptformer.config.params import GateParams, Params, ParamsFile, difference
+from adaptformer.config.run_folder import RunFolder
+from adaptformer.dataset_import import settling
+from adaptformer.pipeline import stage_runner
+from adaptformer.pipeline.stages import STAGES
 from adaptformer.registry import belonging
 from adaptformer.registry.versions import Registration, is_due, mark_judged, present, reason_not_to_judge
-from adaptformer.config.run_folder import RunFolder
-from adaptformer.pipeline.stages import STAGES
 from adaptformer.tracking import dvc_repository
 from adaptformer.tracking.run_files import is_tracked
 from adaptformer.tracking.tracker import tracked

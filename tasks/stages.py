@@ -9,10 +9,10 @@ from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from adaptformer.pipeline import stage_runner, stages
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline import stage_runner, stages
 from adaptformer.pipeline.stages import OnEpoch
 from tasks.limits import slot
 

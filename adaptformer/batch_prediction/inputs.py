@@ -6,8 +6,8 @@ import io
 from collections.abc import Iterable, Iterator
 
 from adaptformer.base import csv_file
-from adaptformer.data import storage
 from adaptformer.base.errors import UserError
+from adaptformer.data import storage
 
 COLUMN = "path"
 _LISTED_AT_ONCE = 10_000

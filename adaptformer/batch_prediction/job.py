@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from adaptformer.base import files, integrity, names
-from adaptformer.data import storage
-from adaptformer.batch_prediction import inputs
-from adaptformer.data import workers
 from adaptformer.base.errors import UserError
+from adaptformer.batch_prediction import inputs
+from adaptformer.data import storage, workers
 from adaptformer.export.predictor import WEIGHTS
 
 MODEL, DESCRIPTION, MANIFEST, TIMING, LOCK = "model.onnx", "job.json", "manifest.csv", "timing.json", ".lock"

@@ -18,13 +18,13 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from adaptformer.base import csv_file, files, memory, progress
-from adaptformer.data import storage
+from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.engines import ENGINES
 from adaptformer.batch_prediction.job import LOCK, MANIFEST, TIMING, Job, prepare, require_lists
 from adaptformer.batch_prediction.shard import PARTS, Computing, Device, Outcome
+from adaptformer.data import storage
 from adaptformer.data import workers as machine
-from adaptformer.base.errors import UserError
 from adaptformer.export.predictor import Predictor
 
 log = logging.getLogger("adaptformer")

@@ -23,13 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptformer.base import csv_file, files, integrity, names
-from adaptformer.data import storage
+from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import inputs
 from adaptformer.batch_prediction.job import MANIFEST, MODEL, Job, parquet
-from adaptformer.data import workers
+from adaptformer.data import storage, workers
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.resizing import decoded_for, to_input
-from adaptformer.base.errors import UserError
 from adaptformer.export.predictor import NO_ANSWER, WEIGHTS, Predictor, answered, softmax
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from adaptformer.base import files, progress
-from adaptformer.checkpoints import address
 from adaptformer.base.errors import UserError
+from adaptformer.checkpoints import address
 
 log = logging.getLogger("adaptformer")
 

@@ -10,9 +10,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from adaptformer.base.errors import UserError
 from adaptformer.checkpoints import catalogue, foreign_file, source, tables
 from adaptformer.checkpoints.translation import translate
-from adaptformer.base.errors import UserError
 from adaptformer.model import backbone, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from adaptformer.base import files
+from adaptformer.base.errors import UserError
 from adaptformer.checkpoints import pickled
 from adaptformer.checkpoints.address import one_line
-from adaptformer.base.errors import UserError
 from adaptformer.model import tensor_file
 from adaptformer.model.tensor_file import damaged
 

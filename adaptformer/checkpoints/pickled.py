@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adaptformer.checkpoints.address import one_line
 from adaptformer.base.errors import UserError
+from adaptformer.checkpoints.address import one_line
 from adaptformer.model.tensor_file import damaged
 
 

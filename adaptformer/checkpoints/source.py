@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adaptformer.base import files, integrity
-from adaptformer.checkpoints import address, catalogue, download
 from adaptformer.base.errors import UserError, has_credentials
+from adaptformer.checkpoints import address, catalogue, download
 
 BUNDLED = "bundled"
 _HUB = "hub:"

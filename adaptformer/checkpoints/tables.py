@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from adaptformer.base.errors import UserError
 from adaptformer.checkpoints import translation
 from adaptformer.checkpoints.foreign_file import printable
 from adaptformer.checkpoints.pickled import Array
-from adaptformer.base.errors import UserError
 
 log = logging.getLogger("adaptformer")
 

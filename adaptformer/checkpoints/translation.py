@@ -15,9 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from adaptformer.base.errors import UserError
 from adaptformer.checkpoints import jax_names
 from adaptformer.checkpoints.foreign_file import printable
-from adaptformer.base.errors import UserError
 
 log = logging.getLogger("adaptformer")
 

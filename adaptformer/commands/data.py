@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptformer.base import files
-from adaptformer.commands.parsing import add_overrides, options, positive, resolved
 from adaptformer.base.errors import UserError, without_credentials
+from adaptformer.commands.parsing import add_overrides, options, positive, resolved
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
+    from adaptformer.config.params import Params
     from adaptformer.dataset_import.growth import Growth
     from adaptformer.dataset_import.importing import ImportSummary
     from adaptformer.dataset_import.replacement import Change
-    from adaptformer.config.params import Params
 
 
 LEFT_OUT = Path("artifacts/left_out.csv")
@@ -117,8 +117,8 @@ def _change(request: str, make: Callable[[Path], tuple[str, ...]], inputs: str =
 
     If the same command has made the change already before it was killed, only print its lines.
     """
-    from adaptformer.dataset_import import replacement
     from adaptformer.config.run_folder import RunFolder
+    from adaptformer.dataset_import import replacement
 
     data = RunFolder().data
     with replacement.exclusive(data):
@@ -131,9 +131,9 @@ def _change(request: str, make: Callable[[Path], tuple[str, ...]], inputs: str =
 
 def _import(given: argparse.Namespace) -> None:
     from adaptformer.config import params
+    from adaptformer.config.run_folder import RunFolder
     from adaptformer.data.known_facts import KnownFacts
     from adaptformer.dataset_import import copying, growth, importing
-    from adaptformer.config.run_folder import RunFolder
 
     file = params.read()
     named = file.replaced({"registry.model": given.model} if given.model else {})  # refuses a bad name before copying
@@ -202,11 +202,11 @@ def _name(path: str) -> str:
 def _get(given: argparse.Namespace) -> None:
     from adaptformer import presets
     from adaptformer.config import params
+    from adaptformer.config.run_folder import RunFolder
     from adaptformer.data.known_facts import KnownFacts
     from adaptformer.data.layout import occupied
     from adaptformer.dataset_import import copying, importing, known
     from adaptformer.dataset_import.replacement import Change
-    from adaptformer.config.run_folder import RunFolder
 
     if (given.name == "imagenet") != (given.folder is not None):
         raise UserError("only imagenet takes a folder, and it needs one", "see `adaptformer data get --help`")
@@ -245,10 +245,10 @@ def _get(given: argparse.Namespace) -> None:
 
 
 def _check(given: argparse.Namespace) -> None:
-    from adaptformer.config import params
     from adaptformer.batch_prediction.running import Engine
-    from adaptformer.large_data import checking, job
+    from adaptformer.config import params
     from adaptformer.config.run_folder import RunFolder
+    from adaptformer.large_data import checking, job
 
     if given.address and given.engine == "local":
         raise UserError("--address is that of a Dask or Ray cluster", "give --engine dask or --engine ray as well")
@@ -260,8 +260,8 @@ def _check(given: argparse.Namespace) -> None:
 
 def _labels(given: argparse.Namespace) -> None:
     from adaptformer.config import run_folder
-    from adaptformer.pipeline import stage_runner
     from adaptformer.labels.review import review
+    from adaptformer.pipeline import stage_runner
 
     file, wanted = resolved(given)
     folder = run_folder.of(file.params, wanted)
@@ -273,8 +273,8 @@ def _labels(given: argparse.Namespace) -> None:
 
 def _relabel(given: argparse.Namespace) -> None:
     from adaptformer.config import params
-    from adaptformer.dataset_import import relabelling
     from adaptformer.config.run_folder import RunFolder
+    from adaptformer.dataset_import import relabelling
 
     if given.undo == (given.file is not None):
         raise UserError(
@@ -294,9 +294,9 @@ def _relabel(given: argparse.Namespace) -> None:
 
 def _dedupe(given: argparse.Namespace) -> None:
     from adaptformer.config import params
+    from adaptformer.config.run_folder import RunFolder
     from adaptformer.data import manifest
     from adaptformer.dataset_import import deduplication
-    from adaptformer.config.run_folder import RunFolder
     from adaptformer.validation import findings
 
     folder, places = RunFolder(), deduplication.Places(*DEDUPLICATED)
@@ -323,8 +323,8 @@ def _dedupe(given: argparse.Namespace) -> None:
 
 
 def _tell_next() -> None:
-    from adaptformer.dataset_import import recording
     from adaptformer.config.run_folder import RunFolder
+    from adaptformer.dataset_import import recording
 
     recorded = recording.is_recorded(RunFolder().data)
     print("data.dvc records it; next: `make run`" if recorded else "next: `adaptformer pipeline`")

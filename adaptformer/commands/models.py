@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptformer.commands.parsing import add_answering, positive, share
 from adaptformer.base.errors import UserError
+from adaptformer.commands.parsing import add_answering, positive, share
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
@@ -90,8 +90,8 @@ def _inspect(given: argparse.Namespace) -> None:
 
 
 def _predict(given: argparse.Namespace) -> None:
-    from adaptformer.registry import answering
     from adaptformer.config.run_folder import RunFolder
+    from adaptformer.registry import answering
 
     _require_matching_options(given)
     with tempfile.TemporaryDirectory() as scratch:

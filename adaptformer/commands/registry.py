@@ -6,15 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaptformer.base.errors import UserError
 from adaptformer.commands import exit_code
 from adaptformer.commands.parsing import add_answering, positive, share
-from adaptformer.base.errors import UserError
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
+    from adaptformer.config.run_folder import RunFolder
     from adaptformer.monitoring.watching import Watched
     from adaptformer.registry.answering import Answering
-    from adaptformer.config.run_folder import RunFolder
 
 WATCH = Path("artifacts/watch")
 """The folder in which `watch` writes its page and tables."""
@@ -101,11 +101,11 @@ def _watch(given: argparse.Namespace) -> int:
 
     from adaptformer.base import csv_file, files
     from adaptformer.config import params
+    from adaptformer.config.run_folder import RunFolder
     from adaptformer.data.cache import ImageCache
     from adaptformer.model import device
     from adaptformer.monitoring import label_next, report, watching
     from adaptformer.registry import answering
-    from adaptformer.config.run_folder import RunFolder
 
     settings, folder = params.load(), RunFolder()
     with tempfile.TemporaryDirectory() as scratch, RunFolder(WATCH).lock("adaptformer watch"):
@@ -150,11 +150,11 @@ def _results_of(model: Path, scratch: Path) -> Watched:
     """
     import shutil
 
+    from adaptformer.config.run_folder import RunFolder
     from adaptformer.data import manifest
     from adaptformer.export import model_file
     from adaptformer.monitoring.watching import Watched
     from adaptformer.registry import belonging
-    from adaptformer.config.run_folder import RunFolder
 
     folder, copies = RunFolder(model.parent), RunFolder(scratch)
     for path in (folder.model, folder.manifest, folder.profile, folder.backbone):

@@ -9,8 +9,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptformer.commands.parsing import add_methods, add_overrides, add_search, options, resolved
 from adaptformer.base.errors import UserError
+from adaptformer.commands.parsing import add_methods, add_overrides, add_search, options, resolved
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
@@ -87,8 +87,8 @@ def _run(given: argparse.Namespace) -> None:
 
 def _plan(given: argparse.Namespace) -> None:
     from adaptformer.config import run_folder
-    from adaptformer.pipeline import stage_runner
     from adaptformer.model import device
+    from adaptformer.pipeline import stage_runner
     from adaptformer.presets import writing
     from adaptformer.tuning import planning, setup
 
@@ -128,8 +128,8 @@ def _minutes(text: str) -> float:
 
 
 def _params(given: argparse.Namespace) -> None:
-    from adaptformer.config import params
     from adaptformer.commands import params_page
+    from adaptformer.config import params
     from adaptformer.presets import writing
 
     file, wanted = resolved(given)
@@ -142,15 +142,15 @@ def _params(given: argparse.Namespace) -> None:
 
 
 def _compare(given: argparse.Namespace) -> None:
-    from adaptformer.config import params
     from adaptformer.commands import method_runs
+    from adaptformer.config import params
 
     method_runs.compare(params.read(), given.method, given.seed, params.parse_overrides(given.overrides))
 
 
 def _sweep(given: argparse.Namespace) -> None:
-    from adaptformer.config import params
     from adaptformer.commands import sweep_runs
+    from adaptformer.config import params
     from adaptformer.presets import writing
 
     file = params.read()

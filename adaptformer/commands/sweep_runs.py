@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from adaptformer.base import files, interruption
-from adaptformer.config import params, run_folder
-from adaptformer.pipeline import stage_runner
 from adaptformer.base.errors import UserError
+from adaptformer.config import params, run_folder
 from adaptformer.config.params import Params, ParamsFile
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline import stage_runner
 from adaptformer.sweeps import results, space
 from adaptformer.sweeps.study import Pruned, Result, Settings, Study, Trial
 from adaptformer.tracking import dvc_repository

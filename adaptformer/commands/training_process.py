@@ -14,10 +14,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from adaptformer.pipeline import stages
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline import stages
 from adaptformer.tuning import processes
 
 

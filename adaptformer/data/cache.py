@@ -25,13 +25,13 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from adaptformer.base import files, progress, source_code
+from adaptformer.base.errors import UserError
 from adaptformer.data import decoding, photos, pixel_file, reading, resizing, squares, workers
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage, Pixels
 from adaptformer.data.photos import StoredImages, StreamedPhotos
 from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.squares import Squares
-from adaptformer.base.errors import UserError
 
 log = logging.getLogger("adaptformer")
 

@@ -16,10 +16,10 @@ import PIL
 from numpy.typing import NDArray
 
 from adaptformer.base import array_file, files, source_code
+from adaptformer.base.errors import UserError
 from adaptformer.data import decoding, reading
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.reading import SIDE, Identity, ImageFacts, identity
-from adaptformer.base.errors import UserError
 
 log = logging.getLogger("adaptformer")
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from adaptformer.data import image_files
 from adaptformer.base.names import ignored, shown, steers
+from adaptformer.data import image_files
 
 log = logging.getLogger("adaptformer")
 

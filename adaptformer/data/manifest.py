@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from adaptformer.base import csv_file, files, integrity, progress
+from adaptformer.base.errors import UserError
 from adaptformer.data import groups, layout, splits
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.image_files import USUAL, Limits
 from adaptformer.data.known_facts import KnownFacts
 from adaptformer.data.reading import ImageFacts, read_all
-from adaptformer.base.errors import UserError
 
 _TYPES = {
     "path": "str", "label": "str", "split": "str", "width": "int64", "height": "int64", "mode": "str", "bytes": "int64",

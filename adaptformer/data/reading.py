@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
+from adaptformer.base.names import shown
 from adaptformer.data import image_files
 from adaptformer.data.decoding import DamagedImage, Pixels, decode_reduced, refuse_size
 from adaptformer.data.image_files import USUAL, Limits
 from adaptformer.data.workers import in_order
-from adaptformer.base.names import shown
 
 if TYPE_CHECKING:
     from adaptformer.data.known_facts import KnownFacts

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from adaptformer.base import files
-from adaptformer.data import image_files
-from adaptformer.data.layout import LeftOut, visible_files
 from adaptformer.base.errors import UserError, has_credentials, without_credentials
 from adaptformer.base.names import ignored
+from adaptformer.data import image_files
+from adaptformer.data.layout import LeftOut, visible_files
 
 log = logging.getLogger("adaptformer")
 

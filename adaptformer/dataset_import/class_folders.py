@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from adaptformer.dataset_import.found import Found, Image, LeftOut, split_of, split_within
 from adaptformer.base.errors import UserError
 from adaptformer.base.names import ignored, one_form, shown
+from adaptformer.dataset_import.found import Found, Image, LeftOut, split_of, split_within
 
 _EXPECTED = "give a folder that holds CLASS/FILE, or train/CLASS/FILE and test/CLASS/FILE"
 _UNLABELLED = {

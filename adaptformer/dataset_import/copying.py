@@ -8,6 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from adaptformer.base import progress
+from adaptformer.base.errors import UserError
+from adaptformer.base.names import shown, stored
+from adaptformer.config.params import DataParams
 from adaptformer.data import groups, image_files, repair
 from adaptformer.data.decoding import TRUNCATED
 from adaptformer.data.image_files import Limits
@@ -15,9 +18,6 @@ from adaptformer.data.known_facts import KnownFacts
 from adaptformer.data.reading import MIN_SIDE, ImageFacts, copy_all, read_facts
 from adaptformer.dataset_import import rules
 from adaptformer.dataset_import.found import Found, Image, LeftOut
-from adaptformer.base.errors import UserError
-from adaptformer.base.names import shown, stored
-from adaptformer.config.params import DataParams
 
 
 @dataclass(frozen=True)

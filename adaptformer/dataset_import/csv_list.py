@@ -8,11 +8,11 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from adaptformer.base.errors import UserError
+from adaptformer.base.names import class_name_fault, group_name_fault, one_form, quoted, shown
 from adaptformer.dataset_import import csv_table
 from adaptformer.dataset_import.csv_table import Row
 from adaptformer.dataset_import.found import Found, Image, LeftOut, split_of
-from adaptformer.base.errors import UserError
-from adaptformer.base.names import class_name_fault, group_name_fault, one_form, quoted, shown
 
 GROUP_PATTERN = "/(.+?)__"
 """The value of `data.group` that finds the groups of a list: its images are named GROUP__FILE in data/."""

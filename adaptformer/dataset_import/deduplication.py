@@ -15,13 +15,13 @@ from pathlib import Path
 import pandas as pd
 
 from adaptformer.base import files, progress
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import DataParams
 from adaptformer.data import groups, layout
 from adaptformer.data.layout import SPLITS, Entry
 from adaptformer.dataset_import import growth, move_list
 from adaptformer.dataset_import.copying import free_name
 from adaptformer.dataset_import.replacement import Change, replacing_folder
-from adaptformer.base.errors import UserError
-from adaptformer.config.params import DataParams
 
 _WHAT = "deduplication"
 _VALIDATE = "run `adaptformer validate`, then the same command again"

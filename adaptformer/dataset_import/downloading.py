@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 from adaptformer.base import progress
+from adaptformer.base.errors import UserError
+from adaptformer.base.names import ignored, stored
 from adaptformer.data import storage
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.dataset_import import class_folders, shards
 from adaptformer.dataset_import.found import Found, Image, LeftOut
 from adaptformer.dataset_import.samples import FORM, Sample
-from adaptformer.base.errors import UserError
-from adaptformer.base.names import ignored, stored
 
 
 def unpacked(source: str, folder: Path, limit: int) -> Found:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptformer.base import progress
+from adaptformer.base.errors import UserError
+from adaptformer.base.names import refuse_class_names, shown
+from adaptformer.config.params import DataParams
 from adaptformer.data import groups, layout, splits
 from adaptformer.data.known_facts import known_hash
 from adaptformer.data.layout import SPLITS, Entry
@@ -19,9 +22,6 @@ from adaptformer.dataset_import.csv_list import GROUP_PATTERN
 from adaptformer.dataset_import.found import Found, Image
 from adaptformer.dataset_import.importing import USUAL
 from adaptformer.dataset_import.replacement import Change, replacing_folder
-from adaptformer.base.errors import UserError
-from adaptformer.base.names import refuse_class_names, shown
-from adaptformer.config.params import DataParams
 
 _LISTED = 20
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import DataParams
 from adaptformer.data import splits
 from adaptformer.data.layout import SPLITS, occupied
 from adaptformer.dataset_import import found, rules, sources
@@ -15,8 +17,6 @@ from adaptformer.dataset_import.copying import Copied, Manner, copied, free_name
 from adaptformer.dataset_import.csv_list import GROUP_PATTERN
 from adaptformer.dataset_import.found import Found, Image
 from adaptformer.dataset_import.replacement import Change, replacing_folder
-from adaptformer.base.errors import UserError
-from adaptformer.config.params import DataParams
 
 _LOG = logging.getLogger("adaptformer")
 

@@ -22,8 +22,8 @@ import pandas as pd
 from PIL import Image
 
 from adaptformer.base import csv_file, files, progress
-from adaptformer.dataset_import.found import SPLIT_NAMES
 from adaptformer.base.errors import UserError
+from adaptformer.dataset_import.found import SPLIT_NAMES
 from adaptformer.model.torchvision_ops import import_torchvision
 
 Row = tuple[Path, str, str]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from adaptformer.base import csv_file
-from adaptformer.data import layout
 from adaptformer.base.errors import UserError
+from adaptformer.data import layout
 
 COLUMNS = ("number", "before", "after")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO, Any
 
+from adaptformer.base.errors import UserError
 from adaptformer.data import image_files
 from adaptformer.dataset_import.samples import FORM, Sample, label_of
-from adaptformer.base.errors import UserError
 
 _ROWS_AT_ONCE = 64
 

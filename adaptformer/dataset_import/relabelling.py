@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptformer.base import csv_file, files, progress
+from adaptformer.base.errors import UserError
+from adaptformer.base.names import one_form, quoted, shown
+from adaptformer.config.params import DataParams
 from adaptformer.data import layout
 from adaptformer.data.layout import Entry
 from adaptformer.dataset_import import growth, move_list
 from adaptformer.dataset_import.copying import free_name
 from adaptformer.dataset_import.replacement import Change, replacing_folder
-from adaptformer.base.errors import UserError
-from adaptformer.base.names import one_form, quoted, shown
-from adaptformer.config.params import DataParams
 
 COLUMNS = ("path", "new_label")
 """The columns that are read: an image's path below data/, and its right class, or nothing if the label is right."""

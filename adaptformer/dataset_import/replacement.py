@@ -24,9 +24,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from adaptformer.base import files, integrity
+from adaptformer.base.errors import UserError
 from adaptformer.dataset_import.exchange import exchange
 from adaptformer.dataset_import.recording import dvc_add
-from adaptformer.base.errors import UserError
 from adaptformer.presets import writing
 
 log = logging.getLogger("adaptformer")

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from adaptformer.base.errors import UserError
+from adaptformer.base.names import refuse_class_names, shown
 from adaptformer.data.manifest import COLUMNS
 from adaptformer.data.reading import MIN_SIDE, ImageFacts
 from adaptformer.dataset_import.found import Found, Image, LeftOut
-from adaptformer.base.errors import UserError
-from adaptformer.base.names import refuse_class_names, shown
 from adaptformer.validation import checks
 
 _LISTED = 20

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from adaptformer.base.errors import UserError
 from adaptformer.data import splits
 from adaptformer.data.layout import occupied
 from adaptformer.dataset_import.replacement import Change, replacing_folder
-from adaptformer.base.errors import UserError
 
 DVC_DIGEST = "f1ed8367aee03c1b4bd813b2cf4c9bc4.dir"
 """The hash that `dvc add data` records for the sample; in data.dvc it shows that data/ is the sample."""

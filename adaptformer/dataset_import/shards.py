@@ -10,12 +10,11 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from adaptformer.data import storage
-from adaptformer.data import image_files
+from adaptformer.base.errors import UserError
+from adaptformer.data import image_files, storage
 from adaptformer.dataset_import import parquet_shard, tar_shard
 from adaptformer.dataset_import.found import SPLIT_NAMES
 from adaptformer.dataset_import.samples import FORM, Sample
-from adaptformer.base.errors import UserError
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".parquet")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")

@@ -9,10 +9,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from adaptformer.base.errors import UserError
 from adaptformer.data import storage
 from adaptformer.dataset_import import class_folders, csv_list, downloading, shards
 from adaptformer.dataset_import.found import Found
-from adaptformer.base.errors import UserError
 
 _FOLDER = "give the path of a folder that holds one folder per class"
 

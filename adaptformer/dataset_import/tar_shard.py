@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO, Any
 
+from adaptformer.base.errors import UserError
+from adaptformer.base.names import ignored, shown
 from adaptformer.data import image_files
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.dataset_import.samples import Sample, label_of
-from adaptformer.base.errors import UserError
-from adaptformer.base.names import ignored, shown
 
 _LABELS = ("cls", "json")
 _NO_IMAGE = {*_LABELS, "txt"}

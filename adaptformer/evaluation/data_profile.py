@@ -16,10 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptformer.base import array_file
+from adaptformer.base.errors import UserError
 from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.resizing import centre_crop
-from adaptformer.base.errors import UserError
 
 if TYPE_CHECKING:  # Embedding needs torch, but reading a profile does not
     from adaptformer.model.embedding import Embedding

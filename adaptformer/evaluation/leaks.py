@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from adaptformer.base import csv_file
 from adaptformer.base.errors import UserError
-from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.config.params import ChecksParams
+from adaptformer.evaluation.metrics import Evaluation
 
 KIND = "leaks"
 """The kind of findings that are pairs of images of the same photo in different splits."""

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from adaptformer.base.scores import NAMES, Metric
 from adaptformer.evaluation import calibration, intervals
 from adaptformer.evaluation.intervals import Interval
-from adaptformer.base.scores import NAMES, Metric
 
 _ROWS_AT_ONCE = 4096
 """Number of images in temporary arrays: all of 50,000 images with 1,000 classes would take 400 MB in float64."""

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import yaml
 
-from adaptformer import pages as html_page
+from adaptformer import pages
 from adaptformer.base import text_table
+from adaptformer.base.scores import NAMES
+from adaptformer.config.params import DataParams, TuningParams
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.backbone_card import allows_commercial_use
-from adaptformer.config.params import DataParams, TuningParams
-from adaptformer.base.scores import NAMES
 
 _LISTED = 100
 """Largest number of class names that are listed."""
@@ -43,7 +43,7 @@ def text(
     """
     counts = evaluation.confusion.sum(axis=1)
     settings = {"adapter": dict(card.adapter), "tuning": tuning.model_dump(mode="json")}
-    return html_page.render(
+    return pages.render(
         "evaluation/model_card.md.j2",
         front_matter=_front_matter(card),
         evaluation=evaluation,

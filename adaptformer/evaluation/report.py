@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptformer import pages as html_page
+from adaptformer import pages
+from adaptformer.base.scores import NAMES
 from adaptformer.config import method
+from adaptformer.config.params import AdapterParams, DataParams, TuningParams
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import calibration, power, report_images, slices
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.model.adapter_file import AdapterCard
-from adaptformer.config.params import AdapterParams, DataParams, TuningParams
-from adaptformer.base.scores import NAMES
 
 _ANSWERED = (1.0, 0.95, 0.9, 0.8, 0.5)
 """Rows of the coverage table: the shares of images that are answered."""
@@ -67,7 +67,7 @@ def html(
     parts = {f"class {name}": evaluation.labels == index for index, name in enumerate(card.classes)}
     wide_enough = {name: mask for name, mask in parts.items() if slices.SUPPORT <= mask.sum() < len(mask)}
     found = slices.find(evaluation.correct, wide_enough | slices.masks(said), evaluation.groups)
-    return html_page.render(
+    return pages.render(
         "evaluation/report.html.j2",
         evaluation=evaluation,
         card=card,

@@ -15,10 +15,10 @@ from typing import Any
 
 import onnxruntime
 
-from adaptformer.data import contract
-from adaptformer.data.contract import ImageContract
 from adaptformer.base.errors import UserError
 from adaptformer.base.names import class_name_fault, shown
+from adaptformer.data import contract
+from adaptformer.data.contract import ImageContract
 
 KEY = "adaptformer"
 """The key of the metadata entry that holds the JSON."""

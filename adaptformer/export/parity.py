@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from adaptformer.base.errors import UserError
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.resizing import prepare
-from adaptformer.base.errors import UserError
 from adaptformer.export.predictor import Predictor
 from adaptformer.model import inference
 from adaptformer.model.classifier import Classifier

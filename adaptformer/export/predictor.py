@@ -16,11 +16,11 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from adaptformer.base import files, integrity
+from adaptformer.base.errors import UserError
 from adaptformer.data import image_files
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.layout import visible_files
 from adaptformer.data.resizing import prepare
-from adaptformer.base.errors import UserError
 from adaptformer.export import model_checksum, model_metadata
 
 WEIGHTS = "model.onnx.data"

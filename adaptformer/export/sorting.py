@@ -7,11 +7,11 @@ from itertools import count
 from pathlib import Path
 
 from adaptformer.base import files
-from adaptformer.data import image_files
 from adaptformer.base.errors import UserError
+from adaptformer.base.names import class_name_fault, shown
+from adaptformer.data import image_files
 from adaptformer.export.prediction_table import UNSURE
 from adaptformer.export.predictor import Prediction
-from adaptformer.base.names import class_name_fault, shown
 
 
 def require_apart(classes: Sequence[str], below: float) -> None:

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from adaptformer.base import text_table
+from adaptformer.base.scores import Metric
 from adaptformer.gate.class_changes import ClassChange, NewClass
 from adaptformer.gate.pairing import LeftOut
-from adaptformer.base.scores import Metric
 
 Verdict = Literal["pass", "fail", "warn", "info"]
 SHOWN = 24

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from adaptformer import pages as html_page
+from adaptformer import pages
+from adaptformer.base.scores import NAMES
 from adaptformer.gate import wording
 from adaptformer.gate.decision import ChangedImage, Decision
-from adaptformer.base.scores import NAMES
 
 _PICTURES = 24
 _CLASSES = 60
@@ -34,7 +34,7 @@ def html(decision: Decision, thumbnail: Callable[[str], bytes | None]) -> str:
     """
     changes, half = decision.changes, _CLASSES // 2
     shown = changes if len(changes) <= _CLASSES else (*changes[:half], *changes[-half:])
-    return html_page.render(
+    return pages.render(
         "gate/decision_page.html.j2",
         decision=decision,
         signs=_SIGNS,

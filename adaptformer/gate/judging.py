@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptformer.base.scores import NAMES, score
+from adaptformer.config.params import GateParams
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
 from adaptformer.gate import paired_tests, rules
@@ -19,8 +21,6 @@ from adaptformer.gate.class_changes import ClassChange, NewClass, class_changes,
 from adaptformer.gate.decision import SHOWN, ChangedImage, Check, Decision, UnchangedImages
 from adaptformer.gate.pairing import Judged, Pairs, alone, pair
 from adaptformer.gate.wording import clause, counted, named, percent
-from adaptformer.config.params import GateParams
-from adaptformer.base.scores import NAMES, score
 
 _NONE = UnchangedImages(0, ())
 

@@ -10,6 +10,8 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from adaptformer.base.scores import NAMES, Metric
+from adaptformer.config.params import GateParams
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.power import by_chance, still_needed
 from adaptformer.gate.class_changes import ClassChange, NewClass
@@ -17,8 +19,6 @@ from adaptformer.gate.decision import Check, Verdict
 from adaptformer.gate.exact_difference import Gain
 from adaptformer.gate.pairing import Pairs
 from adaptformer.gate.wording import between, chance, counted, named, percent, points, unsigned
-from adaptformer.config.params import GateParams
-from adaptformer.base.scores import NAMES, Metric
 
 FEW = 100
 """With fewer compared images there is a warning."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from adaptformer.data import manifest
-from adaptformer.model.embedding import BATCH, Embedding
-from adaptformer.labels import probe
-from adaptformer.model import device
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.data import manifest
+from adaptformer.labels import probe
+from adaptformer.model import device
+from adaptformer.model.embedding import BATCH, Embedding
 
 SECONDS = 20.0
 """The time limit for embedding images; of a large data set, only a part is embedded."""

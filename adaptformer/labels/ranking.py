@@ -18,8 +18,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from adaptformer.base import csv_file, files
-from adaptformer.data import groups
 from adaptformer.base.errors import UserError
+from adaptformer.data import groups
 from adaptformer.labels import probe
 
 COLUMNS = ("path", "label", "looks_like", "probability", "label_probability", "likely_wrong", "new_label")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptformer import pages as html_page
+from adaptformer import pages
 from adaptformer.validation.thumbnails import thumbnail
 
 SHOWN, _PAIRS = 100, 20
@@ -34,7 +34,7 @@ def html(
         for path, label, looks_like, of_label, most in likely[columns].head(SHOWN).itertuples(index=False)
     ]
     pairs = Counter(zip(likely["label"], likely["looks_like"], strict=True)).most_common(_PAIRS)
-    return html_page.render(
+    return pages.render(
         "labels/report.html.j2",
         images=len(ranking),
         classes=ranking["label"].nunique(),

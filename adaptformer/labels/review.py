@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from adaptformer.base import files
-from adaptformer.data import manifest
-from adaptformer.data.cache import ImageCache
-from adaptformer.model.embedding import Embedding
-from adaptformer.labels import embedding_map, probe, ranking, report
-from adaptformer.model import device
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.data import manifest
+from adaptformer.data.cache import ImageCache
+from adaptformer.labels import embedding_map, probe, ranking, report
+from adaptformer.model import device
+from adaptformer.model.embedding import Embedding
 from adaptformer.validation import findings
 
 

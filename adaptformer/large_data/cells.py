@@ -27,8 +27,8 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from adaptformer.base import array_file, files, integrity
-from adaptformer.data.reading import SIDE
 from adaptformer.base.errors import UserError
+from adaptformer.data.reading import SIDE
 from adaptformer.large_data.rows import Rows
 from adaptformer.validation import alignment, likeness
 from adaptformer.validation.likeness import LEAST, NEAREST

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptformer.base import csv_file, files, integrity, memory, progress
+from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import running
 from adaptformer.batch_prediction.engines import ENGINES
 from adaptformer.batch_prediction.job import digest
@@ -28,7 +29,6 @@ from adaptformer.batch_prediction.running import Engine
 from adaptformer.data import workers
 from adaptformer.data.layout import SPLITS
 from adaptformer.data.reading import SIDE
-from adaptformer.base.errors import UserError
 from adaptformer.large_data import cells, facts, same_bytes
 from adaptformer.large_data.facts import Looked
 from adaptformer.large_data.job import (

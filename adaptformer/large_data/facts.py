@@ -20,13 +20,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from adaptformer.base import files, integrity, memory, names
-from adaptformer.data import storage
-from adaptformer.data import workers
+from adaptformer.base.errors import UserError
+from adaptformer.data import storage, workers
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage, decode_reduced
 from adaptformer.data.reading import SIDE, small_picture
 from adaptformer.data.resizing import decoded_for, to_input
-from adaptformer.base.errors import UserError
 from adaptformer.large_data import sources
 from adaptformer.large_data.job import BACKBONE, LOCATION, Check
 from adaptformer.large_data.sources import Located
@@ -106,8 +105,7 @@ def _look(check: Check, threads: int, number: int) -> Looked:
 @functools.lru_cache(maxsize=1)
 def _embedding(check: Check, threads: int) -> tuple[Embed, ImageContract]:
     """Return the backbone's feature function, loaded once in each process, and the image contract for its input."""
-    from adaptformer.model import embedding
-    from adaptformer.model import device
+    from adaptformer.model import device, embedding
 
     path = check.file(BACKBONE)
     if files.sha256_file(path) != check.backbone:

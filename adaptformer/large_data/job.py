@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptformer.base import files, integrity, names
-from adaptformer.data import storage
-from adaptformer.batch_prediction.job import digest, parquet
-from adaptformer.data.contract import ImageContract
 from adaptformer.base.errors import UserError
+from adaptformer.batch_prediction.job import digest, parquet
+from adaptformer.data import storage
+from adaptformer.data.contract import ImageContract
 from adaptformer.large_data import sources
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from adaptformer.base.errors import UserError
 from adaptformer.data import storage
 from adaptformer.dataset_import import shards
 from adaptformer.dataset_import.found import split_of, split_within
-from adaptformer.base.errors import UserError
 
 FILES = 1000
 """The number of image files in a part; a shard is always a part of its own, however many images it holds."""

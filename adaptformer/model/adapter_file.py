@@ -11,11 +11,11 @@ from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from adaptformer.base import array_file, schema
-from adaptformer.data.contract import ImageContract
 from adaptformer.base.errors import UserError
+from adaptformer.config.params import AdapterParams
+from adaptformer.data.contract import ImageContract
 from adaptformer.model import backbone, backbone_file, classifier, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
-from adaptformer.config.params import AdapterParams
 
 FORMAT = 1
 _REMEDY = "train again with this version: `adaptformer train`"

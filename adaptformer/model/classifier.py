@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from adaptformer.base import randomness
 from adaptformer.base.errors import UserError
+from adaptformer.config.params import AdapterParams
 from adaptformer.model import backbone, block, prompts
 from adaptformer.model.adapter import AdaptedBlock, Adapter
 from adaptformer.model.backbone import DropPath
 from adaptformer.model.parts import Kind
-from adaptformer.config.params import AdapterParams
 
 Pooling = Literal["mean", "token"]
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from adaptformer.base import memory
-from adaptformer.data import workers
 from adaptformer.base.errors import UserError
+from adaptformer.data import workers
 from adaptformer.model.backbone import VisionTransformer
 
 Precision = Literal["fp32", "bf16"]

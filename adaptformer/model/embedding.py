@@ -19,14 +19,14 @@ import torch
 from numpy.typing import NDArray
 
 from adaptformer.base import array_file, files, progress
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import ImageParams
 from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.squares import Images
-from adaptformer.base.errors import UserError
 from adaptformer.model import backbone, backbone_file, inference
 from adaptformer.model import device as devices
-from adaptformer.config.params import ImageParams
 
 log = logging.getLogger("adaptformer")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adaptformer import pages as html_page
+from adaptformer import pages
 from adaptformer.monitoring.watching import Findings
 from adaptformer.validation.thumbnails import thumbnail
 
@@ -35,7 +35,7 @@ def html(found: Findings, folder: Path, list_path: Path) -> str:
         for low, high, count in zip(edges[:-1], edges[1:], shares, strict=True)
         if count
     ]
-    return html_page.render(
+    return pages.render(
         "monitoring/report.html.j2",
         found=found,
         drift=[

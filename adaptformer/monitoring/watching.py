@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from adaptformer.base import progress
+from adaptformer.base.errors import UserError
 from adaptformer.data import manifest as manifests
 from adaptformer.data import reading
 from adaptformer.data.cache import ImageCache
 from adaptformer.data.reading import ImageFacts
-from adaptformer.model.embedding import Embedding
-from adaptformer.base.errors import UserError
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.export.predictor import NO_ANSWER, Predictor, answered, images_below
 from adaptformer.gate.decision import Check
+from adaptformer.model.embedding import Embedding
 from adaptformer.monitoring import expected_accuracy, label_next, permutation_drift
 
 

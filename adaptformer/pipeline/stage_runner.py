@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptformer.base import files, interruption, memory, progress
-from adaptformer.tuning import event_files
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import Params, tracked
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.pipeline.stages import STAGES, OnEpoch, fingerprint
+from adaptformer.tuning import event_files
 
 if TYPE_CHECKING:
     from adaptformer.tuning.history import EpochRow

@@ -136,7 +136,6 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     from adaptformer.base import integrity
     from adaptformer.data import groups, labelled, layout, manifest
     from adaptformer.data.cache import ImageCache
-    from adaptformer.model.embedding import Embedding
     from adaptformer.evaluation import (
         attention,
         data_profile,
@@ -149,6 +148,7 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         report_images,
     )  # fmt: skip
     from adaptformer.model import adapter_file, device, inference
+    from adaptformer.model.embedding import Embedding
 
     chosen = device.choose(params.runtime.device, params.runtime.threads)
     model, card = adapter_file.load(folder.adapter, folder.backbone)
@@ -236,19 +236,7 @@ class Stage:
 _NUMERICS = ("torch", "timm", "pillow")
 """The packages whose versions decide pixels, models and weights."""
 
-_ALWAYS = (
-    "array_file.py",
-    "csv_file.py",
-    "errors.py",
-    "files.py",
-    "integrity.py",
-    "names.py",
-    "params.py",
-    "progress.py",
-    "run_folder.py",
-    "source_code.py",
-    "yaml_text.py",
-)
+_ALWAYS = ("base", "config")
 
 STAGES = {
     stage.name: stage
@@ -258,21 +246,21 @@ STAGES = {
             inputs=("data",),
             outputs=("manifest", "manifest_checksum", "data_report", "findings"),
             params=("data", "checks"),
-            code=("data", "html_page", "memory.py", "randomness.py", "validation", *_ALWAYS),
+            code=("data", "pages", "validation", *_ALWAYS),
         ),
         Stage(
             fetch,
             inputs=(),
             outputs=("backbone", "backbone_card"),
             params=("backbone",),
-            code=("checkpoints", "data", "memory.py", "model", "randomness.py", "schema.py", "text_table.py", *_ALWAYS),
+            code=("checkpoints", "data", "model", *_ALWAYS),
         ),
         Stage(
             train,
             inputs=("data", "manifest", "manifest_checksum", "backbone"),
             outputs=("adapter", "history", "curves"),
             params=("image", "adapter", "tuning"),
-            code=("data", "memory.py", "model", "randomness.py", "schema.py", "scores.py", "tuning", *_ALWAYS),
+            code=("data", "model", "tuning", *_ALWAYS),
         ),
         Stage(
             evaluate,
@@ -290,27 +278,14 @@ STAGES = {
             ),
             # tuning decides the adapter file already; the model card describes it.
             params=("data", "checks", "evaluation", "tuning"),
-            code=(
-                "data",
-                "embedding.py",
-                "evaluation",
-                "html_page",
-                "memory.py",
-                "method.py",
-                "model",
-                "randomness.py",
-                "schema.py",
-                "scores.py",
-                "text_table.py",
-                *_ALWAYS,
-            ),
+            code=("data", "evaluation", "model", "pages", *_ALWAYS),
         ),
         Stage(
             export,
             inputs=("data", "manifest", "manifest_checksum", "backbone", "adapter"),
             outputs=("model", "model_weights", "parity"),
             params=("export",),
-            code=("data", "export", "memory.py", "model", "randomness.py", "schema.py", *_ALWAYS),
+            code=("data", "export", "model", *_ALWAYS),
         ),
     )
 }
@@ -325,7 +300,7 @@ def fingerprint(
     `precision` and `device`, the type of the device, are given for training only.
     """
     stage = STAGES[name]
-    library = Path(__file__).parent
+    library = Path(__file__).parents[1]
     sources = sorted(
         source
         for entry in stage.code

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from adaptformer.base import yaml_text
-from adaptformer.config import params
 from adaptformer.base.errors import UserError
+from adaptformer.config import params
 from adaptformer.config.params import Params, ParamsFile, flat
 
 KINDS = ("start", "data", "backbone", "recipe")

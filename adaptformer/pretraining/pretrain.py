@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adaptformer.base import randomness
+from adaptformer.base.errors import UserError
 from adaptformer.data import augmentation, image_files
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.resizing import square
-from adaptformer.base.errors import UserError
 from adaptformer.model import backbone, tensor_file
 from adaptformer.pretraining.mae import MaskedAutoencoder
 from adaptformer.tuning.optimiser import decay_groups, pack_state, set_learning_rate, unpack_state, warmup_then_cosine

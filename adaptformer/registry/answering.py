@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from adaptformer.config import params
 from adaptformer.base.errors import UserError
+from adaptformer.config import params
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.export import model_file
 from adaptformer.registry import in_use
 from adaptformer.registry.in_use import Record
-from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking.locations import database
 
 PARAMS = Path("params.yaml")

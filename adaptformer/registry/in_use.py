@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from adaptformer.base import files, integrity
 from adaptformer.base.errors import UserError
-from adaptformer.export import model_file
 from adaptformer.config.run_folder import DEFAULT
+from adaptformer.export import model_file
 from adaptformer.tracking.locations import tracking_place
 
 if TYPE_CHECKING:

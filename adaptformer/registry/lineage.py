@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from adaptformer.base import files, text_table
+from adaptformer.base.errors import UserError
 from adaptformer.data import manifest as manifests
 from adaptformer.data.layout import SPLITS
-from adaptformer.base.errors import UserError
 from adaptformer.registry import moves, versions
 from adaptformer.tracking import mlflow_store
 from adaptformer.tracking.mlflow_run import DATA_TAG

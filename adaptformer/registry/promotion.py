@@ -22,9 +22,9 @@ from filelock import FileLock, Timeout
 
 from adaptformer.base import files
 from adaptformer.base.errors import UserError
+from adaptformer.config.params import GateParams
 from adaptformer.gate import decision_page, judging
 from adaptformer.gate.decision import Decision
-from adaptformer.config.params import GateParams
 from adaptformer.registry import candidate, decision_record, in_use, moves, versions
 from adaptformer.registry.moves import Move, State
 from adaptformer.tracking import mlflow_store

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from adaptformer.base import files
 from adaptformer.base.errors import UserError
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.export import model_file
 from adaptformer.registry import belonging, in_use, moves
-from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import failures, mlflow_store, run_files
 from adaptformer.tracking.locations import place, tracking_place
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from adaptformer.base import files
-from adaptformer.export import model_file
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.export import model_file
 from adaptformer.tracking.locations import place, tracking_place
 
 MODEL_TAG = "model.sha256"

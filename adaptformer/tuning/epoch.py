@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adaptformer.base import progress, randomness
+from adaptformer.base.scores import NAMES, score
+from adaptformer.config.params import TuningParams
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
@@ -31,8 +33,6 @@ from adaptformer.model import batch_norm, inference
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision, computing
 from adaptformer.model.parts import parts
-from adaptformer.config.params import TuningParams
-from adaptformer.base.scores import NAMES, score
 from adaptformer.tuning import balance, schedule, stored_features, views
 from adaptformer.tuning.batches import MicroBatch, ahead
 from adaptformer.tuning.data_parallel import World

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from adaptformer.base.errors import UserError
+from adaptformer.config.params import TuningParams
 from adaptformer.model import device
 from adaptformer.model.classifier import restore, tuned_state
 from adaptformer.model.parts import parts
-from adaptformer.config.params import TuningParams
 from adaptformer.tuning import resume, schedule
 from adaptformer.tuning.data_parallel import spread
 from adaptformer.tuning.epoch import Network, Run, hold_prefix, recompute_statistics, train_epoch

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adaptformer.base.errors import UserError
+from adaptformer.config.params import TuningParams
 from adaptformer.model import device
 from adaptformer.model.classifier import Classifier, trainable
 from adaptformer.model.parts import parts
-from adaptformer.config.params import TuningParams
 from adaptformer.tuning import schedule
 from adaptformer.tuning.optimiser import build_optimiser
 

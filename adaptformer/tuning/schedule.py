@@ -10,8 +10,8 @@ from torch import nn
 
 from adaptformer.base import randomness
 from adaptformer.base.errors import UserError
-from adaptformer.model.parts import Part
 from adaptformer.config.params import TuningParams
+from adaptformer.model.parts import Part
 from adaptformer.tuning.history import EpochRow
 
 

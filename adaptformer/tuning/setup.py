@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 import torch
 
+from adaptformer.config.params import Params, TuningParams
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import labelled, manifest
 from adaptformer.data.cache import ImageCache
 from adaptformer.data.contract import ImageContract
@@ -15,8 +17,6 @@ from adaptformer.model import backbone_file, classifier, device
 from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision
-from adaptformer.config.params import Params, TuningParams
-from adaptformer.config.run_folder import RunFolder
 from adaptformer.tuning import epoch, planning
 from adaptformer.tuning.data_parallel import World
 

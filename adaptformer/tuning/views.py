@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adaptformer.base import randomness
-from adaptformer.data import augmentation
 from adaptformer.config.params import TuningParams
+from adaptformer.data import augmentation
 
 
 def count(params: TuningParams) -> int:

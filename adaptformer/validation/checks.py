@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from adaptformer.base import csv_file, files
+from adaptformer.base.errors import UserError
 from adaptformer.data import groups
 from adaptformer.data.layout import SPLITS
 from adaptformer.data.reading import MIN_SIDE
-from adaptformer.base.errors import UserError
 
 FAULT_COLUMNS = ("path", "fault", "detail", "remedy")
 _SHOWN = 20

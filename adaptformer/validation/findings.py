@@ -15,9 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptformer.base import csv_file, files
-from adaptformer.data.layout import SPLITS
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import ChecksParams
+from adaptformer.data.layout import SPLITS
 from adaptformer.validation import near_duplicates
 
 COLUMNS = ("kind", "level", "path", "other", "detail")

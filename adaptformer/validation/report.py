@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptformer import pages as html_page
-from adaptformer.data.layout import SPLITS
+from adaptformer import pages
 from adaptformer.config.params import DataParams
+from adaptformer.data.layout import SPLITS
 from adaptformer.validation.findings import FIXES, lines
 from adaptformer.validation.thumbnails import thumbnail
 
@@ -27,7 +27,7 @@ def data_report(manifest: pd.DataFrame, data: Path, findings: pd.DataFrame, para
     sides = manifest[["width", "height", "bytes"]].quantile([0.0, 0.5, 1.0], interpolation="lower").astype("int64")
     pixels = manifest["width"].astype("str") + " x " + manifest["height"].astype("str")
     examples, hidden_classes = _examples(manifest, data)
-    return html_page.render(
+    return pages.render(
         "validation/report.html.j2",
         params=params,
         manifest=manifest,

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptformer.base import files
 from adaptformer.__main__ import main
+from adaptformer.base import files
 from tests.faults import processes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,8 +92,8 @@ def commands(*every: tuple[str, ...]) -> Callable[[], int]:
 def _stopped_training() -> int:
     """Train for one epoch of two."""
     from adaptformer.config import params
-    from adaptformer.pipeline import stage_runner
     from adaptformer.config.run_folder import RunFolder
+    from adaptformer.pipeline import stage_runner
 
     def stop(_row: object) -> None:
         raise InterruptedError

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from stored_files import CACHES, KINDS
 
 from adaptformer.base import array_file
-from adaptformer.data import known_facts
 from adaptformer.base.errors import UserError
+from adaptformer.data import known_facts
 
 TYPES = st.sampled_from(["u1", "i8", "f4", "f8", "?", "i2"])
 SHAPES = st.lists(st.integers(0, 4), max_size=4)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from adaptformer.checkpoints import fetching, source
 from adaptformer.base.errors import UserError
+from adaptformer.checkpoints import fetching, source
 from adaptformer.model import backbone
 
 MODEL = "vit_nano_patch4_32"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from adaptformer import presets
 from adaptformer.base import yaml_text
-from adaptformer.config import params
 from adaptformer.base.errors import UserError
+from adaptformer.config import params
 from adaptformer.presets import writing
 from adaptformer.sweeps import space
 

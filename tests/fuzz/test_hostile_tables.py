@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adaptformer.base import csv_file
-from adaptformer.config import params
+from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import inputs
+from adaptformer.config import params
 from adaptformer.data import manifest as manifests
 from adaptformer.dataset_import import csv_list, relabelling
-from adaptformer.base.errors import UserError
 from adaptformer.labels import ranking
 from adaptformer.registry import candidate
 

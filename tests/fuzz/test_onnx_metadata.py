@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from adaptformer.base.errors import UserError
+from adaptformer.base.names import class_name_fault, unseen
 from adaptformer.export import sorting
 from adaptformer.export.predictor import Predictor
-from adaptformer.base.names import class_name_fault, unseen
 
 IMAGE = {
     "size": 8, "resize": "crop", "crop_fraction": 1.0, "interpolation": "bilinear", "mean": [0.5, 0.5, 0.5],

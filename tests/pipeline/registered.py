@@ -17,13 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from adaptformer.base import files, integrity
+from adaptformer.config.params import GateParams
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import manifest as manifests
 from adaptformer.data.contract import ImageContract
 from adaptformer.export import model_file
-from adaptformer.config.params import GateParams
 from adaptformer.registry import promotion, versions
 from adaptformer.registry.promotion import Outcome
-from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store
 
 CLASSES = ("blue", "green", "red")

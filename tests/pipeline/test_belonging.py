@@ -15,9 +15,9 @@ from registered import ask, wrong
 
 from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.export import model_file
 from adaptformer.registry import belonging, candidate, lineage, moves, promotion, versions
-from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store
 
 

@@ -9,11 +9,11 @@ import registered
 import yaml
 
 from adaptformer.base.errors import UserError
+from adaptformer.config.params import GateParams
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.export import model_file
 from adaptformer.export.predictor import Predictor
-from adaptformer.config.params import GateParams
 from adaptformer.registry import candidate, promotion, versions
-from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import mlflow_store
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,11 +7,11 @@ from pathlib import Path
 import clones
 import pytest
 
-from adaptformer.pipeline import stage_runner
-from adaptformer.dataset_import.sample import DVC_DIGEST
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import load
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.dataset_import.sample import DVC_DIGEST
+from adaptformer.pipeline import stage_runner
 from adaptformer.tracking import dvc_repository
 from flows.local import make_sample_if_wanted
 

@@ -16,8 +16,8 @@ from crafted import ROW
 
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import load
-from adaptformer.registry import answering, lineage, promotion, versions
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.registry import answering, lineage, promotion, versions
 from adaptformer.tracking import mlflow_store, relocation
 from adaptformer.tracking.locations import tracking_place
 from adaptformer.tracking.tracker import Tracker

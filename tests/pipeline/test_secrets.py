@@ -13,10 +13,10 @@ import pytest
 import registered
 from clones import ROOT
 
+from adaptformer.base.errors import UserError
+from adaptformer.batch_prediction import job
 from adaptformer.config import params
 from adaptformer.data import storage
-from adaptformer.batch_prediction import job
-from adaptformer.base.errors import UserError
 from adaptformer.registry import versions
 from adaptformer.tracking import failures, mlflow_store, run_files, uploads
 from adaptformer.tracking.locations import mlflow_pages, tracking_place

@@ -16,10 +16,10 @@ import pytest
 from crafted import ROW, runs
 
 from adaptformer.base import without_git
-from adaptformer.dataset_import import recording
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import load
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.dataset_import import recording
 from adaptformer.tracking import dvc_repository, git, mlflow_store
 from adaptformer.tracking.locations import tracking_uri
 from adaptformer.tracking.tracker import Tracker

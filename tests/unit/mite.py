@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adaptformer.config.params import AdapterParams
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.model import backbone, classifier, tensor_file
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.backbone import VisionTransformer, timm  # through it, for torchvision's sake
 from adaptformer.model.backbone_card import BackboneCard
-from adaptformer.config.params import AdapterParams
 
 MODEL = "vit_mite_patch4_8"
 SIDE, WIDTH, DEPTH = 8, 12, 2

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from adaptformer.base import array_file
-from adaptformer.model import embedding
 from adaptformer.data import known_facts
 from adaptformer.data.known_facts import KnownFacts
 from adaptformer.data.pixel_file import CheckedPhotos
@@ -20,7 +19,7 @@ from adaptformer.data.pixel_file import write as write_pixels
 from adaptformer.data.reading import SIDE, Identity, ImageFacts
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.data_profile import Profile
-from adaptformer.model import adapter_file, backbone_file, tensor_file
+from adaptformer.model import adapter_file, backbone_file, embedding, tensor_file
 from adaptformer.tuning import resume
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.stored_features import StoredFeatures

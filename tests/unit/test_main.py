@@ -24,13 +24,13 @@ from small_project import adaptformer, run_stages, snapshot
 
 from adaptformer import __main__ as command_line
 from adaptformer.base import files
-from adaptformer.config import params
+from adaptformer.base.errors import UserError
 from adaptformer.checkpoints import fetching
 from adaptformer.commands import stages
-from adaptformer.data import image_files
-from adaptformer.base.errors import UserError
-from adaptformer.export.predictor import Prediction
+from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.data import image_files
+from adaptformer.export.predictor import Prediction
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import signal
 import time
 from pathlib import Path
 
+from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.job import Job
 from adaptformer.batch_prediction.shard import Computing, Outcome
-from adaptformer.base.errors import UserError
 
 IMAGES = 11
 

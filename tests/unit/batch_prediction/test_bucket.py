@@ -13,11 +13,11 @@ import pytest
 from many_photos import IMAGES
 from moto.server import ThreadedMotoServer
 
-from adaptformer.data import storage
+from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import running
 from adaptformer.batch_prediction.job import prepare
 from adaptformer.batch_prediction.running import Engine
-from adaptformer.base.errors import UserError
+from adaptformer.data import storage
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import pytest
 from many_photos import IMAGES
 
 from adaptformer.base import files
-from adaptformer.data import storage
+from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import inputs
 from adaptformer.batch_prediction.job import Job, prepare
-from adaptformer.base.errors import UserError
+from adaptformer.data import storage
 
 
 def listed(job: Job) -> list[list[str]]:

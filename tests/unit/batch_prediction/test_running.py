@@ -20,10 +20,10 @@ from many_photos import IMAGES, dying, refusing, slow
 from small_project import adaptformer
 
 from adaptformer.base import files
+from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import engines, running
 from adaptformer.batch_prediction.job import Job, prepare
 from adaptformer.batch_prediction.running import Engine
-from adaptformer.base.errors import UserError
 
 CLUSTERS = tuple(pytest.param(name, marks=pytest.mark.e2e) for name in ("dask", "ray"))
 NAMES = ("local", *CLUSTERS)

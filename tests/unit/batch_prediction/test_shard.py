@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from adaptformer.base import files
-from adaptformer.data import storage
+from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.job import Job, prepare
 from adaptformer.batch_prediction.shard import PARTS, Computing
-from adaptformer.base.errors import UserError
+from adaptformer.data import storage
 from adaptformer.export.predictor import Predictor
 
 CPU = Computing("cpu", 1)

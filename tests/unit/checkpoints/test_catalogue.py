@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from adaptformer.base.errors import UserError
 from adaptformer.checkpoints import catalogue, fetching
 from adaptformer.checkpoints.catalogue import ENTRIES, Entry
-from adaptformer.base.errors import UserError
 from adaptformer.model import backbone
 
 PUBLISHED = [entry for entry in ENTRIES if entry.id != "bundled"]

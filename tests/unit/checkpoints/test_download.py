@@ -16,8 +16,8 @@ import pytest
 from file_server import Server
 
 from adaptformer.base import progress
-from adaptformer.checkpoints import address, download
 from adaptformer.base.errors import UserError
+from adaptformer.checkpoints import address, download
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTENT = random.Random(0).randbytes(3_000_000)

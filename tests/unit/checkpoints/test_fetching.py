@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 
 from adaptformer.base import files
-from adaptformer.checkpoints import fetching, foreign_file
 from adaptformer.base.errors import UserError
+from adaptformer.checkpoints import fetching, foreign_file
 from adaptformer.model import backbone, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
 

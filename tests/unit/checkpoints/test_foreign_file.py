@@ -22,8 +22,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from adaptformer.checkpoints import foreign_file, pickled
 from adaptformer.base.errors import UserError
+from adaptformer.checkpoints import foreign_file, pickled
 
 
 def read(path: Path) -> Any:

@@ -15,8 +15,8 @@ from file_server import Server
 from huggingface_hub import errors
 
 from adaptformer.base import files
-from adaptformer.checkpoints import catalogue, download, fetching, source
 from adaptformer.base.errors import UserError
+from adaptformer.checkpoints import catalogue, download, fetching, source
 from adaptformer.model import backbone
 
 NAMED = "test_vit.r160_in1k"  # small published weights whose licence, Apache-2.0, and normalisation timm knows

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from adaptformer.base.errors import UserError
 from adaptformer.checkpoints import tables
 from adaptformer.checkpoints.translation import translate
-from adaptformer.base.errors import UserError
 from adaptformer.model import tensor_file
 
 Content = Any

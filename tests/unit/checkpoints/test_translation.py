@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from adaptformer.checkpoints.translation import translate
 from adaptformer.base.errors import UserError
+from adaptformer.checkpoints.translation import translate
 from adaptformer.model import backbone, tensor_file
 
 Table = dict[str, Tensor]

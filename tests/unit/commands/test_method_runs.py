@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer.config import params
+from adaptformer.base.errors import UserError
 from adaptformer.commands import method_runs
 from adaptformer.commands.method_runs import MethodRun
-from adaptformer.base.errors import UserError
+from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
 
 FOLDER = RunFolder(Path("artifacts/runs/0123"))

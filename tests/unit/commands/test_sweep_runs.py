@@ -15,10 +15,10 @@ import small_project
 import yaml
 from small_project import adaptformer
 
+from adaptformer.base.errors import UserError
+from adaptformer.commands import sweep_runs
 from adaptformer.config import params
 from adaptformer.pipeline import stage_runner
-from adaptformer.commands import sweep_runs
-from adaptformer.base.errors import UserError
 
 SEARCH = ("--search", "tuning.base_lr=0.5,4.0", "--search", "adapter.bottlenecks=[2],[4]")
 

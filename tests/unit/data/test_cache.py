@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from adaptformer.base.errors import UserError
 from adaptformer.data import cache as caching
 from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.contract import ImageContract
@@ -19,7 +20,6 @@ from adaptformer.data.manifest import rows, scan
 from adaptformer.data.photos import StreamedPhotos
 from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.resizing import to_square
-from adaptformer.base.errors import UserError
 
 
 @pytest.fixture

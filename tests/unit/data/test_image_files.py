@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer.data import storage
-from adaptformer.data import image_files
+from adaptformer.data import image_files, storage
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.image_files import Limits
 from adaptformer.data.reading import read_all, read_facts

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from adaptformer.base import integrity
+from adaptformer.base.errors import UserError
 from adaptformer.data import image_files
 from adaptformer.data.manifest import COLUMNS, class_names, read_manifest, rows, scan, write_manifest
-from adaptformer.base.errors import UserError
 
 Tree = Callable[..., Path]
 Sound = dict[str, bytes | int]

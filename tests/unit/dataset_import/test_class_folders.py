@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from adaptformer.base.errors import UserError
 from adaptformer.dataset_import.class_folders import images_of
 from adaptformer.dataset_import.found import Found, LeftOut
-from adaptformer.base.errors import UserError
 
 Tree = Callable[..., Path]
 

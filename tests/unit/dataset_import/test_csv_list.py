@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import DataParams
 from adaptformer.data import groups
 from adaptformer.dataset_import import csv_list, rules
 from adaptformer.dataset_import.importing import import_folder
-from adaptformer.base.errors import UserError
-from adaptformer.config.params import DataParams
 
 Tree = Callable[..., Path]
 PARAMS = DataParams(

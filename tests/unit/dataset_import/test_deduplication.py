@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from test_relabelling import PARAMS, content
 
+from adaptformer.base.errors import UserError
+from adaptformer.config.params import DataParams
 from adaptformer.data import manifest
 from adaptformer.dataset_import import deduplication
 from adaptformer.dataset_import.deduplication import Deduplication, Places
-from adaptformer.base.errors import UserError
-from adaptformer.config.params import DataParams
 
 Tree = Callable[..., Path]
 IMAGES = {

@@ -9,11 +9,11 @@ import pandas as pd
 
 from adaptformer.base import csv_file
 from adaptformer.batch_prediction import inputs
+from adaptformer.config.params import load
 from adaptformer.data import manifest
 from adaptformer.dataset_import import csv_list, relabelling
 from adaptformer.labels import ranking
 from adaptformer.monitoring import label_next
-from adaptformer.config.params import load
 
 Tree = Callable[..., Path]
 PARAMS = load(Path(__file__).resolve().parents[3] / "params.yaml").data

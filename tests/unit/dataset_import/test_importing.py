@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from adaptformer.base.errors import UserError
+from adaptformer.base.names import unseen
+from adaptformer.config.params import DataParams
 from adaptformer.data import image_files, layout
 from adaptformer.dataset_import import recording
 from adaptformer.dataset_import.copying import Manner
 from adaptformer.dataset_import.importing import import_folder
 from adaptformer.dataset_import.recording import dvc_add
-from adaptformer.base.errors import UserError
-from adaptformer.base.names import unseen
-from adaptformer.config.params import DataParams
 
 Tree = Callable[..., Path]
 PARAMS = DataParams(

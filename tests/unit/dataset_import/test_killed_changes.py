@@ -21,9 +21,9 @@ import yaml
 from PIL import Image
 from small_project import adaptformer
 
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import manifest
 from adaptformer.dataset_import import replacement, settling
-from adaptformer.config.run_folder import RunFolder
 from adaptformer.validation import findings
 
 WRITING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree", "shutil.copyfile"}

@@ -23,10 +23,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from adaptformer.dataset_import import known
-from adaptformer.dataset_import.importing import import_folder
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import DataParams
+from adaptformer.dataset_import import known
+from adaptformer.dataset_import.importing import import_folder
 
 Picture = Callable[..., bytes]
 PARAMS = DataParams(

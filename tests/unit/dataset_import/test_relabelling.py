@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer.data import manifest
-from adaptformer.dataset_import import relabelling
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import DataParams
+from adaptformer.data import manifest
+from adaptformer.dataset_import import relabelling
 
 Tree = Callable[..., Path]
 PARAMS = DataParams(

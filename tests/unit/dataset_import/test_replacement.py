@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from adaptformer.base.errors import UserError
 from adaptformer.dataset_import import replacement, settling
 from adaptformer.dataset_import.replacement import replacing_folder
-from adaptformer.base.errors import UserError
 
 Tree = Callable[..., Path]
 

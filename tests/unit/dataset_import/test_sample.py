@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptformer.dataset_import import sample
 from adaptformer.base.errors import UserError
+from adaptformer.dataset_import import sample
 
 
 @pytest.fixture(scope="module")

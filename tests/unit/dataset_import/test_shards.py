@@ -15,14 +15,14 @@ from PIL import Image
 from small_project import adaptformer
 
 from adaptformer.base import files
+from adaptformer.base.errors import UserError
 from adaptformer.config import params
+from adaptformer.config.params import DataParams
 from adaptformer.data import storage
 from adaptformer.dataset_import import rules, shards, sources
 from adaptformer.dataset_import.copying import Manner
 from adaptformer.dataset_import.found import Found
 from adaptformer.dataset_import.importing import import_folder
-from adaptformer.base.errors import UserError
-from adaptformer.config.params import DataParams
 
 PARAMS = DataParams(
     name="photos",

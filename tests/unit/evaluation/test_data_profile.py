@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from adaptformer.base.errors import UserError
 from adaptformer.data.cache import ImageCache
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.manifest import scan
 from adaptformer.data.resizing import centre_crop
 from adaptformer.data.squares import Images
-from adaptformer.model.embedding import backbone_features
-from adaptformer.base.errors import UserError
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.data_profile import Profile
+from adaptformer.model.embedding import backbone_features
 
 CONTRACT = replace(mite.CONTRACT, crop_fraction=0.8)
 Samples = NDArray[np.float64]

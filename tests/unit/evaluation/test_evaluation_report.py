@@ -16,10 +16,10 @@ import small_project
 from PIL import Image
 from web_pages import captions, check, rows, section, words
 
+from adaptformer.config.params import load
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import predictions, report, report_images
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.config.params import load
 
 PARAMS = load(small_project.ROOT / "params.yaml", {"tuning.epochs": 77, "data.name": "pets"})
 TUNING, DATA = PARAMS.tuning, PARAMS.data

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom, binomtest, gamma, norm
 
+from adaptformer.base.scores import Metric, score
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.intervals import Interval, plain_wilson, wilson
-from adaptformer.base.scores import Metric, score
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Labels = NDArray[np.int64]

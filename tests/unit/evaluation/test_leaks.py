@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adaptformer.config import params
 from adaptformer.base.errors import UserError
+from adaptformer.config import params
+from adaptformer.config.params import ChecksParams
 from adaptformer.evaluation import leaks
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.config.params import ChecksParams
 from adaptformer.validation import findings
 
 PATHS = ("test/cat/a.png", "test/cat/b.png", "test/dog/c.png", "test/dog/d.png")

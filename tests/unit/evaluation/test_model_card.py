@@ -10,9 +10,9 @@ import pytest
 import yaml
 from small_project import ROOT
 
+from adaptformer.config.params import DataParams, TuningParams, load
 from adaptformer.evaluation import model_card
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.config.params import DataParams, TuningParams, load
 
 NUMBERS = np.random.default_rng(0)
 EVALUATION = Evaluation(NUMBERS.normal(size=(90, 3)).astype(np.float32), NUMBERS.integers(0, 3, 90))

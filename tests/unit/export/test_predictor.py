@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from adaptformer.__main__ import main
+from adaptformer.base.errors import UserError
 from adaptformer.data import image_files
 from adaptformer.data.resizing import prepare
-from adaptformer.base.errors import UserError
 from adaptformer.export import model_file
 from adaptformer.export.predictor import Predictor, images_below
 from adaptformer.model.classifier import Classifier

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from two_models import BETTER, CHAMPION, answering, decision, failed, judged, reason, sha256
 
+from adaptformer.base.scores import NAMES
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
 from adaptformer.gate import paired_tests
@@ -20,7 +21,6 @@ from adaptformer.gate.exact_difference import difference
 from adaptformer.gate.pairing import Judged, pair
 from adaptformer.gate.rules import FEW
 from adaptformer.gate.wording import points
-from adaptformer.base.scores import NAMES
 
 
 def test_a_better_model_replaces_the_champion() -> None:

@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from adaptformer.base.scores import Metric, score
 from adaptformer.gate.exact_difference import Gain, difference
 from adaptformer.gate.paired_tests import Groups, contributions, fall, gain, mcnemar, mean_rise, wider
 from adaptformer.gate.sign_flips import top1
-from adaptformer.base.scores import Metric, score
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Labels = NDArray[np.int64]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from adaptformer.config.params import GateParams
 from adaptformer.gate.decision import Decision
 from adaptformer.gate.judging import decide
 from adaptformer.gate.pairing import Judged
-from adaptformer.config.params import GateParams
 
 CLASSES = ("ant", "bee", "cat")
 IMAGES = 180

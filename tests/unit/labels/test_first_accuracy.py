@@ -15,10 +15,10 @@ from small_project import adaptformer, run_stages
 
 from adaptformer.base import integrity
 from adaptformer.config import params
-from adaptformer.data import manifest
-from adaptformer.model.embedding import Embedding
-from adaptformer.labels import first_accuracy, probe
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.data import manifest
+from adaptformer.labels import first_accuracy, probe
+from adaptformer.model.embedding import Embedding
 
 FETCH = "`adaptformer fetch`, then `adaptformer validate` tells how far the frozen backbone alone gets"
 

@@ -15,10 +15,10 @@ from PIL import Image, ImageOps
 from small_project import adaptformer
 
 from adaptformer.base import files, integrity
-from adaptformer.config import params
-from adaptformer.batch_prediction.running import Engine
-from adaptformer.data import manifest
 from adaptformer.base.errors import UserError
+from adaptformer.batch_prediction.running import Engine
+from adaptformer.config import params
+from adaptformer.data import manifest
 from adaptformer.large_data import cells, checking, facts
 from adaptformer.validation import findings, near_duplicates
 

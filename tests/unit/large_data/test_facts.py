@@ -15,15 +15,14 @@ import torch
 from many_scenes import jpeg, png, scene, tar
 
 from adaptformer.base import integrity
+from adaptformer.base.errors import UserError
 from adaptformer.data import storage
-from adaptformer.model import embedding
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.reading import read_facts
 from adaptformer.data.resizing import decoded_for, to_input
-from adaptformer.base.errors import UserError
 from adaptformer.large_data import facts, sources
 from adaptformer.large_data.job import Check, Features, prepare
-from adaptformer.model import tensor_file
+from adaptformer.model import embedding, tensor_file
 
 MEMBERS = {
     "cat/1.png": png(scene(1)), "cat/2.jpg": jpeg(scene(2, 200)), "dog/3.png": png(scene(3))[:90],

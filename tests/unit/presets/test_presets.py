@@ -11,9 +11,9 @@ from setuptools import find_packages
 from small_project import adaptformer
 
 from adaptformer import presets
-from adaptformer.config import params
-from adaptformer.checkpoints import catalogue
 from adaptformer.base.errors import UserError
+from adaptformer.checkpoints import catalogue
+from adaptformer.config import params
 from adaptformer.presets import writing
 
 ROOT = Path(__file__).resolve().parents[3]

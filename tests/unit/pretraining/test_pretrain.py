@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from adaptformer.base.errors import UserError
 from adaptformer.checkpoints import fetching
 from adaptformer.data.decoding import decode
 from adaptformer.data.resizing import to_square
-from adaptformer.base.errors import UserError
 from adaptformer.model import backbone, tensor_file
 from adaptformer.pretraining import pretrain as pretraining
 from adaptformer.pretraining.mae import MaskedAutoencoder

@@ -7,8 +7,8 @@ import optuna
 import pytest
 import small_project
 
-from adaptformer.config import params
 from adaptformer.base.errors import UserError
+from adaptformer.config import params
 from adaptformer.config.params import ParamsFile
 from adaptformer.sweeps import space
 from adaptformer.sweeps.space import Choice, Range

@@ -8,8 +8,8 @@ from typing import Any
 import mite
 import torch
 
-from adaptformer.data.photos import Photos
 from adaptformer.config.params import TuningParams
+from adaptformer.data.photos import Photos
 from adaptformer.tuning.epoch import Run
 
 # Every part draws random numbers: dropout and stochastic depth too.

@@ -18,10 +18,10 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from small_runs import run, trained, validated
 from torch import Tensor
 
+from adaptformer.base.errors import UserError
 from adaptformer.data import augmentation
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.data.photos import Photos
-from adaptformer.base.errors import UserError
 from adaptformer.model import adapter_file, classifier, inference, tensor_file
 from adaptformer.tuning import epoch, loop, resume
 from adaptformer.tuning.epoch import Run

@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from small_project import adaptformer
 
+from adaptformer.base.errors import UserError
 from adaptformer.config import params
+from adaptformer.config.params import Params
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import manifest
 from adaptformer.data.photos import StreamedPhotos
 from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.squares import Squares
-from adaptformer.base.errors import UserError
 from adaptformer.model import block, device, tensor_file
-from adaptformer.config.params import Params
-from adaptformer.config.run_folder import RunFolder
 from adaptformer.tuning import epoch, planning, setup
 from adaptformer.tuning.data_parallel import World
 

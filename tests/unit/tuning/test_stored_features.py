@@ -14,8 +14,8 @@ from small_project import adaptformer
 from small_runs import run, tuning_params
 
 from adaptformer.base.errors import UserError
-from adaptformer.model import device
 from adaptformer.config.params import TuningParams
+from adaptformer.model import device
 from adaptformer.tuning import loop, stored_features
 from adaptformer.tuning.epoch import Run
 from adaptformer.tuning.stored_features import StoredFeatures

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from adaptformer.data.manifest import scan
 from adaptformer.base.errors import UserError
+from adaptformer.data.manifest import scan
 from adaptformer.validation.checks import FAULT_COLUMNS, check, fault_table, raise_on_faults
 
 Tree = Callable[..., Path]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from web_pages import captions, check, figures, rows, section
 
-from adaptformer.data.manifest import scan
 from adaptformer.config.params import ChecksParams, DataParams
+from adaptformer.data.manifest import scan
 from adaptformer.validation.findings import FIXES, find
 from adaptformer.validation.report import data_report
 

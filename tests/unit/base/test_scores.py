@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sklearn import metrics as judge
 
 from adaptformer.base import scores
-from adaptformer.config.params import GateParams
 from adaptformer.base.scores import NAMES, Metric, score
+from adaptformer.config.params import GateParams
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Labels = NDArray[np.int64]

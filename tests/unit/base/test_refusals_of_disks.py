@@ -21,12 +21,12 @@ import small_project
 from safetensors import SafetensorError
 
 from adaptformer.base import files, progress
+from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import running
 from adaptformer.checkpoints import download
 from adaptformer.commands import exit_code
-from adaptformer.dataset_import import replacement
-from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.dataset_import import replacement
 from adaptformer.sweeps.space import Range
 from adaptformer.sweeps.study import Settings, Study
 

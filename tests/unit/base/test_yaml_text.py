@@ -8,7 +8,7 @@ from adaptformer.base import yaml_text
 from adaptformer.config import params
 from adaptformer.presets import writing
 
-FILE = Path(__file__).resolve().parents[2] / "params.yaml"
+FILE = Path(__file__).resolve().parents[3] / "params.yaml"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from adaptformer.tuning import event_files
 from adaptformer.base.errors import UserError
+from adaptformer.tuning import event_files
 from adaptformer.tuning.history import EpochRow
 
 

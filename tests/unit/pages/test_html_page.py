@@ -7,7 +7,7 @@ from jinja2 import ChoiceLoader, DictLoader, FileSystemLoader, UndefinedError
 from web_pages import check
 
 import adaptformer
-from adaptformer import pages as html_page
+from adaptformer import pages
 from adaptformer.pages import between, percent
 
 LIBRARY = Path(adaptformer.__file__).parent
@@ -23,12 +23,12 @@ def test_shares_are_written_as_percentages() -> None:
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Render text as a template that has all macros at hand."""
-    environment = html_page._environment()
+    environment = pages._environment()
     macros = '{% import "pages/macros.html.j2" as parts with context %}'
 
     def render(text: str, **values: object) -> str:
         monkeypatch.setattr(environment, "loader", ChoiceLoader([DictLoader({text: macros + text}), LIBRARY_LOADER]))
-        return html_page.render(text, **values)
+        return pages.render(text, **values)
 
     return render
 
@@ -97,4 +97,4 @@ def test_a_template_uses_only_templates_that_its_stage_depends_on(template: Path
     # No import shows this to the test that compares a stage's code with what it imports.
     text = (LIBRARY / template).read_text()
     used = re.findall(r'{%-? *(?:extends|from|import|include) "(.*?)/', text)
-    assert set(used) <= {"html_page", template.parts[0]}
+    assert set(used) <= {"pages", template.parts[0]}

@@ -14,15 +14,14 @@ import torch
 from numpy.typing import NDArray
 from small_project import adaptformer, run_stages
 
-from adaptformer.model import embedding
 from adaptformer.commands import exit_code
+from adaptformer.config.params import ImageParams
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.layout import SPLITS
 from adaptformer.data.manifest import scan
+from adaptformer.model import backbone_file, embedding, inference, tensor_file
 from adaptformer.model.embedding import Embedding
-from adaptformer.model import backbone_file, inference, tensor_file
-from adaptformer.config.params import ImageParams
-from adaptformer.config.run_folder import RunFolder
 
 Tree = Callable[..., Path]
 IMAGE = ImageParams(

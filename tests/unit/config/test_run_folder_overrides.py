@@ -13,8 +13,8 @@ import small_project
 from small_project import adaptformer, results
 
 from adaptformer.config import params, run_folder
-from adaptformer.data import cache
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.data import cache
 from adaptformer.pipeline.stages import STAGES
 
 OVERRIDES = ["tuning.epochs=1", "adapter.bottlenecks=[2]"]

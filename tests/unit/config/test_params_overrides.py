@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer.config import params
 from adaptformer.base.errors import UserError
+from adaptformer.config import params
 
-FILE = Path(__file__).resolve().parents[2] / "params.yaml"
+FILE = Path(__file__).resolve().parents[3] / "params.yaml"
 
 
 def refusal(overrides: dict[str, object]) -> UserError:

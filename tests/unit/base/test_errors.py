@@ -10,7 +10,7 @@ import pytest
 
 from adaptformer.base.errors import UserError, has_credentials, without_credentials
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from adaptformer.data import storage
 from adaptformer.base.errors import UserError
+from adaptformer.data import storage
 
 
 @pytest.fixture(params=["path", "url"])

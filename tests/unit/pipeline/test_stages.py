@@ -25,14 +25,14 @@ import torch
 from small_project import adaptformer, results, run_stages, snapshot
 
 from adaptformer.base import files, integrity, progress, source_code
-from adaptformer.config import params
-from adaptformer.pipeline import stage_runner, stages
 from adaptformer.base.errors import UserError
+from adaptformer.config import params
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.export import merging, model_file
 from adaptformer.model import adapter_file, classifier, device, inference
-from adaptformer.registry import belonging
-from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline import stage_runner, stages
 from adaptformer.pipeline.stages import STAGES
+from adaptformer.registry import belonging
 from adaptformer.tuning import history, planning
 
 

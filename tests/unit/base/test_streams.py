@@ -13,7 +13,7 @@ import pytest
 
 from adaptformer.base import names, progress, text_table
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = "cat\x1b]0;x\x07\nerror: all is lost\x9b2J\u202egpj.\udcff é"
 SHOWN = "cat\\x1b]0;x\\x07\\nerror: all is lost\\x9b2J\\u202egpj.\\udcff é"
 PROGRAM = """

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from adaptformer.config import params
 from adaptformer.base.errors import UserError
+from adaptformer.config import params
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ABSENT = object()
 
 
