@@ -35,15 +35,16 @@ D = TypeVar("D", bound=Done)
 
 
 STARTS = 4
-"""How many times processes are started before a job whose processes die is given up."""
+"""How many times in a row processes may be started and die without a shard done, before the job is given up."""
 _EACH = 2
 """Shards queued per process: enough for the next one to begin at once, and few to lose if a process dies."""
 
 
 def local(work: Callable[[int], D], shards: Iterable[int], workers: int, _address: str | None = None) -> Iterator[D]:
     """Use processes of this machine."""
-    missing = list(shards)
-    for _ in range(STARTS):
+    missing, starts = list(shards), 0
+    while starts < STARTS:
+        starts += 1
         done: set[int] = set()
         with contextlib.suppress(BrokenProcessPool):
             for outcome in _in_pool(work, missing, workers):
@@ -52,6 +53,8 @@ def local(work: Callable[[int], D], shards: Iterable[int], workers: int, _addres
         missing = [shard for shard in missing if shard not in done]
         if not missing:
             return
+        if done:
+            starts = 0
     raise _died(STARTS)
 
 

@@ -35,9 +35,10 @@ class Rows:
         return read.reshape(-1, *self._shape)
 
     def at(self, indices: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the rows at `indices`, in that order."""
+        """Return the rows at `indices`, in that order. Raises EOFError for a row that is not there in full."""
         found = np.empty((len(indices), *self._shape), self._dtype)
         with self._path.open("rb") as file:
             for row, index in zip(found, indices.tolist(), strict=True):
-                os.preadv(file.fileno(), [row.data], index * self._bytes)
+                if os.preadv(file.fileno(), [row.data], index * self._bytes) != row.nbytes:
+                    raise EOFError(f"{self._path} ends before its row {index} does")
         return found

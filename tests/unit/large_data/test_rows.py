@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from adaptformer.large_data.rows import Rows
 
@@ -19,3 +20,13 @@ def test_rows_are_read_in_parts_and_in_any_order(tmp_path: Path) -> None:
     order = np.array([7, 0, 7, 3])
     np.testing.assert_array_equal(rows.at(order), values[order])
     assert rows.at(np.zeros(0, np.int64)).shape == (0, 2, 3)
+
+
+def test_a_row_that_is_cut_off_is_an_error(tmp_path: Path) -> None:
+    rows = Rows(tmp_path / "rows", (2, 3), np.float32)
+    rows.append(np.ones((2, 2, 3), np.float32))
+    content = (tmp_path / "rows").read_bytes()
+    (tmp_path / "rows").write_bytes(content[:-1])
+    np.testing.assert_array_equal(rows.at(np.array([0])), np.ones((1, 2, 3), np.float32))
+    with pytest.raises(EOFError, match="ends before its row 1"):
+        rows.at(np.array([0, 1]))
