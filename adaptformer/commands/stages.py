@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptformer.base.errors import UserError
+from adaptformer.base.errors import UserError, without_credentials
 from adaptformer.commands.parsing import add_methods, add_overrides, add_search, options, resolved
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _params(given: argparse.Namespace) -> None:
         writing.put(path, values)
         return
     text = writing.changed(path.read_text(encoding="utf-8"), values)
-    print(params_page.markdown(text) if given.markdown else text, end="")
+    print(params_page.markdown(text) if given.markdown else without_credentials(text), end="")
 
 
 def _compare(given: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ import pytest
 import registered
 from clones import ROOT
 
+from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import job
 from adaptformer.config import params
@@ -129,6 +130,19 @@ def test_a_job_does_not_write_an_address_with_credentials_down(url, tmp_path):
     with pytest.raises(UserError, match="would be written into files"):
         storage.beside("list.csv", url)
     assert leaks(tmp_path) == []
+
+
+def test_params_are_shown_without_the_password_of_the_sweep_s_database(folder, capsys):
+    path = Path("params.yaml")
+    before = next(line for line in path.read_text().splitlines() if line.strip().startswith("storage:"))
+    written = path.read_text().replace(before, f"  storage: postgresql://ada:{STORAGE}@host/sweeps")
+    path.write_text(written)
+    for words in (["params"], ["params", "--markdown"], ["params", "tuning.epochs=1"]):
+        assert main(words) == 0
+        shown = capsys.readouterr().out
+        assert "postgresql://host/sweeps" in shown
+        assert STORAGE not in shown
+    assert path.read_text() == written
 
 
 def test_an_override_with_credentials_is_refused(folder):
