@@ -40,7 +40,7 @@ def _of(source: str) -> Iterator[str]:
     elif storage.is_file(source):
         return iter([source])
     else:
-        return storage.below(source)
+        return storage.below(source, tell=True)
     return (storage.beside(source, name) for name in listed)
 
 

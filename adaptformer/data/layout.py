@@ -25,17 +25,16 @@ class Entry(NamedTuple):
     label: str
 
 
-def visible_files(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
+def visible_files(folder: str | Path, left_out: LeftOut | None = None) -> Iterator[tuple[str, list[str]]]:
     """Yield a folder and every one below it, with the sorted names of its files.
 
-    Files and folders that `names.ignored` matches are left out; a log line at the end gives their number.
+    What is `ignored` is not among them, but counted in `left_out`.
     """
-    left_out = LeftOut()
     for place, names, found in os.walk(folder):
-        left_out.count(place, [*names, *found])
+        if left_out is not None:
+            left_out.count(place, [*names, *found])
         names[:] = sorted(name for name in names if not ignored(name))  # os.walk descends in this order
         yield place, sorted(name for name in found if not ignored(name))
-    left_out.tell(str(folder))
 
 
 class LeftOut:
@@ -53,8 +52,10 @@ class LeftOut:
     def tell(self, folder: str) -> None:
         """Log how many were counted below a folder, if there were any."""
         if self._number:
-            kinds = "hidden files or folders, or other programs' litter"
-            log.info("left out in %s: %s %s, such as %s", shown(folder), f"{self._number:,}", kinds, shown(self._first))
+            log.info(
+                "left out in %s: hidden files and folders, or litter of other programs: %s, the first is %s",
+                shown(folder), f"{self._number:,}", shown(self._first),
+            )  # fmt: skip
 
 
 def entries(data: Path) -> tuple[list[Entry], dict[str, str]]:

@@ -124,19 +124,23 @@ def is_file(location: str) -> bool:
     return bool(system.isfile(path))
 
 
-def below(folder: str, *, hidden: bool = False) -> Iterator[str]:
+def below(folder: str, *, hidden: bool = False, tell: bool = False) -> Iterator[str]:
     """Yield the location of every file below a folder, one folder after the other.
 
-    Hidden files and litter are left out; with `hidden`, those of a store are included.
+    Hidden files and litter are left out; with `hidden`, those of a store are included. With `tell`, a line of the log
+    says at the end how many were left out.
     """
-    for place, names in _store_files(folder, hidden) if is_url(folder) else visible_files(folder):
+    left_out = LeftOut()
+    found = _store_files(folder, hidden, left_out) if is_url(folder) else visible_files(folder, left_out)
+    for place, names in found:
         yield from (inside(place, name) for name in names)
+    if tell:
+        left_out.tell(folder)
 
 
-def _store_files(folder: str, hidden: bool) -> Iterator[tuple[str, list[str]]]:
+def _store_files(folder: str, hidden: bool, left_out: LeftOut) -> Iterator[tuple[str, list[str]]]:
     """Yield the folders and file names of a store's folder, as `visible_files` does for a folder of this machine."""
     system, root = _system(folder)
-    left_out = LeftOut()
     for place, names, found in system.walk(root):
         if hidden or not any(ignored(part) for part in place[len(root) :].split("/") if part):
             left_out.count(place, () if hidden else [*names, *found])
@@ -144,7 +148,6 @@ def _store_files(folder: str, hidden: bool) -> Iterator[tuple[str, list[str]]]:
                 system.unstrip_protocol(place),
                 sorted(name for name in found if name and (hidden or not ignored(name))),
             )
-    left_out.tell(folder)
 
 
 def matching(pattern: str) -> list[str]:
@@ -185,7 +188,7 @@ def retried(work: Callable[[], T], what: str) -> T:
             if attempt == ATTEMPTS:
                 raise UserError(
                     f"{what} failed {ATTEMPTS} times: {reason}",
-                    "remove the cause, then run the same command again: it computes the missing parts",
+                    "resolve that, then run the same command again: it computes the missing parts",
                 ) from error
             log.warning("%s is tried again: %s", what, reason)
             time.sleep(SECONDS_BETWEEN_ATTEMPTS * attempt)

@@ -19,7 +19,7 @@ from adaptformer.base import files, integrity
 from adaptformer.base.errors import UserError
 from adaptformer.data import image_files
 from adaptformer.data.decoding import DamagedImage
-from adaptformer.data.layout import visible_files
+from adaptformer.data.layout import LeftOut, visible_files
 from adaptformer.data.resizing import prepare
 from adaptformer.export import model_checksum, model_metadata
 
@@ -147,7 +147,9 @@ def images_below(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         before = len(found)
         if path.is_dir():
-            found += [Path(place) / name for place, names in visible_files(path) for name in names]
+            left_out = LeftOut()
+            found += [Path(place) / name for place, names in visible_files(path, left_out) for name in names]
+            left_out.tell(str(path))
         elif path.exists():
             found.append(path)
         else:

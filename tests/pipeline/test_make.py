@@ -12,12 +12,15 @@ from imports import ROOT
 from packaging.requirements import Requirement
 
 
+def outside_of_make():
+    """The environment without that of `make test`: a make within make would announce the folders that it enters."""
+    return {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+
+
 def make(*arguments, **environment):
-    # `make test` runs these tests: a make within make would announce the folders that it enters.
-    outside = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
     return subprocess.run(
-        ["make", *arguments], cwd=ROOT, env={**outside, **environment}, capture_output=True, text=True, check=False,
-        preexec_fn=_heeding_quit,
+        ["make", *arguments], cwd=ROOT, env={**outside_of_make(), **environment}, capture_output=True, text=True,
+        check=False, preexec_fn=_heeding_quit,
     )  # fmt: skip
 
 
@@ -109,7 +112,9 @@ def test_an_error_is_never_taken_for_success(tmp_path):
         + "\nall:\n\t@$(call quietly,(exit 1))\n"
     )  # fmt: skip
     script = "trap '' QUIT; make; echo $?"
-    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, env=outside_of_make(), capture_output=True, text=True, check=False
+    )
     assert done.stdout == "2\n"
 
 

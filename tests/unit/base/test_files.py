@@ -110,7 +110,7 @@ def test_where_the_system_refuses_the_old_file_stays(
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
 def test_the_mode_honours_the_umask_whatever_the_writer_did(tmp_path: Path, umask: int, mode: int) -> None:
     code = (
-        "import sys, pathlib; from adaptformer import files\n"
+        "import sys, pathlib; from adaptformer.base import files\n"
         "with files.replacing(pathlib.Path(sys.argv[1])) as beside:\n"
         "    beside.write_text('x'); beside.chmod(0o600)\n"
         "other = pathlib.Path(sys.argv[1] + '2'); other.write_text('x')"

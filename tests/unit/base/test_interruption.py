@@ -63,7 +63,7 @@ def test_a_handler_that_a_library_sets_in_between_changes_nothing():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("after", [False, True])
 def test_outside_of_a_command_the_process_ends_at_once_with_the_line(number, after):
-    begin = "import time\nfrom adaptformer import interruption\ninterruption.at_once()\n"
+    begin = "import time\nfrom adaptformer.base import interruption\ninterruption.at_once()\n"
     begin += "with interruption.in_one_line(): pass\n" if after else ""
     body = "try:\n    print('ready', flush=True)\n    time.sleep(600)\nfinally: print('not reached')"
     printed = "stopped; run the same command again to continue\n"
