@@ -64,7 +64,16 @@ def parse_record(data: bytes, path: Path | str, remedy: str) -> dict[str, Any]:
 
 def write_beside(path: Path) -> None:
     """Write the checksum of a file beside it, as `sha256sum` does; `sha256sum --check` verifies it too."""
-    files.write_text(beside(path), f"{files.sha256_file(path)}  {path.name}\n")
+    files.write_text(beside(path), _line(files.sha256_file(path), path))
+
+
+def with_beside(path: Path, text: str) -> dict[str, str]:
+    """Return the texts to write, by path, for a file with this text and for the checksum beside it."""
+    return {str(path): text, str(beside(path)): _line(files.sha256_text(text), path)}
+
+
+def _line(sha256: str, path: Path) -> str:
+    return f"{sha256}  {path.name}\n"
 
 
 def check_beside(path: Path, remedy: str) -> None:

@@ -10,22 +10,29 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptformer.base import csv_file
+from adaptformer.base import csv_file, integrity
 from adaptformer.base.errors import UserError
 from adaptformer.data import layout
 
 COLUMNS = ("number", "before", "after")
+_REMEDY = "bring it back from a copy, or move it away: the moves that it lists can then not be undone"
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Return the list at `path`, or an empty one if there is no file. Raises UserError for an unreadable file."""
+    """Return the list at `path`, or an empty one if there is no file.
+
+    Raises UserError for a file that cannot be read, and for one that its checksum does not fit; lists of earlier
+    versions have none.
+    """
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
+    if integrity.beside(path).is_file():
+        integrity.check_beside(path, _REMEDY)
     try:
         table = csv_file.read(path)
         return table[list(COLUMNS)].astype({"number": "int64"})
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged", "move it away; the moves that it lists can then not be undone") from error
+        raise UserError(f"{path} is damaged", _REMEDY) from error
 
 
 def next_number(done: pd.DataFrame) -> int:
@@ -34,20 +41,20 @@ def next_number(done: pd.DataFrame) -> int:
 
 
 def extended(path: Path, done: pd.DataFrame, moved: Mapping[str, str]) -> dict[str, str]:
-    """Return the text of the list with one more run, as {path of the list: text}; `moved` maps old to new paths."""
+    """Return the texts of the list with one more run and of its checksum, by path; `moved` maps old to new paths."""
     news = pd.DataFrame([(next_number(done), *move) for move in moved.items()], columns=list(COLUMNS))
-    return {str(path): csv_file.text(pd.concat([done, news]))}
+    return integrity.with_beside(path, csv_file.text(pd.concat([done, news])))
 
 
 def last(path: Path, done: pd.DataFrame, what: str) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return the moves of the last run, and the list without them as {path of the list: text}.
+    """Return the moves of the last run, and the texts of the list without them and of its checksum, by path.
 
     `what` names a run in messages, such as "relabelling". Raises UserError if there is no run.
     """
     if done.empty:
         raise UserError(f"no {what} is left to undo", f"{path} lists those that can be")
     chosen = done["number"] == done["number"].max()
-    return done[chosen], {str(path): csv_file.text(done[~chosen])}
+    return done[chosen], integrity.with_beside(path, csv_file.text(done[~chosen]))
 
 
 def places_before(data: Path, moves: pd.DataFrame, what: str, otherwise: str) -> dict[str, str]:

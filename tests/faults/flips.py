@@ -42,7 +42,7 @@ READERS = (
     Reader(("export",), "exported", (*INPUTS, "artifacts/adapter.*")),
     Reader(("data", "labels"), "exported", INPUTS),
     Reader(("inspect", "artifacts/adapter.safetensors"), "exported", ("artifacts/adapter.safetensors",), True),
-    Reader(("data", "relabel", "--undo"), "relabelled", ("artifacts/relabelled.csv",)),
+    Reader(("data", "relabel", "--undo"), "relabelled", ("artifacts/relabelled.csv*",)),
     Reader(("pipeline", "--own-folder"), "own", ("artifacts/runs/**/*",)),
     Reader(("predict", "more", "--into", "answers", "--workers", "1"), "answered", ("answers/**/*",)),
 )

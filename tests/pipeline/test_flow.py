@@ -113,6 +113,7 @@ def test_an_experiment_overrides_a_parameter_and_leaves_its_own_results(experime
 STALE = """
 import sys
 from pathlib import Path
+from adaptformer.base import source_code
 from adaptformer.config.params import load
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.pipeline.stages import fingerprint
@@ -123,6 +124,7 @@ for name in sys.argv[2:]:
     path = Path("adaptformer", name)
     content = path.read_bytes()
     path.write_bytes(content + sys.argv[1].encode())
+    source_code.sha256.cache_clear()  # as in another process
     current = dvc_repository.is_current("train")
     resumes = fingerprint("train", load(), RunFolder(), "fp32") == before
     path.write_bytes(content)

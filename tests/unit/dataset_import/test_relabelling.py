@@ -88,6 +88,22 @@ def test_undo_goes_back_one_relabelling_at_a_time_to_the_same_paths(data: Path, 
         relabelling.undo(data, journal)
 
 
+def test_no_turned_bit_of_the_list_takes_another_relabelling_back(data: Path, tmp_path: Path, journal: Path) -> None:
+    relabelling.relabel(write(tmp_path, "train/cat/1.png,cat,dog"), data, PARAMS, journal)
+    after, whole = content(data), journal.read_bytes()
+    for bit in range(0, 8 * len(whole), 7):
+        broken = bytearray(whole)
+        broken[bit // 8] ^= 1 << bit % 8
+        journal.write_bytes(broken)
+        with pytest.raises(UserError, match=r"relabelled\.csv is not what was written") as caught:
+            relabelling.undo(data, journal)
+        assert "copy" in caught.value.remedy
+    assert content(data) == after
+    journal.write_bytes(whole)
+    journal.with_name("relabelled.csv.sha256").unlink()  # as earlier versions wrote it
+    assert relabelling.undo(data, journal) == ["restored the labels of 1 images, and the place of every image"]
+
+
 def test_after_other_changes_undo_changes_nothing(data: Path, tmp_path: Path, journal: Path) -> None:
     relabelling.relabel(write(tmp_path, "test/dog/0.png,dog,cat"), data, PARAMS, journal)
     (data / "test/cat/0-2.png").unlink()
