@@ -20,7 +20,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_SECONDS = 1.5
@@ -32,6 +31,7 @@ _ELSEWHERE = "stopped; run the same command again to continue"
 _line = _ELSEWHERE
 _stopping = threading.RLock()
 _stopped: int | None = None
+_too_late = False
 
 
 def on_stop(line: str) -> None:
@@ -51,6 +51,16 @@ def exit_code() -> int:
     return 128 + (_stopped or signal.SIGINT)
 
 
+def too_late() -> None:
+    """Ignore the signals from now on: the command's work is done, and it is about to report its result and to end.
+
+    Otherwise a command that was stopped after its report would be repeated, as its line says, and do its work twice.
+    """
+    global _too_late  # noqa: PLW0603
+    with _stopping:
+        _too_late = True
+
+
 def at_once() -> None:
     """Make the signals end the process with the line and `exit_code()` from now on, also outside of `in_one_line`.
 
@@ -61,9 +71,9 @@ def at_once() -> None:
             signal.signal(number, _end)
 
 
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    _stop(number)
-    os._exit(exit_code())
+def _end(number: int, _frame: FrameType | None) -> None:
+    if _stop(number):
+        os._exit(exit_code())
 
 
 @contextlib.contextmanager
@@ -73,9 +83,9 @@ def in_one_line() -> Iterator[None]:
     The body sees KeyboardInterrupt, and the process ends as soon as the body does. A signal that is ignored or has a
     handler already stays as it is.
     """
-    global _stopped  # noqa: PLW0603
+    global _stopped, _too_late
     on_stop(_ELSEWHERE)
-    _stopped = None
+    _stopped, _too_late = None, False
     before = {number: signal.getsignal(number) for number in SIGNALS}
     if before[signal.SIGINT] not in {signal.default_int_handler, _end}:
         yield
@@ -99,8 +109,8 @@ def in_one_line() -> Iterator[None]:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    _stop(number)
-    raise KeyboardInterrupt
+    if _stop(number):
+        raise KeyboardInterrupt
 
 
 def _watch(read: int) -> None:
@@ -109,20 +119,25 @@ def _watch(read: int) -> None:
     Prefect has a handler of its own for SIGTERM while a flow runs: the signal's number arrives here all the same.
     """
     while number := os.read(read, 1):
-        if number[0] in SIGNALS:
-            _stop(number[0])
+        if number[0] in SIGNALS and _stop(number[0]):
             select.select([read], [], [], GRACE_SECONDS)  # until the body has ended, or a second signal
             os._exit(exit_code())
     os.close(read)
 
 
-def _stop(number: int) -> None:
-    """Print the line and silence the process: libraries would report the interruption in their own words."""
+def _stop(number: int) -> bool:
+    """Print the line and silence the process: libraries would report the interruption in their own words.
+
+    Return whether the process is to end; False if it is too late for that.
+    """
     global _stopped  # noqa: PLW0603
     with _stopping:
+        if _too_late:
+            return False
         if _stopped is None:
             _stopped = number
             text, terminal, silence = line(), os.dup(2), os.open(os.devnull, os.O_WRONLY)
             for output in (1, 2):  # first, or a progress bar could be drawn once more
                 os.dup2(silence, output)
             os.write(terminal, f"{text}\n".encode())  # not by print, whose lock the main thread may hold
+        return True

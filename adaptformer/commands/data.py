@@ -117,15 +117,18 @@ def _change(request: str, make: Callable[[Path], tuple[str, ...]], inputs: str =
 
     If the same command has made the change already before it was killed, only print its lines.
     """
+    from adaptformer.base import interruption
     from adaptformer.config.run_folder import RunFolder
     from adaptformer.dataset_import import replacement
 
     data = RunFolder().data
     with replacement.exclusive(data):
         done = replacement.repeated(data, request, inputs)
+        lines = make(data) if done is None else done.lines
+        interruption.too_late()
         if done is not None:
             print("This command has done its work already; it was stopped before it could report that.")
-        print("\n".join(make(data) if done is None else done.lines), flush=True)
+        print("\n".join(lines), flush=True)
         replacement.forget(data)
 
 

@@ -70,6 +70,30 @@ def test_outside_of_a_command_the_process_ends_at_once_with_the_line(number, aft
     assert interrupted(body, number, begin) == (128 + number, printed)
 
 
+REPORTING = """
+import os, sys
+from adaptformer.base import interruption
+interruption.at_once()
+with interruption.in_one_line():
+    interruption.too_late()
+    os.kill(os.getpid(), int(sys.argv[1]))
+    print("the result", flush=True)
+os.kill(os.getpid(), int(sys.argv[1]))
+with interruption.in_one_line():
+    print("the next command", flush=True)
+    os.kill(os.getpid(), int(sys.argv[1]))
+    print("not reached")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_reports_its_result_is_not_stopped_any_more(number):
+    command = [sys.executable, "-c", REPORTING, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "the result\nthe next command\n"
+    assert (done.returncode, done.stderr) == (128 + number, "stopped; run the same command again to continue\n")
+
+
 WHILE_IMPORTING = """
 import builtins, os, signal, sys
 real, number, name = builtins.__import__, int(sys.argv[1]), sys.argv[2]
