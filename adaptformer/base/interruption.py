@@ -21,9 +21,9 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GRACE_SECONDS = 1.5
-"""The time that the main thread has after a signal to release its resources."""
+GRACE_SECONDS = {signal.SIGINT: 1.5, signal.SIGTERM: 5.0}
+"""The time that the main thread has to release its resources: a person waits for it, a scheduler gives 10 s or more."""
+SIGNALS = tuple(GRACE_SECONDS)
 _CLEAR_LINE = "\r\x1b[K\x1b[?25h"
 """Clears the terminal's line, which may hold `^C` or a progress bar, and shows the cursor, which a bar hides."""
 _ELSEWHERE = "stopped; run the same command again to continue"
@@ -119,8 +119,10 @@ def _watch(read: int) -> None:
     Prefect has a handler of its own for SIGTERM while a flow runs: the signal's number arrives here all the same.
     """
     while number := os.read(read, 1):
-        if number[0] in SIGNALS and _stop(number[0]):
-            select.select([read], [], [], GRACE_SECONDS)  # until the body has ended, or a second signal
+        if number[0] in GRACE_SECONDS and _stop(number[0]):
+            select.select(
+                [read], [], [], GRACE_SECONDS[signal.Signals(number[0])]
+            )  # until the body has ended, or a second signal
             os._exit(exit_code())
     os.close(read)
 
