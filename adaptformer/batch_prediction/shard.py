@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from adaptformer.base import csv_file, files, integrity, names
 from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import inputs
-from adaptformer.batch_prediction.job import MANIFEST, MODEL, Job, parquet
+from adaptformer.batch_prediction.job import MANIFEST, MODEL, Job
 from adaptformer.data import storage, workers
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.resizing import decoded_for, to_input
 from adaptformer.export.predictor import NO_ANSWER, WEIGHTS, Predictor, answered, softmax
+from adaptformer.sharding.job_folder import parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa

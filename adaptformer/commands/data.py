@@ -248,10 +248,10 @@ def _get(given: argparse.Namespace) -> None:
 
 
 def _check(given: argparse.Namespace) -> None:
-    from adaptformer.batch_prediction.running import Engine
     from adaptformer.config import params
     from adaptformer.config.run_folder import RunFolder
     from adaptformer.large_data import checking, job
+    from adaptformer.sharding.engines import Engine
 
     if given.address and given.engine == "local":
         raise UserError("--address is that of a Dask or Ray cluster", "give --engine dask or --engine ray as well")

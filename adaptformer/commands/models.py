@@ -189,8 +189,9 @@ def _require_matching_options(given: argparse.Namespace) -> None:
 
 def _predict_in_shards(given: argparse.Namespace, file: Path) -> None:
     from adaptformer.batch_prediction import job, running
+    from adaptformer.sharding.engines import Engine
 
-    engine = running.Engine(given.engine or "local", given.workers or 0, given.address)
+    engine = Engine(given.engine or "local", given.workers or 0, given.address)
     size = given.shard_size or job.SHARD_SIZE
     summary = running.predict(
         given.into, given.paths, file, engine,

@@ -20,57 +20,42 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from adaptformer.base import csv_file, files, integrity, memory, progress
+from adaptformer.base import files, integrity, memory, progress
 from adaptformer.base.errors import UserError
-from adaptformer.batch_prediction import running
-from adaptformer.batch_prediction.engines import ENGINES
-from adaptformer.batch_prediction.job import digest
-from adaptformer.batch_prediction.running import Engine
 from adaptformer.data import workers
 from adaptformer.data.layout import SPLITS
 from adaptformer.data.reading import SIDE
-from adaptformer.large_data import cells, facts, same_bytes
+from adaptformer.large_data import facts, same_bytes, stored_index
 from adaptformer.large_data.facts import Looked
-from adaptformer.large_data.job import (
-    COPIES,
-    FINDINGS,
-    NEAR_DUPLICATES,
-    TIMING,
-    Check,
-    Features,
-    lists_changed,
-    prepare,
-)
+from adaptformer.large_data.job import COPIES, FINDINGS, NEAR_DUPLICATES, TIMING, Check, Features, prepare
+from adaptformer.sharding import job_folder
+from adaptformer.sharding.engines import Engine
+from adaptformer.sharding.job_folder import digest
 from adaptformer.validation import findings
+from adaptformer.validation.findings import PLACE, UNREADABLE, Finding
 
 if TYPE_CHECKING:
     from adaptformer.config.params import ChecksParams
 
-UNREADABLE = "unreadable"
-_FIXES = {UNREADABLE: "repair the file, or move it away", **findings.FIXES}
-_PLACE = ["path", "split", "label"]
 _PAIRS_AT_ONCE = 50_000
-
-Finding = tuple[str, str, str, str]
-"""Kind, path, path of the other image, detail."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Result of a check: usable images by split, the number of classes, findings by kind, and a line for each kind."""
+    """Result of a check: usable images by split, the number of classes, and the summary of the findings."""
 
     folder: Path
     splits: dict[str, int]
     classes: int
-    found: dict[str, int]
-    told: list[str]
+    findings: findings.Summary
 
     def lines(self) -> list[str]:
         """Return the result as lines for the terminal."""
         splits = ", ".join(f"{split or 'no split'} {count:,}" for split, count in self.splits.items())
-        total = sum(self.found.values())
+        total = sum(self.findings.counts.values())
         end = f"{total:,} findings: see {self.folder / FINDINGS}" if total else "nothing was found"
-        return [f"{sum(self.splits.values()):,} images of {self.classes:,} classes: {splits}", *self.told, end]
+        first = f"{sum(self.splits.values()):,} images of {self.classes:,} classes: {splits}"
+        return [first, *self.findings.lines.values(), end]
 
 
 def check(
@@ -81,42 +66,39 @@ def check(
     The next call continues after an interruption. Raises UserError as `prepare` does, for a shard that cannot be read,
     if no file is an image, and for findings whose level is `error`.
     """
-    with running.alone(str(folder)):
+    with job_folder.alone(str(folder)):
         job = prepare(folder, sources, features)
         began = time.perf_counter()
         looked = _looked_at(job, engine)
-        running.remove_leftovers(job.folder)
+        job_folder.remove_leftovers(job.folder)
         seconds = {"looking": round(time.perf_counter() - began, 3)}
         images, began = sum(one.images - one.faults for one in looked), time.perf_counter()
         copies = same_bytes.copies(functools.partial(_hashes, job), images)
         counts, modes = _counts(job)
         seconds["counting"] = round(time.perf_counter() - began, 3)
-        wanted = {kind for kind in _FIXES if _level(kind, levels) != "none"}
         began = time.perf_counter()
-        if wanted & {"leaks", "conflicts", "repeats"}:
+        if findings.wants_pairs(levels):
             _find_near_duplicates(job, images, copies[:, 0], digest(one.output for one in looked))
         seconds["comparing"] = round(time.perf_counter() - began, 3)
-        found = _findings(job, copies, counts, modes)
-        summary = _written(job, (row for row in found if row[0] in wanted), levels, counts)
-        files.write_json(job.file(TIMING), _timing(looked, engine, seconds))
+        written = findings.write(Path(job.file(FINDINGS)), _findings(job, copies, counts, modes), levels)
+        files.write_json(Path(job.file(TIMING)), _timing(looked, engine, seconds))
         shutil.rmtree(job.file(COPIES), ignore_errors=True)
-    if errors := [kind for kind in summary.found if _level(kind, levels) == "error"]:
-        raise UserError(
-            f"there are findings whose level is error: {summary.told[list(summary.found).index(errors[0])]}",
-            f"see {job.file(FINDINGS)}; repair what it names or move it away, then check it in another folder",
-        )
-    return summary
+    remedy = f"see {job.file(FINDINGS)}; repair what it names or move it away, then check it in another folder"
+    findings.raise_on_errors(written, levels, "there are", remedy)
+    splits: Counter[str] = Counter()
+    for (split, _), count in counts.items():
+        splits[split] += count
+    by_split = {split: splits[split] for split in ("", *SPLITS) if split in splits}
+    return Summary(Path(job.folder), by_split, len({label for _, label in counts}), written)
 
 
 def _looked_at(job: Check, engine: Engine) -> list[Looked]:
     """Let the engine examine the parts that are not done yet, and return the outcome of all parts."""
-    number = engine.workers or workers.cores()
-    threads = 1 if engine.address else max(1, workers.cores() // number)
-    done = ENGINES[engine.name](functools.partial(facts.look, job, threads), range(job.parts), number, engine.address)
-    shown = running.shown_with_rate(done, "looking", job.parts, "parts", lambda _: 1)
+    processes = engine.workers or workers.cores()
+    work = functools.partial(facts.look, job, engine.threads(processes))
+    shown = progress.logged(engine.computed(work, job.shards, processes), "looking", job.shards, "parts")
     looked = sorted(shown, key=lambda one: one.shard)
-    if digest(one.input for one in looked) != job.inputs:
-        raise lists_changed(job)
+    job.require_lists(one.input for one in looked)
     if all(one.images == one.faults for one in looked):
         raise UserError("none of the files is an image", "give folders of images, or shards (.tar, .parquet)")
     return looked
@@ -143,28 +125,20 @@ def _find_near_duplicates(job: Check, images: int, repeated: NDArray[np.int64], 
 
     `basis` is the hash of the facts that the pairs are computed from: pairs from other facts are computed again.
     """
-    path, folder = job.file(NEAR_DUPLICATES), job.file(COPIES) / basis[:16]
+    path, folder = Path(job.file(NEAR_DUPLICATES)), Path(job.file(COPIES), basis[:16])
     about = files.canonical_json({"facts": basis}).encode()
     if integrity.is_intact(path) and (pq.read_schema(path).metadata or {}).get(b"adaptformer") == about:
         return
     torch.set_num_threads(workers.cores())
-    memory.keep_freed()
     kept = np.ones(images, bool)
     kept[repeated] = False
-    index = cells.prepare(folder, _pictures(job, kept))
-    starts = cells.blocks(index)
-    shown = running.shown_with_rate(starts, "comparing", len(starts), "blocks", lambda _: 1)
-    proposed = cells.proposals([cells.propose(index, folder, start) for start in shown])
-    starts = range(0, len(proposed), cells.PAIRS)
-    shown = running.shown_with_rate(starts, "aligning", len(starts), "blocks", lambda _: 1)
-    confirmed = cells.confirmed(proposed, [cells.confirm(index, folder, proposed, start) for start in shown])
-    pairs = np.flatnonzero(kept)[confirmed]
-    columns = [f"{which}_{name}" for which in ("first", "second") for name in _PLACE]
+    pairs = np.flatnonzero(kept)[stored_index.pairs(folder, _pictures(job, kept))]
+    columns = [f"{which}_{name}" for which in ("first", "second") for name in PLACE]
     schema = pa.schema([(name, pa.string()) for name in columns], {"adaptformer": about})
     with files.replacing(path) as beside, pq.ParquetWriter(beside, schema) as writer:
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-            chosen = pairs[start : start + _PAIRS_AT_ONCE]
-            writer.write_table(pa.Table.from_pandas(_places(job, chosen), schema, preserve_index=False))
+            places = _places(job, pairs[start : start + _PAIRS_AT_ONCE])
+            writer.write_table(pa.Table.from_pandas(places, schema, preserve_index=False))
     integrity.write_beside(path)
 
 
@@ -177,19 +151,14 @@ def _pictures(job: Check, kept: NDArray[np.bool_]) -> Iterator[NDArray[np.uint8]
 
 
 def _places(job: Check, pairs: NDArray[np.int64]) -> pd.DataFrame:
-    """Return path, split and class of both images of each pair [P, 2], in the columns first_path, ..., second_label."""
-    numbers, count, found = np.unique(pairs), 0, []
-    for table in facts.usable(job, _PLACE):
+    """Return path, split and class of both images of each pair [P, 2], as `findings.places` does."""
+    numbers, count, involved = np.unique(pairs), 0, []
+    for table in facts.usable(job, PLACE):
         low, high = np.searchsorted(numbers, [count, count + len(table)])
         if low < high:
-            found.append(table.take(numbers[low:high] - count).to_pandas())
+            involved.append(table.take(numbers[low:high] - count).to_pandas())
         count += len(table)
-    places: pd.DataFrame = pd.concat(found, ignore_index=True)
-    sides = [
-        places.iloc[np.searchsorted(numbers, pairs[:, side])].add_prefix(prefix).reset_index(drop=True)
-        for side, prefix in enumerate(("first_", "second_"))
-    ]
-    return pd.concat(sides, axis=1)
+    return findings.places(pd.concat(involved, ignore_index=True), np.searchsorted(numbers, pairs))
 
 
 def _findings(
@@ -197,69 +166,23 @@ def _findings(
 ) -> Iterator[Finding]:
     """Yield all findings, in one pass over the facts after another."""
     for path, fault in facts.unusable(job):
-        yield UNREADABLE, path, "", fault
+        yield Finding(UNREADABLE, path, "", fault)
     present = {split for split, _ in counts}
     if "train" in present:
         table = pd.Series(counts).unstack(level=0, fill_value=0).reindex(columns=list(SPLITS), fill_value=0)
-        for kind, path, other, detail in findings.of_classes(table.sort_index()):
-            if path.partition("/")[0] in present:  # a split that is missing as a whole is made by the import
-                yield kind, path, other, detail
-    yield from _of_images(job, findings.odd_modes(modes))
+        for finding in findings.of_classes(table.sort_index()):
+            if finding.path.partition("/")[0] in present:  # a split that is missing as a whole is made by the import
+                yield finding
+    rare = findings.rare_modes(modes)
+    for facts_of_some in facts.usable(job, ["path", "width", "height", "mode", "picture"]):
+        pictures = facts.as_array(facts_of_some.column("picture"), (SIDE, SIDE, 3))
+        yield from findings.of_images(facts_of_some.drop_columns(["picture"]).to_pandas(), pictures, rare)
     for start in range(0, len(copies), _PAIRS_AT_ONCE):
-        yield from _of_pairs(_places(job, copies[start : start + _PAIRS_AT_ONCE]), "has the same bytes as")
-    if job.file(NEAR_DUPLICATES).is_file():
+        yield from findings.of_pairs(_places(job, copies[start : start + _PAIRS_AT_ONCE]), findings.SAME_BYTES)
+    if Path(job.file(NEAR_DUPLICATES)).is_file():
         with pq.ParquetFile(job.file(NEAR_DUPLICATES)) as file:
             for batch in file.iter_batches(_PAIRS_AT_ONCE):
-                yield from _of_pairs(batch.to_pandas(), "seems to show the same photo as")
-
-
-def _of_images(job: Check, odd: dict[str, str]) -> Iterator[Finding]:
-    for table in facts.usable(job, ["path", "width", "height", "mode", "picture"]):
-        paths, *sizes, modes = (table.column(name).to_pylist() for name in ("path", "width", "height", "mode"))
-        pictures = facts.as_array(table.column("picture"), (SIDE, SIDE, 3))
-        for index, kind, detail in findings.of_pictures(pictures, modes):
-            yield kind, paths[index], "", detail
-        for path, width, height, mode in zip(paths, *sizes, modes, strict=True):
-            if min(width, height) < findings.SMALL:
-                yield "small", path, "", f"{width} x {height} pixels"
-            if mode in odd:
-                yield "odd_modes", path, "", odd[mode]
-
-
-def _of_pairs(places: pd.DataFrame, relation: str) -> Iterator[Finding]:
-    columns = [f"{which}_{name}" for which in ("first", "second") for name in _PLACE]
-    for path, split, label, other, *place in places[columns].itertuples(index=False):
-        for kind in findings.of_pair((split, label), (place[0], place[1])):
-            yield kind, path, other, f"{relation} {other}"
-
-
-def _level(kind: str, levels: ChecksParams) -> str:
-    return "warn" if kind == UNREADABLE else str(getattr(levels, kind))
-
-
-def _written(job: Check, found: Iterator[Finding], levels: ChecksParams, counts: Counter[tuple[str, str]]) -> Summary:
-    """Write the findings, a line each, and return the summary."""
-    firsts: dict[str, str] = {}
-    numbers: Counter[str] = Counter()
-    with files.replacing(job.file(FINDINGS)) as beside, beside.open("w", encoding="utf-8", newline="") as file:
-        rows = csv_file.Writer(file)
-        rows.row([*findings.COLUMNS, "fix"])
-        for kind, path, other, detail in found:
-            rows.row([kind, _level(kind, levels), path, other, detail, _FIXES[kind]])
-            firsts.setdefault(kind, f"{path}: {detail}")
-            numbers[kind] += 1
-    kinds = [kind for kind in _FIXES if kind in numbers]
-    told = [
-        f"{kind.replace('_', ' ')}: {firsts[kind]}{f' and {numbers[kind] - 1:,} more' if numbers[kind] > 1 else ''}; "
-        f"{_FIXES[kind]}"
-        for kind in kinds
-    ]
-    splits: Counter[str] = Counter()
-    for (split, _), count in counts.items():
-        splits[split] += count
-    by_split = {split: splits[split] for split in ("", *SPLITS) if split in splits}
-    classes = len({label for _, label in counts})
-    return Summary(Path(job.folder), by_split, classes, {kind: numbers[kind] for kind in kinds}, told)
+                yield from findings.of_pairs(batch.to_pandas(), findings.SAME_PHOTO)
 
 
 def _timing(looked: Sequence[Looked], engine: Engine, seconds: dict[str, float]) -> dict[str, object]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from adaptformer.data.decoding import DamagedImage, decode_reduced
 from adaptformer.data.reading import SIDE, small_picture
 from adaptformer.data.resizing import decoded_for, to_input
 from adaptformer.large_data import sources
-from adaptformer.large_data.job import BACKBONE, LOCATION, Check
+from adaptformer.large_data.job import BACKBONE, Check
 from adaptformer.large_data.sources import Located
 
 AT_ONCE = 1000
@@ -77,11 +78,13 @@ def look(check: Check, threads: int, number: int) -> Looked:
 
 def _look(check: Check, threads: int, number: int) -> Looked:
     began = time.perf_counter()
-    listed = check.part(number).read_bytes()
+    listed = Path(check.input(number)).read_bytes()
     about = {"input": hashlib.sha256(listed).hexdigest(), "backbone": check.backbone, "contract": check.contract}
     path = check.facts(number)
     if not integrity.is_intact(path):
-        part = [names.restored(place) for place in pq.read_table(pa.BufferReader(listed)).column(LOCATION).to_pylist()]
+        part = [
+            names.restored(place) for place in pq.read_table(pa.BufferReader(listed)).column(check.column).to_pylist()
+        ]
         schema = SCHEMA.with_metadata({"adaptformer": files.canonical_json(about)})
         embedding = _embedding(check, threads) if check.backbone else None
         with files.replacing(path) as beside, pq.ParquetWriter(beside, schema) as writer:
@@ -107,7 +110,7 @@ def _embedding(check: Check, threads: int) -> tuple[Embed, ImageContract]:
     """Return the backbone's feature function, loaded once in each process, and the image contract for its input."""
     from adaptformer.model import device, embedding
 
-    path = check.file(BACKBONE)
+    path = Path(check.file(BACKBONE))
     if files.sha256_file(path) != check.backbone:
         fix = f"copy that backbone there again, whose sha256 is {check.backbone}, or give another folder"
         raise integrity.altered(path, fix)
@@ -158,7 +161,7 @@ def _looked_at(contract: ImageContract | None, image: Located) -> _LookedAt:
 
 def usable(check: Check, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield these columns of the usable images, up to AT_ONCE at a time, in the order of the parts."""
-    for number in range(check.parts):
+    for number in range(check.shards):
         with pq.ParquetFile(check.facts(number)) as file:
             for batch in file.iter_batches(AT_ONCE, columns=[*columns, "fault"]):
                 table = pa.Table.from_batches([batch])
@@ -167,7 +170,7 @@ def usable(check: Check, columns: Sequence[str]) -> Iterator[pa.Table]:
 
 def unusable(check: Check) -> Iterator[tuple[str, str]]:
     """Yield path and fault of each file that is not a usable image."""
-    for number in range(check.parts):
+    for number in range(check.shards):
         table = pq.read_table(check.facts(number), columns=["path", "fault"])
         found = table.filter(table.column("fault").is_valid())
         yield from zip(found.column("path").to_pylist(), found.column("fault").to_pylist(), strict=True)

@@ -14,7 +14,7 @@ from adaptformer.base import files
 
 
 class Rows:
-    """Rows of one shape and type, one after the other in a file."""
+    """Rows of one shape and type, one after the other in a file; a slice or an array of indices reads some of them."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
         self._path, self._shape, self._dtype = path, shape, np.dtype(dtype)
@@ -28,17 +28,18 @@ class Rows:
         with files.refusals(self._path), self._path.open("ab") as file:
             file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
 
-    def part(self, start: int, stop: int) -> NDArray[Any]:
-        """Return the rows from `start` up to, not including, `stop`, or up to the end."""
-        count = max(min(stop, len(self)) - start, 0) * math.prod(self._shape)
-        read = np.fromfile(self._path, self._dtype, count, offset=start * self._bytes)
-        return read.reshape(-1, *self._shape)
+    def __getitem__(self, key: slice | NDArray[np.int64], /) -> NDArray[Any]:
+        """Return the rows of a slice with step 1, or those at some indices, in that order.
 
-    def at(self, indices: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the rows at `indices`, in that order. Raises EOFError for a row that is not there in full."""
-        found = np.empty((len(indices), *self._shape), self._dtype)
+        Raises EOFError for an index whose row is not there in full.
+        """
+        if isinstance(key, slice):
+            start, stop, _ = key.indices(len(self))
+            count = max(stop - start, 0) * math.prod(self._shape)
+            return np.fromfile(self._path, self._dtype, count, offset=start * self._bytes).reshape(-1, *self._shape)
+        rows = np.empty((len(key), *self._shape), self._dtype)
         with self._path.open("rb") as file:
-            for row, index in zip(found, indices.tolist(), strict=True):
+            for row, index in zip(rows, key.tolist(), strict=True):
                 if os.preadv(file.fileno(), [row.data], index * self._bytes) != row.nbytes:
                     raise EOFError(f"{self._path} ends before its row {index} does")
-        return found
+        return rows

@@ -47,11 +47,12 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     checks.raise_on_faults(faults, folder.faults)
     folder.faults.unlink(missing_ok=True)
     found = findings.find(table, None if look is None else look.of(table["path"]), params.checks)
-    findings.write(folder.findings, found)
-    findings.raise_on_errors(found, folder.findings)
+    summary = findings.write(folder.findings, found, params.checks)
+    remedy = f"see {folder.findings}; correct data/, run `dvc add data` and the same command again"
+    findings.raise_on_errors(summary, params.checks, "data/ has", remedy)
     manifest.write_manifest(folder.manifest, table)
-    files.write_text(folder.data_report, report.data_report(table, folder.data, found, params.data))
-    for line in findings.lines(found):
+    files.write_text(folder.data_report, report.data_report(table, folder.data, found, summary, params.data))
+    for line in summary.lines.values():
         log.warning("warning: %s", line)
     if len(found):
         log.warning("%d findings: look at %s", len(found), folder.data_report)

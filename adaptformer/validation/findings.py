@@ -7,8 +7,10 @@ the terminal, `none` turns the check off.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,7 @@ from adaptformer.config.params import ChecksParams
 from adaptformer.data.layout import SPLITS
 from adaptformer.validation import near_duplicates
 
-COLUMNS = ("kind", "level", "path", "other", "detail")
+COLUMNS = ("kind", "level", "path", "other", "detail", "fix")
 FIXES = {
     "leaks": "keep the photo in one split, or test results flatter the model",
     "conflicts": "keep the photo in its one right class",
@@ -37,7 +39,13 @@ FIXES = {
     "missing_classes": "add images of the class to the split, or its accuracy there is unknown",
 }
 """The remedy for each kind of finding; the keys are those of the section `checks`."""
+UNREADABLE = "unreadable"
+"""The kind of a file that is no usable image; `validate` calls it a fault, so it has no level in `checks`."""
+_FIXES = {UNREADABLE: "repair the file, or move it away", **FIXES}
 
+PLACE = ("path", "split", "label")
+"""The columns that decide which kind of finding a pair of images is."""
+SAME_BYTES, SAME_PHOTO = "has the same bytes as", "seems to show the same photo as"
 _PAIRS = ("leaks", "conflicts", "repeats")
 _SEEN = ("constant", "dark", "bright", "low_contrast", "sixteen_bits")
 _DARK, _BRIGHT, _FLAT = 10, 245, 4
@@ -54,46 +62,77 @@ _ODD, _MANY = 0.01, 100
 _FEW_IMAGES, _IMBALANCE = 10, 10
 
 
-def find(manifest: pd.DataFrame, pictures: NDArray[np.uint8] | None, levels: ChecksParams) -> pd.DataFrame:
-    """Return all findings about a manifest [N rows], in the order of FIXES; no rows if there are none.
+class Finding(NamedTuple):
+    """A finding: its kind, the path of an image or SPLIT/CLASS, the image that it repeats if there is one, a detail."""
+
+    kind: str
+    path: str
+    other: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The number of findings of each kind, and a line for each kind, both in the order of the remedies."""
+
+    counts: dict[str, int]
+    lines: dict[str, str]
+
+
+def find(manifest: pd.DataFrame, pictures: NDArray[np.uint8] | None, levels: ChecksParams) -> list[Finding]:
+    """Return the findings about a manifest [N rows] whose level is not `none`, in the order of FIXES.
 
     `pictures` [N, s, s, 3] are the small pictures of its images (reading.small_picture); None if `needs_pictures` is
-    false. The columns are COLUMNS: `path` is that of an image or SPLIT/CLASS, `other` that of an image that it repeats.
+    false.
     """
-    counts = pd.crosstab(manifest["label"], manifest["split"])
-    found = [*of_classes(counts.reindex(columns=list(SPLITS), fill_value=0)), *_of_images(manifest)]
-    if pictures is not None:
-        for index, kind, detail in of_pictures(pictures, list(manifest["mode"])):
-            found.append((kind, manifest["path"].iloc[index], "", detail))
-        if any(getattr(levels, kind) != "none" for kind in _PAIRS):
-            found += _pairs(manifest, near_duplicates.pairs(pictures))
-    rows = [
-        (kind, getattr(levels, kind), path, other, detail)
-        for kind, path, other, detail in sorted(found, key=lambda row: (list(FIXES).index(row[0]), row[1:]))
-        if getattr(levels, kind) != "none"
-    ]
-    return pd.DataFrame.from_records(rows, columns=list(COLUMNS)).astype("str")
+    counts = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=list(SPLITS), fill_value=0)
+    rows = [*of_classes(counts), *of_images(manifest, pictures, rare_modes(Counter(manifest["mode"])))]
+    rows += of_pairs(places(manifest, _copies(manifest)), SAME_BYTES)
+    if pictures is not None and wants_pairs(levels):
+        pairs = near_duplicates.pairs(pictures)
+        hashes = manifest["sha256"].to_numpy()[pairs]  # pairs of equal bytes are found without pixels
+        rows += of_pairs(places(manifest, pairs[hashes[:, 0] != hashes[:, 1]]), SAME_PHOTO)
+    order = {kind: number for number, kind in enumerate(FIXES)}
+    kept = (row for row in rows if level(row.kind, levels) != "none")
+    return sorted(kept, key=lambda row: (order[row.kind], row[1:]))
+
+
+def level(kind: str, levels: ChecksParams) -> str:
+    """Return the level of a kind: error, warn or none."""
+    return "warn" if kind == UNREADABLE else str(getattr(levels, kind))
+
+
+def wants_pairs(levels: ChecksParams) -> bool:
+    """Return whether a check that is turned on needs the pairs of near duplicates."""
+    return any(level(kind, levels) != "none" for kind in _PAIRS)
 
 
 def needs_pictures(levels: ChecksParams) -> bool:
     """Return whether a check that is turned on needs pixels."""
-    return any(getattr(levels, kind) != "none" for kind in (*_PAIRS, *_SEEN))
+    return wants_pairs(levels) or any(level(kind, levels) != "none" for kind in _SEEN)
 
 
-def lines(findings: pd.DataFrame) -> list[str]:
-    """Return one line for each kind: the first finding, the number of the others, and the remedy."""
-    said = []
-    for kind, group in findings.groupby("kind", sort=False):
-        first = group.iloc[0]
-        more = f" and {len(group) - 1:,} more" if len(group) > 1 else ""
-        said.append(f"{str(kind).replace('_', ' ')}: {first['path']}: {first['detail']}{more}; {FIXES[str(kind)]}")
-    return said
+def write(path: Path, findings: Iterable[Finding], levels: ChecksParams) -> Summary:
+    """Write the findings whose level is not `none` as CSV, each with its remedy, and return their summary.
 
-
-def write(path: Path, findings: pd.DataFrame) -> None:
-    """Write the findings as CSV, each with its remedy."""
-    table = findings.assign(fix=findings["kind"].map(FIXES).astype("str"))
-    files.write_text(path, csv_file.text(table))
+    The findings are written as they come, so memory does not grow with their number.
+    """
+    firsts: dict[str, Finding] = {}
+    numbers: Counter[str] = Counter()
+    with files.replacing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        rows = csv_file.Writer(file)
+        rows.row(COLUMNS)
+        for finding in findings:
+            if (its_level := level(finding.kind, levels)) != "none":
+                rows.row([finding.kind, its_level, *finding[1:], _FIXES[finding.kind]])
+                firsts.setdefault(finding.kind, finding)
+                numbers[finding.kind] += 1
+    kinds = [kind for kind in _FIXES if kind in numbers]
+    lines = {}
+    for kind in kinds:
+        more = f" and {numbers[kind] - 1:,} more" if numbers[kind] > 1 else ""
+        lines[kind] = f"{kind.replace('_', ' ')}: {firsts[kind].path}: {firsts[kind].detail}{more}; {_FIXES[kind]}"
+    return Summary({kind: numbers[kind] for kind in kinds}, lines)
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
@@ -105,57 +144,65 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
         return []
     try:
         table = csv_file.read(path)
-        found = table[table["kind"].isin(_PAIRS) & (table["other"] != "")]
-        return list(zip(found["path"], found["other"], strict=True))
+        pairs = table[table["kind"].isin(_PAIRS) & (table["other"] != "")]
+        return list(zip(pairs["path"], pairs["other"], strict=True))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read: {error}", "write it again with `adaptformer validate`") from error
 
 
-def raise_on_errors(findings: pd.DataFrame, csv_path: Path) -> None:
-    """Raise UserError if a finding's level is `error`."""
-    errors = findings[findings["level"] == "error"]
-    if len(errors):
-        kinds = sorted(errors["kind"].unique())
+def raise_on_errors(summary: Summary, levels: ChecksParams, subject: str, remedy: str) -> None:
+    """Raise UserError about `subject` if the level of a finding is `error`; a lower level is named beside `remedy`."""
+    if errors := [kind for kind in summary.counts if level(kind, levels) == "error"]:
+        number = sum(summary.counts[kind] for kind in errors)
+        keys = " and ".join(f"checks.{kind}" for kind in sorted(errors))
         raise UserError(
-            f"data/ has {len(errors)} findings whose level is error: {lines(errors)[0]}",
-            f"see {csv_path}; correct data/, run `dvc add data` and the same command again, or set "
-            f"{' and '.join(f'checks.{kind}' for kind in kinds)} to warn",
+            f"{subject} {number:,} findings whose level is error: {summary.lines[errors[0]]}",
+            f"{remedy}, or set {keys} to warn",
         )
 
 
-def _pairs(manifest: pd.DataFrame, pairs: NDArray[np.int64]) -> Iterable[tuple[str, str, str, str]]:
-    """Yield the findings of each pair of near duplicates [P, 2]; pairs of equal bytes are found without pixels."""
-    columns = ("path", "split", "label", "sha256")
-    paths, splits, labels, hashes = (manifest[column].to_numpy() for column in columns)
-    for first, second in pairs:
-        if hashes[first] == hashes[second]:
-            continue
-        for kind in of_pair((splits[first], labels[first]), (splits[second], labels[second])):
-            yield kind, paths[first], paths[second], f"seems to show the same photo as {paths[second]}"
+def places(images: pd.DataFrame, pairs: NDArray[np.int64]) -> pd.DataFrame:
+    """Return PLACE of both images of each pair [P, 2] of row numbers, in the columns first_path, ..., second_label."""
+    sides = [
+        images[list(PLACE)].iloc[pairs[:, side]].add_prefix(prefix).reset_index(drop=True)
+        for side, prefix in enumerate(("first_", "second_"))
+    ]
+    return pd.concat(sides, axis=1)
 
 
-def of_pair(first: tuple[str, str], second: tuple[str, str]) -> list[str]:
-    """Return the kinds of finding for two images of one photo, by the split and the class of each."""
-    differ = [kind for kind, one, other in zip(("leaks", "conflicts"), first, second, strict=True) if one != other]
-    return differ or ["repeats"]
+def of_pairs(pairs: pd.DataFrame, relation: str) -> Iterator[Finding]:
+    """Yield the findings about pairs of images of one photo, given as `places` returns them."""
+    columns = [f"{which}_{name}" for which in ("first", "second") for name in PLACE]
+    for path, split, label, other, other_split, other_label in pairs[columns].itertuples(index=False, name=None):
+        kinds = [
+            kind for kind, differs in (("leaks", split != other_split), ("conflicts", label != other_label)) if differs
+        ]
+        for kind in kinds or ["repeats"]:
+            yield Finding(kind, path, other, f"{relation} {other}")
 
 
-def _of_images(manifest: pd.DataFrame) -> Iterable[tuple[str, str, str, str]]:
-    same = manifest[manifest.duplicated(["split", "sha256"])]
-    firsts = manifest.drop_duplicates(["split", "sha256"]).set_index(["split", "sha256"])["path"]
-    for path, split, sha256 in same[["path", "split", "sha256"]].itertuples(index=False):
-        other = str(firsts[split, sha256])
-        yield "repeats", path, other, f"has the same bytes as {other}"
-    for path, width, height in manifest[["path", "width", "height"]].itertuples(index=False):
+def _copies(manifest: pd.DataFrame) -> NDArray[np.int64]:
+    """Return the rows [P, 2] of the first image and of each further one with the same bytes in one split."""
+    numbers = pd.Series(range(len(manifest)))
+    firsts = numbers.groupby([manifest["split"].to_numpy(), manifest["sha256"].to_numpy()]).transform("min")
+    repeated = numbers != firsts
+    return np.stack([numbers[repeated], firsts[repeated]], axis=1).astype(np.int64)
+
+
+def of_images(images: pd.DataFrame, pictures: NDArray[np.uint8] | None, rare: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield the findings about single images [N rows] and their small pictures [N, s, s, 3]; `rare` as `rare_modes`."""
+    paths, modes = images["path"].to_list(), images["mode"].to_list()
+    if pictures is not None:
+        for index, kind, detail in of_pictures(pictures, modes):
+            yield Finding(kind, paths[index], "", detail)
+    for path, mode, width, height in zip(paths, modes, images["width"], images["height"], strict=True):
         if min(width, height) < SMALL:
-            yield "small", path, "", f"{width} x {height} pixels"
-    odd = odd_modes(Counter(manifest["mode"]))
-    for path, mode in manifest[["path", "mode"]].itertuples(index=False):
-        if mode in odd:
-            yield "odd_modes", path, "", odd[mode]
+            yield Finding("small", path, "", f"{width} x {height} pixels")
+        if mode in rare:
+            yield Finding("odd_modes", path, "", rare[mode])
 
 
-def odd_modes(counts: Mapping[str, int]) -> dict[str, str]:
+def rare_modes(counts: Mapping[str, int]) -> dict[str, str]:
     """Return a detail for each mode that few images have, from the number of images of each mode."""
     total = sum(counts.values())
     return {
@@ -165,7 +212,7 @@ def odd_modes(counts: Mapping[str, int]) -> dict[str, str]:
     }
 
 
-def of_pictures(pictures: NDArray[np.uint8], modes: Sequence[str]) -> Iterable[tuple[int, str, str]]:
+def of_pictures(pictures: NDArray[np.uint8], modes: Sequence[str]) -> Iterator[tuple[int, str, str]]:
     """Yield index, kind and detail of each small picture [N, s, s, 3] that shows little, by the images' `modes`."""
     pixels = pictures.reshape(len(pictures), -1, 3)
     contrast = pixels.std(axis=1).max(axis=1)
@@ -185,15 +232,15 @@ def of_pictures(pictures: NDArray[np.uint8], modes: Sequence[str]) -> Iterable[t
                 yield index, "low_contrast", f"its levels deviate by {contrast[index]:.1f} of 255 from their mean"
 
 
-def of_classes(counts: pd.DataFrame) -> Iterable[tuple[str, str, str, str]]:
+def of_classes(counts: pd.DataFrame) -> Iterator[Finding]:
     """Yield the findings about numbers of images; `counts` has a row for each class and a column for each split."""
     largest = counts["train"].max()
     for label, train, validation, test in counts.itertuples():
         for split, count in (("validation", validation), ("test", test)):
             if not count:
-                yield "missing_classes", f"{split}/{label}", "", f"no images in {split}"
+                yield Finding("missing_classes", f"{split}/{label}", "", f"no images in {split}")
         if train < _FEW_IMAGES:
-            yield "few_images", f"train/{label}", "", f"{train} images in train"
+            yield Finding("few_images", f"train/{label}", "", f"{train} images in train")
         if largest > _IMBALANCE * max(train, 1):
             detail = f"{train:,} images in train, {counts['train'].idxmax()} has {largest:,}"
-            yield "imbalance", f"train/{label}", "", detail
+            yield Finding("imbalance", f"train/{label}", "", detail)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +11,7 @@ import pandas as pd
 from adaptformer import pages
 from adaptformer.config.params import DataParams
 from adaptformer.data.layout import SPLITS
-from adaptformer.validation.findings import FIXES, lines
+from adaptformer.validation.findings import FIXES, Finding, Summary
 from adaptformer.validation.thumbnails import thumbnail
 
 _PICTURES_PER_CLASS = 4
@@ -17,7 +19,9 @@ _CLASSES_PICTURED = 50
 _LISTED = 24
 
 
-def data_report(manifest: pd.DataFrame, data: Path, findings: pd.DataFrame, params: DataParams) -> str:
+def data_report(
+    manifest: pd.DataFrame, data: Path, findings: Sequence[Finding], summary: Summary, params: DataParams
+) -> str:
     """Return a self-contained HTML page about a checked data set and its findings; equal data gives equal text.
 
     It contains no date except that of the images in `params`, no host name and no absolute path. Thumbnails are read
@@ -31,13 +35,13 @@ def data_report(manifest: pd.DataFrame, data: Path, findings: pd.DataFrame, para
         "validation/report.html.j2",
         params=params,
         manifest=manifest,
-        warnings=lines(findings),
+        warnings=list(summary.lines.values()),
         splits=list(SPLITS),
         counts=counts,
         sizes=[(name, *map("{:,}".format, sides[name])) for name in sides],
         common_sizes=_most_common(pixels),
         common_modes=_most_common(manifest["mode"]),
-        findings=_shown(findings, data),
+        findings=_shown(findings, summary, data),
         examples=examples,
         hidden_classes=hidden_classes,
     )
@@ -55,15 +59,21 @@ def _most_common(values: pd.Series[str]) -> list[tuple[str, str]]:
     return [(str(name), f"{count:,}") for name, count in counts[:10]]
 
 
-def _shown(findings: pd.DataFrame, data: Path) -> list[tuple[str, str, int, list[tuple[str, list[tuple[bytes, str]]]]]]:
+def _shown(
+    findings: Sequence[Finding], summary: Summary, data: Path
+) -> list[tuple[str, str, int, list[tuple[str, list[tuple[bytes, str]]]]]]:
     """Return each kind of finding: its name, remedy and number, and the first ones with their thumbnails."""
     kinds = []
-    for kind, group in findings.groupby("kind", sort=False):
+    for kind, number in summary.counts.items():
+        firsts = islice((finding for finding in findings if finding.kind == kind), _LISTED)
         rows = [
-            (f"{path}: {detail}", [(thumbnail(data / name), name) for name in (path, other) if (data / name).is_file()])
-            for path, other, detail in group[["path", "other", "detail"]].head(_LISTED).itertuples(index=False)
+            (
+                f"{one.path}: {one.detail}",
+                [(thumbnail(data / name), name) for name in (one.path, one.other) if (data / name).is_file()],
+            )
+            for one in firsts
         ]
-        kinds.append((str(kind).replace("_", " "), FIXES[str(kind)], len(group), rows))
+        kinds.append((kind.replace("_", " "), FIXES[kind], number, rows))
     return kinds
 
 

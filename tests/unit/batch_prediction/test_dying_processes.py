@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adaptformer.base.errors import UserError
-from adaptformer.batch_prediction import engines
+from adaptformer.sharding import engines
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import small_project
 import yaml
 from PIL import Image
 from small_project import adaptformer
 
+from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import manifest
 from adaptformer.dataset_import import replacement, settling
@@ -59,8 +59,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "second.csv").write_text("path,new_label\ntrain/blue/1.png,green\n")
     folder = RunFolder(root / "artifacts")
     manifest.write_manifest(folder.manifest, manifest.scan(root / "data", 0.2, 0)[0])
-    leak = ("leaks", "warn", "test/blue/0.png", "train/blue/0.png", "")
-    findings.write(folder.findings, pd.DataFrame([leak], columns=list(findings.COLUMNS)))
+    leak = findings.Finding("leaks", "test/blue/0.png", "train/blue/0.png", "")
+    findings.write(folder.findings, [leak], params.load(Path(__file__).parents[3] / "params.yaml").checks)
     return root
 
 

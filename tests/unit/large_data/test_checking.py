@@ -16,11 +16,12 @@ from small_project import adaptformer
 
 from adaptformer.base import files, integrity
 from adaptformer.base.errors import UserError
-from adaptformer.batch_prediction.running import Engine
 from adaptformer.config import params
 from adaptformer.data import manifest
-from adaptformer.large_data import cells, checking, facts
-from adaptformer.validation import findings, near_duplicates
+from adaptformer.large_data import checking, facts
+from adaptformer.sharding import engines
+from adaptformer.sharding.engines import Engine
+from adaptformer.validation import duplicate_verification, findings, ivf_index, near_duplicates
 
 CLUSTERS = tuple(pytest.param(name, marks=pytest.mark.e2e) for name in ("dask", "ray"))
 LEVELS = params.load(Path(__file__).resolve().parents[3] / "params.yaml").checks
@@ -80,14 +81,14 @@ def test_it_finds_what_validate_finds(tmp_path: Path) -> None:
         return Counter((kind, frozenset({path, other})) for kind, path, other in listed)
 
     here = pairs([(row["kind"], plain(row["path"]), plain(row["other"])) for row in found])
-    there = pairs(list(expected[["kind", "path", "other"]].itertuples(index=False, name=None)))
+    there = pairs([(one.kind, one.path, one.other) for one in expected])
     assert here == there
     assert {"leaks", "conflicts", "repeats", "constant", "small", "few_images", "missing_classes"} <= {
         kind for kind, _ in here
     }
     assert {row["level"] for row in found} == {"warn"}
     assert all(row["fix"] == findings.FIXES[row["kind"]] for row in found)
-    assert summary.found == dict(Counter(row["kind"] for row in found))
+    assert summary.findings.counts == dict(Counter(row["kind"] for row in found))
     assert summary.splits == {"train": 34, "validation": 6, "test": 9}
     assert summary.lines()[0] == "49 images of 3 classes: train 34, validation 6, test 9"
     assert any(line.startswith("leaks: ") and line.endswith(findings.FIXES["leaks"]) for line in summary.lines())
@@ -114,7 +115,7 @@ def test_images_without_splits_lack_no_class(tmp_path: Path) -> None:
     photos = {name.split("/", 1)[1]: content for name, content in SOUND.items() if name.startswith("train")}
     photos["dog/text.png"] = b"no image"
     summary = checking.check(tmp_path / "check", [str(tar(tmp_path / "a.tar", photos))], ONE, LEVELS)
-    assert summary.found == {"unreadable": 1}
+    assert summary.findings.counts == {"unreadable": 1}
     assert summary.lines()[0] == "28 images of 2 classes: no split 28"
     (row,) = rows(tmp_path / "check")
     assert row["path"] == f"{tmp_path}/a.tar/dog/text.png"
@@ -127,8 +128,8 @@ def test_whatever_was_interrupted_it_ends_with_the_same_files(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = shards(tmp_path / "s", FLAWED)
-    monkeypatch.setattr(cells, "BLOCK", 20)
-    monkeypatch.setattr(cells, "PAIRS", 1)
+    monkeypatch.setattr(ivf_index, "BLOCK", 20)
+    monkeypatch.setattr(near_duplicates, "PAIRS", 1)
     names = ("facts/*", "findings.csv", "near_duplicates.parquet", "check.json")
 
     def written(folder: Path) -> dict[str, bytes]:
@@ -137,10 +138,12 @@ def test_whatever_was_interrupted_it_ends_with_the_same_files(
 
     checking.check(tmp_path / "undisturbed", given, ONE, LEVELS)
     folder = tmp_path / "check"
-    whole = {"look": facts.look, "propose": cells.propose, "confirm": cells.confirm, "_written": checking._written}
-    moments = ((facts, "look", 2), (cells, "propose", 2), (cells, "confirm", 1), (checking, "_written", 0))
+    moments = (
+        (facts, "look", 2), (ivf_index, "candidates", 2), (duplicate_verification, "agreements", 1),
+        (findings, "write", 0),
+    )  # fmt: skip
     for module, name, after in moments:
-        done, kept = [0], whole[name]
+        done, kept = [0], getattr(module, name)
 
         def interrupted(*words: object, done: list[int] = done, kept: object = kept, after: int = after) -> object:
             if done[0] == after:
@@ -150,7 +153,7 @@ def test_whatever_was_interrupted_it_ends_with_the_same_files(
 
         with monkeypatch.context() as patch:
             patch.setattr(module, name, interrupted)
-            patch.setitem(checking.ENGINES, "local", lambda work, parts, *_: map(work, parts))
+            patch.setitem(engines.ENGINES, "local", lambda work, parts, *_: map(work, parts))
             with pytest.raises(KeyboardInterrupt):
                 checking.check(folder, given, ONE, LEVELS)
         assert not (folder / "findings.csv").exists()
@@ -159,7 +162,7 @@ def test_whatever_was_interrupted_it_ends_with_the_same_files(
     checking.check(folder, given, Engine(engine, workers=2), LEVELS)
     assert not list(folder.rglob(".*.partial*"))
     assert written(folder) == written(tmp_path / "undisturbed")
-    monkeypatch.setattr(cells, "propose", None)  # nothing is compared again
+    monkeypatch.setattr(ivf_index, "candidates", None)  # nothing is compared again
     checking.check(folder, given, ONE, LEVELS)
     assert written(folder) == written(tmp_path / "undisturbed")
 
@@ -187,7 +190,7 @@ def test_levels_are_params_yamls(tmp_path: Path) -> None:
     given, folder = shards(tmp_path / "s", FLAWED), tmp_path / "check"
     off = LEVELS.model_copy(update=dict.fromkeys(("leaks", "conflicts", "repeats"), "none"))
     summary = checking.check(folder, given, ONE, off)
-    assert summary.found.keys() == {"constant", "small", "few_images", "missing_classes"}
+    assert summary.findings.counts.keys() == {"constant", "small", "few_images", "missing_classes"}
     assert not (folder / "near_duplicates.parquet").exists()  # nobody asked
     strict = LEVELS.model_copy(update={"leaks": "error"})
     with pytest.raises(UserError, match=r"level is error: leaks: .*seems to show the same photo as"):
@@ -210,7 +213,7 @@ def test_lists_that_have_changed_end_the_check(tmp_path: Path) -> None:
     pd.DataFrame({"location": given[:1]}).to_parquet(folder / "parts/00000001.parquet")
     files.write_bytes(folder / "facts/00000001.parquet", b"")
     (folder / "facts/00000001.parquet").unlink()
-    with pytest.raises(UserError, match=r"the lists in .*/parts/ have changed"):
+    with pytest.raises(UserError, match=r"the lists in .*/parts/ are not those"):
         checking.check(folder, given, ONE, LEVELS)
 
 

@@ -36,7 +36,7 @@ def check(tmp_path: Path) -> Check:
 
 
 def table(check: Check) -> pd.DataFrame:
-    return pd.concat([pd.read_parquet(check.facts(number)) for number in range(check.parts)], ignore_index=True)
+    return pd.concat([pd.read_parquet(check.facts(number)) for number in range(check.shards)], ignore_index=True)
 
 
 def test_facts_are_what_validate_reads(check: Check, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_many_images_are_written_in_pieces(tmp_path: Path, monkeypatch: pytest.M
         path.write_bytes(png(scene(number)) if number != 4 else b"")
     monkeypatch.setattr(sources, "FILES", 5)
     check = prepare(tmp_path / "check", [str(tmp_path / "photos")], None)
-    assert [facts.look(check, 2, number).images for number in range(check.parts)] == [5, 3]
+    assert [facts.look(check, 2, number).images for number in range(check.shards)] == [5, 3]
     usable = list(facts.usable(check, ["path"]))
     assert [len(batch) for batch in usable] == [3, 1, 3]
     paths = [path for batch in usable for path in batch.column("path").to_pylist()]
@@ -130,7 +130,7 @@ def test_facts_that_were_altered_are_computed_again(check: Check, caplog: pytest
 
 
 def test_a_description_that_was_altered_is_refused(check: Check, tmp_path: Path) -> None:
-    path = check.file("check.json")
+    path = Path(check.file("check.json"))
     path.write_text(path.read_text().replace('"parts": 1', '"parts": 0'))
     with pytest.raises(UserError, match=r"check\.json is not what was written") as caught:
         prepare(Path(check.folder), [str(tmp_path / "train-0.tar")], None)
@@ -138,7 +138,7 @@ def test_a_description_that_was_altered_is_refused(check: Check, tmp_path: Path)
 
 
 def test_a_check_of_before_there_were_checksums_is_continued(check: Check, tmp_path: Path) -> None:
-    path = check.file("check.json")
+    path = Path(check.file("check.json"))
     content = json.loads(path.read_text())
     del content["checksum"]
     path.write_text(json.dumps(content))
@@ -146,8 +146,8 @@ def test_a_check_of_before_there_were_checksums_is_continued(check: Check, tmp_p
 
 
 def test_lists_that_were_altered_are_refused_before_anything_is_looked_at(check: Check, tmp_path: Path) -> None:
-    pd.DataFrame({"location": ["elsewhere"]}).to_parquet(check.part(0))
-    with pytest.raises(UserError, match=r"the lists in .*/parts/ have changed"):
+    pd.DataFrame({"location": ["elsewhere"]}).to_parquet(check.input(0))
+    with pytest.raises(UserError, match=r"the lists in .*/parts/ are not those"):
         prepare(Path(check.folder), [str(tmp_path / "train-0.tar")], None)
 
 
@@ -182,7 +182,9 @@ def test_features_are_the_backbones(features: Features, tmp_path: Path, monkeypa
 
 def test_a_backbone_that_was_altered_is_refused(features: Features, tmp_path: Path) -> None:
     check = prepare(tmp_path / "check", [str(tar(tmp_path / "a.tar", MEMBERS))], features)
-    tensor_file.write(check.file("backbone.safetensors"), mite.encoder(1), dataclasses.asdict(mite.backbone_card()))
+    tensor_file.write(
+        Path(check.file("backbone.safetensors")), mite.encoder(1), dataclasses.asdict(mite.backbone_card())
+    )
     with pytest.raises(UserError, match=r"backbone\.safetensors is not what was written"):
         facts.look(check, 1, 0)
 

@@ -13,6 +13,7 @@ import pytest
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import ChecksParams
 from adaptformer.validation import findings, near_duplicates
+from adaptformer.validation.findings import Finding
 
 
 def levels(**changes: str) -> ChecksParams:
@@ -35,8 +36,7 @@ def manifest(*paths: str, **columns: Any) -> pd.DataFrame:
 
 
 def kinds(table: pd.DataFrame, given: ChecksParams, pictures: Any = None) -> list[tuple[str, str, str]]:
-    found = findings.find(table, pictures, given)
-    return list(found[["kind", "path", "detail"]].itertuples(index=False, name=None))
+    return [(one.kind, one.path, one.detail) for one in findings.find(table, pictures, given)]
 
 
 def test_every_kind_has_a_level_and_a_remedy() -> None:
@@ -81,14 +81,10 @@ def test_a_near_duplicate_is_what_its_places_make_it(
     table = manifest(*pair)
     for kind in ("leaks", "conflicts", "repeats"):
         found = findings.find(table, pictures, only(kind))
-        assert list(found["kind"]) == ([kind] if kind in expected else [])
-        if kind in expected:
-            assert found.iloc[0].to_dict() == {
-                "kind": kind, "level": "warn", "path": pair[0], "other": pair[1],
-                "detail": f"seems to show the same photo as {pair[1]}",
-            }  # fmt: skip
+        detail = f"seems to show the same photo as {pair[1]}"
+        assert found == ([Finding(kind, pair[0], pair[1], detail)] if kind in expected else [])
     same = table.assign(sha256="0" * 64)  # faults of their own, which validation/checks.py finds
-    assert findings.find(same, pictures, only("leaks")).empty
+    assert findings.find(same, pictures, only("leaks")) == []
 
 
 def test_pixels_are_compared_only_where_a_level_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +92,7 @@ def test_pixels_are_compared_only_where_a_level_asks_for_it(monkeypatch: pytest.
     table = manifest("train/cat/1.png", "train/cat/2.png")
     pictures = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
     assert findings.needs_pictures(only("constant"))
-    assert findings.find(table, pictures, only("constant")).empty
+    assert findings.find(table, pictures, only("constant")) == []
     assert not findings.needs_pictures(only("imbalance"))
     assert all(findings.needs_pictures(only(kind)) for kind in ("leaks", "conflicts", "repeats"))
 
@@ -143,21 +139,33 @@ def test_classes_that_are_small_missing_or_unlike_the_others() -> None:
     ]
 
 
-def test_a_line_for_each_kind_says_what_to_do() -> None:
-    table = manifest("train/cat/1.png", "train/dog/1.png")
-    said = findings.lines(findings.find(table, None, levels(missing_classes="none")))
-    assert said == ["few images: train/cat: 1 images in train and 1 more; add images of the class"]
+def test_a_line_for_each_kind_names_the_remedy(tmp_path: Path) -> None:
+    table, given = manifest("train/cat/1.png", "train/dog/1.png"), levels(missing_classes="none")
+    summary = findings.write(tmp_path / "findings.csv", findings.find(table, None, given), given)
+    assert summary.counts == {"few_images": 2}
+    assert summary.lines == {
+        "few_images": "few images: train/cat: 1 images in train and 1 more; add images of the class"
+    }
+
+
+def test_findings_whose_level_is_none_are_not_written(tmp_path: Path) -> None:
+    found = [Finding("small", "train/cat/1.png", "", "3 x 3 pixels"), Finding("unreadable", "2.png", "", "no image")]
+    summary = findings.write(tmp_path / "findings.csv", found, levels(small="none"))
+    assert summary.counts == {"unreadable": 1}
+    written = pd.read_csv(tmp_path / "findings.csv", keep_default_na=False)
+    assert list(written["path"]) == ["2.png"]
 
 
 def test_what_is_an_error_is_raised_and_the_file_has_all(tmp_path: Path) -> None:
     table = manifest("train/cat/1.png", "train/dog/1.png")
-    found = findings.find(table, None, levels(few_images="error"))
-    findings.write(tmp_path / "findings.csv", found)
+    strict = levels(few_images="error")
+    found = findings.find(table, None, strict)
+    summary = findings.write(tmp_path / "findings.csv", found, strict)
     written = pd.read_csv(tmp_path / "findings.csv", keep_default_na=False)
-    assert list(written.columns) == [*findings.COLUMNS, "fix"]
+    assert list(written.columns) == list(findings.COLUMNS)
     assert set(written["level"]) == {"error", "warn"}
     assert set(written["fix"]) == {findings.FIXES["few_images"], findings.FIXES["missing_classes"]}
     with pytest.raises(UserError, match="2 findings whose level is error: few images: train/cat") as caught:
-        findings.raise_on_errors(found, tmp_path / "findings.csv")
-    assert "set checks.few_images to warn" in caught.value.remedy
-    findings.raise_on_errors(findings.find(table, None, levels()), tmp_path / "findings.csv")
+        findings.raise_on_errors(summary, strict, "data/ has", "correct data/")
+    assert caught.value.remedy == "correct data/, or set checks.few_images to warn"
+    findings.raise_on_errors(summary, levels(), "data/ has", "correct data/")

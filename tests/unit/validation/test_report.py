@@ -2,11 +2,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 from web_pages import captions, check, figures, rows, section
 
 from adaptformer.config.params import ChecksParams, DataParams
 from adaptformer.data.manifest import scan
-from adaptformer.validation.findings import FIXES, find
+from adaptformer.validation.findings import FIXES, find, write
 from adaptformer.validation.report import data_report
 
 Tree = Callable[..., Path]
@@ -28,8 +29,16 @@ LEVELS = ChecksParams.model_validate(dict.fromkeys(FIXES, "warn") | {"small": "n
 
 def report(data: Path) -> str:
     """The page of a data set in which near duplicates were not looked for: its pictures are noise of a few pixels."""
-    manifest = scan(data, 0.2, 0)[0]
-    return data_report(manifest, data, find(manifest, None, LEVELS), PARAMS)
+    return page(data, PARAMS)
+
+
+def page(data: Path, params: DataParams) -> str:
+    return page_of(scan(data, 0.2, 0)[0], data, params)
+
+
+def page_of(manifest: pd.DataFrame, data: Path, params: DataParams) -> str:
+    found = find(manifest, None, LEVELS)
+    return data_report(manifest, data, found, write(data.with_name("findings.csv"), found, LEVELS), params)
 
 
 def test_it_shows_counts_sizes_modes_and_pictures(tree: Tree, sound: Sound) -> None:
@@ -48,9 +57,8 @@ def test_it_shows_counts_sizes_modes_and_pictures(tree: Tree, sound: Sound) -> N
 
 def test_it_names_the_data_set_and_its_date(tree: Tree, sound: Sound) -> None:
     data = tree(sound)
-    manifest = scan(data, 0.2, 0)[0]
     dated = PARAMS.model_copy(update={"name": "cats & dogs", "date": "2026-11-28"})
-    html = data_report(manifest, data, find(manifest, None, LEVELS), dated)
+    html = page(data, dated)
     assert "Data set: cats &amp; dogs of 2026-11-28." in html
     assert "Data set: pets." in report(data)
 
@@ -122,4 +130,4 @@ def test_a_picture_that_is_gone_is_left_out(tree: Tree, sound: Sound) -> None:
     manifest, _ = scan(data, 0.2, 0)
     for path in (data / "train/cat").iterdir():
         path.unlink()
-    assert data_report(manifest, data, find(manifest, None, LEVELS), PARAMS).count("<figure>") == 4
+    assert page_of(manifest, data, PARAMS).count("<figure>") == 4

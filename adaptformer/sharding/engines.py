@@ -15,12 +15,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait as wait_for_any
 from typing import Any, Protocol, TypeVar
 
 from adaptformer.base.errors import UserError
+from adaptformer.data import workers
 
 
 class Done(Protocol):
@@ -40,14 +42,14 @@ _EACH = 2
 """Shards queued per process: enough for the next one to begin at once, and few to lose if a process dies."""
 
 
-def local(work: Callable[[int], D], shards: Iterable[int], workers: int, _address: str | None = None) -> Iterator[D]:
+def local(work: Callable[[int], D], shards: Iterable[int], processes: int, _address: str | None = None) -> Iterator[D]:
     """Use processes of this machine."""
     missing, starts = list(shards), 0
     while starts < STARTS:
         starts += 1
         done: set[int] = set()
         with contextlib.suppress(BrokenProcessPool):
-            for outcome in _in_pool(work, missing, workers):
+            for outcome in _in_pool(work, missing, processes):
                 done.add(outcome.shard)
                 yield outcome
         missing = [shard for shard in missing if shard not in done]
@@ -58,16 +60,16 @@ def local(work: Callable[[int], D], shards: Iterable[int], workers: int, _addres
     raise _died(STARTS)
 
 
-def _in_pool(work: Callable[[int], D], shards: Iterable[int], workers: int) -> Iterator[D]:
+def _in_pool(work: Callable[[int], D], shards: Iterable[int], processes: int) -> Iterator[D]:
     # A command ended by Ctrl-C leaves semaphores, and the resource tracker that removes them would print a warning.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     # Spawned, because onnxruntime and its threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     resource_tracker.ensure_running()  # started now, because its start would unblock Ctrl-C, which is blocked below
-    pool = ProcessPoolExecutor(workers, context, _end_with_the_parent)
+    pool = ProcessPoolExecutor(processes, context, _end_with_the_parent)
     try:
         remaining = iter(shards)
-        running = _submitted(pool, work, islice(remaining, _EACH * workers))
+        running = _submitted(pool, work, islice(remaining, _EACH * processes))
         while running:
             ended, running = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
@@ -99,7 +101,7 @@ def _end_with_the_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def dask(work: Callable[[int], D], shards: Iterable[int], workers: int, address: str | None = None) -> Iterator[D]:
+def dask(work: Callable[[int], D], shards: Iterable[int], processes: int, address: str | None = None) -> Iterator[D]:
     """Use Dask: the cluster whose scheduler is at `address`, or a local cluster of this machine's processes."""
     # Silences the logs of Dask and its processes; errors reach the user as UserError.
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
@@ -110,7 +112,7 @@ def dask(work: Callable[[int], D], shards: Iterable[int], workers: int, address:
     here = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
     with contextlib.ExitStack() as open_until_done:
         with _interrupts_ignored_by_children():
-            cluster = address or open_until_done.enter_context(LocalCluster(n_workers=workers, **here))
+            cluster = address or open_until_done.enter_context(LocalCluster(n_workers=processes, **here))
         client = open_until_done.enter_context(Client(cluster))
         futures = client.map(work, list(shards), pure=False)
         try:
@@ -134,21 +136,21 @@ def _interrupts_ignored_by_children() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def ray(work: Callable[[int], D], shards: Iterable[int], workers: int, address: str | None = None) -> Iterator[D]:
+def ray(work: Callable[[int], D], shards: Iterable[int], processes: int, address: str | None = None) -> Iterator[D]:
     """Use Ray: the cluster at `address` ("auto" finds the one that this machine is part of), or local processes."""
     try:
         import ray as library
     except ImportError as error:
         raise _not_installed("ray") from error
     # Outcomes are small; by default Ray reserves a third of the memory for objects passed between tasks.
-    own = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": 100_000_000}
+    own = {"num_cpus": processes, "include_dashboard": False, "object_store_memory": 100_000_000}
     here: dict[str, Any] = own if address is None else {}
     library.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **here)
     try:
         remote: Any = library.remote(num_cpus=1, max_retries=STARTS - 1)(_called)
         shared = library.put(work)
         remaining = iter(shards)
-        places = _EACH * int(library.cluster_resources().get("CPU", workers))
+        places = _EACH * int(library.cluster_resources().get("CPU", processes))
         running = [remote.remote(shared, shard) for shard in islice(remaining, places)]
         while running:
             ended, running = library.wait(running)
@@ -168,7 +170,7 @@ def _called(work: Callable[[int], D], shard: int) -> D:
 
 class _Engine(Protocol):
     def __call__(
-        self, work: Callable[[int], D], shards: Iterable[int], workers: int, address: str | None, /
+        self, work: Callable[[int], D], shards: Iterable[int], processes: int, address: str | None, /
     ) -> Iterator[D]: ...
 
 
@@ -177,6 +179,23 @@ ENGINES: dict[str, _Engine] = {
     "dask": dask,
     "ray": ray,
 }
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The engine: local, dask or ray; its number of processes, 0 for a default; the address of a running cluster."""
+
+    name: str = "local"
+    workers: int = 0
+    address: str | None = None
+
+    def threads(self, processes: int) -> int:
+        """Return the threads of each process: one in a cluster, because its machines are unknown here."""
+        return 1 if self.address else max(1, workers.cores() // processes)
+
+    def computed(self, work: Callable[[int], D], shards: int, processes: int) -> Iterator[D]:
+        """Yield the results of `work` for all shards in any order, computed by this many processes of this machine."""
+        return ENGINES[self.name](work, range(shards), processes, self.address)
 
 
 def _died(times: int) -> UserError:

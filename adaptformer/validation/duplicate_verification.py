@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptformer.base import progress
-from adaptformer.validation.likeness import Proposals
+from adaptformer.validation.duplicate_candidates import Proposals
 
 WHOLE, DETAIL = 0.9, 0.6
 """The smallest correlations of near duplicates: of the aligned pictures, and of their details alone."""
@@ -33,13 +32,6 @@ _LIMIT = 0.2  # largest change of each number of a transform in one step
 _AT_ONCE = 1000
 
 
-def confirmed(pictures: NDArray[np.uint8], proposed: Proposals) -> NDArray[np.bool_]:
-    """Return which of the proposed pairs [P] of pictures [N, s, s, 3] show the same photo."""
-    agreement, fits = agreements(pictures, proposed)
-    answer: NDArray[np.bool_] = fits & (agreement >= bound(agreement))
-    return answer
-
-
 def agreements(pictures: NDArray[np.uint8], proposed: Proposals) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return how well the details of each proposed pair agree [P], and whether the whole pictures fit [P].
 
@@ -50,9 +42,8 @@ def agreements(pictures: NDArray[np.uint8], proposed: Proposals) -> tuple[NDArra
     grey = torch.from_numpy(np.asarray(pictures @ np.array([0.299, 0.587, 0.114], np.float32) / 255))[:, None]
     parts = [torch.from_numpy(part).split(_AT_ONCE) for part in (proposed.first, proposed.second)]
     batches = list(zip(*parts, proposed.transform.split(_AT_ONCE), strict=True))
-    shown = progress.steps(batches, "aligning", len(proposed.first), "pairs", lambda batch: len(batch[0]))
-    found = [_laid_over(grey[first], grey[second], start) for first, second, start in shown]
-    agreement, fits = (torch.cat(part).numpy() for part in zip(*found, strict=True))
+    aligned = [_laid_over(grey[first], grey[second], start) for first, second, start in batches]
+    agreement, fits = (torch.cat(part).numpy() for part in zip(*aligned, strict=True))
     return agreement, fits
 
 
