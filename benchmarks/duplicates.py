@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from adaptformer.base import memory
+from adaptformer.curation.checks import duplicate_verification, near_duplicates
 from adaptformer.data import workers
 from adaptformer.data.reading import small_picture
-from adaptformer.validation import duplicate_verification, near_duplicates
 from benchmarks import measuring
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]

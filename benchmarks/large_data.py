@@ -32,9 +32,9 @@ import torch
 from PIL import Image, ImageOps
 
 from adaptformer.base import files, text_table
+from adaptformer.curation.checks import ivf_index, near_duplicates
 from adaptformer.data import workers
 from adaptformer.data.reading import small_picture
-from adaptformer.validation import ivf_index, near_duplicates
 from benchmarks.measuring import machine
 
 SIDE, IN_A_SHARD, CLASSES = 48, 10_000, 10

@@ -29,10 +29,10 @@ Timing = dict[str, Any]
 
 def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Scan `data/`, check it, make the missing splits, and write the manifest and the data report."""
+    from adaptformer.curation.checks import data_report, faults, findings, near_duplicates
     from adaptformer.data import manifest
     from adaptformer.data.image_files import Limits
     from adaptformer.data.known_facts import KnownFacts
-    from adaptformer.validation import checks, findings, near_duplicates, report
 
     settings, look = params.data, near_duplicates.Pictures() if findings.needs_pictures(params.checks) else None
     known = KnownFacts(folder.known_facts)
@@ -41,17 +41,17 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         folder.data, settings.validation_fraction, settings.seed, settings.group, look, known, limits
     )
     known.write()
-    faults = checks.check(table, unreadable, params.data.group)
-    if len(faults):
-        log.error("%s", checks.fault_table(faults))
-    checks.raise_on_faults(faults, folder.faults)
+    present = faults.check(table, unreadable, params.data.group)
+    if len(present):
+        log.error("%s", faults.fault_table(present))
+    faults.raise_on_faults(present, folder.faults)
     folder.faults.unlink(missing_ok=True)
     found = findings.find(table, None if look is None else look.of(table["path"]), params.checks)
     summary = findings.write(folder.findings, found, params.checks)
     remedy = f"see {folder.findings}; correct data/, run `dvc add data` and the same command again"
     findings.raise_on_errors(summary, params.checks, "data/ has", remedy)
     manifest.write_manifest(folder.manifest, table)
-    files.write_text(folder.data_report, report.data_report(table, folder.data, found, summary, params.data))
+    files.write_text(folder.data_report, data_report.page(table, folder.data, found, summary, params.data))
     for line in summary.lines.values():
         log.warning("warning: %s", line)
     if len(found):
@@ -247,7 +247,7 @@ STAGES = {
             inputs=("data",),
             outputs=("manifest", "manifest_checksum", "data_report", "findings"),
             params=("data", "checks"),
-            code=("data", "pages", "validation", *_ALWAYS),
+            code=("data", "pages", "curation/checks", *_ALWAYS),
         ),
         Stage(
             fetch,

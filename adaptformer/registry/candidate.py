@@ -17,6 +17,7 @@ import pandas as pd
 from adaptformer.base import csv_file, files, integrity
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import GateParams
+from adaptformer.curation.checks.thumbnails import thumbnail as thumbnail_of
 from adaptformer.data import groups, reading
 from adaptformer.data import manifest as manifests
 from adaptformer.evaluation import data_profile
@@ -27,7 +28,6 @@ from adaptformer.gate import drift, rules
 from adaptformer.gate.decision import Check
 from adaptformer.gate.pairing import Judged
 from adaptformer.registry import versions
-from adaptformer.validation.thumbnails import thumbnail as thumbnail_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from imports import ROOT, imported, module_name, sources, units_imported_by
+from imports import DIVIDED, ROOT, imported, module_name, sources, units_imported_by
 
 PIXELS = {"data"}
 MODEL = {"data", "model"}
@@ -15,22 +15,23 @@ LIBRARY = {
     "data": set(),
     "model": PIXELS,
     "checkpoints": MODEL,
-    "validation": PIXELS | {"pages"},
-    "dataset_import": MODEL | {"presets", "validation"},
-    "labels": MODEL | {"pages", "validation"},
-    "monitoring": MODEL | {"evaluation", "export", "gate", "pages", "validation"},
+    "curation": set(),
+    "curation/checks": PIXELS | {"pages"},
+    "curation/importing": MODEL | {"curation/checks", "presets"},
+    "curation/labels": MODEL | {"curation/checks", "pages"},
+    "curation/sharded_checks": MODEL | {"curation/checks", "curation/importing", "sharding"},
+    "monitoring": MODEL | {"curation/checks", "evaluation", "export", "gate", "pages"},
     "tuning": MODEL,
     "evaluation": MODEL | {"pages"},
     "export": MODEL,
     "sharding": PIXELS,
     "batch_prediction": PIXELS | {"export", "sharding"},
-    "large_data": MODEL | {"dataset_import", "sharding", "validation"},
     "sweeps": {"tuning"},
     "pretraining": MODEL | {"tuning"},
     "gate": {"data", "evaluation", "pages"},
-    "pipeline": MODEL | {"checkpoints", "validation", "tuning", "evaluation", "export"},
+    "pipeline": MODEL | {"checkpoints", "curation/checks", "tuning", "evaluation", "export"},
     "tracking": {"tuning", "export", "presets", "pipeline"},
-    "registry": MODEL | {"evaluation", "export", "gate", "validation", "tracking"},
+    "registry": MODEL | {"curation/checks", "evaluation", "export", "gate", "tracking"},
 }
 """What each folder of the library may import of the others, besides `base` and `config`."""
 LOWEST = {"base", "config"}
@@ -67,7 +68,13 @@ def test_tasks_do_not_import_flows(path):
 
 
 def test_every_part_of_the_library_has_its_place_in_the_order():
-    parts = {place.name for place in (ROOT / "adaptformer").iterdir() if place.name != "__pycache__"}
+    folders = [ROOT / "adaptformer", *(ROOT / "adaptformer" / name for name in DIVIDED)]
+    parts = {
+        place.relative_to(ROOT / "adaptformer").as_posix()
+        for folder in folders
+        for place in folder.iterdir()
+        if place.name not in {"__pycache__", *({"__init__.py"} if folder.name in DIVIDED else ())}
+    }
     assert parts == LIBRARY.keys() | LOWEST | COMMAND_LINE
 
 

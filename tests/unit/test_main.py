@@ -545,7 +545,7 @@ def test_a_missing_model_or_path_is_told(photos: Path, capsys: pytest.CaptureFix
 def test_data_sample_and_import_record_what_they_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from adaptformer.dataset_import import replacement
+    from adaptformer.curation.importing import replacement
 
     source = small_project.write(tmp_path / "source") / "data"
     project = small_project.write(tmp_path / "project")

@@ -25,7 +25,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.checkpoints import download
 from adaptformer.commands import exit_code
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.dataset_import import replacement
+from adaptformer.curation.importing import replacement
 from adaptformer.sharding import job_folder
 from adaptformer.sweeps.space import Range
 from adaptformer.sweeps.study import Settings, Study

@@ -10,10 +10,10 @@ import pytest
 from adaptformer.base.errors import UserError
 from adaptformer.config import params
 from adaptformer.config.params import ChecksParams
+from adaptformer.curation.checks import findings
+from adaptformer.curation.checks.findings import Finding
 from adaptformer.evaluation import leaks
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.validation import findings
-from adaptformer.validation.findings import Finding
 
 PATHS = ("test/cat/a.png", "test/cat/b.png", "test/dog/c.png", "test/dog/d.png")
 LEVELS = params.load(Path(__file__).parents[3] / "params.yaml").checks
