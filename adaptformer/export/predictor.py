@@ -5,11 +5,11 @@ Shapes: B images, s image side, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -35,9 +35,17 @@ _ANOTHER = "export the model again: `adaptformer export`"
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 
 
+class Best(NamedTuple):
+    """The best classes of an image with their probabilities, best first, or the reason why there are none."""
+
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    fault: str = ""
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """The best classes of one image with their probabilities, best first, or the reason why there are none."""
+    """The path of an image, and its best classes as `Best` has them."""
 
     path: Path
     classes: tuple[str, ...] = ()
@@ -105,19 +113,26 @@ class Predictor:
         """
         remaining = iter(paths)
         while batch := list(islice(remaining, batch_size)):
-            prepared = [self._prepared(path) for path in batch]
-            images = [image for image in prepared if not isinstance(image, str)]
-            rows = iter(softmax(self.logits(np.stack(images)))) if images else iter(())
-            for path, image in zip(batch, prepared, strict=True):
-                if isinstance(image, str):
-                    yield Prediction(path, fault=image)
-                    continue
-                probabilities = next(rows)
-                if not answered(probabilities):
-                    yield Prediction(path, fault=NO_ANSWER)
-                    continue
-                best = np.argsort(-probabilities, kind="stable")[:top]
-                yield Prediction(path, tuple(self.classes[i] for i in best), tuple(map(float, probabilities[best])))
+            for path, best in zip(batch, self.best([self._prepared(path) for path in batch], top), strict=True):
+                yield Prediction(path, *best)
+
+    def best(self, batch: Sequence[NDArray[np.uint8] | str], top: int) -> Iterator[Best]:
+        """Yield the `top` best classes of each prepared image [s, s, 3] of a batch, in order.
+
+        A text stands for an image that could not be prepared; it is passed on as the fault.
+        """
+        images = [image for image in batch if not isinstance(image, str)]
+        rows = iter(softmax(self.logits(np.stack(images)))) if images else iter(())
+        for image in batch:
+            if isinstance(image, str):
+                yield Best(fault=image)
+                continue
+            probabilities = next(rows)
+            if not answered(probabilities):
+                yield Best(fault=NO_ANSWER)
+                continue
+            order = np.argsort(-probabilities, kind="stable")[:top]
+            yield Best(tuple(self.classes[index] for index in order), tuple(map(float, probabilities[order])))
 
     def probabilities(self, contents: Iterable[bytes], batch_size: int = 32) -> Iterator[NDArray[np.float64]]:
         """Yield the probabilities [B, C] of encoded images, batch by batch, as `softmax` returns them.
