@@ -23,7 +23,7 @@ from typing import ClassVar
 from adaptformer.base import files
 from adaptformer.batch_prediction import inputs
 from adaptformer.data import storage
-from adaptformer.export.predictor import WEIGHTS
+from adaptformer.prediction.predictor import WEIGHTS
 from adaptformer.sharding import job_folder
 
 MODEL, MANIFEST, TIMING = "model.onnx", "manifest.csv", "timing.json"

@@ -21,7 +21,7 @@ from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.job import MANIFEST, TIMING, Job, prepare
 from adaptformer.batch_prediction.shard import PARTS, Computing, Device, Outcome
 from adaptformer.data import storage, workers
-from adaptformer.export.predictor import Predictor
+from adaptformer.prediction.predictor import Predictor
 from adaptformer.sharding import job_folder
 from adaptformer.sharding.engines import Engine
 

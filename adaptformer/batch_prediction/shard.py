@@ -29,7 +29,7 @@ from adaptformer.batch_prediction.job import MANIFEST, MODEL, Job
 from adaptformer.data import storage, workers
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.resizing import decoded_for, to_input
-from adaptformer.export.predictor import WEIGHTS, Best, Predictor
+from adaptformer.prediction.predictor import WEIGHTS, Best, Predictor
 from adaptformer.sharding.job_folder import parquet
 
 if TYPE_CHECKING:

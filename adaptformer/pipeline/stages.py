@@ -191,9 +191,10 @@ def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Write the merged model as an ONNX file, prove that it agrees with the trained, unmerged model, and time it."""
     from adaptformer.base import integrity
     from adaptformer.data import manifest
-    from adaptformer.export import graph, latency, merging, model_file, parity
-    from adaptformer.export.predictor import Predictor
+    from adaptformer.export import graph, merging, parity
     from adaptformer.model import adapter_file, device
+    from adaptformer.prediction import latency, model_file
+    from adaptformer.prediction.predictor import Predictor
 
     settings = params.export
     device.choose("cpu", params.runtime.threads)
@@ -286,7 +287,7 @@ STAGES = {
             inputs=("data", "manifest", "manifest_checksum", "backbone", "adapter"),
             outputs=("model", "model_weights", "parity"),
             params=("export",),
-            code=("data", "export", "model", *_ALWAYS),
+            code=("data", "export", "model", "prediction", *_ALWAYS),
         ),
     )
 }

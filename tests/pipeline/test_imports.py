@@ -20,18 +20,19 @@ LIBRARY = {
     "curation/importing": MODEL | {"curation/checks", "presets"},
     "curation/labels": MODEL | {"curation/checks", "pages"},
     "curation/sharded_checks": MODEL | {"curation/checks", "curation/importing", "sharding"},
-    "monitoring": MODEL | {"curation/checks", "evaluation", "export", "gate", "pages"},
+    "monitoring": MODEL | {"curation/checks", "evaluation", "gate", "pages", "prediction"},
     "tuning": MODEL,
     "evaluation": MODEL | {"pages"},
-    "export": MODEL,
+    "prediction": PIXELS,
+    "export": MODEL | {"prediction"},
     "sharding": PIXELS,
-    "batch_prediction": PIXELS | {"export", "sharding"},
+    "batch_prediction": PIXELS | {"prediction", "sharding"},
     "sweeps": {"tuning"},
     "pretraining": MODEL | {"tuning"},
     "gate": {"data", "evaluation", "pages"},
-    "pipeline": MODEL | {"checkpoints", "curation/checks", "tuning", "evaluation", "export"},
-    "tracking": {"tuning", "export", "presets", "pipeline"},
-    "registry": MODEL | {"curation/checks", "evaluation", "export", "gate", "tracking"},
+    "pipeline": MODEL | {"checkpoints", "curation/checks", "tuning", "evaluation", "export", "prediction"},
+    "tracking": {"tuning", "prediction", "presets", "pipeline"},
+    "registry": MODEL | {"curation/checks", "evaluation", "gate", "prediction", "tracking"},
 }
 """What each folder of the library may import of the others, besides `base` and `config`."""
 LOWEST = {"base", "config"}
@@ -91,8 +92,8 @@ def test_the_base_imports_nothing_else_of_the_library():
 @pytest.mark.parametrize(
     "module",
     [
-        "adaptformer.export.predictor",
-        "adaptformer.export.prediction_table",
+        "adaptformer.prediction.predictor",
+        "adaptformer.prediction.prediction_table",
         "adaptformer.batch_prediction.running",
         "adaptformer.registry.answering",
         "adaptformer.__main__",
@@ -105,7 +106,7 @@ def test_predicting_imports_neither_torch_nor_mlflow(module):
 
 def test_the_predictor_reaches_no_torch_through_any_import():
     files = {module_name(path): path for path in sources("adaptformer")}
-    waiting, reached = {"adaptformer.export.predictor"}, set()
+    waiting, reached = {"adaptformer.prediction.predictor"}, set()
     while waiting:
         name = waiting.pop()
         reached.add(name)

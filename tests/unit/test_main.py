@@ -30,7 +30,7 @@ from adaptformer.commands import stages
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import image_files
-from adaptformer.export.predictor import Prediction
+from adaptformer.prediction.predictor import Prediction
 
 
 @pytest.fixture
@@ -446,7 +446,7 @@ class Classifies:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    from adaptformer.export import predictor
+    from adaptformer.prediction import predictor
 
     monkeypatch.setattr(predictor, "Predictor", Classifies)
     monkeypatch.chdir(tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from adaptformer.base import files
-from adaptformer.export import model_file
+from adaptformer.prediction import model_file
 
 
 def write(path: Path, graph: bytes, weights: bytes) -> None:

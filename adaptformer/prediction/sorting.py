@@ -10,8 +10,8 @@ from adaptformer.base import files
 from adaptformer.base.errors import UserError
 from adaptformer.base.names import class_name_fault, shown
 from adaptformer.data import image_files
-from adaptformer.export.prediction_table import UNSURE
-from adaptformer.export.predictor import Prediction
+from adaptformer.prediction.prediction_table import UNSURE
+from adaptformer.prediction.predictor import Prediction
 
 
 def require_apart(classes: Sequence[str], below: float) -> None:

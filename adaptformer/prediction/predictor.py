@@ -21,7 +21,7 @@ from adaptformer.data import image_files
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.layout import LeftOut, visible_files
 from adaptformer.data.resizing import prepare
-from adaptformer.export import model_checksum, model_metadata
+from adaptformer.prediction import model_checksum, model_metadata
 
 WEIGHTS = "model.onnx.data"
 """The name by which an exported model refers to its external weights, even after the model is renamed."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from adaptformer.base.errors import UserError
-from adaptformer.export.predictor import Prediction
-from adaptformer.export.sorting import require_apart, sorted_into
+from adaptformer.prediction.predictor import Prediction
+from adaptformer.prediction.sorting import require_apart, sorted_into
 
 
 def image(path: Path, content: bytes) -> Path:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from adaptformer.data.contract import ImageContract
-from adaptformer.export import latency
-from adaptformer.export.predictor import Predictor
+from adaptformer.prediction import latency
+from adaptformer.prediction.predictor import Predictor
 
 
 class Clock:

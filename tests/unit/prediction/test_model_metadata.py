@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from adaptformer.base.errors import UserError
-from adaptformer.export.predictor import Predictor
+from adaptformer.prediction.predictor import Predictor
 
 IMAGE = json.loads(json.dumps(dataclasses.asdict(mite.CONTRACT)))
 RIGHT = {"classes": list(mite.CLASSES), "image": IMAGE}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from adaptformer.base import csv_file, names
-from adaptformer.export.predictor import NO_ANSWER, Prediction
+from adaptformer.prediction.predictor import NO_ANSWER, Prediction
 
 UNSURE = "unsure"
 """The mark of an answer whose probability is too small."""

@@ -16,9 +16,9 @@ from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.data import image_files
 from adaptformer.data.resizing import prepare
-from adaptformer.export import model_file
-from adaptformer.export.predictor import Predictor, images_below
 from adaptformer.model.classifier import Classifier
+from adaptformer.prediction import model_file
+from adaptformer.prediction.predictor import Predictor, images_below
 
 
 @pytest.fixture(params=["onnx_file", "large_file"])

@@ -15,8 +15,8 @@ import pytest
 
 from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
-from adaptformer.export import model_checksum
-from adaptformer.export.predictor import Predictor
+from adaptformer.prediction import model_checksum
+from adaptformer.prediction.predictor import Predictor
 
 FLIPS = 150
 

@@ -5,8 +5,8 @@ import io
 import json
 from pathlib import Path
 
-from adaptformer.export.prediction_table import write_csv, write_json, write_table
-from adaptformer.export.predictor import Prediction
+from adaptformer.prediction.prediction_table import write_csv, write_json, write_table
+from adaptformer.prediction.predictor import Prediction
 
 PREDICTIONS = [
     Prediction(Path("photos/a.png"), ("cat", "dog"), (0.75, 0.25)),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptformer.base import randomness
-from adaptformer.export.predictor import Predictor
+from adaptformer.prediction.predictor import Predictor
 
 BATCH = 32
 _WARM_UP = 2
