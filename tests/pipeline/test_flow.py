@@ -133,6 +133,7 @@ for name in sys.argv[2:]:
 OUTSIDE_OF_TRAINING = (
     "checkpoints/download.py", "curation/importing/importing.py", "pages/base.html.j2", "tracking/tracker.py",
     "commands/stages.py", "curation/checks/data_report.py", "evaluation/report.py", "pipeline/stage_runner.py",
+    "prediction/predictor.py", "sharding/engines.py",
 )  # fmt: skip
 
 
