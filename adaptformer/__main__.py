@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int | None:
     """Run a command; before one that reads data/, an interrupted change of data/ is completed or taken back."""
     if getattr(given, "reads_data", True):
-        from adaptformer.dataset_import import settling
+        from adaptformer.curation.importing import settling
 
         settling.settle()
     code: int | None = given.command(given)

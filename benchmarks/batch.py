@@ -17,8 +17,8 @@ from PIL import Image
 
 from adaptformer.base import memory, text_table
 from adaptformer.batch_prediction import job, running
-from adaptformer.batch_prediction.engines import ENGINES
 from adaptformer.batch_prediction.shard import PARTS
+from adaptformer.sharding.engines import ENGINES, Engine
 from benchmarks.measuring import machine
 
 IN_A_FOLDER = 10_000
@@ -57,7 +57,7 @@ def main() -> None:
             folder = str(Path(temporary) / engine)
             prepared = job.prepare(folder, [str(images)], given.model, 3, job.SHARD_SIZE)
             listing = time.perf_counter() - began
-            summary = running.run(prepared, running.Engine(engine, given.workers), "cpu")
+            summary = running.run(prepared, Engine(engine, given.workers), "cpu")
             each = [f"{summary.parts[part] * 1e6 / summary.computed:,.0f}" for part in (*PARTS, "total")]
             rows.append(
                 (engine, str(summary.workers), f"{listing:.1f}", f"{summary.seconds:.1f}",

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from adaptformer.base import memory
+from adaptformer.curation.checks import duplicate_verification, near_duplicates
 from adaptformer.data import workers
 from adaptformer.data.reading import small_picture
-from adaptformer.validation import alignment, likeness, near_duplicates
 from benchmarks import measuring
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
@@ -118,16 +118,11 @@ def main() -> None:
     if len(timed) > 1:
         exponent = float(np.polyfit(np.log(list(timed)), np.log(list(timed.values())), 1)[0])
         rows.append(["fitted exponent of the seconds", f"{exponent:.2f}", ""])
-    signatures = torch.nn.functional.normalize(torch.randn(100_000, 54, generator=torch.Generator().manual_seed(0)))
-    began = time.perf_counter()
-    likeness.compared([signatures] * likeness.VIEWS, signatures)
-    compared = time.perf_counter() - began
-    rows.append(["100,000 signatures compared in all views", f"{compared:.1f} s", ""])
     targets = [
         measuring.Target(f"{name}: the worse of both", min(found[name]), wanted)
         for name, (_, wanted) in CHANGES.items()
     ]
-    about = {"found": found, "seconds": timed, "compared": compared, "detail": alignment.DETAIL}
+    about = {"found": found, "seconds": timed, "detail": duplicate_verification.DETAIL}
     measuring.report("duplicates", ("change or work", "recall", "precision"), rows, about, targets)
 
 

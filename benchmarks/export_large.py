@@ -79,8 +79,8 @@ def export(root: Path) -> dict[str, Any]:
 
 def predict(root: Path) -> dict[str, Any]:
     """Classify the test images as `adaptformer predict` does, and return the fastest of five checks of the checksum."""
-    from adaptformer.export import model_checksum
-    from adaptformer.export.predictor import Predictor, images_below
+    from adaptformer.prediction import model_checksum
+    from adaptformer.prediction.predictor import Predictor, images_below
 
     model = root / "artifacts" / "model.onnx"
     taken = []

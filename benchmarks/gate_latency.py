@@ -18,9 +18,9 @@ import numpy as np
 
 from adaptformer.config.params import load
 from adaptformer.evaluation.intervals import wilson
-from adaptformer.export.latency import compared_ms
-from adaptformer.export.predictor import Predictor
 from adaptformer.gate import rules
+from adaptformer.prediction.latency import compared_ms
+from adaptformer.prediction.predictor import Predictor
 
 
 def busy() -> None:

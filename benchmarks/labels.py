@@ -16,9 +16,9 @@ from sklearn.metrics import average_precision_score
 
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.curation.labels import ranking
 from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache
-from adaptformer.labels import ranking
 from adaptformer.model.embedding import Embedding
 from benchmarks import measuring
 

@@ -32,10 +32,9 @@ import torch
 from PIL import Image, ImageOps
 
 from adaptformer.base import files, text_table
+from adaptformer.curation.checks import ivf_index, near_duplicates
 from adaptformer.data import workers
 from adaptformer.data.reading import small_picture
-from adaptformer.large_data import cells
-from adaptformer.validation import near_duplicates
 from benchmarks.measuring import machine
 
 SIDE, IN_A_SHARD, CLASSES = 48, 10_000, 10
@@ -146,21 +145,18 @@ def against(folder: Path, limit: int, probes: Sequence[int]) -> None:
     torch.set_num_threads(workers.cores())
     rows = []
     began = time.perf_counter()
+    ivf_index.PROBES = len(pictures)  # one cell, which is compared with itself
     everything = {(int(a), int(b)) for a, b in near_duplicates.pairs(pictures)}
     rows.append(("all with all", f"{time.perf_counter() - began:.0f}", f"{len(everything):,}", "1"))
     for count in probes:
-        cells.PROBES = count
-        with tempfile.TemporaryDirectory() as temporary:
-            began = time.perf_counter()
-            index = cells.prepare(Path(temporary), np.array_split(pictures, max(1, len(pictures) // 1000)))
-            proposed = cells.proposals([cells.propose(index, Path(temporary), start) for start in cells.blocks(index)])
-            starts = range(0, len(proposed), cells.PAIRS)
-            confirmed = [cells.confirm(index, Path(temporary), proposed, start) for start in starts]
-            found = {(int(first), int(second)) for first, second in cells.confirmed(proposed, confirmed)}
-            there, here = ({number for pair in pairs for number in pair} for pairs in (everything, found))
-            share = len(here & there) / max(len(there), 1)
-            name = f"{count} of {len(index.centres)} cells"
-            rows.append((name, f"{time.perf_counter() - began:.0f}", f"{len(found):,}", f"{share:.3f}"))
+        ivf_index.PROBES = count
+        began = time.perf_counter()
+        index = ivf_index.build(pictures)
+        found = {(int(a), int(b)) for a, b in near_duplicates.search(index, lambda _name, step: step())}
+        there, here = ({number for pair in pairs for number in pair} for pairs in (everything, found))
+        share = len(here & there) / max(len(there), 1)
+        name = f"{count} of {len(index.centres)} cells"
+        rows.append((name, f"{time.perf_counter() - began:.0f}", f"{len(found):,}", f"{share:.3f}"))
     print(text_table.aligned(rows, (f"{len(paths):,} images", "s", "pairs", "share of the images that have a copy")))
 
 
@@ -172,10 +168,12 @@ def main() -> None:
     parser.add_argument("--features", action="store_true", help="also embed the images, by the backbone in artifacts/")
     parser.add_argument("--against", type=Path, metavar="FOLDER")
     parser.add_argument("--limit", type=int, default=1_000_000, help="images of FOLDER at most")
-    parser.add_argument("--probes", type=int, nargs="+", default=[cells.PROBES], help="cells compared for each view")
-    parser.add_argument("--cell", type=int, default=cells.CELL, help="images per cell")
+    parser.add_argument(
+        "--probes", type=int, nargs="+", default=[ivf_index.PROBES], help="cells compared for each view"
+    )
+    parser.add_argument("--cell", type=int, default=ivf_index.CELL, help="images per cell")
     given = parser.parse_args()
-    cells.CELL = given.cell
+    ivf_index.CELL = given.cell
     print(machine())
     if given.against:
         against(given.against, given.limit, given.probes)

@@ -28,10 +28,10 @@ from adaptformer.data.cache import ImageCache
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.data_profile import Profile
 from adaptformer.evaluation.intervals import Interval, wilson
-from adaptformer.export.predictor import Predictor
 from adaptformer.model import device
 from adaptformer.model.embedding import Embedding
 from adaptformer.monitoring import expected_accuracy, permutation_drift
+from adaptformer.prediction.predictor import Predictor
 from benchmarks import measuring
 
 NEW = 200

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         interruption.at_once()
     from adaptformer.base import streams  # only now, because imports take a while
     from adaptformer.commands import exit_code
-    from adaptformer.dataset_import import settling
+    from adaptformer.curation.importing import settling
 
     streams.prepare()
 

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from adaptformer.commands import method_runs
 from adaptformer.commands.method_runs import MethodRun
 from adaptformer.config import params
-from adaptformer.dataset_import import settling
+from adaptformer.curation.importing import settling
 from adaptformer.evaluation.comparison import Trained
 from flows import flow_run, log_filter
 from tasks.limits import slot

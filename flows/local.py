@@ -16,7 +16,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.commands.tracking import upload
 from adaptformer.config.params import Params, ParamsFile
 from adaptformer.config.run_folder import RunFolder, of
-from adaptformer.dataset_import.sample import DVC_DIGEST
+from adaptformer.curation.importing.sample import DVC_DIGEST
 from adaptformer.registry.versions import is_due, present
 from adaptformer.tracking import dvc_repository, run_files, uploads
 from adaptformer.tracking.locations import tracking_place

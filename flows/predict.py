@@ -15,6 +15,7 @@ from adaptformer.batch_prediction import job, running
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.registry import answering
+from adaptformer.sharding.engines import Engine
 from flows import flow_run, log_filter
 from tasks.limits import slot
 
@@ -47,7 +48,7 @@ def predict(
         chosen = answering.choose(model, RunFolder(), ask=True)
         log.info("%s", chosen.line)
         file = answering.file_of(chosen, RunFolder(), Path(scratch))
-        computing = running.Engine(engine, workers, address)
+        computing = Engine(engine, workers, address)
         with contextlib.nullcontext() if address or device == "cpu" else slot("gpu", patience=None):
             summary = running.predict(into, paths, file, computing, top=top, shard_size=shard_size, device=device)
     lines = summary.lines()

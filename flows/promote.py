@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from adaptformer.config import params
-from adaptformer.dataset_import import settling
+from adaptformer.curation.importing import settling
 from adaptformer.gate.decision import markdown
 from adaptformer.registry import promotion
 from adaptformer.tracking.locations import mlflow_pages

@@ -14,7 +14,7 @@ from prefect.deployments import run_deployment
 from adaptformer.base.errors import UserError
 from adaptformer.commands import sweep_runs
 from adaptformer.config import params
-from adaptformer.dataset_import import settling
+from adaptformer.curation.importing import settling
 from flows import flow_run, log_filter
 from tasks.limits import slot
 

@@ -14,7 +14,7 @@ from adaptformer import presets as all_presets
 from adaptformer.config import run_folder
 from adaptformer.config.params import GateParams, Params, ParamsFile, difference
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.dataset_import import settling
+from adaptformer.curation.importing import settling
 from adaptformer.pipeline import stage_runner
 from adaptformer.pipeline.stages import STAGES
 from adaptformer.registry import belonging

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+log = logging.getLogger("adaptformer")
+
 DELAY_SECONDS = 0.5
 """A step that ends sooner shows no bar: it would only flicker."""
+SECONDS_BETWEEN_LOG_LINES = 15
 
 _quiet = False
 _wanted = True
@@ -50,6 +53,22 @@ def steps(
         for item in items:
             yield item
             shown.advance(size(item))
+
+
+def logged(
+    items: Iterable[T], label: str, total: int, unit: str, size: Callable[[T], int] = lambda _: 1
+) -> Iterator[T]:
+    """Yield the items as `steps` does; of a step that takes long, log lines also tell the rate and the time left."""
+    count, began, last = 0, time.monotonic(), time.monotonic()
+    for item in steps(items, label, total, unit, size):
+        count += size(item)
+        if time.monotonic() - last > SECONDS_BETWEEN_LOG_LINES:
+            last = time.monotonic()
+            rate = count / (last - began)
+            left = (total - count) / rate / 60
+            done = f"{label}: {count:,} of {total:,} {unit}, {rate:,.{0 if rate >= 10 else 1}f} {unit}/s"
+            log.info("%s, %.0f min left", done, left)
+        yield item
 
 
 class Bar:

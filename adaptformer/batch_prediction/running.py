@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
-from adaptformer.base import csv_file, files, memory, progress
+from adaptformer.base import csv_file, memory, progress
 from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import shard
-from adaptformer.batch_prediction.engines import ENGINES
-from adaptformer.batch_prediction.job import LOCK, MANIFEST, TIMING, Job, prepare, require_lists
+from adaptformer.batch_prediction.job import MANIFEST, TIMING, Job, prepare
 from adaptformer.batch_prediction.shard import PARTS, Computing, Device, Outcome
-from adaptformer.data import storage
-from adaptformer.data import workers as machine
-from adaptformer.export.predictor import Predictor
+from adaptformer.data import storage, workers
+from adaptformer.prediction.predictor import Predictor
+from adaptformer.sharding import job_folder
+from adaptformer.sharding.engines import Engine
 
 log = logging.getLogger("adaptformer")
-
-T = TypeVar("T")
-
-SECONDS_BETWEEN_LOG_LINES = 15
-
-
-@dataclass(frozen=True)
-class Engine:
-    """The engine: local, dask or ray; its number of processes, 0 for a default; the address of a running cluster."""
-
-    name: str = "local"
-    workers: int = 0
-    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +72,7 @@ def predict(
     `unverified` is passed to the predictor. Raises UserError as the predictor, `job.prepare` and `run` do, and if
     another command uses the folder.
     """
-    with alone(folder):
+    with job_folder.alone(folder):
         Predictor(model, "cpu", 1, unverified=unverified)  # refuses a bad model before it is copied and images listed
         return run(prepare(folder, sources, model, top, shard_size), engine, device, unverified=unverified)
 
@@ -97,16 +82,14 @@ def run(job: Job, engine: Engine, device: Device = "auto", *, unverified: bool =
 
     Raises UserError if shards cannot be computed, and if no image has a prediction.
     """
-    workers = engine.workers or _processes(device)
-    # The machines of a cluster are unknown here, so each process uses one thread.
-    threads = 1 if engine.address else max(1, machine.cores() // workers)
-    work = functools.partial(shard.predict, job, Computing(device, threads, unverified))
+    processes = engine.workers or _processes(device)
+    work = functools.partial(shard.predict, job, Computing(device, engine.threads(processes), unverified))
     began = time.perf_counter()
-    done = ENGINES[engine.name](work, range(job.shards), workers, engine.address)
-    shown = shown_with_rate(done, "predicting", job.images, "images", lambda outcome: outcome.images)
+    done = engine.computed(work, job.shards, processes)
+    shown = progress.logged(done, "predicting", job.images, "images", lambda outcome: outcome.images)
     outcomes = sorted(shown, key=lambda outcome: outcome.shard)
     seconds = time.perf_counter() - began
-    require_lists(job, (outcome.input for outcome in outcomes))
+    job.require_lists(outcome.input for outcome in outcomes)
     for outcome in outcomes:
         if outcome.again:
             log.warning("shard %d %s: it was computed again, with the same result", outcome.shard, outcome.again)
@@ -114,13 +97,13 @@ def run(job: Job, engine: Engine, device: Device = "auto", *, unverified: bool =
     parts = {part: round(sum(one.seconds[part] for one in computed), 3) for part in (*PARTS, "total")}
     summary = Summary(
         job.folder, sum(one.images for one in outcomes), sum(one.faults for one in outcomes),
-        sum(one.images for one in computed), 0 if engine.address else workers, round(seconds, 3), parts,
+        sum(one.images for one in computed), 0 if engine.address else processes, round(seconds, 3), parts,
     )  # fmt: skip
     with storage.user_errors(job.folder):
         _write_manifest(job, _manifest(outcomes))
         if computed:
             storage.write(job.file(TIMING), _timing(summary, engine))
-    remove_leftovers(job.folder)
+    job_folder.remove_leftovers(job.folder)
     if summary.faults == summary.images:
         raise UserError(
             "none of the files is an image with a prediction", f"see the column `fault` in {job.folder}/predictions/"
@@ -128,50 +111,10 @@ def run(job: Job, engine: Engine, device: Device = "auto", *, unverified: bool =
     return summary
 
 
-@contextlib.contextmanager
-def alone(folder: str) -> Iterator[None]:
-    """Lock a folder during the body. A bucket has no locks; two commands on it only compute the same results twice."""
-    if storage.is_url(folder):
-        yield
-        return
-    lock = FileLock(Path(folder) / LOCK, timeout=0)
-    try:
-        with files.refusals(Path(folder)):
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            held = lock.acquire()
-    except Timeout as error:
-        raise UserError(
-            f"{folder} is in use by another command", "wait until it ends, or stop it, then run the same command again"
-        ) from error
-    with held:
-        yield
-
-
 def _processes(device: Device) -> int:
     """Return the default number of processes: one per core, but only one if there is a GPU, which they would share."""
     gpu = device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
-    return 1 if gpu else machine.cores()
-
-
-def remove_leftovers(folder: str) -> None:
-    """Remove the partial files that killed processes left in a job's folder; call it when every shard is done."""
-    if not storage.is_url(folder):
-        for leftover in Path(folder).rglob(".*.partial*"):
-            leftover.unlink(missing_ok=True)
-
-
-def shown_with_rate(outcomes: Iterable[T], label: str, total: int, unit: str, size: Callable[[T], int]) -> Iterator[T]:
-    """Yield the outcomes; show how many of `total` units are done, with a bar and occasional log lines."""
-    count, began, last = 0, time.monotonic(), time.monotonic()
-    for outcome in progress.steps(outcomes, label, total, unit, size):
-        count += size(outcome)
-        if time.monotonic() - last > SECONDS_BETWEEN_LOG_LINES:
-            last = time.monotonic()
-            rate = count / (last - began)
-            left = (total - count) / rate / 60
-            done = f"{label}: {count:,} of {total:,} {unit}, {rate:,.{0 if rate >= 10 else 1}f} {unit}/s"
-            log.info("%s, %.0f min left", done, left)
-        yield outcome
+    return 1 if gpu else workers.cores()
 
 
 def _write_manifest(job: Job, content: bytes) -> None:

@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from adaptformer.base import csv_file, files, integrity, names
 from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import inputs
-from adaptformer.batch_prediction.job import MANIFEST, MODEL, Job, parquet
+from adaptformer.batch_prediction.job import MANIFEST, MODEL, Job
 from adaptformer.data import storage, workers
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.resizing import decoded_for, to_input
-from adaptformer.export.predictor import NO_ANSWER, WEIGHTS, Predictor, answered, softmax
+from adaptformer.prediction.predictor import WEIGHTS, Best, Predictor
+from adaptformer.sharding.job_folder import parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -192,28 +193,16 @@ def _predicted(
 
     prepared = _prepared(paths, predictor.contract, computing.threads, seconds)
     top = min(top, len(predictor.classes))
-    nothing: tuple[None, ...] = (None,) * top
-    found: list[tuple[str | None, tuple[str | None, ...], tuple[float | None, ...]]] = []
+    best: list[Best] = []
     while batch := list(islice(prepared, BATCH)):
-        images = [image for image in batch if not isinstance(image, str)]
         with _timed(seconds, "forward"):
-            rows = iter(softmax(predictor.logits(np.stack(images)))) if images else iter(())
-        for image in batch:
-            if isinstance(image, str):
-                found.append((image, nothing, nothing))
-                continue
-            probabilities = next(rows)
-            if not answered(probabilities):
-                found.append((NO_ANSWER, nothing, nothing))
-                continue
-            best = np.argsort(-probabilities, kind="stable")[:top]
-            classes = tuple(predictor.classes[index] for index in best)
-            found.append((None, classes, tuple(probabilities[best].tolist())))
+            best.extend(predictor.best(batch, top))
     ranked: dict[str, Any] = {}
     for rank in range(top):
-        ranked[f"class{rank + 1}"] = pa.array([classes[rank] for _, classes, _ in found], pa.string())
-        ranked[f"probability{rank + 1}"] = pa.array([values[rank] for _, _, values in found], pa.float32())
-    faults = pa.array([fault for fault, _, _ in found], pa.string())
+        ranked[f"class{rank + 1}"] = pa.array([one.classes[rank] if one.classes else None for one in best], pa.string())
+        probabilities = [one.probabilities[rank] if one.classes else None for one in best]
+        ranked[f"probability{rank + 1}"] = pa.array(probabilities, pa.float32())
+    faults = pa.array([one.fault or None for one in best], pa.string())
     return {inputs.COLUMN: pa.array(paths, pa.string()), "fault": faults, **ranked}
 
 

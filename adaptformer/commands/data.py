@@ -16,9 +16,9 @@ from adaptformer.commands.parsing import add_overrides, options, positive, resol
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
     from adaptformer.config.params import Params
-    from adaptformer.dataset_import.growth import Growth
-    from adaptformer.dataset_import.importing import ImportSummary
-    from adaptformer.dataset_import.replacement import Change
+    from adaptformer.curation.importing.growth import Growth
+    from adaptformer.curation.importing.importing import ImportSummary
+    from adaptformer.curation.importing.replacement import Change
 
 
 LEFT_OUT = Path("artifacts/left_out.csv")
@@ -26,7 +26,7 @@ LEFT_OUT = Path("artifacts/left_out.csv")
 DOWNLOADS = Path("artifacts/downloads")
 """The working folder of `data get`, which is removed when all images are in data/."""
 KNOWN = ("cifar10", "cifar100", "fashion-mnist", "flowers102", "food101", "svhn")
-"""The data sets of dataset_import/known.py; named here, because importing that module takes seconds."""
+"""The data sets of curation/importing/known.py; named here, because importing that module takes seconds."""
 RELABELLED = Path("artifacts/relabelled.csv")
 """List of the images that `data relabel` moved, so that it can be undone."""
 
@@ -99,8 +99,8 @@ def add(commands: Commands) -> None:
 
 
 def _sample(_given: argparse.Namespace) -> None:
-    from adaptformer.dataset_import import sample
-    from adaptformer.dataset_import.replacement import Change
+    from adaptformer.curation.importing import sample
+    from adaptformer.curation.importing.replacement import Change
 
     request = "adaptformer data sample"
 
@@ -119,7 +119,7 @@ def _change(request: str, make: Callable[[Path], tuple[str, ...]], inputs: str =
     """
     from adaptformer.base import interruption
     from adaptformer.config.run_folder import RunFolder
-    from adaptformer.dataset_import import replacement
+    from adaptformer.curation.importing import replacement
 
     data = RunFolder().data
     with replacement.exclusive(data):
@@ -135,8 +135,8 @@ def _change(request: str, make: Callable[[Path], tuple[str, ...]], inputs: str =
 def _import(given: argparse.Namespace) -> None:
     from adaptformer.config import params
     from adaptformer.config.run_folder import RunFolder
+    from adaptformer.curation.importing import copying, growth, importing
     from adaptformer.data.known_facts import KnownFacts
-    from adaptformer.dataset_import import copying, growth, importing
 
     file = params.read()
     named = file.replaced({"registry.model": given.model} if given.model else {})  # refuses a bad name before copying
@@ -172,8 +172,8 @@ def _request(given: argparse.Namespace) -> str:
 
 def _imported(request: str, data: Path, summary: ImportSummary, named: Params, given: argparse.Namespace) -> Change:
     """Return the record of an import: its printed lines and the new values of params.yaml."""
-    from adaptformer.dataset_import import csv_list
-    from adaptformer.dataset_import.replacement import Change
+    from adaptformer.curation.importing import csv_list
+    from adaptformer.curation.importing.replacement import Change
 
     values = {**_about(given.model), "data.name": given.model or _name(given.path)}
     lines = [_result(data, str(summary))]
@@ -186,7 +186,7 @@ def _imported(request: str, data: Path, summary: ImportSummary, named: Params, g
 
 def _addition(request: str, data: Path, grown: Growth, model: str | None) -> Change:
     """Return the record of an addition: its printed lines and the new values of params.yaml."""
-    from adaptformer.dataset_import.replacement import Change
+    from adaptformer.curation.importing.replacement import Change
 
     return Change(request, lines=(_result(data, "more images"), *grown.lines()), params=_about(model))
 
@@ -206,10 +206,10 @@ def _get(given: argparse.Namespace) -> None:
     from adaptformer import presets
     from adaptformer.config import params
     from adaptformer.config.run_folder import RunFolder
+    from adaptformer.curation.importing import copying, importing, known
+    from adaptformer.curation.importing.replacement import Change
     from adaptformer.data.known_facts import KnownFacts
     from adaptformer.data.layout import occupied
-    from adaptformer.dataset_import import copying, importing, known
-    from adaptformer.dataset_import.replacement import Change
 
     if (given.name == "imagenet") != (given.folder is not None):
         raise UserError("only imagenet takes a folder, and it needs one", "see `adaptformer data get --help`")
@@ -248,22 +248,22 @@ def _get(given: argparse.Namespace) -> None:
 
 
 def _check(given: argparse.Namespace) -> None:
-    from adaptformer.batch_prediction.running import Engine
     from adaptformer.config import params
     from adaptformer.config.run_folder import RunFolder
-    from adaptformer.large_data import checking, job
+    from adaptformer.curation.sharded_checks import check_folder, checking
+    from adaptformer.sharding.engines import Engine
 
     if given.address and given.engine == "local":
         raise UserError("--address is that of a Dask or Ray cluster", "give --engine dask or --engine ray as well")
     settings = params.read().params
-    features = job.features_of(RunFolder(), settings.image) if given.features else None
+    features = check_folder.features_of(RunFolder(), settings.image) if given.features else None
     engine = Engine(given.engine, given.workers, given.address)
     print("\n".join(checking.check(given.into, given.sources, engine, settings.checks, features).lines()))
 
 
 def _labels(given: argparse.Namespace) -> None:
     from adaptformer.config import run_folder
-    from adaptformer.labels.review import review
+    from adaptformer.curation.labels.review import review
     from adaptformer.pipeline import stage_runner
 
     file, wanted = resolved(given)
@@ -277,7 +277,7 @@ def _labels(given: argparse.Namespace) -> None:
 def _relabel(given: argparse.Namespace) -> None:
     from adaptformer.config import params
     from adaptformer.config.run_folder import RunFolder
-    from adaptformer.dataset_import import relabelling
+    from adaptformer.curation.importing import relabelling
 
     if given.undo == (given.file is not None):
         raise UserError(
@@ -298,9 +298,9 @@ def _relabel(given: argparse.Namespace) -> None:
 def _dedupe(given: argparse.Namespace) -> None:
     from adaptformer.config import params
     from adaptformer.config.run_folder import RunFolder
+    from adaptformer.curation.checks import findings
+    from adaptformer.curation.importing import deduplication
     from adaptformer.data import manifest
-    from adaptformer.dataset_import import deduplication
-    from adaptformer.validation import findings
 
     folder, places = RunFolder(), deduplication.Places(*DEDUPLICATED)
     options = [name for name in ("--keep-one", "--undo") if getattr(given, name.strip("-").replace("-", "_"))]
@@ -327,7 +327,7 @@ def _dedupe(given: argparse.Namespace) -> None:
 
 def _tell_next() -> None:
     from adaptformer.config.run_folder import RunFolder
-    from adaptformer.dataset_import import recording
+    from adaptformer.curation.importing import recording
 
     recorded = recording.is_recorded(RunFolder().data)
     print("data.dvc records it; next: `make run`" if recorded else "next: `adaptformer pipeline`")
@@ -335,7 +335,7 @@ def _tell_next() -> None:
 
 def _next_steps(summary: ImportSummary, params: Params, source: Path) -> str:
     """Return the next commands for the images that were found, as lines."""
-    from adaptformer.dataset_import import sample
+    from adaptformer.curation.importing import sample
 
     middle, size = summary.shorter_side, params.image.size
     lines = [f"half of the images have a shorter side of {middle} pixels or more; image.size is {size}"]
@@ -356,6 +356,6 @@ def _next_steps(summary: ImportSummary, params: Params, source: Path) -> str:
 
 
 def _result(data: Path, what: str) -> str:
-    from adaptformer.dataset_import import recording
+    from adaptformer.curation.importing import recording
 
     return f"data/ holds {what}" + ("; recorded in data.dvc" if recording.is_recorded(data) else "")

@@ -17,7 +17,7 @@ from adaptformer.commands.parsing import add_answering, positive, share
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
-    from adaptformer.export.predictor import Prediction
+    from adaptformer.prediction.predictor import Prediction
 
 
 STANDARD_INPUT = "-"
@@ -122,7 +122,7 @@ def _image_source(named: str, scratch: Path) -> Path:
 
 def _predict_here(given: argparse.Namespace, answering: str, file: Path, sources: list[Path]) -> None:
     from adaptformer.base import streams
-    from adaptformer.export import prediction_table, predictor, sorting
+    from adaptformer.prediction import prediction_table, predictor, sorting
 
     paths = predictor.images_below(sources)
     model = predictor.Predictor(file, device=given.device, unverified=given.unverified)
@@ -189,8 +189,9 @@ def _require_matching_options(given: argparse.Namespace) -> None:
 
 def _predict_in_shards(given: argparse.Namespace, file: Path) -> None:
     from adaptformer.batch_prediction import job, running
+    from adaptformer.sharding.engines import Engine
 
-    engine = running.Engine(given.engine or "local", given.workers or 0, given.address)
+    engine = Engine(given.engine or "local", given.workers or 0, given.address)
     size = given.shard_size or job.SHARD_SIZE
     summary = running.predict(
         given.into, given.paths, file, engine,

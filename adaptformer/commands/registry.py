@@ -152,8 +152,8 @@ def _results_of(model: Path, scratch: Path) -> Watched:
 
     from adaptformer.config.run_folder import RunFolder
     from adaptformer.data import manifest
-    from adaptformer.export import model_file
     from adaptformer.monitoring.watching import Watched
+    from adaptformer.prediction import model_file
     from adaptformer.registry import belonging
 
     folder, copies = RunFolder(model.parent), RunFolder(scratch)

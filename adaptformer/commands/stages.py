@@ -80,7 +80,7 @@ def _run(given: argparse.Namespace) -> None:
             else:
                 stage_runner.run(name, wanted, folder, options=words)
         if given.name == "validate":
-            from adaptformer.labels import first_accuracy
+            from adaptformer.curation.labels import first_accuracy
 
             print(first_accuracy.text(wanted, folder))
 

@@ -88,7 +88,7 @@ Level = Literal["error", "warn", "none"]
 
 
 class ChecksParams(Section):
-    """How serious each kind of finding about the data is (validation/findings.py)."""
+    """How serious each kind of finding about the data is (curation/checks/findings.py)."""
 
     leaks: Level
     conflicts: Level

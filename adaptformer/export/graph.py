@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from adaptformer.base import files
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
-from adaptformer.export import model_checksum, model_file, model_metadata
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.classifier import Classifier
+from adaptformer.prediction import model_checksum, model_file, model_metadata
 
 INPUT, OUTPUT = "images", "logits"
 _INLINE_BYTES = 256

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from adaptformer.base.errors import UserError
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.resizing import prepare
-from adaptformer.export.predictor import Predictor
 from adaptformer.model import inference
 from adaptformer.model.classifier import Classifier
+from adaptformer.prediction.predictor import Predictor
 
 BATCH = 32
 BATCHES = (1, 3, 8)

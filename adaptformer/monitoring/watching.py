@@ -20,10 +20,10 @@ from adaptformer.data.cache import ImageCache
 from adaptformer.data.reading import ImageFacts
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.intervals import Interval
-from adaptformer.export.predictor import NO_ANSWER, Predictor, answered, images_below
 from adaptformer.gate.decision import Check
 from adaptformer.model.embedding import Embedding
 from adaptformer.monitoring import expected_accuracy, label_next, permutation_drift
+from adaptformer.prediction.predictor import NO_ANSWER, Predictor, answered, images_below
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ Timing = dict[str, Any]
 
 def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Scan `data/`, check it, make the missing splits, and write the manifest and the data report."""
+    from adaptformer.curation.checks import data_report, faults, findings, near_duplicates
     from adaptformer.data import manifest
     from adaptformer.data.image_files import Limits
     from adaptformer.data.known_facts import KnownFacts
-    from adaptformer.validation import checks, findings, near_duplicates, report
 
     settings, look = params.data, near_duplicates.Pictures() if findings.needs_pictures(params.checks) else None
     known = KnownFacts(folder.known_facts)
@@ -41,17 +41,18 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         folder.data, settings.validation_fraction, settings.seed, settings.group, look, known, limits
     )
     known.write()
-    faults = checks.check(table, unreadable, params.data.group)
-    if len(faults):
-        log.error("%s", checks.fault_table(faults))
-    checks.raise_on_faults(faults, folder.faults)
+    present = faults.check(table, unreadable, params.data.group)
+    if len(present):
+        log.error("%s", faults.fault_table(present))
+    faults.raise_on_faults(present, folder.faults)
     folder.faults.unlink(missing_ok=True)
     found = findings.find(table, None if look is None else look.of(table["path"]), params.checks)
-    findings.write(folder.findings, found)
-    findings.raise_on_errors(found, folder.findings)
+    summary = findings.write(folder.findings, found, params.checks)
+    remedy = f"see {folder.findings}; correct data/, run `dvc add data` and the same command again"
+    findings.raise_on_errors(summary, params.checks, "data/ has", remedy)
     manifest.write_manifest(folder.manifest, table)
-    files.write_text(folder.data_report, report.data_report(table, folder.data, found, params.data))
-    for line in findings.lines(found):
+    files.write_text(folder.data_report, data_report.page(table, folder.data, found, summary, params.data))
+    for line in summary.lines.values():
         log.warning("warning: %s", line)
     if len(found):
         log.warning("%d findings: look at %s", len(found), folder.data_report)
@@ -190,9 +191,10 @@ def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Write the merged model as an ONNX file, prove that it agrees with the trained, unmerged model, and time it."""
     from adaptformer.base import integrity
     from adaptformer.data import manifest
-    from adaptformer.export import graph, latency, merging, model_file, parity
-    from adaptformer.export.predictor import Predictor
+    from adaptformer.export import graph, merging, parity
     from adaptformer.model import adapter_file, device
+    from adaptformer.prediction import latency, model_file
+    from adaptformer.prediction.predictor import Predictor
 
     settings = params.export
     device.choose("cpu", params.runtime.threads)
@@ -246,7 +248,7 @@ STAGES = {
             inputs=("data",),
             outputs=("manifest", "manifest_checksum", "data_report", "findings"),
             params=("data", "checks"),
-            code=("data", "pages", "validation", *_ALWAYS),
+            code=("data", "pages", "curation/checks", *_ALWAYS),
         ),
         Stage(
             fetch,
@@ -285,7 +287,7 @@ STAGES = {
             inputs=("data", "manifest", "manifest_checksum", "backbone", "adapter"),
             outputs=("model", "model_weights", "parity"),
             params=("export",),
-            code=("data", "export", "model", *_ALWAYS),
+            code=("data", "export", "model", "prediction", *_ALWAYS),
         ),
     )
 }

@@ -15,7 +15,7 @@ from pathlib import Path
 from adaptformer.base.errors import UserError
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.export import model_file
+from adaptformer.prediction import model_file
 from adaptformer.registry import in_use
 from adaptformer.registry.in_use import Record
 from adaptformer.tracking.locations import database

@@ -11,7 +11,7 @@ from typing import Any
 from adaptformer.base import files, integrity
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.export import model_file
+from adaptformer.prediction import model_file
 
 
 def require(folder: RunFolder) -> None:

@@ -17,17 +17,17 @@ import pandas as pd
 from adaptformer.base import csv_file, files, integrity
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import GateParams
+from adaptformer.curation.checks.thumbnails import thumbnail as thumbnail_of
 from adaptformer.data import groups, reading
 from adaptformer.data import manifest as manifests
 from adaptformer.evaluation import data_profile
-from adaptformer.export import model_file
-from adaptformer.export.latency import compared_ms
-from adaptformer.export.predictor import NO_ANSWER, Predictor, answered
 from adaptformer.gate import drift, rules
 from adaptformer.gate.decision import Check
 from adaptformer.gate.pairing import Judged
+from adaptformer.prediction import model_file
+from adaptformer.prediction.latency import compared_ms
+from adaptformer.prediction.predictor import NO_ANSWER, Predictor, answered
 from adaptformer.registry import versions
-from adaptformer.validation.thumbnails import thumbnail as thumbnail_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

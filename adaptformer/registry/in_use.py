@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from adaptformer.base import files, integrity
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import DEFAULT
-from adaptformer.export import model_file
+from adaptformer.prediction import model_file
 from adaptformer.tracking.locations import tracking_place
 
 if TYPE_CHECKING:

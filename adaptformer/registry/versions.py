@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from adaptformer.base import files
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.export import model_file
+from adaptformer.prediction import model_file
 from adaptformer.registry import belonging, in_use, moves
 from adaptformer.tracking import failures, mlflow_store, run_files
 from adaptformer.tracking.locations import place, tracking_place
@@ -228,7 +228,7 @@ def _signature(model: Path) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
-    from adaptformer.export.predictor import Predictor
+    from adaptformer.prediction.predictor import Predictor
 
     classes = len(Predictor(model, device="cpu").classes)
     text, number, logit = np.dtype("str"), np.dtype(np.float64), np.dtype(np.float32)

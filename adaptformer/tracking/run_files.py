@@ -9,7 +9,7 @@ from typing import Any
 
 from adaptformer.base import files
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.export import model_file
+from adaptformer.prediction import model_file
 from adaptformer.tracking.locations import place, tracking_place
 
 MODEL_TAG = "model.sha256"

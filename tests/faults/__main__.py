@@ -38,9 +38,10 @@ IMPORTED = (
     "torch", "adaptformer.pipeline.stages", "timm", "pandas", "pandera", "sklearn.datasets", "sklearn.linear_model",
     "scipy.stats", "matplotlib.pyplot", "onnx", "onnxruntime", "onnxscript", "mlflow", "mlflow.pyfunc", "optuna",
     "cleanlab", "pyarrow.parquet", "ruamel.yaml",
-    "adaptformer.dataset_import.importing", "adaptformer.dataset_import.relabelling", "adaptformer.registry.promotion",
-    "adaptformer.commands.sweep_runs", "adaptformer.commands.method_runs", "adaptformer.large_data.checking",
-    "adaptformer.batch_prediction.running", "adaptformer.labels.review", "adaptformer.sweeps.study", "small_project",
+    "adaptformer.curation.importing.importing", "adaptformer.curation.importing.relabelling",
+    "adaptformer.curation.sharded_checks.checking", "adaptformer.curation.labels.review",
+    "adaptformer.registry.promotion", "adaptformer.commands.sweep_runs", "adaptformer.commands.method_runs",
+    "adaptformer.batch_prediction.running", "adaptformer.sweeps.study", "small_project",
 )  # fmt: skip
 """Imported once for all tries."""
 

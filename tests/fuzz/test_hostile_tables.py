@@ -16,9 +16,9 @@ from adaptformer.base import csv_file
 from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import inputs
 from adaptformer.config import params
+from adaptformer.curation.importing import csv_list, relabelling
+from adaptformer.curation.labels import ranking
 from adaptformer.data import manifest as manifests
-from adaptformer.dataset_import import csv_list, relabelling
-from adaptformer.labels import ranking
 from adaptformer.registry import candidate
 
 PARAMS = params.load(Path(__file__).resolve().parents[2] / "params.yaml")

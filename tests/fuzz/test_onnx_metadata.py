@@ -16,8 +16,8 @@ from PIL import Image
 
 from adaptformer.base.errors import UserError
 from adaptformer.base.names import class_name_fault, unseen
-from adaptformer.export import sorting
-from adaptformer.export.predictor import Predictor
+from adaptformer.prediction import sorting
+from adaptformer.prediction.predictor import Predictor
 
 IMAGE = {
     "size": 8, "resize": "crop", "crop_fraction": 1.0, "interpolation": "bilinear", "mean": [0.5, 0.5, 0.5],

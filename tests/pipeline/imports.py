@@ -51,18 +51,25 @@ def _resolved(module: str, name: str) -> str:
     return f"{module}.{name}" if place.with_suffix(".py").is_file() or place.is_dir() else module
 
 
+DIVIDED = {"curation"}
+"""Folders whose own folders are units: stages depend on some of them only."""
+
+
 def unit(module: str) -> str | None:
     """Folder or top-level file of the library that a module belongs to; None outside of it."""
     first, *rest = module.split(".")
     if first != "adaptformer" or not rest:
         return None
+    if rest[0] in DIVIDED and len(rest) > 1:
+        return "/".join(rest[:2])
     return rest[0] if (ROOT / "adaptformer" / rest[0]).is_dir() else f"{rest[0]}.py"
 
 
 def units_imported_by(name: str) -> set[str]:
     """Units that a unit's files import, itself left out."""
     place = ROOT / "adaptformer" / name
-    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    inner = place.glob("*.py") if name in DIVIDED else place.rglob("*.py")
+    files = sorted(inner) if place.is_dir() else [place]
     return {other for path in files for module in imported(path) if (other := unit(module))} - {name}
 
 

@@ -21,7 +21,7 @@ from adaptformer.config.params import GateParams
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import manifest as manifests
 from adaptformer.data.contract import ImageContract
-from adaptformer.export import model_file
+from adaptformer.prediction import model_file
 from adaptformer.registry import promotion, versions
 from adaptformer.registry.promotion import Outcome
 from adaptformer.tracking import mlflow_store

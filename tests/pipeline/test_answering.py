@@ -15,7 +15,7 @@ from registered import ask, challenge, wrong
 from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.export import model_file
+from adaptformer.prediction import model_file
 from adaptformer.registry import answering, in_use, promotion
 from adaptformer.tracking import mlflow_store
 from flows import summary

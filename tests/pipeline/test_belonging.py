@@ -16,7 +16,7 @@ from registered import ask, wrong
 from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.export import model_file
+from adaptformer.prediction import model_file
 from adaptformer.registry import belonging, candidate, lineage, moves, promotion, versions
 from adaptformer.tracking import mlflow_store
 
@@ -198,7 +198,7 @@ def test_the_registry_has_the_very_bytes_even_where_mlflow_would_write_others(cl
 def test_a_model_without_answers_gets_no_image_right(client, champion, tmp_path, monkeypatch):
     import numpy as np
 
-    from adaptformer.export.predictor import Predictor
+    from adaptformer.prediction.predictor import Predictor
 
     table = registered.manifest(tests=12)
     registered.write_data(tmp_path / "data", table)
@@ -226,8 +226,8 @@ def test_an_image_without_an_answer_is_left_out_of_what_is_watched_with_a_word(t
     import torch
 
     from adaptformer.data.cache import ImageCache
-    from adaptformer.export.predictor import Predictor
     from adaptformer.monitoring.watching import Watched, watch
+    from adaptformer.prediction.predictor import Predictor
 
     table = registered.manifest(tests=3)
     table.loc[:9, "split"] = "validation"

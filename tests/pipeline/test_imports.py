@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from imports import ROOT, imported, module_name, sources, units_imported_by
+from imports import DIVIDED, ROOT, imported, module_name, sources, units_imported_by
 
 PIXELS = {"data"}
 MODEL = {"data", "model"}
@@ -15,21 +15,24 @@ LIBRARY = {
     "data": set(),
     "model": PIXELS,
     "checkpoints": MODEL,
-    "validation": PIXELS | {"pages"},
-    "dataset_import": MODEL | {"presets", "validation"},
-    "labels": MODEL | {"pages", "validation"},
-    "monitoring": MODEL | {"evaluation", "export", "gate", "pages", "validation"},
+    "curation": set(),
+    "curation/checks": PIXELS | {"pages"},
+    "curation/importing": MODEL | {"curation/checks", "presets"},
+    "curation/labels": MODEL | {"curation/checks", "pages"},
+    "curation/sharded_checks": MODEL | {"curation/checks", "curation/importing", "sharding"},
+    "monitoring": MODEL | {"curation/checks", "evaluation", "gate", "pages", "prediction"},
     "tuning": MODEL,
     "evaluation": MODEL | {"pages"},
-    "export": MODEL,
-    "batch_prediction": PIXELS | {"export"},
-    "large_data": MODEL | {"batch_prediction", "dataset_import", "validation"},
+    "prediction": PIXELS,
+    "export": MODEL | {"prediction"},
+    "sharding": PIXELS,
+    "batch_prediction": PIXELS | {"prediction", "sharding"},
     "sweeps": {"tuning"},
     "pretraining": MODEL | {"tuning"},
     "gate": {"data", "evaluation", "pages"},
-    "pipeline": MODEL | {"checkpoints", "validation", "tuning", "evaluation", "export"},
-    "tracking": {"tuning", "export", "presets", "pipeline"},
-    "registry": MODEL | {"evaluation", "export", "gate", "validation", "tracking"},
+    "pipeline": MODEL | {"checkpoints", "curation/checks", "tuning", "evaluation", "export", "prediction"},
+    "tracking": {"tuning", "prediction", "presets", "pipeline"},
+    "registry": MODEL | {"curation/checks", "evaluation", "gate", "prediction", "tracking"},
 }
 """What each folder of the library may import of the others, besides `base` and `config`."""
 LOWEST = {"base", "config"}
@@ -66,7 +69,13 @@ def test_tasks_do_not_import_flows(path):
 
 
 def test_every_part_of_the_library_has_its_place_in_the_order():
-    parts = {place.name for place in (ROOT / "adaptformer").iterdir() if place.name != "__pycache__"}
+    folders = [ROOT / "adaptformer", *(ROOT / "adaptformer" / name for name in DIVIDED)]
+    parts = {
+        place.relative_to(ROOT / "adaptformer").as_posix()
+        for folder in folders
+        for place in folder.iterdir()
+        if place.name not in {"__pycache__", *({"__init__.py"} if folder.name in DIVIDED else ())}
+    }
     assert parts == LIBRARY.keys() | LOWEST | COMMAND_LINE
 
 
@@ -83,8 +92,8 @@ def test_the_base_imports_nothing_else_of_the_library():
 @pytest.mark.parametrize(
     "module",
     [
-        "adaptformer.export.predictor",
-        "adaptformer.export.prediction_table",
+        "adaptformer.prediction.predictor",
+        "adaptformer.prediction.prediction_table",
         "adaptformer.batch_prediction.running",
         "adaptformer.registry.answering",
         "adaptformer.__main__",
@@ -97,7 +106,7 @@ def test_predicting_imports_neither_torch_nor_mlflow(module):
 
 def test_the_predictor_reaches_no_torch_through_any_import():
     files = {module_name(path): path for path in sources("adaptformer")}
-    waiting, reached = {"adaptformer.export.predictor"}, set()
+    waiting, reached = {"adaptformer.prediction.predictor"}, set()
     while waiting:
         name = waiting.pop()
         reached.add(name)

@@ -11,8 +11,8 @@ import yaml
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import GateParams
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.export import model_file
-from adaptformer.export.predictor import Predictor
+from adaptformer.prediction import model_file
+from adaptformer.prediction.predictor import Predictor
 from adaptformer.registry import candidate, promotion, versions
 from adaptformer.tracking import mlflow_store
 

@@ -55,6 +55,7 @@ def test_a_stage_depends_on_exactly_the_code_that_its_function_imports(stage):
     shared = {module for function, modules in within.items() if function not in STAGES for module in modules}
     units = {unit(module) for module in within[stage.name] | shared} - {None}
     assert set(stage.code) == closure(units) | RESOURCES.get(stage.name, set())
+    assert len(stage.code) <= 6
 
 
 def test_plots_and_metrics_name_outputs_of_stages():

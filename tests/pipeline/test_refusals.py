@@ -10,7 +10,7 @@ import pytest
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import load
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.dataset_import.sample import DVC_DIGEST
+from adaptformer.curation.importing.sample import DVC_DIGEST
 from adaptformer.pipeline import stage_runner
 from adaptformer.tracking import dvc_repository
 from flows.local import make_sample_if_wanted

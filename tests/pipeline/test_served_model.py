@@ -13,7 +13,7 @@ import registered
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, scoring_server
 
-from adaptformer.export.predictor import Predictor, softmax
+from adaptformer.prediction.predictor import Predictor, softmax
 from adaptformer.registry import versions
 from adaptformer.tracking import mlflow_store
 

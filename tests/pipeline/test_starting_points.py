@@ -19,7 +19,7 @@ from adaptformer.base import without_git
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import load
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.dataset_import import recording
+from adaptformer.curation.importing import recording
 from adaptformer.tracking import dvc_repository, git, mlflow_store
 from adaptformer.tracking.locations import tracking_uri
 from adaptformer.tracking.tracker import Tracker

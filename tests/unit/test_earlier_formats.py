@@ -14,8 +14,8 @@ import torch
 
 from adaptformer.data import manifest
 from adaptformer.evaluation import data_profile
-from adaptformer.export.predictor import Predictor
 from adaptformer.model import adapter_file, inference
+from adaptformer.prediction.predictor import Predictor
 from adaptformer.registry import candidate
 
 FORMATS = sorted((Path(__file__).parent / "earlier_formats").iterdir())

@@ -30,7 +30,7 @@ from adaptformer.commands import stages
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import image_files
-from adaptformer.export.predictor import Prediction
+from adaptformer.prediction.predictor import Prediction
 
 
 @pytest.fixture
@@ -446,7 +446,7 @@ class Classifies:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    from adaptformer.export import predictor
+    from adaptformer.prediction import predictor
 
     monkeypatch.setattr(predictor, "Predictor", Classifies)
     monkeypatch.chdir(tmp_path)
@@ -545,7 +545,7 @@ def test_a_missing_model_or_path_is_told(photos: Path, capsys: pytest.CaptureFix
 def test_data_sample_and_import_record_what_they_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from adaptformer.dataset_import import replacement
+    from adaptformer.curation.importing import replacement
 
     source = small_project.write(tmp_path / "source") / "data"
     project = small_project.write(tmp_path / "project")

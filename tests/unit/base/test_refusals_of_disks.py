@@ -22,11 +22,11 @@ from safetensors import SafetensorError
 
 from adaptformer.base import files, progress
 from adaptformer.base.errors import UserError
-from adaptformer.batch_prediction import running
 from adaptformer.checkpoints import download
 from adaptformer.commands import exit_code
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.dataset_import import replacement
+from adaptformer.curation.importing import replacement
+from adaptformer.sharding import job_folder
 from adaptformer.sweeps.space import Range
 from adaptformer.sweeps.study import Settings, Study
 
@@ -165,7 +165,7 @@ def sweep(place: Path) -> Study:
 
 TAKERS: dict[str, Callable[[Path], object]] = {
     "results": lambda place: RunFolder(place).lock("adaptformer train").__enter__(),
-    "many images": lambda place: running.alone(str(place)).__enter__(),
+    "many images": lambda place: job_folder.alone(str(place)).__enter__(),
     "sweep": sweep,
     "worker": lambda place: sweep(place).working().__enter__(),
     "data": lambda place: replacement.exclusive(place / "data").__enter__(),

@@ -16,8 +16,8 @@ from moto.server import ThreadedMotoServer
 from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import running
 from adaptformer.batch_prediction.job import prepare
-from adaptformer.batch_prediction.running import Engine
 from adaptformer.data import storage
+from adaptformer.sharding.engines import Engine
 
 
 @pytest.fixture(scope="module")

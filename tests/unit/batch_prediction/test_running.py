@@ -21,9 +21,10 @@ from small_project import adaptformer
 
 from adaptformer.base import files
 from adaptformer.base.errors import UserError
-from adaptformer.batch_prediction import engines, running
+from adaptformer.batch_prediction import running
 from adaptformer.batch_prediction.job import Job, prepare
-from adaptformer.batch_prediction.running import Engine
+from adaptformer.sharding import engines
+from adaptformer.sharding.engines import Engine
 
 CLUSTERS = tuple(pytest.param(name, marks=pytest.mark.e2e) for name in ("dask", "ray"))
 NAMES = ("local", *CLUSTERS)
@@ -66,7 +67,7 @@ def test_every_engine_writes_the_same_bytes(engine: str, job: Job, by_engine: di
 
 
 def test_a_gpu_has_one_process_and_a_cpu_one_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running.machine, "cores", lambda: 6)
+    monkeypatch.setattr(running.workers, "cores", lambda: 6)
     monkeypatch.setattr(Path, "glob", lambda *_: iter([Path("/dev/nvidia0")]))
     assert (running._processes("auto"), running._processes("cpu")) == (1, 6)
     monkeypatch.setattr(Path, "glob", lambda *_: iter([]))

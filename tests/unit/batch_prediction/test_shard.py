@@ -15,7 +15,7 @@ from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.job import Job, prepare
 from adaptformer.batch_prediction.shard import PARTS, Computing
 from adaptformer.data import storage
-from adaptformer.export.predictor import Predictor
+from adaptformer.prediction.predictor import Predictor
 
 CPU = Computing("cpu", 1)
 

@@ -17,7 +17,7 @@ import pytest
 from small_project import adaptformer
 
 from adaptformer.base import progress
-from adaptformer.export.predictor import Prediction
+from adaptformer.prediction.predictor import Prediction
 
 ODD = "a\x1b[2J\n\u202eb\udcff.png"
 SHOWN = "photos/a\\x1b[2J\\n\\u202eb\\udcff.png"
@@ -50,7 +50,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    from adaptformer.export import predictor
+    from adaptformer.prediction import predictor
 
     monkeypatch.setattr(predictor, "Predictor", Classifies)
     monkeypatch.chdir(tmp_path)
@@ -133,7 +133,7 @@ def test_predictions_for_programs_are_utf_8_whatever_the_terminal(tmp_path: Path
 import sys
 from pathlib import Path
 from adaptformer.__main__ import main
-from adaptformer.export import predictor
+from adaptformer.prediction import predictor
 class Classifies:
     provider = "cpu"
     def __init__(self, model, device, unverified): pass

@@ -12,7 +12,7 @@ import small_project
 
 STOPPED_WHILE_REPORTING = """
 import os, sys
-from adaptformer.dataset_import import replacement
+from adaptformer.curation.importing import replacement
 real, number = replacement.forget, int(sys.argv.pop(1))
 def forget(data):
     os.kill(os.getpid(), number)

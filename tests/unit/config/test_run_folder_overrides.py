@@ -191,15 +191,15 @@ def test_a_missing_input_names_the_command_with_its_overrides(
 def test_what_changes_while_a_stage_runs_is_not_recorded(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from adaptformer.validation import report
+    from adaptformer.curation.checks import data_report
 
-    real = report.data_report
+    real = data_report.page
 
     def while_running(*arguments: object) -> str:
         next((project / "data/train").rglob("*.png")).write_bytes(b"new")
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(report, "data_report", while_running)
+    monkeypatch.setattr(data_report, "page", while_running)
     folder = folder_of(*OVERRIDES)
     folder.manifest.unlink()
     assert adaptformer("validate", *OVERRIDES) == 1

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from adaptformer.base.errors import UserError
 from adaptformer.config import params
 from adaptformer.config.params import ChecksParams
+from adaptformer.curation.checks import findings
+from adaptformer.curation.checks.findings import Finding
 from adaptformer.evaluation import leaks
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.validation import findings
 
 PATHS = ("test/cat/a.png", "test/cat/b.png", "test/dog/c.png", "test/dog/d.png")
 LEVELS = params.load(Path(__file__).parents[3] / "params.yaml").checks
@@ -22,8 +22,7 @@ EVALUATION = Evaluation(np.where(RIGHT[:, None], [[3.0, 0.0]], [[0.0, 3.0]]).ast
 
 
 def write(path: Path, *rows: tuple[str, str, str]) -> Path:
-    table = pd.DataFrame([(kind, "warn", one, other, "") for kind, one, other in rows], columns=list(findings.COLUMNS))
-    findings.write(path, table)
+    findings.write(path, (Finding(kind, one, other, "") for kind, one, other in rows), LEVELS)
     return path
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.resizing import prepare
-from adaptformer.export.predictor import Predictor
+from adaptformer.prediction.predictor import Predictor
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/export.md"
 

@@ -16,10 +16,10 @@ import torch
 from adaptformer.base import files
 from adaptformer.base.errors import UserError
 from adaptformer.export import graph
-from adaptformer.export.model_file import weights_of
 from adaptformer.model import inference
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.classifier import Classifier
+from adaptformer.prediction.model_file import weights_of
 
 ADAPTER = "a" * 64
 

@@ -20,7 +20,7 @@ import pytest
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from adaptformer.__main__ import main
-from adaptformer.export.predictor import Predictor
+from adaptformer.prediction.predictor import Predictor
 
 Pixels = np.ndarray
 ROOT = Path(__file__).resolve().parents[3]

@@ -10,10 +10,11 @@ import onnx
 import pytest
 
 from adaptformer.base.errors import UserError
-from adaptformer.export import model_checksum, parity
+from adaptformer.export import parity
 from adaptformer.export.parity import compare
-from adaptformer.export.predictor import Predictor
 from adaptformer.model.classifier import Classifier
+from adaptformer.prediction import model_checksum
+from adaptformer.prediction.predictor import Predictor
 
 TOLERANCE = 1e-4
 

@@ -9,10 +9,10 @@ from PIL import Image
 from two_models import BETTER, CHAMPION, answering, decision, judged, sha256
 from web_pages import captions, check, figures, headline, rows, section, words
 
+from adaptformer.curation.checks import thumbnails
 from adaptformer.gate.class_changes import ClassChange
 from adaptformer.gate.decision import Check, Decision
 from adaptformer.gate.decision_page import html
-from adaptformer.validation import thumbnails
 
 PNG = b"\x89PNG of "
 

@@ -28,10 +28,11 @@ from adaptformer.base import files, integrity, progress, source_code
 from adaptformer.base.errors import UserError
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.export import merging, model_file
+from adaptformer.export import merging
 from adaptformer.model import adapter_file, classifier, device, inference
 from adaptformer.pipeline import stage_runner, stages
 from adaptformer.pipeline.stages import STAGES
+from adaptformer.prediction import model_file
 from adaptformer.registry import belonging
 from adaptformer.tuning import history, planning
 

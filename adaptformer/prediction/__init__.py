@@ -1,0 +1,1 @@
+"""The delivered model: its file, its answers to image files, and how long they take, without torch."""

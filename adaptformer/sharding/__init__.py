@@ -1,0 +1,1 @@
+"""Jobs in shards: the folder of a job, and the engines whose processes compute its shards."""
