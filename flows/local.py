@@ -17,11 +17,11 @@ from adaptformer.commands.tracking import upload
 from adaptformer.config.params import Params, ParamsFile
 from adaptformer.config.run_folder import RunFolder, of
 from adaptformer.dataset_import.sample import DVC_DIGEST
+from adaptformer.pipeline.summary import Summary, text
 from adaptformer.registry.versions import is_due, present
 from adaptformer.tracking import dvc_repository, run_files, uploads
 from adaptformer.tracking.locations import tracking_place
 from flows import ROOT, prefect_database, temporary_server
-from flows.summary import Summary, text
 
 FOREIGN = ("PREFECT_API_", "PREFECT_SERVER_", "PREFECT_CLOUD_", "PREFECT_PROFILE")
 """Prefixes of variables that name another server, its database, keys or profile: a temporary server has its own."""

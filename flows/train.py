@@ -17,6 +17,7 @@ from adaptformer.config.run_folder import RunFolder
 from adaptformer.dataset_import import settling
 from adaptformer.pipeline import stage_runner
 from adaptformer.pipeline.stages import STAGES
+from adaptformer.pipeline.summary import Summary, markdown
 from adaptformer.registry import belonging
 from adaptformer.registry.versions import Registration, is_due, mark_judged, present, reason_not_to_judge
 from adaptformer.tracking import dvc_repository
@@ -24,7 +25,6 @@ from adaptformer.tracking.run_files import is_tracked
 from adaptformer.tracking.tracker import tracked
 from flows import flow_run, log_filter
 from flows.promote import show
-from flows.summary import Summary, markdown
 from tasks.registry import REGISTER, promote
 from tasks.stages import TASKS
 

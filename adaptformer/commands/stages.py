@@ -142,15 +142,15 @@ def _params(given: argparse.Namespace) -> None:
 
 
 def _compare(given: argparse.Namespace) -> None:
-    from adaptformer.commands import method_runs
     from adaptformer.config import params
+    from adaptformer.pipeline import method_runs
 
     method_runs.compare(params.read(), given.method, given.seed, params.parse_overrides(given.overrides))
 
 
 def _sweep(given: argparse.Namespace) -> None:
-    from adaptformer.commands import sweep_runs
     from adaptformer.config import params
+    from adaptformer.pipeline import sweep_runs
     from adaptformer.presets import writing
 
     file = params.read()

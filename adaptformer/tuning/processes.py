@@ -1,6 +1,6 @@
 """Training on several devices of this machine, by processes that torchrun starts and that report to this one.
 
-The processes run the same stage (commands/training_process.py). The leader writes the files and reports epochs, log
+The processes run the same stage (pipeline/training_process.py). The leader writes the files and reports epochs, log
 lines and errors as lines of JSON, so that the caller sees one training run. If a process dies, all are started again
 and continue from the last state.
 """
@@ -25,7 +25,7 @@ from adaptformer.tuning.history import EpochRow
 
 log = logging.getLogger("adaptformer")
 
-ENTRY = "adaptformer.commands.training_process"
+ENTRY = "adaptformer.pipeline.training_process"
 RESTARTS = 3
 """How many times all processes are started again after one of them has died."""
 

@@ -39,7 +39,7 @@ IMPORTED = (
     "scipy.stats", "matplotlib.pyplot", "onnx", "onnxruntime", "onnxscript", "mlflow", "mlflow.pyfunc", "optuna",
     "cleanlab", "pyarrow.parquet", "ruamel.yaml",
     "adaptformer.dataset_import.importing", "adaptformer.dataset_import.relabelling", "adaptformer.registry.promotion",
-    "adaptformer.commands.sweep_runs", "adaptformer.commands.method_runs", "adaptformer.large_data.checking",
+    "adaptformer.pipeline.sweep_runs", "adaptformer.pipeline.method_runs", "adaptformer.large_data.checking",
     "adaptformer.batch_prediction.running", "adaptformer.labels.review", "adaptformer.sweeps.study", "small_project",
 )  # fmt: skip
 """Imported once for all tries."""

@@ -16,9 +16,9 @@ from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.export import model_file
+from adaptformer.pipeline import summary
 from adaptformer.registry import answering, in_use, promotion
 from adaptformer.tracking import mlflow_store
-from flows import summary
 
 FOLDER = RunFolder()
 PHOTO = "photo.ppm"

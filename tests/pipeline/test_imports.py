@@ -27,9 +27,10 @@ LIBRARY = {
     "sweeps": {"tuning"},
     "pretraining": MODEL | {"tuning"},
     "gate": {"data", "evaluation", "pages"},
-    "pipeline": MODEL | {"checkpoints", "validation", "tuning", "evaluation", "export"},
-    "tracking": {"tuning", "export", "presets", "pipeline"},
+    "tracking": {"tuning", "export", "presets"},
     "registry": MODEL | {"evaluation", "export", "gate", "validation", "tracking"},
+    "pipeline": MODEL
+    | {"checkpoints", "validation", "tuning", "evaluation", "export", "presets", "sweeps", "tracking", "registry"},
 }
 """What each folder of the library may import of the others, besides `base` and `config`."""
 LOWEST = {"base", "config"}

@@ -60,7 +60,7 @@ def test_torchrun_gets_the_job_and_the_result_comes_back(said: Any, tmp_path: Pa
     words, session = given(tmp_path)["words"], given(tmp_path)["session"]
     assert words[:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
     assert words[5:7] == ["--max-restarts", "3"]
-    assert words[-3:-1] == ["-m", "adaptformer.commands.training_process"]
+    assert words[-3:-1] == ["-m", "adaptformer.pipeline.training_process"]
     assert words[words.index("--log-dir") + 1] == str(Path(words[-1]).parent)
     assert given(tmp_path)["job"] == JOB
     assert session == given(tmp_path)["pid"] != os.getsid(0)  # no Ctrl-C of the terminal reaches it

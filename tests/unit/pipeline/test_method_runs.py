@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from adaptformer.base.errors import UserError
-from adaptformer.commands import method_runs
-from adaptformer.commands.method_runs import MethodRun
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline import method_runs
+from adaptformer.pipeline.method_runs import MethodRun
 
 FOLDER = RunFolder(Path("artifacts/runs/0123"))
 PARAMS = params.load(Path(__file__).resolve().parents[3] / "params.yaml")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptformer.base import integrity, text_table
-from adaptformer.commands import adapter_summary
 from adaptformer.config import method
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.evaluation import leaks, power
+from adaptformer.pipeline import adapter_summary
 from adaptformer.pipeline.stage_runner import read_timing
 from adaptformer.registry import in_use
 from adaptformer.registry.versions import Registration, present

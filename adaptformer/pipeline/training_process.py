@@ -1,4 +1,4 @@
-"""One of several processes that train together: `torchrun … -m adaptformer.commands.training_process JOB`.
+"""One of several processes that train together: `torchrun … -m adaptformer.pipeline.training_process JOB`.
 
 `adaptformer train` starts them if runtime.devices is more than 1 (tuning/processes.py).
 """

@@ -19,12 +19,12 @@ from typing import Any
 from adaptformer import presets
 from adaptformer.base import csv_file, files, interruption
 from adaptformer.base.errors import UserError
-from adaptformer.commands import adapter_summary
 from adaptformer.config import params, run_folder
 from adaptformer.config.params import Params, ParamsFile
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.evaluation import comparison, slices
 from adaptformer.evaluation.comparison import Trained
+from adaptformer.pipeline import adapter_summary
 from adaptformer.pipeline.stage_runner import read_timing
 from adaptformer.registry import belonging
 from adaptformer.tracking import dvc_repository, run_files
