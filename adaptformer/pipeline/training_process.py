@@ -36,7 +36,7 @@ def main() -> int:
     try:
         result = stages.train(
             Params(**job["params"]),
-            RunFolder(Path(job["folder"]), overridden=job["overridden"]),
+            RunFolder(Path(job["folder"]), isolated=job["isolated"]),
             lambda row: _report({"row": dataclasses.asdict(row)}) if leads else None,
         )
     except UserError as error:

@@ -120,8 +120,15 @@ def _held(lock: contextlib.AbstractContextManager[object]) -> Iterator[None]:
         lock.__exit__(None, None, None)
 
 
+def is_used() -> bool:
+    """Return whether the current folder is a checkout with DVC."""
+    return Path(".dvc").is_dir()
+
+
 def check_data() -> None:
-    """Raise UserError unless `data/` is as data.dvc records it."""
+    """Raise UserError unless `data/` is as data.dvc records it; without DVC there is no record to compare with."""
+    if not is_used():
+        return
     if not Path(DATA_FILE).is_file():
         raise UserError(f"there is no {DATA_FILE}", "run `adaptformer data sample` or `adaptformer data import PATH`")
     with _repo() as repo:

@@ -73,7 +73,7 @@ def test_order_and_untracked_sections_do_not_matter(project: Path) -> None:
 def test_overrides_that_decide_nothing_stay_in_the_default_folder(project: Path, override: str) -> None:
     folder = folder_of(override)
     assert folder.root == Path("artifacts")
-    assert not folder.overridden
+    assert not folder.isolated
 
 
 def test_all_of_the_run_lies_in_its_folder(finished: Path) -> None:
@@ -122,7 +122,7 @@ def test_the_default_folder_never_skips(project: Path, caplog: pytest.LogCapture
 def test_the_pipeline_runs_what_is_not_current(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = folder_of(*OVERRIDES)
     folder.parity.unlink()
-    told = said(caplog, "pipeline", *OVERRIDES)
+    told = said(caplog, "run", "--stages-only", *OVERRIDES)
     assert [line for line in told if line.endswith("is current")] == [f"{name} is current" for name in [*STAGES][:-1]]
     assert "export begins" in told
     assert folder.parity.is_file()
@@ -133,7 +133,7 @@ def test_the_pipeline_in_a_folder_of_its_own_leaves_the_default_one_alone(
 ) -> None:
     # What params.yaml says is now what the finished run used, so that all of it is current.
     small_project.write_params(project, tuning__epochs=1, adapter__bottlenecks=[2])
-    told = said(caplog, "pipeline", "--own-folder")
+    told = said(caplog, "run", "--stages-only", "--own-folder")
     assert told[1:] == [f"{name} is current" for name in STAGES]
     assert results(project) == {}
 

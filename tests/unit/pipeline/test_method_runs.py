@@ -33,7 +33,7 @@ def test_the_words_go_there_and_the_lines_come_here(program: Path, caplog: pytes
     program.write_text("import sys\nprint('noise')\nprint(*sys.argv[1:], file=sys.stderr)\n")
     caplog.set_level(logging.INFO, "adaptformer")
     bring_up_to_date(**{"tuning.epochs": 1, "adapter.bottlenecks": [2]})
-    assert caplog.messages == ["pipeline --own-folder tuning.epochs=1 adapter.bottlenecks=[2]"]
+    assert caplog.messages == ["run --stages-only --own-folder tuning.epochs=1 adapter.bottlenecks=[2]"]
 
 
 def test_an_error_there_is_one_here(program: Path, caplog: pytest.LogCaptureFixture) -> None:
