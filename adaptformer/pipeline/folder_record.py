@@ -70,13 +70,13 @@ class FolderRecord:
     def recording(self, stage: str) -> Iterator[None]:
         """Run the body, which makes the outputs of a stage, and write the stage's record.
 
+        A record of before stays meanwhile: it holds the hashes of its outputs, so it never speaks of other ones.
         Raises UserError if `data/` has changed since it was validated, or if an input changes while the body runs.
         """
         if not self._has_validated_data(stage):
             first = shlex.join(["adaptformer", "validate", *self._options])
             raise UserError(f"data/ is not what {self._folder.manifest} was made from", f"run `{first}` first")
         files.write_json(self._folder.params, tracked(self._params))
-        self._folder.done(stage).unlink(missing_ok=True)
         before = self._inputs(stage)
         yield
         after = self._inputs(stage)

@@ -166,7 +166,7 @@ def show(request: Request, update: Callable[[], Summary]) -> None:
         _upload_waiting()
     else:
         result = update()
-        ran = ", ".join(result.ran) or "no stage, all are current"
+        ran = ", ".join(result.ran) or "nothing: all stages are current"
         print(f"\nDone in {time.monotonic() - began:.0f} s; ran {ran}.\n")
     print(summary.text(result, request.folder, tracking_place()))
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("adaptformer")
 
+TRAINING_PROCESS = "adaptformer.pipeline.training_process"
+"""The module that one of several processes runs to train."""
 OnEpoch = Callable[["EpochRow"], None]
 Timing = dict[str, Any]
 """Timing that a stage reports beside its seconds; it goes to timing/ only."""
@@ -85,7 +87,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
 
     if params.runtime.devices > 1 and not processes.started_by_torchrun():
         job = {"params": params.model_dump(mode="json"), "folder": str(folder.root), "isolated": folder.isolated}
-        return processes.train(job, params.runtime.devices, folder.process_errors, on_epoch)
+        return processes.train(TRAINING_PROCESS, job, params.runtime.devices, folder.process_errors, on_epoch)
     with data_parallel.joined(params.runtime.device) as world:
         start = setup.prepare(params, folder)
         model, chosen = start.model, start.device
