@@ -57,12 +57,11 @@ class FolderRecord:
         """Link the outputs of an equal stage from another run folder; return whether there is one."""
         if stage not in SHARED or (other := self._equal(stage)) is None:
             return False
-        files.write_json(self._folder.params, tracked(self._params))
         for output in STAGES[stage].outputs:
             files.link(getattr(other, output), getattr(self._folder, output))
         if other.timing(stage).is_file():
             files.link(other.timing(stage), self._folder.timing(stage))
-        files.write_json(self._folder.done(stage), _done(other, stage))
+        self._write(stage, _done(other, stage))
         log.info("%s was done in %s/ from the same inputs", stage, other.root)
         return True
 
@@ -76,7 +75,6 @@ class FolderRecord:
         if not self._has_validated_data(stage):
             first = shlex.join(["adaptformer", "validate", *self._options])
             raise UserError(f"data/ is not what {self._folder.manifest} was made from", f"run `{first}` first")
-        files.write_json(self._folder.params, tracked(self._params))
         before = self._inputs(stage)
         yield
         after = self._inputs(stage)
@@ -85,7 +83,11 @@ class FolderRecord:
                 f"inputs changed while the run was going: {', '.join(changed)} (stage {stage} is not recorded)",
                 "leave data/ and the code alone until the run ends, then run the same command again",
             )
-        files.write_json(self._folder.done(stage), {"inputs": after, "outputs": _outputs(stage, self._folder)})
+        self._write(stage, {"inputs": after, "outputs": _outputs(stage, self._folder)})
+
+    def _write(self, stage: str, record: dict[str, Any]) -> None:
+        files.write_json(self._folder.params, tracked(self._params))
+        files.write_json(self._folder.done(stage), record)
 
     def _has_validated_data(self, stage: str) -> bool:
         """Return whether `data/` is unchanged since it was validated; true for a stage that does not need it."""

@@ -61,6 +61,13 @@ def test_the_library_imports_neither_tasks_nor_flows(path):
     assert not tops(path) & {"tasks", "flows"}
 
 
+def test_of_the_command_line_only_the_commands_of_flows_take_its_parser_and_exit_codes():
+    importing = {module_name(path): imported(path) for path in sources("tasks", "flows")}
+    taken = {(name, module) for name, modules in importing.items() for module in modules if "commands" in module}
+    assert {name for name, _ in taken} == {"flows.__main__", "flows.services"}
+    assert {module for _, module in taken} == {"adaptformer.commands.exit_code", "adaptformer.commands.parsing"}
+
+
 @pytest.mark.parametrize("path", sources("tasks"), ids=module_name)
 def test_tasks_do_not_import_flows(path):
     assert "flows" not in tops(path)
