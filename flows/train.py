@@ -46,7 +46,11 @@ def update(request: Request) -> Summary:
     folder = request.folder
     flow_run.label(request.params, folder.root.name, *flow_run.folder_tags(folder))
     steps = Steps(
-        "adaptformer/train", lambda: flow_run.mark_crashed(folder), stages.run, registry.REGISTER, _promote_and_show
+        holder="adaptformer/train",
+        begin=lambda: flow_run.mark_crashed(folder),
+        stage=stages.run,
+        register=registry.REGISTER,
+        promote=_promote_and_show,
     )
     summary = run.update(request, steps, flow_run.lineage())
     flow_run.show_report(folder, summary.run_id)

@@ -157,15 +157,18 @@ def unchanged(request: Request) -> Summary | None:
     return Summary.of(folder, request.params, ())
 
 
-def show(request: Request, update: Callable[[], Summary]) -> None:
-    """Call `update` unless nothing has changed, and print the summary. Runs that wait are uploaded in any case."""
+def show(request: Request, work: Callable[[], Summary]) -> None:
+    """Call `work`, which does `update`, unless nothing has changed; print the summary.
+
+    Runs that wait for upload are uploaded in either case.
+    """
     began = time.monotonic()
     result = unchanged(request)
     if result is not None:
         print("Nothing has changed since the last run: data, params, code and results are as recorded.\n")
         _upload_waiting()
     else:
-        result = update()
+        result = work()
         ran = ", ".join(result.ran) or "nothing: all stages are current"
         print(f"\nDone in {time.monotonic() - began:.0f} s; ran {ran}.\n")
     print(summary.text(result, request.folder, tracking_place()))

@@ -53,7 +53,10 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, s
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([command, "--help"] for command in ("train", "run", "predict", "data", "promote", "log", "compare"))],
+    [
+        ["--help"],
+        *([command, "--help"] for command in ("train", "run", "predict", "data", "promote", "log", "compare")),
+    ],
 )
 def test_help_imports_nothing_that_takes_its_time(arguments: list[str]) -> None:
     heavy = (
