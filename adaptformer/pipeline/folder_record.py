@@ -54,7 +54,7 @@ class FolderRecord:
         return self._has_validated_data(stage) and _done(self._folder, stage) == present
 
     def reuse(self, stage: str) -> bool:
-        """Link the outputs of an equal stage from another run folder; return whether there is one."""
+        """Link the outputs of an equal stage from another run folder, and record them; return whether there is one."""
         if stage not in SHARED or (other := self._equal(stage)) is None:
             return False
         for output in STAGES[stage].outputs:

@@ -29,7 +29,7 @@ class Record(Protocol):
         """Return whether a stage's recorded outputs are there, unchanged, and made from its present inputs."""
 
     def reuse(self, stage: str) -> bool:
-        """Take the outputs of a stage from an equal one elsewhere, and record them; return whether there is one."""
+        """Take the recorded outputs of an equal stage from elsewhere; return whether the stage is current then."""
 
     def recording(self, stage: str) -> contextlib.AbstractContextManager[None]:
         """Record a stage whose outputs the body makes. Raises UserError if an input changes meanwhile."""

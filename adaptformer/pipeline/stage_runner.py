@@ -53,6 +53,7 @@ class Runner:
         to run first.
         """
         mark = self.folder.unfinished(name)
+        self._require_finished(name)
         if self.record.is_current(name):
             log.info("%s is current", name)
             mark.unlink(missing_ok=True)  # left by a run with other data, which were undone
@@ -61,7 +62,6 @@ class Runner:
             mark.unlink(missing_ok=True)
             return False
         require_inputs(name, self.folder, self.options)
-        self._require_finished(name)
         with self.record.recording(name):
             files.write_json(mark, _values(name, self.params))
             self.execute(name, self.params, self.folder, on_epoch)
@@ -74,7 +74,7 @@ class Runner:
         Its output, if there is one, is then that of an earlier run, and the present stage would use it silently.
         """
         for path, producer in _inputs_made(name, self.folder):
-            if _unfinished(self.folder, producer) == _values(producer, self.params):
+            if path.is_file() and _unfinished(self.folder, producer) == _values(producer, self.params):
                 cause = (
                     f"{path} is not of these values: `adaptformer {producer}` did not finish when it last ran with them"
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import dvc_repository
 from adaptformer.tracking.dvc_repository import Fingerprint
+
+log = logging.getLogger("adaptformer")
 
 
 def keeps(folder: RunFolder) -> bool:
@@ -52,9 +55,12 @@ class DvcRecord:
         """Return whether a stage is current, if every stage before it is."""
         return dvc_repository.is_current(stage)
 
-    def reuse(self, _stage: str) -> bool:
-        """Return False: DVC's own run cache is used by `dvc repro` alone."""
-        return False
+    def reuse(self, stage: str) -> bool:
+        """Bring back lost outputs of a stage from DVC's cache; return whether the stage is current then."""
+        if not dvc_repository.restore(stage):
+            return False
+        log.info("%s is current: what was lost is back from DVC's cache", stage)
+        return True
 
     def recording(self, stage: str) -> contextlib.AbstractContextManager[None]:
         """Run the body, which makes the outputs of a stage, and record them with DVC; within `exclusive` only."""

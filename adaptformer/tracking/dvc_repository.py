@@ -168,6 +168,21 @@ def is_clean() -> bool:
         return not repo.status()
 
 
+def restore(stage: str) -> bool:
+    """Bring back the lost outputs of a stage from DVC's cache; return whether the stage is current then.
+
+    Nothing is replaced: if the stage is not current for any other reason, nothing happens.
+    """
+    with _repo() as repo:
+        changes = repo.status([stage]).get(stage, [])
+        if len(changes) != 1 or not isinstance(changes[0], dict) or list(changes[0]) != ["changed outs"]:
+            return False
+        if set(changes[0]["changed outs"].values()) != {"deleted"}:
+            return False
+        repo.checkout([stage], allow_missing=True)
+        return not repo.status([stage])
+
+
 def source_fingerprints(stages: Iterable[str]) -> dict[str, Fingerprint]:
     """Return, by stage, DVC's present record of data, params and code, which must not change during a run."""
     with _repo() as repo:
