@@ -51,16 +51,13 @@ class Request:
         """Whether the model is to be registered."""
         return not self.folder.isolated if self.register is None else self.register
 
-    @property
     def registration(self) -> Registration | None:
-        """The registration of the model that is in the folder now, None if there is none."""
+        """Return the registration of the model that is in the folder now, None if there is none. Hashes the model."""
         return present(self.folder, self.params.registry.model)
 
-    @property
-    def unjudged(self) -> Registration | None:
-        """The registration that the gate still has to judge, None if there is none."""
-        found = self.registration if self.registers else None
-        return found if is_due(found, self.promotion or self.params.registry.promotion) else None
+    def judges(self, registration: Registration | None) -> bool:
+        """Return whether the gate has to judge the folder's model, whose registration is given."""
+        return self.registers and is_due(registration, self.promotion or self.params.registry.promotion)
 
 
 def _promote(model: str, bounds: GateParams, *, version: str, who: str | None, why: str) -> Outcome:
@@ -121,12 +118,13 @@ def _hand_on(request: Request, steps: Steps, tracker: Tracker, ran: Sequence[str
     folder, model = request.folder, request.params.registry.model
     belonging.require(folder)
     new = bool({"train", "evaluate", "export"} & set(ran))
-    unregistered = request.registers and request.registration is None
+    unregistered = request.registers and request.registration() is None
     if new or unregistered or not run_files.is_tracked(folder):
         tracker.log_results(folder)
     if request.registers and (new or unregistered):
         steps.register(folder, model, tracker.run_id, tracker.lineage)
-    if (registration := request.unjudged) is None:
+    registration = request.registration()
+    if registration is None or not request.judges(registration):
         return ""
     decision = _judged(registration, request, steps)
     mark_judged(folder, registration)
@@ -150,9 +148,10 @@ def unchanged(request: Request) -> Summary | None:
     """
     folder = request.folder
     dvc_repository.check_data()
-    if (request.registers and request.registration is None) or request.unjudged or not run_files.is_tracked(folder):
+    registration = request.registration()
+    if (request.registers and registration is None) or request.judges(registration):
         return None
-    if not records.of_run(request.params, folder).is_complete():
+    if not run_files.is_tracked(folder) or not records.of_run(request.params, folder).is_complete():
         return None
     return Summary.of(folder, request.params, ())
 
