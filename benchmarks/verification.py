@@ -15,8 +15,8 @@ import torch
 
 from adaptformer.data import pixel_file
 from adaptformer.data.photos import Photos
-from adaptformer.export import model_checksum
 from adaptformer.model import backbone_file, device
+from adaptformer.prediction import model_checksum
 from benchmarks import measuring, models
 
 

@@ -8,11 +8,11 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from adaptformer.commands import method_runs
-from adaptformer.commands.method_runs import MethodRun
 from adaptformer.config import params
 from adaptformer.curation.importing import settling
 from adaptformer.evaluation.comparison import Trained
+from adaptformer.pipeline import method_runs
+from adaptformer.pipeline.method_runs import MethodRun
 from flows import flow_run, log_filter
 from tasks.limits import slot
 

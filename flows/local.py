@@ -6,22 +6,19 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from adaptformer import NO_TELEMETRY
 from adaptformer import presets as all_presets
 from adaptformer.base.errors import UserError
-from adaptformer.commands.tracking import upload
-from adaptformer.config.params import Params, ParamsFile
-from adaptformer.config.run_folder import RunFolder, of
+from adaptformer.config import run_folder
+from adaptformer.config.run_folder import RunFolder
 from adaptformer.curation.importing.sample import DVC_DIGEST
-from adaptformer.registry.versions import is_due, present
-from adaptformer.tracking import dvc_repository, run_files, uploads
-from adaptformer.tracking.locations import tracking_place
+from adaptformer.pipeline.run import Request, show
+from adaptformer.pipeline.summary import Summary
+from adaptformer.tracking import dvc_repository
 from flows import ROOT, prefect_database, temporary_server
-from flows.summary import Summary, text
 
 FOREIGN = ("PREFECT_API_", "PREFECT_SERVER_", "PREFECT_CLOUD_", "PREFECT_PROFILE")
 """Prefixes of variables that name another server, its database, keys or profile: a temporary server has its own."""
@@ -29,28 +26,10 @@ FOREIGN = ("PREFECT_API_", "PREFECT_SERVER_", "PREFECT_CLOUD_", "PREFECT_PROFILE
 
 def run(presets: list[str], overrides: dict[str, object], register: bool | None) -> None:
     """Run the pipeline if anything has changed, and show the summary."""
-    began = time.monotonic()
     file, params = all_presets.resolve(presets, overrides)
-    folder = of(file.params, params)
-    make_sample_if_wanted(folder)
-    dvc_repository.check_data()
-    made = present(folder, params.registry.model)
-    settled = made is not None and not is_due(made, params.registry.promotion)
-    stopped = run_files.is_unfinished(folder)  # stopped after it had logged its results: MLflow shows it as killed
-    if not folder.overridden and settled and not stopped and dvc_repository.is_clean():
-        print("Nothing has changed since the last run: data, params, code and results are what DVC recorded.\n")
-        if uploads.waiting():
-            try:
-                upload()
-            except UserError as error:
-                print(f"warning: {error.cause}")
-        print(text(Summary.of(folder, params, ()), folder, tracking_place()))
-        return
-    print("Starting the pipeline (a temporary Prefect server takes some seconds) ...", flush=True)
-    summary = _train_here(file, params, presets, overrides, register)
-    idle = "nothing, all is current" if folder.overridden else "nothing but the registration"
-    print(f"\nDone in {time.monotonic() - began:.0f} s; ran {', '.join(summary.ran) or idle}.\n")
-    print(text(summary, folder, tracking_place()))
+    request = Request(file, params, run_folder.of(file.params, params), presets, register)
+    make_sample_if_wanted(request.folder)
+    show(request, lambda: _train_here(request, overrides))
 
 
 def make_sample_if_wanted(folder: RunFolder) -> None:
@@ -65,9 +44,8 @@ def make_sample_if_wanted(folder: RunFolder) -> None:
         raise UserError("the sample data set could not be written", "see the lines above")
 
 
-def _train_here(
-    file: ParamsFile, params: Params, presets: list[str], overrides: dict[str, object], register: bool | None
-) -> Summary:
+def _train_here(request: Request, overrides: dict[str, object]) -> Summary:
+    print("Starting the pipeline (a temporary Prefect server takes some seconds) ...", flush=True)
     with on_temporary_server("make-run"):
         from prefect import flow
 
@@ -76,9 +54,9 @@ def _train_here(
         # Like the flow adaptformer/train, but with params that are read already; Prefect shows the arguments.
         @flow(name="adaptformer")
         def train(presets: list[str], overrides: dict[str, object], register: bool | None) -> Summary:  # noqa: ARG001
-            return update(file, params, presets, register)
+            return update(request)
 
-        return train(presets, overrides, register)
+        return train(list(request.presets), overrides, request.register)
 
 
 @contextlib.contextmanager

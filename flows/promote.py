@@ -37,6 +37,7 @@ def promote(
         outcome = promotion.promote(
             model or loaded.registry.model, loaded.gate, version=_text(version), who=who, why=why
         )
+    log.info("%s", outcome.decision.sentence)
     show(outcome)
     return Completed(name="Promoted" if outcome.promoted else "Refused", message=outcome.decision.sentence)
 
@@ -59,8 +60,7 @@ def _text(version: int | str | None) -> str | None:
 
 
 def show(outcome: promotion.Outcome) -> None:
-    """Write a decision to the log and to Prefect's page of the run."""
-    log.info("%s", outcome.decision.sentence)
+    """Write a decision to Prefect's page of the run."""
     pages = mlflow_pages()
     page = f"{pages}/{outcome.link}" if pages else outcome.page.resolve().as_uri()
     text = f"{markdown(outcome.decision)}\n[The decision, with images]({page})\n"

@@ -12,9 +12,9 @@ from prefect.client.orchestration import get_client
 from prefect.deployments import run_deployment
 
 from adaptformer.base.errors import UserError
-from adaptformer.commands import sweep_runs
 from adaptformer.config import params
 from adaptformer.curation.importing import settling
+from adaptformer.pipeline import sweep_runs
 from flows import flow_run, log_filter
 from tasks.limits import slot
 

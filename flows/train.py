@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from prefect import flow
@@ -12,24 +9,15 @@ from prefect.artifacts import create_markdown_artifact
 
 from adaptformer import presets as all_presets
 from adaptformer.config import run_folder
-from adaptformer.config.params import GateParams, Params, ParamsFile, difference
-from adaptformer.config.run_folder import RunFolder
 from adaptformer.curation.importing import settling
-from adaptformer.pipeline import stage_runner
-from adaptformer.pipeline.stages import STAGES
-from adaptformer.registry import belonging
-from adaptformer.registry.versions import Registration, is_due, mark_judged, present, reason_not_to_judge
-from adaptformer.tracking import dvc_repository
-from adaptformer.tracking.run_files import is_tracked
-from adaptformer.tracking.tracker import tracked
-from flows import flow_run, log_filter
-from flows.promote import show
-from flows.summary import Summary, markdown
-from tasks.registry import REGISTER, promote
-from tasks.stages import TASKS
+from adaptformer.pipeline import run
+from adaptformer.pipeline.run import Request, Steps
+from adaptformer.pipeline.summary import Summary, markdown
+from adaptformer.registry.promotion import Outcome
+from flows import flow_run, log_filter, promote
+from tasks import registry, stages
 
 log_filter.install()
-log = logging.getLogger("adaptformer")
 
 
 @flow(name="adaptformer")
@@ -49,68 +37,28 @@ def train(
     """
     settling.settle()
     file, params = all_presets.resolve(presets or (), overrides)
-    return update(file, params, presets or (), register, promotion, who)
-
-
-def update(
-    file: ParamsFile,
-    params: Params,
-    presets: Sequence[str] = (),
-    register: bool | None = None,
-    promotion: Literal["auto", "never"] | None = None,
-    who: str | None = None,
-) -> Summary:
-    """Do the work of the flow, within its run, with `params` that were resolved from `file`."""
     folder = run_folder.of(file.params, params)
-    # A run with overrides writes no file that DVC tracks, so it neither needs DVC's lock nor blocks it.
-    with (
-        folder.lock("adaptformer/train"),
-        contextlib.nullcontext() if folder.overridden else dvc_repository.exclusive(),
-    ):
-        flow_run.label(params, *flow_run.folder_tags(folder), *([folder.root.name] if folder.overridden else []))
-        flow_run.mark_crashed(folder)
-        dvc_repository.check_data()
-        sources = {} if folder.overridden else dvc_repository.source_fingerprints(STAGES)
-        file.require_unchanged()  # since it was read, so that the fingerprints have the same params
-        tags = {**flow_run.lineage(), "presets": ", ".join(presets)}
-        with tracked(params, difference(file.params, params), folder, tags) as tracker:
-            ran = []
-            for name in STAGES:
-                if is_current(name, params, folder):
-                    log.info("%s is current", name)
-                    folder.unfinished(name).unlink(missing_ok=True)  # left by a run with other data, which were undone
-                    continue
-                with contextlib.nullcontext() if folder.overridden else dvc_repository.recorded(name, sources[name]):
-                    TASKS[name](name, params, folder, tracker.log_epoch if name == "train" else None)
-                ran.append(name)
-            belonging.require(folder)
-            wanted = not folder.overridden if register is None else register
-            due = bool({"train", "evaluate", "export"} & set(ran))
-            unregistered = wanted and present(folder, params.registry.model) is None
-            if due or unregistered or not is_tracked(folder):
-                tracker.log_results(folder)
-            decision = ""
-            if wanted and (due or unregistered):
-                REGISTER(folder, params.registry.model, tracker.run_id, tracker.lineage)
-            registration = present(folder, params.registry.model)
-            if registration and wanted and is_due(registration, promotion or params.registry.promotion):
-                decision = judge(registration, params.gate, who)
-                mark_judged(folder, registration)
-        flow_run.show_report(folder, tracker.run_id)
-        summary = Summary.of(folder, params, tuple(ran), decision)
+    return update(Request(file, params, folder, presets or (), register, promotion, who))
+
+
+def update(request: Request) -> Summary:
+    """Do the work of the flow, within its run."""
+    folder = request.folder
+    flow_run.label(request.params, folder.root.name, *flow_run.folder_tags(folder))
+    steps = Steps(
+        holder="adaptformer/train",
+        begin=lambda: flow_run.mark_crashed(folder),
+        stage=stages.run,
+        register=registry.REGISTER,
+        promote=_promote_and_show,
+    )
+    summary = run.update(request, steps, flow_run.lineage())
+    flow_run.show_report(folder, summary.run_id)
     create_markdown_artifact(key="training", markdown=markdown(summary), description="The last run's result")
     return summary
 
 
-def judge(registration: Registration, bounds: GateParams, who: str | None) -> str:
-    """Let the gate judge a registered version and return the decision's sentence, or why it is not judged."""
-    if (reason := reason_not_to_judge(registration)) is not None:
-        return reason
-    outcome = promote(registration.model, bounds, version=registration.version, who=who, why="")
-    show(outcome)
-    return outcome.decision.sentence
-
-
-def is_current(name: str, params: Params, folder: RunFolder) -> bool:
-    """Return whether a stage is current, by DVC's record for the default folder, by the stages' own for any other."""
-    return stage_runner.is_current(name, params, folder) if folder.overridden else dvc_repository.is_current(name)
+def _promote_and_show(*model_and_bounds: Any, **asked: Any) -> Outcome:
+    outcome: Outcome = registry.promote(*model_and_bounds, **asked)
+    promote.show(outcome)
+    return outcome

@@ -44,3 +44,8 @@ TASKS = {
     for name, stage in stages.STAGES.items()
 }
 """The task of each stage, by its name; the caller holds the folder's lock."""
+
+
+def run(name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None) -> None:
+    """Execute a stage as a task."""
+    TASKS[name](name, params, folder, on_epoch)

@@ -330,7 +330,7 @@ def _tell_next() -> None:
     from adaptformer.curation.importing import recording
 
     recorded = recording.is_recorded(RunFolder().data)
-    print("data.dvc records it; next: `make run`" if recorded else "next: `adaptformer pipeline`")
+    print("data.dvc records it; next: `make run`" if recorded else "next: `adaptformer run`")
 
 
 def _next_steps(summary: ImportSummary, params: Params, source: Path) -> str:
@@ -346,7 +346,7 @@ def _next_steps(summary: ImportSummary, params: Params, source: Path) -> str:
             "  make run",
         ]
     else:
-        lines += ["next: run the pipeline, without or with tracking", "  adaptformer pipeline", "  make run"]
+        lines += ["next: run the pipeline, without or with Prefect", "  adaptformer run", "  make run"]
     registered = params.registry.model
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", source.resolve().name).strip("-_") or "photos"
     lines.append(f"the model will be registered as {registered}")

@@ -1,4 +1,4 @@
-"""Commands that run stages: each stage, the whole pipeline, params, plan, compare, sweep."""
+"""Commands that run stages: each stage, the whole run, params, plan, compare, sweep."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from adaptformer.commands.parsing import add_methods, add_overrides, add_search,
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
+    from adaptformer.config.run_folder import RunFolder
 
 log = logging.getLogger("adaptformer")
 
@@ -31,13 +32,18 @@ def add(commands: Commands) -> None:
     for name, text in STAGES.items():
         stage = commands.add_parser(name, help=text)
         add_overrides(stage)
-        stage.set_defaults(command=_run, name=name, stages=[name], own_folder=False)
-    pipeline = commands.add_parser("pipeline", help="run all five stages, without MLflow and DVC")
-    pipeline.add_argument(
+        stage.set_defaults(command=_stage, name=name)
+    whole = commands.add_parser(
+        "run", help="bring all stages up to date, track the run, register its model, ask the gate"
+    )
+    ends = whole.add_mutually_exclusive_group()
+    ends.add_argument("--register", action="store_true", help="also register the model of a run with overrides")
+    ends.add_argument("--stages-only", action="store_true", help="neither track nor register; needs no MLflow")
+    whole.add_argument(
         "--own-folder", action="store_true", help="write below artifacts/runs/ even if no override changes the results"
     )
-    add_overrides(pipeline)
-    pipeline.set_defaults(command=_run, name="pipeline", stages=STAGES)
+    add_overrides(whole)
+    whole.set_defaults(command=_run)
     shown = commands.add_parser("params", help="show params.yaml with presets and overrides applied, or write it")
     add_overrides(shown)
     form = shown.add_mutually_exclusive_group()
@@ -58,31 +64,46 @@ def add(commands: Commands) -> None:
     sweep.set_defaults(command=_sweep)
 
 
-def _run(given: argparse.Namespace) -> None:
-    """Run those of the given stages that are not current; of torchrun's processes, only the first one writes files."""
+def _stage(given: argparse.Namespace) -> None:
+    """Run one stage; if torchrun started this process, only the first one of its processes writes files."""
     from adaptformer.config import run_folder
-    from adaptformer.pipeline import stage_runner
+    from adaptformer.pipeline import records, stage_runner
     from adaptformer.tuning import processes
 
     file, wanted = resolved(given)
-    folder = run_folder.apart(wanted) if given.own_folder else run_folder.of(file.params, wanted)
+    folder = run_folder.of(file.params, wanted)
     words = options(given)
+    record = records.of_stage(wanted, folder, words)
     if given.name == "train" and processes.follows():
-        if not stage_runner.is_current("train", wanted, folder):
+        if not record.is_current("train"):
             stage_runner.follow(wanted, folder)
         return
     with folder.lock(f"adaptformer {given.name}"):
-        if folder.overridden:
-            log.info("run folder: %s/", folder.root)
-        for name in given.stages:
-            if stage_runner.is_current(name, wanted, folder):
-                log.info("%s is current", name)
-            else:
-                stage_runner.run(name, wanted, folder, options=words)
+        _show_folder(folder)
+        stage_runner.Runner(wanted, folder, record, words).bring_up_to_date(given.name)
         if given.name == "validate":
             from adaptformer.curation.labels import first_accuracy
 
             print(first_accuracy.text(wanted, folder))
+
+
+def _run(given: argparse.Namespace) -> None:
+    from adaptformer.config import run_folder
+    from adaptformer.pipeline import run
+
+    file, wanted = resolved(given)
+    folder = run_folder.apart(wanted) if given.own_folder else run_folder.of(file.params, wanted)
+    _show_folder(folder)
+    if given.stages_only:
+        run.stages_only(wanted, folder, options(given))
+        return
+    request = run.Request(file, wanted, folder, given.preset, True if given.register else None)
+    run.show(request, lambda: run.update(request))
+
+
+def _show_folder(folder: RunFolder) -> None:
+    if folder.isolated:
+        log.info("run folder: %s/", folder.root)
 
 
 def _plan(given: argparse.Namespace) -> None:
@@ -142,15 +163,15 @@ def _params(given: argparse.Namespace) -> None:
 
 
 def _compare(given: argparse.Namespace) -> None:
-    from adaptformer.commands import method_runs
     from adaptformer.config import params
+    from adaptformer.pipeline import method_runs
 
     method_runs.compare(params.read(), given.method, given.seed, params.parse_overrides(given.overrides))
 
 
 def _sweep(given: argparse.Namespace) -> None:
-    from adaptformer.commands import sweep_runs
     from adaptformer.config import params
+    from adaptformer.pipeline import sweep_runs
     from adaptformer.presets import writing
 
     file = params.read()

@@ -24,13 +24,13 @@ class RunFolder:
     """The paths of one run.
 
     The attributes up to `parity` are the single files that the stages pass to each other and that DVC records. The
-    others are git-ignored and unknown to DVC: they hold times and hosts, or are of use to one run only. A folder that
-    is `overridden` belongs to a run with overrides: DVC does not know it, and each stage keeps its own record there.
+    others are git-ignored and unknown to DVC: they hold times and hosts, or are of use to one run only. An `isolated`
+    folder is not the default one: it belongs to a run with other params than params.yaml, below `runs/`.
     """
 
-    def __init__(self, root: Path = DEFAULT, data: Path = Path("data"), *, overridden: bool = False) -> None:
+    def __init__(self, root: Path = DEFAULT, data: Path = Path("data"), *, isolated: bool = False) -> None:
         self.root = root
-        self.overridden = overridden
+        self.isolated = isolated
         self.data = data
         self.manifest = root / "manifest.csv"
         self.manifest_checksum = integrity.beside(self.manifest)
@@ -56,7 +56,7 @@ class RunFolder:
 
         self.faults = root / "data_faults.csv"
         # One of each for all runs of a checkout; they can be computed again.
-        self.image_cache = (root.parent.parent if overridden else root) / "cache"
+        self.image_cache = (root.parent.parent if isolated else root) / "cache"
         self.known_facts = self.image_cache / "facts.safetensors"
         self.embeddings = self.image_cache / "embeddings"
         self.probe_features = self.image_cache / "probe_features"
@@ -74,7 +74,7 @@ class RunFolder:
         return self.root / "timing" / f"{stage}.json"
 
     def done(self, stage: str) -> Path:
-        """Return the file that a stage of a run with overrides writes last: the record of its inputs and outputs."""
+        """Return the file in which a stage's inputs and outputs are recorded, unless DVC records them."""
         return self.root / f"{stage}.done.json"
 
     def unfinished(self, stage: str) -> Path:
@@ -82,15 +82,11 @@ class RunFolder:
         return self.root / f"{stage}.unfinished.json"
 
     def others(self) -> list[RunFolder]:
-        """Return the folders of the other runs with overrides of the same checkout."""
-        roots = sorted(self.root.parent.iterdir()) if self.overridden else []
-        return [RunFolder(root, self.data, overridden=True) for root in roots if root != self.root and root.is_dir()]
-
-    def other_backbones(self) -> list[Path]:
-        """Return the backbones in the other run folders of the same checkout."""
-        default = self.root.parent.parent if self.overridden else self.root
-        found = [default / self.backbone.name, *sorted((default / RUNS.name).glob(f"*/{self.backbone.name}"))]
-        return [path for path in found if path != self.backbone and path.is_file()]
+        """Return the other run folders of the same checkout, the default one first."""
+        default = self.root.parent.parent if self.isolated else self.root
+        roots = [default, *sorted((default / RUNS.name).glob("*"))]
+        there = [root for root in roots if root != self.root and root.is_dir()]
+        return [RunFolder(root, self.data, isolated=root != default) for root in there]
 
     @contextlib.contextmanager
     def lock(self, holder: str) -> Iterator[None]:
@@ -145,4 +141,4 @@ def of(present: Params, wanted: Params) -> RunFolder:
 
 def apart(wanted: Params) -> RunFolder:
     """Return a separate folder for a run with the params `wanted`, even if they equal params.yaml."""
-    return RunFolder(RUNS / files.sha256_text(files.canonical_json(tracked(wanted)))[:12], overridden=True)
+    return RunFolder(RUNS / files.sha256_text(files.canonical_json(tracked(wanted)))[:12], isolated=True)

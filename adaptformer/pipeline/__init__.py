@@ -1,1 +1,1 @@
-"""The stages, their table, and what runs them."""
+"""The stages and their table, records of what is done, and what runs them: one stage, a run, comparisons, sweeps."""

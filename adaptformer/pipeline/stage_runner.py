@@ -1,6 +1,6 @@
-"""Running a stage: its inputs are checked, its time is measured, and a record is written if DVC keeps none.
+"""Running a stage: whether it is current, its inputs, its time, its record.
 
-`python -m adaptformer STAGE`, `dvc repro` and the Prefect tasks all run a stage through `run`.
+`python -m adaptformer STAGE`, `dvc repro` and the Prefect tasks all execute a stage by `run`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import os
 import platform
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptformer.base import files, interruption, memory, progress
 from adaptformer.base.errors import UserError
-from adaptformer.config.params import Params, tracked
+from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.pipeline.stages import STAGES, OnEpoch, fingerprint
+from adaptformer.pipeline.records import Record
+from adaptformer.pipeline.stages import STAGES, OnEpoch
 from adaptformer.tuning import event_files
 
 if TYPE_CHECKING:
@@ -27,36 +29,62 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("adaptformer")
 
-SHARED = ("validate", "fetch")
-"""Stages whose outputs do not depend on methods or learning rates, so that runs share them."""
+Execute = Callable[[str, Params, RunFolder, OnEpoch | None], None]
+"""A way to execute a stage: `run` itself, or as a task of an orchestrator."""
 
 
-def run(
-    name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None = None, options: Sequence[str] = ()
-) -> None:
-    """Run one stage in a folder that the caller has locked, and write `timing/<stage>.json`.
+@dataclass(frozen=True)
+class Runner:
+    """Brings the stages of one run up to date, in a folder that the caller has locked.
 
-    Raises UserError if an input is missing, or was not made because its stage failed; the error names the command to
-    run first, with `options` (overrides and presets as the command line takes them). In the folder of a run with
-    overrides, also raises UserError if `data/` has changed since it was validated, or if an input changed while the
-    stage ran; only there `<stage>.done.json` is written.
+    The remedies of errors repeat `options`, presets and overrides as they were given.
     """
+
+    params: Params
+    folder: RunFolder
+    record: Record
+    options: Sequence[str] = ()
+    execute: Execute = field(default_factory=lambda: run)
+
+    def bring_up_to_date(self, name: str, on_epoch: OnEpoch | None = None) -> bool:
+        """Run a stage unless it is current, and record it; return whether it ran.
+
+        Raises UserError if an input is missing, or was not made because its stage failed; the error names the command
+        to run first.
+        """
+        mark = self.folder.unfinished(name)
+        self._require_finished(name)
+        if self.record.is_current(name):
+            log.info("%s is current", name)
+            mark.unlink(missing_ok=True)  # left by a run with other data, which were undone
+            return False
+        if self.record.reuse(name):
+            mark.unlink(missing_ok=True)
+            return False
+        require_inputs(name, self.folder, self.options)
+        with self.record.recording(name):
+            files.write_json(mark, _values(name, self.params))
+            self.execute(name, self.params, self.folder, on_epoch)
+        mark.unlink(missing_ok=True)
+        return True
+
+    def _require_finished(self, name: str) -> None:
+        """Raise UserError if a stage that makes an input failed or was stopped when it last ran with the same values.
+
+        Its output, if there is one, is then that of an earlier run, and the present stage would use it silently.
+        """
+        for path, producer in _inputs_made(name, self.folder):
+            if path.is_file() and _unfinished(self.folder, producer) == _values(producer, self.params):
+                cause = (
+                    f"{path} is not of these values: `adaptformer {producer}` did not finish when it last ran with them"
+                )
+                raise UserError(cause, _first(producer, self.options))
+
+
+def run(name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None = None) -> None:
+    """Execute one stage, without a look at any record, and write `timing/<stage>.json`."""
     stage = STAGES[name]
     progress.use(params.runtime.progress)
-    require_inputs(name, folder, options)
-    _require_finished(name, params, folder, options)
-    files.write_json(folder.unfinished(name), _values(name, params))
-    before: dict[str, Any] = {}
-    if folder.overridden:
-        if not _has_validated_data(name, folder):
-            raise UserError(f"data/ is not what {folder.manifest} was made from", _first("validate", options))
-        files.write_json(folder.params, tracked(params))
-        folder.done(name).unlink(missing_ok=True)
-        before = _inputs(name, params, folder)
-        if name in SHARED and (other := _like(name, folder, before)) is not None:
-            _take_over(name, folder, other)
-            folder.unfinished(name).unlink(missing_ok=True)
-            return
     log.info("%s begins", name)
     _on_stop(f"in {name}")
     on_event = None
@@ -79,9 +107,6 @@ def run(
     machine = {"host": platform.node(), "cores": os.cpu_count(), "python": platform.python_version()}
     taken = {"seconds": seconds, "peak_memory_mb": memory.peak_mb()}
     files.write_json(folder.timing(name), {**taken, **timing, **machine})
-    if folder.overridden:
-        _record(name, params, folder, before)
-    folder.unfinished(name).unlink(missing_ok=True)
     _on_stop(f"after {name}")
     log.info("%s done in %.1f s", name, seconds)
 
@@ -100,17 +125,6 @@ def require_inputs(name: str, folder: RunFolder, options: Sequence[str] = ()) ->
             raise UserError(f"{path} is missing", _first(producer, options))
 
 
-def _require_finished(name: str, params: Params, folder: RunFolder, options: Sequence[str]) -> None:
-    """Raise UserError if a stage that makes an input failed or was stopped when it last ran with the same values.
-
-    Its output, if there is one, is then that of an earlier run, and the present stage would use it silently.
-    """
-    for path, producer in _inputs_made(name, folder):
-        if _json(folder.unfinished(producer)) == _values(producer, params):
-            cause = f"{path} is not of these values: `adaptformer {producer}` did not finish when it last ran with them"
-            raise UserError(cause, _first(producer, options))
-
-
 def _inputs_made(name: str, folder: RunFolder) -> list[tuple[Path, str]]:
     """Return the inputs of a stage that other stages make, each with the name of that stage."""
     makers = {output: other.name for other in STAGES.values() for output in other.outputs}
@@ -125,107 +139,17 @@ def _on_stop(place: str) -> None:
     interruption.on_stop(f"stopped {place}; the same command continues there")
 
 
-def is_current(name: str, params: Params, folder: RunFolder) -> bool:
-    """Return whether a stage of a run with overrides is done, from its present inputs, with its outputs unchanged.
-
-    Always False in the default folder, where DVC keeps the record.
-    """
-    if not folder.overridden or not all(
-        getattr(folder, attribute).exists() for attribute in (*STAGES[name].inputs, *STAGES[name].outputs)
-    ):
-        return False
-    present = {"inputs": _inputs(name, params, folder), "outputs": _outputs(name, folder)}
-    # No stage is current on data that was not validated; `run` then raises the error with the remedy.
-    return _has_validated_data(name, folder) and _done(folder, name) == present
-
-
 def _first(producer: str, options: Sequence[str]) -> str:
     return f"run `{shlex.join(['adaptformer', producer, *options])}` first"
 
 
-def _has_validated_data(name: str, folder: RunFolder) -> bool:
-    """Return whether `data/` is unchanged since it was validated; true for a stage that does not need it."""
-    if name == "validate" or "data" not in STAGES[name].inputs:
-        return True
-    return bool(_done(folder, "validate").get("inputs", {}).get("data") == _listing(folder.data))
-
-
-def _record(name: str, params: Params, folder: RunFolder, before: dict[str, Any]) -> None:
-    """Write the stage's record. Raises UserError instead if an input has changed since `before`."""
-    after = _inputs(name, params, folder)
-    changed = sorted(key for key in before if before[key] != after.get(key))
-    if changed:
-        raise UserError(
-            f"inputs changed while the run was going: {', '.join(changed)} (stage {name} is not recorded)",
-            "leave data/ and the code alone until the run ends, then run the same command again",
-        )
-    files.write_json(folder.done(name), {"inputs": after, "outputs": _outputs(name, folder)})
-
-
-def _like(name: str, folder: RunFolder, inputs: dict[str, Any]) -> RunFolder | None:
-    """Return another run folder in which a stage was done from the same inputs, with its outputs unchanged."""
-    for other in folder.others():
-        done = _done(other, name)
-        there = all(getattr(other, output).is_file() for output in STAGES[name].outputs)
-        if done.get("inputs") == inputs and there and done.get("outputs") == _outputs(name, other):
-            return other
-    return None
-
-
-def _take_over(name: str, folder: RunFolder, other: RunFolder) -> None:
-    """Link the outputs, the timing and the record of an equal stage from another run folder."""
-    for output in STAGES[name].outputs:
-        files.link(getattr(other, output), getattr(folder, output))
-    if other.timing(name).is_file():
-        files.link(other.timing(name), folder.timing(name))
-    files.write_json(folder.done(name), _done(other, name))
-    log.info("%s was done in %s/ from the same inputs", name, other.root)
-
-
-def _done(folder: RunFolder, name: str) -> dict[str, Any]:
-    """Return a stage's record; empty if there is none or it is damaged."""
-    return _json(folder.done(name))
-
-
-def _json(path: Path) -> dict[str, Any]:
+def _unfinished(folder: RunFolder, stage: str) -> dict[str, Any] | None:
+    """Return the values with which a stage did not finish; None if it finished, or the file is damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(folder.unfinished(stage).read_text())
     except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _inputs(name: str, params: Params, folder: RunFolder) -> dict[str, Any]:
-    """Return the inputs for a stage's record: its fingerprint, and the inputs that the fingerprint does not cover."""
-    inputs = fingerprint(name, params, folder)
-    if name == "validate":
-        inputs["data"] = _listing(folder.data)
-    checkpoint = Path(params.backbone.checkpoint)
-    if name == "fetch" and checkpoint.is_file():
-        inputs["checkpoint"] = [checkpoint.stat().st_size, checkpoint.stat().st_mtime_ns]
-    if name == "fetch" and (folder_of_parts := checkpoint if checkpoint.is_dir() else _beside_index(checkpoint)):
-        inputs["checkpoint_parts"] = _listing(folder_of_parts)
-    return inputs
-
-
-def _beside_index(checkpoint: Path) -> Path | None:
-    """Return the folder of a checkpoint in parts, given the path of its index; None for a checkpoint of one file."""
-    return checkpoint.parent if checkpoint.name.endswith(".index.json") and checkpoint.is_file() else None
-
-
-def _outputs(name: str, folder: RunFolder) -> dict[str, str]:
-    return {attribute: files.sha256_file(getattr(folder, attribute)) for attribute in STAGES[name].outputs}
-
-
-def _listing(data: Path) -> str:
-    """Return a hash over path, size and time of every file below a folder.
-
-    Reading all images would take as long as validating them. A file that is only touched costs one more validation,
-    which gives the same manifest.
-    """
-    found = sorted(path for path in data.rglob("*") if path.is_file())
-    rows = [[path.relative_to(data).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in found]
-    return files.sha256_text(files.canonical_json(rows))
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def read_timing(folder: RunFolder, stage: str) -> dict[str, Any]:

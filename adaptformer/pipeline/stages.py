@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("adaptformer")
 
+TRAINING_PROCESS = "adaptformer.pipeline.training_process"
+"""The module that one of several processes runs to train."""
 OnEpoch = Callable[["EpochRow"], None]
 Timing = dict[str, Any]
 """Timing that a stage reports beside its seconds; it goes to timing/ only."""
@@ -69,8 +71,8 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         wanted.model, wanted.checkpoint, wanted.sha256, wanted.allowed_licences, wanted.weights
     )
     backbone_file.write(folder.backbone, tensors, card)
-    if folder.overridden:  # DVC manages the default folder's file, and may link it itself
-        files.share(folder.backbone, folder.other_backbones())
+    if folder.isolated:  # DVC manages the default folder's file, and may link it itself
+        files.share(folder.backbone, [other.backbone for other in folder.others() if other.backbone.is_file()])
     files.write_json(folder.backbone_card, asdict(card))
     return {"parameters": card.parameters}
 
@@ -85,8 +87,8 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     from adaptformer.tuning import data_parallel, history, loop, planning, processes, resume, setup
 
     if params.runtime.devices > 1 and not processes.started_by_torchrun():
-        job = {"params": params.model_dump(mode="json"), "folder": str(folder.root), "overridden": folder.overridden}
-        return processes.train(job, params.runtime.devices, folder.process_errors, on_epoch)
+        job = {"params": params.model_dump(mode="json"), "folder": str(folder.root), "isolated": folder.isolated}
+        return processes.train(TRAINING_PROCESS, job, params.runtime.devices, folder.process_errors, on_epoch)
     with data_parallel.joined(params.runtime.device) as world:
         start = setup.prepare(params, folder)
         model, chosen = start.model, start.device

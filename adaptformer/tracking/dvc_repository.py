@@ -120,8 +120,15 @@ def _held(lock: contextlib.AbstractContextManager[object]) -> Iterator[None]:
         lock.__exit__(None, None, None)
 
 
+def is_used() -> bool:
+    """Return whether the current folder is a checkout with DVC."""
+    return Path(".dvc").is_dir()
+
+
 def check_data() -> None:
-    """Raise UserError unless `data/` is as data.dvc records it."""
+    """Raise UserError unless `data/` is as data.dvc records it; without DVC there is no record to compare with."""
+    if not is_used():
+        return
     if not Path(DATA_FILE).is_file():
         raise UserError(f"there is no {DATA_FILE}", "run `adaptformer data sample` or `adaptformer data import PATH`")
     with _repo() as repo:
@@ -159,6 +166,21 @@ def is_clean() -> bool:
     """Return whether `dvc status` is clean: data and all stages are current."""
     with _repo() as repo:
         return not repo.status()
+
+
+def restore(stage: str) -> bool:
+    """Bring back the lost outputs of a stage from DVC's cache; return whether the stage is current then.
+
+    Nothing is replaced: if the stage is not current for any other reason, nothing happens.
+    """
+    with _repo() as repo:
+        changes = repo.status([stage]).get(stage, [])
+        if len(changes) != 1 or not isinstance(changes[0], dict) or list(changes[0]) != ["changed outs"]:
+            return False
+        if set(changes[0]["changed outs"].values()) != {"deleted"}:
+            return False
+        repo.checkout([stage], allow_missing=True)
+        return not repo.status([stage])
 
 
 def source_fingerprints(stages: Iterable[str]) -> dict[str, Fingerprint]:

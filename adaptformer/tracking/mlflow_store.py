@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 from collections.abc import Iterator
@@ -30,6 +31,15 @@ FIRST_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_R
 """The same for the first request, so that a server that is dead from the start delays a run by five seconds."""
 VERSIONS_PER_REQUEST = 200_000
 """MLflow's own limit."""
+
+
+def require_installed() -> None:
+    """Raise UserError if MLflow is not installed. Does not import it."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise UserError(
+            "mlflow is not installed, so the run can be neither tracked nor registered",
+            "pip install 'adaptformer[pipeline]', or run the stages alone: `adaptformer run --stages-only`",
+        )
 
 
 def connect() -> MlflowClient:

@@ -59,8 +59,8 @@ def waits(folder: RunFolder, results: str) -> bool:
 
 def waiting() -> list[RunFolder]:
     """Return the run folders in which runs wait for upload; imports no MLflow."""
-    overridden = [RunFolder(root, overridden=True) for root in sorted(RUNS.glob("*"))]
-    return [folder for folder in (RunFolder(), *overridden) if _notes(folder)]
+    isolated = [RunFolder(root, isolated=True) for root in sorted(RUNS.glob("*"))]
+    return [folder for folder in (RunFolder(), *isolated) if _notes(folder)]
 
 
 def upload_waiting(client: MlflowClient, held: RunFolder | None = None) -> Iterator[Uploaded]:

@@ -1,6 +1,6 @@
 """Training on several devices of this machine, by processes that torchrun starts and that report to this one.
 
-The processes run the same stage (commands/training_process.py). The leader writes the files and reports epochs, log
+The processes run the same stage, in a module that the caller names. The leader writes the files and reports epochs, log
 lines and errors as lines of JSON, so that the caller sees one training run. If a process dies, all are started again
 and continue from the last state.
 """
@@ -25,7 +25,6 @@ from adaptformer.tuning.history import EpochRow
 
 log = logging.getLogger("adaptformer")
 
-ENTRY = "adaptformer.commands.training_process"
 RESTARTS = 3
 """How many times all processes are started again after one of them has died."""
 
@@ -40,8 +39,10 @@ def follows() -> bool:
     return started_by_torchrun() and os.environ["RANK"] != "0"
 
 
-def train(job: dict[str, Any], processes: int, errors: Path, on_epoch: Callable[[EpochRow], None]) -> dict[str, Any]:
-    """Run a `job` (values as in JSON) in `processes` processes and return the leader's result.
+def train(
+    module: str, job: dict[str, Any], processes: int, errors: Path, on_epoch: Callable[[EpochRow], None]
+) -> dict[str, Any]:
+    """Run a `job` (values as in JSON) by `module`, in `processes` processes, and return the leader's result.
 
     Raises the UserError of any process, or, if they died too often, one that names their log file `errors`. The
     processes end when the caller is interrupted or dies.
@@ -52,7 +53,7 @@ def train(job: dict[str, Any], processes: int, errors: Path, on_epoch: Callable[
         files.write_json(described, job)
         command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
-            "--max-restarts", str(RESTARTS), "--log-dir", folder, "-m", ENTRY, str(described),
+            "--max-restarts", str(RESTARTS), "--log-dir", folder, "-m", module, str(described),
         ]  # fmt: skip
         with _started(command, stderr) as lines:
             for line in lines:

@@ -40,7 +40,7 @@ IMPORTED = (
     "cleanlab", "pyarrow.parquet", "ruamel.yaml",
     "adaptformer.curation.importing.importing", "adaptformer.curation.importing.relabelling",
     "adaptformer.curation.sharded_checks.checking", "adaptformer.curation.labels.review",
-    "adaptformer.registry.promotion", "adaptformer.commands.sweep_runs", "adaptformer.commands.method_runs",
+    "adaptformer.registry.promotion", "adaptformer.pipeline.sweep_runs", "adaptformer.pipeline.method_runs",
     "adaptformer.batch_prediction.running", "adaptformer.sweeps.study", "small_project",
 )  # fmt: skip
 """Imported once for all tries."""

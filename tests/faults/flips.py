@@ -43,7 +43,7 @@ READERS = (
     Reader(("data", "labels"), "exported", INPUTS),
     Reader(("inspect", "artifacts/adapter.safetensors"), "exported", ("artifacts/adapter.safetensors",), True),
     Reader(("data", "relabel", "--undo"), "relabelled", ("artifacts/relabelled.csv*",)),
-    Reader(("pipeline", "--own-folder"), "own", ("artifacts/runs/**/*",)),
+    Reader(("run", "--stages-only", "--own-folder"), "own", ("artifacts/runs/**/*",)),
     Reader(("predict", "more", "--into", "answers", "--workers", "1"), "answered", ("answers/**/*",)),
 )
 SLOW = {"predict more --into answers --workers 1"}

@@ -68,7 +68,7 @@ CASES = (
     Case("train tuning.epochs=3", ("train", "tuning.epochs=3"), "three", weight=2),
     Case("evaluate", ("evaluate",), "trained"),
     Case("export", ("export",), "evaluated"),
-    Case("pipeline", ("pipeline",), "data", weight=6),
+    Case("run", ("run", "--stages-only"), "data", weight=6),
     Case("predict", ("predict", "more", "--csv"), "exported", last_words=True, weight=2),
     Case("predict --into", ("predict", "more", "--into", "answers", "--workers", "1"), "exported", weight=1),
     Case("promote", ("promote", "--model", "colours", *WHO), "registered", registry="colours", weight=2),
@@ -113,7 +113,7 @@ STEPS: dict[str, tuple[str, Callable[[], int]]] = {
     "trained": ("fetched", commands(("train",))),
     "evaluated": ("trained", commands(("evaluate",))),
     "exported": ("evaluated", commands(("export",))),
-    "own": ("data", commands(("pipeline", "--own-folder"))),
+    "own": ("data", commands(("run", "--stages-only", "--own-folder"))),
     "answered": ("exported", commands(("predict", "more", "--into", "answers", "--workers", "1"))),
     "promoted": ("registered", commands(("promote", "--model", "colours", *WHO))),
 }

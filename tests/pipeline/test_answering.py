@@ -15,10 +15,10 @@ from registered import ask, challenge, wrong
 from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline import summary
 from adaptformer.prediction import model_file
 from adaptformer.registry import answering, in_use, promotion
 from adaptformer.tracking import mlflow_store
-from flows import summary
 
 FOLDER = RunFolder()
 PHOTO = "photo.ppm"
@@ -234,7 +234,7 @@ def test_predicting_with_the_champion_imports_no_mlflow(champion, tmp_path):
         ("refused", r"version 2, refused on \S+: not in use; version 1 is champion since \S+$"),
         ("champion", r"version 1, champion since \S+$"),
         ("not judged", r"version 3, not judged: not in use; `make promote` asks the gate$"),
-        ("not registered", r"not asked: this model is not registered$"),
+        ("not registered", r"not asked: this model is not registered; --register registers it$"),
         ("no record", r"what it said of version 2 is not known here: `make history` asks MLflow$"),
     ],
 )
@@ -254,4 +254,4 @@ def test_the_summary_always_says_what_the_gate_said(champion, tmp_path, monkeypa
         FOLDER.registration.unlink()
     if case == "no record":
         in_use.forget(champion)
-    assert re.match(line, summary.verdict(summary.present(FOLDER, champion), FOLDER))
+    assert re.match(line, summary.verdict(summary.present(FOLDER, champion)))

@@ -8,6 +8,7 @@ from imports import DIVIDED, ROOT, imported, module_name, sources, units_importe
 
 PIXELS = {"data"}
 MODEL = {"data", "model"}
+STAGES = {"checkpoints", "curation/checks", "tuning", "evaluation", "export", "prediction"}
 LIBRARY = {
     "config": set(),
     "pages": set(),
@@ -30,9 +31,9 @@ LIBRARY = {
     "sweeps": {"tuning"},
     "pretraining": MODEL | {"tuning"},
     "gate": {"data", "evaluation", "pages"},
-    "pipeline": MODEL | {"checkpoints", "curation/checks", "tuning", "evaluation", "export", "prediction"},
-    "tracking": {"tuning", "prediction", "presets", "pipeline"},
+    "tracking": {"tuning", "prediction", "presets"},
     "registry": MODEL | {"curation/checks", "evaluation", "gate", "prediction", "tracking"},
+    "pipeline": MODEL | STAGES | {"presets", "sweeps", "tracking", "registry"},
 }
 """What each folder of the library may import of the others, besides `base` and `config`."""
 LOWEST = {"base", "config"}
@@ -61,6 +62,13 @@ def test_only_tracking_and_registry_import_mlflow_or_dvc():
 @pytest.mark.parametrize("path", sources("adaptformer"), ids=module_name)
 def test_the_library_imports_neither_tasks_nor_flows(path):
     assert not tops(path) & {"tasks", "flows"}
+
+
+def test_of_the_command_line_only_the_commands_of_flows_take_its_parser_and_exit_codes():
+    importing = {module_name(path): imported(path) for path in sources("tasks", "flows")}
+    taken = {(name, module) for name, modules in importing.items() for module in modules if "commands" in module}
+    assert {name for name, _ in taken} == {"flows.__main__", "flows.services"}
+    assert {module for _, module in taken} == {"adaptformer.commands.exit_code", "adaptformer.commands.parsing"}
 
 
 @pytest.mark.parametrize("path", sources("tasks"), ids=module_name)

@@ -12,6 +12,7 @@ from crafted import CALLS, files_of, row, run_folder, runs, steps
 from adaptformer.__main__ import main
 from adaptformer.config.params import load
 from adaptformer.config.run_folder import RUNS
+from adaptformer.pipeline import run
 from adaptformer.tracking import run_files, uploads
 from adaptformer.tracking.tracker import Tracker, tracked
 
@@ -212,19 +213,14 @@ def test_a_run_that_cannot_be_uploaded_does_not_stop_the_tracking_of_the_next(
 
 
 def test_a_next_run_with_nothing_to_do_uploads_too(folder, miss, outage, monkeypatch, capsys):
-    from flows import local
-
-    for name, answer in (("check_data", None), ("is_clean", True)):
-        monkeypatch.setattr(local.dvc_repository, name, lambda answer=answer: answer)
-    for name in ("make_sample_if_wanted", "present", "text"):
-        monkeypatch.setattr(local, name, lambda *_: "shown")
-    monkeypatch.setattr(local, "Summary", types.SimpleNamespace(of=lambda *_: None))
-    monkeypatch.setattr(local, "is_due", lambda *_: False)
+    monkeypatch.setattr(run, "unchanged", lambda _request: "the summary of an earlier run")
+    monkeypatch.setattr(run.summary, "text", lambda *_: "shown")
+    request = types.SimpleNamespace(folder=folder)
     miss(folder)
     with outage():
-        local.run([], {}, None)
+        run.show(request, pytest.fail)
     assert "warning: MLflow at" in capsys.readouterr().out
-    local.run([], {}, None)
+    run.show(request, pytest.fail)
     assert "uploaded test, finished, as run" in capsys.readouterr().out
     assert uploads.waiting() == []
 

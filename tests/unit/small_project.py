@@ -72,6 +72,11 @@ def run_stages(*names: str) -> None:
         assert adaptformer(name) == 0, name
 
 
+def forget(stage: str) -> None:
+    """Let a stage run again although nothing that its result depends on has changed."""
+    RunFolder().done(stage).unlink()
+
+
 def results(root: Path) -> dict[str, bytes]:
     """The bytes of every file that a stage hands on."""
     folder = RunFolder(root / "artifacts")

@@ -53,7 +53,10 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, s
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([command, "--help"] for command in ("train", "predict", "data", "promote", "log", "compare"))],
+    [
+        ["--help"],
+        *([command, "--help"] for command in ("train", "run", "predict", "data", "promote", "log", "compare")),
+    ],
 )
 def test_help_imports_nothing_that_takes_its_time(arguments: list[str]) -> None:
     heavy = (
@@ -338,6 +341,8 @@ def test_bad_params_stop_a_stage_before_anything_is_written(
 def test_data_that_changed_since_validation_stop_training(
     project: Path, capsys: pytest.CaptureFixture[str], now: bytes | None
 ) -> None:
+    (project / ".dvc").mkdir()  # without DVC, the run folder's own record notices it
+    (project / "dvc.yaml").touch()
     run_stages("validate", "fetch")
     image = project / "data/train/blue/01.png"
     image.unlink()
@@ -679,6 +684,8 @@ def test_a_second_validation_reads_only_what_has_changed(project: Path) -> None:
     for path in images:
         os.utime(path, (1_600_000_000, 1_600_000_000))  # what was written just now is not trusted
     for known in (0, len(images), len(images) - 1):
+        if known:
+            small_project.forget("validate")
         run_stages("validate")
         timing = json.loads((project / "artifacts/timing/validate.json").read_text())
         assert (timing["known_before"], timing["images"]) == (known, len(images))

@@ -57,7 +57,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_each_stage_writes_what_the_table_says_and_nothing_else(finished: Path) -> None:
     folder = RunFolder(Path("artifacts"))
     outputs = {str(getattr(folder, name)) for stage in STAGES.values() for name in stage.outputs}
-    beside = {str(folder.timing(name)) for name in STAGES}
+    beside = {str(folder.params), *(str(path(name)) for path in (folder.timing, folder.done) for name in STAGES)}
     present = {name for name in snapshot(finished) if name.startswith("artifacts/")}
     assert {name for name in present if not name.startswith("artifacts/cache/")} == outputs | beside
 
@@ -412,6 +412,7 @@ def test_export_begins_on_the_threads_that_it_is_told(
     monkeypatch.setattr(device, "default_threads", lambda: 5)
     monkeypatch.setattr(torch.onnx, "export", looking)
     small_project.write_params(root, runtime__threads=threads)
+    small_project.forget("export")
     with pytest.raises(Seen) as caught:
         adaptformer("export")
     assert caught.value.args == (expected,)
@@ -445,6 +446,7 @@ def test_all_of_export_runs_on_the_threads_that_it_is_told(
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     small_project.write_params(root, runtime__threads=3)
+    small_project.forget("export")
     run_stages("export")
     assert torch_threads == {"export": 3, "merge": 3, "logits": 3}
     assert session_threads == [3, 3], "parity and timing"

@@ -46,7 +46,9 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def train(root: Path, rows: list[EpochRow] | None = None) -> dict[str, Any]:
-    return processes.train(JOB, 3, root / "run/timing/processes.log", (rows if rows is not None else []).append)
+    return processes.train(
+        "a.module", JOB, 3, root / "run/timing/processes.log", (rows if rows is not None else []).append
+    )
 
 
 def given(root: Path) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def test_torchrun_gets_the_job_and_the_result_comes_back(said: Any, tmp_path: Pa
     words, session = given(tmp_path)["words"], given(tmp_path)["session"]
     assert words[:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
     assert words[5:7] == ["--max-restarts", "3"]
-    assert words[-3:-1] == ["-m", "adaptformer.commands.training_process"]
+    assert words[-3:-1] == ["-m", "a.module"]
     assert words[words.index("--log-dir") + 1] == str(Path(words[-1]).parent)
     assert given(tmp_path)["job"] == JOB
     assert session == given(tmp_path)["pid"] != os.getsid(0)  # no Ctrl-C of the terminal reaches it
@@ -111,7 +113,7 @@ def test_a_listener_that_fails_leaves_no_process(said: Any, tmp_path: Path) -> N
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        processes.train(JOB, 2, tmp_path / "log", fail)
+        processes.train("a.module", JOB, 2, tmp_path / "log", fail)
     assert not psutil.pid_exists(given(tmp_path)["pid"])
 
 

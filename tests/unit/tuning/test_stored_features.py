@@ -150,6 +150,6 @@ def test_probes_of_one_checkout_share_them(
     for stage in ("validate", "fetch", "train"):
         assert adaptformer(stage) == 0
     assert "of an earlier run" not in caplog.text
-    assert adaptformer("pipeline", "tuning.base_lr=0.5") == 0
+    assert adaptformer("run", "--stages-only", "tuning.base_lr=0.5") == 0
     (stored,) = (tmp_path / "artifacts/cache/probe_features").iterdir()
     assert f"the features of all images are from an earlier run ({stored.relative_to(tmp_path)})" in caplog.messages

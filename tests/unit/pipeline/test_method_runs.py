@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from adaptformer.base.errors import UserError
-from adaptformer.commands import method_runs
-from adaptformer.commands.method_runs import MethodRun
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline import method_runs
+from adaptformer.pipeline.method_runs import MethodRun
 
 FOLDER = RunFolder(Path("artifacts/runs/0123"))
 PARAMS = params.load(Path(__file__).resolve().parents[3] / "params.yaml")
@@ -33,7 +33,7 @@ def test_the_words_go_there_and_the_lines_come_here(program: Path, caplog: pytes
     program.write_text("import sys\nprint('noise')\nprint(*sys.argv[1:], file=sys.stderr)\n")
     caplog.set_level(logging.INFO, "adaptformer")
     bring_up_to_date(**{"tuning.epochs": 1, "adapter.bottlenecks": [2]})
-    assert caplog.messages == ["pipeline --own-folder tuning.epochs=1 adapter.bottlenecks=[2]"]
+    assert caplog.messages == ["run --stages-only --own-folder tuning.epochs=1 adapter.bottlenecks=[2]"]
 
 
 def test_an_error_there_is_one_here(program: Path, caplog: pytest.LogCaptureFixture) -> None:

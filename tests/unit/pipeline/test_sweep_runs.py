@@ -16,9 +16,8 @@ import yaml
 from small_project import adaptformer
 
 from adaptformer.base.errors import UserError
-from adaptformer.commands import sweep_runs
 from adaptformer.config import params
-from adaptformer.pipeline import stage_runner
+from adaptformer.pipeline import stage_runner, sweep_runs
 
 SEARCH = ("--search", "tuning.base_lr=0.5,4.0", "--search", "adapter.bottlenecks=[2],[4]")
 

@@ -16,9 +16,9 @@ from typing import Any
 from adaptformer.base import files, interruption
 from adaptformer.base.errors import UserError
 from adaptformer.config import params, run_folder
-from adaptformer.config.params import Params, ParamsFile
-from adaptformer.config.run_folder import RunFolder
-from adaptformer.pipeline import stage_runner
+from adaptformer.config.params import ParamsFile
+from adaptformer.pipeline import records
+from adaptformer.pipeline.stage_runner import Runner
 from adaptformer.sweeps import results, space
 from adaptformer.sweeps.study import Pruned, Result, Settings, Study, Trial
 from adaptformer.tracking import dvc_repository
@@ -117,28 +117,21 @@ def _train(sweep: Sweep, trial: Trial, tags: Mapping[str, str]) -> None:
             tracker.log_epoch(row)
             trial.on_epoch(row)
 
+        runner = Runner(wanted, folder, records.of_run(wanted, folder))
         # A fault of the data or the backbone is not a trial's failure: it ends the sweep, which a later call continues.
         for name in ("validate", "fetch"):
-            if not stage_runner.is_current(name, wanted, folder):
-                stage_runner.run(name, wanted, folder)
+            runner.bring_up_to_date(name)
         try:
-            _bring_training_up_to_date(wanted, folder, on_epoch)
+            if not runner.bring_up_to_date("train", on_epoch):
+                for row in history.read(folder.history):
+                    on_epoch(row)
+            interruption.on_stop("stopped between two trials; the same command continues with the next")
         except Pruned:
             state, tracker.status = "stopped early", "KILLED"
         except UserError as error:
             state, reason, tracker.status = "failed", error.cause, "FAILED"
         trial.end(state, folder.root, round(time.perf_counter() - began, 3), reason)
     log.info("trial %d: %s%s", trial.number, state, f": {reason}" if reason else "")
-
-
-def _bring_training_up_to_date(wanted: Params, folder: RunFolder, on_epoch: Callable[[history.EpochRow], None]) -> None:
-    """Train unless the training is current; call `on_epoch` with all epochs in either case."""
-    if not stage_runner.is_current("train", wanted, folder):
-        stage_runner.run("train", wanted, folder, on_epoch)
-    else:
-        for row in history.read(folder.history):
-            on_epoch(row)
-    interruption.on_stop("stopped between two trials; the same command continues with the next")
 
 
 def _difference(sweep: Sweep, best: Result) -> dict[str, Any]:

@@ -19,12 +19,12 @@ from typing import Any
 from adaptformer import presets
 from adaptformer.base import csv_file, files, interruption
 from adaptformer.base.errors import UserError
-from adaptformer.commands import adapter_summary
 from adaptformer.config import params, run_folder
 from adaptformer.config.params import Params, ParamsFile
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.evaluation import comparison, slices
 from adaptformer.evaluation.comparison import Trained
+from adaptformer.pipeline import adapter_summary
 from adaptformer.pipeline.stage_runner import read_timing
 from adaptformer.registry import belonging
 from adaptformer.tracking import dvc_repository, run_files
@@ -71,12 +71,12 @@ STOPPED = {128 + number for number in interruption.SIGNALS}
 def bring_up_to_date(run: MethodRun) -> None:
     """Run the stages of a run that are not current, in a separate process, so that its peak memory can be measured.
 
-    That process runs `adaptformer pipeline` and locks the folder itself: if the present process is killed, the other
+    That process, `adaptformer run --stages-only`, locks the folder itself: if the present process is killed, the other
     one continues to its end, and no further process can write there until then. Its log lines are logged here. Raises
     the UserError that the process prints, a UserError if it is killed, and RuntimeError if it fails in any other way.
     """
     overrides = [params.as_override(key, value) for key, value in run.changed.items()]
-    command = [sys.executable, "-m", "adaptformer", "pipeline", "--own-folder", *overrides]
+    command = [sys.executable, "-m", "adaptformer", "run", "--stages-only", "--own-folder", *overrides]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True, errors="replace",

@@ -1,4 +1,4 @@
-"""The result of a run, read from its files, as text for the terminal and as Markdown for Prefect."""
+"""The result of a run, read from its files, as text for the terminal and as a table in Markdown."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptformer.base import integrity, text_table
-from adaptformer.commands import adapter_summary
 from adaptformer.config import method
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.evaluation import leaks, power
+from adaptformer.pipeline import adapter_summary
 from adaptformer.pipeline.stage_runner import read_timing
 from adaptformer.registry import in_use
 from adaptformer.registry.versions import Registration, present
@@ -31,9 +31,13 @@ class Summary:
     ran: tuple[str, ...]
     decision: str
     significance: float = power.LEVEL
+    run_id: str | None = None
+    """The MLflow run that this run logged to, None if it logged nothing."""
 
     @classmethod
-    def of(cls, folder: RunFolder, params: Params, ran: tuple[str, ...], decision: str = "") -> Summary:
+    def of(
+        cls, folder: RunFolder, params: Params, ran: tuple[str, ...], decision: str = "", run_id: str | None = None
+    ) -> Summary:
         """Read the summary of a complete run folder; `ran` are the stages that this run ran, `decision` the gate's."""
         return cls(
             metrics=integrity.read_record(folder.metrics, "run `adaptformer evaluate`"),
@@ -43,15 +47,16 @@ class Summary:
             epochs=len(folder.history.read_text().splitlines()) - 1,
             registration=(registered := present(folder, params.registry.model)),
             ran=ran,
-            decision=decision or verdict(registered, folder),
+            decision=decision or verdict(registered),
             significance=params.gate.significance,
+            run_id=run_id,
         )
 
 
-def verdict(registered: Registration | None, folder: RunFolder) -> str:
+def verdict(registered: Registration | None) -> str:
     """Return the recorded verdict of the gate on a model that was not judged in this run."""
     if registered is None:
-        return "not asked: this model is not registered" + ("; --register registers it" if folder.overridden else "")
+        return "not asked: this model is not registered; --register registers it"
     record = in_use.read(registered.model)
     if record is None or registered.version not in record.versions:
         return f"what it said of version {registered.version} is not known here: `make history` asks MLflow"
@@ -65,7 +70,7 @@ def verdict(registered: Registration | None, folder: RunFolder) -> str:
 def lines(summary: Summary, folder: RunFolder, tracking_place: str) -> list[tuple[str, str]]:
     """Return the summary as pairs of a name and a value: first the figures, then the places of files and pages."""
     seconds = "" if summary.training_seconds is None else f" in {summary.training_seconds:.0f} s"
-    option = f" --model {folder.model}" if folder.overridden else ""
+    option = f" --model {folder.model}" if folder.isolated else ""
     trained, backbone = summary.card["trained"], summary.card["backbone"]
     share = f"{trained / backbone['parameters']:.1%} of the backbone's {backbone['parameters']:,}"
     epochs = "1 epoch" if summary.epochs == 1 else f"{summary.epochs} epochs"
@@ -103,7 +108,7 @@ def text(summary: Summary, folder: RunFolder, tracking_place: str) -> str:
 
 
 def markdown(summary: Summary) -> str:
-    """Return the numbers as a markdown table, for Prefect's page of the run."""
+    """Return the numbers as a table in Markdown."""
     model = summary.registration
     rows = [
         *(

@@ -1,4 +1,4 @@
-"""One of several processes that train together: `torchrun … -m adaptformer.commands.training_process JOB`.
+"""One of several processes that train together: `torchrun … -m adaptformer.pipeline.training_process JOB`.
 
 `adaptformer train` starts them if runtime.devices is more than 1 (tuning/processes.py).
 """
@@ -36,7 +36,7 @@ def main() -> int:
     try:
         result = stages.train(
             Params(**job["params"]),
-            RunFolder(Path(job["folder"]), overridden=job["overridden"]),
+            RunFolder(Path(job["folder"]), isolated=job["isolated"]),
             lambda row: _report({"row": dataclasses.asdict(row)}) if leads else None,
         )
     except UserError as error:
