@@ -16,7 +16,7 @@ from adaptformer.base import progress
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.squares import Images
-from adaptformer.model.device import Precision, computing
+from adaptformer.model.device import Precision, autocast
 
 
 def prepared(
@@ -56,7 +56,7 @@ def logits(
     batches = []
     inputs = prepared(images, np.arange(len(images)), contract, batch_size=batch_size, device=device)
     for batch in progress.steps(inputs, "classifying", len(images), "images", len):
-        with computing(device, precision):
+        with autocast(device, precision):
             batches.append(model(batch).float())
     model.train(training)
     return torch.cat(batches)

@@ -116,7 +116,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
             **({"gpu_memory_mb": device.peak_memory_mb(chosen)} if chosen.type == "cuda" else {}),
             **({"processes": world.size, "peak_memory_mb": memory.peak_mb()} if world.size > 1 else {}),
         }
-        if not world.leads:
+        if not world.is_main:
             return timing
         settings = params.adapter.model_dump(mode="json")
         trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-AHEAD = 2
+PREFETCHED = 2
 """Number of steps that are prepared while the GPU computes the current one."""
 
 
@@ -34,7 +34,7 @@ class MicroBatch:
     pixels: Tensor | None
     total: int
 
-    def on(self, device: torch.device) -> MicroBatch:
+    def to(self, device: torch.device) -> MicroBatch:
         """Return the batch on the device; copies from pinned memory overlap with the GPU's computation."""
         labels, weights = (tensor.to(device, non_blocking=True) for tensor in (self.labels, self.weights))
         pixels = None if self.pixels is None else self.pixels.to(device, non_blocking=True)
@@ -46,7 +46,7 @@ class MicroBatch:
         return MicroBatch(self.chosen, self.labels.pin_memory(), self.weights.pin_memory(), pixels, self.total)
 
 
-def ahead(items: Iterable[T], count: int = AHEAD) -> Iterator[T]:
+def prefetch(items: Iterable[T], count: int = PREFETCHED) -> Iterator[T]:
     """Yield `items` in order, computed by a thread that is at most `count` items ahead; its errors are raised here.
 
     The thread ends with the iterator, even if the iterator is closed early.

@@ -31,10 +31,10 @@ from adaptformer.data.photos import StoredImages
 from adaptformer.data.squares import Images
 from adaptformer.model import batch_norm, inference
 from adaptformer.model.classifier import Classifier
-from adaptformer.model.device import Precision, computing
+from adaptformer.model.device import Precision, autocast
 from adaptformer.model.parts import parts
 from adaptformer.tuning import balance, schedule, stored_features, views
-from adaptformer.tuning.batches import MicroBatch, ahead
+from adaptformer.tuning.batches import MicroBatch, prefetch
 from adaptformer.tuning.data_parallel import World
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.optimiser import learning_rate, set_learning_rate
@@ -148,7 +148,7 @@ def _train(
     batch_size = min(params.batch_size, len(order))
     batches = len(order) // batch_size  # the last incomplete batch is dropped: a batch of one breaks BatchNorm
     world = run.world
-    before = (done.loss_sum, done.correct) if world.leads else (0.0, 0.0)
+    before = (done.loss_sum, done.correct) if world.is_main else (0.0, 0.0)
     loss_sum, correct = (torch.tensor(value, device=run.device) for value in before)
     rate, last_logged = 0.0, time.monotonic()
     run.model.train()
@@ -159,7 +159,7 @@ def _train(
         _micro_batches(run, order[drawn], boxes[drawn], None if numbers is None else numbers[drawn], in_loss)
         for drawn in (slice(step * batch_size, (step + 1) * batch_size) for step in range(done.steps, batches))
     )
-    steps = ahead(prepared) if run.device.type in _PREPARED_AHEAD else prepared
+    steps = prefetch(prepared) if run.device.type in _PREPARED_AHEAD else prepared
     label = f"{phase.name}, epoch {epoch} of {phase.epochs}"
     steps = progress.steps(steps, label, batches * batch_size, "images", lambda _: batch_size, done.steps * batch_size)
     for step, micro_batches in enumerate(steps, start=done.steps):
@@ -171,12 +171,12 @@ def _train(
         loss_sum += loss
         correct += hits
         if run.save_steps and (step + 1) % run.save_steps == 0 and step + 1 < batches:
-            save(Partial(step + 1, float(world.summed(loss_sum)), float(world.summed(correct))))
+            save(Partial(step + 1, float(world.all_reduce(loss_sum)), float(world.all_reduce(correct))))
         if time.monotonic() - last_logged > SECONDS_BETWEEN_LOG_LINES:
             last_logged = time.monotonic()
             log.info("epoch %d/%d: step %d of %d", epoch, phase.epochs, step + 1, batches)
-    top1 = float(world.summed(correct)) / (batches * batch_size)
-    return {"lr": rate, "train_loss": float(world.summed(loss_sum)) / batches, "train_top1": top1}
+    top1 = float(world.all_reduce(correct)) / (batches * batch_size)
+    return {"lr": rate, "train_loss": float(world.all_reduce(loss_sum)) / batches, "train_top1": top1}
 
 
 def _micro_batches(
@@ -206,12 +206,12 @@ def _step(
     """
     loss_sum, correct = torch.zeros((), device=run.device), torch.zeros((), device=run.device)
     optimiser.zero_grad(set_to_none=True)
-    for number, batch in enumerate((micro.on(run.device) for micro in micro_batches), start=1):
+    for number, batch in enumerate((micro.to(run.device) for micro in micro_batches), start=1):
         run.world.images = batch.total
         # Processes exchange gradients once per step, after the last micro-batch.
         alone = run.world.size > 1 and number < len(micro_batches)
         with network.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
-            with computing(run.device, run.precision):
+            with autocast(run.device, run.precision):
                 logits = network(batch)
             loss = balance.weighted_cross_entropy(logits, batch.labels, batch.weights, run.params.label_smoothing)
             (loss * run.world.size).backward()  # undoes the mean over processes: weights are shares of the whole step
@@ -287,7 +287,7 @@ def _pooled(run: Run, part: str, split: LabelledImages, rows: NDArray[np.int64])
         batches = map(run.model.pooled, images)
     found = [torch.stack(heads, dim=1) for heads in batches]
     none = torch.empty((0, len(run.model.heads), run.model.vit.embed_dim), device=run.device)
-    return run.world.gathered(torch.cat(found) if found else none, len(rows)).unbind(1)
+    return run.world.all_gather(torch.cat(found) if found else none, len(rows)).unbind(1)
 
 
 @contextlib.contextmanager
@@ -295,7 +295,7 @@ def _evaluating(run: Run) -> Iterator[None]:
     """Run the body with the model in evaluation mode, without gradients, in the run's precision."""
     training = run.model.training
     run.model.eval()
-    with torch.no_grad(), computing(run.device, run.precision):
+    with torch.no_grad(), autocast(run.device, run.precision):
         yield
     run.model.train(training)
 

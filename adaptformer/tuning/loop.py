@@ -14,10 +14,10 @@ from torch import Tensor
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import TuningParams
 from adaptformer.model import device
-from adaptformer.model.classifier import restore, tuned_state
+from adaptformer.model.classifier import restore, trainable_state_dict
 from adaptformer.model.parts import parts
 from adaptformer.tuning import resume, schedule
-from adaptformer.tuning.data_parallel import spread
+from adaptformer.tuning.data_parallel import make_distributed
 from adaptformer.tuning.epoch import Network, Run, hold_prefix, recompute_statistics, train_epoch
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.optimiser import build_optimiser, pack_state, unpack_state, warmup_epochs
@@ -35,7 +35,7 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
     began = time.perf_counter()
     model, world = run.model.to(run.device), run.world
     phases = plan(run)
-    spread(model, world)
+    make_distributed(model, world)
     state = _resumed(run, on_epoch)
     spent = state.seconds
 
@@ -46,13 +46,13 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
         schedule.begin(model, phase)
         hold_prefix(run)
         optimiser = build_optimiser(model, run.params)
-        network = world.network(Network(run))
+        network = world.wrap(Network(run))
         if first > 1 or state.partial:
             unpack_state(optimiser, state.optimiser)
         else:
             _begin(run)
             # The first phase is never rolled back: nothing comes before it.
-            state = dataclasses.replace(state, start=_copied(tuned_state(model)) if number > 1 else {})
+            state = dataclasses.replace(state, start=_copied(trainable_state_dict(model)) if number > 1 else {})
             if len(phases) > 1:
                 log.info("phase %d of %d: %s, round %d", number, len(phases), phase.name, phase.round)
         later = sum(other.epochs for other in phases[number:])
@@ -60,13 +60,15 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
             images = len(run.train.labels) - (state.partial.steps * run.params.batch_size if state.partial else 0)
             before = seconds()
             save = _saver(run, state, optimiser, seconds)
-            row = world.same(train_epoch(run, phase, number, epoch, optimiser, network, state.partial, save))
+            row = world.broadcast(train_epoch(run, phase, number, epoch, optimiser, network, state.partial, save))
             row = _guarded(run, phase, row, state)
             if row.rolled_back:
                 log.warning("phase %d, %s, is rolled back: validation loss %.4f", number, phase.name, row.val_loss)
                 restore(model, state.start, "the state before the phase")
             ended = row.rolled_back or epoch == phase.epochs
-            state = _advanced(state, row, tuned_state(model), {} if ended else pack_state(optimiser), run.params)
+            state = _advanced(
+                state, row, trainable_state_dict(model), {} if ended else pack_state(optimiser), run.params
+            )
             state = dataclasses.replace(state, seconds=seconds())
             _save(run, state)
             on_epoch(row)
@@ -84,7 +86,9 @@ def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tu
 def _resumed(run: Run, on_epoch: Callable[[EpochRow], None]) -> resume.State:
     """Return the state to continue from, after loading it into the model, or the empty state."""
     world = run.world
-    state = world.same(resume.load(run.state, run.fingerprint, world.size, run.any_code) if world.leads else None)
+    state = world.broadcast(
+        resume.load(run.state, run.fingerprint, world.size, run.any_code) if world.is_main else None
+    )
     if state is None:
         return resume.State([], -1, {}, {}, {}, {})
     restore(run.model, state.tuned, str(run.state))
@@ -176,7 +180,7 @@ def _saver(
     """Return a function that saves the first steps of the epoch after `state`."""
 
     def save(done: resume.Partial) -> None:
-        tuned, moments = tuned_state(run.model), pack_state(optimiser)
+        tuned, moments = trainable_state_dict(run.model), pack_state(optimiser)
         now = dataclasses.replace(state, tuned=tuned, optimiser=moments, seconds=seconds(), partial=done)
         _save(run, now)
 
@@ -184,7 +188,7 @@ def _saver(
 
 
 def _save(run: Run, state: resume.State) -> None:
-    if run.world.leads:
+    if run.world.is_main:
         resume.save(run.state, state, run.fingerprint, run.world.size)
 
 

@@ -146,7 +146,7 @@ def minutes(
     step *= params.accumulate / len(chosen)
 
     def look() -> None:
-        with torch.no_grad(), device.computing(where, precision):
+        with torch.no_grad(), device.autocast(where, precision):
             model(inputs)
 
     looked_at = counts[1] + (min(counts[0], 2000) if params.head_statistics == "recomputed" else 0)
@@ -182,7 +182,7 @@ def _step(
 
     def run() -> None:
         optimiser.zero_grad(set_to_none=True)
-        with device.computing(images.device, precision):
+        with device.autocast(images.device, precision):
             logits = model(images)
         F.cross_entropy(logits, labels).backward()
         optimiser.step()
@@ -226,7 +226,7 @@ def _kept_mb(model: Classifier, where: torch.device, precision: device.Precision
     with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model.to(where)
         statistics = [buffer.clone() for buffer in model.buffers()]
-        with device.computing(where, precision):
+        with device.autocast(where, precision):
             held.append(model(torch.zeros(2, 3, size, size, device=where)))
         for buffer, before in zip(model.buffers(), statistics, strict=True):
             buffer.copy_(before)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adaptformer.model.classifier import Classifier
-from adaptformer.model.device import Precision, computing
+from adaptformer.model.device import Precision, autocast
 from adaptformer.model.parts import parts
 from adaptformer.tuning.stored_features import StoredFeatures
 
@@ -89,11 +89,11 @@ class Prefix:
             stored.write(self.held)
 
     def pooled(self, model: Classifier, name: str, chosen: Tensor, device: torch.device) -> tuple[Tensor, ...]:
-        """Return pooled features [B, D], for each head, of the images `chosen`; call it in the computing context."""
+        """Return pooled features [B, D], for each head, of the images `chosen`; call it under `device.autocast`."""
         held = self.held[name][chosen].to(device, torch.float32)
         if self.depth == len(model.vit.blocks):
             return held.unbind(1)
-        return model.pooled_after(held, self.depth)
+        return model.pool(held, self.depth)
 
     def batches(
         self, model: Classifier, name: str, rows: slice, size: int, device: torch.device
@@ -113,15 +113,15 @@ class Prefix:
             before if before is not None and not top else torch.empty((source.count, *_shape(model, depth)), dtype=kept)
         )
         for chosen in torch.arange(source.count).split(BATCH):
-            with computing(device, precision):
+            with autocast(device, precision):
                 if before is None:
-                    tokens = model.embedded(source.images(chosen))
+                    tokens = model.patch_tokens(source.images(chosen))
                 else:
                     tokens = before[chosen].to(device, torch.float32)
                 if top:
-                    moved[chosen] = torch.stack(model.pooled_after(tokens, self.depth), dim=1).to("cpu", kept)
+                    moved[chosen] = torch.stack(model.pool(tokens, self.depth), dim=1).to("cpu", kept)
                 else:
-                    moved[chosen] = model.through(tokens, self.depth, depth).to("cpu", kept)
+                    moved[chosen] = model.forward_blocks(tokens, self.depth, depth).to("cpu", kept)
         return moved
 
 

@@ -11,7 +11,7 @@ import torch
 from small_runs import RESTLESS, run
 
 from adaptformer.tuning import batches, epoch, loop
-from adaptformer.tuning.batches import MicroBatch, ahead
+from adaptformer.tuning.batches import MicroBatch, prefetch
 
 
 def test_items_come_in_order_from_another_thread() -> None:
@@ -22,7 +22,7 @@ def test_items_come_in_order_from_another_thread() -> None:
             makers.add(threading.get_ident())
             yield number
 
-    assert list(ahead(items())) == list(range(20))
+    assert list(prefetch(items())) == list(range(20))
     assert makers
     assert threading.get_ident() not in makers
 
@@ -33,13 +33,13 @@ def test_the_thread_works_on_the_gpu_of_its_process(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setattr(torch.cuda, "set_device", lambda gpu: chosen.append((threading.get_ident(), gpu)))
     makers: list[int] = []
-    assert list(ahead(makers.append(threading.get_ident()) for _ in range(2))) == [None, None]  # type: ignore[func-returns-value]
+    assert list(prefetch(makers.append(threading.get_ident()) for _ in range(2))) == [None, None]  # type: ignore[func-returns-value]
     assert chosen == [(makers[0], 3)]
 
 
 def test_no_more_are_made_than_are_due() -> None:
     made: list[int] = []
-    taken = ahead((made.append(number) or number for number in range(100)), count=2)  # type: ignore[func-returns-value]
+    taken = prefetch((made.append(number) or number for number in range(100)), count=2)  # type: ignore[func-returns-value]
     assert next(taken) == 0
     taken.close()  # type: ignore[attr-defined]
     assert len(made) <= 1 + 2 + 2  # the one taken, two that wait, one in hand, and one made before the end is seen
@@ -59,7 +59,7 @@ def test_a_full_queue_waits_for_whoever_takes_the_items(monkeypatch: pytest.Monk
             super().put(item, block, timeout)
 
     monkeypatch.setattr(batches.queue, "Queue", Full)
-    assert list(ahead(iter(range(5)))) == list(range(5))
+    assert list(prefetch(iter(range(5)))) == list(range(5))
 
 
 @pytest.mark.parametrize("held", [True, False])
@@ -84,7 +84,7 @@ def test_errors_are_raised_where_the_items_are_taken() -> None:
         yield 1
         raise ZeroDivisionError
 
-    taken = ahead(items())
+    taken = prefetch(items())
     assert next(taken) == 1
     with pytest.raises(ZeroDivisionError):
         next(taken)
@@ -92,7 +92,7 @@ def test_errors_are_raised_where_the_items_are_taken() -> None:
 
 def test_the_thread_ends_with_an_iterator_that_is_left_early() -> None:
     before = threading.active_count()
-    taken = ahead(iter(range(1000)))
+    taken = prefetch(iter(range(1000)))
     next(taken)
     taken.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before

@@ -39,12 +39,12 @@ def bytes_of(trained: Run, folder: Path) -> bytes:
 
 
 def frozen(model: classifier.Classifier) -> str:
-    tuned = classifier.tuned_state(model)
+    tuned = classifier.trainable_state_dict(model)
     return tensor_file.content_hash({name: t for name, t in model.state_dict().items() if name not in tuned})
 
 
 def copies(model: classifier.Classifier) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in classifier.tuned_state(model).items()}
+    return {name: tensor.clone() for name, tensor in classifier.trainable_state_dict(model).items()}
 
 
 @pytest.fixture
@@ -73,7 +73,11 @@ def test_every_adapter_and_the_head_change_and_nothing_else(tmp_path: Path) -> N
     before, backbone = copies(made.model), frozen(made.model)
     loop.train(made)
     assert frozen(made.model) == backbone
-    same = [name for name, tensor in classifier.tuned_state(made.model).items() if torch.equal(tensor, before[name])]
+    same = [
+        name
+        for name, tensor in classifier.trainable_state_dict(made.model).items()
+        if torch.equal(tensor, before[name])
+    ]
     assert same == []
 
 
@@ -398,7 +402,7 @@ def test_the_model_is_left_as_it_was_in_the_best_epoch(
     made, kept = run(tmp_path, selection_metric=metric), list[dict[str, Tensor]]()
     _, chosen = loop.train(made, lambda _: kept.append(copies(made.model)))
     assert chosen == best
-    final = classifier.tuned_state(made.model)
+    final = classifier.trainable_state_dict(made.model)
     assert all(torch.equal(final[name], tensor) for name, tensor in kept[best].items())
     for other in {0, 1, 2} - {best}:
         assert not torch.equal(final["head.linear.weight"], kept[other]["head.linear.weight"])
@@ -419,7 +423,7 @@ def test_the_best_epoch_survives_an_interruption(tmp_path: Path, monkeypatch: py
         loop.train(killed, stop)
     resumed = run(tmp_path)
     assert loop.train(resumed)[1] == 0
-    final = classifier.tuned_state(resumed.model)
+    final = classifier.trainable_state_dict(resumed.model)
     assert all(torch.equal(final[name], tensor) for name, tensor in first[0].items())
 
 

@@ -60,8 +60,8 @@ def test_a_run_killed_after_any_epoch_ends_with_the_same_bytes(tmp_path: Path, s
         again = small_runs.run(tmp_path, model=settings, **sweep)
         again.state.write_bytes(content)
         assert loop.train(again) == (rows, best), survived
-        for name, tensor in classifier.tuned_state(whole.model).items():
-            assert torch.equal(classifier.tuned_state(again.model)[name], tensor), (survived, name)
+        for name, tensor in classifier.trainable_state_dict(whole.model).items():
+            assert torch.equal(classifier.trainable_state_dict(again.model)[name], tensor), (survived, name)
 
 
 def test_a_phase_that_ends_worse_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_full_fine_tuning_moves_the_backbone_too(tmp_path: Path) -> None:
     still = {name for name, parameter in snapshot(run.model).items() if torch.equal(parameter, before[name])}
     # The BatchNorm behind fc_norm takes out any scale and shift of a channel, so these two hardly matter.
     assert still <= {"head.fc_norm.weight", "head.fc_norm.bias"}
-    assert classifier.tuned_state(run.model).keys() == run.model.state_dict().keys()
+    assert classifier.trainable_state_dict(run.model).keys() == run.model.state_dict().keys()
 
 
 @pytest.mark.parametrize("changes", [{"optimiser": "adamw", "base_lr": 0.3}, {"accumulate": 4}, {"balance": "sampler"}])

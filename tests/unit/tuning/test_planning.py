@@ -166,13 +166,13 @@ def test_the_phases_that_are_timed_are_the_first_the_middle_and_the_last(monkeyp
 
 def test_the_precision_of_training_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[tuple[str, str]] = []
-    computing = device.computing
+    autocast = device.autocast
 
     def noting(where: torch.device, precision: Precision) -> Any:
         used.append((where.type, precision))
-        return computing(where, precision)
+        return autocast(where, precision)
 
-    monkeypatch.setattr(device, "computing", noting)
+    monkeypatch.setattr(device, "autocast", noting)
     planning.minutes(mite.model(), tuning_params(), (40, 16), mite.SIDE, CPU, "bf16")
     assert set(used) == {("cpu", "bf16")}
     assert len(used) == 6  # three steps, three looks

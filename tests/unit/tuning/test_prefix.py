@@ -48,8 +48,8 @@ def test_losses_and_weights_are_those_of_a_run_that_holds_nothing(tmp_path: Path
     assert best == same
     for row, other in zip(rows, expected, strict=True):
         assert dataclasses.astuple(row) == pytest.approx(dataclasses.astuple(other), abs=1e-5)
-    weights = classifier.tuned_state(plain.model)
-    for name, tensor in classifier.tuned_state(held.model).items():
+    weights = classifier.trainable_state_dict(plain.model)
+    for name, tensor in classifier.trainable_state_dict(held.model).items():
         torch.testing.assert_close(tensor, weights[name], rtol=1e-3, atol=1e-4)
 
 
@@ -71,15 +71,15 @@ def test_a_probe_sees_each_view_once(tmp_path: Path) -> None:
 
 def test_a_sweep_moves_the_activations_up_by_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moves: list[tuple[int, int]] = []
-    through = classifier.Classifier.through
+    forward_blocks = classifier.Classifier.forward_blocks
 
     def noting(model: classifier.Classifier, tokens: torch.Tensor, first: int, last: int) -> torch.Tensor:
         if not model.training and not torch.is_grad_enabled() and last < mite.DEPTH:
             moves.append((first, last))
-        return through(model, tokens, first, last)
+        return forward_blocks(model, tokens, first, last)
 
     sweep = made(tmp_path, LAYERWISE)
-    monkeypatch.setattr(classifier.Classifier, "through", noting)
+    monkeypatch.setattr(classifier.Classifier, "forward_blocks", noting)
     depths: list[int] = []
     loop.train(sweep, lambda _row: depths.append(sweep.prefix.depth))
     assert depths == [0, 0, 1, 1]
@@ -174,7 +174,7 @@ def test_what_is_held_moves_up_block_by_block(
         before = list(passes)
         deep.eval()
         with torch.no_grad():
-            expected = deep.through(deep.embedded(images), 0, depth)
+            expected = deep.forward_blocks(deep.patch_tokens(images), 0, depth)
             pooled = deep.pooled(images[chosen])
             torch.testing.assert_close(held.pooled(deep, "train", chosen, cpu), pooled)
             batches = [batch[0] for batch in held.batches(deep, "train", slice(None), 2, cpu)]

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from adaptformer.base import array_file
 from adaptformer.model import tensor_file
-from adaptformer.model.classifier import trainable, tuned_state
+from adaptformer.model.classifier import trainable, trainable_state_dict
 from adaptformer.tuning import loop, resume
 from adaptformer.tuning.epoch import Run
 from adaptformer.tuning.history import EpochRow
@@ -287,7 +287,7 @@ def test_nothing_is_stored_that_no_resumption_needs(tmp_path: Path) -> None:
     run = small_runs.run(tmp_path, epochs=2)
     with pytest.raises(KeyboardInterrupt):
         loop.train(run, killed)
-    tuned = len(tuned_state(run.model))
+    tuned = len(trainable_state_dict(run.model))
     # The first epoch is the best so far and cannot be rolled back; one momentum for each trained parameter.
     assert tables(run) == {"tuned": tuned, "optimiser": len(trainable(run.model))}
     run = small_runs.run(tmp_path / "ended", epochs=1)
