@@ -79,55 +79,25 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
 
     Each of several devices has a process of its own, of which one writes; torchrun may have started them already.
     """
-    from adaptformer.base import memory
-    from adaptformer.model import adapter_file, classifier, device
-    from adaptformer.tuning import data_parallel, history, loop, planning, processes, resume, setup
+    from adaptformer.tuning import data_parallel, loop, outputs, planning, processes, resume, setup
 
     if params.runtime.devices > 1 and not processes.started_by_torchrun():
         job = {"params": params.model_dump(mode="json"), "folder": str(folder.root), "overridden": folder.overridden}
         return processes.train(job, params.runtime.devices, folder.process_errors, on_epoch)
     with data_parallel.joined(params.runtime.device) as world:
         start = setup.prepare(params, folder)
-        model, chosen = start.model, start.device
-        depends_on = fingerprint("train", params, folder, start.precision, chosen.type)
+        depends_on = fingerprint("train", params, folder, start.precision, start.device.type)
         run = setup.load(start, params, folder, depends_on, world)
         loop.plan(run)  # refuses impossible settings before anything else takes time
-        planned = start.plan(params.tuning, world.size)
-        several = f", {world.size} processes" if world.size > 1 else ""
-        log.info("training on %d images, %s on %s%s", len(run.photos), start.precision, chosen, several)
-        for line in planned.lines():
-            log.info(line)
-        for warning in start.warnings():
-            log.warning("warning: %s", warning)
-        before = resume.seconds(run.state, run.fingerprint, run.any_code)
+        plan = start.plan(params.tuning, world.size)
+        start.announce(plan)
+        earlier = resume.seconds(run.checkpoint.path, depends_on, run.checkpoint.any_code)
         began = time.perf_counter()
-        try:
-            rows, best = loop.train(run, on_epoch)
-        except (RuntimeError, MemoryError) as error:
-            if not device.is_out_of_memory(error):
-                raise
-            raise planning.too_large(planned, params.tuning) from error
-        seconds = before + time.perf_counter() - began
-        timing = {
-            "training_seconds": round(seconds, 3),
-            "epochs": len(rows),
-            "device": device.describe(chosen),
-            "threads": device.threads(),
-            **({"gpu_memory_mb": device.peak_memory_mb(chosen)} if chosen.type == "cuda" else {}),
-            **({"processes": world.size, "peak_memory_mb": memory.peak_mb()} if world.size > 1 else {}),
-        }
-        if not world.is_main:
-            return timing
-        settings = params.adapter.model_dump(mode="json")
-        trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
-        card = adapter_file.AdapterCard(
-            settings, start.classes, start.contract, start.backbone, start.precision, best + 1, trained,
-            codes=resume.codes(run.state, run.fingerprint),
-        )  # fmt: skip
-        adapter_file.write(folder.adapter, model, card)
-        history.write(folder.history, rows)
-        history.draw(folder.curves, rows, rows[best])
-        resume.remove(folder.resume_state)
+        with planning.explained_memory(plan, params.tuning):
+            trained = loop.train(run, on_epoch)
+        timing = outputs.timing(run, trained, earlier + time.perf_counter() - began)
+        if world.is_main:
+            outputs.write(folder, start, run, params.adapter, trained)
         return timing
 
 
@@ -154,7 +124,7 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     model, card = adapter_file.load(folder.adapter, folder.backbone)
     table = manifest.read_manifest(folder.manifest)
     cache = ImageCache(folder.image_cache, params.runtime.cache_gb)
-    test = labelled.load(table, "test", card.classes, folder.data, card.image, cache)
+    test = labelled.DataSet(table, card.classes, folder.data, card.image, cache).split("test")
     began = time.perf_counter()
     logits = inference.logits(
         model.to(chosen), test.images, card.image, batch_size=params.evaluation.batch_size, device=chosen

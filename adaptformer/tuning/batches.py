@@ -22,13 +22,13 @@ PREFETCHED = 2
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Numbers of images or of fixed views [B], their labels [B] and their shares in the loss of the step [B].
+    """The `numbers` of images or of fixed views [B], their labels [B] and their shares in the loss of the step [B].
 
     `pixels` are the crops [B, s, s, 3] uint8, or None if the outputs of frozen blocks are cached. `total` is the number
     of images in this micro-batch over all processes.
     """
 
-    chosen: Tensor
+    numbers: Tensor
     labels: Tensor
     weights: Tensor
     pixels: Tensor | None
@@ -38,12 +38,12 @@ class MicroBatch:
         """Return the batch on the device; copies from pinned memory overlap with the GPU's computation."""
         labels, weights = (tensor.to(device, non_blocking=True) for tensor in (self.labels, self.weights))
         pixels = None if self.pixels is None else self.pixels.to(device, non_blocking=True)
-        return MicroBatch(self.chosen, labels, weights, pixels, self.total)
+        return MicroBatch(self.numbers, labels, weights, pixels, self.total)
 
     def pinned(self) -> MicroBatch:
         """Return the batch in pinned memory, from which a GPU can copy by itself."""
         pixels = None if self.pixels is None else self.pixels.pin_memory()
-        return MicroBatch(self.chosen, self.labels.pin_memory(), self.weights.pin_memory(), pixels, self.total)
+        return MicroBatch(self.numbers, self.labels.pin_memory(), self.weights.pin_memory(), pixels, self.total)
 
 
 def prefetch(items: Iterable[T], count: int = PREFETCHED) -> Iterator[T]:

@@ -10,8 +10,10 @@ import pytest
 import torch
 from small_runs import RESTLESS, run
 
-from adaptformer.tuning import batches, epoch, loop
+from adaptformer.tuning import batches, draws, loop
 from adaptformer.tuning.batches import MicroBatch, prefetch
+from adaptformer.tuning.draws import Draws
+from adaptformer.tuning.run import Run
 
 
 def test_items_come_in_order_from_another_thread() -> None:
@@ -70,9 +72,9 @@ def test_a_gpu_gets_batches_from_pinned_memory(tmp_path: Path, monkeypatch: pyte
     made.prefix.depth = int(held)
     images = torch.arange(6)
     boxes = torch.tensor([[0, 0, 8, 8, 0]]).expand(6, 5)
-    (batch,) = epoch._micro_batches(made, images, boxes, None, None)
-    assert batch.chosen.tolist() == images.tolist()
-    assert batch.labels.tolist() == made.train.labels[:6].tolist()
+    (batch,) = draws.micro_batches(made, Draws(images, boxes, None, None, 6))
+    assert batch.numbers.tolist() == images.tolist()
+    assert batch.labels.tolist() == made.data.train.labels[:6].tolist()
     assert batch.weights.sum() == pytest.approx(1)
     assert (batch.pixels is None) == held
     expected = [batch.labels, batch.weights, *([] if held else [batch.pixels])]
@@ -104,14 +106,14 @@ def test_a_run_prepared_ahead_ends_with_the_same_bytes(tmp_path: Path, monkeypat
     rows, _ = loop.train(plain)
     used: list[int] = []
     threaded = run(tmp_path / "threaded", model=RESTLESS, accumulate=2)
-    micro_batches = epoch._micro_batches
+    micro_batches = draws.micro_batches
 
-    def pretend(made: epoch.Run, *rest: torch.Tensor | None) -> list[MicroBatch]:
+    def pretend(made: Run, step: Draws) -> list[MicroBatch]:
         used.append(threading.get_ident())
-        return micro_batches(made, *rest)  # type: ignore[arg-type]
+        return micro_batches(made, step)
 
-    monkeypatch.setattr(epoch, "_micro_batches", pretend)
-    monkeypatch.setattr(epoch, "_PREPARED_AHEAD", {"cpu"})
+    monkeypatch.setattr(draws, "micro_batches", pretend)
+    monkeypatch.setattr(draws, "PREFETCHING_DEVICES", {"cpu"})
     assert loop.train(threaded)[0] == rows
     assert mite.tuned_hash(threaded.model) == mite.tuned_hash(plain.model)
     assert threading.get_ident() not in used

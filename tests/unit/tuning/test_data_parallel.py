@@ -24,7 +24,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.model import classifier
 from adaptformer.tuning import data_parallel, epoch, loop, processes, resume
 from adaptformer.tuning.data_parallel import World
-from adaptformer.tuning.epoch import Run
+from adaptformer.tuning.epoch import PhaseTraining
 
 SETTINGS: dict[str, Any] = {"per_class": 7, "batch_size": 9, "epochs": 2}
 """A batch of 9 is 5 images for one process and 4 for the other."""
@@ -125,13 +125,13 @@ def interrupted(world: World, folder: Path) -> list[int]:
     run = small_runs.run(own, world=world, **{**SETTINGS, "epochs": 3})
     with contextlib.suppress(KeyboardInterrupt):
         loop.train(run, kill)
-    assert run.state.exists() == world.is_main
+    assert run.checkpoint.path.exists() == world.is_main
     computed: list[int] = []
     compute = loop.train_epoch
 
-    def counted(run: Run, phase: Any, number: int, epoch: int, *rest: Any) -> Any:
+    def counted(training: PhaseTraining, epoch: int, *rest: Any) -> Any:
         computed.append(epoch)
-        return compute(run, phase, number, epoch, *rest)
+        return compute(training, epoch, *rest)
 
     run = small_runs.run(own, world=world, **{**SETTINGS, "epochs": 3})
     with pytest.MonkeyPatch.context() as patch:
@@ -152,8 +152,8 @@ def test_a_killed_training_continues_with_the_same_bytes(tmp_path: Path, by_two:
 
 def killed_within_an_epoch(world: World, folder: Path) -> list[Any]:
     """Stop the training before its third step, continue it; return its only row, and that of an undisturbed one."""
-    settings = {**SETTINGS, "epochs": 1, "batch_size": 5, "save_steps": 1}
-    step, steps = epoch._step, 0
+    settings = {**SETTINGS, "epochs": 1, "batch_size": 5, "every_steps": 1}
+    step, steps = epoch.train_step, 0
 
     def stopping(*given: Any) -> Any:
         nonlocal steps
@@ -164,7 +164,7 @@ def killed_within_an_epoch(world: World, folder: Path) -> list[Any]:
 
     own = folder / f"own{world.rank}"
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-        patch.setattr(epoch, "_step", stopping)
+        patch.setattr(epoch, "train_step", stopping)
         loop.train(small_runs.run(own, world=world, **settings))
     (row,), _ = loop.train(small_runs.run(own, world=world, **settings))
     (undisturbed,), _ = loop.train(small_runs.run(folder / f"undisturbed{world.rank}", world=world, **settings))
