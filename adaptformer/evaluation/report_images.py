@@ -75,14 +75,14 @@ def groups(evaluation: Evaluation, classes: Sequence[str], test: LabelledImages)
     ]
 
 
-def looked_at(
-    evaluation: Evaluation, classes: Sequence[str], test: LabelledImages, shaded: Sequence[NDArray[np.uint8]]
+def attention_maps(
+    evaluation: Evaluation, classes: Sequence[str], test: LabelledImages, maps: Sequence[NDArray[np.uint8]]
 ) -> list[tuple[bytes, str]]:
-    """Return the most confident mistakes, shaded by the model's attention (attention.pictures), with their captions."""
+    """Return the attention maps of the most confident mistakes (attention.pictures), with their captions."""
     chosen = most_confident(evaluation, SHOWN)
     return [
         (_small(pixels), _caption(evaluation, classes, test.paths[index], index))
-        for index, pixels in zip(chosen, shaded, strict=True)
+        for index, pixels in zip(chosen, maps, strict=True)
     ]
 
 

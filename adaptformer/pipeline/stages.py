@@ -117,17 +117,18 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         report,
         report_images,
     )  # fmt: skip
+    from adaptformer.evaluation.evaluated_model import EvaluatedModel
     from adaptformer.model import adapter_file, device, inference
     from adaptformer.model.embedding import Embedding
 
-    chosen = device.choose(params.runtime.device, params.runtime.threads)
+    where = device.choose(params.runtime.device, params.runtime.threads)
     model, card = adapter_file.load(folder.adapter, folder.backbone)
     table = manifest.read_manifest(folder.manifest)
     cache = ImageCache(folder.image_cache, params.runtime.cache_gb)
     test = labelled.DataSet(table, card.classes, folder.data, card.image, cache).split("test")
     began = time.perf_counter()
     logits = inference.logits(
-        model.to(chosen), test.images, card.image, batch_size=params.evaluation.batch_size, device=chosen
+        model.to(where), test.images, card.image, batch_size=params.evaluation.batch_size, device=where
     )
     seconds = time.perf_counter() - began
     of_images = groups.of((path.partition("/")[2] for path in test.paths), params.data.group)
@@ -137,18 +138,18 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     pictures.calibration(folder.calibration, evaluation)
     pictures.examples(folder.examples, evaluation, card.classes, test.images)
     drawings = report.Drawings(folder.confusion, folder.per_class, folder.calibration, folder.curves)
-    said = predictions.table(test, evaluation, card.classes, manifest.rows(table, "test"), params.data.group)
-    files.write_text(folder.predictions, csv_file.text(said))
+    answers = predictions.table(test, evaluation, card.classes, manifest.rows(table, "test"), params.data.group)
+    files.write_text(folder.predictions, csv_file.text(answers))
     mistakes = report_images.most_confident(evaluation, report_images.SHOWN)
-    shaded = attention.pictures(model, test.images, card.image, mistakes, chosen)
+    attention_maps = attention.pictures(model, test.images, card.image, mistakes, where)
     leaked = leaks.find(folder.findings, test.paths, params.checks)
     numbers = {**metrics.summary(evaluation, card.classes), **leaks.numbers(evaluation, leaked)}
-    told = leaks.sentence(numbers)
-    page = report.html(evaluation, card, test, drawings, said, params.tuning, shaded, params.data, told)
+    described = EvaluatedModel(card, params.tuning, params.data, evaluation, leaks.sentence(numbers))
+    page = report.html(described, report.AnsweredImages(test, answers, attention_maps), drawings)
     files.write_text(folder.report, page)
     images = {split: len(manifest.rows(table, split)) for split in layout.SPLITS}
-    files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning, params.data, told))
-    embedding = Embedding(folder.backbone, card.image, chosen, folder.embeddings)
+    files.write_text(folder.model_card, model_card.text(described, images))
+    embedding = Embedding(folder.backbone, card.image, where, folder.embeddings)
     data_profile.write(folder.profile, data_profile.profile(table, folder.data, embedding, cache))
     about = {name: files.sha256_file(getattr(folder, name)) for name in ("adapter", "manifest", "predictions")}
     # A list of pairs, because `dvc metrics show` leaves out lists.
