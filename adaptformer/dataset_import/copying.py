@@ -14,8 +14,9 @@ from adaptformer.config.params import DataParams
 from adaptformer.data import groups, image_files, repair
 from adaptformer.data.decoding import TRUNCATED
 from adaptformer.data.image_files import Limits
+from adaptformer.data.image_scan import copy_all, read_facts
 from adaptformer.data.known_facts import KnownFacts
-from adaptformer.data.reading import MIN_SIDE, ImageFacts, copy_all, read_facts
+from adaptformer.data.reading import MIN_SIDE, ImageFacts
 from adaptformer.dataset_import import rules
 from adaptformer.dataset_import.found import Found, Image, LeftOut
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from adaptformer.base import progress
 from adaptformer.base.errors import UserError
+from adaptformer.data import image_scan, reading
 from adaptformer.data import manifest as manifests
-from adaptformer.data import reading
 from adaptformer.data.cache import ImageCache
 from adaptformer.data.reading import ImageFacts
 from adaptformer.evaluation import data_profile
@@ -285,7 +285,8 @@ def _listed(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
         raise UserError(f"{folder} is no folder", "give a folder of new images")
     paths = images_below([folder])
     records, unreadable = [], {}
-    for path, facts in zip(paths, progress.steps(reading.read_all(paths), "reading", len(paths), "files"), strict=True):
+    scanned = progress.steps(image_scan.read_all(paths), "reading", len(paths), "files")
+    for path, facts in zip(paths, scanned, strict=True):
         name = path.relative_to(folder).as_posix()
         if isinstance(facts, ImageFacts):
             records.append({"path": name, "label": "", "split": "new", **facts._asdict()})

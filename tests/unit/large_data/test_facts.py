@@ -18,7 +18,7 @@ from adaptformer.base import integrity
 from adaptformer.base.errors import UserError
 from adaptformer.data import storage
 from adaptformer.data.contract import ImageContract
-from adaptformer.data.reading import read_facts
+from adaptformer.data.image_scan import read_facts
 from adaptformer.data.resizing import decoded_for, to_input
 from adaptformer.large_data import facts, sources
 from adaptformer.large_data.job import Check, Features, prepare
