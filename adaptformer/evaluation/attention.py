@@ -57,8 +57,8 @@ def shaded(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[n
         np.arange(side) * cells // side for side, cells in zip(pixels.shape[:2], weights.shape, strict=True)
     )
     light = _DARKEST + (1 - _DARKEST) * weights[np.ix_(rows, columns)]
-    found: NDArray[np.uint8] = np.rint(pixels * light[..., None]).astype(np.uint8)
-    return found
+    darkened: NDArray[np.uint8] = np.rint(pixels * light[..., None]).astype(np.uint8)
+    return darkened
 
 
 def pictures(

@@ -43,19 +43,19 @@ def choose(
     if unlike.any():
         for_unlike = min(int(unlike.sum()), max(count - int((~unlike).sum()), count // 2))
         parts = [(np.flatnonzero(~unlike), count - for_unlike), (np.flatnonzero(unlike), for_unlike)]
-        chosen = [
+        indices = [
             rows[_of_one_kind(margin[rows], places, functools.partial(_of_part, features, rows))]
             for rows, places in parts
             if places
         ]
-        return np.concatenate(chosen)
+        return np.concatenate(indices)
     return _of_one_kind(margin, count, features)
 
 
 def _of_part(
-    features: Callable[[NDArray[np.int64]], NDArray[np.float32]], rows: NDArray[np.int64], chosen: NDArray[np.int64]
+    features: Callable[[NDArray[np.int64]], NDArray[np.float32]], rows: NDArray[np.int64], indices: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    return features(rows[chosen])
+    return features(rows[indices])
 
 
 def _of_one_kind(
@@ -78,6 +78,6 @@ def to_complete(table: pd.DataFrame, folder: Path) -> str:
 
     `adaptformer data import FILE --add` reads the file after each image has a label.
     """
-    chosen = table[table["label_next"] > 0].sort_values("label_next")
-    paths = [(folder / path).resolve().as_posix() for path in chosen["path"]]
+    to_label = table[table["label_next"] > 0].sort_values("label_next")
+    paths = [(folder / path).resolve().as_posix() for path in to_label["path"]]
     return csv_file.text(pd.DataFrame({"path": paths, "label": ""}))

@@ -18,14 +18,14 @@ _VERDICTS = {"warn": "differs", "pass": "alike"}
 
 def html(findings: Findings, folder: Path, list_path: Path) -> str:
     """Return a self-contained page; images are read from `folder`, `list_path` is the CSV file to fill in."""
-    chosen = findings.table[findings.table["label_next"] > 0].sort_values("label_next")
+    to_label = findings.table[findings.table["label_next"] > 0].sort_values("label_next")
     columns = ["path", "predicted", "confidence"]
     items, unlike_items = (
         [
             (thumbnail(folder / path, _SIDE), f"{path}\n{predicted} {confidence:.0%}")
             for path, predicted, confidence in rows[columns].head(_SHOWN).itertuples(index=False)
         ]
-        for rows in (chosen[chosen["unlike"] == ""], chosen[chosen["unlike"] == "yes"])
+        for rows in (to_label[to_label["unlike"] == ""], to_label[to_label["unlike"] == "yes"])
     )
     counts = findings.table["predicted"].value_counts()
     rows = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))

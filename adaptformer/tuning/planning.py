@@ -150,12 +150,12 @@ def minutes(
     model.to(where)
     tuned = {name: part for name, part in parts(model).items() if name in model.tuned}
     phases = schedule.plan(tuned, params)
-    chosen = sorted({0, len(phases) // 2, len(phases) - 1})[:TIMED_PHASES]
+    timed = sorted({0, len(phases) // 2, len(phases) - 1})[:TIMED_PHASES]
     batch = min(params.batch_size, counts[0])
     inputs = torch.randn(batch // params.accumulate, 3, size, size, device=where)
     labels = torch.zeros(len(inputs), dtype=torch.int64, device=where)
-    step = sum(_seconds(_step(model, phases[number], params, inputs, labels, precision)) for number in chosen)
-    step *= params.accumulate / len(chosen)
+    step = sum(_seconds(_step(model, phases[number], params, inputs, labels, precision)) for number in timed)
+    step *= params.accumulate / len(timed)
 
     def evaluate() -> None:
         with torch.no_grad(), device.autocast(where, precision):

@@ -167,8 +167,8 @@ def _longest(path: Path, fingerprint: dict[str, Any]) -> tuple[dict[str, Tensor]
         partial = read[1]["partial"]
         return len(read[1]["rows"]), partial["steps"] if partial else 0
 
-    found = [one for one in (_latest(path), *map(_read, _kept(path))) if one]
-    fitting = [one for one in found if _changed(one[1]["fingerprint"], fingerprint) in ([], ["code"])]
+    states = [state for state in (_latest(path), *map(_read, _kept(path))) if state]
+    fitting = [state for state in states if _changed(state[1]["fingerprint"], fingerprint) in ([], ["code"])]
     return max(fitting, key=length) if fitting else _latest(path)
 
 

@@ -134,9 +134,9 @@ class Run:
         """Return the images `rows` as evaluation sees them."""
 
         def squares(numbers: Tensor) -> Tensor:
-            chosen = rows[numbers.numpy()]
+            indices = rows[numbers.numpy()]
             (batch,) = inference.prepared(
-                images, chosen, self.data.contract, batch_size=len(chosen), device=self.compute.device
+                images, indices, self.data.contract, batch_size=len(indices), device=self.compute.device
             )
             return batch
 
