@@ -105,6 +105,7 @@ def _watch(given: argparse.Namespace) -> int:
     from adaptformer.data.cache import ImageCache
     from adaptformer.model import device
     from adaptformer.monitoring import label_next, report, watching
+    from adaptformer.monitoring.new_images import FeatureStorage
     from adaptformer.registry import answering
 
     settings, folder = params.load(), RunFolder()
@@ -112,7 +113,7 @@ def _watch(given: argparse.Namespace) -> int:
         chosen = answering.choose(given.model, folder, ask=True)
         print(chosen.line, file=sys.stderr)
         watched = _watched(chosen, folder, Path(scratch))
-        storage = watching.FeatureStorage(
+        storage = FeatureStorage(
             device.choose(settings.runtime.device, settings.runtime.threads),
             ImageCache(folder.image_cache, settings.runtime.cache_gb),
             folder.embeddings,

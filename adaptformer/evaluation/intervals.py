@@ -188,7 +188,7 @@ def _bias(labels: Counts, predicted: Counts, classes: int) -> float:
     true = float((2 * shares * right / (shares * (1 + right) + taken)).mean())
     random = randomness.generator("macro-F1", total)
     drawn = random.multinomial(total, shares, _RESAMPLES)
-    hits = random.binomial(drawn, right)
-    others = random.multinomial(total - hits.sum(axis=1), wrong)
-    f1 = np.where(drawn > 0, 2 * hits / np.maximum(drawn + hits + others, 1), 0.0)
+    drawn_hits = random.binomial(drawn, right)
+    others = random.multinomial(total - drawn_hits.sum(axis=1), wrong)
+    f1 = np.where(drawn > 0, 2 * drawn_hits / np.maximum(drawn + drawn_hits + others, 1), 0.0)
     return float((f1.sum(axis=1) / (drawn > 0).sum(axis=1)).mean()) - true

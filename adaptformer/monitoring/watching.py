@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from adaptformer.base import progress
 from adaptformer.base.errors import UserError
 from adaptformer.data import image_scan, reading
 from adaptformer.data import manifest as manifests
-from adaptformer.data.cache import ImageCache
 from adaptformer.data.reading import ImageFacts
-from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.export.predictor import NO_ANSWER, Predictor, answered, images_below
 from adaptformer.gate.decision import Check
-from adaptformer.model.embedding import Embedding
-from adaptformer.monitoring import expected_accuracy, label_next, permutation_drift
+from adaptformer.monitoring import data_likeness, expected_accuracy, label_next
+from adaptformer.monitoring.data_likeness import Likeness
+from adaptformer.monitoring.new_images import Features, FeatureStorage, NewImages
 
 
 @dataclass(frozen=True)
@@ -100,15 +97,6 @@ class Findings:
         return f"they differ from what it learned from in {names}{apart}; {part}; {on_validation}"
 
 
-@dataclass(frozen=True)
-class FeatureStorage:
-    """The device that computes the backbone's features, and where decoded images and finished features are kept."""
-
-    device: torch.device
-    images: ImageCache
-    features: Path
-
-
 def watch(watched: Watched, folder: Path, data: Path, to_label: int, storage: FeatureStorage) -> Findings:
     """Run a model on all images below `folder`, and return the findings that need no labels.
 
@@ -119,8 +107,8 @@ def watch(watched: Watched, folder: Path, data: Path, to_label: int, storage: Fe
     predictor = Predictor(watched.model, device="cpu")
     validation = _validated(watched, predictor, data)
     new = _answered(watched, predictor, folder, table, unreadable)
-    features = _Features(watched.backbone, predictor, storage)
-    likeness = _compared(watched, new, features)
+    features = Features(watched.backbone, predictor, storage)
+    likeness = data_likeness.compare(watched.profile, new, features)
     judged = new.confidence[likeness.judged]
     return Findings(
         name=watched.name,
@@ -144,49 +132,6 @@ class _Validation:
     right: NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class _NewImages:
-    """New images in `folder`: a table like a manifest, probabilities [N, C], and why each other file is left out."""
-
-    folder: Path
-    table: pd.DataFrame
-    probabilities: NDArray[np.float64]
-    unreadable: dict[str, str]
-
-    @property
-    def confidence(self) -> NDArray[np.float64]:
-        """The largest probability of each image [N]."""
-        largest: NDArray[np.float64] = self.probabilities.max(axis=1)
-        return largest
-
-    @cached_property
-    def margins(self) -> NDArray[np.float64]:
-        """The largest minus the second largest probability of each image [N]."""
-        return label_next.margins(self.probabilities)
-
-
-@dataclass(frozen=True)
-class _Features:
-    """The backbone's features of images, which are computed only if they are needed."""
-
-    backbone: Path
-    predictor: Predictor
-    storage: FeatureStorage
-
-    @cached_property
-    def embedding(self) -> Embedding:
-        """The frozen backbone as a function from images to features. Raises UserError if its file is missing."""
-        if not self.backbone.is_file():
-            raise UserError(
-                f"{self.backbone}, which computes the features, is missing", "run `adaptformer fetch` first"
-            )
-        return Embedding(self.backbone, self.predictor.contract, self.storage.device, self.storage.features)
-
-    def of(self, table: pd.DataFrame, folder: Path) -> NDArray[np.float32]:
-        """Return the features [n, D] of the images of a table."""
-        return self.embedding.of_data(table, folder, self.storage.images)
-
-
 def _validated(watched: Watched, predictor: Predictor, data: Path) -> _Validation:
     """Return the model's answers on its validation images. Raises UserError unless it has an answer to each."""
     rows = manifests.rows(watched.manifest, "validation")
@@ -202,7 +147,7 @@ def _validated(watched: Watched, predictor: Predictor, data: Path) -> _Validatio
 
 def _answered(
     watched: Watched, predictor: Predictor, folder: Path, table: pd.DataFrame, unreadable: dict[str, str]
-) -> _NewImages:
+) -> NewImages:
     """Return the images of a table with the model's answers, without those that have none.
 
     Raises UserError if none is left.
@@ -212,10 +157,10 @@ def _answered(
     if not sound.any():
         raise UserError(f"{watched.name} has no answer to any image in {folder}", "watch with another version")
     left_out = unreadable | dict.fromkeys(table["path"][~sound], NO_ANSWER)
-    return _NewImages(folder, table[sound].reset_index(drop=True), probabilities[sound], left_out)
+    return NewImages(folder, table[sound].reset_index(drop=True), probabilities[sound], left_out)
 
 
-def _label_ranks(new: _NewImages, to_label: int, features: _Features, likeness: _Likeness) -> NDArray[np.int64]:
+def _label_ranks(new: NewImages, to_label: int, features: Features, likeness: Likeness) -> NDArray[np.int64]:
     """Return the rank of each image [N] in the order of labelling, from 1; 0 if it is not chosen."""
     first = label_next.choose(
         new.margins, to_label, lambda rows: features.of(new.table.iloc[rows], new.folder), likeness.unlike
@@ -225,7 +170,7 @@ def _label_ranks(new: _NewImages, to_label: int, features: _Features, likeness: 
     return ranks
 
 
-def _table(predictor: Predictor, new: _NewImages, likeness: _Likeness, ranks: NDArray[np.int64]) -> pd.DataFrame:
+def _table(predictor: Predictor, new: NewImages, likeness: Likeness, ranks: NDArray[np.int64]) -> pd.DataFrame:
     """Return the table of Findings, least sure images first."""
     table = pd.DataFrame(
         {
@@ -238,45 +183,6 @@ def _table(predictor: Predictor, new: _NewImages, likeness: _Likeness, ranks: ND
         }
     )
     return table.sort_values(["margin", "path"], kind="stable").reset_index(drop=True)
-
-
-@dataclass(frozen=True)
-class _Likeness:
-    """The comparison of new images [N] with the model's data.
-
-    Of the `compared` images, those in the mask `unlike` [N] are far from all of the model's data. For those in the
-    mask `judged` [N], confidence can be used to estimate the accuracy.
-    """
-
-    checks: tuple[Check, ...]
-    unlike: NDArray[np.bool_]
-    judged: NDArray[np.bool_]
-    compared: int = 0
-
-
-def _compared(watched: Watched, images: _NewImages, features: _Features) -> _Likeness:
-    """Compare new images with the profile of the model's data.
-
-    If they differ, the images of the new profile are compared one by one. Those that are not unlike are judged, if
-    together they are like the model's data.
-    """
-    nobody = np.zeros(len(images.table), bool)
-    if watched.profile is None:
-        return _Likeness((), nobody, ~nobody)
-    known = data_profile.read(watched.profile)
-    new = data_profile.profile(images.table, images.folder, features.embedding, features.storage.images)
-    checks = tuple(permutation_drift.compare(new, known))
-    if all(check.verdict != "warn" for check in checks):
-        return _Likeness(checks, nobody, ~nobody)
-    if checks[-1].verdict == "info":  # the features cannot be compared
-        return _Likeness(checks, nobody, nobody)
-    rows = images.table.index.get_indexer(data_profile.chosen(images.table))
-    far = permutation_drift.unlike(new.embeddings, known.embeddings)
-    unlike, judged = nobody.copy(), nobody.copy()
-    unlike[rows] = far
-    if permutation_drift.alike(new.embeddings[~far], known.embeddings):
-        judged[rows] = ~far
-    return _Likeness(checks, unlike, judged, len(rows))
 
 
 def _listed(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:

@@ -227,7 +227,8 @@ def test_an_image_without_an_answer_is_left_out_of_what_is_watched_with_a_word(t
 
     from adaptformer.data.cache import ImageCache
     from adaptformer.export.predictor import Predictor
-    from adaptformer.monitoring.watching import FeatureStorage, Watched, watch
+    from adaptformer.monitoring.new_images import FeatureStorage
+    from adaptformer.monitoring.watching import Watched, watch
 
     table = registered.manifest(tests=3)
     table.loc[:9, "split"] = "validation"
