@@ -19,14 +19,15 @@ import torch
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.data.photos import Photos
-from adaptformer.tuning import epoch, loop
+from adaptformer.tuning import loop
 from adaptformer.tuning.history import EpochRow
+from adaptformer.tuning.run import Caching, Checkpoint, Compute, Run, TrainingData
 from benchmarks import measuring, models
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
-def run(given: Any, held: bool, **settings: Any) -> epoch.Run:
+def run(given: Any, held: bool, **settings: Any) -> Run:
     """Return a training run on random images; `settings` are the adapter's, or the tuning's."""
     numbers = np.random.default_rng(0)
     images = numbers.integers(0, 256, (given.images, 224, 224, 3), np.uint8)
@@ -38,17 +39,19 @@ def run(given: Any, held: bool, **settings: Any) -> epoch.Run:
         "base_lr": 0.1, "crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "head_statistics": "running",
     }  # fmt: skip
     section = type(models.params().tuning).model_validate({**models.params().tuning.model_dump(), **changed, **tuning})
-    return epoch.Run(
-        models.classified(given.model, classes=10, **settings),
-        split, Photos.of_one_size(images), validation,
-        ImageContract(224, "crop", 1.0, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        section, torch.device("cpu"), "fp32", Path(given.scratch) / f"{time.monotonic_ns()}.safetensors",
-        0, 100.0 if held else 0.0, {"tuning": section.model_dump(mode="json")},
-        Path(given.scratch) / "features" if held else None,
-    )  # fmt: skip
+    contract = ImageContract(224, "crop", 1.0, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    state = Path(given.scratch) / f"{time.monotonic_ns()}.safetensors"
+    return Run(
+        model=models.classified(given.model, classes=10, **settings),
+        data=TrainingData(split, Photos.of_one_size(images), validation, contract),
+        params=section,
+        compute=Compute(torch.device("cpu"), "fp32"),
+        checkpoint=Checkpoint(state, {"tuning": section.model_dump(mode="json")}),
+        caching=Caching(100.0 if held else 0.0, Path(given.scratch) / "features" if held else None),
+    )
 
 
-def trained(made: epoch.Run) -> tuple[list[EpochRow], list[float]]:
+def trained(made: Run) -> tuple[list[EpochRow], list[float]]:
     """Train and return the rows, and the CPU seconds until each of them."""
     began = time.process_time()
     ends: list[float] = []

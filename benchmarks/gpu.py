@@ -35,7 +35,7 @@ def timed(run: Callable[[], Tensor], where: torch.device) -> Callable[[], None]:
     """Return a function that makes a step and waits until the device has finished it."""
 
     def step() -> None:
-        with device.computing(where, "bf16"):
+        with device.autocast(where, "bf16"):
             run()
         if where.type == "cuda":
             torch.cuda.synchronize(where)

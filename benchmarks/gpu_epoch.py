@@ -101,7 +101,7 @@ def others(root: Path, name: str, batch: int, epochs: int, where: torch.device) 
         model.train()
         for images, labels in _moved(loaders["train"], where):
             optimiser.zero_grad(set_to_none=True)
-            with device.computing(where, "bf16"):
+            with device.autocast(where, "bf16"):
                 loss = F.cross_entropy(model(images), labels)
             loss.backward()
             optimiser.step()
@@ -120,7 +120,7 @@ def _moved(loader: Any, where: torch.device) -> Iterator[tuple[torch.Tensor, tor
 def _evaluate(model: nn.Module, loader: Any, where: torch.device) -> float:
     right = torch.zeros((), device=where)
     for images, labels in _moved(loader, where):
-        with device.computing(where, "bf16"):
+        with device.autocast(where, "bf16"):
             right += (model(images).argmax(dim=1) == labels).sum()
     return float(right)
 

@@ -23,7 +23,7 @@ from sklearn.datasets import load_sample_images
 
 from adaptformer.base import randomness
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.data import manifest, reading
+from adaptformer.data import image_scan, manifest
 from adaptformer.data.cache import ImageCache
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.data_profile import Profile
@@ -109,7 +109,7 @@ def _photographs(own: Profile, folder: RunFolder) -> Profile:
                 left, top = int(random.integers(0, picture.width - 96)), int(random.integers(0, picture.height - 96))
                 path = root / f"{number}-{piece}.png"
                 picture.crop((left, top, left + 96, top + 96)).save(path)
-                facts = reading.read_all([path])
+                facts = image_scan.read_all([path])
                 records += [{"path": path.name, **one._asdict()} for one in facts if not isinstance(one, str)]
         embedding = Embedding(folder.backbone, own.image, device.choose("cpu", 0), root / "features.safetensors")
         return data_profile.profile(

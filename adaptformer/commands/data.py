@@ -39,63 +39,86 @@ def add(commands: Commands) -> None:
     """Add the commands of this group to the parser."""
     data = commands.add_parser("data", help="bring images into data/ and record them with DVC")
     kinds = data.add_subparsers(required=True, metavar="KIND")
-    sample = kinds.add_parser("sample", help="write the sample: scikit-learn's 1,797 digits")
-    sample.set_defaults(command=_sample)
-    imported = kinds.add_parser("import", help="copy the images of class folders or of a CSV file into data/")
-    imported.add_argument(
+    for add_kind in (_add_sample, _add_import, _add_get, _add_check, _add_labels, _add_relabel, _add_dedupe):
+        add_kind(kinds)
+
+
+def _add_sample(kinds: Commands) -> None:
+    command = kinds.add_parser("sample", help="write the sample: scikit-learn's 1,797 digits")
+    command.set_defaults(command=_sample)
+
+
+def _add_import(kinds: Commands) -> None:
+    command = kinds.add_parser("import", help="copy the images of class folders or of a CSV file into data/")
+    command.add_argument(
         "path",
         help="a folder with CLASS/FILE or train|validation|test/CLASS/FILE; a CSV: path,label[,split][,group]; tar or "
         "Parquet shards, 'train-{000..099}.tar'; any of the first and last by URL, such as s3://bucket/photos",
     )
-    how = imported.add_mutually_exclusive_group()
+    how = command.add_mutually_exclusive_group()
     how.add_argument("--add", action="store_true", help="add the images to those in data/, which keep their splits")
     how.add_argument("--replace", action="store_true", help="replace the images in data/ by the new ones")
-    imported.add_argument(
+    command.add_argument(
         "--skip-bad",
         action="store_true",
         help=f"leave out files that are not images or have no label, and list them in {LEFT_OUT}",
     )
-    imported.add_argument(
+    command.add_argument(
         "--repair", action="store_true", help="accept JPEG files that lack their end; the missing part becomes grey"
     )
-    imported.add_argument("--model", metavar="NAME", help="set registry.model, the registered model's name")
-    imported.set_defaults(command=_import)
-    known = kinds.add_parser("get", help="download a known data set, or take ImageNet's folder, with official splits")
-    known.add_argument(
+    command.add_argument("--model", metavar="NAME", help="set registry.model, the registered model's name")
+    command.set_defaults(command=_import)
+
+
+def _add_get(kinds: Commands) -> None:
+    command = kinds.add_parser("get", help="download a known data set, or take ImageNet's folder, with official splits")
+    command.add_argument(
         "name", choices=[*KNOWN, "imagenet"], metavar="NAME", help=f"{', '.join(KNOWN)}, or imagenet (with a folder)"
     )
-    known.add_argument("folder", type=Path, nargs="?", help="for imagenet: a folder with train/WNID/ and val/WNID/")
-    known.add_argument("--replace", action="store_true", help="replace the images in data/ by it")
-    known.set_defaults(command=_get)
-    checked = kinds.add_parser("check", help="look for faults and copies in any number of images without an import")
-    checked.add_argument(
+    command.add_argument("folder", type=Path, nargs="?", help="for imagenet: a folder with train/WNID/ and val/WNID/")
+    command.add_argument("--replace", action="store_true", help="replace the images in data/ by it")
+    command.set_defaults(command=_get)
+
+
+def _add_check(kinds: Commands) -> None:
+    command = kinds.add_parser("check", help="look for faults and copies in any number of images without an import")
+    command.add_argument(
         "sources", nargs="+", metavar="PATH",
         help="a folder with CLASS/FILE or SPLIT/CLASS/FILE; tar or Parquet shards, 'train-{000..099}.tar'; or a URL",
     )  # fmt: skip
-    checked.add_argument(
+    command.add_argument(
         "--into", type=Path, required=True, metavar="DIR", help="folder for the results; a repeated command continues"
     )
-    checked.add_argument(
+    command.add_argument(
         "--features", action="store_true", help="also store the fetched backbone's features of each image (on the CPU)"
     )
-    checked.add_argument("--engine", choices=["local", "dask", "ray"], default="local", help="default: %(default)s")
-    checked.add_argument("--workers", type=positive, default=0, help="number of processes (default: one per core)")
-    checked.add_argument("--address", help="address of a running Dask or Ray cluster, instead of processes here")
-    checked.set_defaults(command=_check)
-    labels = kinds.add_parser("labels", help="list labels that are likely wrong, and a first accuracy before training")
-    add_overrides(labels)
-    labels.set_defaults(command=_labels)
-    relabelled = kinds.add_parser("relabel", help="move images to the classes that a CSV file gives: path,new_label")
-    relabelled.add_argument("file", type=Path, nargs="?", metavar="FILE")
-    relabelled.add_argument("--undo", action="store_true", help="undo the last relabelling")
-    relabelled.set_defaults(command=_relabel)
-    settled = kinds.add_parser(
+    command.add_argument("--engine", choices=["local", "dask", "ray"], default="local", help="default: %(default)s")
+    command.add_argument("--workers", type=positive, default=0, help="number of processes (default: one per core)")
+    command.add_argument("--address", help="address of a running Dask or Ray cluster, instead of processes here")
+    command.set_defaults(command=_check)
+
+
+def _add_labels(kinds: Commands) -> None:
+    command = kinds.add_parser("labels", help="list labels that are likely wrong, and a first accuracy before training")
+    add_overrides(command)
+    command.set_defaults(command=_labels)
+
+
+def _add_relabel(kinds: Commands) -> None:
+    command = kinds.add_parser("relabel", help="move images to the classes that a CSV file gives: path,new_label")
+    command.add_argument("file", type=Path, nargs="?", metavar="FILE")
+    command.add_argument("--undo", action="store_true", help="undo the last relabelling")
+    command.set_defaults(command=_relabel)
+
+
+def _add_dedupe(kinds: Commands) -> None:
+    command = kinds.add_parser(
         "dedupe", help="bring each group of near duplicates that `validate` found into one split, removing none"
     )
-    manner = settled.add_mutually_exclusive_group()
+    manner = command.add_mutually_exclusive_group()
     manner.add_argument("--keep-one", action="store_true", help="remove all but one image of each group instead")
     manner.add_argument("--undo", action="store_true", help="undo the last dedupe")
-    settled.set_defaults(command=_dedupe)
+    command.set_defaults(command=_dedupe)
 
 
 def _sample(_given: argparse.Namespace) -> None:

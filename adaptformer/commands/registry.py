@@ -105,6 +105,7 @@ def _watch(given: argparse.Namespace) -> int:
     from adaptformer.data.cache import ImageCache
     from adaptformer.model import device
     from adaptformer.monitoring import label_next, report, watching
+    from adaptformer.monitoring.new_images import FeatureStorage
     from adaptformer.registry import answering
 
     settings, folder = params.load(), RunFolder()
@@ -112,21 +113,23 @@ def _watch(given: argparse.Namespace) -> int:
         chosen = answering.choose(given.model, folder, ask=True)
         print(chosen.line, file=sys.stderr)
         watched = _watched(chosen, folder, Path(scratch))
-        found = watching.watch(
-            watched, given.folder, folder.data, wanted=given.label,
-            images=ImageCache(folder.image_cache, settings.runtime.cache_gb), stored=folder.embeddings,
-            device=device.choose(settings.runtime.device, settings.runtime.threads),
-        )  # fmt: skip
-    places = WATCH / "images.csv", WATCH / "label_next.csv", WATCH / "watch.html"
-    files.write_text(places[0], csv_file.text(found.table))
-    files.write_text(places[1], label_next.to_complete(found.table, given.folder))
-    files.write_text(places[2], report.html(found, given.folder, places[1]))
-    print("\n".join(found.lines()))
-    print(f"the page: {places[2]}; all answers: {places[0]}; images to label next: {places[1]}")
-    too_low = given.at_least is not None and (found.accuracy is None or found.accuracy.low < given.at_least)
-    if too_low and found.accuracy is not None:
+        storage = FeatureStorage(
+            device.choose(settings.runtime.device, settings.runtime.threads),
+            ImageCache(folder.image_cache, settings.runtime.cache_gb),
+            folder.embeddings,
+        )
+        findings = watching.watch(watched, given.folder, folder.data, given.label, storage)
+    answers, to_label, page = WATCH / "images.csv", WATCH / "label_next.csv", WATCH / "watch.html"
+    files.write_text(answers, csv_file.text(findings.table))
+    files.write_text(to_label, label_next.to_complete(findings.table, given.folder))
+    files.write_text(page, report.html(findings, given.folder, to_label))
+    print("\n".join(findings.lines()))
+    print(f"the page: {page}; all answers: {answers}; images to label next: {to_label}")
+    accuracy = findings.accuracy
+    too_low = given.at_least is not None and (accuracy is None or accuracy.low < given.at_least)
+    if too_low and accuracy is not None:
         print(f"the expected accuracy may be below {given.at_least:.1%}")
-    return exit_code.REFUSED if too_low or found.drifted() else 0
+    return exit_code.REFUSED if too_low or findings.drifted() else 0
 
 
 def _watched(chosen: Answering, folder: RunFolder, scratch: Path) -> Watched:

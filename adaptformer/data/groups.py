@@ -17,8 +17,8 @@ def of(paths: Iterable[str], pattern: str | None) -> list[str]:
     """
     if pattern is None:
         return ["" for _ in paths]
-    found = (re.search(pattern, path) for path in paths)
-    return ["" if match is None else match[min(1, match.re.groups)] or "" for match in found]
+    matches = (re.search(pattern, path) for path in paths)
+    return ["" if match is None else match[min(1, match.re.groups)] or "" for match in matches]
 
 
 def codes(names: Sequence[str]) -> NDArray[np.int64] | None:
@@ -27,5 +27,5 @@ def codes(names: Sequence[str]) -> NDArray[np.int64] | None:
     Returns None if no two images share a group: as far as is known, the images are then independent of each other.
     """
     table: dict[str, int] = {}
-    found = [table.setdefault(name or f"/{number}", len(table)) for number, name in enumerate(names)]
-    return np.array(found, np.int64) if len(table) < len(found) else None
+    numbers = [table.setdefault(name or f"/{number}", len(table)) for number, name in enumerate(names)]
+    return np.array(numbers, np.int64) if len(table) < len(numbers) else None

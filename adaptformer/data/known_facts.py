@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import PIL
@@ -18,8 +19,7 @@ from numpy.typing import NDArray
 from adaptformer.base import array_file, files, source_code
 from adaptformer.base.errors import UserError
 from adaptformer.data import decoding, reading
-from adaptformer.data.decoding import Pixels
-from adaptformer.data.reading import SIDE, Identity, ImageFacts, identity
+from adaptformer.data.reading import SIDE, Identity, ImageFacts, ScannedImage, identity
 
 log = logging.getLogger("adaptformer")
 
@@ -28,20 +28,13 @@ _SETTLED_NS = 1_000_000_000
 would leave its modification time unchanged."""
 
 
-class Known(NamedTuple):
-    """Facts about a usable image, and its small picture [s, s, 3], if that was made."""
-
-    facts: ImageFacts
-    picture: Pixels | None
-
-
 class KnownFacts:
     """The facts stored in a file, and those added until `write`. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._before = _read(path)
-        self._now: dict[Identity, Known] = {}
+        self._now: dict[Identity, ScannedImage] = {}
         self._found: list[Identity] = []
 
     @property
@@ -49,8 +42,8 @@ class KnownFacts:
         """The number of lookups that found a known file."""
         return len(self._found)
 
-    def of(self, file: Identity, *, picture: bool) -> Known | None:
-        """Return what is known of a file; None if nothing is, or if `picture` is wanted and missing."""
+    def of(self, file: Identity, *, picture: bool) -> ScannedImage | None:
+        """Return the facts of a known file; None if it is not known, or if `picture` is true and it has none."""
         known = self._now.get(file) or self._before.get(file)
         if known is None or (picture and known.picture is None):
             return None
@@ -58,37 +51,26 @@ class KnownFacts:
         self._found.append(file)  # atomic, unlike incrementing a counter: several threads call this
         return known
 
-    def remember(self, file: Identity, facts: ImageFacts, picture: Pixels | None) -> None:
+    def remember(self, file: Identity, image: ScannedImage) -> None:
         """Add a file that was read, unless it was modified just before."""
         if time.time_ns() - file.modified > _SETTLED_NS:
-            self.remember_own(file, facts, picture)
+            self.remember_own(file, image)
 
-    def remember_own(self, file: Identity, facts: ImageFacts, picture: Pixels | None) -> None:
+    def remember_own(self, file: Identity, image: ScannedImage) -> None:
         """Add a file that this process has written itself."""
-        self._now[file] = Known(facts, picture)
+        self._now[file] = image
 
     def write(self) -> None:
         """Write the facts that were added or looked up, and drop all others."""
-        pictures = [known.picture for known in self._now.values() if known.picture is not None]
-        facts = [known.facts for known in self._now.values()]
-        modes = sorted({one.mode for one in facts})
-        number = {mode: index for index, mode in enumerate(modes)}
-        arrays: dict[str, NDArray[Any]] = {
-            "identities": np.array(list(self._now), np.int64).reshape(-1, 3),
-            "numbers": np.array([(one.width, one.height, one.bytes) for one in facts], np.int64).reshape(-1, 3),
-            "modes": np.array([number[one.mode] for one in facts], np.int64),
-            "sha256": np.frombuffer(bytes.fromhex("".join(one.sha256 for one in facts)), np.uint8).reshape(-1, 32),
-            "pictured": np.array([known.picture is not None for known in self._now.values()], bool),
-            "pictures": np.array(pictures, np.uint8).reshape(-1, SIDE, SIDE, 3),
-        }
+        arrays, modes = _packed(self._now)
         files.remove_leftovers(self._path)
         array_file.write(self._path, arrays, {"version": _version(), "modes": modes})
 
 
 def known_hash(path: Path, known: KnownFacts | None) -> str:
     """Return a file's hex sha256; the file is read only if it is not known. Raises OSError."""
-    found = known.of(identity(path), picture=False) if known else None
-    return found.facts.sha256 if found else files.sha256_file(path)
+    image = known.of(identity(path), picture=False) if known else None
+    return image.facts.sha256 if image else files.sha256_file(path)
 
 
 def _version() -> str:
@@ -97,26 +79,45 @@ def _version() -> str:
     return files.sha256_text(files.canonical_json([code, PIL.__version__]))
 
 
-def _read(path: Path) -> dict[Identity, Known]:
+def _read(path: Path) -> dict[Identity, ScannedImage]:
     """Return the facts at `path`; none if it is missing, damaged, or of another version."""
     if not path.exists():
         return {}
     try:
         arrays, metadata = array_file.read(path, "")
-        if metadata["version"] != _version():
-            return {}
-        pictures = iter(arrays["pictures"])
-        rows = zip(
-            arrays["identities"].tolist(), arrays["numbers"].tolist(), arrays["modes"].tolist(), arrays["sha256"],
-            arrays["pictured"].tolist(), strict=True,
-        )  # fmt: skip
-        return {
-            Identity(*file): Known(
-                ImageFacts(width, height, metadata["modes"][mode], size, sha256.tobytes().hex()),
-                next(pictures) if pictured else None,
-            )
-            for file, (width, height, size), mode, sha256, pictured in rows
-        }
+        return _unpacked(arrays, metadata["modes"]) if metadata["version"] == _version() else {}
     except (UserError, ValueError, KeyError, IndexError, TypeError, StopIteration):
         log.warning("%s is damaged: all files are read again", path)
         return {}
+
+
+def _packed(images: Mapping[Identity, ScannedImage]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Return the facts as arrays with one row a file, in which a mode is an index into the list of modes."""
+    facts = [image.facts for image in images.values()]
+    pictures = [image.picture for image in images.values()]
+    modes = sorted({one.mode for one in facts})
+    number = {mode: index for index, mode in enumerate(modes)}
+    arrays: dict[str, NDArray[Any]] = {
+        "identities": np.array(list(images), np.int64).reshape(-1, 3),
+        "numbers": np.array([(one.width, one.height, one.bytes) for one in facts], np.int64).reshape(-1, 3),
+        "modes": np.array([number[one.mode] for one in facts], np.int64),
+        "sha256": np.frombuffer(bytes.fromhex("".join(one.sha256 for one in facts)), np.uint8).reshape(-1, 32),
+        "pictured": np.array([picture is not None for picture in pictures], bool),
+        "pictures": np.array([one for one in pictures if one is not None], np.uint8).reshape(-1, SIDE, SIDE, 3),
+    }
+    return arrays, modes
+
+
+def _unpacked(arrays: Mapping[str, NDArray[Any]], modes: Sequence[str]) -> dict[Identity, ScannedImage]:
+    """Return the facts of `_packed` arrays. Raises an exception if rows are missing or of another kind."""
+    pictures = iter(arrays["pictures"])
+    rows = zip(
+        arrays["identities"].tolist(), arrays["numbers"].tolist(), arrays["modes"].tolist(), arrays["sha256"],
+        arrays["pictured"].tolist(), strict=True,
+    )  # fmt: skip
+    return {
+        Identity(*file): ScannedImage(
+            ImageFacts(width, height, modes[mode], size, sha256.tobytes().hex()), next(pictures) if pictured else None
+        )
+        for file, (width, height, size), mode, sha256, pictured in rows
+    }

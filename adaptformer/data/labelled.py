@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,57 +28,62 @@ class LabelledImages:
     sha256: list[str]
 
 
-def load(
-    manifest: pd.DataFrame, split: str, classes: Sequence[str], data: Path, contract: ImageContract, cache: ImageCache
-) -> LabelledImages:
-    """Return one split, its images cached. Raises UserError if `data/` no longer matches the manifest."""
-    rows = manifests.rows(manifest, split)
-    return _labelled(rows, classes, load_images(rows, data, contract, cache))
+class Crops(NamedTuple):
+    """The random crops of training: the range of a crop's share of the area, and of its ratio of width to height."""
+
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
 
 
-def load_training(
-    manifest: pd.DataFrame,
-    classes: Sequence[str],
-    data: Path,
-    contract: ImageContract,
-    cache: ImageCache,
-    *,
-    crop_scale: tuple[float, float],
-    crop_ratio: tuple[float, float],
-    judged: NDArray[np.int64],
-) -> tuple[LabelledImages, StoredImages]:
-    """Return the train split as evaluation sees it, with the images of the rows `judged` only, and all photos to crop.
+class TrainingImages(NamedTuple):
+    """The train split: `labelled` as evaluation sees it, and the `photos`, in the same order, that training crops."""
 
-    So only the few `judged` images are decoded twice. Raises UserError if `data/` no longer matches the manifest.
+    labelled: LabelledImages
+    photos: StoredImages
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The images of a manifest in `folder`, read by a contract; labels are indices into `classes`.
+
+    All methods raise UserError if the files no longer match the manifest.
     """
-    rows = manifests.rows(manifest, "train")
-    photos = training_photos(manifest, data, contract, cache, crop_scale=crop_scale, crop_ratio=crop_ratio)
-    images = photos if isinstance(photos, Squares) else load_images(rows, data, contract, cache, judged)
-    return _labelled(rows, classes, images), photos
 
+    manifest: pd.DataFrame
+    classes: Sequence[str]
+    folder: Path
+    contract: ImageContract
+    cache: ImageCache
 
-def _labelled(rows: pd.DataFrame, classes: Sequence[str], images: Images) -> LabelledImages:
-    index = {name: number for number, name in enumerate(classes)}
-    labels = np.array([index[label] for label in rows["label"]], dtype=np.int64)
-    return LabelledImages(images, labels, list(rows["path"]), list(rows["sha256"]))
+    def split(self, name: str) -> LabelledImages:
+        """Return one split as evaluation sees it, its images cached."""
+        rows = manifests.rows(self.manifest, name)
+        return self._labelled(rows, self._squares(rows))
 
+    def training(self, crops: Crops, evaluated: NDArray[np.int64]) -> TrainingImages:
+        """Return the train split, with the images of the rows `evaluated` only, and all photos to crop.
 
-def training_photos(
-    manifest: pd.DataFrame,
-    data: Path,
-    contract: ImageContract,
-    cache: ImageCache,
-    *,
-    crop_scale: tuple[float, float],
-    crop_ratio: tuple[float, float],
-) -> StoredImages:
-    """Return the images that training crops: those of the train split, in the order of `load`.
+        So only the few `evaluated` images are decoded twice.
+        """
+        rows, photos = manifests.rows(self.manifest, "train"), self.photos(crops)
+        images = photos if isinstance(photos, Squares) else self._squares(rows, evaluated)
+        return TrainingImages(self._labelled(rows, images), photos)
 
-    They keep their aspect ratio if `contract.resize` is "crop" and crops are random. Otherwise they are the squares of
-    `load`: padded, squashed, or the centre, which equals a crop of the whole area with ratio 1.
-    Raises UserError if `data/` no longer matches the manifest.
-    """
-    rows = manifests.rows(manifest, "train")
-    if contract.resize == "crop" and (crop_scale, crop_ratio) != ((1, 1), (1, 1)):
-        return load_photos(rows, data, contract, cache, crop_scale[0])
-    return load_images(rows, data, contract, cache)
+    def photos(self, crops: Crops) -> StoredImages:
+        """Return the images that training crops: those of the train split, in the order of `split`.
+
+        They keep their aspect ratio if `contract.resize` is "crop" and crops are random. Otherwise they are the squares
+        of `split`: padded, squashed, or the centre, which equals a crop of the whole area with ratio 1.
+        """
+        rows = manifests.rows(self.manifest, "train")
+        if self.contract.resize == "crop" and crops != ((1, 1), (1, 1)):
+            return load_photos(rows, self.folder, self.contract, self.cache, crops.scale[0])
+        return self._squares(rows)
+
+    def _squares(self, rows: pd.DataFrame, chosen: NDArray[np.int64] | None = None) -> Squares:
+        return load_images(rows, self.folder, self.contract, self.cache, chosen)
+
+    def _labelled(self, rows: pd.DataFrame, images: Images) -> LabelledImages:
+        index = {name: number for number, name in enumerate(self.classes)}
+        labels = np.array([index[label] for label in rows["label"]], dtype=np.int64)
+        return LabelledImages(images, labels, list(rows["path"]), list(rows["sha256"]))

@@ -12,8 +12,9 @@ from adaptformer.base.errors import UserError
 from adaptformer.data import groups, layout, splits
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.image_files import USUAL, Limits
+from adaptformer.data.image_scan import read_all
 from adaptformer.data.known_facts import KnownFacts
-from adaptformer.data.reading import ImageFacts, read_all
+from adaptformer.data.reading import ImageFacts
 
 _TYPES = {
     "path": "str", "label": "str", "split": "str", "width": "int64", "height": "int64", "mode": "str", "bytes": "int64",
@@ -51,23 +52,23 @@ def scan(
     """
     if not layout.occupied(data):
         raise UserError(f"there are no images in {data}/", _GET_DATA)
-    found, faults = layout.entries(data)
-    present = {entry.split for entry in found}
+    entries, unusable = layout.entries(data)
+    present = {entry.split for entry in entries}
     for split in ("train", "test"):
         if split not in present:
             raise UserError(f"{data}/ has no {split} split: no file matches {data}/{split}/CLASS/FILE", _GET_DATA)
     records = []
-    look_at = None if look is None else (lambda index, picture: look(found[index].path, picture))
-    read = read_all([data / entry.path for entry in found], look_at, known, limits)
-    for entry, facts in zip(found, progress.steps(read, "validating", len(found), "images"), strict=True):
+    look_at = None if look is None else (lambda index, picture: look(entries[index].path, picture))
+    read = read_all([data / entry.path for entry in entries], look_at, known, limits)
+    for entry, facts in zip(entries, progress.steps(read, "validating", len(entries), "images"), strict=True):
         if isinstance(facts, ImageFacts):
             records.append({**entry._asdict(), **facts._asdict()})
         else:
-            faults[entry.path] = facts
+            unusable[entry.path] = facts
     manifest = _typed(pd.DataFrame.from_records(records, columns=list(COLUMNS)))
     if "validation" not in present:
         _carve_validation(manifest, validation_fraction, seed, group)
-    unreadable = pd.DataFrame(sorted(faults.items()), columns=["path", "reason"], dtype="str")
+    unreadable = pd.DataFrame(sorted(unusable.items()), columns=["path", "reason"], dtype="str")
     return manifest, unreadable
 
 

@@ -34,13 +34,11 @@ def maps(model: Classifier, images: Tensor) -> NDArray[np.float32]:
     plain = getattr(last, "block", last)  # adapters and prompts wrap timm's block
     normed: list[Tensor] = []
     handle = plain.norm1.register_forward_hook(lambda _module, _inputs, output: normed.append(output))
-    training = model.training
-    model.eval()
     try:
-        model(images)
+        with inference.in_mode(model, training=False):
+            model(images)
     finally:
         handle.remove()
-        model.train(training)
     tokens = normed[-1].float()  # deep prompts are normed before the image's tokens
     attn, patches = plain.attn, model.vit.patch_embed.num_patches
     parts = attn.qkv(tokens).unflatten(-1, (3, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4)
@@ -49,8 +47,8 @@ def maps(model: Classifier, images: Tensor) -> NDArray[np.float32]:
     asking = query[:, :, -patches:] if model.pooling == "mean" else query[:, :, first : first + 1]
     weights = (asking * attn.scale @ key.transpose(-2, -1)).softmax(-1)[..., -patches:].mean(dim=(1, 2))
     grid = weights.unflatten(1, model.vit.patch_embed.grid_size)
-    found: NDArray[np.float32] = (grid / grid.amax(dim=(1, 2), keepdim=True)).cpu().numpy()
-    return found
+    scaled: NDArray[np.float32] = (grid / grid.amax(dim=(1, 2), keepdim=True)).cpu().numpy()
+    return scaled
 
 
 def shaded(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -59,8 +57,8 @@ def shaded(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[n
         np.arange(side) * cells // side for side, cells in zip(pixels.shape[:2], weights.shape, strict=True)
     )
     light = _DARKEST + (1 - _DARKEST) * weights[np.ix_(rows, columns)]
-    found: NDArray[np.uint8] = np.rint(pixels * light[..., None]).astype(np.uint8)
-    return found
+    darkened: NDArray[np.uint8] = np.rint(pixels * light[..., None]).astype(np.uint8)
+    return darkened
 
 
 def pictures(

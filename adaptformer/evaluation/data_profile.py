@@ -77,10 +77,14 @@ def _channels(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.concatenate([values.mean(axis=1), values.std(axis=1)], axis=1).astype(np.float32)
 
 
-def write(path: Path, found: Profile) -> None:
+def write(path: Path, profile: Profile) -> None:
     """Write a profile as one safetensors file, whole or not at all; equal profiles give equal bytes."""
-    arrays: dict[str, NDArray[Any]] = {"sizes": found.sizes, "channels": found.channels, "embeddings": found.embeddings}
-    array_file.write(path, arrays, {"backbone": found.backbone, "image": asdict(found.image)})
+    arrays: dict[str, NDArray[Any]] = {
+        "sizes": profile.sizes,
+        "channels": profile.channels,
+        "embeddings": profile.embeddings,
+    }
+    array_file.write(path, arrays, {"backbone": profile.backbone, "image": asdict(profile.image)})
 
 
 def read(path: Path) -> Profile:

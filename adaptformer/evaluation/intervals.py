@@ -106,12 +106,12 @@ def interval(metric: Metric, labels: Counts, predicted: Counts, classes: int, gr
         return share(predicted == labels, groups)
     value = score(metric, labels, predicted, classes)
     images = independent(metric, labels, predicted, classes, groups)
-    found = _at(value, images)
+    raw = _at(value, images)
     if metric == "balanced_accuracy":
-        return found
+        return raw
     # The estimate is biased, and the bias itself is uncertain: the interval covers the raw and the corrected estimate.
     corrected = _at(min(max(value - _bias(labels, predicted, classes), 0.0), 1.0), images)
-    return Interval(value, min(found.low, corrected.low), max(found.high, corrected.high))
+    return Interval(value, min(raw.low, corrected.low), max(raw.high, corrected.high))
 
 
 def _at(value: float, images: float) -> Interval:
@@ -188,7 +188,7 @@ def _bias(labels: Counts, predicted: Counts, classes: int) -> float:
     true = float((2 * shares * right / (shares * (1 + right) + taken)).mean())
     random = randomness.generator("macro-F1", total)
     drawn = random.multinomial(total, shares, _RESAMPLES)
-    found = random.binomial(drawn, right)
-    others = random.multinomial(total - found.sum(axis=1), wrong)
-    f1 = np.where(drawn > 0, 2 * found / np.maximum(drawn + found + others, 1), 0.0)
+    drawn_hits = random.binomial(drawn, right)
+    others = random.multinomial(total - drawn_hits.sum(axis=1), wrong)
+    f1 = np.where(drawn > 0, 2 * drawn_hits / np.maximum(drawn + drawn_hits + others, 1), 0.0)
     return float((f1.sum(axis=1) / (drawn > 0).sum(axis=1)).mean()) - true

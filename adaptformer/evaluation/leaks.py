@@ -53,8 +53,8 @@ def sentence(metrics: Mapping[str, Any]) -> str:
     if not count:
         return f"none of the {images:,} images seems to be a near duplicate of a training or validation image"
     verb = "is a near duplicate" if count == 1 else "are near duplicates"
-    told = f"{count:,} of {images:,} images {verb} of training or validation images"
+    share = f"{count:,} of {images:,} images {verb} of training or validation images"
     without = metrics.get("top1_without_leaks")
     return (
-        f"{told}; no image is left without them" if without is None else f"{told}; {100 * without:.2f} % without them"
+        f"{share}; no image is left without them" if without is None else f"{share}; {100 * without:.2f} % without them"
     )

@@ -106,11 +106,11 @@ class Evaluation:
 
     def _probability_of(self, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the softmax value [N] of one column in each row."""
-        found = [
+        blocks = [
             np.take_along_axis(softmax(block.astype(np.float64), axis=1), column, axis=1)[:, 0]
             for block, column in self._blocks(chosen)
         ]
-        return np.concatenate(found)
+        return np.concatenate(blocks)
 
     def _blocks(self, chosen: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         """Yield blocks of logits [n, C], each with the chosen column of every row [n, 1]."""

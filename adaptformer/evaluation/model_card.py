@@ -12,7 +12,7 @@ import yaml
 from adaptformer import pages
 from adaptformer.base import text_table
 from adaptformer.base.scores import NAMES
-from adaptformer.config.params import DataParams, TuningParams
+from adaptformer.evaluation.evaluated_model import EvaluatedModel
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.model.adapter_file import AdapterCard
@@ -29,18 +29,9 @@ _RESIZING = {
 }
 
 
-def text(
-    evaluation: Evaluation,
-    card: AdapterCard,
-    images: Mapping[str, int],
-    tuning: TuningParams,
-    data: DataParams,
-    leaked: str,
-) -> str:
-    """Return the model card; `images` are the numbers of images per split, `tuning` and `data` the training params.
-
-    `leaked` is the sentence about near duplicates of training images (leaks.py).
-    """
+def text(model: EvaluatedModel, images: Mapping[str, int]) -> str:
+    """Return the model card; `images` are the numbers of images per split."""
+    evaluation, card, tuning = model.evaluation, model.card, model.tuning
     counts = evaluation.confusion.sum(axis=1)
     settings = {"adapter": dict(card.adapter), "tuning": tuning.model_dump(mode="json")}
     return pages.render(
@@ -57,8 +48,8 @@ def text(
         names=_names,
         triple=_triple,
         images=images,
-        data=data,
-        leaked=leaked,
+        data=model.data,
+        leaks=model.leaks,
         untested=[name for name, count in zip(card.classes, counts, strict=True) if not count],
         weakest=_weakest(evaluation, card.classes),
         tuning=tuning,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +14,12 @@ from numpy.typing import NDArray
 from adaptformer import pages
 from adaptformer.base.scores import NAMES
 from adaptformer.config import method
-from adaptformer.config.params import AdapterParams, DataParams, TuningParams
+from adaptformer.config.params import AdapterParams
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import calibration, power, report_images, slices
+from adaptformer.evaluation.evaluated_model import EvaluatedModel
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
-from adaptformer.model.adapter_file import AdapterCard
 
 _ANSWERED = (1.0, 0.95, 0.9, 0.8, 0.5)
 """Rows of the coverage table: the shares of images that are answered."""
@@ -46,27 +47,23 @@ class _Class(NamedTuple):
     confused_with: str
 
 
-def html(
-    evaluation: Evaluation,
-    card: AdapterCard,
-    test: LabelledImages,
-    drawings: Drawings,
-    said: pd.DataFrame,
-    tuning: TuningParams,
-    shaded: Sequence[NDArray[np.uint8]],
-    data: DataParams,
-    leaked: str,
-) -> str:
-    """Return the report of an evaluation on the images `test`; equal results give equal text.
+@dataclass(frozen=True)
+class AnsweredImages:
+    """The test images, the table of predictions (predictions.table), and attention maps.
 
-    `said` is the table of predictions (predictions.table); `tuning` and `data` are the params of the training; `shaded`
-    are the most confident mistakes (report_images.most_confident), shaded by the model's attention; `leaked` is the
-    sentence about near duplicates of training images (leaks.py).
+    `attention_maps` are the most confident mistakes (report_images.most_confident), shaded by the model's attention.
     """
+
+    images: LabelledImages
+    predictions: pd.DataFrame
+    attention_maps: Sequence[NDArray[np.uint8]]
+
+
+def html(model: EvaluatedModel, test: AnsweredImages, drawings: Drawings) -> str:
+    """Return the report of an evaluation on the images `test`; equal results give equal text."""
+    evaluation, card, tuning = model.evaluation, model.card, model.tuning
     adapter = AdapterParams.model_validate(card.adapter)
-    parts = {f"class {name}": evaluation.labels == index for index, name in enumerate(card.classes)}
-    wide_enough = {name: mask for name, mask in parts.items() if slices.SUPPORT <= mask.sum() < len(mask)}
-    found = slices.find(evaluation.correct, wide_enough | slices.masks(said), evaluation.groups)
+    by_score = _slices(model, test.predictions)
     return pages.render(
         "evaluation/report.html.j2",
         evaluation=evaluation,
@@ -74,24 +71,32 @@ def html(
         trained=method.trained_parts(adapter, tuning),
         settings=method.settings(adapter, tuning),
         tuning=tuning,
-        data=data,
-        leaked=leaked,
+        data=model.data,
+        leaks=model.leaks,
         names=NAMES,
-        slices=found[:_SLICES],
-        hidden_slices=max(len(found) - _SLICES, 0),
-        worst_slice=slices.sentence(found),
+        slices=by_score[:_SLICES],
+        hidden_slices=max(len(by_score) - _SLICES, 0),
+        worst_slice=slices.sentence(by_score),
         can_show=power.sentence(evaluation.independent, float(evaluation.correct.mean()), power.LEVEL),
         groups=None if evaluation.groups is None else int(evaluation.groups.max()) + 1,
         classes=_classes(evaluation, card.classes),
         most_frequent_mistake=_most_frequent_mistake(evaluation, card.classes),
         coverage=_coverage(evaluation),
         bins=calibration.reliability(evaluation.confidence, evaluation.correct),
-        looked_at=report_images.looked_at(evaluation, card.classes, test, shaded),
-        confusions=report_images.confusions(evaluation, card.classes, test),
+        attention_maps=report_images.attention_maps(evaluation, card.classes, test.images, test.attention_maps),
+        confusions=report_images.confusions(evaluation, card.classes, test.images),
         wrong=int((~evaluation.correct).sum()),
-        image_groups=report_images.groups(evaluation, card.classes, test),
+        image_groups=report_images.groups(evaluation, card.classes, test.images),
         drawings={name: path.read_bytes() for name, path in drawings._asdict().items()},
     )
+
+
+def _slices(model: EvaluatedModel, predictions: pd.DataFrame) -> list[slices.Slice]:
+    """Return the slices of the test images, lowest top-1 first; a class is one if it has enough images."""
+    evaluation = model.evaluation
+    classes = {f"class {name}": evaluation.labels == index for index, name in enumerate(model.card.classes)}
+    large_enough = {name: mask for name, mask in classes.items() if slices.SUPPORT <= mask.sum() < len(mask)}
+    return slices.find(evaluation.correct, large_enough | slices.masks(predictions), evaluation.groups)
 
 
 def _classes(evaluation: Evaluation, classes: Sequence[str]) -> list[_Class]:

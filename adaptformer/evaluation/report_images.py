@@ -62,27 +62,27 @@ def groups(evaluation: Evaluation, classes: Sequence[str], test: LabelledImages)
     """Return groups of images; captions have the labels, their probabilities, and the path below data/."""
     confident = most_confident(evaluation, SHOWN)
     if (~evaluation.correct).sum() <= SHOWN:
-        chosen = {"All mistakes, most confident first": confident}
+        headed = {"All mistakes, most confident first": confident}
     else:
-        chosen = {
+        headed = {
             "Most confident mistakes: highest probability of the predicted class": confident,
             "Worst mistakes: lowest probability of the true class": worst(evaluation, SHOWN),
         }
-    chosen["Correct, but least confident"] = least_confident(evaluation, SHOWN)
+    headed["Correct, but least confident"] = least_confident(evaluation, SHOWN)
     return [
         (heading, [(_small(test.images[i]), _caption(evaluation, classes, test.paths[i], i)) for i in indices])
-        for heading, indices in chosen.items()
+        for heading, indices in headed.items()
     ]
 
 
-def looked_at(
-    evaluation: Evaluation, classes: Sequence[str], test: LabelledImages, shaded: Sequence[NDArray[np.uint8]]
+def attention_maps(
+    evaluation: Evaluation, classes: Sequence[str], test: LabelledImages, maps: Sequence[NDArray[np.uint8]]
 ) -> list[tuple[bytes, str]]:
-    """Return the most confident mistakes, shaded by the model's attention (attention.pictures), with their captions."""
-    chosen = most_confident(evaluation, SHOWN)
+    """Return the attention maps of the most confident mistakes (attention.pictures), with their captions."""
+    mistakes = most_confident(evaluation, SHOWN)
     return [
         (_small(pixels), _caption(evaluation, classes, test.paths[index], index))
-        for index, pixels in zip(chosen, shaded, strict=True)
+        for index, pixels in zip(mistakes, maps, strict=True)
     ]
 
 
@@ -91,7 +91,7 @@ def confusions(evaluation: Evaluation, classes: Sequence[str], test: LabelledIma
     counts = evaluation.confusion
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:_CONFUSIONS]
-    found = []
+    most_frequent = []
     for number, cell in enumerate(order.tolist(), start=1):
         true, predicted = divmod(cell, len(classes))
         if not counts[true, predicted]:
@@ -102,8 +102,8 @@ def confusions(evaluation: Evaluation, classes: Sequence[str], test: LabelledIma
             for i in _first(-evaluation.confidence, of_cell, SHOWN)
         ]
         heading = f"Confusion {number}: {classes[true]} classified as {classes[predicted]}"
-        found.append(Confusion(classes[true], classes[predicted], int(counts[true, predicted]), heading, items))
-    return found
+        most_frequent.append(Confusion(classes[true], classes[predicted], int(counts[true, predicted]), heading, items))
+    return most_frequent
 
 
 def _caption(evaluation: Evaluation, classes: Sequence[str], path: str, index: int) -> str:

@@ -61,17 +61,17 @@ def masks(table: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     Size and brightness are divided into thirds; the size is the side of a square with the area of the image. Slices
     with fewer than SUPPORT images, or with all of them, are left out.
     """
-    found: dict[str, NDArray[np.bool_]] = {}
+    by_name: dict[str, NDArray[np.bool_]] = {}
     if {"width", "height"} <= set(table):
         area = table["width"].astype("float64") * table["height"].astype("float64")
         side = np.sqrt(area.to_numpy(np.float64))
-        found |= _thirds("size", side, "px")
+        by_name |= _thirds("size", side, "px")
     if "brightness" in table:
-        found |= _thirds("brightness", table["brightness"].astype("float64").to_numpy(np.float64), "of 255")
+        by_name |= _thirds("brightness", table["brightness"].astype("float64").to_numpy(np.float64), "of 255")
     if "group" in table:
         names = table["group"].fillna("").astype(str).to_numpy()
-        found |= {f"group {name}": names == name for name in sorted(set(names) - {""})}
-    return {name: mask for name, mask in found.items() if SUPPORT <= mask.sum() < len(mask)}
+        by_name |= {f"group {name}": names == name for name in sorted(set(names) - {""})}
+    return {name: mask for name, mask in by_name.items() if SUPPORT <= mask.sum() < len(mask)}
 
 
 def groups(table: pd.DataFrame) -> NDArray[np.int64] | None:
@@ -94,10 +94,10 @@ def find(
         p = _p_worse(correct, mask, groups)
         rows.append((name, intervals.share(correct[mask], within), images, other_hits / others, p))
     adjusted = holm([row[-1] for row in rows])
-    found = [
+    all_slices = [
         Slice(name, images, top1, others, p) for (name, top1, images, others, _), p in zip(rows, adjusted, strict=True)
     ]
-    return sorted(found, key=lambda slice_: (slice_.top1.value, slice_.name))
+    return sorted(all_slices, key=lambda slice_: (slice_.top1.value, slice_.name))
 
 
 def _p_worse(correct: NDArray[np.bool_], mask: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> float:
@@ -112,13 +112,13 @@ def _p_worse(correct: NDArray[np.bool_], mask: NDArray[np.bool_], groups: NDArra
     return float(fisher_exact(table, alternative="less")[1])
 
 
-def sentence(found: Sequence[Slice]) -> str:
+def sentence(listed: Sequence[Slice]) -> str:
     """Return a sentence that summarises the slices."""
-    if not found:
+    if not listed:
         return f"No slice has at least {SUPPORT} images."
-    worst = next((slice_ for slice_ in found if slice_.shown_worse), None)
+    worst = next((slice_ for slice_ in listed if slice_.shown_worse), None)
     if worst is None:
-        lowest = found[0]
+        lowest = listed[0]
         return (
             f"No slice is shown to be worse than the rest; the lowest top-1 is {lowest.top1.value:.1%}, of "
             f"{lowest.images:,} images ({lowest.name})."

@@ -87,7 +87,7 @@ def write(path: Path, model: classifier.Classifier, card: AdapterCard) -> None:
     content = asdict(card)
     if not card.codes:  # as files had it before there was this key
         del content["codes"]
-    tensor_file.write(path, classifier.tuned_state(model), content)
+    tensor_file.write(path, classifier.trainable_state_dict(model), content)
 
 
 def load(path: Path, backbone_path: Path) -> tuple[classifier.Classifier, AdapterCard]:

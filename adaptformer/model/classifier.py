@@ -96,24 +96,24 @@ class Classifier(nn.Module):
 
     def pooled(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return pooled features [B, D] of normalised images [B, 3, s, s], one for each of `heads`."""
-        return self.pooled_after(self.embedded(images), 0)
+        return self.pool(self.patch_tokens(images), 0)
 
-    def embedded(self, images: Tensor) -> Tensor:
+    def patch_tokens(self, images: Tensor) -> Tensor:
         """Return the input tokens [B, N, D] of the first block for normalised images [B, 3, s, s]."""
         vit = self.vit
         tokens: Tensor = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
         return tokens
 
-    def through(self, tokens: Tensor, first: int, last: int) -> Tensor:
+    def forward_blocks(self, tokens: Tensor, first: int, last: int) -> Tensor:
         """Return the tokens [B, N, D] after the blocks `first` to `last` - 1."""
         for each in self.vit.blocks[first:last]:
             tokens = self._run(each, tokens)
         return tokens
 
-    def pooled_after(self, tokens: Tensor, depth: int) -> tuple[Tensor, ...]:
+    def pool(self, tokens: Tensor, depth: int) -> tuple[Tensor, ...]:
         """Return pooled features [B, D], as `pooled` does, from the input tokens [B, N, D] of the block `depth`."""
         vit, last = self.vit, len(self.vit.blocks) - 1
-        tokens = self.through(tokens, depth, last)
+        tokens = self.forward_blocks(tokens, depth, last)
         if self.pooling == "mean":
             tokens = vit.norm(self._run(vit.blocks[-1], tokens))
             return (tokens[:, self.prefix_tokens :].mean(dim=1),)
@@ -178,7 +178,7 @@ def head_statistics(model: Classifier) -> dict[str, Tensor]:
     }
 
 
-def tuned_state(model: Classifier) -> dict[str, Tensor]:
+def trainable_state_dict(model: Classifier) -> dict[str, Tensor]:
     """Return the tensors of an adapter file by name: trainable parameters and the heads' BatchNorm statistics."""
     kept = model.tuned | head_statistics(model).keys()
     return {name: tensor for name, tensor in model.state_dict().items() if name in kept}
@@ -188,12 +188,12 @@ def restore(model: Classifier, tensors: dict[str, Tensor], origin: str) -> None:
     """Copy tensors into the trained parts of `model`. Raises UserError unless they match these parts exactly."""
     require_fit(model, tensors, origin)
     with torch.no_grad():
-        for name, tensor in tuned_state(model).items():
+        for name, tensor in trainable_state_dict(model).items():
             tensor.copy_(tensors[name])
 
 
 def require_fit(model: Classifier, tensors: dict[str, Tensor], origin: str) -> None:
     """Raise UserError unless the tensors have exactly the names, shapes and types of the trained parts of `model`."""
-    expected = {name: (tensor.shape, tensor.dtype) for name, tensor in tuned_state(model).items()}
+    expected = {name: (tensor.shape, tensor.dtype) for name, tensor in trainable_state_dict(model).items()}
     if expected != {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}:
         raise UserError(f"{origin} does not fit the model that it describes", "train again")

@@ -76,7 +76,7 @@ def precision(setting: Literal["auto", "fp32", "bf16"], device: torch.device, wi
     return "bf16" if "amx_bf16" in cpu_flags() and width >= 192 and depth >= 12 else "fp32"
 
 
-def computing(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Return the context in which forward passes run in this precision."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 

@@ -5,6 +5,7 @@ Shapes: B images of a batch, N images, S stored side, s model side, C classes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,7 +17,7 @@ from adaptformer.base import progress
 from adaptformer.data import augmentation
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.squares import Images
-from adaptformer.model.device import Precision, computing
+from adaptformer.model.device import Precision, autocast
 
 
 def prepared(
@@ -37,6 +38,17 @@ def prepared(
         yield augmentation.normalise(augmentation.centre_crop(stored, contract.size), mean, std)
 
 
+@contextlib.contextmanager
+def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Run the body with the model in training or in evaluation mode; its previous mode is restored after errors too."""
+    before = model.training
+    model.train(training)
+    try:
+        yield
+    finally:
+        model.train(before)
+
+
 @torch.no_grad()
 def logits(
     model: nn.Module,
@@ -51,12 +63,10 @@ def logits(
 
     The model runs in evaluation mode; its previous mode is restored.
     """
-    training = model.training
-    model.eval()
     batches = []
     inputs = prepared(images, np.arange(len(images)), contract, batch_size=batch_size, device=device)
-    for batch in progress.steps(inputs, "classifying", len(images), "images", len):
-        with computing(device, precision):
-            batches.append(model(batch).float())
-    model.train(training)
+    with in_mode(model, training=False):
+        for batch in progress.steps(inputs, "classifying", len(images), "images", len):
+            with autocast(device, precision):
+                batches.append(model(batch).float())
     return torch.cat(batches)

@@ -53,5 +53,5 @@ def estimate(
 
 def _log_odds(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
     bounded = np.clip(confidence, _LEAST_DOUBT, 1 - _LEAST_DOUBT)
-    found: NDArray[np.float64] = np.log(bounded / (1 - bounded))
-    return found
+    log_odds: NDArray[np.float64] = np.log(bounded / (1 - bounded))
+    return log_odds

@@ -42,8 +42,8 @@ def alike(new: NDArray[np.floating], known: NDArray[np.floating]) -> bool:
     """Return whether chance explains the distance of new features [N, D] from known ones [M, D]."""
     if len(new) < FEWEST:
         return False
-    found, bound = _distance_and_bound(new.astype(np.float64), known.astype(np.float64), FALSE_ALARMS)
-    return found <= bound
+    distance, bound = _distance_and_bound(new.astype(np.float64), known.astype(np.float64), FALSE_ALARMS)
+    return distance <= bound
 
 
 def unlike(new: NDArray[np.floating], known: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -55,8 +55,8 @@ def unlike(new: NDArray[np.floating], known: NDArray[np.floating]) -> NDArray[np
     among = cdist(theirs, theirs)
     np.fill_diagonal(among, np.inf)
     usual = np.quantile(among.min(axis=1), _USUAL) if len(theirs) > 1 else np.inf
-    found: NDArray[np.bool_] = cdist(ours, theirs).min(axis=1) > usual
-    return found
+    mask: NDArray[np.bool_] = cdist(ours, theirs).min(axis=1) > usual
+    return mask
 
 
 def _check(measure: drift.Measure, level: float) -> Check:
@@ -66,10 +66,10 @@ def _check(measure: drift.Measure, level: float) -> Check:
     if len(measure.ours) < FEWEST:
         reason = f"{len(measure.ours)} images are too few to tell drift from chance"
         return Check(name, "info", "not compared", f"from {FEWEST} images on", reason)
-    found, bound = _distance_and_bound(measure.ours.astype(np.float64), measure.theirs.astype(np.float64), level)
-    if found > bound:
-        return Check(name, "warn", f"{found:.3f}", f"chance gives {bound:.3f}", f"They differ in {measure.name}.")
-    return Check(name, "pass", f"{found:.3f}", f"chance gives {bound:.3f}", f"They are alike in {measure.name}.")
+    distance, bound = _distance_and_bound(measure.ours.astype(np.float64), measure.theirs.astype(np.float64), level)
+    if distance > bound:
+        return Check(name, "warn", f"{distance:.3f}", f"chance gives {bound:.3f}", f"They differ in {measure.name}.")
+    return Check(name, "pass", f"{distance:.3f}", f"chance gives {bound:.3f}", f"They are alike in {measure.name}.")
 
 
 def _distance_and_bound(ours: NDArray[np.float64], theirs: NDArray[np.float64], level: float) -> tuple[float, float]:
@@ -87,9 +87,9 @@ def _distance_and_bound(ours: NDArray[np.float64], theirs: NDArray[np.float64], 
     for number in range(PERMUTATIONS):
         order = randomness.permutation(len(both), "drift", len(ours), len(theirs), number)
         sides[number + 1, order[: len(ours)]] = 1
-    found = _coefficients(distances, sides)
-    largest = np.sort(found[1:])[::-1]
-    return float(found[0]), float(largest[max(int(level * (PERMUTATIONS + 1)), 1) - 1])
+    coefficients = _coefficients(distances, sides)
+    largest = np.sort(coefficients[1:])[::-1]
+    return float(coefficients[0]), float(largest[max(int(level * (PERMUTATIONS + 1)), 1) - 1])
 
 
 def _coefficients(distances: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[np.float64]:

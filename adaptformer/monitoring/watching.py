@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from adaptformer.base import progress
 from adaptformer.base.errors import UserError
+from adaptformer.data import image_scan, reading
 from adaptformer.data import manifest as manifests
-from adaptformer.data import reading
-from adaptformer.data.cache import ImageCache
 from adaptformer.data.reading import ImageFacts
-from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.gate.decision import Check
-from adaptformer.model.embedding import Embedding
-from adaptformer.monitoring import expected_accuracy, label_next, permutation_drift
+from adaptformer.monitoring import data_likeness, expected_accuracy, label_next
+from adaptformer.monitoring.data_likeness import Likeness
+from adaptformer.monitoring.new_images import Features, FeatureStorage, NewImages
 from adaptformer.prediction.predictor import NO_ANSWER, Predictor, answered, images_below
 
 
@@ -44,7 +41,7 @@ class Findings:
     `table` has one row per image: path, predicted, confidence, margin, `unlike` ("yes" for an image that is far from
     all of the model's data, else ""), and label_next, its rank in the order of labelling (0: not chosen). `accuracy` is
     the expected accuracy on the `judged` images, None if the new images differ too much for an estimate. `validation`
-    is the accuracy on the `validation_images`. If the new images differ, `looked_at` of them were compared one by one
+    is the accuracy on the `validation_images`. If the new images differ, `compared` of them were compared one by one
     with the model's data. `known` images are part of the model's data; `unreadable` has reasons by path.
     """
 
@@ -52,7 +49,7 @@ class Findings:
     table: pd.DataFrame
     accuracy: Interval | None
     judged: int
-    looked_at: int
+    compared: int
     validation: float
     validation_images: int
     drift: tuple[Check, ...]
@@ -93,127 +90,99 @@ class Findings:
         if not self.drifted():
             return f"{figure}; {on_validation}"
         names = " and ".join(check.name.removeprefix("drift of ") for check in self.drifted())
-        apart = f", {self.unlike:,} of {self.looked_at:,} unlike all of it" if self.looked_at else ""
+        apart = f", {self.unlike:,} of {self.compared:,} unlike all of it" if self.compared else ""
         if self.accuracy is None:
             return f"they differ from what it learned from in {names}{apart}; no accuracy can be promised: label some"
         part = f"of the {self.judged:,} like it, {figure}"
         return f"they differ from what it learned from in {names}{apart}; {part}; {on_validation}"
 
 
-def watch(
-    watched: Watched,
-    folder: Path,
-    data: Path,
-    *,
-    wanted: int,
-    images: ImageCache,
-    stored: Path,
-    device: torch.device,
-) -> Findings:
+def watch(watched: Watched, folder: Path, data: Path, to_label: int, storage: FeatureStorage) -> Findings:
     """Run a model on all images below `folder`, and return the findings that need no labels.
 
-    `wanted` is the number of images to choose for labelling. The model's validation images are read from `data`;
-    features are computed on `device` and kept in `stored`. Raises UserError if the folder holds no image, or if the
-    validation images are not in `data`.
+    At most `to_label` images are chosen for labelling. The model's validation images are read from `data`. Raises
+    UserError if the folder holds no image, or if the validation images are not in `data`.
     """
     table, unreadable = _listed(folder)
     predictor = Predictor(watched.model, device="cpu")
-    validation = manifests.rows(watched.manifest, "validation")
-    answers = _probabilities(predictor, _validation(validation, data), len(validation), "validation")
-    if unanswered := int((~answered(answers)).sum()):
-        raise UserError(
-            f"{watched.name} has no answer to {unanswered} of its {len(validation)} validation images",
-            "watch with another version: `adaptformer rollback` returns to the previous one",
-        )
-    right = np.array(predictor.classes)[answers.argmax(axis=1)] == validation["label"].to_numpy()
-    probabilities = _probabilities(predictor, _contents(table, folder), len(table), "classifying")
-    sound = answered(probabilities)
-    unreadable |= dict.fromkeys(table["path"][~sound], NO_ANSWER)
-    table, probabilities = table[sound].reset_index(drop=True), probabilities[sound]
-    if table.empty:
-        raise UserError(f"{watched.name} has no answer to any image in {folder}", "watch with another version")
-    margin = label_next.margins(probabilities)
-
-    @functools.cache
-    def embedding() -> Embedding:
-        if not watched.backbone.is_file():
-            raise UserError(
-                f"{watched.backbone}, which computes the features, is missing", "run `adaptformer fetch` first"
-            )
-        return Embedding(watched.backbone, predictor.contract, device, stored)
-
-    likeness = _compared(watched, table, folder, embedding, images)
-    first = label_next.choose(
-        margin, wanted, lambda chosen: embedding().of_data(table.iloc[chosen], folder, images), likeness.unlike
-    )
-    place = np.zeros(len(table), np.int64)
-    place[first] = np.arange(1, len(first) + 1)
-    found = pd.DataFrame(
-        {
-            "path": table["path"],
-            "predicted": np.array(predictor.classes)[probabilities.argmax(axis=1)],
-            "confidence": probabilities.max(axis=1).round(6),
-            "margin": margin.round(6),
-            "unlike": np.where(likeness.unlike, "yes", ""),
-            "label_next": place,
-        }
-    )
-    accuracy, confidence = None, probabilities.max(axis=1)[likeness.judged]
-    if len(confidence):
-        accuracy = expected_accuracy.estimate(answers.max(axis=1), right, confidence)
+    validation = _validated(watched, predictor, data)
+    new = _answered(watched, predictor, folder, table, unreadable)
+    features = Features(watched.backbone, predictor, storage)
+    likeness = data_likeness.compare(watched.profile, new, features)
+    judged = new.confidence[likeness.judged]
     return Findings(
         name=watched.name,
-        table=found.sort_values(["margin", "path"], kind="stable").reset_index(drop=True),
-        accuracy=accuracy,
-        judged=len(confidence),
-        looked_at=likeness.looked_at,
-        validation=float(right.mean()),
-        validation_images=len(validation),
+        table=_table(predictor, new, likeness, _label_ranks(new, to_label, features, likeness)),
+        accuracy=expected_accuracy.estimate(validation.confidence, validation.right, judged) if len(judged) else None,
+        judged=len(judged),
+        compared=likeness.compared,
+        validation=float(validation.right.mean()),
+        validation_images=len(validation.right),
         drift=likeness.checks,
-        known=int(table["sha256"].isin(watched.manifest["sha256"]).sum()),
-        unreadable=unreadable,
+        known=int(new.table["sha256"].isin(watched.manifest["sha256"]).sum()),
+        unreadable=new.unreadable,
     )
 
 
 @dataclass(frozen=True)
-class _Likeness:
-    """The comparison of new images [N] with the model's data.
+class _Validation:
+    """The confidence of a model's answers on its validation images [V], and whether each is right [V]."""
 
-    Of the `looked_at` images, those in the mask `unlike` [N] are far from all of the model's data. For those in the
-    mask `judged` [N], confidence can be used to estimate the accuracy.
+    confidence: NDArray[np.float64]
+    right: NDArray[np.bool_]
+
+
+def _validated(watched: Watched, predictor: Predictor, data: Path) -> _Validation:
+    """Return the model's answers on its validation images. Raises UserError unless it has an answer to each."""
+    rows = manifests.rows(watched.manifest, "validation")
+    probabilities = _probabilities(predictor, _validation_contents(rows, data), len(rows), "validation")
+    if unanswered := int((~answered(probabilities)).sum()):
+        raise UserError(
+            f"{watched.name} has no answer to {unanswered} of its {len(rows)} validation images",
+            "watch with another version: `adaptformer rollback` returns to the previous one",
+        )
+    predicted = np.array(predictor.classes)[probabilities.argmax(axis=1)]
+    return _Validation(probabilities.max(axis=1), predicted == rows["label"].to_numpy())
+
+
+def _answered(
+    watched: Watched, predictor: Predictor, folder: Path, table: pd.DataFrame, unreadable: dict[str, str]
+) -> NewImages:
+    """Return the images of a table with the model's answers, without those that have none.
+
+    Raises UserError if none is left.
     """
+    probabilities = _probabilities(predictor, _contents(table, folder), len(table), "classifying")
+    sound = answered(probabilities)
+    if not sound.any():
+        raise UserError(f"{watched.name} has no answer to any image in {folder}", "watch with another version")
+    left_out = unreadable | dict.fromkeys(table["path"][~sound], NO_ANSWER)
+    return NewImages(folder, table[sound].reset_index(drop=True), probabilities[sound], left_out)
 
-    checks: tuple[Check, ...]
-    unlike: NDArray[np.bool_]
-    judged: NDArray[np.bool_]
-    looked_at: int = 0
+
+def _label_ranks(new: NewImages, to_label: int, features: Features, likeness: Likeness) -> NDArray[np.int64]:
+    """Return the rank of each image [N] in the order of labelling, from 1; 0 if it is not chosen."""
+    first = label_next.choose(
+        new.margins, to_label, lambda rows: features.of(new.table.iloc[rows], new.folder), likeness.unlike
+    )
+    ranks = np.zeros(len(new.table), np.int64)
+    ranks[first] = np.arange(1, len(first) + 1)
+    return ranks
 
 
-def _compared(
-    watched: Watched, table: pd.DataFrame, folder: Path, embedding: Callable[[], Embedding], images: ImageCache
-) -> _Likeness:
-    """Compare new images with the profile of the model's data.
-
-    If they differ, the images of the new profile are compared one by one. Those that are not unlike are judged, if
-    together they are like the model's data.
-    """
-    nobody = np.zeros(len(table), bool)
-    if watched.profile is None:
-        return _Likeness((), nobody, ~nobody)
-    known = data_profile.read(watched.profile)
-    new = data_profile.profile(table, folder, embedding(), images)
-    checks = tuple(permutation_drift.compare(new, known))
-    if all(check.verdict != "warn" for check in checks):
-        return _Likeness(checks, nobody, ~nobody)
-    if checks[-1].verdict == "info":  # the features cannot be compared
-        return _Likeness(checks, nobody, nobody)
-    rows = table.index.get_indexer(data_profile.chosen(table))
-    far = permutation_drift.unlike(new.embeddings, known.embeddings)
-    unlike, judged = nobody.copy(), nobody.copy()
-    unlike[rows] = far
-    if permutation_drift.alike(new.embeddings[~far], known.embeddings):
-        judged[rows] = ~far
-    return _Likeness(checks, unlike, judged, len(rows))
+def _table(predictor: Predictor, new: NewImages, likeness: Likeness, ranks: NDArray[np.int64]) -> pd.DataFrame:
+    """Return the table of Findings, least sure images first."""
+    table = pd.DataFrame(
+        {
+            "path": new.table["path"],
+            "predicted": np.array(predictor.classes)[new.probabilities.argmax(axis=1)],
+            "confidence": new.confidence.round(6),
+            "margin": new.margins.round(6),
+            "unlike": np.where(likeness.unlike, "yes", ""),
+            "label_next": ranks,
+        }
+    )
+    return table.sort_values(["margin", "path"], kind="stable").reset_index(drop=True)
 
 
 def _listed(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -222,7 +191,8 @@ def _listed(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
         raise UserError(f"{folder} is no folder", "give a folder of new images")
     paths = images_below([folder])
     records, unreadable = [], {}
-    for path, facts in zip(paths, progress.steps(reading.read_all(paths), "reading", len(paths), "files"), strict=True):
+    scanned = progress.steps(image_scan.read_all(paths), "reading", len(paths), "files")
+    for path, facts in zip(paths, scanned, strict=True):
         name = path.relative_to(folder).as_posix()
         if isinstance(facts, ImageFacts):
             records.append({"path": name, "label": "", "split": "new", **facts._asdict()})
@@ -233,7 +203,7 @@ def _listed(folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
     return pd.DataFrame.from_records(records), unreadable
 
 
-def _validation(rows: pd.DataFrame, data: Path) -> Iterator[bytes]:
+def _validation_contents(rows: pd.DataFrame, data: Path) -> Iterator[bytes]:
     if rows.empty:
         raise UserError("the model has no validation images, by which its confidence is judged", "train it again")
     for path, sha256 in zip(rows["path"], rows["sha256"], strict=True):

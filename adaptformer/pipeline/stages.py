@@ -82,55 +82,25 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
 
     Each of several devices has a process of its own, of which one writes; torchrun may have started them already.
     """
-    from adaptformer.base import memory
-    from adaptformer.model import adapter_file, classifier, device
-    from adaptformer.tuning import data_parallel, history, loop, planning, processes, resume, setup
+    from adaptformer.tuning import data_parallel, loop, outputs, planning, processes, resume, setup
 
     if params.runtime.devices > 1 and not processes.started_by_torchrun():
         job = {"params": params.model_dump(mode="json"), "folder": str(folder.root), "isolated": folder.isolated}
         return processes.train(TRAINING_PROCESS, job, params.runtime.devices, folder.process_errors, on_epoch)
     with data_parallel.joined(params.runtime.device) as world:
         start = setup.prepare(params, folder)
-        model, chosen = start.model, start.device
-        depends_on = fingerprint("train", params, folder, start.precision, chosen.type)
+        depends_on = fingerprint("train", params, folder, start.precision, start.device.type)
         run = setup.load(start, params, folder, depends_on, world)
         loop.plan(run)  # refuses impossible settings before anything else takes time
-        planned = start.plan(params.tuning, world.size)
-        several = f", {world.size} processes" if world.size > 1 else ""
-        log.info("training on %d images, %s on %s%s", len(run.photos), start.precision, chosen, several)
-        for line in planned.lines():
-            log.info(line)
-        for warning in start.warnings():
-            log.warning("warning: %s", warning)
-        before = resume.seconds(run.state, run.fingerprint, run.any_code)
+        plan = start.plan(params.tuning, world.size)
+        start.announce(plan)
+        earlier = resume.seconds(run.checkpoint.path, depends_on, run.checkpoint.any_code)
         began = time.perf_counter()
-        try:
-            rows, best = loop.train(run, on_epoch)
-        except (RuntimeError, MemoryError) as error:
-            if not device.is_out_of_memory(error):
-                raise
-            raise planning.too_large(planned, params.tuning) from error
-        seconds = before + time.perf_counter() - began
-        timing = {
-            "training_seconds": round(seconds, 3),
-            "epochs": len(rows),
-            "device": device.describe(chosen),
-            "threads": device.threads(),
-            **({"gpu_memory_mb": device.peak_memory_mb(chosen)} if chosen.type == "cuda" else {}),
-            **({"processes": world.size, "peak_memory_mb": memory.peak_mb()} if world.size > 1 else {}),
-        }
-        if not world.leads:
-            return timing
-        settings = params.adapter.model_dump(mode="json")
-        trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
-        card = adapter_file.AdapterCard(
-            settings, start.classes, start.contract, start.backbone, start.precision, best + 1, trained,
-            codes=resume.codes(run.state, run.fingerprint),
-        )  # fmt: skip
-        adapter_file.write(folder.adapter, model, card)
-        history.write(folder.history, rows)
-        history.draw(folder.curves, rows, rows[best])
-        resume.remove(folder.resume_state)
+        with planning.explained_memory(plan, params.tuning):
+            trained = loop.train(run, on_epoch)
+        timing = outputs.timing(run, trained, earlier + time.perf_counter() - began)
+        if world.is_main:
+            outputs.write(folder, start, run, params.adapter, trained)
         return timing
 
 
@@ -150,17 +120,18 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         report,
         report_images,
     )  # fmt: skip
+    from adaptformer.evaluation.evaluated_model import EvaluatedModel
     from adaptformer.model import adapter_file, device, inference
     from adaptformer.model.embedding import Embedding
 
-    chosen = device.choose(params.runtime.device, params.runtime.threads)
+    where = device.choose(params.runtime.device, params.runtime.threads)
     model, card = adapter_file.load(folder.adapter, folder.backbone)
     table = manifest.read_manifest(folder.manifest)
     cache = ImageCache(folder.image_cache, params.runtime.cache_gb)
-    test = labelled.load(table, "test", card.classes, folder.data, card.image, cache)
+    test = labelled.DataSet(table, card.classes, folder.data, card.image, cache).split("test")
     began = time.perf_counter()
     logits = inference.logits(
-        model.to(chosen), test.images, card.image, batch_size=params.evaluation.batch_size, device=chosen
+        model.to(where), test.images, card.image, batch_size=params.evaluation.batch_size, device=where
     )
     seconds = time.perf_counter() - began
     of_images = groups.of((path.partition("/")[2] for path in test.paths), params.data.group)
@@ -170,18 +141,18 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     pictures.calibration(folder.calibration, evaluation)
     pictures.examples(folder.examples, evaluation, card.classes, test.images)
     drawings = report.Drawings(folder.confusion, folder.per_class, folder.calibration, folder.curves)
-    said = predictions.table(test, evaluation, card.classes, manifest.rows(table, "test"), params.data.group)
-    files.write_text(folder.predictions, csv_file.text(said))
+    answers = predictions.table(test, evaluation, card.classes, manifest.rows(table, "test"), params.data.group)
+    files.write_text(folder.predictions, csv_file.text(answers))
     mistakes = report_images.most_confident(evaluation, report_images.SHOWN)
-    shaded = attention.pictures(model, test.images, card.image, mistakes, chosen)
+    attention_maps = attention.pictures(model, test.images, card.image, mistakes, where)
     leaked = leaks.find(folder.findings, test.paths, params.checks)
     numbers = {**metrics.summary(evaluation, card.classes), **leaks.numbers(evaluation, leaked)}
-    told = leaks.sentence(numbers)
-    page = report.html(evaluation, card, test, drawings, said, params.tuning, shaded, params.data, told)
+    described = EvaluatedModel(card, params.tuning, params.data, evaluation, leaks.sentence(numbers))
+    page = report.html(described, report.AnsweredImages(test, answers, attention_maps), drawings)
     files.write_text(folder.report, page)
     images = {split: len(manifest.rows(table, split)) for split in layout.SPLITS}
-    files.write_text(folder.model_card, model_card.text(evaluation, card, images, params.tuning, params.data, told))
-    embedding = Embedding(folder.backbone, card.image, chosen, folder.embeddings)
+    files.write_text(folder.model_card, model_card.text(described, images))
+    embedding = Embedding(folder.backbone, card.image, where, folder.embeddings)
     data_profile.write(folder.profile, data_profile.profile(table, folder.data, embedding, cache))
     about = {name: files.sha256_file(getattr(folder, name)) for name in ("adapter", "manifest", "predictions")}
     # A list of pairs, because `dvc metrics show` leaves out lists.

@@ -16,37 +16,37 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-AHEAD = 2
+PREFETCHED = 2
 """Number of steps that are prepared while the GPU computes the current one."""
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Numbers of images or of fixed views [B], their labels [B] and their shares in the loss of the step [B].
+    """The `numbers` of images or of fixed views [B], their labels [B] and their shares in the loss of the step [B].
 
     `pixels` are the crops [B, s, s, 3] uint8, or None if the outputs of frozen blocks are cached. `total` is the number
     of images in this micro-batch over all processes.
     """
 
-    chosen: Tensor
+    numbers: Tensor
     labels: Tensor
     weights: Tensor
     pixels: Tensor | None
     total: int
 
-    def on(self, device: torch.device) -> MicroBatch:
+    def to(self, device: torch.device) -> MicroBatch:
         """Return the batch on the device; copies from pinned memory overlap with the GPU's computation."""
         labels, weights = (tensor.to(device, non_blocking=True) for tensor in (self.labels, self.weights))
         pixels = None if self.pixels is None else self.pixels.to(device, non_blocking=True)
-        return MicroBatch(self.chosen, labels, weights, pixels, self.total)
+        return MicroBatch(self.numbers, labels, weights, pixels, self.total)
 
     def pinned(self) -> MicroBatch:
         """Return the batch in pinned memory, from which a GPU can copy by itself."""
         pixels = None if self.pixels is None else self.pixels.pin_memory()
-        return MicroBatch(self.chosen, self.labels.pin_memory(), self.weights.pin_memory(), pixels, self.total)
+        return MicroBatch(self.numbers, self.labels.pin_memory(), self.weights.pin_memory(), pixels, self.total)
 
 
-def ahead(items: Iterable[T], count: int = AHEAD) -> Iterator[T]:
+def prefetch(items: Iterable[T], count: int = PREFETCHED) -> Iterator[T]:
     """Yield `items` in order, computed by a thread that is at most `count` items ahead; its errors are raised here.
 
     The thread ends with the iterator, even if the iterator is closed early.

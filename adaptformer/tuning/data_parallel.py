@@ -43,8 +43,8 @@ class World:
         self.images = 0
 
     @property
-    def leads(self) -> bool:
-        """Whether this process is the leader, which writes the files and reports to the caller."""
+    def is_main(self) -> bool:
+        """Whether this is the main process, which writes the files and reports to the caller."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
@@ -53,19 +53,19 @@ class World:
         first = self.rank * least + min(self.rank, more)
         return slice(first, first + least + (self.rank < more))
 
-    def gathered(self, tensor: Tensor, count: int) -> Tensor:
+    def all_gather(self, tensor: Tensor, count: int) -> Tensor:
         """Return all `count` rows in order, from the shares [b, …] of the processes."""
         if self.size == 1:
             return tensor
         most = -(-count // self.size)  # all_gather needs equal sizes
         padded = tensor.new_zeros((most, *tensor.shape[1:]))
         padded[: len(tensor)] = tensor
-        found = [torch.empty_like(padded) for _ in range(self.size)]
-        dist.all_gather(found, padded)
+        of_ranks = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(of_ranks, padded)
         shares = (World(rank, self.size).share(count) for rank in range(self.size))
-        return torch.cat([rows[: share.stop - share.start] for rows, share in zip(found, shares, strict=True)])
+        return torch.cat([rows[: share.stop - share.start] for rows, share in zip(of_ranks, shares, strict=True)])
 
-    def summed(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """Return the sum over all processes, without a gradient."""
         if self.size == 1:
             return tensor
@@ -73,15 +73,15 @@ class World:
         dist.all_reduce(total)
         return total
 
-    def same(self, value: T) -> T:
-        """Return the leader's value in every process."""
+    def broadcast(self, value: T) -> T:
+        """Return the main process's value in every process."""
         if self.size == 1:
             return value
         values: list[Any] = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]  # type: ignore[no-any-return]
 
-    def network(self, forward: nn.Module) -> nn.Module:
+    def wrap(self, forward: nn.Module) -> nn.Module:
         """Return the module that computes logits, wrapped so that its backward pass averages over the processes.
 
         Call this again when the set of trainable parameters changes.
@@ -121,7 +121,7 @@ def joined(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def spread(model: Classifier, world: World) -> None:
+def make_distributed(model: Classifier, world: World) -> None:
     """Replace modules that mix images or draw random numbers by ones that work over all processes.
 
     The names and the number of parameters and buffers stay the same.
@@ -170,9 +170,9 @@ class _GlobalBatchNorm(nn.BatchNorm1d):
         if not self.training:
             return super().forward(features)
         total = self.world.images
-        mean = _summed(features.sum(0)) / total
+        mean = _sum_over_processes(features.sum(0)) / total
         centred = features - mean
-        variance = _summed(centred.square().sum(0)) / total
+        variance = _sum_over_processes(centred.square().sum(0)) / total
         with torch.no_grad():
             momentum = self.momentum or 0.0
             statistics = dict(self.named_buffers())
@@ -198,6 +198,6 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-def _summed(values: Tensor) -> Tensor:
+def _sum_over_processes(values: Tensor) -> Tensor:
     result: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
     return result

@@ -51,7 +51,7 @@ def read(path: Path) -> list[EpochRow]:
     return [EpochRow(**{name: kinds[name](value) for name, value in zip(header, row, strict=True)}) for row in rows]
 
 
-def draw(path: Path, rows: Sequence[EpochRow], chosen: EpochRow) -> None:
+def draw(path: Path, rows: Sequence[EpochRow], best: EpochRow) -> None:
     """Draw loss and top-1 of both splits over the epochs as PNG, the chosen epoch marked."""
     from matplotlib.figure import Figure  # slow to import, and needed once per run
 
@@ -61,7 +61,7 @@ def draw(path: Path, rows: Sequence[EpochRow], chosen: EpochRow) -> None:
     for axes, name, label in ((left, "loss", "cross-entropy"), (right, "top1", "top-1")):
         axes.plot(epochs, [getattr(row, f"train_{name}") for row in rows], label="train (augmented)", color="#9aa5b1")
         axes.plot(epochs, [getattr(row, f"val_{name}") for row in rows], label="validation", color="#0b6e99")
-        axes.plot(rows.index(chosen) + 1, getattr(chosen, f"val_{name}"), "o", color="#d1495b", label="chosen epoch")
+        axes.plot(rows.index(best) + 1, getattr(best, f"val_{name}"), "o", color="#d1495b", label="chosen epoch")
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.grid(alpha=0.25)

@@ -3,91 +3,101 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import TuningParams
 from adaptformer.model import device
-from adaptformer.model.classifier import restore, tuned_state
+from adaptformer.model.classifier import restore, trainable_state_dict
 from adaptformer.model.parts import parts
-from adaptformer.tuning import resume, schedule
-from adaptformer.tuning.data_parallel import spread
-from adaptformer.tuning.epoch import Network, Run, hold_prefix, recompute_statistics, train_epoch
+from adaptformer.tuning import evaluation_pass, resume, schedule
+from adaptformer.tuning.data_parallel import make_distributed
+from adaptformer.tuning.epoch import Network, PhaseTraining, train_epoch
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.optimiser import build_optimiser, pack_state, unpack_state, warmup_epochs
+from adaptformer.tuning.prefix import first_trained
+from adaptformer.tuning.run import Run
 
 log = logging.getLogger("adaptformer")
 
 
-def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> tuple[list[EpochRow], int]:
+class Trained(NamedTuple):
+    """The rows of all epochs, and the index of the best one, whose parameters the model has."""
+
+    rows: list[EpochRow]
+    best: int
+
+
+def train(run: Run, on_epoch: Callable[[EpochRow], None] = lambda _: None) -> Trained:
     """Train `run.model`, set it to the parameters of the best epoch, and return all rows and the index of the best.
 
-    A state of the same run at `run.state` is resumed. Its rows are passed to `on_epoch` again, so that the caller sees
-    the whole history. Of several processes, only the leader reads and writes the state. Raises UserError if the loss
-    is no longer finite.
+    A state of the same run at `run.checkpoint.path` is resumed. Its rows are passed to `on_epoch` again, so that the
+    caller sees the whole history. Of several processes, only the main one reads and writes the state. Raises UserError
+    if the loss is no longer finite.
     """
     began = time.perf_counter()
-    model, world = run.model.to(run.device), run.world
+    model, world = run.model.to(run.compute.device), run.compute.world
     phases = plan(run)
-    spread(model, world)
+    make_distributed(model, world)
     state = _resumed(run, on_epoch)
-    spent = state.seconds
-
-    def seconds() -> float:
-        return spent + time.perf_counter() - began
-
+    clock = Clock(began, state.seconds)
     for number, phase, first in schedule.remaining(phases, state.rows):
-        schedule.begin(model, phase)
-        hold_prefix(run)
-        optimiser = build_optimiser(model, run.params)
-        network = world.network(Network(run))
+        training = _phase_training(run, phase, number)
         if first > 1 or state.partial:
-            unpack_state(optimiser, state.optimiser)
+            unpack_state(training.optimiser, state.optimiser)
         else:
-            _begin(run)
-            # The first phase is never rolled back: nothing comes before it.
-            state = dataclasses.replace(state, start=_copied(tuned_state(model)) if number > 1 else {})
-            if len(phases) > 1:
-                log.info("phase %d of %d: %s, round %d", number, len(phases), phase.name, phase.round)
-        later = sum(other.epochs for other in phases[number:])
+            state = _begun(training, state, len(phases))
+        epochs_later = sum(other.epochs for other in phases[number:])
         for epoch in range(first, phase.epochs + 1):
-            images = len(run.train.labels) - (state.partial.steps * run.params.batch_size if state.partial else 0)
-            before = seconds()
-            save = _saver(run, state, optimiser, seconds)
-            row = world.same(train_epoch(run, phase, number, epoch, optimiser, network, state.partial, save))
-            row = _guarded(run, phase, row, state)
+            images, before = _images_left(run, state), clock.seconds()
+            save_steps = functools.partial(_save_steps, training, state, clock)
+            row = world.broadcast(train_epoch(training, epoch, state.partial, save_steps))
+            row = _guarded(training, row, state)
             if row.rolled_back:
                 log.warning("phase %d, %s, is rolled back: validation loss %.4f", number, phase.name, row.val_loss)
                 restore(model, state.start, "the state before the phase")
-            ended = row.rolled_back or epoch == phase.epochs
-            state = _advanced(state, row, tuned_state(model), {} if ended else pack_state(optimiser), run.params)
-            state = dataclasses.replace(state, seconds=seconds())
+            state = _with_best(training, row, state)
+            state = dataclasses.replace(state, seconds=clock.seconds())
             _save(run, state)
             on_epoch(row)
-            log.info(
-                "epoch %d/%d: train loss %.4f, validation loss %.4f, top-1 %.2f %%; %s",
-                epoch, phase.epochs, row.train_loss, row.val_loss, 100 * row.val_top1,
-                _pace(run, images / (state.seconds - before), phase.epochs - epoch + later),
-            )  # fmt: skip
+            epochs_left = phase.epochs - epoch + epochs_later
+            _log_epoch(training, row, pace(run, images / (state.seconds - before), epochs_left))
             if row.rolled_back:
                 break
     restore(model, state.best_tuned, "the best epoch")
-    return state.rows, state.best
+    return Trained(state.rows, state.best)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Measures training time in seconds: `earlier` seconds of earlier processes, and those since `began`."""
+
+    began: float
+    earlier: float
+
+    def seconds(self) -> float:
+        """Return the seconds of training so far."""
+        return self.earlier + time.perf_counter() - self.began
 
 
 def _resumed(run: Run, on_epoch: Callable[[EpochRow], None]) -> resume.State:
     """Return the state to continue from, after loading it into the model, or the empty state."""
-    world = run.world
-    state = world.same(resume.load(run.state, run.fingerprint, world.size, run.any_code) if world.leads else None)
+    world, checkpoint = run.compute.world, run.checkpoint
+    state = None
+    if world.is_main:
+        state = resume.load(checkpoint.path, checkpoint.fingerprint, world.size, checkpoint.any_code)
+    state = world.broadcast(state)
     if state is None:
         return resume.State([], -1, {}, {}, {}, {})
-    restore(run.model, state.tuned, str(run.state))
+    restore(run.model, state.tuned, str(checkpoint.path))
     within = f", step {state.partial.steps}" if state.partial else ""
     log.info("training resumes after epoch %d%s", len(state.rows), within)
     for row in state.rows:
@@ -95,23 +105,52 @@ def _resumed(run: Run, on_epoch: Callable[[EpochRow], None]) -> resume.State:
     return state
 
 
+def _phase_training(run: Run, phase: schedule.Phase, number: int) -> PhaseTraining:
+    """Make the parameters of a phase trainable and cache the blocks below; return the phase with a new optimiser."""
+    schedule.begin(run.model, phase)
+    if run.params.views:  # other crops have new outputs of the frozen blocks in every epoch
+        run.prefix.advance_to(first_trained(run.model))
+    optimiser = build_optimiser(run.model, run.params)
+    return PhaseTraining(run, phase, number, optimiser, run.compute.world.wrap(Network(run)))
+
+
+def _begun(training: PhaseTraining, state: resume.State, phases: int) -> resume.State:
+    """Set the heads' BatchNorm statistics for the start of a phase, and return the state with the phase's start."""
+    run, number, phase = training.run, training.number, training.phase
+    if run.params.head_statistics == "recomputed":
+        evaluation_pass.recompute_statistics(run)
+    elif run.params.reset_statistics:
+        for head in run.model.heads:
+            head.batch_norm.reset_running_stats()
+    if phases > 1:
+        log.info("phase %d of %d: %s, round %d", number, phases, phase.name, phase.round)
+    # The first phase is never rolled back: nothing comes before it.
+    return dataclasses.replace(state, start=_copied(trainable_state_dict(run.model)) if number > 1 else {})
+
+
+def _images_left(run: Run, state: resume.State) -> int:
+    """Return the number of training images of the next epoch that the state has not seen."""
+    return len(run.data.train.labels) - (state.partial.steps * run.params.batch_size if state.partial else 0)
+
+
 def plan(run: Run) -> list[schedule.Phase]:
     """Return the phases of a run. Raises UserError if the params do not fit the model or the data."""
-    images = len(run.train.labels)
+    images = len(run.data.train.labels)
     if images < 2:
         raise UserError(
             f"the training split has {images} image{'' if images == 1 else 's'}, and BatchNorm needs two at least",
             "add images to data/, then run `adaptformer validate` again",
         )
-    batch = min(run.params.batch_size, images)
-    if batch // run.params.accumulate < 2:
+    batch, processes = min(run.params.batch_size, images), run.compute.world.size
+    micro_batch = batch // run.params.accumulate
+    if micro_batch < 2:
         raise UserError(
             f"tuning.accumulate = {run.params.accumulate} makes micro-batches of one image out of a batch of {batch}",
             f"set it to {batch // 2} or less: BatchNorm needs two images in each",
         )
-    if batch // run.params.accumulate < run.world.size:
+    if micro_batch < processes:
         raise UserError(
-            f"a micro-batch of {batch // run.params.accumulate} images is too small for {run.world.size} processes",
+            f"a micro-batch of {micro_batch} images is too small for {processes} processes",
             "raise tuning.batch_size, or lower runtime.devices",
         )
     _require_peak(run.params, images // batch)
@@ -133,16 +172,7 @@ def _require_peak(params: TuningParams, steps: int) -> None:
     )
 
 
-def _begin(run: Run) -> None:
-    """Set the heads' BatchNorm statistics for the start of a phase."""
-    if run.params.head_statistics == "recomputed":
-        recompute_statistics(run)
-    elif run.params.reset_statistics:
-        for head in run.model.heads:
-            head.batch_norm.reset_running_stats()
-
-
-def _guarded(run: Run, phase: schedule.Phase, row: EpochRow, state: resume.State) -> EpochRow:
+def _guarded(training: PhaseTraining, row: EpochRow, state: resume.State) -> EpochRow:
     """Return the row, marked if its phase must be rolled back: it diverged, or ends worse than the best by `guard`.
 
     Phases that were rolled back themselves do not count: the model keeps nothing of them.
@@ -159,46 +189,50 @@ def _guarded(run: Run, phase: schedule.Phase, row: EpochRow, state: resume.State
                 "lower tuning.base_lr, or lengthen the warm-up (tuning.warmup)",
             )
         return row
-    worse = row.epoch == phase.epochs and row.val_loss > min(before) + run.params.guard
+    ended = row.epoch == training.phase.epochs
+    worse = ended and row.val_loss > min(before) + training.run.params.guard
     return dataclasses.replace(row, rolled_back=int(diverged or worse))
 
 
-def _pace(run: Run, rate: float, epochs_left: int) -> str:
+def pace(run: Run, speed: float, epochs_left: int) -> str:
     """Return an epoch's speed (training images per second, validation included), peak memory and the time left."""
-    seconds = epochs_left * len(run.train.labels) / rate
+    seconds = epochs_left * len(run.data.train.labels) / speed
     left = f"{seconds / 60:,.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
-    return f"{rate:,.{0 if rate >= 10 else 1}f} images/s, {device.peak_memory_mb(run.device):,.0f} MB, {left} left"
+    megabytes = device.peak_memory_mb(run.compute.device)
+    return f"{speed:,.{0 if speed >= 10 else 1}f} images/s, {megabytes:,.0f} MB, {left} left"
 
 
-def _saver(
-    run: Run, state: resume.State, optimiser: torch.optim.Optimizer, seconds: Callable[[], float]
-) -> Callable[[resume.Partial], None]:
-    """Return a function that saves the first steps of the epoch after `state`."""
+def _log_epoch(training: PhaseTraining, row: EpochRow, speed: str) -> None:
+    log.info(
+        "epoch %d/%d: train loss %.4f, validation loss %.4f, top-1 %.2f %%; %s",
+        row.epoch, training.phase.epochs, row.train_loss, row.val_loss, 100 * row.val_top1, speed,
+    )  # fmt: skip
 
-    def save(done: resume.Partial) -> None:
-        tuned, moments = tuned_state(run.model), pack_state(optimiser)
-        now = dataclasses.replace(state, tuned=tuned, optimiser=moments, seconds=seconds(), partial=done)
-        _save(run, now)
 
-    return save
+def _save_steps(training: PhaseTraining, state: resume.State, clock: Clock, done: resume.Partial) -> None:
+    """Save the first steps of the epoch after `state`."""
+    tuned, moments = trainable_state_dict(training.run.model), pack_state(training.optimiser)
+    state = dataclasses.replace(state, tuned=tuned, optimiser=moments, seconds=clock.seconds(), partial=done)
+    _save(training.run, state)
 
 
 def _save(run: Run, state: resume.State) -> None:
-    if run.world.leads:
-        resume.save(run.state, state, run.fingerprint, run.world.size)
+    if run.compute.world.is_main:
+        resume.save(run.checkpoint.path, state, run.checkpoint.fingerprint, run.compute.world.size)
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def _advanced(
-    state: resume.State, row: EpochRow, tuned: dict[str, Tensor], moments: dict[str, Tensor], params: TuningParams
-) -> resume.State:
+def _with_best(training: PhaseTraining, row: EpochRow, state: resume.State) -> resume.State:
     """Return the state after one more epoch; on a full tie, the earlier epoch stays the best."""
-    rows = [*state.rows, row]
+    run, rows = training.run, [*state.rows, row]
+    tuned = trainable_state_dict(run.model)
+    ended = row.rolled_back or row.epoch == training.phase.epochs
+    moments = {} if ended else pack_state(training.optimiser)
     state = dataclasses.replace(state, rows=rows, tuned=tuned, optimiser=moments, partial=None)
-    if row.rolled_back or (state.best >= 0 and not _merit(row, params) > _merit(rows[state.best], params)):
+    if row.rolled_back or (state.best >= 0 and not _merit(row, run.params) > _merit(rows[state.best], run.params)):
         return state
     return dataclasses.replace(state, best=len(rows) - 1, best_tuned=_copied(tuned))
 

@@ -6,8 +6,9 @@ steps on random images. Shapes: B images, s model side.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,10 @@ from torch import Tensor
 
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import TuningParams
-from adaptformer.model import device
+from adaptformer.model import device, inference
 from adaptformer.model.classifier import Classifier, trainable
 from adaptformer.model.parts import parts
-from adaptformer.tuning import schedule
+from adaptformer.tuning import head_statistics, schedule
 from adaptformer.tuning.optimiser import build_optimiser
 
 TIMED_PHASES = 3
@@ -78,7 +79,7 @@ def plan(
     processes: int = 1,
 ) -> Plan:
     """Predict the cost of training on `images` images by `processes` processes, from the present state of this one."""
-    found = parts(model)
+    parts_by_name = parts(model)
     tuned = trainable(model)
     trained = sum(parameter.numel() for parameter in tuned.values())
     batch = min(params.batch_size, images)
@@ -91,7 +92,7 @@ def plan(
     return Plan(
         trained=trained,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        kinds=tuple(word for kind, word in kinds.items() if kind in {found[name].kind for name in tuned}),
+        kinds=tuple(word for kind, word in kinds.items() if kind in {parts_by_name[name].kind for name in tuned}),
         tokens=vit.patch_embed.num_patches + vit.num_prefix_tokens,
         micro_batch=micro_batch,
         peak_mb=device.present_memory_mb(where) + fixed + micro_batch * each,
@@ -122,6 +123,17 @@ def too_large(planned: Plan, params: TuningParams) -> UserError:
     )
 
 
+@contextlib.contextmanager
+def explained_memory(planned: Plan, params: TuningParams) -> Iterator[None]:
+    """Run the body; if memory does not suffice, raise UserError with a remedy that follows from the plan."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not device.is_out_of_memory(error):
+            raise
+        raise too_large(planned, params) from error
+
+
 def minutes(
     model: Classifier,
     params: TuningParams,
@@ -138,19 +150,19 @@ def minutes(
     model.to(where)
     tuned = {name: part for name, part in parts(model).items() if name in model.tuned}
     phases = schedule.plan(tuned, params)
-    chosen = sorted({0, len(phases) // 2, len(phases) - 1})[:TIMED_PHASES]
+    timed = sorted({0, len(phases) // 2, len(phases) - 1})[:TIMED_PHASES]
     batch = min(params.batch_size, counts[0])
     inputs = torch.randn(batch // params.accumulate, 3, size, size, device=where)
     labels = torch.zeros(len(inputs), dtype=torch.int64, device=where)
-    step = sum(_seconds(_step(model, phases[number], params, inputs, labels, precision)) for number in chosen)
-    step *= params.accumulate / len(chosen)
+    step = sum(_seconds(_step(model, phases[number], params, inputs, labels, precision)) for number in timed)
+    step *= params.accumulate / len(timed)
 
-    def look() -> None:
-        with torch.no_grad(), device.computing(where, precision):
+    def evaluate() -> None:
+        with torch.no_grad(), device.autocast(where, precision):
             model(inputs)
 
-    looked_at = counts[1] + (min(counts[0], 2000) if params.head_statistics == "recomputed" else 0)
-    epoch = step * (counts[0] // batch) + _seconds(look) * looked_at / len(inputs)
+    evaluated = counts[1] + head_statistics.count(counts[0], params)
+    epoch = step * (counts[0] // batch) + _seconds(evaluate) * evaluated / len(inputs)
     return epoch * params.epochs * len(phases) / 60
 
 
@@ -182,7 +194,7 @@ def _step(
 
     def run() -> None:
         optimiser.zero_grad(set_to_none=True)
-        with device.computing(images.device, precision):
+        with device.autocast(images.device, precision):
             logits = model(images)
         F.cross_entropy(logits, labels).backward()
         optimiser.step()
@@ -220,17 +232,18 @@ def _kept_mb(model: Classifier, where: torch.device, precision: device.Precision
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    training = model.training
     held: list[Any] = []  # keeps the graph alive, so that no memory is reused and counted only once
-    model.train()
-    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        inference.in_mode(model, training=True),
+        torch.random.fork_rng(),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
         model.to(where)
         statistics = [buffer.clone() for buffer in model.buffers()]
-        with device.computing(where, precision):
+        with device.autocast(where, precision):
             held.append(model(torch.zeros(2, 3, size, size, device=where)))
         for buffer, before in zip(model.buffers(), statistics, strict=True):
             buffer.copy_(before)
-    model.train(training)
     vit = model.vit
     hidden: int = 4 * vit.embed_dim * (vit.patch_embed.num_patches + vit.num_prefix_tokens) * 4  # of one block, fp32
     bytes_each: float = _GAPS * sum(kept.values()) / 2 + _HIDDEN * hidden

@@ -1,8 +1,8 @@
 """Training on several devices of this machine, by processes that torchrun starts and that report to this one.
 
-The processes run the same stage, in a module that the caller names. The leader writes the files and reports epochs, log
-lines and errors as lines of JSON, so that the caller sees one training run. If a process dies, all are started again
-and continue from the last state.
+The processes run the same stage, in a module that the caller names. The main process writes the files and reports
+epochs, log lines and errors as lines of JSON, so that the caller sees one training run. If a process dies, all are
+started again and continue from the last state.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def started_by_torchrun() -> bool:
 
 
 def follows() -> bool:
-    """Return whether another process is the leader, which writes the files and reports events."""
+    """Return whether another process is the main one, which writes the files and reports events."""
     return started_by_torchrun() and os.environ["RANK"] != "0"
 
 
 def train(
     module: str, job: dict[str, Any], processes: int, errors: Path, on_epoch: Callable[[EpochRow], None]
 ) -> dict[str, Any]:
-    """Run a `job` (values as in JSON) by `module`, in `processes` processes, and return the leader's result.
+    """Run a `job` (values as in JSON) by `module`, in `processes` processes, and return the main process's result.
 
     Raises the UserError of any process, or, if they died too often, one that names their log file `errors`. The
     processes end when the caller is interrupted or dies.

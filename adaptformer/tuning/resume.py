@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -90,63 +90,88 @@ def load(path: Path, fingerprint: dict[str, Any], processes: int = 1, any_code: 
     number of threads or processes the run resumes, with a warning that the bytes may differ. A state of other code is
     kept beside the new ones; with `any_code` the state of the longest training is returned, whichever code made it.
     """
-    read = _longest(path, fingerprint) if any_code else _latest(path)
+    stored = _longest(path, fingerprint) if any_code else _latest(path)
     if path.exists() and _read(path) is None:
-        what = "resumes from the previous state" if read else "starts from the beginning"
-        log.warning("training %s: its state %s is damaged or of another format", what, path)
-    if read is None:
+        consequence = "resumes from the previous state" if stored else "starts from the beginning"
+        log.warning("training %s: its state %s is damaged or of another format", consequence, path)
+    if stored is None or not _continues(path, stored, fingerprint, any_code):
         return None
-    tensors, metadata = read
-    before = metadata["fingerprint"]
-    if before != fingerprint:
-        changed = _changed(before, fingerprint)
-        if changed != ["code"]:
-            log.warning("training starts from the beginning: since the previous run, %s changed", ", ".join(changed))
-            return None
-        if not any_code:
-            log.warning(
-                "training starts from the beginning: since the previous run, the code changed; its state is kept as "
-                "%s, and `runtime.resume=any_code` continues it", _keep(path, before["code"]),
-            )  # fmt: skip
-            return None
-        log.warning("training resumes with other code than before: the adapter's card names all of it")
-    for what, number in (("threads", torch.get_num_threads()), ("processes", processes)):
-        if metadata[what] != number:
+    for name, number in (("threads", torch.get_num_threads()), ("processes", processes)):
+        if stored.metadata[name] != number:
             log.warning(
                 "training resumes with %d %s instead of %d: the results may differ in their last bits",
-                number, what, metadata[what],
+                number, name, stored.metadata[name],
             )  # fmt: skip
-    tables: dict[str, dict[str, Tensor]] = {table: {} for table in _TABLES}
-    for key, tensor in tensors.items():
-        table, _, name = key.partition("/")
-        tables[table][name] = tensor
-    partial = metadata["partial"] and Partial(**metadata["partial"])
-    rows = [EpochRow(**row) for row in metadata["rows"]]
-    codes = [*metadata.get("earlier_code", ()), *([before["code"]] if before != fingerprint else [])]
-    state = State(
-        rows, metadata["best"], **tables, seconds=metadata["seconds"], partial=partial, earlier_code=tuple(codes)
-    )
-    if _best_is_last(state):
-        state = dataclasses.replace(state, best_tuned=state.tuned)
-    return state
+    return stored.state(fingerprint)
+
+
+class _Stored(NamedTuple):
+    """The tensors and the metadata of a state's file."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+
+    @property
+    def length(self) -> tuple[int, int]:
+        """The trained epochs and the steps of the next one."""
+        partial = self.metadata["partial"]
+        return len(self.metadata["rows"]), partial["steps"] if partial else 0
+
+    def changed(self, fingerprint: dict[str, Any]) -> list[str]:
+        """Return the entries of the fingerprint that differ from those of the state."""
+        before = self.metadata["fingerprint"]
+        return sorted(key for key in before | fingerprint if before.get(key) != fingerprint.get(key))
+
+    def state(self, fingerprint: dict[str, Any]) -> State:
+        """Return the state; its code is an earlier one if it differs from that of the fingerprint."""
+        tables: dict[str, dict[str, Tensor]] = {table: {} for table in _TABLES}
+        for key, tensor in self.tensors.items():
+            table, _, name = key.partition("/")
+            tables[table][name] = tensor
+        metadata = self.metadata
+        before = metadata["fingerprint"]
+        state = State(
+            [EpochRow(**row) for row in metadata["rows"]],
+            metadata["best"],
+            **tables,
+            seconds=metadata["seconds"],
+            partial=metadata["partial"] and Partial(**metadata["partial"]),
+            earlier_code=(*metadata.get("earlier_code", ()), *([before["code"]] if before != fingerprint else [])),
+        )
+        return dataclasses.replace(state, best_tuned=state.tuned) if _best_is_last(state) else state
+
+
+def _continues(path: Path, stored: _Stored, fingerprint: dict[str, Any], any_code: bool) -> bool:
+    """Return whether a run of this fingerprint can continue the state; log the reason if not."""
+    changed = stored.changed(fingerprint)
+    if not changed:
+        return True
+    if changed != ["code"]:
+        log.warning("training starts from the beginning: since the previous run, %s changed", ", ".join(changed))
+        return False
+    if any_code:
+        log.warning("training resumes with other code than before: the adapter's card names all of it")
+        return True
+    log.warning(
+        "training starts from the beginning: since the previous run, the code changed; its state is kept as "
+        "%s, and `runtime.resume=any_code` continues it", _keep(path, stored.metadata["fingerprint"]["code"]),
+    )  # fmt: skip
+    return False
 
 
 def seconds(path: Path, fingerprint: dict[str, Any], any_code: bool = False) -> float:
     """Return the training time of the state that `load` would return, or 0 if there is none."""
-    read = _longest(path, fingerprint) if any_code else _latest(path)
-    changed = _changed(read[1]["fingerprint"], fingerprint) if read else []
-    return float(read[1]["seconds"]) if read and (not changed or (any_code and changed == ["code"])) else 0.0
+    stored = _longest(path, fingerprint) if any_code else _latest(path)
+    if stored is None or stored.changed(fingerprint) not in ([], ["code"] if any_code else []):
+        return 0.0
+    return float(stored.metadata["seconds"])
 
 
 def codes(path: Path, fingerprint: dict[str, Any]) -> tuple[str, ...]:
     """Return the hashes of all code that the state at `path` was trained with, in order; none if there was only one."""
-    read = _latest(path)
-    earlier = read[1].get("earlier_code", ()) if read else ()
+    stored = _latest(path)
+    earlier = stored.metadata.get("earlier_code", ()) if stored else ()
     return (*earlier, fingerprint["code"]) if earlier else ()
-
-
-def _changed(before: dict[str, Any], fingerprint: dict[str, Any]) -> list[str]:
-    return sorted(key for key in before | fingerprint if before.get(key) != fingerprint.get(key))
 
 
 def _keep(path: Path, code: str) -> Path:
@@ -160,16 +185,11 @@ def _kept(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{path.stem}.code-*{path.suffix}"))
 
 
-def _longest(path: Path, fingerprint: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def _longest(path: Path, fingerprint: dict[str, Any]) -> _Stored | None:
     """Return the state of the longest training among those of this fingerprint but for the code, or the last state."""
-
-    def length(read: tuple[dict[str, Tensor], dict[str, Any]]) -> tuple[int, int]:
-        partial = read[1]["partial"]
-        return len(read[1]["rows"]), partial["steps"] if partial else 0
-
-    found = [one for one in (_latest(path), *map(_read, _kept(path))) if one]
-    fitting = [one for one in found if _changed(one[1]["fingerprint"], fingerprint) in ([], ["code"])]
-    return max(fitting, key=length) if fitting else _latest(path)
+    states = [state for state in (_latest(path), *map(_read, _kept(path))) if state]
+    fitting = [state for state in states if state.changed(fingerprint) in ([], ["code"])]
+    return max(fitting, key=lambda state: state.length) if fitting else _latest(path)
 
 
 def _before(path: Path) -> Path:
@@ -181,15 +201,15 @@ def _best_is_last(state: State) -> bool:
     return state.partial is None and state.best == len(state.rows) - 1 >= 0 and not state.rows[-1].rolled_back
 
 
-def _latest(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def _latest(path: Path) -> _Stored | None:
     """Return the last undamaged state."""
-    return next((found for found in map(_read, (path, _before(path))) if found), None)
+    return next((stored for stored in map(_read, (path, _before(path))) if stored), None)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def _read(path: Path) -> _Stored | None:
     """Return tensors and metadata of an undamaged state of this format, else None."""
     try:
-        tensors, metadata = tensor_file.read(path)
+        stored = _Stored(*tensor_file.read(path))
     except UserError:  # a missing file raises it too
         return None
-    return (tensors, metadata) if metadata.get("format") == FORMAT else None
+    return stored if stored.metadata.get("format") == FORMAT else None

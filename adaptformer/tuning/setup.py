@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +11,19 @@ import torch
 
 from adaptformer.config.params import Params, TuningParams
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.data import labelled, manifest
+from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache
 from adaptformer.data.contract import ImageContract
+from adaptformer.data.labelled import Crops, DataSet
 from adaptformer.model import backbone_file, classifier, device
 from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision
-from adaptformer.tuning import epoch, planning
+from adaptformer.tuning import head_statistics, planning
 from adaptformer.tuning.data_parallel import World
+from adaptformer.tuning.run import Caching, Checkpoint, Compute, Run, TrainingData
+
+log = logging.getLogger("adaptformer")
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,15 @@ class Training:
         sides = manifest.rows(self.manifest, "train")[["height", "width"]].min(axis=1)
         return planning.warnings(self.contract.size, sides.tolist())
 
+    def announce(self, plan: planning.Plan) -> None:
+        """Log what will train, what it needs, and the warnings."""
+        several = f", {plan.processes} processes" if plan.processes > 1 else ""
+        log.info("training on %d images, %s on %s%s", plan.images, self.precision, self.device, several)
+        for line in plan.lines():
+            log.info(line)
+        for warning in self.warnings():
+            log.warning("warning: %s", warning)
+
 
 def prepare(params: Params, folder: RunFolder) -> Training:
     """Build the untrained model from the backbone and the manifest in the run folder."""
@@ -58,30 +72,34 @@ def prepare(params: Params, folder: RunFolder) -> Training:
     contract = ImageContract(**params.image.model_dump(), mean=backbone.mean, std=backbone.std)
     table = manifest.read_manifest(folder.manifest)
     classes = tuple(manifest.class_names(table))
-    chosen = device.choose(params.runtime.device, params.runtime.threads)
+    where = device.choose(params.runtime.device, params.runtime.threads)
     model = classifier.build(
         backbone.model, encoder, params.adapter, image_size=contract.size, classes=len(classes),
         seed=params.tuning.seed, drop_path=params.tuning.drop_path,
     )  # fmt: skip
-    precision = device.precision(params.tuning.precision, chosen, model.vit.embed_dim, len(model.vit.blocks))
-    device.plain_attention(model.vit, chosen, precision)
+    precision = device.precision(params.tuning.precision, where, model.vit.embed_dim, len(model.vit.blocks))
+    device.plain_attention(model.vit, where, precision)
     device.store_frozen(model, precision)
     if params.runtime.compile:
         model.compile_blocks()
-    return Training(model, backbone, contract, table, classes, chosen, precision)
+    return Training(model, backbone, contract, table, classes, where, precision)
 
 
-def load(start: Training, params: Params, folder: RunFolder, fingerprint: dict[str, Any], world: World) -> epoch.Run:
+def load(start: Training, params: Params, folder: RunFolder, fingerprint: dict[str, Any], world: World) -> Run:
     """Return the run, with the images of its splits; `fingerprint` holds everything on which its result depends."""
-    tuning, runtime, classes = params.tuning, params.runtime, start.classes
+    tuning, runtime = params.tuning, params.runtime
     cache = ImageCache(folder.image_cache, runtime.cache_gb)
-    train, photos = labelled.load_training(
-        start.manifest, classes, folder.data, start.contract, cache, crop_scale=tuning.crop_scale,
-        crop_ratio=tuning.crop_ratio, judged=epoch.statistics_rows(start.images("train"), tuning),
-    )  # fmt: skip
-    validation = labelled.load(start.manifest, "validation", classes, folder.data, start.contract, cache)
-    return epoch.Run(
-        start.model, train, photos, validation, start.contract, tuning, start.device, start.precision,
-        folder.resume_state, runtime.save_steps, runtime.activations_gb, fingerprint,
-        folder.probe_features, runtime.resume == "any_code", world=world,
-    )  # fmt: skip
+    data_set = DataSet(start.manifest, start.classes, folder.data, start.contract, cache)
+    train, photos = data_set.training(
+        Crops(tuning.crop_scale, tuning.crop_ratio), head_statistics.rows(start.images("train"), tuning)
+    )
+    return Run(
+        model=start.model,
+        data=TrainingData(train, photos, data_set.split("validation"), start.contract),
+        params=tuning,
+        compute=Compute(start.device, start.precision, world),
+        checkpoint=Checkpoint(
+            folder.resume_state, fingerprint, every_steps=runtime.save_steps, any_code=runtime.resume == "any_code"
+        ),
+        caching=Caching(runtime.activations_gb, folder.probe_features),
+    )

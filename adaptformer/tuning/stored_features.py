@@ -47,18 +47,18 @@ class StoredFeatures:
         if not self.path.is_file():
             return None
         try:
-            found, metadata = tensor_file.read(self.path)
+            features, metadata = tensor_file.read(self.path)
         except UserError:
             metadata = {}
         if metadata != self._named:  # no checksums, or those of another file
             log.warning("%s is damaged: the features are computed again", self.path)
             return None
-        if {name: tensor.shape for name, tensor in found.items()} != shapes:
+        if {name: tensor.shape for name, tensor in features.items()} != shapes:
             return None
         with contextlib.suppress(OSError):  # the file may belong to another user
             os.utime(self.path)
         log.info("the features of all images are from an earlier run (%s)", self.path)
-        return found
+        return features
 
     def write(self, features: dict[str, Tensor]) -> None:
         """Store the features; first remove the least recently used ones if the folder would get too large.

@@ -32,8 +32,8 @@ def boxes(
     views = count(params)
     if not views:
         return augmentation.random_boxes(shapes[order], params.crop_scale, params.crop_ratio, params.flip, *key), None
-    chosen = randomness.generator("view", *key).integers(views, size=len(order))
-    return fixed(params, shapes)[order, chosen], torch.from_numpy(order * views + chosen)
+    drawn_views = randomness.generator("view", *key).integers(views, size=len(order))
+    return fixed(params, shapes)[order, drawn_views], torch.from_numpy(order * views + drawn_views)
 
 
 def fixed(params: TuningParams, shapes: NDArray[np.int64]) -> Tensor:

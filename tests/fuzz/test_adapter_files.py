@@ -62,7 +62,7 @@ def _card() -> str:
 
 @cache
 def _tensors() -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in classifier.tuned_state(mite.model()).items()}
+    return {name: tensor.clone() for name, tensor in classifier.trainable_state_dict(mite.model()).items()}
 
 
 @st.composite

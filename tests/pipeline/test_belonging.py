@@ -226,6 +226,7 @@ def test_an_image_without_an_answer_is_left_out_of_what_is_watched_with_a_word(t
     import torch
 
     from adaptformer.data.cache import ImageCache
+    from adaptformer.monitoring.new_images import FeatureStorage
     from adaptformer.monitoring.watching import Watched, watch
     from adaptformer.prediction.predictor import Predictor
 
@@ -246,15 +247,12 @@ def test_an_image_without_an_answer_is_left_out_of_what_is_watched_with_a_word(t
 
     monkeypatch.setattr(Predictor, "logits", broken)
     watched = Watched("it", folder.model, table, None, tmp_path / "none")
-    given = {
-        "wanted": 5, "images": ImageCache(tmp_path / "cache", 1.0), "stored": tmp_path / "stored",
-        "device": torch.device("cpu"),
-    }  # fmt: skip
+    storage = FeatureStorage(torch.device("cpu"), ImageCache(tmp_path / "cache", 1.0), tmp_path / "features")
     if which == "validation":
-        said = refused(watch, watched, tmp_path / "new", tmp_path / "data", **given)
+        said = refused(watch, watched, tmp_path / "new", tmp_path / "data", 5, storage)
         assert "it has no answer to 1 of its 10 validation images" in said
         return
-    found = watch(watched, tmp_path / "new", tmp_path / "data", **given)
+    found = watch(watched, tmp_path / "new", tmp_path / "data", 5, storage)
     assert found.unreadable == {"1.ppm": "the model's answer is no number"}
     assert sorted(found.table["path"]) == ["0.ppm", "2.ppm", "3.ppm", "4.ppm", "5.ppm"]
     assert found.table.notna().all(axis=None)

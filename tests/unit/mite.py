@@ -73,7 +73,7 @@ def stirred(classified: classifier.Classifier, seed: int = 1) -> classifier.Clas
     """The same model as if it had been trained: adapters, head and BatchNorm statistics away from their start."""
     numbers = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, tensor in classifier.tuned_state(classified).items():
+        for name, tensor in classifier.trainable_state_dict(classified).items():
             if tensor.is_floating_point():
                 tensor.add_(0.3 * torch.randn(tensor.shape, generator=numbers))
             if name.endswith("running_var"):
@@ -115,4 +115,4 @@ def write_backbone(path: Path) -> Path:
 
 
 def tuned_hash(classified: classifier.Classifier) -> str:
-    return tensor_file.content_hash(classifier.tuned_state(classified))
+    return tensor_file.content_hash(classifier.trainable_state_dict(classified))

@@ -16,7 +16,7 @@ from adaptformer.data import known_facts
 from adaptformer.data.known_facts import KnownFacts
 from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.pixel_file import write as write_pixels
-from adaptformer.data.reading import SIDE, Identity, ImageFacts
+from adaptformer.data.reading import SIDE, Identity, ImageFacts, ScannedImage
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.data_profile import Profile
 from adaptformer.model import adapter_file, backbone_file, embedding, tensor_file
@@ -102,7 +102,8 @@ def _facts(folder: Path) -> Path:
     known = KnownFacts(folder / "facts.safetensors")
     for number, mode in enumerate(("RGB", "L", "RGB")):
         picture = np.full((SIDE, SIDE, 3), number, np.uint8) if number else None
-        known.remember_own(Identity(number, 10, 20), ImageFacts(8, 9, mode, 10, f"{number:064x}"), picture)
+        facts = ImageFacts(8, 9, mode, 10, f"{number:064x}")
+        known.remember_own(Identity(number, 10, 20), ScannedImage(facts, picture))
     known.write()
     return folder / "facts.safetensors"
 

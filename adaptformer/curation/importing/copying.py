@@ -16,8 +16,9 @@ from adaptformer.curation.importing.found import Found, Image, LeftOut
 from adaptformer.data import groups, image_files, repair
 from adaptformer.data.decoding import TRUNCATED
 from adaptformer.data.image_files import Limits
+from adaptformer.data.image_scan import copy_all, read_facts
 from adaptformer.data.known_facts import KnownFacts
-from adaptformer.data.reading import MIN_SIDE, ImageFacts, copy_all, read_facts
+from adaptformer.data.reading import MIN_SIDE, ImageFacts
 
 
 @dataclass(frozen=True)

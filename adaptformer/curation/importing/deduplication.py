@@ -89,56 +89,89 @@ def dedupe(
     `data` changes as a whole or not at all. Raises UserError if `data` has changed since then, and if there is nothing
     to do.
     """
+    hashes = _hashes(data)
+    _require_validated(data, pairs, manifest, hashes)
+    splits, frozen = growth.with_validation(list(hashes), hashes, params)
+    plan = _keep_one(pairs, splits, manifest) if keep_one else _move(pairs, splits, params)
+    if not plan.removed and not plan.moved_to:
+        reason = "every group is in one split" if pairs else "the last validation found none"
+        raise UserError(
+            f"there are no near duplicates to {'remove' if keep_one else 'move'}: {reason}",
+            f"nothing to do: {data}/ is unchanged",
+        )
+    after = {
+        entry: plan.moved_to.get(entry.path, split) for entry, split in splits.items() if entry.path not in plan.removed
+    }
+    _require_enough(data, splits, after)
+    result = _result(plan, splits, after, frozen, places)
+    paths_after = _places(after)
+    changed = {path: new for path, new in paths_after.items() if path != new}
+    done = move_list.read(places.moves)
+    listed = move_list.extended(places.moves, done, changed | dict.fromkeys(sorted(plan.removed), ""))
+    change = Change(request, inputs, tuple(result.lines()), files=listed, once=bool(request))
+    with replacing_folder(data, lambda: change) as new_data:
+        if plan.removed:
+            kept = places.removed / str(move_list.next_number(done))
+            shutil.rmtree(kept, ignore_errors=True)  # left by a run that was killed before it changed data/
+            growth.link(data, kept, {path: path for path in sorted(plan.removed)})
+        growth.link(data, new_data, paths_after)
+    return result
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Paths to remove, the new split of each path to move, and the number of groups that stay as they are."""
+
+    removed: frozenset[str]
+    moved_to: Mapping[str, str]
+    conflicts: int
+
+
+def _keep_one(pairs: Iterable[tuple[str, str]], splits: Mapping[Entry, str], manifest: pd.DataFrame) -> _Plan:
+    """Return the plan that removes all but one image of each group, unless its images are of several classes."""
+    split = {entry.path: name for entry, name in splits.items()}
+    label = {entry.path: entry.label for entry in splits}
+    area = dict(zip(manifest["path"], manifest["width"] * manifest["height"], strict=True))
+    connected = _connected(pairs)
+    of_one_class = [group for group in connected if len({label[path] for path in group}) == 1]
+    removed: set[str] = set()
+    for group in of_one_class:
+        ranked = sorted(group, key=lambda path: (-SPLITS.index(split[path]), -area[path], path))
+        removed.update(ranked[1:])
+    return _Plan(frozenset(removed), {}, len(connected) - len(of_one_class))
+
+
+def _move(pairs: Sequence[tuple[str, str]], splits: Mapping[Entry, str], params: DataParams) -> _Plan:
+    """Return the plan that brings each group into the first split that has one of its images."""
+    split = {entry.path: name for entry, name in splits.items()}
+    moved_to: dict[str, str] = {}
+    for group in _connected([*pairs, *_of_one_group(splits, params)]):
+        target = min((split[path] for path in group), key=SPLITS.index)
+        moved_to |= {path: target for path in group if split[path] != target}
+    return _Plan(frozenset(), moved_to, 0)
+
+
+def _hashes(data: Path) -> dict[Entry, str]:
+    """Return the sha256 of each image in data/. Raises UserError if data/ is empty or has faults."""
     present, faults = layout.entries(data) if data.is_dir() else ([], {})
     if faults or not present:
         raise UserError(f"{data}/ is empty or has faults", "run `adaptformer validate` first, and do what it says")
-    read = progress.steps(present, "reading data/", len(present), "images")
-    hashes = {entry: files.sha256_file(data / entry.path) for entry in read}
-    _require_validated(data, pairs, manifest, hashes)
-    sides, frozen = growth.with_validation(present, hashes, params)
-    by_path = {entry.path: (entry, split) for entry, split in sides.items()}
-    removed: set[str] = set()
-    wanted: dict[str, str] = {}
-    conflicts = 0
-    if keep_one:
-        together = _connected(pairs)
-        alike = [group for group in together if len({by_path[path][0].label for path in group}) == 1]
-        conflicts, area = len(together) - len(alike), _areas(manifest)
-        for group in alike:
-            ranked = sorted(group, key=lambda path: (-SPLITS.index(by_path[path][1]), -area[path], path))
-            removed.update(ranked[1:])
-    else:
-        for group in _connected([*pairs, *_of_one_group(sides, params)]):
-            target = min((by_path[path][1] for path in group), key=SPLITS.index)
-            wanted |= {path: target for path in group if by_path[path][1] != target}
-    if not removed and not wanted:
-        left = "every group is in one split" if pairs else "the last validation found none"
-        raise UserError(
-            f"there are no near duplicates to {'remove' if keep_one else 'move'}: {left}",
-            f"nothing to do: {data}/ is unchanged",
-        )
-    after = {entry: wanted.get(entry.path, split) for entry, split in sides.items() if entry.path not in removed}
-    _require_enough(data, sides, after)
-    new = _places(after)
-    moved = {before: place for before, place in new.items() if before != place} | dict.fromkeys(sorted(removed), "")
-    done = move_list.read(places.moves)
-    result = Deduplication(
-        Counter((by_path[path][1], target) for path, target in wanted.items()),
-        Counter(by_path[path][1] for path in removed),
-        conflicts,
-        tuple(sorted(_labels(sides, "test") - _labels(after, "test"))),
-        frozen,
-        places,
+    shown = progress.steps(present, "reading data/", len(present), "images")
+    return {entry: files.sha256_file(data / entry.path) for entry in shown}
+
+
+def _result(
+    plan: _Plan, before: Mapping[Entry, str], after: Mapping[Entry, str], frozen: int, places: Places
+) -> Deduplication:
+    split = {entry.path: name for entry, name in before.items()}
+    return Deduplication(
+        moved=Counter((split[path], target) for path, target in plan.moved_to.items()),
+        removed=Counter(split[path] for path in plan.removed),
+        conflicts=plan.conflicts,
+        without=tuple(sorted(_labels(before, "test") - _labels(after, "test"))),
+        frozen=frozen,
+        places=places,
     )
-    listed = move_list.extended(places.moves, done, moved)
-    change = Change(request, inputs, tuple(result.lines()), files=listed, once=bool(request))
-    with replacing_folder(data, lambda: change) as beside:
-        if removed:
-            aside = places.removed / str(move_list.next_number(done))
-            shutil.rmtree(aside, ignore_errors=True)  # left by a run that was killed before it changed data/
-            growth.link(data, aside, {path: path for path in sorted(removed)})
-        growth.link(data, beside, new)
-    return result
 
 
 def undo(data: Path, places: Places, request: str = "") -> list[str]:
@@ -155,16 +188,16 @@ def undo(data: Path, places: Places, request: str = "") -> list[str]:
         raise UserError(
             f"{aside / gone[0]}, the copy of an image removed from {data}/, is gone", "bring it back, or `dvc checkout`"
         )
-    told = (
+    line = (
         f"restored {len(removed):,} removed images, and the place of every image"
         if removed
         else "restored the place of every image"
     )
-    change = Change(request, "", (told,), files=listed, once=bool(request))
+    change = Change(request, "", (line,), files=listed, once=bool(request))
     with replacing_folder(data, lambda: change) as beside:
         growth.link(data, beside, before)
         growth.link(aside, beside, {path: path for path in removed})
-    return [told]
+    return [line]
 
 
 def _require_validated(
@@ -213,10 +246,6 @@ def _require_enough(data: Path, before: Mapping[Entry, str], after: Mapping[Entr
 
 def _labels(sides: Mapping[Entry, str], split: str) -> set[str]:
     return {entry.label for entry, side in sides.items() if side == split}
-
-
-def _areas(manifest: pd.DataFrame) -> dict[str, int]:
-    return dict(zip(manifest["path"], manifest["width"] * manifest["height"], strict=True))
 
 
 def _places(after: Mapping[Entry, str]) -> dict[str, str]:

@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from adaptformer.data import labelled, manifest, resizing
+from adaptformer.data import manifest, resizing
 from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.contract import ImageContract
+from adaptformer.data.labelled import Crops, DataSet
 from adaptformer.model import inference
 
 SIDE = 24
@@ -103,9 +104,7 @@ def test_all_that_read_an_image_see_the_same_pixels(data: Path, tmp_path: Path) 
         (batch,) = inference.prepared(stored, np.array([0]), CONTRACT, batch_size=1, device=torch.device("cpu"))
         seen[f"evaluation, {name}"] = (255 * batch[0]).permute(1, 2, 0).numpy()
     # Without random crops training reads the same squares.
-    _, photos = labelled.load_training(
-        table, ["amber", "blue"], data, CONTRACT, cache, crop_scale=(1, 1), crop_ratio=(1, 1), judged=np.array([0])
-    )
+    photos = DataSet(table, ["amber", "blue"], data, CONTRACT, cache).photos(Crops((1, 1), (1, 1)))
     seen["training"] = resizing.centre_crop(photos[0], SIDE)
     for name, pixels in seen.items():
         np.testing.assert_array_equal(np.rint(pixels), of_predictor, name)

@@ -11,7 +11,7 @@ import pytest
 from adaptformer.data import image_files, storage
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.image_files import Limits
-from adaptformer.data.reading import read_all, read_facts
+from adaptformer.data.image_scan import read_all, read_facts
 
 
 @pytest.fixture(params=["pipe", "socket", "zero", "tty"])

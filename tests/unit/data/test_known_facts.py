@@ -11,8 +11,9 @@ import pytest
 
 from adaptformer.data import image_files, known_facts
 from adaptformer.data.decoding import Pixels
+from adaptformer.data.image_scan import copy_all, read_all
 from adaptformer.data.known_facts import KnownFacts, known_hash
-from adaptformer.data.reading import ImageFacts, copy_all, read_all
+from adaptformer.data.reading import ImageFacts
 
 Picture = Callable[..., bytes]
 LONG_AGO = 1_600_000_000

@@ -11,16 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from adaptformer.data import augmentation, labelled, manifest, photos
+from adaptformer.data import augmentation, manifest, photos
 from adaptformer.data import cache as caching
 from adaptformer.data.cache import ImageCache
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import decode
+from adaptformer.data.labelled import Crops, DataSet
 from adaptformer.data.photos import Photos, StoredImages, StreamedPhotos
 from adaptformer.data.pixel_file import CheckedPhotos
 
 CONTRACT = ImageContract(224, "crop", 0.875, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))  # S = 256
-RANDOM = {"crop_scale": (0.08, 1.0), "crop_ratio": (0.75, 4 / 3)}
+RANDOM = {"scale": (0.08, 1.0), "ratio": (0.75, 4 / 3)}
 
 
 def stored(height: int, width: int, share: float = 0.08, contract: ImageContract = CONTRACT) -> tuple[int, int]:
@@ -135,7 +136,7 @@ def load(
     mixed: tuple[Path, pd.DataFrame], contract: ImageContract, cache: ImageCache, **crops: tuple[float, float]
 ) -> StoredImages:
     data, table = mixed
-    return labelled.training_photos(table, data, contract, cache, **{**RANDOM, **crops})
+    return DataSet(table, ["cat"], data, contract, cache).photos(Crops(**{**RANDOM, **crops}))
 
 
 def test_training_reads_photos_with_their_aspect_and_evaluation_squares(
@@ -152,7 +153,7 @@ def test_training_reads_photos_with_their_aspect_and_evaluation_squares(
         np.testing.assert_array_equal(found[index], photos.to_photo(pixels, (height, width), contract))
         np.testing.assert_array_equal(again[index], found[index])
     monkeypatch.undo()
-    squares = labelled.load(table, "train", ["cat"], data, contract, cached(tmp_path))
+    squares = DataSet(table, ["cat"], data, contract, cached(tmp_path)).split("train")
     assert squares.images.shape == (4, 4, 4, 3)
 
 
@@ -161,7 +162,7 @@ def test_training_reads_photos_with_their_aspect_and_evaluation_squares(
     [
         ({"resize": "pad"}, {}),
         ({"resize": "squash"}, {}),
-        ({}, {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}),  # nothing to choose from: the centre
+        ({}, {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}),  # nothing to choose from: the centre
     ],
 )
 def test_otherwise_training_reads_the_squares_of_evaluation(
@@ -174,17 +175,17 @@ def test_otherwise_training_reads_the_squares_of_evaluation(
     contract = dataclasses.replace(contract, **change)
     data, table = mixed
     found = load(mixed, contract, cached(tmp_path), **crops)
-    squares = labelled.load(table, "train", ["cat"], data, contract, cached(tmp_path)).images
+    squares = DataSet(table, ["cat"], data, contract, cached(tmp_path)).split("train").images
     assert len(arrays(tmp_path)) == 1
     for index, square in enumerate(squares):
         np.testing.assert_array_equal(found[index], square)
 
 
-@pytest.mark.parametrize("crops", [{"crop_scale": (0.5, 1.0)}, {"crop_ratio": (0.75, 1.0)}])
+@pytest.mark.parametrize("crops", [{"scale": (0.5, 1.0)}, {"ratio": (0.75, 1.0)}])
 def test_one_random_measure_is_enough_for_photos(
     mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path, crops: dict[str, tuple[float, float]]
 ) -> None:
-    whole = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}
+    whole = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
     assert load(mixed, contract, cached(tmp_path), **{**whole, **crops}).shapes.tolist()[2] == [4, 12]
 
 
@@ -195,7 +196,7 @@ def test_squares_of_the_stored_size_are_stored_once(
     data = tree({"train/cat/0.png": written(square), "validation/cat/v.png": 1, "test/cat/t.png": 2})
     table = manifest.scan(data, 0.2, 0)[0]
     found = load((data, table), contract, cached(tmp_path))
-    labelled.load(table, "train", ["cat"], data, contract, cached(tmp_path))
+    DataSet(table, ["cat"], data, contract, cached(tmp_path)).split("train")
     assert len(arrays(tmp_path)) == 1
     np.testing.assert_array_equal(found[0], square)
 
@@ -204,7 +205,7 @@ def test_another_smallest_share_is_another_file_where_it_changes_what_is_stored(
     mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path
 ) -> None:
     for share in (0.08, 0.1, 0.5):  # 0.08 and 0.1 both store twice S
-        load(mixed, contract, cached(tmp_path), crop_scale=(share, 1.0))
+        load(mixed, contract, cached(tmp_path), scale=(share, 1.0))
     assert len(arrays(tmp_path)) == 2
 
 
@@ -224,7 +225,7 @@ def test_a_damaged_file_is_rewritten(mixed: tuple[Path, pd.DataFrame], contract:
         np.testing.assert_array_equal(again, image)
 
 
-@pytest.mark.parametrize("crops", [{}, {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}])
+@pytest.mark.parametrize("crops", [{}, {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}])
 def test_batches_of_a_set_that_is_too_large_for_the_cache_are_the_same(
     mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path, crops: dict[str, tuple[float, float]]
 ) -> None:
@@ -249,13 +250,13 @@ def test_training_decodes_squares_of_the_judged_images_only(
     mixed: tuple[Path, pd.DataFrame], contract: ImageContract, tmp_path: Path, random: bool, files: int
 ) -> None:
     data, table = mixed
-    crops = RANDOM if random else {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}
+    crops = RANDOM if random else {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
     judged = np.array([1, 3])
-    train, kept = labelled.load_training(table, ["cat"], data, contract, cached(tmp_path), **crops, judged=judged)
+    train, kept = DataSet(table, ["cat"], data, contract, cached(tmp_path)).training(Crops(**crops), judged)
     assert train.labels.tolist() == [0] * 4
     assert len(train.sha256) == len(kept) == 4
     assert len(arrays(tmp_path)) == files  # where crops are taken from squares, there is nothing to be stored beside
-    every = labelled.load(table, "train", ["cat"], data, contract, cached(tmp_path)).images
+    every = DataSet(table, ["cat"], data, contract, cached(tmp_path)).split("train").images
     np.testing.assert_array_equal(train.images[judged], every[judged])
     if random:
         with pytest.raises(IndexError):
@@ -269,7 +270,7 @@ def test_a_small_crop_is_as_sharp_as_the_photo(tree: Callable[..., Path], tmp_pa
     data = tree({"train/cat/0.png": written(board.astype(np.uint8)), "validation/cat/v.png": 1, "test/cat/t.png": 2})
     table = manifest.scan(data, 0.2, 0)[0]
     photo = load((data, table), CONTRACT, cached(tmp_path))[0]
-    square = labelled.load(table, "train", ["cat"], data, CONTRACT, cached(tmp_path)).images[0]
+    square = DataSet(table, ["cat"], data, CONTRACT, cached(tmp_path)).split("train").images[0]
     side = round((0.08 * photo.shape[0] * photo.shape[1]) ** 0.5)
     cropped = augmentation.crop([photo], torch.tensor([[100, 150, side, side, 0]]), 224, "bicubic").float()
     assert photo.shape == (500, 668, 3)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from adaptformer.data import image_files, pillow_remarks, reading
-from adaptformer.data.reading import ImageFacts, copy_all, read_all, read_facts
+from adaptformer.data.image_scan import copy_all, copy_image, read_all
+from adaptformer.data.reading import ImageFacts
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_facts_and_copy_come_from_one_read(picture: Callable[..., bytes], tmp_path: Path, reads: list[Path]) -> None:
     content = picture(width=40, height=30, format="JPEG")
     (tmp_path / "a.jpg").write_bytes(content)
-    facts = read_facts(tmp_path / "a.jpg", tmp_path / "copy")
+    facts = copy_image(tmp_path / "a.jpg", tmp_path / "copy")
     assert reads == [tmp_path / "a.jpg"]
     assert facts == ImageFacts(40, 30, "RGB", len(content), hashlib.sha256(content).hexdigest())
     assert (tmp_path / "copy").read_bytes() == content
@@ -46,7 +47,7 @@ def test_what_pillow_remarks_of_a_file_is_told_once_with_its_name(
     paths = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
     for path in paths:
         path.write_bytes(content)
-    reading._told.clear()
+    reading._logged.clear()
     monkeypatch.setattr(warnings, "showwarning", pillow_remarks._shown)  # pytest has its own in its place
     monkeypatch.setattr(warnings, "filters", [("always", None, Warning, None, 0)])
     assert not any(isinstance(facts, str) for facts in read_all(paths))

@@ -30,7 +30,7 @@ def test_they_are_the_weights_of_the_last_block(pooling: str, method: str) -> No
     plain = getattr(model.vit.blocks[-1], "block", model.vit.blocks[-1])
     attn = plain.attn
     with torch.no_grad():
-        tokens = plain.norm1(model.through(model.embedded(normalised()), 0, mite.DEPTH - 1))
+        tokens = plain.norm1(model.forward_blocks(model.patch_tokens(normalised()), 0, mite.DEPTH - 1))
         heads = []
         for head in range(attn.num_heads):
             width = attn.head_dim

@@ -19,6 +19,7 @@ from web_pages import captions, check, rows, section, words
 from adaptformer.config.params import load
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import predictions, report, report_images
+from adaptformer.evaluation.evaluated_model import EvaluatedModel
 from adaptformer.evaluation.metrics import Evaluation
 
 PARAMS = load(small_project.ROOT / "params.yaml", {"tuning.epochs": 77, "data.name": "pets"})
@@ -49,10 +50,11 @@ def page(tmp_path: Path) -> Callable[..., str]:
         test = test if paths is None else replace(test, paths=paths)
         card, count = replace(mite.adapter_card(), **changes), len(evaluation.labels)
         sizes = pd.DataFrame({"width": range(8, 8 + count), "height": [8] * count})
-        said = predictions.table(test, evaluation, card.classes, sizes, None)
+        answers = predictions.table(test, evaluation, card.classes, sizes, None)
         mistakes = report_images.most_confident(evaluation, report_images.SHOWN)
-        shaded = [test.images[i] // 2 for i in mistakes]
-        return report.html(evaluation, card, test, drawings, said, TUNING, shaded, DATA, LEAKED)
+        attention_maps = [test.images[i] // 2 for i in mistakes]
+        model = EvaluatedModel(card, TUNING, DATA, evaluation, LEAKED)
+        return report.html(model, report.AnsweredImages(test, answers, attention_maps), drawings)
 
     return write
 

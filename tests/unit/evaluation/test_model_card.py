@@ -12,6 +12,7 @@ from small_project import ROOT
 
 from adaptformer.config.params import DataParams, TuningParams, load
 from adaptformer.evaluation import model_card
+from adaptformer.evaluation.evaluated_model import EvaluatedModel
 from adaptformer.evaluation.metrics import Evaluation
 
 NUMBERS = np.random.default_rng(0)
@@ -38,7 +39,7 @@ def tuning() -> TuningParams:
 def card(tuning: TuningParams, evaluation: Evaluation = EVALUATION, **changes: Any) -> str:
     backbone = mite.backbone_card(**{key: changes.pop(key) for key in ("licence", "origin") if key in changes})
     adapter = replace(mite.adapter_card(), backbone=backbone, **changes)
-    return model_card.text(evaluation, adapter, IMAGES, tuning, DATA, LEAKED)
+    return model_card.text(EvaluatedModel(adapter, tuning, DATA, evaluation, LEAKED), IMAGES)
 
 
 def front_matter(text: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def changed(card: dict[str, Any], place: str, value: object) -> dict[str, Any]:
 def test_a_card_that_does_not_fit_is_told_in_two_lines(tmp_path: Path, place: str, value: object, told: str) -> None:
     card = changed(dataclasses.asdict(mite.adapter_card()), place, value)
     path = tmp_path / "adapter.safetensors"
-    tensor_file.write(path, classifier.tuned_state(mite.model()), card)
+    tensor_file.write(path, classifier.trainable_state_dict(mite.model()), card)
     with pytest.raises(UserError, match=r"adapter\.safetensors is no adapter file") as caught:
         adapter_file.read_card(path)
     assert told in caught.value.cause
@@ -71,7 +71,7 @@ def test_a_card_that_does_not_fit_is_told_in_two_lines(tmp_path: Path, place: st
 
 @pytest.mark.parametrize("change", ["type", "shape", "more classes"])
 def test_what_a_card_says_is_compared_with_the_tensors_before_it_is_built(tmp_path: Path, change: str) -> None:
-    tensors, card = classifier.tuned_state(mite.model()), mite.adapter_card()
+    tensors, card = classifier.trainable_state_dict(mite.model()), mite.adapter_card()
     if change == "type":
         tensors["head.linear.bias"] = tensors["head.linear.bias"].to(torch.complex64)
     elif change == "shape":

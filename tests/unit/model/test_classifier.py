@@ -109,7 +109,7 @@ def test_only_adapters_and_head_are_trainable_from_the_start() -> None:
     assert free == adapters | head
     assert set(classifier.trainable(model)) == free
     statistics = {f"head.batch_norm.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
-    assert set(classifier.tuned_state(model)) == free | statistics
+    assert set(classifier.trainable_state_dict(model)) == free | statistics
 
 
 def test_trainable_names_stay_the_same_whatever_is_frozen_at_the_moment() -> None:
@@ -121,7 +121,7 @@ def test_trainable_names_stay_the_same_whatever_is_frozen_at_the_moment() -> Non
 
 def test_initialisation_depends_on_the_seed_alone() -> None:
     def start(seed: int) -> str:
-        return tensor_file.content_hash(classifier.tuned_state(mite.model(seed=seed)))
+        return tensor_file.content_hash(classifier.trainable_state_dict(mite.model(seed=seed)))
 
     torch.manual_seed(5)
     first = start(0)
@@ -149,14 +149,14 @@ def test_drop_path_reaches_the_blocks() -> None:
 
 def test_restore_fills_exactly_the_trained_parts() -> None:
     source, target = mite.stirred(mite.model()), mite.model()
-    classifier.restore(target, classifier.tuned_state(source), "the file")
+    classifier.restore(target, classifier.trainable_state_dict(source), "the file")
     assert torch.equal(target.eval()(pictures()), source(pictures()))
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown", "reshaped"])
 def test_restore_refuses_what_does_not_fit_and_changes_nothing(change: str) -> None:
     model = mite.model()
-    tensors = {name: tensor.clone() + 1 for name, tensor in classifier.tuned_state(model).items()}
+    tensors = {name: tensor.clone() + 1 for name, tensor in classifier.trainable_state_dict(model).items()}
     if change == "missing":
         del tensors["head.linear.bias"]
     elif change == "unknown":

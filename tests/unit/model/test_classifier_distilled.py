@@ -37,7 +37,7 @@ def test_the_answer_is_the_mean_of_both_heads(model: classifier.Classifier, imag
 
 def test_both_heads_train_and_are_kept(model: classifier.Classifier) -> None:
     assert {"head.linear.weight", "head_dist.linear.weight"} <= classifier.trainable(model).keys()
-    assert "head_dist.batch_norm.running_var" in classifier.tuned_state(model)
+    assert "head_dist.batch_norm.running_var" in classifier.trainable_state_dict(model)
 
 
 def test_merging_keeps_the_answer(model: classifier.Classifier, images: torch.Tensor) -> None:

@@ -97,9 +97,9 @@ def test_flags_are_read_where_the_system_tells(monkeypatch: pytest.MonkeyPatch) 
 
 def test_bf16_computes_in_bf16_and_fp32_does_not() -> None:
     a = torch.ones(2, 2)
-    with device.computing(CPU, "bf16"):
+    with device.autocast(CPU, "bf16"):
         assert (a @ a).dtype == torch.bfloat16
-    with device.computing(CPU, "fp32"):
+    with device.autocast(CPU, "fp32"):
         assert (a @ a).dtype == torch.float32
 
 
@@ -124,7 +124,7 @@ def test_frozen_matrices_are_stored_as_they_are_cast_and_give_the_same_bytes() -
         model = mite.stirred(mite.model(bottlenecks=[4], scale="learned"))
         if stored:
             device.store_frozen(model, "bf16")
-        with device.computing(CPU, "bf16"):
+        with device.autocast(CPU, "bf16"):
             logits = model(images)
         torch.nn.functional.cross_entropy(logits, labels).backward()
         found.append([logits, *(parameter.grad for parameter in classifier.trainable(model).values())])

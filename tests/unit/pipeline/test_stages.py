@@ -227,8 +227,9 @@ def test_training_crops_photos_by_the_params_and_validation_sees_squares(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from adaptformer.tuning import loop
+    from adaptformer.tuning.run import Run
 
-    def looking(run: loop.Run, on_epoch: object) -> None:
+    def looking(run: Run, on_epoch: object) -> None:
         raise Seen(run)
 
     monkeypatch.setattr(loop, "train", looking)
@@ -237,9 +238,9 @@ def test_training_crops_photos_by_the_params_and_validation_sees_squares(
     with pytest.raises(Seen) as caught:
         STAGES["train"].run(params.load(), RunFolder(), lambda row: None)
     (run,) = caught.value.args
-    assert run.photos.shapes.tolist() == [[10, 10]] * 18  # as the files are; the model sees 8 x 8
-    assert run.train.images.shape == (18, 8, 8, 3)
-    assert run.validation.images.shape == (3, 8, 8, 3)
+    assert run.data.photos.shapes.tolist() == [[10, 10]] * 18  # as the files are; the model sees 8 x 8
+    assert run.data.train.images.shape == (18, 8, 8, 3)
+    assert run.data.validation.images.shape == (3, 8, 8, 3)
 
 
 def test_rows_are_handed_on_as_they_come(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 
 from adaptformer.config.params import TuningParams
 from adaptformer.data.photos import Photos
-from adaptformer.tuning.epoch import Run
+from adaptformer.tuning.data_parallel import World
+from adaptformer.tuning.run import Caching, Checkpoint, Compute, Run, TrainingData
 
 # Every part draws random numbers: dropout and stochastic depth too.
 RESTLESS = {"dropout": 0.3, "drop_path": 0.3}
@@ -30,24 +32,25 @@ def tuning_params(**changes: Any) -> TuningParams:
 
 
 def run(folder: Path, *, per_class: int = 7, model: dict[str, Any] | None = None, **changes: Any) -> Run:
-    """A run on 3 × `per_class` images; `changes` are those of the params or fields of the run itself."""
-    fields = {name: changes.pop(name) for name in list(changes) if name in Run.__dataclass_fields__}
-    train = fields.get("train", mite.coloured(per_class))
-    values = {
-        "model": mite.model(**(RESTLESS if model is None else model)),
-        "train": train,
-        "photos": Photos.of_one_size(train.images),
-        "validation": mite.coloured(4, seed=1),
-        "contract": mite.CONTRACT,
-        "params": tuning_params(**changes),
-        "device": torch.device("cpu"),
-        "precision": "fp32",
-        "state": folder / "resume.safetensors",
-        "save_steps": 0,
-        "activations_gb": 1.0,
-        "fingerprint": {"tuning": changes, "backbone": "abc"},
-    }
-    return Run(**{**values, **fields})
+    """A run on 3 × `per_class` images; `changes` are those of the params or fields of the run's parts."""
+    images = mite.coloured(per_class)
+    parts: dict[str, Any] = {
+        "train": images, "photos": None, "validation": mite.coloured(4, seed=1), "contract": mite.CONTRACT,
+        "device": torch.device("cpu"), "precision": "fp32", "world": World(),
+        "path": folder / "resume.safetensors", "fingerprint": None, "every_steps": 0, "any_code": False,
+        "gigabytes": 1.0, "features": None,
+    }  # fmt: skip
+    parts |= {name: changes.pop(name) for name in list(changes) if name in parts}
+    parts["photos"] = parts["photos"] or Photos.of_one_size(parts["train"].images)
+    parts["fingerprint"] = parts["fingerprint"] or {"tuning": changes, "backbone": "abc"}
+
+    def part(kind: Any) -> Any:
+        return kind(**{field.name: parts[field.name] for field in dataclasses.fields(kind)})
+
+    return Run(
+        mite.model(**(RESTLESS if model is None else model)),
+        part(TrainingData), tuning_params(**changes), part(Compute), part(Checkpoint), part(Caching),
+    )  # fmt: skip
 
 
 def trained(loss: float = 0.5) -> dict[str, float]:

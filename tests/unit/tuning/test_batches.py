@@ -10,8 +10,10 @@ import pytest
 import torch
 from small_runs import RESTLESS, run
 
-from adaptformer.tuning import batches, epoch, loop
-from adaptformer.tuning.batches import MicroBatch, ahead
+from adaptformer.tuning import batches, draws, loop
+from adaptformer.tuning.batches import MicroBatch, prefetch
+from adaptformer.tuning.draws import Draws
+from adaptformer.tuning.run import Run
 
 
 def test_items_come_in_order_from_another_thread() -> None:
@@ -22,7 +24,7 @@ def test_items_come_in_order_from_another_thread() -> None:
             makers.add(threading.get_ident())
             yield number
 
-    assert list(ahead(items())) == list(range(20))
+    assert list(prefetch(items())) == list(range(20))
     assert makers
     assert threading.get_ident() not in makers
 
@@ -33,13 +35,13 @@ def test_the_thread_works_on_the_gpu_of_its_process(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setattr(torch.cuda, "set_device", lambda gpu: chosen.append((threading.get_ident(), gpu)))
     makers: list[int] = []
-    assert list(ahead(makers.append(threading.get_ident()) for _ in range(2))) == [None, None]  # type: ignore[func-returns-value]
+    assert list(prefetch(makers.append(threading.get_ident()) for _ in range(2))) == [None, None]  # type: ignore[func-returns-value]
     assert chosen == [(makers[0], 3)]
 
 
 def test_no_more_are_made_than_are_due() -> None:
     made: list[int] = []
-    taken = ahead((made.append(number) or number for number in range(100)), count=2)  # type: ignore[func-returns-value]
+    taken = prefetch((made.append(number) or number for number in range(100)), count=2)  # type: ignore[func-returns-value]
     assert next(taken) == 0
     taken.close()  # type: ignore[attr-defined]
     assert len(made) <= 1 + 2 + 2  # the one taken, two that wait, one in hand, and one made before the end is seen
@@ -59,7 +61,7 @@ def test_a_full_queue_waits_for_whoever_takes_the_items(monkeypatch: pytest.Monk
             super().put(item, block, timeout)
 
     monkeypatch.setattr(batches.queue, "Queue", Full)
-    assert list(ahead(iter(range(5)))) == list(range(5))
+    assert list(prefetch(iter(range(5)))) == list(range(5))
 
 
 @pytest.mark.parametrize("held", [True, False])
@@ -70,9 +72,9 @@ def test_a_gpu_gets_batches_from_pinned_memory(tmp_path: Path, monkeypatch: pyte
     made.prefix.depth = int(held)
     images = torch.arange(6)
     boxes = torch.tensor([[0, 0, 8, 8, 0]]).expand(6, 5)
-    (batch,) = epoch._micro_batches(made, images, boxes, None, None)
-    assert batch.chosen.tolist() == images.tolist()
-    assert batch.labels.tolist() == made.train.labels[:6].tolist()
+    (batch,) = draws.micro_batches(made, Draws(images, boxes, None, None, 6))
+    assert batch.numbers.tolist() == images.tolist()
+    assert batch.labels.tolist() == made.data.train.labels[:6].tolist()
     assert batch.weights.sum() == pytest.approx(1)
     assert (batch.pixels is None) == held
     expected = [batch.labels, batch.weights, *([] if held else [batch.pixels])]
@@ -84,7 +86,7 @@ def test_errors_are_raised_where_the_items_are_taken() -> None:
         yield 1
         raise ZeroDivisionError
 
-    taken = ahead(items())
+    taken = prefetch(items())
     assert next(taken) == 1
     with pytest.raises(ZeroDivisionError):
         next(taken)
@@ -92,7 +94,7 @@ def test_errors_are_raised_where_the_items_are_taken() -> None:
 
 def test_the_thread_ends_with_an_iterator_that_is_left_early() -> None:
     before = threading.active_count()
-    taken = ahead(iter(range(1000)))
+    taken = prefetch(iter(range(1000)))
     next(taken)
     taken.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
@@ -104,14 +106,14 @@ def test_a_run_prepared_ahead_ends_with_the_same_bytes(tmp_path: Path, monkeypat
     rows, _ = loop.train(plain)
     used: list[int] = []
     threaded = run(tmp_path / "threaded", model=RESTLESS, accumulate=2)
-    micro_batches = epoch._micro_batches
+    micro_batches = draws.micro_batches
 
-    def pretend(made: epoch.Run, *rest: torch.Tensor | None) -> list[MicroBatch]:
+    def pretend(made: Run, step: Draws) -> list[MicroBatch]:
         used.append(threading.get_ident())
-        return micro_batches(made, *rest)  # type: ignore[arg-type]
+        return micro_batches(made, step)
 
-    monkeypatch.setattr(epoch, "_micro_batches", pretend)
-    monkeypatch.setattr(epoch, "_PREPARED_AHEAD", {"cpu"})
+    monkeypatch.setattr(draws, "micro_batches", pretend)
+    monkeypatch.setattr(draws, "PREFETCHING_DEVICES", {"cpu"})
     assert loop.train(threaded)[0] == rows
     assert mite.tuned_hash(threaded.model) == mite.tuned_hash(plain.model)
     assert threading.get_ident() not in used

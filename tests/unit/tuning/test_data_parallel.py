@@ -24,7 +24,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.model import classifier
 from adaptformer.tuning import data_parallel, epoch, loop, processes, resume
 from adaptformer.tuning.data_parallel import World
-from adaptformer.tuning.epoch import Run
+from adaptformer.tuning.epoch import PhaseTraining
 
 SETTINGS: dict[str, Any] = {"per_class": 7, "batch_size": 9, "epochs": 2}
 """A batch of 9 is 5 images for one process and 4 for the other."""
@@ -73,7 +73,7 @@ def by_two() -> Iterator[ByTwo]:
 def trained(world: World, folder: Path, **changes: Any) -> tuple[dict[str, Tensor], list[Any]]:
     run = small_runs.run(folder, world=world, **{**SETTINGS, **changes})
     rows, _ = loop.train(run)
-    return classifier.tuned_state(run.model), rows
+    return classifier.trainable_state_dict(run.model), rows
 
 
 def assert_same_training(one: Any, other: Any, tolerance: float) -> None:
@@ -125,13 +125,13 @@ def interrupted(world: World, folder: Path) -> list[int]:
     run = small_runs.run(own, world=world, **{**SETTINGS, "epochs": 3})
     with contextlib.suppress(KeyboardInterrupt):
         loop.train(run, kill)
-    assert run.state.exists() == world.leads
+    assert run.checkpoint.path.exists() == world.is_main
     computed: list[int] = []
     compute = loop.train_epoch
 
-    def counted(run: Run, phase: Any, number: int, epoch: int, *rest: Any) -> Any:
+    def counted(training: PhaseTraining, epoch: int, *rest: Any) -> Any:
         computed.append(epoch)
-        return compute(run, phase, number, epoch, *rest)
+        return compute(training, epoch, *rest)
 
     run = small_runs.run(own, world=world, **{**SETTINGS, "epochs": 3})
     with pytest.MonkeyPatch.context() as patch:
@@ -140,8 +140,8 @@ def interrupted(world: World, folder: Path) -> list[int]:
     undisturbed = small_runs.run(folder / f"undisturbed{world.rank}", world=world, **{**SETTINGS, "epochs": 3})
     loop.train(undisturbed)
     assert all(
-        torch.equal(tensor, classifier.tuned_state(undisturbed.model)[name])
-        for name, tensor in classifier.tuned_state(run.model).items()
+        torch.equal(tensor, classifier.trainable_state_dict(undisturbed.model)[name])
+        for name, tensor in classifier.trainable_state_dict(run.model).items()
     )
     return computed
 
@@ -152,8 +152,8 @@ def test_a_killed_training_continues_with_the_same_bytes(tmp_path: Path, by_two:
 
 def killed_within_an_epoch(world: World, folder: Path) -> list[Any]:
     """Stop the training before its third step, continue it; return its only row, and that of an undisturbed one."""
-    settings = {**SETTINGS, "epochs": 1, "batch_size": 5, "save_steps": 1}
-    step, steps = epoch._step, 0
+    settings = {**SETTINGS, "epochs": 1, "batch_size": 5, "every_steps": 1}
+    step, steps = epoch.train_step, 0
 
     def stopping(*given: Any) -> Any:
         nonlocal steps
@@ -164,7 +164,7 @@ def killed_within_an_epoch(world: World, folder: Path) -> list[Any]:
 
     own = folder / f"own{world.rank}"
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-        patch.setattr(epoch, "_step", stopping)
+        patch.setattr(epoch, "train_step", stopping)
         loop.train(small_runs.run(own, world=world, **settings))
     (row,), _ = loop.train(small_runs.run(own, world=world, **settings))
     (undisturbed,), _ = loop.train(small_runs.run(folder / f"undisturbed{world.rank}", world=world, **settings))
@@ -181,11 +181,11 @@ def test_a_training_killed_within_an_epoch_counts_each_image_once(tmp_path: Path
 def exchanged(world: World, folder: Path) -> dict[str, Any]:
     part = torch.arange(5)[world.share(5)] + 10
     return {
-        "gathered": world.gathered(part, 5).tolist(),
-        "none": world.gathered(torch.arange(1)[world.share(1)], 1).tolist(),
-        "summed": float(world.summed(torch.tensor(world.rank + 1.0))),
-        "same": world.same(f"of {world.rank}"),
-        "leads": world.leads,
+        "gathered": world.all_gather(part, 5).tolist(),
+        "none": world.all_gather(torch.arange(1)[world.share(1)], 1).tolist(),
+        "summed": float(world.all_reduce(torch.tensor(world.rank + 1.0))),
+        "same": world.broadcast(f"of {world.rank}"),
+        "leads": world.is_main,
         "state": (folder / "state").exists(),
     }
 
@@ -257,6 +257,6 @@ def test_only_the_variables_of_torchrun_count(monkeypatch: pytest.MonkeyPatch) -
 def test_one_process_changes_nothing(tmp_path: Path) -> None:
     run = small_runs.run(tmp_path)
     before = list(run.model.modules())
-    data_parallel.spread(run.model, World())
+    data_parallel.make_distributed(run.model, World())
     assert list(run.model.modules()) == before
     assert mite.CLASSES  # the model is the mite's

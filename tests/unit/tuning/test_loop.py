@@ -23,10 +23,11 @@ from adaptformer.data import augmentation
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.data.photos import Photos
 from adaptformer.model import adapter_file, classifier, inference, tensor_file
-from adaptformer.tuning import epoch, loop, resume
-from adaptformer.tuning.epoch import Run
+from adaptformer.tuning import balance as balancing
+from adaptformer.tuning import epoch, evaluation_pass, loop, resume
 from adaptformer.tuning.history import EpochRow
 from adaptformer.tuning.optimiser import learning_rate
+from adaptformer.tuning.run import Run, TrainingData
 
 
 class Interruption(Exception):  # noqa: N818 - as KeyboardInterrupt
@@ -39,25 +40,25 @@ def bytes_of(trained: Run, folder: Path) -> bytes:
 
 
 def frozen(model: classifier.Classifier) -> str:
-    tuned = classifier.tuned_state(model)
+    tuned = classifier.trainable_state_dict(model)
     return tensor_file.content_hash({name: t for name, t in model.state_dict().items() if name not in tuned})
 
 
 def copies(model: classifier.Classifier) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in classifier.tuned_state(model).items()}
+    return {name: tensor.clone() for name, tensor in classifier.trainable_state_dict(model).items()}
 
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
     """The indices of the images in each training batch, in order."""
     batches: list[list[int]] = []
-    batch = epoch._cropped
+    batch = TrainingData.crops
 
-    def noting(made: Run, chosen: Tensor, boxes: Tensor) -> Tensor:
+    def noting(data: TrainingData, chosen: Tensor, boxes: Tensor) -> Tensor:
         batches.append(chosen.tolist())
-        return batch(made, chosen, boxes)
+        return batch(data, chosen, boxes)
 
-    monkeypatch.setattr(epoch, "_cropped", noting)
+    monkeypatch.setattr(TrainingData, "crops", noting)
     return batches
 
 
@@ -73,7 +74,11 @@ def test_every_adapter_and_the_head_change_and_nothing_else(tmp_path: Path) -> N
     before, backbone = copies(made.model), frozen(made.model)
     loop.train(made)
     assert frozen(made.model) == backbone
-    same = [name for name, tensor in classifier.tuned_state(made.model).items() if torch.equal(tensor, before[name])]
+    same = [
+        name
+        for name, tensor in classifier.trainable_state_dict(made.model).items()
+        if torch.equal(tensor, before[name])
+    ]
     assert same == []
 
 
@@ -129,7 +134,7 @@ def test_a_run_killed_after_its_last_epoch_trains_no_more(tmp_path: Path, seen: 
 
 def test_another_fingerprint_starts_from_the_beginning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     loop.train(run(tmp_path))
-    other = dataclasses.replace(run(tmp_path), fingerprint={"tuning": {}, "backbone": "def"})
+    other = run(tmp_path, fingerprint={"tuning": {}, "backbone": "def"})
     rows, _ = loop.train(other)
     assert len(rows) == 3
     assert "training starts from the beginning: since the previous run, backbone changed" in caplog.messages
@@ -139,7 +144,7 @@ def test_another_fingerprint_starts_from_the_beginning(tmp_path: Path, caplog: p
 def test_a_damaged_state_starts_from_the_beginning_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     straight = run(tmp_path)
     loop.train(straight)
-    straight.state.write_bytes(straight.state.read_bytes()[:-1])
+    straight.checkpoint.path.write_bytes(straight.checkpoint.path.read_bytes()[:-1])
     again = run(tmp_path)
     loop.train(again)
     assert bytes_of(again, tmp_path) == bytes_of(straight, tmp_path)
@@ -233,13 +238,13 @@ def test_class_weights_reach_the_loss_only_where_they_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, balance: str, weighted: bool
 ) -> None:
     given: list[Tensor | None] = []
-    weigh = epoch.balance.image_weights
+    weigh = balancing.image_weights
 
     def noting(labels: Tensor, class_weights: Tensor | None) -> Tensor:
         given.append(class_weights)
         return weigh(labels, class_weights)
 
-    monkeypatch.setattr(epoch.balance, "image_weights", noting)
+    monkeypatch.setattr(balancing, "image_weights", noting)
     loop.train(run(tmp_path, balance=balance, epochs=1))
     assert given
     assert all((weights is not None) == weighted for weights in given)
@@ -247,16 +252,19 @@ def test_class_weights_reach_the_loss_only_where_they_are_asked_for(
 
 def test_each_metric_of_validation_is_the_one_that_its_name_says(tmp_path: Path) -> None:
     made = run(tmp_path, model={})
-    images = made.validation.images
+    images = made.data.validation.images
     with torch.no_grad():
         answers = (
-            inference.logits(made.model, images, made.contract, batch_size=4, device=made.device).argmax(1).numpy()
+            inference.logits(made.model, images, made.data.contract, batch_size=4, device=made.compute.device)
+            .argmax(1)
+            .numpy()
         )
     # Labels by which the three metrics differ: most images of one class, and the answers wrong on some.
     labels = np.where(np.arange(len(answers)) < 2, (answers + 1) % 3, answers)
     labels[-1] = (answers[-1] + 2) % 3
-    made = dataclasses.replace(made, validation=dataclasses.replace(made.validation, labels=labels))
-    found = epoch._validate(made)
+    validation = dataclasses.replace(made.data.validation, labels=labels)
+    made = dataclasses.replace(made, data=dataclasses.replace(made.data, validation=validation))
+    found = evaluation_pass.validate(made)
     expected = {
         "val_top1": (labels == answers).mean(),
         "val_balanced_accuracy": balanced_accuracy_score(labels, answers),
@@ -346,10 +354,10 @@ def test_a_row_tells_loss_and_accuracy_of_both_splits(tmp_path: Path, seen: list
     ((row,), _) = loop.train(made)
     # The rate is so small that the weights are as they were: judge both splits again, each in its mode.
     made.model.eval()
-    validation = judged(made.validation.images, made.validation.labels)
+    validation = judged(made.data.validation.images, made.data.validation.labels)
     assert (row.val_loss, row.val_top1) == pytest.approx(validation, abs=1e-5)
     made.model.train()
-    batches = [judged(made.train.images[batch], made.train.labels[batch], smoothing) for batch in seen]
+    batches = [judged(made.data.train.images[batch], made.data.train.labels[batch], smoothing) for batch in seen]
     assert [len(batch) for batch in seen] == [5, 5]
     assert (row.train_loss, row.train_top1) == pytest.approx(np.mean(batches, axis=0), abs=1e-3)
     assert (row.phase, row.epoch) == (1, 1)
@@ -394,11 +402,11 @@ def test_the_model_is_left_as_it_was_in_the_best_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, validations: list[tuple[float, float]], best: int
 ) -> None:
     given = iter(validations)
-    monkeypatch.setattr(epoch, "_validate", lambda _: validated(*next(given)))
+    monkeypatch.setattr(evaluation_pass, "validate", lambda _: validated(*next(given)))
     made, kept = run(tmp_path, selection_metric=metric), list[dict[str, Tensor]]()
     _, chosen = loop.train(made, lambda _: kept.append(copies(made.model)))
     assert chosen == best
-    final = classifier.tuned_state(made.model)
+    final = classifier.trainable_state_dict(made.model)
     assert all(torch.equal(final[name], tensor) for name, tensor in kept[best].items())
     for other in {0, 1, 2} - {best}:
         assert not torch.equal(final["head.linear.weight"], kept[other]["head.linear.weight"])
@@ -406,7 +414,7 @@ def test_the_model_is_left_as_it_was_in_the_best_epoch(
 
 def test_the_best_epoch_survives_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = iter([(1.0, 0.9), (1.0, 0.1), (1.0, 0.2)])
-    monkeypatch.setattr(epoch, "_validate", lambda _: validated(*next(given)))
+    monkeypatch.setattr(evaluation_pass, "validate", lambda _: validated(*next(given)))
     first: list[dict[str, Tensor]] = []
     killed = run(tmp_path)
 
@@ -419,7 +427,7 @@ def test_the_best_epoch_survives_an_interruption(tmp_path: Path, monkeypatch: py
         loop.train(killed, stop)
     resumed = run(tmp_path)
     assert loop.train(resumed)[1] == 0
-    final = classifier.tuned_state(resumed.model)
+    final = classifier.trainable_state_dict(resumed.model)
     assert all(torch.equal(final[name], tensor) for name, tensor in first[0].items())
 
 
@@ -428,8 +436,8 @@ def test_the_metric_of_the_params_chooses_the_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, best: int
 ) -> None:
     given = iter([(1.0, 0.9, 0.5, 0.5), (1.0, 0.5, 0.9, 0.5), (1.0, 0.5, 0.5, 0.9), (0.9, 0.5, 0.5, 0.5)])
-    monkeypatch.setattr(epoch, "_train", lambda *_: trained())
-    monkeypatch.setattr(epoch, "_validate", lambda _: validated(*next(given)))
+    monkeypatch.setattr(epoch, "train_steps", lambda *_: trained())
+    monkeypatch.setattr(evaluation_pass, "validate", lambda _: validated(*next(given)))
     assert loop.train(run(tmp_path, epochs=4, selection_metric=metric))[1] == best
 
 
@@ -445,8 +453,8 @@ def test_steps_that_diverge_end_in_an_error(tmp_path: Path) -> None:
 def test_divergence_ends_in_an_error_that_names_the_loss_and_the_parameters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: float, validation: float, named: str
 ) -> None:
-    monkeypatch.setattr(epoch, "_train", lambda *_: trained(train))
-    monkeypatch.setattr(epoch, "_validate", lambda _: validated(validation, 0.5))
+    monkeypatch.setattr(epoch, "train_steps", lambda *_: trained(train))
+    monkeypatch.setattr(evaluation_pass, "validate", lambda _: validated(validation, 0.5))
     with pytest.raises(UserError) as caught:
         loop.train(run(tmp_path))
     assert caught.value.cause == f"training diverged in epoch 1: the loss is {named}"
@@ -475,7 +483,7 @@ def test_progress_is_logged_each_epoch_and_within_long_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "adaptformer")
-    monkeypatch.setattr(loop, "_pace", lambda made, rate, epochs_left: f"{epochs_left} more")
+    monkeypatch.setattr(loop, "pace", lambda made, rate, epochs_left: f"{epochs_left} more")
     rows, _ = loop.train(run(tmp_path / "1", epochs=2))
     assert caplog.messages == [
         f"epoch {row.epoch}/2: train loss {row.train_loss:.4f}, validation loss {row.val_loss:.4f}, "
@@ -504,7 +512,7 @@ def test_the_pace_is_that_of_the_images_which_were_trained_on_here(
 ) -> None:
     """An epoch that resumes after its first step has 8 of 21 images behind it; a look at the clock takes a second."""
     rates: list[float] = []
-    monkeypatch.setattr(loop, "_pace", lambda made, rate, epochs_left: str(rates.append(rate)))
+    monkeypatch.setattr(loop, "pace", lambda made, rate, epochs_left: str(rates.append(rate)))
     clock = itertools.count()
     monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(clock)))
     save = resume.save
@@ -516,7 +524,7 @@ def test_the_pace_is_that_of_the_images_which_were_trained_on_here(
     with monkeypatch.context() as dying:
         dying.setattr(resume, "save", save_and_die)
         with pytest.raises(Interruption):
-            loop.train(run(tmp_path, epochs=3, save_steps=1))
+            loop.train(run(tmp_path, epochs=3, every_steps=1))
     loop.train(run(tmp_path, epochs=3))
     assert [rate / rates[-1] for rate in rates] == pytest.approx([13 / 21, 1, 1])
 
@@ -528,7 +536,7 @@ def test_the_pace_is_that_of_the_images_which_were_trained_on_here(
 )  # fmt: skip
 def test_the_pace_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, left: int, said: str) -> None:
     monkeypatch.setattr(loop.device, "peak_memory_mb", lambda where: 56.4)
-    assert loop._pace(run(tmp_path), rate, left) == said
+    assert loop.pace(run(tmp_path), rate, left) == said
 
 
 def test_the_state_is_saved_after_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -544,5 +552,5 @@ def test_the_state_is_saved_after_every_epoch(tmp_path: Path, monkeypatch: pytes
 def test_a_warm_up_in_steps_is_counted_in_steps(tmp_path: Path) -> None:
     made = run(tmp_path, epochs=2, batch_size=4, warmup_steps=9, base_lr=0.5, scale_lr=False)
     (first, _), _ = loop.train(made)
-    steps = len(made.train.labels) // 4
+    steps = len(made.data.train.labels) // 4
     assert first.lr == pytest.approx(0.5 * (steps - 1) / 9, abs=1e-6)

@@ -11,7 +11,7 @@ import small_runs
 import torch
 
 from adaptformer.model import classifier
-from adaptformer.tuning import epoch, loop
+from adaptformer.tuning import epoch, evaluation_pass, loop
 from adaptformer.tuning.history import EpochRow
 
 TWO_SLOTS = {"bottlenecks": [4, 3], "dropout": 0.3}
@@ -55,18 +55,18 @@ def test_a_run_killed_after_any_epoch_ends_with_the_same_bytes(tmp_path: Path, s
     whole = small_runs.run(tmp_path / "whole", model=settings, **sweep)
     # What a kill leaves behind is the state of the last whole epoch, so a copy of it stands for one.
     left: list[bytes] = []
-    rows, best = loop.train(whole, lambda _row: left.append(whole.state.read_bytes()))
+    rows, best = loop.train(whole, lambda _row: left.append(whole.checkpoint.path.read_bytes()))
     for survived, content in enumerate(left[:-1], start=1):
         again = small_runs.run(tmp_path, model=settings, **sweep)
-        again.state.write_bytes(content)
+        again.checkpoint.path.write_bytes(content)
         assert loop.train(again) == (rows, best), survived
-        for name, tensor in classifier.tuned_state(whole.model).items():
-            assert torch.equal(classifier.tuned_state(again.model)[name], tensor), (survived, name)
+        for name, tensor in classifier.trainable_state_dict(whole.model).items():
+            assert torch.equal(classifier.trainable_state_dict(again.model)[name], tensor), (survived, name)
 
 
 def test_a_phase_that_ends_worse_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([1.0, 0.9, 0.95, 2.0, 0.9, 0.8])
-    monkeypatch.setattr(epoch, "_validate", lambda _run: small_runs.validated(next(losses), 0.5))
+    monkeypatch.setattr(evaluation_pass, "validate", lambda _run: small_runs.validated(next(losses), 0.5))
     run = small_runs.run(tmp_path, model={"bottlenecks": [4, 3, 2]}, schedule="slotwise", epochs=2, guard=0.5)
     seen = {}
 
@@ -84,7 +84,7 @@ def test_a_phase_that_ends_worse_is_taken_back(tmp_path: Path, monkeypatch: pyte
 
 def test_a_phase_is_not_measured_by_one_that_was_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([1.0, 1.0, 0.4, 2.0, 1.0, 1.1])
-    monkeypatch.setattr(epoch, "_validate", lambda _run: small_runs.validated(next(losses), 0.5))
+    monkeypatch.setattr(evaluation_pass, "validate", lambda _run: small_runs.validated(next(losses), 0.5))
     run = small_runs.run(tmp_path, model={"bottlenecks": [4, 3, 2]}, schedule="slotwise", epochs=2, guard=0.5)
     rows, _ = loop.train(run)
     # Phase 2 has 0.4 on its way to 2.0 and is undone; 1.1 is 0.7 above that, and 0.1 above what is left.
@@ -93,7 +93,7 @@ def test_a_phase_is_not_measured_by_one_that_was_taken_back(tmp_path: Path, monk
 
 def test_a_phase_that_diverges_is_taken_back_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([1.0, 0.9, math.nan, 0.9, 0.8])
-    monkeypatch.setattr(epoch, "_validate", lambda _run: small_runs.validated(next(losses), 0.5))
+    monkeypatch.setattr(evaluation_pass, "validate", lambda _run: small_runs.validated(next(losses), 0.5))
     run = small_runs.run(tmp_path, model={"bottlenecks": [4, 3, 2]}, schedule="slotwise", epochs=2)
     rows, best = loop.train(run)
     assert [(row.phase, row.epoch, row.rolled_back) for row in rows] == [
@@ -117,16 +117,16 @@ def test_a_phase_is_taken_back_where_it_ends_worse_than_the_guard_allows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: list[float], undone: list[int]
 ) -> None:
     given = iter(losses)
-    monkeypatch.setattr(epoch, "_train", lambda *_: small_runs.trained())
-    monkeypatch.setattr(epoch, "_validate", lambda _run: small_runs.validated(next(given), 0.5))
+    monkeypatch.setattr(epoch, "train_steps", lambda *_: small_runs.trained())
+    monkeypatch.setattr(evaluation_pass, "validate", lambda _run: small_runs.validated(next(given), 0.5))
     run = small_runs.run(tmp_path, model={"bottlenecks": [4, 3]}, schedule="slotwise", epochs=2, guard=0.5)
     assert [row.rolled_back for row in loop.train(run)[0]] == undone
 
 
 def test_steps_that_diverge_take_their_phase_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = iter([0.5, math.nan])
-    monkeypatch.setattr(epoch, "_train", lambda *_: small_runs.trained(next(given)))
-    monkeypatch.setattr(epoch, "_validate", lambda _run: small_runs.validated(1.0, 0.5))
+    monkeypatch.setattr(epoch, "train_steps", lambda *_: small_runs.trained(next(given)))
+    monkeypatch.setattr(evaluation_pass, "validate", lambda _run: small_runs.validated(1.0, 0.5))
     run = small_runs.run(tmp_path, model={"bottlenecks": [4, 3]}, schedule="slotwise", epochs=1)
     rows, best = loop.train(run)
     assert ([row.rolled_back for row in rows], best) == ([0, 1], 0)
@@ -137,9 +137,9 @@ def test_the_log_names_phases_and_what_is_taken_back(
 ) -> None:
     caplog.set_level("INFO", "adaptformer")
     losses = iter([1.0, 2.0])
-    monkeypatch.setattr(epoch, "_train", lambda *_: small_runs.trained())
-    monkeypatch.setattr(epoch, "_validate", lambda _run: small_runs.validated(next(losses), 0.25))
-    monkeypatch.setattr(loop, "_pace", lambda made, rate, epochs_left: f"{epochs_left} more")
+    monkeypatch.setattr(epoch, "train_steps", lambda *_: small_runs.trained())
+    monkeypatch.setattr(evaluation_pass, "validate", lambda _run: small_runs.validated(next(losses), 0.25))
+    monkeypatch.setattr(loop, "pace", lambda made, rate, epochs_left: f"{epochs_left} more")
     loop.train(small_runs.run(tmp_path, model={"bottlenecks": [4, 3]}, schedule="slotwise", epochs=1, guard=0.5))
     assert caplog.messages == [
         "phase 1 of 2: slot 0, round 1",
@@ -173,7 +173,7 @@ def test_full_fine_tuning_moves_the_backbone_too(tmp_path: Path) -> None:
     still = {name for name, parameter in snapshot(run.model).items() if torch.equal(parameter, before[name])}
     # The BatchNorm behind fc_norm takes out any scale and shift of a channel, so these two hardly matter.
     assert still <= {"head.fc_norm.weight", "head.fc_norm.bias"}
-    assert classifier.tuned_state(run.model).keys() == run.model.state_dict().keys()
+    assert classifier.trainable_state_dict(run.model).keys() == run.model.state_dict().keys()
 
 
 @pytest.mark.parametrize("changes", [{"optimiser": "adamw", "base_lr": 0.3}, {"accumulate": 4}, {"balance": "sampler"}])

@@ -12,7 +12,7 @@ from small_runs import tuning_params
 from adaptformer.base.errors import UserError
 from adaptformer.model import classifier, device
 from adaptformer.model.device import Precision
-from adaptformer.tuning import planning, schedule
+from adaptformer.tuning import head_statistics, planning, schedule
 from adaptformer.tuning.planning import Plan
 
 CPU = torch.device("cpu")
@@ -142,14 +142,16 @@ def test_minutes_follow_from_steps_and_looks(monkeypatch: pytest.MonkeyPatch) ->
 
     # Five steps of 3 s, and two batches of validation images of 0.5 s, in each of two epochs.
     assert minutes() == pytest.approx(2 * (5 * 3 + 2 * 0.5) / 60)
-    assert timed == ["run", "look"]
+    assert timed == ["run", "evaluate"]
     assert minutes(accumulate=2) == pytest.approx(2 * (5 * 2 * 3 + 4 * 0.5) / 60)
     assert minutes(head_statistics="recomputed") == pytest.approx(2 * (5 * 3 + 7 * 0.5) / 60)
     assert minutes(batch_size=9) == pytest.approx(2 * (4 * 3 + 16 / 9 * 0.5) / 60)  # the incomplete batch is dropped
     assert minutes(batch_size=100) == pytest.approx(2 * (1 * 3 + 16 / 40 * 0.5) / 60)
-    params = tuning_params(batch_size=8, epochs=1)  # statistics over at most 2,000 images
-    many = planning.minutes(mite.model(), params, (8000, 16), mite.SIDE, CPU, "fp32")
-    assert many == pytest.approx((1000 * 3 + (16 + 2000) / 8 * 0.5) / 60)
+    params = tuning_params(batch_size=8, epochs=1)
+    for most in (2000, 500):  # images of the head's statistics
+        monkeypatch.setattr(head_statistics, "STATISTICS_IMAGES", most)
+        many = planning.minutes(mite.model(), params, (8000, 16), mite.SIDE, CPU, "fp32")
+        assert many == pytest.approx((1000 * 3 + (16 + most) / 8 * 0.5) / 60)
     timed.clear()
     assert minutes(schedule="layerwise", rounds=3) == pytest.approx(6 * minutes())
     assert timed.count("run") == planning.TIMED_PHASES + 1
@@ -166,13 +168,13 @@ def test_the_phases_that_are_timed_are_the_first_the_middle_and_the_last(monkeyp
 
 def test_the_precision_of_training_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[tuple[str, str]] = []
-    computing = device.computing
+    autocast = device.autocast
 
     def noting(where: torch.device, precision: Precision) -> Any:
         used.append((where.type, precision))
-        return computing(where, precision)
+        return autocast(where, precision)
 
-    monkeypatch.setattr(device, "computing", noting)
+    monkeypatch.setattr(device, "autocast", noting)
     planning.minutes(mite.model(), tuning_params(), (40, 16), mite.SIDE, CPU, "bf16")
     assert set(used) == {("cpu", "bf16")}
     assert len(used) == 6  # three steps, three looks

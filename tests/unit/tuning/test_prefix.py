@@ -15,9 +15,9 @@ from small_runs import RESTLESS, run, tuning_params
 from adaptformer.data import augmentation
 from adaptformer.model import backbone, classifier
 from adaptformer.model.device import Precision
-from adaptformer.tuning import epoch, loop, prefix, resume, views
-from adaptformer.tuning.epoch import Run
+from adaptformer.tuning import loop, prefix, resume, views
 from adaptformer.tuning.history import EpochRow
+from adaptformer.tuning.run import Run, TrainingData
 
 LAYERWISE = {"schedule": "layerwise", "epochs": 2, "base_lr": 2.0}
 CASES: dict[str, dict[str, Any]] = {
@@ -41,15 +41,15 @@ def made(folder: Path, case: dict[str, Any], **changes: Any) -> Run:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_losses_and_weights_are_those_of_a_run_that_holds_nothing(tmp_path: Path, case: dict[str, Any]) -> None:
-    held, plain = (made(tmp_path / name, case, activations_gb=size) for name, size in (("held", 1), ("plain", 0)))
+    held, plain = (made(tmp_path / name, case, gigabytes=size) for name, size in (("held", 1), ("plain", 0)))
     (rows, best), (expected, same) = loop.train(held), loop.train(plain)
-    assert held.prefix.held or case.get("order") == "down" or not case
-    assert not plain.prefix.held
+    assert held.prefix.activations or case.get("order") == "down" or not case
+    assert not plain.prefix.activations
     assert best == same
     for row, other in zip(rows, expected, strict=True):
         assert dataclasses.astuple(row) == pytest.approx(dataclasses.astuple(other), abs=1e-5)
-    weights = classifier.tuned_state(plain.model)
-    for name, tensor in classifier.tuned_state(held.model).items():
+    weights = classifier.trainable_state_dict(plain.model)
+    for name, tensor in classifier.trainable_state_dict(held.model).items():
         torch.testing.assert_close(tensor, weights[name], rtol=1e-3, atol=1e-4)
 
 
@@ -64,22 +64,22 @@ def test_a_probe_sees_each_view_once(tmp_path: Path) -> None:
     probe = made(tmp_path, {"model": {"method": "linear"}}, flip=True, epochs=5)
     seen = through_block(probe, 0)
     loop.train(probe)
-    train, validation = len(probe.train.labels), len(probe.validation.labels)
+    train, validation = len(probe.data.train.labels), len(probe.data.validation.labels)
     # Every image and its mirror image, the images of the head's statistics, the validation split.
     assert sum(seen) == 2 * train + train + validation
 
 
 def test_a_sweep_moves_the_activations_up_by_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moves: list[tuple[int, int]] = []
-    through = classifier.Classifier.through
+    forward_blocks = classifier.Classifier.forward_blocks
 
     def noting(model: classifier.Classifier, tokens: torch.Tensor, first: int, last: int) -> torch.Tensor:
         if not model.training and not torch.is_grad_enabled() and last < mite.DEPTH:
             moves.append((first, last))
-        return through(model, tokens, first, last)
+        return forward_blocks(model, tokens, first, last)
 
     sweep = made(tmp_path, LAYERWISE)
-    monkeypatch.setattr(classifier.Classifier, "through", noting)
+    monkeypatch.setattr(classifier.Classifier, "forward_blocks", noting)
     depths: list[int] = []
     loop.train(sweep, lambda _row: depths.append(sweep.prefix.depth))
     assert depths == [0, 0, 1, 1]
@@ -96,7 +96,7 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path: Path, name: str) -> Non
             raise KeyboardInterrupt
 
     def state_of(run: Run) -> list[EpochRow]:
-        state = resume.load(run.state, run.fingerprint)
+        state = resume.load(run.checkpoint.path, run.checkpoint.fingerprint)
         return state.rows if state else []
 
     done = 0
@@ -114,9 +114,9 @@ def test_without_memory_for_them_it_is_said_and_nothing_is_held(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    probe = made(tmp_path, {"model": {"method": "linear"}}, activations_gb=1e-9)
+    probe = made(tmp_path, {"model": {"method": "linear"}}, gigabytes=1e-9)
     loop.train(probe)
-    assert not probe.prefix.held
+    assert not probe.prefix.activations
     (said,) = [message for message in caplog.messages if "activations_gb" in message]
     assert said.endswith("the frozen blocks run in every epoch")
 
@@ -126,20 +126,20 @@ def test_each_image_has_the_same_few_views_in_every_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flip: bool
 ) -> None:
     drawn: dict[int, set[tuple[int, ...]]] = {}
-    cropped = epoch._cropped
+    cropped = TrainingData.crops
 
-    def noting(run: Run, chosen: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    def noting(data: TrainingData, chosen: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         for image, box in zip(chosen.tolist(), boxes.tolist(), strict=True):
             drawn.setdefault(image, set()).add(tuple(box))
-        return cropped(run, chosen, boxes)
+        return cropped(data, chosen, boxes)
 
-    monkeypatch.setattr(epoch, "_cropped", noting)
+    monkeypatch.setattr(TrainingData, "crops", noting)
     joint = made(tmp_path, {}, views=2, flip=flip, epochs=12, crop_scale=(0.3, 0.8))
     loop.train(joint)
-    expected = views.fixed(joint.params, joint.photos.shapes).tolist()
+    expected = views.fixed(joint.params, joint.data.photos.shapes).tolist()
     most = 4 if flip else 2
     assert views.count(joint.params) == most
-    assert set(drawn) == set(range(len(joint.train.labels)))
+    assert set(drawn) == set(range(len(joint.data.train.labels)))
     for image, boxes in drawn.items():
         assert boxes <= {tuple(box) for box in expected[image]}
     assert max(map(len, drawn.values())) == most
@@ -165,32 +165,32 @@ def test_what_is_held_moves_up_block_by_block(
     passes = [0] * depths
     for number, block in enumerate(deep.vit.blocks):
         block.register_forward_hook(lambda *_, number=number: passes.__setitem__(number, passes[number] + 1))
-    held, cpu, chosen = prefix.Prefix(), torch.device("cpu"), torch.tensor([3, 0])
+    held, chosen = prefix.Prefix(deep, {"train": source}, "fp32", 1.0), torch.tensor([3, 0])
     for depth in range(1, depths + 1):
-        held.move(deep, depth, {"train": source}, "fp32", 1.0)
+        held.advance_to(depth)
         assert (held.depth, deep.training) == (depth, True)
         assert taken == [[0, 1], [2, 3], [4]]
         assert passes == [3] * depth + [0] * (depths - depth)
         before = list(passes)
         deep.eval()
         with torch.no_grad():
-            expected = deep.through(deep.embedded(images), 0, depth)
+            expected = deep.forward_blocks(deep.patch_tokens(images), 0, depth)
             pooled = deep.pooled(images[chosen])
-            torch.testing.assert_close(held.pooled(deep, "train", chosen, cpu), pooled)
-            batches = [batch[0] for batch in held.batches(deep, "train", slice(None), 2, cpu)]
+            torch.testing.assert_close(held.pooled("train", chosen), pooled)
+            batches = [batch[0] for batch in held.batches("train", slice(None), 2)]
             torch.testing.assert_close(torch.cat(batches), deep.pooled(images)[0])
         if depth < depths:
-            torch.testing.assert_close(held.held["train"], expected)
+            torch.testing.assert_close(held.activations["train"], expected)
         deep.train()
         passes[:] = before
     tokens = 4 + deep.prefix_tokens
     assert caplog.messages[0] == "computing the activations of 1 frozen blocks once (0.00 GB)"
     assert len(caplog.messages) == depths
-    held.move(deep, depths, {"train": source}, "fp32", 1.0)
+    held.advance_to(depths)
     assert len(taken) == 3
-    held.move(deep, 2, {"train": source}, "fp32", 1.0)  # downwards all is computed anew
+    held.advance_to(2)  # downwards all is computed anew
     assert (held.depth, len(taken), passes) == (2, 6, [6] * 2 + [3] * (depths - 2))
-    assert held.held["train"].shape == (5, tokens, deep.vit.embed_dim)
+    assert held.activations["train"].shape == (5, tokens, deep.vit.embed_dim)
 
 
 @pytest.mark.parametrize(("precision", "bytes_each"), [("fp32", 4), ("bf16", 2)])
@@ -200,11 +200,12 @@ def test_as_much_is_held_as_memory_is_given(
     caplog.set_level("INFO", "adaptformer")
     sources = {name: prefix.Source(2, lambda chosen: torch.zeros(len(chosen), 3, 8, 8)) for name in ("a", "b")}
     gigabytes = 2 * 2 * (4 + deep.prefix_tokens) * deep.vit.embed_dim * bytes_each / 1e9
-    held = prefix.Prefix()
-    held.move(deep, 2, sources, precision, gigabytes)
+    held = prefix.Prefix(deep, sources, precision, gigabytes)
+    held.advance_to(2)
     assert held.depth == 2
-    held.move(deep, 1, sources, precision, 0.99 * gigabytes)
-    assert (held.depth, held.held) == (0, {})
+    held.gigabytes *= 0.99
+    held.advance_to(1)
+    assert (held.depth, held.activations) == (0, {})
     assert caplog.messages[-1] == (
         "activations take 0.0 GB, more than runtime.activations_gb: the frozen blocks run in every epoch"
     )
@@ -239,8 +240,8 @@ def test_only_blocks_below_what_trains_count() -> None:
 def test_in_bf16_they_are_held_in_bf16(tmp_path: Path) -> None:
     probe = made(tmp_path, {"model": {"method": "linear"}}, precision="bf16")
     rows, _ = loop.train(probe)
-    assert {tensor.dtype for tensor in probe.prefix.held.values()} == {torch.bfloat16}
-    plain = made(tmp_path / "plain", {"model": {"method": "linear"}}, precision="bf16", activations_gb=0)
+    assert {tensor.dtype for tensor in probe.prefix.activations.values()} == {torch.bfloat16}
+    plain = made(tmp_path / "plain", {"model": {"method": "linear"}}, precision="bf16", gigabytes=0)
     assert rows[-1].val_loss == pytest.approx(loop.train(plain)[0][-1].val_loss, abs=0.02)
 
 

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 
 from adaptformer.base import array_file
 from adaptformer.model import tensor_file
-from adaptformer.model.classifier import trainable, tuned_state
+from adaptformer.model.classifier import trainable, trainable_state_dict
 from adaptformer.tuning import loop, resume
-from adaptformer.tuning.epoch import Run
 from adaptformer.tuning.history import EpochRow
+from adaptformer.tuning.run import Run
 
 FINGERPRINT = {"tuning": {"epochs": 3}, "backbone": "abc", "precision": "fp32", "code": "a" * 64}
 STATE = resume.State(
@@ -65,8 +65,12 @@ def test_the_seconds_of_all_pieces_add_up(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(resume, "save", noting)
     loop.train(ended)
     assert 0 < saved[0] < saved[1]
-    assert resume.seconds(ended.state, ended.fingerprint) == saved[1]
-    assert resume.seconds(ended.state, {"other": 1}) == resume.seconds(tmp_path / "none", ended.fingerprint) == 0
+    assert resume.seconds(ended.checkpoint.path, ended.checkpoint.fingerprint) == saved[1]
+    assert (
+        resume.seconds(ended.checkpoint.path, {"other": 1})
+        == resume.seconds(tmp_path / "none", ended.checkpoint.fingerprint)
+        == 0
+    )
 
 
 def test_within_an_epoch_seconds_are_saved_too_and_nothing_after_its_last_step(
@@ -78,7 +82,7 @@ def test_within_an_epoch_seconds_are_saved_too_and_nothing_after_its_last_step(
         saved.append((state.partial.steps if state.partial else 0, state.seconds))
 
     monkeypatch.setattr(resume, "save", noting)
-    loop.train(small_runs.run(tmp_path, epochs=2, batch_size=4, save_steps=1))  # 5 steps an epoch
+    loop.train(small_runs.run(tmp_path, epochs=2, batch_size=4, every_steps=1))  # 5 steps an epoch
     steps, seconds = zip(*saved, strict=True)
     assert steps == (1, 2, 3, 4, 0, 1, 2, 3, 4, 0)
     assert seconds[0] > 0
@@ -89,12 +93,12 @@ def test_the_seconds_before_a_kill_are_counted_after_resumption(tmp_path: Path) 
     run = small_runs.run(tmp_path, epochs=2)
     with pytest.raises(KeyboardInterrupt):
         loop.train(run, killed)
-    state = resume.load(run.state, run.fingerprint)
+    state = resume.load(run.checkpoint.path, run.checkpoint.fingerprint)
     assert state is not None
     assert state.seconds > 0
-    resume.save(run.state, dataclasses.replace(state, seconds=5000.0), run.fingerprint)
+    resume.save(run.checkpoint.path, dataclasses.replace(state, seconds=5000.0), run.checkpoint.fingerprint)
     loop.train(small_runs.run(tmp_path, epochs=2))
-    assert resume.seconds(run.state, run.fingerprint) > 5000
+    assert resume.seconds(run.checkpoint.path, run.checkpoint.fingerprint) > 5000
 
 
 def test_where_there_is_none_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -268,7 +272,7 @@ def test_a_run_killed_within_an_epoch_ends_with_the_same_bytes(
 
     monkeypatch.setattr(resume, "save", killing)
     while True:
-        run = small_runs.run(tmp_path / "killed", batch_size=4, save_steps=2, **sweep)
+        run = small_runs.run(tmp_path / "killed", batch_size=4, every_steps=2, **sweep)
         try:
             found = loop.train(run)
             break
@@ -281,13 +285,13 @@ def test_a_run_killed_within_an_epoch_ends_with_the_same_bytes(
 
 def test_nothing_is_stored_that_no_resumption_needs(tmp_path: Path) -> None:
     def tables(run: Run) -> dict[str, int]:
-        names = [name.split("/")[0] for name in tensor_file.read(run.state)[0]]
+        names = [name.split("/")[0] for name in tensor_file.read(run.checkpoint.path)[0]]
         return {name: names.count(name) for name in set(names)}
 
     run = small_runs.run(tmp_path, epochs=2)
     with pytest.raises(KeyboardInterrupt):
         loop.train(run, killed)
-    tuned = len(tuned_state(run.model))
+    tuned = len(trainable_state_dict(run.model))
     # The first epoch is the best so far and cannot be rolled back; one momentum for each trained parameter.
     assert tables(run) == {"tuned": tuned, "optimiser": len(trainable(run.model))}
     run = small_runs.run(tmp_path / "ended", epochs=1)

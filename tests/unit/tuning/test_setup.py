@@ -21,8 +21,9 @@ from adaptformer.data.photos import StreamedPhotos
 from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.squares import Squares
 from adaptformer.model import block, device, tensor_file
-from adaptformer.tuning import epoch, planning, setup
+from adaptformer.tuning import head_statistics, planning, setup
 from adaptformer.tuning.data_parallel import World
+from adaptformer.tuning.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def test_plan_minutes_and_warnings_are_about_these_images(monkeypatch: pytest.Mo
     assert start.plan(given.tuning, 3).micro_batch == 2
     half = setup.prepare(wanted(tuning__precision="bf16"), RunFolder())
     assert half.plan(given.tuning, 1).peak_mb == pytest.approx(
-        planning.plan(half.model, given.tuning, 18, half.device, "bf16").peak_mb, rel=0.05
+        planning.plan(half.model, given.tuning, 18, half.compute.device, "bf16").peak_mb, rel=0.05
     )
     seen: list[object] = []
     monkeypatch.setattr(planning, "minutes", lambda *arguments: seen.extend(arguments) or 7.0)
@@ -125,7 +126,7 @@ def test_plan_minutes_and_warnings_are_about_these_images(monkeypatch: pytest.Mo
     assert len(setup.prepare(wanted(image__size=12), RunFolder()).warnings()) == 1  # the images have 10 pixels
 
 
-def loaded(cache: Path | None = None, **changes: object) -> epoch.Run:
+def loaded(cache: Path | None = None, **changes: object) -> Run:
     chosen, folder = wanted(**changes), RunFolder()
     folder.image_cache = cache or folder.image_cache
     return setup.load(setup.prepare(chosen, folder), chosen, folder, {"a": 1}, World(1, 2))
@@ -134,24 +135,28 @@ def loaded(cache: Path | None = None, **changes: object) -> epoch.Run:
 def test_the_run_has_the_images_of_its_splits() -> None:
     run = loaded()
     table = manifest.read_manifest(RunFolder().manifest)
-    for split, found in (("train", run.train), ("validation", run.validation)):
+    for split, found in (("train", run.data.train), ("validation", run.data.validation)):
         rows = manifest.rows(table, split)
         assert found.paths == list(rows["path"])
         assert [mite.CLASSES[label] for label in found.labels] == list(rows["label"])
         assert len(found.images) == len(rows) > 0
-    assert len(run.photos) == len(run.train.labels)
-    for index, path in enumerate(run.train.paths):
+    assert len(run.data.photos) == len(run.data.train.labels)
+    for index, path in enumerate(run.data.train.paths):
         brightness = np.asarray(Image.open(RunFolder().data / path)).mean()
-        assert run.photos[index].mean() == pytest.approx(brightness, abs=3)
+        assert run.data.photos[index].mean() == pytest.approx(brightness, abs=3)
 
 
 def test_the_run_is_where_and_how_its_params_say() -> None:
     run = loaded(runtime__save_steps=7, runtime__activations_gb=0.25, tuning__epochs=3, tuning__precision="bf16")
-    assert (run.state, run.save_steps, run.activations_gb) == (RunFolder().resume_state, 7, 0.25)
-    assert (run.params.epochs, run.precision, run.device.type) == (3, "bf16", "cpu")
-    assert (run.fingerprint, run.world.rank, run.world.size) == ({"a": 1}, 1, 2)
-    assert (run.any_code, loaded(runtime__resume="any_code").any_code) == (False, True)
-    assert run.contract.mean == mite.CONTRACT.mean
+    assert (run.checkpoint.path, run.checkpoint.every_steps, run.caching.gigabytes) == (
+        RunFolder().resume_state,
+        7,
+        0.25,
+    )
+    assert (run.params.epochs, run.compute.precision, run.compute.device.type) == (3, "bf16", "cpu")
+    assert (run.checkpoint.fingerprint, run.compute.world.rank, run.compute.world.size) == ({"a": 1}, 1, 2)
+    assert (run.checkpoint.any_code, loaded(runtime__resume="any_code").any_code) == (False, True)
+    assert run.data.contract.mean == mite.CONTRACT.mean
     assert mite.tuned_hash(run.model) == mite.tuned_hash(mite.model(seed=run.params.seed))
 
 
@@ -163,12 +168,12 @@ def test_training_crops_photos_unless_a_crop_is_all_of_the_square() -> None:
 
 
 def test_only_the_images_of_the_heads_statistics_are_there_as_squares(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epoch, "STATISTICS_IMAGES", 3)
+    monkeypatch.setattr(head_statistics, "STATISTICS_IMAGES", 3)
     run = loaded(tuning__seed=4, tuning__crop_scale=[0.5, 1.0])
-    assert isinstance(run.train.images, Squares)
-    assert run.train.images.rows is not None
-    expected = epoch.statistics_rows(len(run.train.labels), run.params)
-    assert run.train.images.rows.tolist() == expected.tolist()
+    assert isinstance(run.data.train.images, Squares)
+    assert run.data.train.images.rows is not None
+    expected = head_statistics.rows(len(run.data.train.labels), run.params)
+    assert run.data.train.images.rows.tolist() == expected.tolist()
     assert len(expected) == 3
 
 

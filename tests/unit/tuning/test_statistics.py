@@ -13,18 +13,18 @@ import torch
 from small_runs import run, tuning_params
 
 from adaptformer.model import classifier, inference
-from adaptformer.tuning import epoch, loop
-from adaptformer.tuning.epoch import Run
+from adaptformer.tuning import evaluation_pass, head_statistics, loop
 from adaptformer.tuning.history import EpochRow
+from adaptformer.tuning.run import Run
 
 
 def exact(made: Run, rows: np.ndarray | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and variance of BatchNorm's input over training images, with the weights as they are."""
     given: list[torch.Tensor] = []
-    images = made.train.images if rows is None else made.train.images[rows]
+    images = made.data.train.images if rows is None else made.data.train.images[rows]
     with torch.no_grad():
         hook = made.model.head.batch_norm.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
-        inference.logits(made.model, images, made.contract, batch_size=1000, device=made.device)
+        inference.logits(made.model, images, made.data.contract, batch_size=1000, device=made.compute.device)
         hook.remove()
     return given[0].mean(0), given[0].var(0)
 
@@ -40,7 +40,7 @@ def test_each_validation_and_the_delivered_model_have_those_of_the_weights_as_th
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked = 0
-    validate = epoch._validate
+    validate = evaluation_pass.validate
 
     def watching(made: Run) -> dict[str, float]:
         nonlocal checked
@@ -48,7 +48,7 @@ def test_each_validation_and_the_delivered_model_have_those_of_the_weights_as_th
         torch.testing.assert_close(present(made), exact(made))
         return validate(made)
 
-    monkeypatch.setattr(epoch, "_validate", watching)
+    monkeypatch.setattr(evaluation_pass, "validate", watching)
     made = run(tmp_path)
     loop.train(made)
     assert checked == 3
@@ -87,17 +87,17 @@ def test_a_phase_begins_with_those_of_the_weights_as_they_are(tmp_path: Path) ->
 
 
 def test_a_large_split_gives_a_fixed_part_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epoch, "STATISTICS_IMAGES", 6)
+    monkeypatch.setattr(head_statistics, "STATISTICS_IMAGES", 6)
     made = run(tmp_path, epochs=2)
     used: list[np.ndarray] = []
-    prepared = epoch.inference.prepared
+    prepared = inference.prepared
 
     def noting(images: np.ndarray, rows: np.ndarray, *rest: Any, **more: Any) -> Iterator[torch.Tensor]:
-        if images is made.train.images:
+        if images is made.data.train.images:
             used.append(rows)
         return prepared(images, rows, *rest, **more)
 
-    monkeypatch.setattr(epoch.inference, "prepared", noting)
+    monkeypatch.setattr(inference, "prepared", noting)
     loop.train(made)
     assert len(set(used[0].tolist())) == 6
     assert all((rows == used[0]).all() for rows in used)
@@ -105,16 +105,16 @@ def test_a_large_split_gives_a_fixed_part_of_itself(tmp_path: Path, monkeypatch:
 
 
 def test_which_images_they_are_of_depends_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epoch, "STATISTICS_IMAGES", 20)
-    first, again, other = (epoch.statistics_rows(1000, tuning_params(seed=seed)).tolist() for seed in (0, 0, 1))
+    monkeypatch.setattr(head_statistics, "STATISTICS_IMAGES", 20)
+    first, again, other = (head_statistics.rows(1000, tuning_params(seed=seed)).tolist() for seed in (0, 0, 1))
     assert first == again != other
     assert first == sorted(set(first))
     assert len(first) == 20
 
 
 def test_running_ones_need_no_images() -> None:
-    assert epoch.statistics_rows(10, tuning_params()).tolist() == list(range(10))
-    assert epoch.statistics_rows(10, tuning_params(head_statistics="running")).size == 0
+    assert head_statistics.rows(10, tuning_params()).tolist() == list(range(10))
+    assert head_statistics.rows(10, tuning_params(head_statistics="running")).size == 0
 
 
 @pytest.mark.parametrize("reset", [False, True])

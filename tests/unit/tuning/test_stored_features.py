@@ -17,7 +17,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.config.params import TuningParams
 from adaptformer.model import device
 from adaptformer.tuning import loop, stored_features
-from adaptformer.tuning.epoch import Run
+from adaptformer.tuning.run import Run
 from adaptformer.tuning.stored_features import StoredFeatures
 
 CPU = torch.device("cpu")

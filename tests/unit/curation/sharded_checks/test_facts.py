@@ -20,7 +20,7 @@ from adaptformer.curation.sharded_checks import facts, located_images
 from adaptformer.curation.sharded_checks.check_folder import Check, Features, prepare
 from adaptformer.data import storage
 from adaptformer.data.contract import ImageContract
-from adaptformer.data.reading import read_facts
+from adaptformer.data.image_scan import read_facts
 from adaptformer.data.resizing import decoded_for, to_input
 from adaptformer.model import embedding, tensor_file
 
