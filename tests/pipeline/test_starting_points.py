@@ -220,16 +220,17 @@ class Server:
 
 
 @pytest.mark.parametrize("temporary", [True, False])
-def test_a_flow_run_that_was_killed_before_a_move_is_marked_where_the_server_moved_too(
-    archive, tmp_path, monkeypatch, temporary
+@pytest.mark.parametrize("copied", [True, False])
+def test_killed_flow_runs_of_a_moved_checkout_are_marked_and_on_a_server_those_of_its_original_are_not(
+    archive, tmp_path, monkeypatch, temporary, copied
 ):
     monkeypatch.delenv(TEMPORARY, raising=False)
-    if temporary:
+    if temporary:  # its database is in the checkout
         monkeypatch.setenv(TEMPORARY, "1")
     folder = RunFolder()
     killed = {"before": flow_run.folder_tags(folder), "apart": flow_run.folder_tags(RunFolder(Path("artifacts/x")))}
-    monkeypatch.chdir(archive.rename(tmp_path / "moved"))
+    monkeypatch.chdir((shutil.copytree if copied else shutil.move)(archive, tmp_path / "other"))
     server = Server({**killed, "here": flow_run.folder_tags(folder)})
     monkeypatch.setattr(flow_run, "get_client", lambda **_: server)
     flow_run.mark_crashed(folder)
-    assert set(server.crashed) == ({"here", "before"} if temporary else {"here"})
+    assert set(server.crashed) == ({"here"} if copied and not temporary else {"here", "before"})
