@@ -220,7 +220,7 @@ def test_a_rollback_needs_a_reason_and_somewhere_to_go(client, champion):
         promotion.rollback(champion, to="9", who="Bob", why="x")
 
 
-def test_what_cannot_be_judged_is_said(client, champion):
+def test_asking_about_a_version_that_cannot_be_judged_is_an_error(client, champion):
     with pytest.raises(UserError, match="no challenger; version 1 is champion"):
         ask(champion, why="once more")
     with pytest.raises(UserError, match="is champion already"):

@@ -87,7 +87,7 @@ def test_the_servers_answers_carry_class_names(served, key, given):
 
 
 @pytest.mark.parametrize(("given", "told"), WRONG)
-def test_what_it_would_answer_wrongly_is_refused_in_one_sentence(served, given, told):
+def test_input_that_would_be_answered_wrongly_is_refused_in_one_sentence(served, given, told):
     with pytest.raises(MlflowException, match=told) as raised:
         served.predict(given)
     assert len(raised.value.message) < 250

@@ -211,7 +211,7 @@ def test_a_run_that_cannot_be_uploaded_does_not_stop_the_tracking_of_the_next(
     assert [uploads._read(note).name for note in uploads._notes(folder)] == ["test"]
 
 
-def test_a_next_run_with_nothing_to_do_uploads_too(folder, miss, outage, monkeypatch, capsys):
+def test_a_next_run_with_nothing_to_do_uploads_waiting_runs(folder, miss, outage, monkeypatch, capsys):
     from flows import local
 
     for name, answer in (("check_data", None), ("is_clean", True)):
@@ -229,7 +229,7 @@ def test_a_next_run_with_nothing_to_do_uploads_too(folder, miss, outage, monkeyp
     assert uploads.waiting() == []
 
 
-def test_the_command_uploads_and_says_what(client, folder, miss, capsys):
+def test_the_upload_command_lists_the_runs_that_it_uploaded(client, folder, miss, capsys):
     assert main(["upload"]) == 0
     assert capsys.readouterr().out == "No run waits for upload.\n"
     miss(folder, "FAILED")
@@ -241,7 +241,7 @@ def test_the_command_uploads_and_says_what(client, folder, miss, capsys):
     assert capsys.readouterr().out == f"uploaded test, failed, as run {run.info.run_id}\n"
 
 
-def test_the_command_fails_with_cause_and_remedy_while_mlflow_does_not_answer(folder, miss, monkeypatch, capsys):
+def test_the_upload_command_fails_with_cause_and_remedy_while_mlflow_does_not_answer(folder, miss, monkeypatch, capsys):
     miss(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
     assert main(["upload"]) == 1
