@@ -10,6 +10,7 @@ from clones import EPOCHS, TRAIN
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.pipeline.stages import STAGES
 
+pytestmark = pytest.mark.e2e
 OUTPUTS = [str(getattr(RunFolder(), name)) for stage in STAGES.values() for name in stage.outputs]
 
 
@@ -100,7 +101,6 @@ def test_the_manifest_has_a_row_for_each_image(flown):
     assert manifest.count("train/") == TRAIN
 
 
-@pytest.mark.e2e
 def test_an_experiment_overrides_a_parameter_and_leaves_its_own_results(experimented):
     clone, out = experimented
     assert "Running stage 'train'" in out

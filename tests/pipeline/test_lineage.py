@@ -156,6 +156,7 @@ def test_a_missing_file_is_refused(what, tmp_path, monkeypatch):
         lineage.image(what)
 
 
+@pytest.mark.e2e
 def test_one_command_shows_the_origin_of_a_version_and_the_versions_of_an_image(flown):
     clone, _ = flown
 

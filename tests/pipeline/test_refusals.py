@@ -15,6 +15,7 @@ from adaptformer.pipeline import stage_runner
 from adaptformer.tracking import dvc_repository
 from flows.local import make_sample_if_wanted
 
+pytestmark = pytest.mark.e2e
 HOLD = (
     "import time\nfrom {module} import {name}\nwith {name}{call}:\n    print('held', flush=True)\n    time.sleep(300)\n"
 )

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from clones import EPOCHS
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture(scope="module")
 def client(flown):
@@ -117,7 +119,6 @@ def flow(flown):
         yield flow
 
 
-@pytest.mark.e2e
 def test_the_same_bytes_registered_twice_are_one_version(client, flown, flow):
     clone, _ = flown
     (clone.root / "artifacts/registration.json").unlink()
@@ -127,7 +128,6 @@ def test_the_same_bytes_registered_twice_are_one_version(client, flown, flow):
     assert json.loads((clone.root / "artifacts/registration.json").read_text())["judged"]
 
 
-@pytest.mark.e2e
 def test_a_version_that_was_registered_but_not_judged_is_judged_by_the_next_run(client, flown, flow):
     clone, _ = flown
     path = clone.root / "artifacts/registration.json"
