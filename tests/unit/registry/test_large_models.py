@@ -16,7 +16,7 @@ from adaptformer.export.predictor import Predictor
 from adaptformer.registry import candidate, promotion, versions
 from adaptformer.tracking import mlflow_store
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BOUNDS = GateParams(**(yaml.safe_load((ROOT / "params.yaml").read_text())["gate"] | {"latency_ratio": 1000.0}))
 NAME = "large"
 

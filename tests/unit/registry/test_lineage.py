@@ -10,8 +10,6 @@ from adaptformer.base.errors import UserError
 from adaptformer.registry import lineage, moves
 from adaptformer.tracking import mlflow_store
 
-NOWHERE = "http://127.0.0.1:9"
-
 
 @pytest.fixture
 def client(database, monkeypatch, tmp_path):
@@ -154,20 +152,3 @@ def test_a_missing_file_is_refused(what, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=re.escape(what)):
         lineage.image(what)
-
-
-@pytest.mark.e2e
-def test_one_command_shows_the_origin_of_a_version_and_the_versions_of_an_image(flown):
-    clone, _ = flown
-
-    def ask(*what, code=0, **environment):
-        return clone.adaptformer("lineage", *what, code=code, **environment)
-
-    image = next((clone.root / "data/test").rglob("*.png"))
-    out = ask(str(image.relative_to(clone.root)))
-    assert re.search(r"digits +1 +.*champion.* +test +only judged +\d +test/", out)
-    assert re.search(r"images +\d+ train, \d+ validation, 60 test", ask("champion"))
-    assert "no version of digits has seen it" in ask("params.yaml", "--all")
-    error = ask("champion", code=1, MLFLOW_TRACKING_URI=NOWHERE)
-    assert f"error: MLflow at {NOWHERE} does not run" in error
-    assert "Traceback" not in error
