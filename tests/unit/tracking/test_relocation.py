@@ -25,17 +25,27 @@ from adaptformer.tracking.tracker import Tracker
 STRANGE = 'it\'s 100%25 of köpie #1? & "more"'
 
 
-@pytest.fixture
-def checkout(tmp_path, empty_database, monkeypatch):
-    """A checkout with a registered champion, in a folder of its own."""
-    root = tmp_path / "my checkout"
-    root.mkdir()
+@pytest.fixture(scope="module")
+def made(empty_database, tmp_path_factory):
+    """A checkout with a registered champion, to be copied: making one takes seconds."""
+    root = tmp_path_factory.mktemp("made")
     shutil.copy2(clones.ROOT / "params.yaml", root)
     shutil.copy2(empty_database, root / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(root)
+        registered.register(RunFolder().root, "pets", set())
+        assert registered.ask("pets").promoted
+    return root
+
+
+@pytest.fixture
+def checkout(made, tmp_path, monkeypatch):
+    """A checkout with a registered champion, in a folder of its own, which its database names."""
+    root = shutil.copytree(made, tmp_path / "my checkout")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(root)
-    registered.register(RunFolder().root, "pets", set())
-    assert registered.ask("pets").promoted
+    relocation.follow(root / "mlflow.db")
     return root
 
 

@@ -1,5 +1,6 @@
 """Runs that MLflow missed, logged later from their run folders: by the next run, by a command, once."""
 
+import json
 import logging
 import os
 import shutil
@@ -13,6 +14,7 @@ from adaptformer.__main__ import main
 from adaptformer.config.params import load
 from adaptformer.config.run_folder import RUNS
 from adaptformer.tracking import run_files, uploads
+from adaptformer.tracking.mlflow_run import Description
 from adaptformer.tracking.tracker import Tracker, tracked
 
 NOWHERE = "http://127.0.0.1:9"
@@ -21,6 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Logger.*without a flow run id")
 
 def begin(folder, name="test"):
     return Tracker(name, load(ROOT / "params.yaml"), {"git.commit": "0" * 40, "data.dvc": "d" * 36}, folder)
+
+
+def waiting(folder):
+    """The runs that wait in a folder, the oldest first."""
+    return [Description(**json.loads(note.read_text())) for note in sorted(folder.root.glob("upload-*.json"))]
 
 
 @pytest.fixture
@@ -35,8 +42,8 @@ def miss(outage):
                 tracker.log_results(folder)
             if status:
                 tracker.finish(status)
-        (note,) = [note for note in uploads._notes(folder) if uploads._read(note).name == name]
-        return uploads._read(note)
+        (note,) = [note for note in waiting(folder) if note.name == name]
+        return note
 
     return miss
 
@@ -192,7 +199,7 @@ def test_a_next_run_without_mlflow_says_so_once_and_goes_on(folder, miss, outage
         tracker.log_epoch(row(1))
         tracker.finish("FINISHED")
     assert len(warnings(caplog)) == 1
-    assert [uploads._read(note).name for note in uploads._notes(folder)] == ["test", "second"]
+    assert [note.name for note in waiting(folder)] == ["test", "second"]
 
 
 def test_a_run_that_cannot_be_uploaded_does_not_stop_the_tracking_of_the_next(
@@ -208,7 +215,7 @@ def test_a_run_that_cannot_be_uploaded_does_not_stop_the_tracking_of_the_next(
     tracker.finish("FINISHED")
     assert warnings(caplog) == ["Runs that wait for upload were not uploaded"]
     assert [run.info.run_name for run in runs(client)] == ["second"]
-    assert [uploads._read(note).name for note in uploads._notes(folder)] == ["test"]
+    assert [note.name for note in waiting(folder)] == ["test"]
 
 
 def test_a_next_run_with_nothing_to_do_uploads_waiting_runs(folder, miss, outage, monkeypatch, capsys):
