@@ -15,8 +15,8 @@ from prefect.states import Crashed
 from adaptformer.base import files
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.tracking import mlflow_store
-from adaptformer.tracking.locations import mlflow_pages, root
+from adaptformer.tracking import checkout, mlflow_store
+from adaptformer.tracking.locations import mlflow_pages
 from adaptformer.tracking.tracker import run_name
 from tasks.limits import TEMPORARY
 
@@ -38,11 +38,11 @@ def lineage() -> dict[str, str]:
 def folder_tags(folder: RunFolder) -> list[str]:
     """Return tags that only runs in this folder of this checkout have on a server.
 
-    The database of a temporary server is in the checkout and moves with it. So runs there have a second tag, which
-    stays the same when the checkout is moved.
+    The database of a temporary server is in the checkout and is copied with it. So runs there have a second tag, which
+    is the same in a copy.
     """
-    places = [root() / folder.root, *([folder.root] if TEMPORARY in os.environ else [])]
-    return [f"folder-{files.sha256_text(str(place))[:8]}" for place in places]
+    places = [checkout.place_of(folder), *([str(folder.root)] if TEMPORARY in os.environ else [])]
+    return [f"folder-{files.sha256_text(place)[:8]}" for place in places]
 
 
 def mark_crashed(folder: RunFolder) -> None:

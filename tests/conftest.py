@@ -1,14 +1,19 @@
-"""What all tests share: their environment, and how pytest-xdist deals them out.
+"""What all tests share: their environment, how pytest-xdist deals them out, and an MLflow store of a test's own.
 
 A file goes to one process, and so do files that share a costly clone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
+import socket
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # There is a process for each core, and the models are so small that more threads of torch only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,7 +23,8 @@ os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SHARING = ("test_flow.py", "test_tracking.py", "test_lineage.py", "test_log.py")
+ROOT = Path(__file__).resolve().parents[1]
+SHARING = ("test_flow.py", "test_tracking.py", "test_log.py")
 """Files below tests/pipeline/ that use the same finished clones (see conftest.py there)."""
 
 
@@ -35,3 +41,86 @@ def pytest_xdist_make_scheduler(config, log):
     # itself would begin with the files that have many tests, and at the end one process would wait for the slow ones.
     config.option.loadscopereorder = False
     return BySharedClones(config, log)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory, worker_id):
+    """Return `made_once(name, make)`: the path that `make` wrote to, which the workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base if worker_id == "master" else base.parent
+
+    def made_once(name, make):
+        path, begun = folder / name, folder / f"{name}.begun"
+        with FileLock(folder / f"{name}.lock"):
+            if not path.exists():
+                make(begun)
+                begun.rename(path)
+        return path
+
+    return made_once
+
+
+@pytest.fixture(scope="session")
+def empty_database(made_once):
+    """MLflow's database with nothing in it: making one takes seconds."""
+    import mlflow
+
+    return made_once("empty.db", lambda path: mlflow.MlflowClient(f"sqlite:///{path}").search_experiments())
+
+
+@pytest.fixture
+def database(empty_database, tmp_path, monkeypatch):
+    """A database of the test's own, where MLflow tracks."""
+    path = tmp_path / "deep/mlflow.db"
+    path.parent.mkdir()
+    shutil.copy2(empty_database, path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def client(database):
+    import mlflow
+
+    return mlflow.MlflowClient(f"sqlite:///{database}")
+
+
+@pytest.fixture
+def folder(tmp_path, database, monkeypatch):
+    """The run folder of a checkout with nothing but params.yaml and results."""
+    import crafted
+
+    from adaptformer.config.run_folder import RunFolder
+
+    shutil.copy2(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return crafted.run_folder(RunFolder().root)
+
+
+@pytest.fixture
+def outage(monkeypatch):
+    """A context in which MLflow answers nothing."""
+    import crafted
+    import mlflow
+
+    def refuse(*_arguments, **_options):
+        raise ConnectionError("MLflow is down")
+
+    @contextlib.contextmanager
+    def outage():
+        with monkeypatch.context() as context:
+            for name in (*crafted.CALLS, "search_experiments", "get_experiment_by_name", "search_runs", "get_run"):
+                context.setattr(mlflow.MlflowClient, name, refuse)
+            yield
+
+    return outage
+
+
+@pytest.fixture
+def silent():
+    """A socket that takes connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        yield listener

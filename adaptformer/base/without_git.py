@@ -1,11 +1,13 @@
-"""DVC's setting for a checkout without git, such as an unpacked archive: without it DVC refuses to work there.
+"""DVC's setting for a checkout without git, such as a copied folder: without it DVC refuses to work there.
 
-It is written to .dvc/config.local, so that `dvc repro` works from then on too.
+It is written to .dvc/config.local, so that `dvc repro` works from then on too. An archive that git made has it from
+the start: .gitattributes and .dvc/config see to it.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,9 +29,9 @@ def settle(root: Path) -> None:
     root = root.absolute()
     if any((folder / ".git").exists() for folder in (root, *root.parents)):
         return
-    name = SETTING.partition(".")[2]
+    line = re.compile(rf"^\s*{SETTING.partition('.')[2]}\s*=", re.MULTILINE)
     configs = [root / ".dvc" / config for config in _CONFIGS]
-    if any(path.is_file() and name in path.read_text(encoding="utf-8", errors="replace") for path in configs):
+    if any(path.is_file() and line.search(path.read_text(encoding="utf-8", errors="replace")) for path in configs):
         return
     command = [sys.executable, "-m", "dvc", "config", "--local", SETTING, "true"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)

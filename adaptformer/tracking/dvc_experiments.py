@@ -16,11 +16,10 @@ from adaptformer.base import files, yaml_text
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import Params, difference, load
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.tracking import dvc_repository, mlflow_run, mlflow_store, run_files
+from adaptformer.tracking import checkout, dvc_repository, mlflow_run, mlflow_store, run_files
 from adaptformer.tracking.dvc_repository import DATA_FILE, Experiment
 from adaptformer.tracking.git import git_tags
-from adaptformer.tracking.locations import FOLDER_TAG, root
-from adaptformer.tracking.mlflow_run import DATA_TAG, ID_TAG, Description
+from adaptformer.tracking.mlflow_run import DATA_TAG, FOLDER_TAG, ID_TAG, Description
 from adaptformer.tracking.tracker import run_name
 
 if TYPE_CHECKING:
@@ -69,8 +68,11 @@ def _log_present(client: MlflowClient, experiment: Experiment | None) -> Iterato
             return
         params = load()
         tags = _tags(experiment, params) if experiment else {}
-        place = str(root() / folder.root)
-        lineage = {DATA_TAG: dvc_repository.data_digest() or "none", FOLDER_TAG: place, **git_tags()}
+        lineage = {
+            DATA_TAG: dvc_repository.data_digest() or "none",
+            FOLDER_TAG: checkout.place_of(folder),
+            **git_tags(),
+        }
         run = _description(
             experiment.revision if experiment else run_files.sha256(folder),
             experiment.name if experiment else run_name(params),

@@ -12,8 +12,6 @@ SQLITE = "sqlite:///"
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 """The folder beside a local database that holds the files of its runs and models."""
-FOLDER_TAG = "adaptformer.folder"
-"""The tag of a run in MLflow that names its run folder: an absolute path."""
 
 
 def root() -> Path:
@@ -61,6 +59,12 @@ def database() -> Path | None:
     """Return the SQLite file that MLflow tracks in, None if it tracks elsewhere."""
     uri = tracking_uri()
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
+def has_database() -> bool:
+    """Return whether MLflow tracks in a database in the checkout, which is moved and copied with it."""
+    file = database()
+    return file is not None and file.resolve().is_relative_to(root().resolve())
 
 
 def mlflow_pages() -> str | None:

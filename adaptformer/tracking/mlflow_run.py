@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from adaptformer.base.errors import without_credentials
 from adaptformer.config.params import Params, flat
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.tracking import mlflow_store, run_files
-from adaptformer.tracking.locations import FOLDER_TAG, root
+from adaptformer.tracking import checkout, locations, mlflow_store, run_files
 from adaptformer.tuning import history
 from adaptformer.tuning.history import EpochRow
 
@@ -28,8 +27,10 @@ if TYPE_CHECKING:
 
 ID_TAG = "adaptformer.run"
 DATA_TAG = "data.dvc"
-PASSING_TAGS = {"prefect.flow_run_id"}
-"""Tags whose value changes each time a run is begun or continued."""
+FOLDER_TAG = "adaptformer.folder"
+"""The tag that names a run's folder: `checkout.place_of`. Before 2026-12 it was an absolute path."""
+PASSING_TAGS = {"prefect.flow_run_id", FOLDER_TAG}
+"""Tags that may have another value if a run is continued."""
 
 
 @dataclass
@@ -62,7 +63,7 @@ def describe(name: str, params: Params, lineage: Mapping[str, str], folder: RunF
         id=f"{start}-{uuid.uuid4().hex[:8]}",
         name=name,
         experiment=params.registry.experiment,
-        tags={**lineage, FOLDER_TAG: str(root() / folder.root)},
+        tags={**lineage, FOLDER_TAG: checkout.place_of(folder)},
         params=as_text(params.model_dump(mode="json")),
         start=start,
     )
@@ -95,8 +96,8 @@ def start(client: MlflowClient, run: Description) -> str:
 
 def mark_crashed(client: MlflowClient, run: Description) -> None:
     """Mark the folder's other runs that MLflow still shows as running as killed; the caller holds the folder's lock."""
-    same_folder = f"tags.`{FOLDER_TAG}` = {mlflow_store.quoted(run.tags[FOLDER_TAG])} and status = 'RUNNING'"
-    for crashed in client.search_runs([mlflow_store.experiment_id(client, run.experiment)], same_folder):
+    experiments = [mlflow_store.experiment_id(client, run.experiment)]
+    for crashed in client.search_runs(experiments, f"{_of_folder(run)} and status = 'RUNNING'"):
         if crashed.data.tags.get(ID_TAG) != run.id:
             client.set_terminated(crashed.info.run_id, "KILLED")
 
@@ -109,7 +110,7 @@ def stopped(client: MlflowClient, run: Description) -> Run | None:
     """
     found = client.search_runs(
         [mlflow_store.experiment_id(client, run.experiment)],
-        f"tags.`{FOLDER_TAG}` = {mlflow_store.quoted(run.tags[FOLDER_TAG])}",
+        _of_folder(run),
         max_results=1,
         order_by=["attributes.start_time DESC"],
     )
@@ -120,6 +121,17 @@ def stopped(client: MlflowClient, run: Description) -> Run | None:
     # A run that was killed as it began has no params, or only some of them; `start` logs the rest.
     of_same_params = last.params.items() <= run.params.items()
     return found[0] if alike and of_same_params and run_files.MODEL_TAG not in last.tags else None
+
+
+def _of_folder(run: Description) -> str:
+    """Return the condition of MLflow's search that is met by the runs in the folder of `run`.
+
+    A database in the checkout holds the checkout's own runs only, those from before it was copied included.
+    """
+    place = run.tags[FOLDER_TAG]
+    if locations.has_database():
+        return f"tags.`{FOLDER_TAG}` like {mlflow_store.quoted('%/' + place.partition('/')[2])}"
+    return f"tags.`{FOLDER_TAG}` = {mlflow_store.quoted(place)}"
 
 
 def reopen(client: MlflowClient, run_id: str) -> Run | None:

@@ -1,4 +1,4 @@
-"""Correction of MLflow's database after a checkout was moved or copied: it names runs and files by absolute paths.
+"""Correction of MLflow's database after a checkout was moved or copied: it names files by absolute paths.
 
 The files of a local database are in mlartifacts/ beside it. If the database names such a folder elsewhere, the checkout
 was moved or copied, and the present folder replaces the other one in all records: nothing is read from the old place,
@@ -15,9 +15,8 @@ import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from adaptformer.tracking.locations import ARTIFACTS, DATABASE, FOLDER_TAG, SQLITE
+from adaptformer.tracking.locations import ARTIFACTS, DATABASE, SQLITE
 
 log = logging.getLogger("adaptformer")
 
@@ -70,7 +69,6 @@ def _let_name(database: Path, before: set[str], present: str) -> None:
         for folder in sorted(before):
             for table, column in COLUMNS:
                 _replace(connection, table, column, folder, present)
-            _replace(connection, "tags", "value", _checkout(folder), _checkout(present), f"key = '{FOLDER_TAG}'")
 
 
 _ELSEWHERE = (
@@ -94,17 +92,10 @@ def _folder(location: str) -> str:
     return re.split(rf"(?<=/{ARTIFACTS})(?:/|$)", location, maxsplit=1)[0]
 
 
-def _checkout(files: str) -> str:
-    """Return the path of the checkout whose folder mlartifacts has this address."""
-    return str(Path(unquote(urlsplit(files).path)).parent)
-
-
-def _replace(
-    connection: sqlite3.Connection, table: str, column: str, before: str, present: str, rows: str = "true"
-) -> None:
-    """Replace the folder `before` by `present` in the values of a column, in the rows that meet a condition."""
+def _replace(connection: sqlite3.Connection, table: str, column: str, before: str, present: str) -> None:
+    """Replace the folder `before` by `present` in the values of a column."""
     connection.execute(
         f"update {table} set {column} = ? || substr({column}, ?) "  # noqa: S608
-        f"where ({column} = ? or substr({column}, 1, ?) = ?) and {rows}",
+        f"where {column} = ? or substr({column}, 1, ?) = ?",
         (present, len(before) + 1, before, len(before) + 1, f"{before}/"),
     )

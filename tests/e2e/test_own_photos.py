@@ -55,13 +55,13 @@ def trained(photos, tmp_path_factory):
     return clone, imported, clone.flow()
 
 
-def test_the_import_tells_what_it_made(trained):
+def test_the_import_of_photos_prints_a_summary(trained):
     _, imported, _ = trained
     assert "80 images of 2 classes" in imported
     assert "recorded in data.dvc" in imported
 
 
-def test_the_photos_are_learnt(trained):
+def test_training_learns_the_photos(trained):
     clone, _, ran = trained
     manifest = list(csv.DictReader(io.StringIO((clone.root / "artifacts/manifest.csv").read_text())))
     assert len(manifest) == 80
@@ -80,7 +80,7 @@ def test_turned_photos_are_seen_upright(trained, photos):
             assert (int(row["width"]), int(row["height"])) == (120 + 2 * index, 150 + index)
 
 
-def test_predict_reads_the_folder(trained, photos):
+def test_predict_classifies_a_folder_of_photos(trained, photos):
     clone, _, _ = trained
     out = clone.adaptformer("predict", str(photos), "--csv", "--top", "1")
     rows = list(csv.DictReader(io.StringIO(out[out.index("path,fault") :])))

@@ -63,7 +63,7 @@ def post(url, content):
         return json.load(reply)
 
 
-def test_it_prints_where_everything_is_when_it_is_ready(services, prefect, ports):
+def test_make_up_prints_all_addresses_when_it_is_ready(services, prefect, ports):
     process, printed = services
     assert process.poll() is None, printed
     assert f"PREFECT_API_URL={prefect['PREFECT_API_URL']} prefect deployment run adaptformer/train --watch" in printed
@@ -77,7 +77,7 @@ def test_the_training_log_streams_into_the_terminal(watched):
         assert line in watched
 
 
-def test_afterwards_dvc_is_clean_and_the_model_is_registered(clone, watched):
+def test_after_a_run_on_the_worker_dvc_is_clean_and_the_model_is_registered(clone, watched):
     assert "up to date" in clone.run("dvc", "status")
     registration = json.loads((clone.root / "artifacts/registration.json").read_text())
     assert (registration["model"], registration["version"]) == ("digits", "1")

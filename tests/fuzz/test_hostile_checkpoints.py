@@ -89,7 +89,7 @@ def tables(draw: st.DrawFn) -> Any:
 
 
 @given(tables())
-def test_tables_of_torch(folder: Path, table: Any) -> None:
+def test_any_table_of_torch_is_read_or_refused(folder: Path, table: Any) -> None:
     path = folder / "table.pth"
     torch.save(table, path)
     fetched(path)
@@ -108,14 +108,14 @@ PIECES = [b"\0", b"\xff", b"\xff" * 8, b"\0" * 8, b"PK\x03\x04", b"PK\x01\x02", 
 
 
 @given(bytes_of([pickled(SMALL), pickled(SMALL, zipped=False)], PIECES), st.sampled_from(["pth", "pt", "bin"]))
-def test_damaged_files_of_torch(folder: Path, content: bytes, ending: str) -> None:
+def test_any_damaged_file_of_torch_is_read_or_refused(folder: Path, content: bytes, ending: str) -> None:
     path = folder / f"damaged.{ending}"
     path.write_bytes(content)
     fetched(path)
 
 
 @given(bytes_of([save({"a": torch.zeros(3), "b": torch.ones(2, 2)}, {"x": "y"})], PIECES))
-def test_damaged_safetensors(folder: Path, content: bytes) -> None:
+def test_any_damaged_safetensors_file_is_read_or_refused(folder: Path, content: bytes) -> None:
     path = folder / "damaged.safetensors"
     path.write_bytes(content)
     fetched(path)
@@ -126,7 +126,9 @@ def test_damaged_safetensors(folder: Path, content: bytes) -> None:
     st.sampled_from(["adaptformer", "adaptformer", "format"]),
     st.sampled_from([None, "[]", "null", "3", "{", '"x"', "[" * 5000, "{}"]),
 )
-def test_metadata_of_safetensors(folder: Path, changed: dict[str, Any], key: str, text: str | None) -> None:
+def test_any_metadata_of_safetensors_are_read_or_refused(
+    folder: Path, changed: dict[str, Any], key: str, text: str | None
+) -> None:
     path = folder / "metadata.safetensors"
     written = json.dumps({**CARD, **changed}) if text is None else text
     path.write_bytes(save(SOUND, {key: written}))

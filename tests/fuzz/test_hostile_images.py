@@ -49,7 +49,7 @@ def seeds() -> list[bytes]:
 
 
 @given(bytes_of(seeds(), NUMBERS), st.sampled_from([0, 0, 8, 64]))
-def test_images(content: bytes, shorter: int) -> None:
+def test_any_image_file_is_decoded_or_refused(content: bytes, shorter: int) -> None:
     def decoded() -> decoding.Decoded | None:
         try:
             return decoding.decode_reduced(content, shorter)

@@ -47,7 +47,7 @@ keys = st.sampled_from(KEYS) | st.sampled_from(KEYS).map(lambda key: key[:-1]) |
 
 
 @given(st.lists(st.tuples(keys, values), min_size=1, max_size=3))
-def test_overrides(pairs: list[tuple[str, str]]) -> None:
+def test_any_override_is_taken_or_refused(pairs: list[tuple[str, str]]) -> None:
     def loaded() -> params.Params:
         return FILE.replaced(params.parse_overrides(f"{key}={value}" for key, value in pairs))
 
@@ -68,12 +68,12 @@ plain: Any = st.recursive(
 
 
 @given(st.dictionaries(keys, plain, min_size=1, max_size=3))
-def test_overrides_that_are_no_text(overrides: dict[str, Any]) -> None:
+def test_any_override_that_is_no_text_is_taken_or_refused(overrides: dict[str, Any]) -> None:
     ends_well(lambda: FILE.replaced(overrides))
 
 
 @given(keys, values)
-def test_what_a_sweep_searches(key: str, value: str) -> None:
+def test_any_search_of_a_sweep_is_taken_or_refused(key: str, value: str) -> None:
     def parsed() -> None:
         for dimension in space.parse([f"{key}={value}"], FILE, {}):
             assert dimension.ends()
@@ -82,7 +82,7 @@ def test_what_a_sweep_searches(key: str, value: str) -> None:
 
 
 @given(text_of(TEXT, PIECES))
-def test_params_yaml(folder: Path, text: str) -> None:
+def test_any_params_yaml_is_taken_or_refused(folder: Path, text: str) -> None:
     path = folder / "params.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogatepass", newline="")
     found = ends_well(lambda: params.read(path))
@@ -90,7 +90,7 @@ def test_params_yaml(folder: Path, text: str) -> None:
 
 
 @given(st.sampled_from(KEYS), values)
-def test_what_is_put_into_params_yaml_is_read_back(key: str, value: str) -> None:
+def test_any_value_that_is_put_into_params_yaml_is_read_back(key: str, value: str) -> None:
     def wanted() -> dict[str, Any]:
         return params.difference(FILE.params, FILE.replaced(params.parse_overrides([f"{key}={value}"])))
 
@@ -101,5 +101,5 @@ def test_what_is_put_into_params_yaml_is_read_back(key: str, value: str) -> None
 
 
 @given(st.lists(st.sampled_from([*presets.available()]) | st.text(max_size=12), max_size=4))
-def test_presets(names: list[str]) -> None:
+def test_any_preset_is_taken_or_refused(names: list[str]) -> None:
     ends_well(lambda: FILE.replaced(presets.overlay(names)))

@@ -52,7 +52,7 @@ def raw(seed: bytes) -> st.SearchStrategy[bytes]:
 
 
 @given(raw(MANIFEST))
-def test_a_table_or_a_reason(folder: Path, content: bytes) -> None:
+def test_any_table_is_read_or_refused(folder: Path, content: bytes) -> None:
     path = folder / "table.csv"
     path.write_bytes(content)
 
@@ -71,7 +71,7 @@ def test_a_table_or_a_reason(folder: Path, content: bytes) -> None:
 
 
 @given(raw(MANIFEST))
-def test_manifests(folder: Path, content: bytes) -> None:
+def test_any_manifest_is_read_or_refused(folder: Path, content: bytes) -> None:
     path = folder / "manifest.csv"
     path.write_bytes(content)
     found = ends_well(lambda: manifests.read_manifest(path))
@@ -82,21 +82,21 @@ def test_manifests(folder: Path, content: bytes) -> None:
 
 
 @given(raw(LIST))
-def test_lists_of_images_to_import(folder: Path, content: bytes) -> None:
+def test_any_list_of_images_to_import_is_read_or_refused(folder: Path, content: bytes) -> None:
     path = folder / "list.csv"
     path.write_bytes(content)
     ends_well(lambda: csv_list.images_of(path))
 
 
 @given(raw(LIST))
-def test_lists_of_images_to_predict(folder: Path, content: bytes) -> None:
+def test_any_list_of_images_to_predict_is_read_or_refused(folder: Path, content: bytes) -> None:
     path = folder / "predict.csv"
     path.write_bytes(content)
     ends_well(lambda: list(inputs.locations([str(path)])))
 
 
 @given(raw(PREDICTIONS))
-def test_predictions_of_a_registered_version(folder: Path, content: bytes) -> None:
+def test_any_predictions_of_a_registered_version_are_read_or_refused(folder: Path, content: bytes) -> None:
     path = folder / "predictions.csv"
     path.write_bytes(content)
     found = ends_well(lambda: candidate.read_predictions(path))
@@ -105,7 +105,7 @@ def test_predictions_of_a_registered_version(folder: Path, content: bytes) -> No
 
 
 @given(raw(LABELS))
-def test_labels_that_a_person_wrote_before(folder: Path, content: bytes) -> None:
+def test_any_labels_of_a_person_are_read_or_refused(folder: Path, content: bytes) -> None:
     path = folder / "labels.csv"
     path.write_bytes(content)
     ranked = pd.DataFrame({"path": ["train/a/0.png", "=x"], "label": ["a", "b"], "new_label": ""}, dtype="str")
@@ -123,7 +123,9 @@ def images(folder: Path) -> Path:
 
 
 @given(raw(LABELS), raw(JOURNAL), st.booleans())
-def test_relabelling(folder: Path, images: Path, content: bytes, moved: bytes, back: bool) -> None:
+def test_any_list_of_new_labels_is_applied_or_refused(
+    folder: Path, images: Path, content: bytes, moved: bytes, back: bool
+) -> None:
     data, source, journal = folder / "data", folder / "new.csv", folder / "journal.csv"
     shutil.rmtree(data, ignore_errors=True)
     shutil.copytree(images, data)

@@ -102,7 +102,7 @@ PHOTO = photo()
 
 
 @given(content=files())
-def test_it_answers_or_says_why_not(content: bytes) -> None:
+def test_a_model_with_any_metadata_answers_or_is_refused(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as place:
         root = Path(place, "deep")
         root.mkdir()

@@ -1,19 +1,13 @@
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 
 import clones
-import crafted
 import psutil
 import pytest
-from filelock import FileLock
-
-from adaptformer.config.run_folder import RunFolder
 
 
 @pytest.fixture(scope="session")
@@ -78,31 +72,6 @@ def experimented(reproduced, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory, worker_id):
-    """Return `made_once(name, make)`: the path that `make` wrote to, which the workers of pytest-xdist share."""
-    base = tmp_path_factory.getbasetemp()
-    folder = base if worker_id == "master" else base.parent
-
-    def made_once(name, make):
-        path, begun = folder / name, folder / f"{name}.begun"
-        with FileLock(folder / f"{name}.lock"):
-            if not path.exists():
-                make(begun)
-                begun.rename(path)
-        return path
-
-    return made_once
-
-
-@pytest.fixture(scope="session")
-def empty_database(made_once):
-    """MLflow's database with nothing in it: making one takes seconds."""
-    import mlflow
-
-    return made_once("empty.db", lambda path: mlflow.MlflowClient(f"sqlite:///{path}").search_experiments())
-
-
-@pytest.fixture(scope="session")
 def empty_prefect(made_once):
     """The files of Prefect with nothing in its database: its migrations take as long as many a test."""
     make = (
@@ -115,56 +84,3 @@ def empty_prefect(made_once):
         subprocess.run([sys.executable, "-c", make], env=environment, check=True)
 
     return made_once("empty_prefect", create)
-
-
-@pytest.fixture
-def database(empty_database, tmp_path, monkeypatch):
-    """A database of the test's own, where MLflow tracks."""
-    path = tmp_path / "deep/mlflow.db"
-    path.parent.mkdir()
-    shutil.copy2(empty_database, path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def client(database):
-    import mlflow
-
-    return mlflow.MlflowClient(f"sqlite:///{database}")
-
-
-@pytest.fixture
-def folder(tmp_path, database, monkeypatch):
-    """The run folder of a checkout with nothing but params.yaml and results."""
-    shutil.copy2(clones.ROOT / "params.yaml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return crafted.run_folder(RunFolder().root)
-
-
-@pytest.fixture
-def outage(monkeypatch):
-    """A context in which MLflow answers nothing."""
-    import mlflow
-
-    def refuse(*_arguments, **_options):
-        raise ConnectionError("MLflow is down")
-
-    @contextlib.contextmanager
-    def outage():
-        with monkeypatch.context() as context:
-            for name in (*crafted.CALLS, "search_experiments", "get_experiment_by_name", "search_runs", "get_run"):
-                context.setattr(mlflow.MlflowClient, name, refuse)
-            yield
-
-    return outage
-
-
-@pytest.fixture
-def silent():
-    """A socket that takes connections and never answers."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        listener.setblocking(False)
-        yield listener

@@ -20,7 +20,7 @@ def compared(pristine, tmp_path_factory):
         return clone, flow(*WORDS), flow.reads
 
 
-def test_there_is_one_table_and_one_picture(compared):
+def test_a_comparison_makes_one_table_and_one_picture(compared):
     clone, output, _ = compared
     (folder,) = (clone.root / "artifacts/comparisons").iterdir()
     assert f"written to artifacts/comparisons/{folder.name}/" in output
@@ -33,7 +33,7 @@ def test_there_is_one_table_and_one_picture(compared):
         assert float(row["seconds"]) > 0
 
 
-def test_each_run_has_its_folder_and_its_mlflow_run(compared):
+def test_each_run_of_a_comparison_has_its_folder_and_its_mlflow_run(compared):
     clone = compared[0]
     folders = list((clone.root / "artifacts/runs").iterdir())
     chosen = {tuple(json.loads((f / "params.json").read_text())["adapter"]["bottlenecks"]) for f in folders}
@@ -44,7 +44,7 @@ def test_each_run_has_its_folder_and_its_mlflow_run(compared):
     assert str(sorted(METHODS)) in clone.python(code)
 
 
-def test_nothing_is_written_where_dvc_keeps_its_record(compared):
+def test_a_comparison_writes_nothing_that_dvc_tracks(compared):
     clone = compared[0]
     assert not (clone.root / "dvc.lock").exists()
     names = {path.name for path in (clone.root / "artifacts").iterdir()}

@@ -10,6 +10,7 @@ from clones import EPOCHS, TRAIN
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.pipeline.stages import STAGES
 
+pytestmark = pytest.mark.e2e
 OUTPUTS = [str(getattr(RunFolder(), name)) for stage in STAGES.values() for name in stage.outputs]
 
 
@@ -20,20 +21,20 @@ def test_a_killed_training_leaves_its_state_and_no_half_result(killed):
     assert not {"adapter.safetensors", "history.csv", "model.onnx", "registration.json"} & set(left)
 
 
-def test_its_temporary_server_ends_with_it(killed):
+def test_the_temporary_server_of_a_killed_flow_ends_with_it(killed):
     servers, alive = killed[2]
     assert len(servers) == 1
     assert alive == []
 
 
-def test_the_same_command_goes_on_where_it_was_killed(flown):
+def test_the_same_command_continues_a_killed_training(flown):
     _, output = flown
     (done,) = re.findall(r"training resumes after epoch (\d+)", output)
     assert 1 <= int(done) < EPOCHS
     assert re.findall(rf"epoch (\d+)/{EPOCHS}:", output) == [str(n) for n in range(int(done) + 1, EPOCHS + 1)]
 
 
-def test_the_summary_says_what_came_out_and_where_to_look(flown):
+def test_the_summary_shows_the_results_and_the_paths_of_the_files(flown):
     clone, output = flown
     metrics = json.loads((clone.root / "artifacts/metrics.json").read_text())
     for text in (
@@ -55,7 +56,7 @@ def test_the_output_is_progress_and_no_noise(flown):
         assert noise not in output
 
 
-def test_afterwards_dvc_is_clean_and_repro_does_nothing(flown):
+def test_after_a_flow_dvc_is_clean_and_repro_does_nothing(flown):
     clone, _ = flown
     assert "up to date" in clone.run("dvc", "status")
     before = {path: (clone.root / path).stat().st_mtime_ns for path in OUTPUTS}
@@ -75,7 +76,7 @@ def test_flow_and_dvc_repro_give_the_same_bytes(flown, reproduced):
     assert differing == []
 
 
-def test_metrics_and_plots_show(reproduced):
+def test_dvc_shows_metrics_and_plots(reproduced):
     clone, _ = reproduced
     assert "top1" in clone.run("dvc", "metrics", "show")
     clone.run("dvc", "plots", "show")
@@ -84,7 +85,7 @@ def test_metrics_and_plots_show(reproduced):
         assert plot in page
 
 
-def test_with_nothing_changed_it_ends_at_once_and_imports_neither_prefect_nor_mlflow(flown):
+def test_a_flow_with_nothing_to_do_imports_neither_prefect_nor_mlflow(flown):
     clone, _ = flown
     output = clone.flow(PYTHONPROFILEIMPORTTIME="1")
     assert "Nothing has changed" in output
@@ -100,7 +101,6 @@ def test_the_manifest_has_a_row_for_each_image(flown):
     assert manifest.count("train/") == TRAIN
 
 
-@pytest.mark.e2e
 def test_an_experiment_overrides_a_parameter_and_leaves_its_own_results(experimented):
     clone, out = experimented
     assert "Running stage 'train'" in out

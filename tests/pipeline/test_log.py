@@ -56,7 +56,7 @@ def check(client, run, clone, revision):
     return files
 
 
-def test_the_result_at_hand_is_its_experiment_and_one_run(logged):
+def test_results_in_the_run_folder_are_logged_as_their_experiment_in_one_run(logged):
     clone, output = logged
     client, (run,) = runs(clone)
     assert output == f"short  top1 {run.data.metrics['test_top1']:.4f}  run {run.info.run_id}\n"
@@ -66,7 +66,7 @@ def test_the_result_at_hand_is_its_experiment_and_one_run(logged):
     assert "model.sha256" in run.data.tags
 
 
-def test_logged_twice_it_is_one_run(logged):
+def test_a_result_that_is_logged_twice_is_one_run(logged):
     clone, _ = logged
     assert clone.adaptformer("log").startswith("Nothing new")
     assert len(runs(clone)[1]) == 1
@@ -82,7 +82,7 @@ def test_an_experiment_alone_is_logged_from_its_revision(logged_again):
     assert "adapter.safetensors" not in files
 
 
-def test_what_dvc_repro_made_since_is_a_run_of_its_own(logged_again):
+def test_results_of_a_later_dvc_repro_are_a_run_of_their_own(logged_again):
     clone, undone, output = logged_again
     assert undone == "artifacts/  not logged: `dvc status` is not clean: these results are not what DVC recorded\n"
     _, found = runs(clone)
@@ -100,7 +100,7 @@ def test_a_lost_note_in_the_folder_makes_no_second_run(logged_again):
     assert len(runs(clone)[1]) == 2
 
 
-def test_an_experiment_that_is_not_there(logged):
+def test_an_unknown_experiment_is_refused(logged):
     clone, _ = logged
     output = clone.adaptformer("log", "--exp", "shirt", code=1)
     assert output == "error: there is no DVC experiment shirt\n  fix: `dvc exp list --all` shows them: short\n"

@@ -46,7 +46,7 @@ def mlflow_runs(client):
     return client.search_runs([experiment.experiment_id], order_by=["start_time"])
 
 
-def test_it_runs_in_its_own_folder_and_leaves_dvc_alone(overridden):
+def test_a_run_with_overrides_has_its_own_folder_and_leaves_dvc_alone(overridden):
     clone, output, _ = overridden
     assert "epoch 1/1:" in output
     assert re.search(r"trained +vit_nano_patch4_32: adapters \(width 2, .*\) and the head, 1 epoch in \d+ s\n", output)
@@ -61,7 +61,7 @@ def test_params_yaml_is_read_once(overridden):
     assert overridden[2] == 1
 
 
-def test_it_is_tracked_with_what_it_ran_with_and_not_registered(overridden, client):
+def test_a_run_with_overrides_is_tracked_with_its_params_and_not_registered(overridden, client):
     (run,) = mlflow_runs(client)
     assert (run.data.params["tuning.epochs"], run.data.params["adapter.bottlenecks"]) == ("1", "[2]")
     assert json.loads(run.data.tags["overrides"]) == {"tuning.epochs": 1, "adapter.bottlenecks": [2]}
@@ -90,7 +90,7 @@ def test_a_misspelt_override_or_preset_is_refused_at_once(flow, arguments, remed
     assert len(output.splitlines()) == 2
 
 
-def test_the_same_again_skips_all_and_registers_when_asked(overridden, flow, client):
+def test_a_repeated_run_with_overrides_skips_all_stages_and_registers_if_asked(overridden, flow, client):
     output = flow("run", *reversed(OVERRIDES), "--register")
     assert "ran nothing" in output
     assert [str(version.version) for version in client.search_model_versions("name = 'digits'")] == ["1"]
@@ -101,6 +101,6 @@ def test_the_same_again_skips_all_and_registers_when_asked(overridden, flow, cli
     assert len(mlflow_runs(client)) == before, "with nothing to do, nothing is tracked"
 
 
-def test_the_command_line_goes_on_in_the_same_folder(overridden):
+def test_the_command_line_continues_in_the_folder_of_a_run_with_overrides(overridden):
     clone = overridden[0]
     assert "export is current" in clone.adaptformer("export", *OVERRIDES)

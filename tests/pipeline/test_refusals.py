@@ -15,6 +15,7 @@ from adaptformer.pipeline import stage_runner
 from adaptformer.tracking import dvc_repository
 from flows.local import make_sample_if_wanted
 
+pytestmark = pytest.mark.e2e
 HOLD = (
     "import time\nfrom {module} import {name}\nwith {name}{call}:\n    print('held', flush=True)\n    time.sleep(300)\n"
 )
@@ -57,7 +58,7 @@ def holder(clone):
         clones.kill_group(process)
 
 
-def test_changed_data(clone):
+def test_a_flow_refuses_changed_data(clone):
     added = clone.root / "data/train/0/added.png"
     shutil.copy2(next((clone.root / "data/train/0").iterdir()), added)
     try:
@@ -66,7 +67,7 @@ def test_changed_data(clone):
         added.unlink()
 
 
-def test_missing_data(clone, flow):
+def test_a_flow_refuses_missing_data(clone, flow):
     (clone.root / "data").rename(clone.root / "elsewhere")
     try:
         cause, remedy = fault(flow("run", code=1))
@@ -76,7 +77,7 @@ def test_missing_data(clone, flow):
     assert "dvc checkout" in remedy
 
 
-def test_no_record_of_data(clone, flow):
+def test_a_flow_refuses_data_without_a_record(clone, flow):
     record = clone.root / "data.dvc"
     content = record.read_text()
     record.unlink()
@@ -86,7 +87,7 @@ def test_no_record_of_data(clone, flow):
         record.write_text(content)
 
 
-def test_unknown_parameter(clone, flow):
+def test_a_flow_refuses_an_unknown_parameter(clone, flow):
     clone.set_params(epochs="3\n  epoch: 3")
     try:
         cause, remedy = fault(flow("run", code=1))
@@ -96,7 +97,7 @@ def test_unknown_parameter(clone, flow):
     assert remedy == "did you mean tuning.epochs?"
 
 
-def test_a_stage_that_fails_is_told_once_and_not_recorded(clone, flow, pristine):
+def test_a_failed_stage_is_reported_once_and_not_recorded(clone, flow, pristine):
     clone.set_params(checkpoint="nowhere.safetensors")
     try:
         output = flow("run", code=1)
@@ -111,7 +112,7 @@ def test_a_stage_that_fails_is_told_once_and_not_recorded(clone, flow, pristine)
         clone.run("git", "checkout", "--", "params.yaml")
 
 
-def test_a_run_folder_in_use(clone, holder, flow):
+def test_a_flow_refuses_a_run_folder_in_use(clone, holder, flow):
     process = holder(
         HOLD.format(module="adaptformer.config.run_folder", name="RunFolder", call="().lock('adaptformer train')")
     )
@@ -160,7 +161,7 @@ def record(body, before=lambda: None):
     ("when", "what"),
     [("body", "params.yaml"), ("before", "params.yaml"), ("body", "data"), ("body", "adaptformer/pages")],
 )
-def test_what_changes_while_the_run_goes_is_not_recorded(inside, when, what):
+def test_a_stage_whose_inputs_change_during_the_run_is_not_recorded(inside, when, what):
     files = {"data": "data/train/0/0.png", "adaptformer/pages": "adaptformer/pages/base.html.j2"}
     path = Path(files.get(what, what))
     params = load()
@@ -174,13 +175,13 @@ def test_what_changes_while_the_run_goes_is_not_recorded(inside, when, what):
     assert not (inside.root / "dvc.lock").exists()
 
 
-def test_an_output_that_vanishes_is_told_and_not_recorded(inside):
+def test_a_stage_whose_output_vanishes_is_an_error_and_not_recorded(inside):
     with pytest.raises(UserError, match=r"artifacts/manifest.csv.*another process"):
         record(lambda: (validate(load()), RunFolder().manifest.unlink()))
     assert not (inside.root / "dvc.lock").exists()
 
 
-def test_what_did_not_change_is_recorded(inside):
+def test_a_stage_whose_inputs_did_not_change_is_recorded(inside):
     # The tests above could pass because nothing is ever recorded like this.
     record(lambda: validate(load()))
     assert "validate:" in (inside.root / "dvc.lock").read_text()

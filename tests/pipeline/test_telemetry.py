@@ -15,7 +15,7 @@ from adaptformer import NO_TELEMETRY
 
 
 @pytest.mark.parametrize("module", ["adaptformer.__main__", "flows.__main__", "adaptformer.batch_prediction.shard"])
-def test_it_is_off_before_anything_else_is_imported(module):
+def test_telemetry_is_off_before_anything_else_is_imported(module):
     code = (
         f"import {module}, os, json; print(json.dumps({{name: os.environ.get(name) for name in {list(NO_TELEMETRY)}}}))"
     )
@@ -26,7 +26,7 @@ def test_it_is_off_before_anything_else_is_imported(module):
     assert yaml.safe_load(done.stdout) == NO_TELEMETRY
 
 
-def test_whoever_wants_it_can_switch_it_on():
+def test_telemetry_can_be_switched_on_by_its_variable():
     code = "import os, adaptformer; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "ORT_DISABLE_TELEMETRY": "0"},
@@ -35,7 +35,7 @@ def test_whoever_wants_it_can_switch_it_on():
     assert done.stdout == "0\n"
 
 
-def test_the_package_says_so_before_it_imports_anything():
+def test_the_package_switches_telemetry_off_before_it_imports_anything():
     source = (ROOT / "adaptformer/__init__.py").read_text()
     assert re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE) == ["os"]
 
@@ -44,12 +44,12 @@ def test_the_package_says_so_before_it_imports_anything():
     ("file", "written"),
     [("Makefile", "export {} := {}\n"), ("deploy/Dockerfile", "    {}={}"), ("docs/telemetry.md", "`{}={}`")],
 )
-def test_the_image_make_and_the_page_name_them_all(file, written):
+def test_dockerfile_makefile_and_page_name_every_switch_of_telemetry(file, written):
     text = (ROOT / file).read_text()
     assert [name for name, value in NO_TELEMETRY.items() if written.format(name, value) not in text] == []
 
 
-def test_every_service_is_of_the_image_that_switches_it_off():
+def test_every_service_uses_the_image_that_switches_telemetry_off():
     services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
     ours = {name: service["image"] for name, service in services.items() if name not in {"postgres", "store"}}
     assert set(ours.values()) == {"adaptformer"}
@@ -61,7 +61,7 @@ def test_dvc_itself_neither_counts_nor_looks_for_updates():
     assert "check_update = false" in config
 
 
-def test_what_is_shown_for_running_the_model_elsewhere_switches_it_off_first():
+def test_programs_in_the_docs_switch_telemetry_off_before_they_import():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/export.md").read_text(), re.DOTALL)
     programs = [code for code in blocks if re.search("(import|from) onnxruntime", code)]
     assert len(programs) == 2

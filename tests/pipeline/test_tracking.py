@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sqlite3
 import subprocess
 
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 import yaml
 from clones import EPOCHS
+
+NOWHERE = "http://127.0.0.1:9"
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +115,28 @@ def test_prefect_knows_the_dead_run_as_crashed(flown):
     assert all(name.startswith("digits-") and "make-run" in tags for _, name, tags in rows)
 
 
+def test_one_command_shows_the_origin_of_a_version_and_the_versions_of_an_image(flown):
+    clone, _ = flown
+
+    def ask(*what, code=0, **environment):
+        return clone.adaptformer("lineage", *what, code=code, **environment)
+
+    image = next((clone.root / "data/test").rglob("*.png"))
+    out = ask(str(image.relative_to(clone.root)))
+    assert re.search(r"digits +1 +.*champion.* +test +only judged +\d +test/", out)
+    assert re.search(r"images +\d+ train, \d+ validation, 60 test", ask("champion"))
+    assert "no version of digits has seen it" in ask("params.yaml", "--all")
+    error = ask("champion", code=1, MLFLOW_TRACKING_URI=NOWHERE)
+    assert f"error: MLflow at {NOWHERE} does not run" in error
+    assert "Traceback" not in error
+
+
 @pytest.fixture(scope="module")
 def flow(flown):
     with flown[0].flow_process() as flow:
         yield flow
 
 
-@pytest.mark.e2e
 def test_the_same_bytes_registered_twice_are_one_version(client, flown, flow):
     clone, _ = flown
     (clone.root / "artifacts/registration.json").unlink()
@@ -127,7 +146,6 @@ def test_the_same_bytes_registered_twice_are_one_version(client, flown, flow):
     assert json.loads((clone.root / "artifacts/registration.json").read_text())["judged"]
 
 
-@pytest.mark.e2e
 def test_a_version_that_was_registered_but_not_judged_is_judged_by_the_next_run(client, flown, flow):
     clone, _ = flown
     path = clone.root / "artifacts/registration.json"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import mite
+import pytest
 import yaml
 from PIL import Image
 
@@ -65,6 +67,17 @@ def write(root: Path, **changes: Any) -> Path:
 def adaptformer(*arguments: str) -> int:
     """The command line, in the current folder."""
     return main(list(arguments))
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
+    """Run a command that must fail, and return its two lines of cause and remedy."""
+    capsys.readouterr()
+    assert adaptformer(*arguments) == 1
+    told = capsys.readouterr()
+    match = re.fullmatch(r"error: (.+)\n  fix: (.+)\n", told.err)
+    assert match, f"not two lines: {told.err!r}"
+    assert told.out == ""
+    return match[1], match[2]
 
 
 def run_stages(*names: str) -> None:

@@ -24,7 +24,7 @@ def test_a_file_appears_with_its_folders(tmp_path: Path) -> None:
     assert listing(tmp_path / "a") == ["b.txt"]
 
 
-def test_nobody_sees_it_before_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_is_not_visible_before_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(b"old")
     with files.replacing(path) as beside:
@@ -66,7 +66,7 @@ def test_files_with_the_same_bytes_share_their_space(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["one", "other", "same"]
 
 
-def test_it_is_flushed_to_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_flushed_to_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
     sync, replace = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda descriptor: (steps.append("flushed"), sync(descriptor))[1])

@@ -141,7 +141,7 @@ def test_a_handler_that_was_there_stays():
         signal.signal(signal.SIGINT, before)
 
 
-def test_afterwards_all_is_as_before():
+def test_signal_handlers_and_open_files_are_restored():
     before, files = signal.getsignal(signal.SIGINT), len(list(Path("/proc/self/fd").iterdir()))
     with interruption.in_one_line():
         assert signal.getsignal(signal.SIGINT) is not before

@@ -46,7 +46,7 @@ def test_comments_docstrings_and_layout_do_not(before: str, after: str) -> None:
 @pytest.mark.parametrize(
     ("before", "after"), [("LIMIT = 3", "LIMIT = 4"), ("value * 2", "value * 3"), ("doubled", "twice")]
 )
-def test_everything_else_does(before: str, after: str) -> None:
+def test_every_other_change_of_the_code_changes_its_hash(before: str, after: str) -> None:
     assert source_code.meaning(SOURCE.replace(before, after)) != source_code.meaning(SOURCE)
 
 

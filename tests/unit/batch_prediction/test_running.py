@@ -178,7 +178,9 @@ def test_folders_without_one_image_are_an_error(model: Path, tmp_path: Path) -> 
         running.run(job, Engine(workers=1), "cpu")
 
 
-def test_the_command(photos: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_into_a_folder_prints_numbers_of_images_and_seconds(
+    photos: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ("predict", str(photos), "--model", str(model), "--device", "cpu", "--into", str(tmp_path / "out"))
     assert adaptformer(*words, "--workers", "1", "--shard-size", "6", "--top", "1") == 0
     printed = capsys.readouterr().out

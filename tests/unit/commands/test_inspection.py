@@ -14,7 +14,7 @@ from adaptformer.commands import inspection
 from adaptformer.model import adapter_file, backbone, classifier
 
 
-def test_it_shows_what_the_adapter_file_holds(
+def test_inspect_shows_the_content_of_an_adapter_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(small_project.write(tmp_path / "project"))
@@ -56,7 +56,9 @@ STATISTICS = 2 * WIDTH + 1  # mean, variance, number of batches
     ],
     ids=lambda value: value.get("method", "adaptformer"),
 )
-def test_it_counts_what_each_method_stores(tmp_path: Path, settings: dict[str, Any], expected: dict[str, int]) -> None:
+def test_inspect_counts_the_stored_parameters_of_each_method(
+    tmp_path: Path, settings: dict[str, Any], expected: dict[str, int]
+) -> None:
     path, card = tmp_path / "adapter.safetensors", mite.adapter_card(**settings)
     adapter_file.write(path, mite.model(**settings), card)
     stored = inspection.stored(*adapter_file.read(path))

@@ -172,7 +172,7 @@ def test_standard_input_is_an_image(
         (["photos", "--model", "models:/name"], "write models:/NAME@champion"),
     ],
 )
-def test_other_sources_and_models_are_told_the_way(
+def test_predict_names_the_way_for_other_sources_and_models(
     photos: Path, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert told in refused(capsys, "predict", *arguments)

@@ -6,7 +6,7 @@ import pytest
 from adaptformer.data.contract import ImageContract
 
 
-def test_survives_json(contract: ImageContract) -> None:
+def test_the_image_contract_survives_json(contract: ImageContract) -> None:
     assert ImageContract.from_dict(json.loads(json.dumps(dataclasses.asdict(contract)))) == contract
 
 

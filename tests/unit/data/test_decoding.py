@@ -37,7 +37,7 @@ def saved(image: Image.Image, format_name: str = "PNG", **options: Any) -> bytes
     ],
 )
 @pytest.mark.parametrize("format_name", ["PNG", "TIFF", "WEBP"])
-def test_exif_orientation(orientation: int, displayed: list[list[Any]], format_name: str) -> None:
+def test_exif_orientation_is_applied(orientation: int, displayed: list[list[Any]], format_name: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True, "exact": True} if format_name == "WEBP" else {}
@@ -95,7 +95,7 @@ def palette() -> Image.Image:
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "GIF"])
-def test_palette(format_name: str) -> None:
+def test_a_palette_image_has_its_colours(format_name: str) -> None:
     assert decode(saved(palette(), format_name))[0].tolist() == [[250, 0, 0], [0, 0, 250]]
 
 
@@ -116,7 +116,7 @@ def test_one_bit_and_grey() -> None:
     assert decode(saved(Image.new("L", (1, 1), 77)))[0, 0].tolist() == [77, 77, 77]
 
 
-def test_cmyk_jpeg() -> None:
+def test_a_cmyk_jpeg_has_its_colours() -> None:
     content = saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100)
     np.testing.assert_allclose(decode(content)[8, 8], [255, 0, 0], atol=3)
     assert decode_reduced(content, 0).mode == "CMYK"
@@ -137,12 +137,12 @@ def test_pixels_are_contiguous_and_writable(picture: Callable[..., bytes]) -> No
     assert pixels.flags.writeable
 
 
-def test_empty_file() -> None:
+def test_an_empty_file_is_refused() -> None:
     with pytest.raises(DamagedImage, match=r"^empty file$"):
         decode(b"")
 
 
-def test_not_an_image() -> None:
+def test_a_file_that_is_no_image_is_refused() -> None:
     with pytest.raises(DamagedImage, match=r"^not an image"):
         decode(b"<html>404 Not Found</html>")
 
@@ -154,13 +154,13 @@ def test_other_formats_are_refused() -> None:
 
 
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF"])
-def test_truncated(picture: Callable[..., bytes], format_name: str) -> None:
+def test_a_truncated_file_is_refused(picture: Callable[..., bytes], format_name: str) -> None:
     content = picture(width=64, height=64, format=format_name)
     with pytest.raises(DamagedImage):
         decode(content[: len(content) // 2])
 
 
-def test_truncation_is_called_so(picture: Callable[..., bytes]) -> None:
+def test_a_truncated_file_is_called_truncated(picture: Callable[..., bytes]) -> None:
     content = picture(width=64, height=64, format="JPEG")
     with pytest.raises(DamagedImage, match=r"^truncated$"):
         decode(content[: len(content) // 2])
@@ -353,7 +353,7 @@ def test_a_jpeg_that_is_small_enough_has_the_same_bytes(mode: str) -> None:
     assert np.abs(reduced.astype(int) - decode(content)[::2, ::2]).mean() < 8
 
 
-def test_a_phone_s_photo_with_a_second_picture_is_reduced_too() -> None:
+def test_a_phones_photo_with_a_second_picture_is_decoded_at_a_reduced_scale() -> None:
     first = Image.fromarray(waves(64, 80))
     content = saved(first, "MPO", save_all=True, append_images=[Image.new("RGB", (20, 20))])
     assert decode_reduced(content, 32).pixels.shape == (32, 40, 3)

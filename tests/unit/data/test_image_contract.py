@@ -110,7 +110,7 @@ def test_all_that_read_an_image_see_the_same_pixels(data: Path, tmp_path: Path) 
         np.testing.assert_array_equal(np.rint(pixels), of_predictor, name)
 
 
-def test_they_are_the_picture_and_not_just_the_same(data: Path, request: pytest.FixtureRequest) -> None:
+def test_pixels_everywhere_are_those_of_the_picture(data: Path, request: pytest.FixtureRequest) -> None:
     kind = str(request.node.callspec.params["data"])
     pixels = resizing.prepare((data / "test/amber/image").read_bytes(), CONTRACT).astype(int)
     assert pixels.shape == (SIDE, SIDE, 3)

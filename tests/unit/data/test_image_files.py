@@ -58,7 +58,7 @@ def test_no_more_than_the_limit_is_read(tmp_path: Path) -> None:
         image_files.read(path, limit=5)
 
 
-def test_what_says_a_smaller_size_is_bounded_too() -> None:
+def test_a_file_is_read_up_to_the_limit_whatever_size_it_states() -> None:
     assert image_files.bounded(io.BytesIO(b"123456"), 0, 6) == b"123456"
     for size in (0, 3, 5):
         with pytest.raises(DamagedImage, match="more than the limit"):

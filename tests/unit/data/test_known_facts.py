@@ -93,7 +93,7 @@ def test_a_file_keeps_its_facts_under_another_name(paths: list[Path], tmp_path: 
     assert reads == []
 
 
-def test_copies_are_known(paths: list[Path], tmp_path: Path, reads: list[str]) -> None:
+def test_copies_of_a_file_have_its_known_facts(paths: list[Path], tmp_path: Path, reads: list[str]) -> None:
     known = KnownFacts(tmp_path / "facts.npz")
     copies = [tmp_path / f"{number}.copy" for number in range(3)]
     facts = list(copy_all(paths, copies, known))

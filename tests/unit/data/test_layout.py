@@ -68,7 +68,7 @@ def test_what_is_no_regular_file_is_a_fault(tree: Tree) -> None:
     }  # fmt: skip
 
 
-def test_occupied(tmp_path: Path) -> None:
+def test_a_folder_with_files_is_occupied(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     assert [occupied(tmp_path / name) for name in ("missing", "empty", "file", ".")] == [False, False, True, True]

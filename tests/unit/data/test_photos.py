@@ -165,7 +165,7 @@ def test_training_reads_photos_with_their_aspect_and_evaluation_squares(
         ({}, {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}),  # nothing to choose from: the centre
     ],
 )
-def test_otherwise_training_reads_the_squares_of_evaluation(
+def test_without_random_crops_training_reads_the_squares_of_evaluation(
     mixed: tuple[Path, pd.DataFrame],
     contract: ImageContract,
     tmp_path: Path,

@@ -24,7 +24,7 @@ def test_a_share_that_is_no_whole_number_is_rounded_to_the_nearest(count: int, f
 @pytest.mark.parametrize(
     ("count", "fraction", "expected"), [(1, 0.5, 0), (2, 0.01, 1), (2, 0.99, 1), (3, 0.99, 2), (3, 0.01, 1)]
 )
-def test_both_sides_get_one_where_they_can(count: int, fraction: float, expected: int) -> None:
+def test_both_sides_get_an_image_if_there_are_two(count: int, fraction: float, expected: int) -> None:
     assert sum(choose(["a"] * count, hashes(count), fraction, 0)) == expected
 
 
@@ -43,7 +43,7 @@ def test_order_of_images_does_not_matter() -> None:
     assert [chosen[image] for image in images[::-1]] == backwards
 
 
-def test_the_seed_matters() -> None:
+def test_another_seed_gives_another_split() -> None:
     assert choose(["a"] * 50, hashes(50), 0.3, 0) != choose(["a"] * 50, hashes(50), 0.3, 1)
 
 

@@ -24,7 +24,7 @@ def normalised() -> torch.Tensor:
 
 @pytest.mark.parametrize("pooling", ["mean", "token"])
 @pytest.mark.parametrize("method", ["adaptformer", "linear"])
-def test_they_are_the_weights_of_the_last_block(pooling: str, method: str) -> None:
+def test_attention_maps_are_the_weights_of_the_last_block(pooling: str, method: str) -> None:
     model = mite.stirred(mite.model(pooling=pooling, method=method))
     found = attention.maps(model, normalised())
     plain = getattr(model.vit.blocks[-1], "block", model.vit.blocks[-1])

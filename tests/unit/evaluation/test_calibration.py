@@ -32,7 +32,7 @@ def test_the_calibration_error_is_guo_et_als(bins: int) -> None:
     assert expected > 0.05
 
 
-def test_it_has_15_bins_unless_told_otherwise() -> None:
+def test_the_calibration_error_has_15_bins_by_default() -> None:
     assert len(calibration.reliability(CONFIDENCE, CORRECT)) == 15
     assert calibration.ece(CONFIDENCE, CORRECT) == calibration.ece(CONFIDENCE, CORRECT, 15)
     assert calibration.ece(CONFIDENCE, CORRECT) != calibration.ece(CONFIDENCE, CORRECT, 14)

@@ -174,7 +174,7 @@ def test_the_report_says_what_a_class_is_most_often_taken_for(page: Callable[...
     ], "a class without test images has no accuracy"
 
 
-def test_names_are_escaped(page: Callable[..., str]) -> None:
+def test_the_evaluation_report_escapes_names(page: Callable[..., str]) -> None:
     evil = "<b onclick=1>\"&'"
     text = page(classes=(evil, "b", "c"), paths=["test/<i title='\">.png"] * 60)
     check(text)  # knows no attribute "onclick" or "title"

@@ -52,7 +52,7 @@ def section(text: str, heading: str) -> str:
     return text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
 
 
-def test_it_begins_with_what_a_hub_reads(tuning: TuningParams) -> None:
+def test_the_model_card_begins_with_the_metadata_that_a_hub_reads(tuning: TuningParams) -> None:
     assert front_matter(card(tuning)) == {
         "license": "mit", "base_model": "vit_mite_patch4_8", "library_name": "onnx",
         "pipeline_tag": "image-classification",
@@ -94,7 +94,7 @@ def test_results_have_their_intervals(tuning: TuningParams) -> None:
     assert f"| cross-entropy | {EVALUATION.loss:.4f} |" in text
 
 
-def test_calibration_is_told(tuning: TuningParams) -> None:
+def test_the_model_card_shows_the_calibration(tuning: TuningParams) -> None:
     text = section(card(tuning), "Calibration")
     for share in (EVALUATION.confidence.mean(), EVALUATION.top(1), EVALUATION.ece):
         assert f"{100 * share:.2f} %" in text
@@ -152,7 +152,7 @@ def test_the_image_contract_is_told(tuning: TuningParams, resize: str, fraction:
     assert "adaptformer predict --model model.onnx" in text
 
 
-def test_names_are_escaped(tuning: TuningParams) -> None:
+def test_the_model_card_escapes_names(tuning: TuningParams) -> None:
     text = card(tuning, classes=("<b>|x", "a_b", "c\nd"), origin="<i>", licence="x|y")
     assert "\\<b\\>\\|x, a\\_b, c d." in section(text, "Data")
     assert "\n| \\<b\\>\\|x | " in section(text, "Weakest classes")

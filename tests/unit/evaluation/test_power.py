@@ -47,11 +47,13 @@ def test_power_is_what_a_simulation_of_the_test_finds() -> None:
         (359, 0.995, "At 99.5% there is less than a point to gain: only a loss could be shown."),
     ],
 )  # fmt: skip
-def test_it_is_said_what_so_many_images_can_show(images: float, accuracy: float, expected: str) -> None:
+def test_a_sentence_states_the_gain_that_a_number_of_images_can_show(
+    images: float, accuracy: float, expected: str
+) -> None:
     assert power.sentence(images, accuracy, 0.05) == expected
 
 
-def test_so_many_more_images_settle_it() -> None:
+def test_the_number_of_images_that_would_settle_a_gain_is_computed() -> None:
     # 1.645 standard errors are needed for p, 2.4865 for finding it 8 times in 10: 359 · (2.4865² − 1) = 1861.
     error = 0.01
     assert power.still_needed(359, error, error - 1.6449 * error, 0.0, 0.05) == 1900

@@ -49,7 +49,9 @@ def run(onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
     return ran
 
 
-def test_it_prints_the_answers_of_predict(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_docs_program_prints_the_answers_of_predict(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = [f"{i}.jpg" for i in range(8)]
     for i, name in enumerate(names):
         write_photo(tmp_path / name, 60 + 13 * i, 100 - 7 * i, orientation=i + 1)
@@ -63,7 +65,9 @@ def test_it_prints_the_answers_of_predict(run: Any, tmp_path: Path, capsys: pyte
 
 @pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
 @pytest.mark.parametrize("oversampling", [0, 2])
-def test_its_pixels_are_those_of_the_predictor(run: Any, resize: Any, oversampling: int, tmp_path: Path) -> None:
+def test_the_docs_program_has_the_pixels_of_the_predictor(
+    run: Any, resize: Any, oversampling: int, tmp_path: Path
+) -> None:
     first = write_photo(tmp_path / "first.jpg", 30, 30).name
     prepared = run(first)["prepared"]
     contract = ImageContract(23, resize, 0.9, "bicubic", mite.CONTRACT.mean, mite.CONTRACT.std, oversampling)

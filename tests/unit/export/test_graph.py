@@ -72,7 +72,7 @@ def test_weights_lie_inside_up_to_the_threshold(onnx_file: Path) -> None:
     assert "weights" not in json.loads(onnx.load(onnx_file).metadata_props[0].value)
 
 
-def test_and_from_the_threshold_on_in_one_file_beside_with_their_hash_in_the_metadata(
+def test_weights_from_the_threshold_on_are_in_a_second_file_whose_hash_is_in_the_metadata(
     onnx_file: Path, large_file: Path
 ) -> None:
     weights = weights_of(large_file)

@@ -137,7 +137,7 @@ def test_blocks_without_adapters_pass(pooling: str) -> None:
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_attention_with_norms_a_gate_and_no_biases_is_asked_for_one_row_alike(fused: bool) -> None:
+def test_attention_with_norms_a_gate_and_no_biases_is_merged(fused: bool) -> None:
     model = trained(pooling="token")
     attention = model.vit.blocks[-1].block.attn
     torch.manual_seed(0)
@@ -214,7 +214,7 @@ def test_slots_of_one_block_that_differ_in_anything_stay_apart(unlike: str) -> N
 
 @pytest.mark.parametrize("placement", ["parallel", "sequential"])
 @pytest.mark.parametrize("pooling", ["mean", "token"])
-def test_layers_without_biases_are_folded_too(pooling: str, placement: str) -> None:
+def test_layers_without_biases_are_folded(pooling: str, placement: str) -> None:
     model = trained(pooling=pooling, placement=placement)
     model.head.linear.bias = None
     for adapted in model.vit.blocks:
@@ -227,7 +227,7 @@ def test_layers_without_biases_are_folded_too(pooling: str, placement: str) -> N
 
 
 @pytest.mark.parametrize("missing", ["weight", "bias"])
-def test_norms_that_lack_half_of_their_affine_are_folded_too(missing: str) -> None:
+def test_norms_that_lack_half_of_their_affine_are_folded(missing: str) -> None:
     model = trained(layernorm="in").double()
     for adapted in model.vit.blocks:
         setattr(adapted.adapters[0].norm_in, missing, None)
@@ -317,7 +317,7 @@ def test_weights_that_are_not_finite_are_refused(name: str, number: float) -> No
         merge(model)
 
 
-def test_so_are_a_scale_that_is_not_finite_and_a_product_that_overflows() -> None:
+def test_a_scale_that_is_not_finite_and_a_product_that_overflows_are_refused() -> None:
     model = trained()
     model.vit.blocks[0].adapters[0].scale = float("nan")  # params refuse it, a module does not
     with pytest.raises(UserError, match="not finite"):

@@ -81,7 +81,7 @@ def test_a_weight_is_listed_once(which: str, request: pytest.FixtureRequest) -> 
 
 
 @pytest.mark.parametrize("answers", [slimmed, in_openvino, in_node])
-def test_it_gives_the_same_answers(
+def test_other_tools_give_the_same_answers(
     answers: Callable[[Path, Pixels, Path], Pixels], onnx_file: Path, images: Pixels, tmp_path: Path
 ) -> None:
     expected = Predictor(onnx_file, device="cpu").logits(images)

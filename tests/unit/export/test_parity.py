@@ -80,7 +80,7 @@ def test_a_graph_that_depends_on_the_batch_is_refused(
         parity.check(model, onnx_file, photos[:5], mite.CONTRACT, TOLERANCE, 1)
 
 
-def test_so_is_one_that_runs_on_a_single_size_only(
+def test_a_model_that_runs_on_a_single_batch_size_only_is_refused(
     model: Classifier, onnx_file: Path, photos: list[Path], tmp_path: Path
 ) -> None:
     proto = onnx.load(onnx_file)

@@ -36,7 +36,7 @@ def test_the_sentence_comes_first_and_then_the_outcome() -> None:
     assert figures(shown(decision(CHAMPION, BETTER)))["decision"] == "refused"
 
 
-def test_it_says_what_each_version_was_trained_on() -> None:
+def test_the_decision_page_shows_the_training_data_of_each_version() -> None:
     dated = decision(replace(BETTER, data="pets of 2026-11-28"), replace(CHAMPION, data="pets"))
     assert "Version 7 was trained on pets of 2026-11-28. Version 5 was trained on pets." in shown(dated)
     assert "was trained on" not in shown(decision())
@@ -190,7 +190,7 @@ def test_a_page_without_images_is_complete() -> None:
     assert "Newly right" not in page
 
 
-def test_names_are_escaped() -> None:
+def test_the_decision_page_escapes_names() -> None:
     evil = '<b onclick="alert(1)">&amp;\''
     wrong = dict.fromkeys(range(20), evil)
     classes = ("ant", "bee", "cat", evil)
@@ -207,7 +207,7 @@ def test_names_are_escaped() -> None:
     assert f"ant: {evil} → ant" in captions(page)
 
 
-def test_it_is_the_same_each_time_and_complete() -> None:
+def test_the_decision_page_is_complete_and_has_the_same_bytes_each_time() -> None:
     page = shown(decision())
     check(page)
     assert page == shown(decision())

@@ -67,7 +67,7 @@ def test_p_rises_with_the_margin() -> None:
     assert p_value(5, 3, 80, 1.0, 0.05) == 1
 
 
-def test_it_is_exact_and_loses_little() -> None:
+def test_the_test_is_exact_and_loses_little_power() -> None:
     # Close to the score test of large samples, and never as far from it as the bound of all shares of differing images.
     found = difference(60, 40, 2000, 0.0, 0.05)
     assert found.p == pytest.approx(norm.sf(20 / 10), abs=0.005)

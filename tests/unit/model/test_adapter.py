@@ -106,7 +106,7 @@ def test_dropout_stands_between_relu_and_the_upward_product() -> None:
     assert not torch.allclose(dropped, branch(tokens(), made))
 
 
-def test_it_starts_at_zero_with_a_kaiming_uniform_way_down() -> None:
+def test_an_adapter_starts_at_zero_with_kaiming_uniform_downward_weights() -> None:
     torch.manual_seed(0)
     made = Adapter(400, 300, scale=0.1, dropout=0.0, layernorm="none")
     for zero in (made.down.bias, made.up.weight, made.up.bias):

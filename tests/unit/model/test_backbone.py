@@ -11,7 +11,7 @@ from adaptformer.model import backbone
 from adaptformer.model.backbone import DropPath
 
 
-def test_this_projects_own_architecture_is_the_one_it_says() -> None:
+def test_the_bundled_architecture_has_its_documented_sizes() -> None:
     vit = backbone.build("vit_nano_patch4_32")
     assert vit.pos_embed.shape == (1, 1 + 8 * 8, 96)
     assert vit.patch_embed.proj.weight.shape == (96, 3, 4, 4)

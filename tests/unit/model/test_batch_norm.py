@@ -18,7 +18,7 @@ def recompute(model: classifier.Classifier, images: np.ndarray, batch_size: int 
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_they_are_mean_and_unbiased_variance_of_what_batch_norm_gets(batch_size: int) -> None:
+def test_the_statistics_are_mean_and_unbiased_variance_of_the_inputs_of_batch_norm(batch_size: int) -> None:
     model = mite.stirred(mite.model(dropout=0.5, drop_path=0.5))
     images = mite.coloured(5, side=11).images  # evaluation sees the centre
     recompute(model, images, batch_size)
@@ -29,7 +29,7 @@ def test_they_are_mean_and_unbiased_variance_of_what_batch_norm_gets(batch_size:
     torch.testing.assert_close(model.head.batch_norm.running_var, given[0].var(0, unbiased=True))
 
 
-def test_nothing_else_changes() -> None:
+def test_computing_the_statistics_changes_nothing_else() -> None:
     model = mite.stirred(mite.model())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     recompute(model, mite.coloured(5).images)

@@ -46,9 +46,7 @@ def features(data: Path, tmp_path: Path, image: ImageParams = IMAGE, seed: int =
     return found.of_data(scan(data, 0.2, 0)[0], data, ImageCache(tmp_path / "cache", None))
 
 
-def test_they_are_what_the_backbone_makes_of_each_image_in_the_order_of_the_manifest(
-    data: Path, tmp_path: Path
-) -> None:
+def test_features_are_the_backbones_for_each_image_in_the_order_of_the_manifest(data: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     found = features(data, tmp_path)

@@ -19,16 +19,16 @@ def answers(count: int, seed: int, ease: float = 0.0, boast: float = 1.0) -> tup
 
 def test_the_interval_holds_the_truth_for_easier_and_harder_images_and_boasting_models() -> None:
     inside, errors = [], []
-    for seed in range(18):
-        boast = 1.0 if seed < 9 else 3.0
+    for seed in range(6):
+        boast = 1.0 if seed < 3 else 3.0
         confidence, right = answers(300, seed, boast=boast)
         new, truth = answers(120, 1000 + seed, ease=(-1.0, 0.0, 1.0)[seed % 3], boast=boast)
         found = expected_accuracy.estimate(confidence, right, new)
         inside.append(found.low <= truth.mean() <= found.high)
         errors.append(found.value - truth.mean())
         assert found.low < found.value < found.high
-    assert sum(inside) >= 15
-    assert abs(np.mean(errors)) < 0.025
+    assert sum(inside) >= 5
+    assert abs(np.mean(errors)) < 0.04
 
 
 def test_fewer_images_leave_more_open() -> None:

@@ -29,14 +29,16 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "adaptformer.py"
 
 
-def test_the_words_go_there_and_the_lines_come_here(program: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_method_run_gets_the_options_and_its_lines_are_logged(
+    program: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     program.write_text("import sys\nprint('noise')\nprint(*sys.argv[1:], file=sys.stderr)\n")
     caplog.set_level(logging.INFO, "adaptformer")
     bring_up_to_date(**{"tuning.epochs": 1, "adapter.bottlenecks": [2]})
     assert caplog.messages == ["run --stages-only --own-folder tuning.epochs=1 adapter.bottlenecks=[2]"]
 
 
-def test_an_error_there_is_one_here(program: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_of_a_method_run_is_raised_in_the_caller(program: Path, caplog: pytest.LogCaptureFixture) -> None:
     program.write_text(
         "import sys\nprint('a line\\nerror: data/ is gone\\n  fix: run `dvc checkout`', file=sys.stderr)\nsys.exit(1)\n"
     )

@@ -483,7 +483,7 @@ class TestFingerprint:
     def fingerprint(self, precision: str = "fp32", device: str = "cpu", **changes: object) -> dict[str, object]:
         return stages.fingerprint("train", params.load().model_copy(update=changes), RunFolder(), precision, device)
 
-    def test_it_has_a_name_for_all_that_decides_the_result(self) -> None:
+    def test_the_fingerprint_names_everything_that_decides_the_result(self) -> None:
         assert set(self.fingerprint()) == {
             "image", "adapter", "tuning", "manifest", "manifest_checksum", "backbone", "code", "versions", "precision",
             "device",

@@ -26,7 +26,7 @@ def predictor(request: pytest.FixtureRequest) -> Predictor:
     return Predictor(request.getfixturevalue(request.param), device="cpu")
 
 
-def test_it_knows_classes_and_contract_from_the_file(predictor: Predictor) -> None:
+def test_the_predictor_reads_classes_and_contract_from_the_file(predictor: Predictor) -> None:
     assert predictor.classes == mite.CLASSES
     assert predictor.contract == mite.CONTRACT
     assert predictor.provider == "CPUExecutionProvider"
@@ -189,13 +189,13 @@ class TestWeightsBeside:
         assert str(caught.value).count("\n") == 1
         return caught.value.cause
 
-    def test_that_are_missing_are_told(self, copied: Path) -> None:
+    def test_missing_weights_are_refused(self, copied: Path) -> None:
         weights = model_file.weights_of(copied)
         weights.unlink()
         assert self.refused(copied) == f"{copied} needs {weights}, which does not exist"
 
     @pytest.mark.parametrize("kept", [0, 1000])
-    def test_that_are_empty_or_cut_off_are_told(self, copied: Path, kept: int) -> None:
+    def test_empty_or_truncated_weights_are_refused(self, copied: Path, kept: int) -> None:
         weights = model_file.weights_of(copied)
         weights.write_bytes(weights.read_bytes()[:kept])
         assert f"{copied} cannot be opened with the weights in {weights}: " in self.refused(copied)

@@ -36,7 +36,7 @@ def test_the_presets_are_there() -> None:
     assert set(presets.KINDS) == {path.parent.name for path in presets.available().values()}
 
 
-def test_they_are_in_the_wheel() -> None:
+def test_presets_are_in_the_wheel() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     found = find_packages(ROOT, include=settings["packages"]["find"]["include"])
     assert "adaptformer.presets" in found

@@ -52,7 +52,7 @@ def killed_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretraining, "_save", saved_then_killed)
 
 
-def test_what_it_writes_can_be_fetched_with_its_provenance(photos: Path) -> None:
+def test_a_pretrained_file_can_be_fetched_with_its_provenance(photos: Path) -> None:
     output = made(photos, "mite")
     tensors, card = fetching.fetch(mite.MODEL, str(output), None, ["CC0-1.0"])
     pixels = np.stack([np.asarray(Image.open(path)) for path in photos.rglob("*.png")]) / 255.0
@@ -96,7 +96,7 @@ def test_the_state_of_another_recipe_is_left_aside(photos: Path, monkeypatch: py
     assert made(photos, "other").read_bytes() == expected
 
 
-def test_it_learns(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_pretraining_lowers_the_loss(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "adaptformer")
     made(photos, "mite", dataclasses.replace(RECIPE, epochs=20, base_lr=1.0))
     losses = [float(message.split()[4]) for message in caplog.messages]

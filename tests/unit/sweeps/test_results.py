@@ -40,7 +40,7 @@ def test_the_table_says_what_became_of_each_trial() -> None:
     assert "| 0.7000 |" in results.markdown(RESULTS, "loss")
 
 
-def test_all_is_written(tmp_path: Path) -> None:
+def test_a_sweep_writes_table_picture_and_best_values(tmp_path: Path) -> None:
     results.write(tmp_path, RESULTS, "top1", {"tuning.base_lr": 0.3, "adapter.bottlenecks": [3]})
     table = pd.read_csv(tmp_path / "sweep.csv")
     assert table["trial"].tolist() == [1, 2, 3, 4, 5]

@@ -26,13 +26,13 @@ def test_the_peak_is_reached_when_warm_up_ends() -> None:
 
 
 @pytest.mark.parametrize("progress", [4.0, 7.3, 12.0, 19.99])
-def test_then_half_a_cosine_leads_to_zero(progress: float) -> None:
+def test_after_the_warmup_half_a_cosine_leads_to_zero(progress: float) -> None:
     expected = PEAK * (1 + math.cos(math.pi * (progress - 4) / 16)) / 2
     assert learning_rate(PARAMS, progress, 20, 10) == pytest.approx(expected)
     assert learning_rate(PARAMS, 20, 20, 10) == pytest.approx(0, abs=1e-12)
 
 
-def test_a_phase_of_another_length_peaks_too() -> None:
+def test_a_phase_of_any_length_reaches_its_peak() -> None:
     assert max(learning_rate(PARAMS, step / 10, 3, 10) for step in range(30)) == pytest.approx(PEAK)
     assert learning_rate(PARAMS, 0.6, 3, 10) == pytest.approx(PEAK)
 

@@ -62,7 +62,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
     return batches
 
 
-def test_it_learns_to_tell_colours(tmp_path: Path) -> None:
+def test_training_learns_to_tell_colours(tmp_path: Path) -> None:
     rows, best = loop.train(run(tmp_path, epochs=6, model={}))
     assert rows[best].val_top1 == 1.0
     assert rows[-1].val_loss < rows[0].val_loss / 2
@@ -100,7 +100,9 @@ def test_an_interrupted_run_ends_with_the_same_bytes_and_rows(tmp_path: Path, ep
     assert seen_rows == rows, "a listener must see the whole history"
 
 
-def test_so_does_one_interrupted_in_the_middle_of_an_epoch(tmp_path: Path, seen: list[list[int]]) -> None:
+def test_a_run_interrupted_in_the_middle_of_an_epoch_gives_the_same_bytes(
+    tmp_path: Path, seen: list[list[int]]
+) -> None:
     straight = run(tmp_path / "straight")
     rows, _ = loop.train(straight)
     killed = run(tmp_path / "killed")

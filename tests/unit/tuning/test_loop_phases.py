@@ -166,7 +166,7 @@ def test_each_method_trains_its_parts_and_the_head(tmp_path: Path, settings: dic
     assert moved == parts | {name for name in before if name.startswith("head.")}
 
 
-def test_full_fine_tuning_moves_the_backbone_too(tmp_path: Path) -> None:
+def test_full_fine_tuning_moves_the_backbone(tmp_path: Path) -> None:
     run = small_runs.run(tmp_path, model={"method": "full"}, base_lr=0.5)
     before = snapshot(run.model)
     loop.train(run)

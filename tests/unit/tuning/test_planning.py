@@ -22,7 +22,7 @@ def planned(images: int = 100, model: dict[str, Any] | None = None, **changes: A
     return planning.plan(mite.model(**(model or {})), tuning_params(**changes), images, CPU, "fp32")
 
 
-def test_it_counts_what_trains_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_counts_the_trainable_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     found = planned()
     model = mite.model()
     trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
@@ -37,7 +37,7 @@ def test_it_counts_what_trains_and_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(("images", "used"), [(63, 32), (64, 64), (20, 20), (33, 32)])
-def test_it_says_which_part_of_the_images_an_epoch_uses(images: int, used: int) -> None:
+def test_the_plan_shows_which_part_of_the_images_an_epoch_uses(images: int, used: int) -> None:
     found = planned(images=images, batch_size=32)
     assert found.used == used
     assert any("each epoch trains on" in line for line in found.lines()) == (used < images)
@@ -181,7 +181,7 @@ def test_the_precision_of_training_is_timed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("minutes", "epochs"), [(1.5, 1), (2.9, 1), (3.0, 2), (60, 40)])
-def test_as_many_epochs_as_the_time_allows(minutes: float, epochs: int) -> None:
+def test_the_number_of_epochs_is_the_largest_within_the_time(minutes: float, epochs: int) -> None:
     assert planning.epochs_within(minutes, tuning_params(epochs=4), 6.0) == epochs
 
 

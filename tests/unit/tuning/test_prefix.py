@@ -194,7 +194,7 @@ def test_what_is_held_moves_up_block_by_block(
 
 
 @pytest.mark.parametrize(("precision", "bytes_each"), [("fp32", 4), ("bf16", 2)])
-def test_as_much_is_held_as_memory_is_given(
+def test_the_frozen_prefix_is_held_only_if_it_fits_into_the_given_memory(
     deep: classifier.Classifier, caplog: pytest.LogCaptureFixture, precision: Precision, bytes_each: int
 ) -> None:
     caplog.set_level("INFO", "adaptformer")

@@ -165,7 +165,7 @@ def test_one_code_is_not_named(path: Path) -> None:
     assert state.earlier_code == ()
 
 
-def test_a_part_that_the_fingerprint_no_longer_has_is_named_too(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_part_that_the_fingerprint_no_longer_has_is_named(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert resume.load(path, {name: FINGERPRINT[name] for name in ("tuning", "backbone", "code")}) is None
     assert caplog.messages == ["training starts from the beginning: since the previous run, precision changed"]
 

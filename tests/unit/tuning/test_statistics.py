@@ -118,7 +118,7 @@ def test_running_ones_need_no_images() -> None:
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_running_ones_start_anew_in_a_phase_where_the_params_say_so(tmp_path: Path, reset: bool) -> None:
+def test_running_statistics_start_anew_in_a_phase_if_the_params_say_so(tmp_path: Path, reset: bool) -> None:
     made = run(tmp_path, schedule="layerwise", epochs=1, head_statistics="running", reset_statistics=reset)
     batches: list[int] = []
     loop.train(made, lambda _row: batches.append(int(made.model.head.batch_norm.num_batches_tracked)))  # type: ignore[arg-type]

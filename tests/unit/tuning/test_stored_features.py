@@ -121,7 +121,7 @@ def test_other_shapes_are_not_taken(tmp_path: Path) -> None:
     assert torch.equal(found["train"], features(3)["train"])
 
 
-def test_those_unused_for_longest_make_room(tmp_path: Path) -> None:
+def test_features_unused_for_longest_are_removed_for_new_ones(tmp_path: Path) -> None:
     places = [StoredFeatures(tmp_path / f"{name}.safetensors", 4.5e-6) for name in "abcd"]
     for second, place in enumerate(places[:3]):
         place.write(features(1))

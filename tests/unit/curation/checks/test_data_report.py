@@ -41,7 +41,7 @@ def page_of(manifest: pd.DataFrame, data: Path, params: DataParams) -> str:
     return data_report.page(manifest, data, found, write(data.with_name("findings.csv"), found, LEVELS), params)
 
 
-def test_it_shows_counts_sizes_modes_and_pictures(tree: Tree, sound: Sound) -> None:
+def test_the_data_report_shows_counts_sizes_modes_and_pictures(tree: Tree, sound: Sound) -> None:
     html = report(tree(sound))
     assert figures(html) == {
         "images": "14", "classes": "2", "train": "8", "validation": "2", "test": "4", "size on disk": "0.0 MB",
@@ -55,7 +55,7 @@ def test_it_shows_counts_sizes_modes_and_pictures(tree: Tree, sound: Sound) -> N
     assert html.count('class="number"') == 3 + 2 * 3 + 3 + 3 * 3 + 2 * 2
 
 
-def test_it_names_the_data_set_and_its_date(tree: Tree, sound: Sound) -> None:
+def test_the_data_report_names_the_data_set_and_its_date(tree: Tree, sound: Sound) -> None:
     data = tree(sound)
     dated = PARAMS.model_copy(update={"name": "cats & dogs", "date": "2026-11-28"})
     html = page(data, dated)
@@ -70,7 +70,7 @@ def test_bars_show_the_size_of_a_class_relative_to_the_largest(tree: Tree, sound
     assert html.count("width:100.0%") == 1
 
 
-def test_it_is_the_same_elsewhere_and_complete(tree: Tree, sound: Sound, tmp_path: Path) -> None:
+def test_the_data_report_is_complete_and_has_the_same_bytes_elsewhere(tree: Tree, sound: Sound, tmp_path: Path) -> None:
     first = report(tree(sound))
     check(first)
     assert report(tree(sound, "other place")) == first
@@ -108,7 +108,7 @@ def test_a_data_set_without_findings_says_so(tree: Tree) -> None:
     assert 'class="warnings"' not in html
 
 
-def test_names_are_escaped(tree: Tree, sound: Sound) -> None:
+def test_the_data_report_escapes_names(tree: Tree, sound: Sound) -> None:
     label, name = "<b onclick=1>\"&'", "<i title='\">.png"
     html = report(tree({**sound, **{f"train/{label}/{n}{name}": 500 for n in range(2)}}))
     check(html)  # knows no attribute "onclick" or "title"

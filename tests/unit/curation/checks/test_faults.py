@@ -78,13 +78,15 @@ def test_a_duplicate_within_a_split_is_no_fault(tree: Tree, sound: Sound) -> Non
     assert faults_of(tree({**sound, "test/cat/x.png": 500, "test/cat/y.png": 500})) == set()
 
 
-def test_a_single_class(tree: Tree) -> None:
+def test_a_single_class_is_a_fault(tree: Tree) -> None:
     data = tree({"train/cat/1.png": 1, "train/cat/2.png": 2, "test/cat/3.png": 3})
     assert faults_of(data) == {("train/cat", "single class")}
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 9), (9, 1)])
-def test_a_tiny_image(tree: Tree, sound: Sound, picture: Callable[..., bytes], width: int, height: int) -> None:
+def test_a_tiny_image_is_a_fault(
+    tree: Tree, sound: Sound, picture: Callable[..., bytes], width: int, height: int
+) -> None:
     data = tree({**sound, "test/cat/x.png": picture(5, width=width, height=height)})
     assert faults_of(data) == {("test/cat/x.png", "image too small")}
 

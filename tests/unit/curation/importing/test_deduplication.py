@@ -72,7 +72,7 @@ def test_each_group_comes_into_one_split_and_no_image_goes(data: Path, places: P
     assert len(rows) == 4
 
 
-def test_or_one_is_kept_of_each_group_a_test_image_if_there_is_one(data: Path, places: Places) -> None:
+def test_one_image_of_each_group_is_kept_a_test_image_if_there_is_one(data: Path, places: Places) -> None:
     before = content(data)
     done = dedupe(data, places, keep_one=True)
     gone = before.keys() - content(data).keys()

@@ -63,7 +63,7 @@ def test_no_image_changes_its_split_over_several_additions(tree: Tree, data: Pat
     assert shares == pytest.approx([0.2, 0.2, 0.6], abs=0.06)
 
 
-def test_it_says_what_was_added(tree: Tree, data: Path) -> None:
+def test_the_result_lists_the_images_that_were_added(tree: Tree, data: Path) -> None:
     import_folder(tree(batch(0), "0"), data, PARAMS, replace=False)
     more = tree({**batch(1, 3, ("dog", "fox")), "dog/again.png": 100}, "1")  # of batch 0 the first dog
     grown = add_images(more, data, PARAMS)

@@ -216,7 +216,7 @@ def test_source_and_data_must_lie_apart(tree: Tree, data: Path) -> None:
     assert len(listing(data)) == 6
 
 
-def test_sources_that_are_none(tree: Tree, data: Path, tmp_path: Path) -> None:
+def test_sources_that_are_no_folder_and_no_csv_file_are_refused(tree: Tree, data: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         archive.writestr("cat/1.png", b"x")
     (tmp_path / "one.png").write_bytes(b"x")

@@ -20,10 +20,12 @@ import yaml
 from PIL import Image
 from small_project import adaptformer
 
+# All that the commands import is imported here, once, and not in each of their processes.
+from adaptformer.commands import completion, exit_code, models, registry, stages, tracking  # noqa: F401
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.curation.checks import findings
-from adaptformer.curation.importing import replacement, settling
+from adaptformer.curation.importing import deduplication, growth, importing, relabelling, replacement, settling  # noqa: F401
 from adaptformer.data import manifest
 
 WRITING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree", "shutil.copyfile"}
@@ -154,37 +156,51 @@ def told_dvc(data: Path) -> bool:
     return True
 
 
-def moments(base: Path, name: str, way: str, tmp_path: Path) -> Iterator[int]:
-    """Yield the numbers of the moments of a command at which it is killed.
+def moments(base: Path, name: str, way: str, tmp_path: Path, stride: int = 1) -> Iterator[int]:
+    """Yield the numbers of the moments of a command at which it is killed: with a stride, only some of them.
 
-    Those are all of `--replace`; of the others, which do the same things, every third; and with two renames the first
-    ones, where that makes a difference.
+    With a stride each command has other ones, since all do the same things; with two renames only the first ones count,
+    because there this makes a difference.
     """
     counted, report = tmp_path / "counted", tmp_path / "report"
     shutil.copytree(base, counted)
     assert ended(counted, COMMANDS[name], Moments(counted, None, report)) == 0
     yield from (-number for number in STEPS_BEFORE)
     last = int(report.read_text())
+    first = 1 + list(COMMANDS).index(name) % stride
     if way == "two renames":
-        yield from range(1, 10)
+        yield from range(first, 10, stride)
     else:
-        yield from range(1, last, 1 if name == "replace" else 3)
+        yield from range(first, last, stride)
         yield last
 
 
 @pytest.mark.parametrize(
-    ("name", "way"),
-    [*((name, "exchange") for name in COMMANDS), ("replace", "two renames"), ("undo", "two renames")],
+    ("name", "way", "stride"),
+    [
+        *((name, "exchange", len(COMMANDS)) for name in COMMANDS),
+        ("replace", "two renames", 2),
+        ("undo", "two renames", 2),
+        *(
+            pytest.param(name, way, 1 if name == "replace" else 3, marks=pytest.mark.e2e)
+            for name, way in [
+                *((name, "exchange") for name in COMMANDS),
+                *(("replace", "two renames"), ("undo", "two renames")),
+            ]
+        ),
+    ],
     indirect=["way"],
 )
-def test_the_same_command_completes_what_was_killed(name: str, way: str, checkout: Path, tmp_path: Path) -> None:
+def test_the_same_command_completes_what_was_killed(
+    name: str, way: str, stride: int, checkout: Path, tmp_path: Path
+) -> None:
     base = prepared(checkout, name, tmp_path / "base")
     old = state(base / "data") if (base / "data").exists() else {}
     undisturbed = tmp_path / "undisturbed"
     shutil.copytree(base, undisturbed)
     assert ended(undisturbed, COMMANDS[name], None) == 0
     wanted, new = state(undisturbed), state(undisturbed / "data")
-    for moment in moments(base, name, way, tmp_path):
+    for moment in moments(base, name, way, tmp_path, stride):
         root = tmp_path / f"killed{moment}"
         shutil.copytree(base, root)
         code = ended(root, COMMANDS[name], Moments(root, moment, tmp_path / "report"))

@@ -49,7 +49,7 @@ def test_links_into_a_cache_outside_are_validated_trained_on_and_grow(linked: Pa
     assert {path: path.read_bytes() for path in stored} == stored
 
 
-def test_such_links_are_imported_as_files_of_their_own(linked: Path, tmp_path: Path) -> None:
+def test_links_into_a_cache_are_imported_as_files_of_their_own(linked: Path, tmp_path: Path) -> None:
     source = (linked / "data").rename(tmp_path / "source")
     assert small_project.adaptformer("data", "import", str(source)) == 0
     images = list(Path("data").rglob("*.png"))

@@ -25,7 +25,7 @@ def red_pixels(png: bytes) -> int:
     return int((np.abs(pixels - (0xD1, 0x49, 0x5B)).max(axis=2) < 12).sum())
 
 
-def test_it_is_a_picture_of_the_same_bytes_each_time_and_circles_what_is_suspected() -> None:
+def test_the_map_has_the_same_bytes_each_time_and_circles_suspected_images() -> None:
     table, features = heaps(12)
     plain = embedding_map.draw(table, features, set())
     assert plain == embedding_map.draw(table, features, set())

@@ -65,7 +65,7 @@ def plain(path: str) -> str:
     return f"{shard.rpartition('/')[2].partition('-')[0]}/{name}" if name else path
 
 
-def test_it_finds_what_validate_finds(tmp_path: Path) -> None:
+def test_the_check_of_large_data_finds_what_validate_finds(tmp_path: Path) -> None:
     summary = checking.check(tmp_path / "check", shards(tmp_path / "s", FLAWED), ONE, LEVELS)
     data = tmp_path / "data"
     for name, content in FLAWED.items():
@@ -222,7 +222,9 @@ def test_no_image_at_all_is_an_error(tmp_path: Path) -> None:
         checking.check(tmp_path / "check", [str(tar(tmp_path / "a.tar", {"a/1.png": b"no"}))], ONE, LEVELS)
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_check_prints_its_findings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_bytes((Path(__file__).resolve().parents[4] / "params.yaml").read_bytes())
     shards(tmp_path / "s", FLAWED)

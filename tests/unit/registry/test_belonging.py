@@ -154,7 +154,7 @@ def test_what_is_fetched_to_predict_and_searched_for_images_is_what_was_register
     assert "manifest.csv of" in refused(lineage.who_saw, client, [champion], "0" * 64)
 
 
-def test_evidence_that_is_gone_is_told(client, champion, database, tmp_path):
+def test_missing_evidence_is_named(client, champion, database, tmp_path):
     registered.challenge(tmp_path, champion, wrong(20))
     stored(database, "data_findings.csv").unlink()
     assert "data_findings.csv of" in refused(ask, champion)

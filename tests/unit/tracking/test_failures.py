@@ -98,7 +98,7 @@ def test_long_words_are_cut_only_where_they_hold_nothing_more():
 
 
 @pytest.mark.parametrize("uri", ["localhost:5000", "127.0.0.1:5000/", "tracking.example.org:80"])
-def test_an_address_without_http_is_told(monkeypatch, uri):
+def test_an_address_without_http_is_refused(monkeypatch, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(UserError, match=re.escape(f"MLFLOW_TRACKING_URI={uri} lacks http://")) as caught:
         tracking_uri()

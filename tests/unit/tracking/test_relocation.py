@@ -25,17 +25,27 @@ from adaptformer.tracking.tracker import Tracker
 STRANGE = 'it\'s 100%25 of köpie #1? & "more"'
 
 
-@pytest.fixture
-def checkout(tmp_path, empty_database, monkeypatch):
-    """A checkout with a registered champion, in a folder of its own."""
-    root = tmp_path / "my checkout"
-    root.mkdir()
+@pytest.fixture(scope="module")
+def made(empty_database, tmp_path_factory):
+    """A checkout with a registered champion, to be copied: making one takes seconds."""
+    root = tmp_path_factory.mktemp("made")
     shutil.copy2(clones.ROOT / "params.yaml", root)
     shutil.copy2(empty_database, root / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(root)
+        registered.register(RunFolder().root, "pets", set())
+        assert registered.ask("pets").promoted
+    return root
+
+
+@pytest.fixture
+def checkout(made, tmp_path, monkeypatch):
+    """A checkout with a registered champion, in a folder of its own, which its database names."""
+    root = shutil.copytree(made, tmp_path / "my checkout")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(root)
-    registered.register(RunFolder().root, "pets", set())
-    assert registered.ask("pets").promoted
+    relocation.follow(root / "mlflow.db")
     return root
 
 
@@ -98,6 +108,48 @@ def test_a_run_that_was_killed_before_the_move_is_continued_or_marked(checkout, 
     client = mlflow_store.connect()
     assert [client.get_run(one.run_id).info.status for one in killed] == ["RUNNING", "KILLED"]
     assert present[0].run_id == killed[0].run_id
+
+
+@pytest.fixture
+def trained(checkout, tmp_path, empty_database, monkeypatch):
+    """Return `trained(commit)`, which logs an epoch in the present folder as a run that is then killed.
+
+    Its store is outside of the checkout, as on a server.
+    """
+    store = tmp_path / "store"
+    store.mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy2(empty_database, store)}")
+
+    def trained(commit="0"):
+        tracker = Tracker("test", load(Path("params.yaml")), {"git.commit": commit}, RunFolder())
+        tracker.log_epoch(ROW)
+        return tracker.run_id
+
+    return trained
+
+
+def status(run_id):
+    return mlflow_store.connect().get_run(run_id).info.status
+
+
+def test_on_a_server_a_moved_checkout_ends_or_continues_its_killed_run(trained, checkout, tmp_path, monkeypatch):
+    killed = trained()
+    monkeypatch.chdir(checkout.rename(tmp_path / "elsewhere"))
+    assert trained() == killed
+    assert trained("another") != killed
+    assert status(killed) == "KILLED"
+
+
+def test_on_a_server_a_copy_leaves_its_originals_run_alone(trained, checkout, tmp_path, monkeypatch):
+    original = trained()
+    shutil.copytree(checkout, tmp_path / "copy")
+    away = checkout.rename(tmp_path / "away")
+    monkeypatch.chdir((tmp_path / "copy").rename(checkout))  # even in the place of its original
+    assert trained() != original
+    trained("another")
+    assert status(original) == "RUNNING"
+    monkeypatch.chdir(away)
+    assert trained() == original
 
 
 def test_a_copy_never_writes_into_its_original(checkout, tmp_path, monkeypatch):

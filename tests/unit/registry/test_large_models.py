@@ -16,7 +16,7 @@ from adaptformer.prediction.predictor import Predictor
 from adaptformer.registry import candidate, promotion, versions
 from adaptformer.tracking import mlflow_store
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BOUNDS = GateParams(**(yaml.safe_load((ROOT / "params.yaml").read_text())["gate"] | {"latency_ratio": 1000.0}))
 NAME = "large"
 
@@ -34,7 +34,7 @@ def folder(client, tmp_path):
     return RunFolder(tmp_path / f"{NAME}-0.1-60")
 
 
-def test_both_files_are_registered_as_they_are(client, folder, tmp_path):
+def test_a_model_and_its_file_of_weights_are_registered_unchanged(client, folder, tmp_path):
     fetched = versions.fetch_model(client, NAME, "1", tmp_path / "fetched")
     assert fetched.name == "model.onnx"
     assert model_file.weights_of(fetched).read_bytes() == folder.model_weights.read_bytes()
@@ -64,7 +64,7 @@ def test_a_model_in_one_file_registers_no_weights(client, tmp_path):
     assert "model.onnx.data" not in names
 
 
-def test_the_gate_runs_and_weighs_both_files_and_a_rollback_too(client, folder, tmp_path, monkeypatch):
+def test_gate_and_rollback_run_both_files_and_count_the_size_of_both(client, folder, tmp_path, monkeypatch):
     assert promotion.promote(NAME, BOUNDS, version=None, who="Ada", why="first").promoted
     table = registered.manifest(tests=120)
     registered.write_data(tmp_path / "data", table)
@@ -79,7 +79,7 @@ def test_the_gate_runs_and_weighs_both_files_and_a_rollback_too(client, folder, 
     assert promotion.rollback(NAME, to=None, who="Bob", why="back").after.champion == "1"
 
 
-def test_weights_that_are_lost_in_the_registry_are_told(client, folder, tmp_path):
+def test_weights_that_are_lost_in_the_registry_are_an_error(client, folder, tmp_path):
     fetched = candidate.gather(client, NAME, "1", tmp_path / "gate")
     model_file.weights_of(fetched.model).unlink()
     with pytest.raises(UserError, match=r"needs .*model\.onnx\.data, which does not exist"):

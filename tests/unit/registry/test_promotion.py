@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import registered
 from mlflow import MlflowClient
-from registered import ask, challenge, wrong
+from registered import PARAMS, ask, challenge, wrong
 
 from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
@@ -220,7 +220,7 @@ def test_a_rollback_needs_a_reason_and_somewhere_to_go(client, champion):
         promotion.rollback(champion, to="9", who="Bob", why="x")
 
 
-def test_what_cannot_be_judged_is_said(client, champion):
+def test_asking_about_a_version_that_cannot_be_judged_is_an_error(client, champion):
     with pytest.raises(UserError, match="no challenger; version 1 is champion"):
         ask(champion, why="once more")
     with pytest.raises(UserError, match="is champion already"):
@@ -360,13 +360,14 @@ def test_test_images_whose_near_duplicates_were_seen_are_left_out(client, champi
     assert not changed & {"test/blue/0.png", "test/green/1.png"}
 
 
-def test_the_commands_end_with_0_promoted_2_refused_1_error(client, champion, database, tmp_path, project):
+def test_the_commands_end_with_0_promoted_2_refused_1_error(client, champion, tmp_path, capsys):
     def command(*arguments, code):
-        return project.adaptformer(
-            *arguments, "--model", champion, code=code, MLFLOW_TRACKING_URI=f"sqlite:///{database}"
-        )
+        capsys.readouterr()
+        assert main([*arguments, "--model", champion]) == code
+        printed = capsys.readouterr()
+        return printed.out + printed.err
 
-    project.set_params(latency_ratio=1000.0)
+    (tmp_path / "params.yaml").write_text(re.sub("latency_ratio: .*", "latency_ratio: 1000.0", PARAMS.read_text()))
     assert command("promote", code=1).count("\n") == 2
     challenge(tmp_path, champion, wrong(90))
     assert "Version 2 does not replace version 1" in command("promote", "--why", "try it", code=2)
@@ -430,6 +431,7 @@ def valid_moves(name):
     return [(move.kind, move.after) for move, valid in promotion.history(name) if valid]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("to", [None, "1"])
 def test_a_rollback_that_is_killed_at_any_call_and_repeated_is_one_rollback(
     client, champion, tmp_path, kill_before, to, monkeypatch
@@ -453,6 +455,7 @@ def test_a_rollback_that_is_killed_at_any_call_and_repeated_is_one_rollback(
     assert number > 4
 
 
+@pytest.mark.e2e
 def test_a_promotion_that_is_killed_at_any_call_and_repeated_is_one_promotion(client, champion, tmp_path, kill_before):
     challenge(tmp_path, champion, wrong(20))
     number, killed, sentences = 0, True, set()

@@ -50,7 +50,7 @@ def test_an_epoch_that_comes_twice_is_logged_once(client, tracker):
     assert uploads.waiting() == []
 
 
-def test_a_run_of_the_same_folder_that_was_killed_is_marked_so(client, folder):
+def test_a_killed_run_of_the_same_folder_is_marked_as_killed(client, folder):
     killed, elsewhere = begin(folder), begin(RunFolder(folder.root / "elsewhere"))
     present = begin(folder, **{"git.commit": "1" * 40})  # another one: it continues none
     for one in (killed, elsewhere, present):
@@ -139,7 +139,7 @@ def test_other_results_in_the_folder_are_not_tracked(client, folder, tracker):
     assert not run_files.is_tracked(folder)
 
 
-def test_the_same_results_stay_one_run_which_is_finished_then(client, folder, tracker):
+def test_the_same_results_stay_one_run_which_is_then_finished(client, folder, tracker):
     tracker.log_results(folder)
     tracker.finish("FAILED")
     second = begin(folder)
@@ -181,7 +181,9 @@ def test_a_server_that_never_answers_is_asked_once_during_the_epochs(tracker, si
     assert len(uploads.waiting()) == 1
 
 
-def test_an_outage_during_the_epochs_is_made_good_with_the_results(client, folder, tracker, outage, warnings):
+def test_an_outage_during_the_epochs_loses_nothing_once_the_results_are_logged(
+    client, folder, tracker, outage, warnings
+):
     tracker.log_epoch(row(1))
     with outage():
         tracker.log_epoch(row(2))
@@ -195,7 +197,7 @@ def test_an_outage_during_the_epochs_is_made_good_with_the_results(client, folde
     assert steps(client, tracker.run_id) == [(1, 2.0), (2, 1.0)]
 
 
-def test_an_outage_in_the_middle_of_a_request_is_made_good_too(client, folder, tracker, monkeypatch):
+def test_an_outage_in_the_middle_of_a_request_loses_nothing(client, folder, tracker, monkeypatch):
     real = type(client).log_batch
 
     def lost(*arguments, **options):

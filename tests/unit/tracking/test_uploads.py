@@ -1,5 +1,6 @@
 """Runs that MLflow missed, logged later from their run folders: by the next run, by a command, once."""
 
+import json
 import logging
 import os
 import shutil
@@ -14,6 +15,7 @@ from adaptformer.config.params import load
 from adaptformer.config.run_folder import RUNS
 from adaptformer.pipeline import run
 from adaptformer.tracking import run_files, uploads
+from adaptformer.tracking.mlflow_run import Description
 from adaptformer.tracking.tracker import Tracker, tracked
 
 NOWHERE = "http://127.0.0.1:9"
@@ -22,6 +24,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Logger.*without a flow run id")
 
 def begin(folder, name="test"):
     return Tracker(name, load(ROOT / "params.yaml"), {"git.commit": "0" * 40, "data.dvc": "d" * 36}, folder)
+
+
+def waiting(folder):
+    """The runs that wait in a folder, the oldest first."""
+    return [Description(**json.loads(note.read_text())) for note in sorted(folder.root.glob("upload-*.json"))]
 
 
 @pytest.fixture
@@ -36,8 +43,8 @@ def miss(outage):
                 tracker.log_results(folder)
             if status:
                 tracker.finish(status)
-        (note,) = [note for note in uploads._notes(folder) if uploads._read(note).name == name]
-        return uploads._read(note)
+        (note,) = [note for note in waiting(folder) if note.name == name]
+        return note
 
     return miss
 
@@ -193,7 +200,7 @@ def test_a_next_run_without_mlflow_says_so_once_and_goes_on(folder, miss, outage
         tracker.log_epoch(row(1))
         tracker.finish("FINISHED")
     assert len(warnings(caplog)) == 1
-    assert [uploads._read(note).name for note in uploads._notes(folder)] == ["test", "second"]
+    assert [note.name for note in waiting(folder)] == ["test", "second"]
 
 
 def test_a_run_that_cannot_be_uploaded_does_not_stop_the_tracking_of_the_next(
@@ -209,10 +216,10 @@ def test_a_run_that_cannot_be_uploaded_does_not_stop_the_tracking_of_the_next(
     tracker.finish("FINISHED")
     assert warnings(caplog) == ["Runs that wait for upload were not uploaded"]
     assert [run.info.run_name for run in runs(client)] == ["second"]
-    assert [uploads._read(note).name for note in uploads._notes(folder)] == ["test"]
+    assert [note.name for note in waiting(folder)] == ["test"]
 
 
-def test_a_next_run_with_nothing_to_do_uploads_too(folder, miss, outage, monkeypatch, capsys):
+def test_a_next_run_with_nothing_to_do_uploads_waiting_runs(folder, miss, outage, monkeypatch, capsys):
     monkeypatch.setattr(run, "unchanged", lambda _request: "the summary of an earlier run")
     monkeypatch.setattr(run.summary, "text", lambda *_: "shown")
     request = types.SimpleNamespace(folder=folder)
@@ -225,7 +232,7 @@ def test_a_next_run_with_nothing_to_do_uploads_too(folder, miss, outage, monkeyp
     assert uploads.waiting() == []
 
 
-def test_the_command_uploads_and_says_what(client, folder, miss, capsys):
+def test_the_upload_command_lists_the_runs_that_it_uploaded(client, folder, miss, capsys):
     assert main(["upload"]) == 0
     assert capsys.readouterr().out == "No run waits for upload.\n"
     miss(folder, "FAILED")
@@ -237,7 +244,7 @@ def test_the_command_uploads_and_says_what(client, folder, miss, capsys):
     assert capsys.readouterr().out == f"uploaded test, failed, as run {run.info.run_id}\n"
 
 
-def test_the_command_fails_with_cause_and_remedy_while_mlflow_does_not_answer(folder, miss, monkeypatch, capsys):
+def test_the_upload_command_fails_with_cause_and_remedy_while_mlflow_does_not_answer(folder, miss, monkeypatch, capsys):
     miss(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
     assert main(["upload"]) == 1

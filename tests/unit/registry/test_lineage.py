@@ -10,8 +10,6 @@ from adaptformer.base.errors import UserError
 from adaptformer.registry import lineage, moves
 from adaptformer.tracking import mlflow_store
 
-NOWHERE = "http://127.0.0.1:9"
-
 
 @pytest.fixture
 def client(database, monkeypatch, tmp_path):
@@ -52,7 +50,7 @@ def test_only_versions_that_hold_it_are_named(client, colours, tmp_path):
     assert seen(client, image) == [("colours", "1", "test", "test/blue/0.png")]
 
 
-def test_an_image_under_two_paths_is_told_twice(client, tmp_path):
+def test_an_image_under_two_paths_is_listed_twice(client, tmp_path):
     table = registered.manifest(tests=3, trained=3)
     table.loc[table["path"] == "train/blue/0.png", "sha256"] = table.loc[table["split"] == "test", "sha256"].iloc[0]
     registered.register(tmp_path, "colours", set(), table=table)
@@ -66,7 +64,7 @@ def test_the_table_says_what_the_image_was_to_each_version(client, colours):
     assert re.search(r"colours +2 +challenger +validation +chose the epoch +green +test/green/1.png", text)
 
 
-def test_an_image_that_nobody_saw(client, colours):
+def test_an_image_that_no_version_saw_is_reported_as_such(client, colours):
     text = lineage.who_saw(client, ["colours"], "0" * 64).text
     assert "no version of colours has seen it (2 searched)" in text
 
@@ -99,7 +97,7 @@ def test_equal_manifests_are_fetched_once(client, colours, tmp_path, monkeypatch
     assert len(fetched) == 2
 
 
-def test_what_went_into_a_version(client, colours):
+def test_the_origin_of_a_version_is_shown(client, colours):
     version = client.get_model_version("colours", "1")
     client.log_metric(version.run_id, "test_top1", 0.875)
     for key, value in {
@@ -136,37 +134,21 @@ def test_what_went_into_a_version(client, colours):
         ("winner", "there is no file winner, and colours has no alias winner", "its aliases: challenger, champion"),
     ],
 )
-def test_a_version_that_is_not_there(client, colours, what, cause, remedy):
+def test_an_unknown_version_is_refused(client, colours, what, cause, remedy):
     assert lineage.image(what) is None
     with pytest.raises(UserError) as caught:
         lineage.origin(client, "colours", what)
     assert (caught.value.cause, caught.value.remedy) == (cause, remedy)
 
 
-def test_a_model_that_is_not_there(client):
+def test_an_unknown_model_is_refused(client):
     for ask in (lambda: lineage.origin(client, "nothing", "1"), lambda: lineage.who_saw(client, ["nothing"], "0" * 64)):
         with pytest.raises(UserError, match="no model nothing is registered"):
             ask()
 
 
 @pytest.mark.parametrize("what", ["data/none.png", "none.png", "."])
-def test_a_file_that_is_not_there(what, tmp_path, monkeypatch):
+def test_a_missing_file_is_refused(what, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=re.escape(what)):
         lineage.image(what)
-
-
-def test_one_command_answers_both(flown):
-    clone, _ = flown
-
-    def ask(*what, code=0, **environment):
-        return clone.adaptformer("lineage", *what, code=code, **environment)
-
-    image = next((clone.root / "data/test").rglob("*.png"))
-    out = ask(str(image.relative_to(clone.root)))
-    assert re.search(r"digits +1 +.*champion.* +test +only judged +\d +test/", out)
-    assert re.search(r"images +\d+ train, \d+ validation, 60 test", ask("champion"))
-    assert "no version of digits has seen it" in ask("params.yaml", "--all")
-    error = ask("champion", code=1, MLFLOW_TRACKING_URI=NOWHERE)
-    assert f"error: MLflow at {NOWHERE} does not run" in error
-    assert "Traceback" not in error

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
+import clones
 import mlflow
 import numpy as np
 import pytest
@@ -75,14 +80,14 @@ def test_the_answers_carry_class_names_and_are_the_models(served, given, tmp_pat
 
 @pytest.mark.parametrize("key", ["inputs", "instances"])
 @pytest.mark.parametrize("given", [IMAGES.tolist(), {"images": IMAGES.tolist()}])
-def test_and_so_are_those_of_the_server(served, key, given):
+def test_the_servers_answers_carry_class_names(served, key, given):
     if key == "instances" and isinstance(given, dict):
         given = [{"images": image} for image in given["images"]]
     assert asked(served, **{key: given})["class"] == list(registered.CLASSES)
 
 
 @pytest.mark.parametrize(("given", "told"), WRONG)
-def test_what_it_would_answer_wrongly_is_refused_in_one_sentence(served, given, told):
+def test_input_that_would_be_answered_wrongly_is_refused_in_one_sentence(served, given, told):
     with pytest.raises(MlflowException, match=told) as raised:
         served.predict(given)
     assert len(raised.value.message) < 250
@@ -90,7 +95,7 @@ def test_what_it_would_answer_wrongly_is_refused_in_one_sentence(served, given, 
 
 
 @pytest.mark.parametrize(("given", "told"), [p for p in WRONG if p.id in {"0-to-1", "size", "0-to-1-by-name", "name"}])
-def test_by_the_server_too_without_the_pixels_and_as_the_clients_fault(served, given, told):
+def test_the_server_refuses_wrong_input_without_the_pixels_and_as_the_clients_fault(served, given, told):
     plain = {name: value.tolist() for name, value in given.items()} if isinstance(given, dict) else given.tolist()
     with pytest.raises(MlflowException) as raised:
         asked(served, inputs=plain)
@@ -98,6 +103,39 @@ def test_by_the_server_too_without_the_pixels_and_as_the_clients_fault(served, g
     said = json.loads(raised.value.serialize_as_json())
     assert re.match(f"the (images|input) .*{told}", said["message"])
     assert len(json.dumps(said)) < 400
+
+
+@pytest.mark.e2e
+def test_mlflows_server_answers_over_http_with_class_names_and_refuses_other_input(client, tmp_path):
+    registered.register(tmp_path, NAME, set())
+    port = str(clones.free_port())
+    command = ["models", "serve", "--model-uri", f"models:/{NAME}/1", "--env-manager", "local", "--port", port]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", *command],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        clones.wait_for(lambda: clones.answers(f"http://127.0.0.1:{port}/ping"), process, 120)
+        status, answer = posted(port, IMAGES)
+        assert (status, answer["predictions"]["class"]) == (200, list(registered.CLASSES))
+        for given, sentence in ((IMAGES / 255, "are of type float64: give whole"), (IMAGES[:, :7], "have the shape")):
+            status, answer = posted(port, given)
+            assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+            assert answer["message"].startswith(f"the images {sentence}")
+            assert len(answer["message"]) < 250
+    finally:
+        clones.kill_group(process)
+
+
+def posted(port, images):
+    """The status and the answer of MLflow's server to images."""
+    body = json.dumps({"inputs": images.tolist()}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
 
 
 def test_a_model_that_gives_no_numbers_says_so(client, tmp_path):
@@ -129,7 +167,7 @@ def test_a_version_needs_no_gpu_package_and_holds_no_pickle(client, tmp_path):
     assert versions.fetch_model(client, NAME, "1", tmp_path / "fetched").name == "model.onnx"
 
 
-def test_its_program_imports_nothing_of_this_package_and_silences_onnxruntime_before_it_is_imported():
+def test_a_versions_program_imports_nothing_of_this_package_and_silences_onnxruntime_before_it_is_imported():
     text = versions.SERVED.read_text()
     assert not re.search(r"^\s*(from|import) adaptformer", text, re.MULTILINE)
     assert text.index("ORT_DISABLE_TELEMETRY") < text.index("import onnxruntime")

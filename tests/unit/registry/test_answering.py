@@ -95,7 +95,7 @@ def no_mlflow(monkeypatch):
     monkeypatch.setattr(mlflow_store, "connect", refuse)
 
 
-def test_the_champion_answers_and_not_what_was_trained_last(champion, no_mlflow, tmp_path, capsys):
+def test_the_champion_answers_even_if_another_model_was_trained_later(champion, no_mlflow, tmp_path, capsys):
     assert main(["predict", PHOTO, "--csv"]) == 0
     told = capsys.readouterr()
     assert re.match(rf"{champion} version 1, champion since 20\S+ \(MLflow was asked on 20\S+\), on CPU", told.err)
@@ -105,7 +105,7 @@ def test_the_champion_answers_and_not_what_was_trained_last(champion, no_mlflow,
     assert model_file.sha256(FOLDER.model) != file.parent.name
 
 
-def test_batch_prediction_takes_the_champion_too(champion, no_mlflow, tmp_path, capsys):
+def test_batch_prediction_uses_the_champion(champion, no_mlflow, tmp_path, capsys):
     assert main(["predict", PHOTO, "--into", "out", "--workers", "1"]) == 0
     assert capsys.readouterr().err.startswith(f"{champion} version 1, champion since")
     assert model_file.sha256(tmp_path / "out/model.onnx") == in_use.read(champion).versions["1"].sha256
@@ -146,7 +146,7 @@ def test_the_first_line_names_version_and_verdict(champion, tmp_path, named, lin
         ("artifacts", "is a folder"),
     ],
 )
-def test_what_does_not_exist_is_told(champion, named, cause):
+def test_models_that_do_not_exist_and_other_things_are_refused(champion, named, cause):
     with pytest.raises(UserError, match=cause.replace("NAME", champion)):
         chosen(named.replace("NAME", champion))
 
@@ -158,7 +158,7 @@ def test_without_a_champion_the_model_of_the_run_folder_answers(checkout, name, 
         chosen()
 
 
-def test_a_model_that_is_not_judged_is_told_so(checkout, name):
+def test_a_model_that_the_gate_has_not_judged_is_called_so(checkout, name):
     registered.register(checkout / "runs", name, wrong(60))
     put_into_artifacts(checkout, wrong(60), 0.1)
     assert chosen().file == FOLDER.model
