@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import registered
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 pytestmark = pytest.mark.e2e
@@ -92,9 +93,10 @@ def test_it_predicts_in_an_empty_folder(adaptformer, tmp_path):
     assert json.loads(done.stdout)["classes"][0]["class"] == "green"
 
 
-def constrained(package):
-    (version,) = re.findall(rf"^{re.escape(package)}==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
-    return f"{package}=={version}"
+def constraints():
+    """The lines of constraints.txt by the names of their packages."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return {canonicalize_name(line.partition("==")[0]): line for line in lines if not line.startswith("#")}
 
 
 SYSTEMS = {
@@ -110,9 +112,9 @@ TRIED = [(system, "3.12") for system in SYSTEMS] + [("linux-x86-64", version) fo
 def test_another_machine_finds_a_wheel_of_each_package_that_training_needs(system, python, tmp_path):
     """The exact versions of constraints.txt; only names and wheels are looked up, nothing is run there."""
     platform, onnxruntime = SYSTEMS[system]
-    lines = [line.partition(";")[0] for line in PROJECT["optional-dependencies"]["train"]] + PROJECT["dependencies"]
-    names = [re.match(r"[\w.-]+", line)[0] for line in lines]
-    wanted = [constrained(name) for name in names if not name.startswith("onnxruntime") or name == onnxruntime]
+    lines = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["train"]
+    names = [canonicalize_name(Requirement(line).name) for line in lines]
+    wanted = [constraints()[name] for name in names if not name.startswith("onnxruntime") or name == onnxruntime]
     assert len([one for one in wanted if one.startswith("onnxruntime")]) == 1
     command = [sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed", "--no-deps"]
     done = run(

@@ -16,6 +16,10 @@ from PIL import Image
 from adaptformer.commands import extras
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+BASE = ("numpy", "PIL", "onnxruntime", "flatbuffers", "google", "packaging")
+"""Modules of the base; the last three are what onnxruntime itself imports."""
+BATCH = (*extras.MODULES["batch"], "dateutil", "pytz", "six", "tzdata")
+"""Modules of the extra `batch`; the last four are what pandas itself imports."""
 ONLY_THESE = """
 import sys
 from importlib.metadata import packages_distributions
@@ -81,12 +85,12 @@ def needed(extra):
     return found
 
 
-def predicting(program, folder):
+def predicting(program, folder, *options):
     """Run `predict` in such a program on one red image, with the tiny model."""
     registered.write_model(folder / "model.onnx", 0.1)
     Image.new("RGB", (8, 8), registered.COLOURS["red"]).save(folder / "red.png")
     return subprocess.run(
-        [sys.executable, "-c", program, "predict", "--model", "model.onnx", "--json", "red.png"],
+        [sys.executable, "-c", program, "predict", "--model", "model.onnx", *options, "red.png"],
         cwd=folder, env={"PATH": "", "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -104,10 +108,15 @@ def test_the_base_needs_three_packages():
 
 
 def test_predicting_with_a_file_needs_only_the_base(tmp_path):
-    base = ("numpy", "PIL", "onnxruntime", "flatbuffers", "google", "packaging")  # the latter of onnxruntime itself
-    done = predicting(ONLY_THESE.format(kept=base), tmp_path)
+    done = predicting(ONLY_THESE.format(kept=BASE), tmp_path, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["classes"][0]["class"] == "red"
+
+
+def test_predicting_very_many_images_needs_only_the_extra_batch(tmp_path):
+    done = predicting(ONLY_THESE.format(kept=BASE + BATCH), tmp_path, "--into", "answers", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1 images are in ")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +128,7 @@ def test_predicting_with_a_file_needs_only_the_base(tmp_path):
     ],
 )
 def test_a_command_of_a_larger_size_says_which_to_install(tmp_path, arguments, missing, extra):
-    program = ONLY_THESE.format(kept=("numpy", "PIL", "onnxruntime", "flatbuffers", "google", "packaging"))
+    program = ONLY_THESE.format(kept=BASE)
     (tmp_path / "params.yaml").touch()
     registered.write_model(tmp_path / "model.onnx", 0.1)
     done = subprocess.run(
@@ -156,6 +165,6 @@ def test_every_module_can_be_imported_on_windows():
 
 
 def test_predicting_works_with_what_windows_has(tmp_path):
-    done = predicting(windows("", ["numpy", "PIL.Image", "onnxruntime"]) + PREDICT, tmp_path)
+    done = predicting(windows("", ["numpy", "PIL.Image", "onnxruntime"]) + PREDICT, tmp_path, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["classes"][0]["class"] == "red"
