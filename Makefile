@@ -92,9 +92,9 @@ clean:  ## remove the environment and caches; data, results, MLflow's and Prefec
 # `python3` may be the very one in .venv/ that is about to go.
 $(READY): pyproject.toml constraints.txt
 	@rm -f $@
-	@base=$$($(PYTHON) -c 'import sys; print(sys._base_executable); sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	@base=$$($(PYTHON) -c 'import sys; print(sys._base_executable); sys.exit(not (3, 11) <= sys.version_info < (3, 15))' \
 		2>/dev/null) || { \
-		echo "error: Python 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1)" >&2; \
+		echo "error: Python 3.11 to 3.14 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1)" >&2; \
 		echo "  fix: install one, then name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
 	echo "Making the environment in $(VENV)/ (some minutes, once) ..."; \
 	"$$base" -m venv --clear $(VENV)

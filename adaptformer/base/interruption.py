@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 GRACE_SECONDS = {signal.SIGINT: 1.5, signal.SIGTERM: 5.0}
 """The time that the main thread has to release its resources: a person waits for it, a scheduler gives 10 s or more."""
@@ -91,18 +94,20 @@ def in_one_line() -> Iterator[None]:
         yield
         return
     ours = [number for number in SIGNALS if before[number] in {signal.default_int_handler, signal.SIG_DFL, _end}]
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    watcher = threading.Thread(target=_watch, args=(read,), name="interruption", daemon=True)
+    from socket import socketpair  # takes time that `--help` does not have
+
+    reader, writer = socketpair()  # not a pipe, on which Windows cannot wait for a limited time
+    writer.setblocking(False)
+    watcher = threading.Thread(target=_watch, args=(reader,), name="interruption", daemon=True)
     watcher.start()
     for number in ours:
         signal.signal(number, _interrupt)
-    descriptor = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    descriptor = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
         signal.set_wakeup_fd(descriptor)
-        os.close(write)
+        writer.close()
         watcher.join()  # it never returns after a signal
         for number in ours:
             signal.signal(number, before[number])
@@ -113,18 +118,18 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
 
-def _watch(read: int) -> None:
-    """Wait for a signal until the other end of the pipe is closed; Python writes each signal's number there.
+def _watch(reader: socket.socket) -> None:
+    """Wait for a signal until the other end of the socket is closed; Python writes each signal's number there.
 
     Prefect has a handler of its own for SIGTERM while a flow runs: the signal's number arrives here all the same.
     """
-    while number := os.read(read, 1):
+    while number := reader.recv(1):
         if number[0] in GRACE_SECONDS and _stop(number[0]):
-            select.select(
-                [read], [], [], GRACE_SECONDS[signal.Signals(number[0])]
-            )  # until the body has ended, or a second signal
+            reader.settimeout(GRACE_SECONDS[signal.Signals(number[0])])
+            with contextlib.suppress(OSError):
+                reader.recv(1)  # until the body has ended, or a second signal
             os._exit(exit_code())
-    os.close(read)
+    reader.close()
 
 
 def _stop(number: int) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import resource
 import sys
 from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -18,7 +20,7 @@ def keep_freed() -> None:
     glibc would give the memory of each large tensor back to the system, which then clears every page of the next one.
     That takes a quarter to a third of a training step's time on a CPU (docs/performance.md).
     """
-    library = ctypes.CDLL(None)
+    library = _c_library()
     if not hasattr(library, "mallopt"):
         return
     library.mallopt(_M_TRIM_THRESHOLD, -1)
@@ -29,9 +31,14 @@ def keep_freed() -> None:
 
 def give_back_freed() -> None:
     """Give the memory that `keep_freed` has kept back to the system."""
-    library = ctypes.CDLL(None)
+    library = _c_library()
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
+
+
+def _c_library() -> Any:
+    """Return the functions of the C library that runs this process; on Windows there is none by no name."""
+    return ctypes.CDLL(None) if os.name == "posix" else None
 
 
 def forget_peak() -> None:
@@ -46,30 +53,28 @@ def peak_mb() -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6, 1)
     except (OSError, StopIteration):
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3), 1)
+        return round(_peak_elsewhere() / 1e6, 1)
+
+
+def _peak_elsewhere() -> int:
+    """Return the peak in bytes on systems other than Linux."""
+    now = psutil.Process().memory_info()
+    if hasattr(now, "peak_wset"):  # Windows, which has no module `resource`; on macOS psutil has no peak
+        return int(now.peak_wset)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def present_mb() -> float:
-    """Return the memory that this process holds now; 0 if the system does not report it."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
-    except OSError:
-        return 0.0
+    """Return the memory that this process holds now."""
+    return float(psutil.Process().memory_info().rss / 1e6)
 
 
 def free_mb() -> float:
     """Return the memory that this process can still take, within the limits of the machine and of its container."""
-    bounds = [_available_mb()]
+    bounds = [psutil.virtual_memory().available / 1e6]
     with contextlib.suppress(OSError, ValueError):  # no control group, or no limit there
         limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
         bounds.append((limit - used) / 1e6)
-    return min(bounds)
-
-
-def _available_mb() -> float:
-    """Return the available memory on Linux; elsewhere the physical memory according to POSIX."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024 / 1e6
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return float(min(bounds))

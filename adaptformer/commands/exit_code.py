@@ -12,11 +12,10 @@ from types import TracebackType
 
 from adaptformer.base import files, interruption, names
 from adaptformer.base.errors import UserError, without_credentials
+from adaptformer.commands import extras
 
 REFUSED = 2
 """The gate refused a model: an answer, not a failure."""
-PIPELINE_EXTRA = ("mlflow", "dvc")
-"""Packages that only some commands need; the rest of the library runs without them."""
 
 
 def of(body: Callable[[], int | None], *, traceback: bool = False) -> int:
@@ -38,9 +37,9 @@ def of(body: Callable[[], int | None], *, traceback: bool = False) -> int:
             raise
         return failed(error)
     except ModuleNotFoundError as error:
-        if traceback or error.name not in PIPELINE_EXTRA:
+        if traceback or (missing := extras.refusal(error)) is None:
             raise
-        return failed(UserError(f"{error.name} is not installed", "pip install 'adaptformer[pipeline]'"))
+        return failed(missing)
     except KeyboardInterrupt:
         print(interruption.line(), file=sys.stderr)
         return interruption.exit_code()

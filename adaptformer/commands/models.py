@@ -188,6 +188,9 @@ def _require_matching_options(given: argparse.Namespace) -> None:
 
 
 def _predict_in_shards(given: argparse.Namespace, file: Path) -> None:
+    from adaptformer.commands import extras
+
+    extras.require("batch")
     from adaptformer.batch_prediction import job, running
     from adaptformer.sharding.engines import Engine
 

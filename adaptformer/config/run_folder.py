@@ -8,13 +8,13 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from adaptformer.base import files, integrity
 from adaptformer.base.errors import UserError
-from adaptformer.config.params import Params, tracked
+
+if TYPE_CHECKING:
+    from adaptformer.config.params import Params
 
 DEFAULT = Path("artifacts")
 RUNS = DEFAULT / "runs"
@@ -95,6 +95,8 @@ class RunFolder:
         The system releases the lock when the process dies. Raises UserError if the folder is in use (it names the
         holder), or if the system refuses to write there.
         """
+        from filelock import FileLock, Timeout  # predicting, which names files here, needs no locks
+
         lock = FileLock(self._lock, timeout=0, mode=0o644)
         with files.refusals(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
@@ -136,9 +138,13 @@ def of(present: Params, wanted: Params) -> RunFolder:
     It is the default folder unless the two differ in params that results depend on. Otherwise the folder's name is a
     hash of all those params, so that a retry finds its own files and no other run does.
     """
+    from adaptformer.config.params import tracked  # predicting with a model's file needs no params.yaml
+
     return RunFolder() if tracked(wanted) == tracked(present) else apart(wanted)
 
 
 def apart(wanted: Params) -> RunFolder:
     """Return a separate folder for a run with the params `wanted`, even if they equal params.yaml."""
+    from adaptformer.config.params import tracked
+
     return RunFolder(RUNS / files.sha256_text(files.canonical_json(tracked(wanted)))[:12], isolated=True)

@@ -8,7 +8,6 @@ decoded each time, to the same pixels. N images, S = contract.stored_size.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ import PIL
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from adaptformer.base import files, progress, source_code
+from adaptformer.base import files, in_use, progress, source_code
 from adaptformer.base.errors import UserError
 from adaptformer.data import decoding, photos, pixel_file, reading, resizing, squares, workers
 from adaptformer.data.contract import ImageContract
@@ -99,16 +98,16 @@ class ImageCache:
         if self.gigabytes is None:
             return True
         sizes = {path: path.stat().st_size for path in self.folder.glob("*.npy")}
-        idle = sorted((path for path in sizes if not _in_use(path)), key=lambda path: path.stat().st_mtime_ns)
+        idle = sorted((path for path in sizes if not in_use.marked(path)), key=lambda path: path.stat().st_mtime_ns)
         excess = sum(sizes.values()) + size - self.gigabytes * 1e9
         if excess > sum(sizes[path] for path in idle):
             return False
         for path in idle:
             if excess <= 0:
                 break
-            path.unlink()
-            excess -= sizes[path]
-        return True
+            if in_use.remove(path):
+                excess -= sizes[path]
+        return excess <= 0
 
 
 def load_images(
@@ -193,13 +192,3 @@ def _opened(path: Path, shapes: NDArray[np.int64], read: Callable[[int], Pixels]
     except (OSError, ValueError) as error:
         log.warning("%s cannot be used (%s): its images are decoded again", path, error)
         return None
-
-
-def _in_use(path: Path) -> bool:
-    """Return whether a process has the array at `path` mapped."""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

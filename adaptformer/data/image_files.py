@@ -17,6 +17,10 @@ from adaptformer.data.decoding import MAX_PIXELS, DamagedImage
 MAX_BYTES = 256_000_000
 """The largest size of an image file in bytes; commands that read params.yaml use data.max_file_mb instead."""
 
+_FLAGS = os.O_RDONLY
+for _name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):  # no system has all of them
+    _FLAGS |= getattr(os, _name, 0)
+
 
 class Limits(NamedTuple):
     """The largest numbers of bytes of a file and of pixels of its image; None means no limit."""
@@ -44,7 +48,7 @@ def read(path: Path, limit: int | None = MAX_BYTES) -> bytes:
 def opened(path: Path) -> IO[bytes]:
     """Open a regular file without blocking. Raises OSError, and DamagedImage for any other kind of file."""
     _refuse(path.stat().st_mode)  # before it is opened, because opening a device may have an effect
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    descriptor = os.open(path, _FLAGS)
     file = os.fdopen(descriptor, "rb")
     try:
         _refuse(os.fstat(descriptor).st_mode)  # the file may have been replaced meanwhile

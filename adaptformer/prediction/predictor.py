@@ -21,7 +21,7 @@ from adaptformer.data import image_files
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.layout import LeftOut, visible_files
 from adaptformer.data.resizing import prepare
-from adaptformer.prediction import model_checksum, model_metadata
+from adaptformer.prediction import model_checksum, model_metadata, onnxruntime_setup
 
 WEIGHTS = "model.onnx.data"
 """The name by which an exported model refers to its external weights, even after the model is renamed."""
@@ -90,7 +90,7 @@ class Predictor:
         if device == "cuda" and self.provider != _PROVIDERS["cuda"]:
             raise UserError(
                 "CUDA was asked for, but onnxruntime could not load it",
-                "install CUDA and cuDNN, or choose --device cpu",
+                "install CUDA and cuDNN (`pip install 'adaptformer[gpu]'`), or choose --device cpu",
             )
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -217,6 +217,9 @@ def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSess
     options.intra_op_num_threads = threads
     wanted = [_PROVIDERS["cpu"]] if device == "cpu" else [_PROVIDERS["cuda"], _PROVIDERS["cpu"]]
     offered = onnxruntime.get_available_providers()
+    onnxruntime_setup.warn_of_several()
+    if device != "cpu" and _PROVIDERS["cuda"] in offered:
+        onnxruntime_setup.load_cuda()
     providers = [name for name in wanted if name in offered]
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)

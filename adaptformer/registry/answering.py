@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from adaptformer.base.errors import UserError
-from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.prediction import model_file
 from adaptformer.registry import in_use
@@ -154,4 +153,8 @@ def _record(name: str, *, ask: bool) -> Record | None:
 
 
 def _registered_name() -> str | None:
-    return params.load().registry.model if PARAMS.is_file() else None
+    if not PARAMS.is_file():
+        return None
+    from adaptformer.config import params  # a model's file needs none of its packages
+
+    return params.load().registry.model

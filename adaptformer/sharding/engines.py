@@ -81,6 +81,8 @@ def _in_pool(work: Callable[[int], D], shards: Iterable[int], processes: int) ->
 
 def _submitted(pool: ProcessPoolExecutor, work: Callable[[int], D], shards: Iterable[int]) -> set[Future[D]]:
     """Submit shards to a pool. Processes started for them inherit that Ctrl-C is blocked: the parent handles it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: the processes ignore Ctrl-C once they have started
+        return {pool.submit(work, shard) for shard in shards}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # in this thread; others still receive it
     try:
         return {pool.submit(work, shard) for shard in shards}

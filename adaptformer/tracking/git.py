@@ -53,8 +53,8 @@ def user_name() -> str:
         return name
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a user id without a name
-        return f"uid {os.getuid()}"
+    except (ImportError, KeyError, OSError):  # a container may run under a user id without a name
+        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
 
 
 def _reason() -> str:

@@ -73,6 +73,14 @@ def train(
     )
 
 
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill torchrun and its processes; on Windows torchrun alone: its processes end with their standard input."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+
+
 @contextlib.contextmanager
 def _started(command: list[str], stderr: Any) -> Iterator[Iterator[bytes]]:
     """Start torchrun in its own session, which Ctrl-C does not reach, and yield the lines that its processes write."""
@@ -91,7 +99,7 @@ def _started(command: list[str], stderr: Any) -> Iterator[Iterator[bytes]]:
             process.wait()
         else:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+                _kill(process)
         for pipe in (process.stdin, process.stdout):
             if pipe:
                 pipe.close()

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from imports import ROOT
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 
 def outside_of_make():
@@ -46,8 +48,17 @@ def test_another_python_is_one_clear_line(tmp_path):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     done = make("-C", str(tmp_path), "run", f"PYTHON={python}")
     assert done.returncode != 0
-    assert f"error: Python 3.11 or 3.12 is needed, and {python} is Python 3.10.1" in done.stderr
+    assert f"error: Python 3.11 to 3.14 is needed, and {python} is Python 3.10.1" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize(("minor", "fits"), [(10, False), (11, True), (12, True), (13, True), (14, True), (15, False)])
+def test_make_and_the_package_take_the_same_pythons(minor, fits):
+    check = re.search(r"sys\.exit\((not .*?)\)' ", (ROOT / "Makefile").read_text().replace("\\\n", " "))[1]
+    here = SimpleNamespace(version_info=(3, minor, 5))
+    refused = eval(check, {"sys": here})  # noqa: S307 - the text is the Makefile's own
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (not refused, SpecifierSet(package["requires-python"]).contains(f"3.{minor}.5")) == (fits, fits)
 
 
 def test_constraints_are_exact_versions_and_nothing_of_this_machine():

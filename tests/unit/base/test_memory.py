@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,12 +28,9 @@ def test_the_peak_stays_and_can_be_forgotten() -> None:
 
 
 def test_a_container_bounds_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {
-        "/proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable: 4000000 kB\n",
-        "/sys/fs/cgroup/memory.max": "3000000000",
-        "/sys/fs/cgroup/memory.current": "1000000000",
-    }
+    files = {"/sys/fs/cgroup/memory.max": "3000000000", "/sys/fs/cgroup/memory.current": "1000000000"}
     monkeypatch.setattr(Path, "read_text", lambda self: files[str(self)])
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=4_096_000_000))
     assert memory.free_mb() == 2000
     files["/sys/fs/cgroup/memory.max"] = "max"
     assert memory.free_mb() == 4096

@@ -327,6 +327,16 @@ def test_an_array_that_is_in_use_stays(
     assert not used.exists()
 
 
+def test_an_array_that_the_system_does_not_remove_keeps_its_room(
+    train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (kept,) = ages(cache, 100)
+    monkeypatch.setattr(caching.in_use, "remove", lambda path: False)  # Windows, while another process reads it
+    images = load_images(train, data, contract, bounded(cache, 50 + CHECKED))
+    assert isinstance(images.stored, StreamedPhotos)
+    assert files_in(cache) == [kept]
+
+
 @pytest.mark.parametrize("gigabytes", [0, 1e-7])
 def test_what_never_fits_is_decoded_each_time_and_removes_nothing(
     train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache, gigabytes: float

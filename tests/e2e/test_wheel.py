@@ -1,0 +1,128 @@
+"""The wheel, built from the package's files and used where no checkout is; and what other machines would install."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import registered
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from PIL import Image
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def run(*command, cwd, **environment):
+    plain = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
+    return subprocess.run(
+        command, cwd=cwd, env=plain | environment, capture_output=True, text=True, check=False
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel of this checkout's files; built from a copy, because setuptools leaves folders beside the sources."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, source / name)
+    shutil.copytree(ROOT / "adaptformer", source / "adaptformer", ignore=shutil.ignore_patterns("__pycache__"))
+    done = run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", ".", "-w", "wheels", cwd=source)
+    if done.returncode and "setuptools" in done.stderr and "No matching distribution" in done.stderr:
+        pytest.skip("no package index answers, from which the build takes setuptools")
+    assert done.returncode == 0, done.stderr
+    (file,) = (source / "wheels").iterdir()
+    return file
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A folder with what the wheel installs."""
+    folder = tmp_path_factory.mktemp("installed")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture
+def adaptformer(installed, tmp_path):
+    """A function that runs the installed command in an empty folder."""
+
+    def command(*arguments):
+        return run(sys.executable, "-m", "adaptformer", *arguments, cwd=tmp_path, PYTHONPATH=str(installed))
+
+    return command
+
+
+def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
+    tracked = subprocess.run(["git", "ls-files", "adaptformer"], cwd=ROOT, capture_output=True, text=True, check=True)
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == set(tracked.stdout.split())
+
+
+def test_it_is_what_is_imported_and_knows_its_version(adaptformer, installed, tmp_path):
+    done = adaptformer("--version")
+    assert (done.returncode, done.stdout) == (0, f"adaptformer {PROJECT['version']}\n"), done.stderr
+    where = "import adaptformer; print(adaptformer.__file__)"
+    done = run(sys.executable, "-c", where, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert Path(done.stdout.strip()).parent == installed / "adaptformer"
+
+
+def test_its_bundled_backbone_and_presets_are_found(adaptformer, tmp_path):
+    done = adaptformer("backbones")
+    assert done.returncode == 0, done.stderr
+    assert "vit_nano_patch4_32" in done.stdout
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    done = adaptformer("params", "--preset", "linear")
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_predicts_in_an_empty_folder(adaptformer, tmp_path):
+    registered.write_model(tmp_path / "model.onnx", 0.1)
+    Image.new("RGB", (8, 8), registered.COLOURS["green"]).save(tmp_path / "green.png")
+    done = adaptformer("predict", "--model", "model.onnx", "--json", "green.png")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["classes"][0]["class"] == "green"
+
+
+def constraints():
+    """The lines of constraints.txt by the names of their packages."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return {canonicalize_name(line.partition("==")[0]): line for line in lines if not line.startswith("#")}
+
+
+SYSTEMS = {
+    "linux-x86-64": ("manylinux_2_28_x86_64", "onnxruntime-gpu"),
+    "linux-arm64": ("manylinux_2_28_aarch64", "onnxruntime"),
+    "macos-arm64": ("macosx_14_0_arm64", "onnxruntime"),
+    "windows-x86-64": ("win_amd64", "onnxruntime-gpu"),
+}
+TRIED = [(system, "3.12") for system in SYSTEMS] + [("linux-x86-64", version) for version in ("3.11", "3.13", "3.14")]
+
+
+@pytest.mark.parametrize(("system", "python"), TRIED)
+def test_another_machine_finds_a_wheel_of_each_package_that_training_needs(system, python, tmp_path):
+    """The exact versions of constraints.txt; only names and wheels are looked up, nothing is run there."""
+    platform, onnxruntime = SYSTEMS[system]
+    lines = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["train"]
+    names = [canonicalize_name(Requirement(line).name) for line in lines]
+    wanted = [constraints()[name] for name in names if not name.startswith("onnxruntime") or name == onnxruntime]
+    assert len([one for one in wanted if one.startswith("onnxruntime")]) == 1
+    command = [sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed", "--no-deps"]
+    done = run(
+        *command, "--target", "there", "--only-binary=:all:", "--platform", platform, "--python-version", python,
+        "--report", "report.json", *wanted, cwd=tmp_path,
+    )  # fmt: skip
+    if done.returncode and "(from versions: none)" in done.stderr and "numpy" in done.stderr.splitlines()[-1]:
+        pytest.skip("no package index answers")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert len(report["install"]) == len(wanted)
