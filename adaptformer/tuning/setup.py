@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,15 @@ from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import labelled, manifest
 from adaptformer.data.cache import ImageCache
 from adaptformer.data.contract import ImageContract
+from adaptformer.model import backbone as architecture
 from adaptformer.model import backbone_file, classifier, device
 from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision
 from adaptformer.tuning import epoch, planning
 from adaptformer.tuning.data_parallel import World
+
+log = logging.getLogger("adaptformer")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ def prepare(params: Params, folder: RunFolder) -> Training:
         backbone.model, encoder, params.adapter, image_size=contract.size, classes=len(classes),
         seed=params.tuning.seed, drop_path=params.tuning.drop_path,
     )  # fmt: skip
+    if resized := architecture.resized_positions(model.vit, encoder):
+        log.info("%s", resized)
     precision = device.precision(params.tuning.precision, chosen, model.vit.embed_dim, len(model.vit.blocks))
     device.plain_attention(model.vit, chosen, precision)
     device.store_frozen(model, precision)
