@@ -25,7 +25,6 @@ from small_project import adaptformer, run_stages, snapshot
 from adaptformer import __main__ as command_line
 from adaptformer.base import files
 from adaptformer.base.errors import UserError
-from adaptformer.checkpoints import fetching
 from adaptformer.commands import stages
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
@@ -574,7 +573,7 @@ def test_data_sample_and_import_record_what_they_wrote(
 def test_pretrain_makes_a_checkpoint_that_fetch_takes(project: Path) -> None:
     arguments = ("data/train", "own.safetensors", "--model", mite.MODEL, "--epochs", "1", "--threads", "2")
     assert adaptformer("pretrain", *arguments, "--origin", "squares", "--licence", "CC0-1.0") == 0
-    card = fetching.fetch(mite.MODEL, "own.safetensors", None, ["cc0-1.0"])[1]
+    card = mite.fetched(mite.MODEL, "own.safetensors", None, ["cc0-1.0"])[1]
     assert (card.licence, card.note) == ("CC0-1.0", "MAE-pretrained by this project on 21 images (squares), 1 epochs")
     assert torch.get_num_threads() == 2
 

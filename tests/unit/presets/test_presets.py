@@ -86,7 +86,7 @@ def test_digits_are_not_mirrored() -> None:
     assert not params.load(FILE, presets.overlay(["adaptformer-64", "svhn"])).tuning.flip
 
 
-@pytest.mark.parametrize(("name", "hint"), [("cifar", "did you mean cifar100?"), ("zzzz", "there are photos, ")])
+@pytest.mark.parametrize(("name", "hint"), [("cifar", "did you mean cifar100?"), ("zzzz", "there are dinov2, ")])
 def test_an_unknown_preset_is_answered_with_a_suggestion(name: str, hint: str) -> None:
     with pytest.raises(UserError) as caught:
         presets.overlay(["svhn", name])
