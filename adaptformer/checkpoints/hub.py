@@ -83,6 +83,7 @@ def pin(place: Place, sha256: str | None) -> Pin:
     file or states another sha256.
     """
     path = cached(place)
+    size: int | None
     # The cache names a file by the sha256 that the hub stated; a cache without links has lost that name.
     stated = path.resolve().name if path else ""
     if path and (sha256 or _SHA256.fullmatch(stated)):
