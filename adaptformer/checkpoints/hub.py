@@ -24,6 +24,7 @@ _FILE = "model.safetensors"
 _PAGE = "README.md"
 _MAIN = "main"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .+()_-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OWN_COPY = "or get the file elsewhere and set backbone.checkpoint to its path"
 
@@ -122,7 +123,8 @@ def licence(place: Place) -> str | None:
     stated = data.get("license")
     if stated == "other":  # with the name of its own beside it
         stated = data.get("license_name") or stated
-    return stated if isinstance(stated, str) and stated.strip() else None
+    # Anybody may write such a page, and its text reaches log lines and cards.
+    return stated if isinstance(stated, str) and _LICENCE.fullmatch(stated) else None
 
 
 def fetch(pinned: Pin) -> Path:

@@ -123,6 +123,7 @@ def test_bytes_other_than_the_stated_ones_are_downloaded_again_and_then_refused(
         (b"---\nlicense: other\nlicense_name: dinov3-license\n---\n", "dinov3-license"),
         (b"---\nlicense: [mit, gpl]\n---\n", None),
         (b"---\nlicense: {\n---\n", None),
+        (b'---\nlicense: "mit\\n\\e[2J"\n---\n', None),
         (b"# no head\n", None),
         (None, None),
     ],
