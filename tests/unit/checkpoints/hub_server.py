@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
+STORE = "store/"
 ERRORS = {"RepoNotFound": 401, "GatedRepo": 403, "RevisionNotFound": 404, "EntryNotFound": 404}
 
 
@@ -36,30 +37,37 @@ def serving(repository: str, commit: str, files: dict[str, bytes]) -> Iterator[H
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> bytes:
-            repository, _, rest = unquote(self.path.partition("?")[0]).lstrip("/").partition("/resolve/")
+            path = unquote(self.path.partition("?")[0]).lstrip("/")
+            repository, _, rest = path.partition("/resolve/")
             revision, _, name = rest.partition("/")
+            if path.startswith(STORE):
+                name = path.removeprefix(STORE)
+                hub.asked.append((self.command, hub.commit, name))
+                content = hub.sends.get(name, hub.files[name])
+                return self._head(200, {"Content-Length": str(len(content))}) or content
             hub.asked.append((self.command, revision, name))
-            error = hub.error
-            if repository != hub.repository:
-                error = error or "RepoNotFound"
-            elif revision not in {"main", hub.commit}:
-                error = error or "RevisionNotFound"
-            elif name not in hub.files:
-                error = error or "EntryNotFound"
-            if error:
-                self.send_response(ERRORS.get(error) or int(error))
-                self.send_header("X-Error-Code", error)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+            if error := hub.error or self._missing(repository, revision, name):
+                self._head(ERRORS.get(error) or int(error), {"X-Error-Code": error, "Content-Length": "0"})
                 return b""
-            content = hub.files[name]
-            etag = hub.sha256(name) if name.endswith(".safetensors") else hashlib.sha1(content).hexdigest()  # noqa: S324
-            self.send_response(200)
-            self.send_header("X-Repo-Commit", hub.commit)
-            self.send_header("ETag", f'"{etag}"')
-            self.send_header("Content-Length", str(len(content)))
+            content, commit = hub.files[name], {"X-Repo-Commit": hub.commit}
+            if name.endswith(".safetensors"):  # large files lie on another host
+                place = f"http://localhost:{self.server.server_address[1]}/{STORE}{name}"
+                linked = {"X-Linked-Etag": f'"{hub.sha256(name)}"', "X-Linked-Size": str(len(content))}
+                return self._head(302, {**commit, **linked, "Location": place, "Content-Length": "0"})
+            etag = hashlib.sha1(content).hexdigest()  # noqa: S324 - as git names it
+            return self._head(200, {**commit, "ETag": f'"{etag}"', "Content-Length": str(len(content))}) or content
+
+        def _missing(self, repository: str, revision: str, name: str) -> str | None:
+            known = {"RepoNotFound": repository == hub.repository, "RevisionNotFound": revision in {"main", hub.commit}}
+            known["EntryNotFound"] = name in hub.files
+            return next((error for error, there in known.items() if not there), None)
+
+        def _head(self, status: int, headers: dict[str, str]) -> bytes:
+            self.send_response(status)
+            for header in headers.items():
+                self.send_header(*header)
             self.end_headers()
-            return hub.sends.get(name, content)
+            return b""
 
         def do_HEAD(self) -> None:
             self._answer()
