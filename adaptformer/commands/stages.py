@@ -102,7 +102,6 @@ def _plan(given: argparse.Namespace) -> None:
     from adaptformer.config import run_folder
     from adaptformer.model import device
     from adaptformer.pipeline import stage_runner
-    from adaptformer.presets import writing
     from adaptformer.tuning import planning, setup
 
     if given.write and given.minutes is None:
@@ -126,7 +125,7 @@ def _plan(given: argparse.Namespace) -> None:
         epochs = planning.epochs_within(given.minutes, wanted.tuning, minutes)
         print(f"tuning.epochs={epochs} takes about {minutes * epochs / wanted.tuning.epochs:.1f} minutes")
         if given.write:
-            writing.put(Path("params.yaml"), {"tuning.epochs": epochs})
+            print(_write(file, {"tuning.epochs": epochs}))
 
 
 def _minutes(text: str) -> float:
