@@ -36,16 +36,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adaptformer"
 
 
+def offline() -> bool:
+    """Return whether downloads are switched off, by `--offline` or by the hub's own variable HF_HUB_OFFLINE."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def cached(url: str, sha256: str) -> Path:
+    """Return where the file at `url` with the hash `sha256` is kept once it has been downloaded."""
+    suffix = ".safetensors" if urlsplit(url).path.endswith(".safetensors") else ".pth"
+    return cache_folder() / f"{sha256}{suffix}"
+
+
 def fetch(url: str, sha256: str) -> Path:
     """Return the cached path of the file at `url`, downloaded unless it is cached already.
 
     An interrupted transfer is resumed. Only a file with the hash `sha256` gets its final name in the cache. Raises
-    UserError for an address that is not allowed, a server that cannot be reached or answers with an error, a transfer
-    that ends early, and another hash.
+    UserError for an address that is not allowed, if downloads are switched off, and for a server that cannot be reached
+    or answers with an error, a transfer that ends early, and another hash.
     """
     address.check(url)
-    suffix = ".safetensors" if urlsplit(url).path.endswith(".safetensors") else ".pth"
-    path = cache_folder() / f"{sha256}{suffix}"
+    path = cached(url, sha256)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.with_suffix(".lock"), address.shown(url)):
@@ -61,6 +71,11 @@ def fetch(url: str, sha256: str) -> Path:
 
 def _complete(url: str, path: Path, sha256: str) -> None:
     """Complete the partial file beside `path`, verify it and rename it to `path`."""
+    if offline():
+        raise UserError(
+            f"{address.shown(url)} is not in {path.parent}, and downloads are switched off",
+            "leave out --offline and HF_HUB_OFFLINE once, with a network; or set backbone.checkpoint to a file's path",
+        )
     partial = path.with_suffix(".partial")
     resumed = _transfer(url, partial)
     if (found := files.sha256_file(partial)) != sha256 and resumed:

@@ -2,65 +2,61 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from adaptformer.base import files, integrity
 from adaptformer.base.errors import UserError, has_credentials
-from adaptformer.checkpoints import address, catalogue, download
+from adaptformer.checkpoints import address, catalogue, download, hub
+from adaptformer.config.params import BackboneParams, as_override
+from adaptformer.model.backbone_card import UNKNOWN
+
+log = logging.getLogger("adaptformer")
 
 BUNDLED = "bundled"
-_HUB = "hub:"
-_HUB_FILE = "model.safetensors"
+
+
+class Licence(NamedTuple):
+    """The name of a licence, and who states it."""
+
+    name: str
+    by: str
 
 
 class Source(NamedTuple):
-    """A checkpoint's file or folder, its origin for the card (without local folders), and its expected sha256."""
+    """A checkpoint's file or folder, its origin for the card (without local folders), and its expected sha256.
+
+    `licence` is the one that the hub's page states, or the catalogue for its repository; None if neither was asked.
+    """
 
     path: Path
     origin: str
     sha256: str | None
+    licence: Licence | None = None
 
 
-def locate(model: str, checkpoint: str, sha256: str | None, allowed_licences: Sequence[str]) -> Source:
+def locate(wanted: BackboneParams) -> Source:
     """Return the file or folder that `checkpoint` names, downloaded if need be.
 
-    `checkpoint` is `bundled`, an id of the catalogue, an https address, `hub:ID@REVISION`, or a path; `sha256` is None
-    if the user gives none. Raises UserError if a download has no hash to verify it by, if the licence in the catalogue
-    is not allowed, and if the file cannot be found or fetched.
+    `checkpoint` is `bundled`, an id of the catalogue, an https address, `hub:REPOSITORY[@COMMIT]`, or a path. Raises
+    UserError if a download has no hash to verify it by, if its licence is known before it and not allowed, and if the
+    file cannot be found or fetched.
     """
+    checkpoint, sha256 = wanted.checkpoint, wanted.sha256
     if checkpoint == BUNDLED:
-        path = _bundled(model)
-        entry = catalogue.find(BUNDLED)
-        if entry and entry.model == model and files.sha256_file(path) != entry.sha256:
-            raise integrity.altered(path, "install adaptformer again, or restore the file from git")
-        return Source(path, f"{BUNDLED}/{path.name}", sha256)
+        return _bundled(wanted.model, sha256)
     if entry := catalogue.find(checkpoint):
-        if model != entry.model:
+        if wanted.model != entry.model:
             raise UserError(
-                f"backbone.checkpoint = {checkpoint} is made for {entry.model}, not for backbone.model = {model}",
+                f"backbone.checkpoint = {entry.id} is made for {entry.model}, not for backbone.model = {wanted.model}",
                 f"set backbone.model to {entry.model}",
             )
-        catalogue.allow(entry.licence, allowed_licences, f"backbone.checkpoint = {checkpoint}")
-        if not (sha256 := sha256 or entry.sha256):
-            raise UserError(f"backbone.checkpoint = {checkpoint} has no known sha256", entry.note)
-        checkpoint = entry.source
-    if checkpoint.startswith(_HUB):
-        return _from_hub(checkpoint, sha256)
+        checkpoint, sha256 = entry.source, sha256 or entry.sha256
+    if hub.is_address(checkpoint):
+        return _from_hub(wanted, hub.parsed(checkpoint), sha256)
     if "://" in checkpoint:
-        if has_credentials(checkpoint):
-            raise UserError(
-                "the address of the checkpoint holds a password, token or signature, which would appear in all records",
-                "download the file by hand and set backbone.checkpoint to its path",
-            )
-        if sha256 is None:
-            raise UserError(
-                f"backbone.checkpoint = {address.shown(checkpoint)} needs a hash to be verified by",
-                "set backbone.sha256 to the sha256 that the publisher states",
-            )
-        return Source(download.fetch(checkpoint, sha256), address.shown(checkpoint), sha256)
+        return _from_address(wanted, checkpoint, sha256)
     path = Path(checkpoint)
     if not path.is_file() and not path.is_dir():
         ids = ", ".join(entry.id for entry in catalogue.ENTRIES[:3])
@@ -71,65 +67,69 @@ def locate(model: str, checkpoint: str, sha256: str | None, allowed_licences: Se
     return Source(path, path.resolve().name, sha256)
 
 
-def is_remote(checkpoint: str) -> bool:
-    """Return whether `checkpoint` is an address on the network."""
-    return "://" in checkpoint or checkpoint.startswith(_HUB)
+def pinned(wanted: BackboneParams) -> dict[str, Any]:
+    """Return, by dotted key, the values that pin a checkpoint of the hub; none if it is no such, or has a commit.
 
-
-def _from_hub(checkpoint: str, sha256: str | None) -> Source:
-    """Return the file of `hub:ID@REVISION`; an ID without an owner is timm's."""
-    name, _, revision = checkpoint.removeprefix(_HUB).partition("@")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or not re.fullmatch(r"[\w.-]+", revision):
-        raise UserError(
-            f"backbone.checkpoint = {checkpoint} is not a pinned hub address",
-            f"write {_HUB}ID@REVISION with the commit's 40 hexadecimal digits as REVISION",
-        )
-    if sha256 is None and not re.fullmatch(r"[0-9a-f]{40}", revision):  # a branch or a tag
-        raise UserError(
-            f"backbone.checkpoint = {checkpoint} names a revision that may change",
-            "give the commit's 40 hexadecimal digits after the @, or set backbone.sha256",
-        )
-    repository = name if "/" in name else f"timm/{name}"
-    return Source(_hub_file(repository, revision), f"{_HUB}{repository}@{revision}", sha256)
-
-
-def _hub_file(repository: str, revision: str) -> Path:
-    """Return the path of the repository's safetensors file in the hub's own cache, downloaded if need be.
-
-    The hub was not reachable during development, so the tests replace the download itself.
+    They are commit, sha256 and licence, as the hub states them now. Nothing but the repository's page is downloaded;
+    `locate` verifies the bytes. Raises UserError if the hub cannot be asked.
     """
-    from huggingface_hub import errors, hf_hub_download
+    if not hub.is_address(wanted.checkpoint) or (place := hub.parsed(wanted.checkpoint)).pinned:
+        return {}
+    pin = hub.pin(place, wanted.sha256)
+    return _values(wanted, pin, _licence(pin.place))
 
-    where = f"{repository}@{revision}"
-    unreachable = (
-        f"the hub cannot be reached for {where}, and its cache here does not hold it",
-        "check the network and HF_HUB_OFFLINE; or get the file elsewhere and set backbone.checkpoint to its path",
-    )
-    messages = {  # the most specific first: some of these are subclasses of others
-        errors.GatedRepoError: (
-            f"the hub gives {where} only to users who have accepted its terms",
-            "accept them there, then `hf auth login`",
-        ),
-        errors.RepositoryNotFoundError: (f"the hub has no {repository}", "correct the id in backbone.checkpoint"),
-        errors.RevisionNotFoundError: (
-            f"{repository} has no revision {revision}",
-            "take one from its history on the hub",
-        ),
-        errors.LocalEntryNotFoundError: unreachable,
-        errors.OfflineModeIsEnabled: unreachable,
-        errors.EntryNotFoundError: (f"{where} has no {_HUB_FILE}", "choose a repository that has one, as timm's do"),
+
+def _from_hub(wanted: BackboneParams, place: hub.Place, sha256: str | None) -> Source:
+    """Return the file of a place on the hub, whose licence is judged before the download."""
+    pin = hub.pin(place, sha256)
+    licence = None if wanted.licence else _licence(pin.place)
+    name = wanted.licence or (licence.name if licence else UNKNOWN)
+    catalogue.allow(name, wanted.allowed_licences, f"backbone.checkpoint = {wanted.checkpoint}")
+    path = hub.fetch(pin)
+    if not place.pinned:
+        values = _values(wanted, pin, licence)
+        size = "" if pin.size is None else f"{pin.size / 1e6:.0f} MB, "
+        log.info("%s is %s now: %ssha256 %s, licence %s", place, pin.place, size, pin.sha256, name)
+        words = " ".join(as_override(key, value) for key, value in values.items())
+        log.warning("warning: a later commit may have other weights; `adaptformer params %s --write` pins these", words)
+    return Source(path, str(pin.place), pin.sha256, licence)
+
+
+def _values(wanted: BackboneParams, pin: hub.Pin, licence: Licence | None) -> dict[str, Any]:
+    return {
+        "backbone.checkpoint": str(pin.place),
+        "backbone.sha256": pin.sha256,
+        "backbone.licence": wanted.licence or (licence.name if licence else None),
     }
-    try:
-        return Path(hf_hub_download(repository, _HUB_FILE, revision=revision))
-    except Exception as error:  # also those of the hub's HTTP library, which change between versions
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        otherwise = (f"{where} could not be fetched from the hub: {reason}", "run the same command again")
+
+
+def _licence(place: hub.Place) -> Licence | None:
+    """Return the licence of a repository: the catalogue's if it has a file of it, else the one that its page states."""
+    if entry := catalogue.of_repository(place.repository):
+        return Licence(entry.licence, "the catalogue, for the repository")
+    name = hub.licence(place)
+    return Licence(name, "the repository's page on the hub") if name else None
+
+
+def _from_address(wanted: BackboneParams, url: str, sha256: str | None) -> Source:
+    """Return the file of an https address, downloaded; the licence is judged before, if it is known by then."""
+    if has_credentials(url):
         raise UserError(
-            *next((text for kind, text in messages.items() if isinstance(error, kind)), otherwise)
-        ) from error
+            "the address of the checkpoint holds a password, token or signature, which would appear in all records",
+            "download the file by hand and set backbone.checkpoint to its path",
+        )
+    if sha256 is None:
+        raise UserError(
+            f"backbone.checkpoint = {address.shown(url)} needs a hash to be verified by",
+            "set backbone.sha256 to the sha256 that the publisher states",
+        )
+    entry = catalogue.of_file(sha256)
+    if licence := wanted.licence or (entry.licence if entry else None):
+        catalogue.allow(licence, wanted.allowed_licences, f"backbone.checkpoint = {address.shown(wanted.checkpoint)}")
+    return Source(download.fetch(url, sha256), address.shown(url), sha256)
 
 
-def _bundled(model: str) -> Path:
+def _bundled(model: str, sha256: str | None) -> Source:
     path = Path(__file__).with_name(f"{model}.safetensors")
     if not path.is_file():
         bundled = ", ".join(sorted(file.stem for file in path.parent.glob("*.safetensors")))
@@ -137,4 +137,7 @@ def _bundled(model: str) -> Path:
             f"no checkpoint is bundled for backbone.model = {model}",
             f"set backbone.checkpoint to a file, or backbone.model to one of: {bundled}",
         )
-    return path
+    entry = catalogue.find(BUNDLED)
+    if entry and entry.model == model and files.sha256_file(path) != entry.sha256:
+        raise integrity.altered(path, "install adaptformer again, or restore the file from git")
+    return Source(path, f"{BUNDLED}/{path.name}", sha256)

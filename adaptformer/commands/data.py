@@ -365,7 +365,7 @@ def _next_steps(summary: ImportSummary, params: Params, source: Path) -> str:
     if middle >= 4 * size:
         lines += [
             "next: put settings for photos into params.yaml, then run the pipeline",
-            "  adaptformer params --preset photos backbone.sha256=… --write   # the hash: see `adaptformer backbones`",
+            "  adaptformer params --preset photos --write   # without a GPU: --preset photos-small",
             "  make run",
         ]
     else:

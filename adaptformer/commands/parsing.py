@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -84,6 +85,19 @@ def add_overrides(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "overrides", nargs="*", type=override, metavar="KEY=VALUE", help="use this value: tuning.epochs=3"
     )
+
+
+def add_offline(command: argparse.ArgumentParser) -> None:
+    """Give a command the option that switches downloads of checkpoints off."""
+    command.add_argument(
+        "--offline", action="store_true", help="download no checkpoint: it must be on this machine (HF_HUB_OFFLINE=1)"
+    )
+
+
+def stay_offline(given: argparse.Namespace) -> None:
+    """Switch downloads off for this process if the command line says so; the hub's client reads the same variable."""
+    if getattr(given, "offline", False):
+        os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def add_methods(command: argparse.ArgumentParser) -> None:

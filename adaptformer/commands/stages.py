@@ -7,13 +7,22 @@ import logging
 import math
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adaptformer.base.errors import UserError, without_credentials
-from adaptformer.commands.parsing import add_methods, add_overrides, add_search, options, resolved
+from adaptformer.commands.parsing import (
+    add_methods,
+    add_offline,
+    add_overrides,
+    add_search,
+    options,
+    resolved,
+    stay_offline,
+)
 
 if TYPE_CHECKING:
     from adaptformer.commands.parsing import Commands
+    from adaptformer.config.params import Params, ParamsFile
     from adaptformer.config.run_folder import RunFolder
 
 log = logging.getLogger("adaptformer")
@@ -44,8 +53,11 @@ def add(commands: Commands) -> None:
     )
     add_overrides(whole)
     whole.set_defaults(command=_run)
+    for command in (commands.choices["fetch"], whole):
+        add_offline(command)
     shown = commands.add_parser("params", help="show params.yaml with presets and overrides applied, or write it")
     add_overrides(shown)
+    add_offline(shown)
     form = shown.add_mutually_exclusive_group()
     form.add_argument("--write", action="store_true", help="put the values into params.yaml; its comments stay")
     form.add_argument("--markdown", action="store_true", help="print a page with type, range and meaning of each key")
@@ -70,6 +82,7 @@ def _stage(given: argparse.Namespace) -> None:
     from adaptformer.pipeline import records, stage_runner
     from adaptformer.tuning import processes
 
+    stay_offline(given)
     file, wanted = resolved(given)
     folder = run_folder.of(file.params, wanted)
     words = options(given)
@@ -91,6 +104,7 @@ def _run(given: argparse.Namespace) -> None:
     from adaptformer.config import run_folder
     from adaptformer.pipeline import run
 
+    stay_offline(given)
     file, wanted = resolved(given)
     folder = run_folder.apart(wanted) if given.own_folder else run_folder.of(file.params, wanted)
     _show_folder(folder)
@@ -110,7 +124,6 @@ def _plan(given: argparse.Namespace) -> None:
     from adaptformer.config import run_folder
     from adaptformer.model import device
     from adaptformer.pipeline import stage_runner
-    from adaptformer.presets import writing
     from adaptformer.tuning import planning, setup
 
     if given.write and given.minutes is None:
@@ -134,7 +147,7 @@ def _plan(given: argparse.Namespace) -> None:
         epochs = planning.epochs_within(given.minutes, wanted.tuning, minutes)
         print(f"tuning.epochs={epochs} takes about {minutes * epochs / wanted.tuning.epochs:.1f} minutes")
         if given.write:
-            writing.put(Path("params.yaml"), {"tuning.epochs": epochs})
+            print(_write(file, {"tuning.epochs": epochs}))
 
 
 def _minutes(text: str) -> float:
@@ -153,13 +166,42 @@ def _params(given: argparse.Namespace) -> None:
     from adaptformer.config import params
     from adaptformer.presets import writing
 
+    stay_offline(given)
     file, wanted = resolved(given)
     path, values = Path("params.yaml"), params.difference(file.params, wanted)
     if given.write:
-        writing.put(path, values)
+        print(_write(file, values | _pins(file.params, wanted)))
         return
     text = writing.changed(path.read_text(encoding="utf-8"), values)
     print(params_page.markdown(text) if given.markdown else without_credentials(text), end="")
+
+
+def _pins(present: Params, wanted: Params) -> dict[str, Any]:
+    """Return the values that pin a checkpoint of the hub; a new checkpoint keeps no hash or licence of another one."""
+    from adaptformer.checkpoints import source
+
+    before, backbone = present.backbone, wanted.backbone
+    if before.checkpoint != backbone.checkpoint:
+        kept = [key for key in ("sha256", "licence") if getattr(backbone, key) == getattr(before, key)]
+        backbone = backbone.model_copy(update=dict.fromkeys(kept))
+    return source.pinned(backbone)
+
+
+def _write(file: ParamsFile, values: dict[str, Any]) -> str:
+    """Put values by dotted key into params.yaml; return those that it did not have before, as a table."""
+    from adaptformer.base import text_table, yaml_text
+    from adaptformer.config import params
+    from adaptformer.presets import writing
+
+    before = params.flat(file.params.model_dump(mode="json"))
+    new = {key: value for key, value in values.items() if value != before[key]}
+    if not new:
+        return f"{file.path} has these values already"
+    file.require_unchanged()
+    writing.put(file.path, new)
+    rows = [(key, yaml_text.line(before[key]), "->", yaml_text.line(value)) for key, value in new.items()]
+    counted = "one value" if len(new) == 1 else f"{len(new)} values"
+    return without_credentials(f"{file.path}: {counted} changed\n{text_table.aligned(rows)}")
 
 
 def _compare(given: argparse.Namespace) -> None:

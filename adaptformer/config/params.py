@@ -116,14 +116,27 @@ class ImageParams(Section):
     sixteen_bit_max: Annotated[int, Field(ge=255, le=65535)]
 
 
+Channel = Annotated[float, Field(ge=0, le=1)]
+Spread = Annotated[float, Field(gt=0, le=100)]
+
+
 class BackboneParams(Section):
-    """Which pretrained checkpoint is fetched, and for which architecture."""
+    """Which pretrained checkpoint is fetched, for which architecture, and what the user states about it."""
 
     model: Text
     checkpoint: Text
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
     weights: Text
+    licence: Text | None
+    mean: tuple[Channel, Channel, Channel] | None
+    std: tuple[Spread, Spread, Spread] | None
     allowed_licences: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _mean_has_a_std(self) -> BackboneParams:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together: give both, or null for both")
+        return self
 
 
 class AdapterParams(Section):

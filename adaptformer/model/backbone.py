@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from functools import partial
 from typing import Any
 
@@ -135,6 +136,18 @@ def load_encoder(vit: VisionTransformer, tensors: dict[str, Tensor]) -> None:
             raise
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"the backbone's tensors are not those of its model ({reason})", FETCH) from error
+
+
+def resized_positions(vit: VisionTransformer, tensors: dict[str, Tensor]) -> str | None:
+    """Return a sentence if `load_encoder` interpolates the position embeddings to another grid, None if it need not."""
+    if tensors["pos_embed"].shape == vit.pos_embed.shape:
+        return None
+    side = math.isqrt(tensors["pos_embed"].shape[1] - (0 if vit.no_embed_class else vit.num_prefix_tokens))
+    rows, columns = vit.patch_embed.grid_size
+    return (
+        f"the position embeddings of {side} x {side} patches are resized to {rows} x {columns}, as image.size ="
+        f" {vit.patch_embed.img_size[0]} needs"
+    )
 
 
 def published(model: str) -> Any | None:

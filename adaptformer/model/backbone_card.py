@@ -12,6 +12,9 @@ from adaptformer.base import schema
 COMMERCIAL_USE = {"mit": True, "apache-2.0": True, "cc-by-nc-4.0": False}
 """Known licences of weights, and whether each allows commercial use."""
 
+UNKNOWN = "unknown"
+"""The licence of weights for which nobody states one. It is never guessed from the name of an architecture."""
+
 
 def allows_commercial_use(licence: str) -> bool | None:
     """Return whether a licence of weights allows commercial use, or None for a licence that is not listed here."""

@@ -66,10 +66,7 @@ def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     from adaptformer.checkpoints import fetching
     from adaptformer.model import backbone_file
 
-    wanted = params.backbone
-    tensors, card = fetching.fetch(
-        wanted.model, wanted.checkpoint, wanted.sha256, wanted.allowed_licences, wanted.weights
-    )
+    tensors, card = fetching.fetch(params.backbone)
     backbone_file.write(folder.backbone, tensors, card)
     if folder.isolated:  # DVC manages the default folder's file, and may link it itself
         files.share(folder.backbone, [other.backbone for other in folder.others() if other.backbone.is_file()])

@@ -7,6 +7,7 @@ values of params.yaml apply first, then those of the presets in their order, the
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,8 +21,8 @@ KINDS = ("start", "data", "backbone", "recipe")
 
 def available() -> dict[str, Path]:
     """Return the file of every preset by its name."""
-    here = Path(__file__).parent
-    return {path.stem: path for kind in KINDS for path in sorted((here / kind).glob("*.yaml"))}
+    here, stem = Path(__file__).parent, operator.attrgetter("stem")
+    return {path.stem: path for kind in KINDS for path in sorted((here / kind).glob("*.yaml"), key=stem)}
 
 
 def overlay(names: Iterable[str]) -> dict[str, object]:

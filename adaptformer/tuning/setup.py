@@ -15,6 +15,7 @@ from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import Crops, DataSet
+from adaptformer.model import backbone as architecture
 from adaptformer.model import backbone_file, classifier, device
 from adaptformer.model.backbone_card import BackboneCard
 from adaptformer.model.classifier import Classifier
@@ -77,6 +78,8 @@ def prepare(params: Params, folder: RunFolder) -> Training:
         backbone.model, encoder, params.adapter, image_size=contract.size, classes=len(classes),
         seed=params.tuning.seed, drop_path=params.tuning.drop_path,
     )  # fmt: skip
+    if resized := architecture.resized_positions(model.vit, encoder):
+        log.info("%s", resized)
     precision = device.precision(params.tuning.precision, where, model.vit.embed_dim, len(model.vit.blocks))
     device.plain_attention(model.vit, where, precision)
     device.store_frozen(model, precision)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from adaptformer.base.errors import UserError
 from adaptformer.checkpoints import fetching, source
+from adaptformer.config.params import BackboneParams
 from adaptformer.model import backbone
 
 MODEL = "vit_nano_patch4_32"
@@ -62,7 +63,9 @@ def _built_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fetched(path: Path) -> None:
-    found = ends_well(lambda: fetching.fetch(MODEL, str(path), None, ("mit",)))
+    content = {"checkpoint": str(path), "sha256": None, "weights": "ema", "licence": None, "mean": None, "std": None}
+    wanted = BackboneParams.model_validate({"model": MODEL, "allowed_licences": ["mit"], **content})
+    found = ends_well(lambda: fetching.fetch(wanted))
     if not isinstance(found, UserError):
         tensors, card = found
         assert tensors.keys() == SOUND.keys()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adaptformer.config.params import AdapterParams
+from adaptformer.checkpoints import fetching
+from adaptformer.config.params import AdapterParams, BackboneParams
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.model import backbone, classifier, tensor_file
@@ -112,6 +114,20 @@ def adapter_card(**settings: Any) -> AdapterCard:
 def write_backbone(path: Path) -> Path:
     tensor_file.write(path, encoder(), dataclasses.asdict(backbone_card()))
     return path
+
+
+def wanted(
+    model: str, checkpoint: str, sha256: str | None = None, allowed: Sequence[str] = LICENCES, **changes: Any
+) -> BackboneParams:
+    """The params section `backbone`."""
+    values = {"weights": "ema", "licence": None, "mean": None, "std": None, **changes}
+    content = {"model": model, "checkpoint": checkpoint, "sha256": sha256, "allowed_licences": list(allowed), **values}
+    return BackboneParams.model_validate(content)
+
+
+def fetched(*arguments: Any, **changes: Any) -> tuple[dict[str, Tensor], BackboneCard]:
+    """Tensors and card of the checkpoint that `wanted` of the same arguments names."""
+    return fetching.fetch(wanted(*arguments, **changes))
 
 
 def tuned_hash(classified: classifier.Classifier) -> str:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import mite
 import pytest
 import torch
 
@@ -22,7 +24,9 @@ def test_an_entry_says_what_timm_says(entry: Entry) -> None:
     assert config is not None
     assert (entry.licence, entry.normalisation) == (config.license, (tuple(config.mean), tuple(config.std)))
     assert config.input_size == (3, entry.image_size, entry.image_size)
-    assert entry.source in {config.url, f"hub:{config.hf_hub_id}@main"}
+    assert entry.source.partition("@")[0] in {config.url, f"hub:{config.hf_hub_id}", "hub:facebook/vit-mae-base"}
+    assert re.fullmatch(r"https://.*\.pth|hub:.*@[0-9a-f]{40}", entry.source)
+    assert re.fullmatch("[0-9a-f]{64}", entry.sha256)
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
@@ -38,7 +42,7 @@ def test_the_bundled_entry_is_the_bundled_file() -> None:
     assert entry is not None
     file = Path(fetching.__file__).parents[1] / "checkpoints" / entry.source
     assert (entry.size, entry.sha256) == (file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
-    card = fetching.fetch(entry.model, "bundled", None, ["mit"])[1]
+    card = mite.fetched(entry.model, "bundled", None, ["mit"])[1]
     assert (card.licence, (card.mean, card.std), card.parameters) == (
         entry.licence, entry.normalisation, entry.parameters,
     )  # fmt: skip
@@ -46,8 +50,13 @@ def test_the_bundled_entry_is_the_bundled_file() -> None:
 
 def test_ids_are_unique_and_an_unknown_one_is_nothing() -> None:
     assert len({entry.id for entry in ENTRIES}) == len(ENTRIES)
-    assert catalogue.find("mae_vit_base") is ENTRIES[1]
-    assert catalogue.find("mae_vit_bas") is None
+    assert catalogue.find("bundled") is ENTRIES[0]
+    assert catalogue.find("bundle") is None
+    assert len({entry.sha256 for entry in ENTRIES}) == len(ENTRIES)
+    assert catalogue.of_file(ENTRIES[1].sha256) is ENTRIES[1]
+    assert catalogue.of_file(None) is None
+    assert catalogue.of_repository("facebook/vit-mae-base") is catalogue.find("mae_vit_base_hub")
+    assert catalogue.of_repository("facebook/vit-mae-bas") is None
 
 
 def test_a_licence_is_allowed_in_whatever_case() -> None:
@@ -60,11 +69,18 @@ def test_a_licence_that_is_not_allowed_names_an_alternative_that_is() -> None:
         catalogue.allow("cc-by-nc-4.0", ["Apache-2.0"], "x")
     assert caught.value.remedy == (
         "add cc-by-nc-4.0 to backbone.allowed_licences if its terms suit you, "
-        "or take dinov2_vit_base (apache-2.0) with backbone.model = vit_base_patch14_reg4_dinov2.lvd142m"
+        "or take dinov2_registers_vit_base (apache-2.0) with backbone.model = vit_base_patch14_reg4_dinov2.lvd142m"
     )
     with pytest.raises(UserError) as caught:
-        catalogue.allow("unknown", ["gpl-3.0"], "x")
+        catalogue.allow("mit", ["gpl-3.0"], "x")
     assert caught.value.remedy.endswith("if its terms suit you")
+
+
+def test_an_unknown_licence_names_the_param_that_states_it() -> None:
+    with pytest.raises(UserError, match="the licence of x is unknown") as caught:
+        catalogue.allow("unknown", ["mit"], "x")
+    assert caught.value.remedy.startswith("set backbone.licence to ")
+    catalogue.allow("unknown", ["mit", "Unknown"], "x")
 
 
 def test_commercial_use_follows_the_licence() -> None:
@@ -81,6 +97,7 @@ def test_the_command_lists_them_all_without_torch() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines[: len(ENTRIES) + 1]] == ["id", *(entry.id for entry in ENTRIES)]
-    assert "85.8 M      16     224     0.485 0.456 0.406     0.229 0.224 0.225 " in lines[2]
-    assert lines[2].endswith("cc-by-nc-4.0  no          343 MB")
+    mae = lines[1 + ENTRIES.index(catalogue.find("mae_vit_base"))]  # type: ignore[arg-type]
+    assert "85.8 M      16     224     0.485 0.456 0.406     0.229 0.224 0.225 " in mae
+    assert mae.endswith("cc-by-nc-4.0  no          343 MB    no")
     assert lines[-1] == "[]"

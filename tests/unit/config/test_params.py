@@ -106,6 +106,10 @@ def test_a_missing_key_is_named_whichever_it_is(write: Callable[..., Path], key:
         ("backbone.model", ""),
         ("backbone.checkpoint", ""),
         ("backbone.sha256", "abc"),
+        ("backbone.licence", ""),
+        ("backbone.mean", [0.5, 0.5]),
+        ("backbone.mean", [0.5, 0.5, 1.5]),
+        ("backbone.std", [0.5, 0.5, 0]),
         ("backbone.allowed_licences", []),
         ("backbone.allowed_licences", "mit"),
         ("adapter.bottlenecks", []),
@@ -179,6 +183,13 @@ def test_ranges_must_rise(write: Callable[..., Path], key: str) -> None:
     assert cause.startswith("tuning in "), "the whole section is no value to show"
     assert cause.endswith(f"{key} must be [low, high], not [1.0, 0.5]")
     assert getattr(params.load(write({f"tuning.{key}": [0.5, 0.5]})).tuning, key) == (0.5, 0.5)
+
+
+def test_a_mean_without_a_standard_deviation_is_refused(write: Callable[..., Path]) -> None:
+    for key in ("mean", "std"):
+        assert refusal(write({f"backbone.{key}": [0.5, 0.5, 0.5]})).cause.endswith("give both, or null for both")
+    both = {"backbone.mean": [0.5, 0.4, 0.3], "backbone.std": [0.1, 0.2, 0.3]}
+    assert params.load(write(both)).backbone.mean == (0.5, 0.4, 0.3)
 
 
 def test_several_faults_are_counted_by_key(write: Callable[..., Path]) -> None:

@@ -626,6 +626,7 @@ def test_the_plan_finds_the_epochs_that_fit_and_writes_them_if_asked(
     assert capsys.readouterr().out.splitlines()[-1] == "tuning.epochs=6 takes about 9.0 minutes"
     assert params.load().tuning.epochs == 2
     assert adaptformer("plan", "--minutes", "10", "--write") == 0
+    assert "params.yaml: one value changed" in capsys.readouterr().out
     assert params.load().tuning.epochs == 6
     capsys.readouterr()
     assert adaptformer("plan", "--minutes", "0.4") == 1

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 FILE = ROOT / "params.yaml"
 DATA = [name for name, path in presets.available().items() if path.parent.name == "data"]
 BACKBONES = [name for name, path in presets.available().items() if path.parent.name == "backbone"]
+STARTS = [name for name, path in presets.available().items() if path.parent.name == "start"]
 RECIPES = [name for name, path in presets.available().items() if path.parent.name == "recipe"]
 
 
@@ -33,6 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_presets_are_there() -> None:
     assert {"cifar100", "svhn", "food101", "flowers102", "imagenet"} <= set(DATA)
     assert {"adaptformer-64", "adaptformer-4"} <= set(RECIPES)
+    assert set(STARTS) == {"photos", "photos-small", "dinov2"}
     assert set(presets.KINDS) == {path.parent.name for path in presets.available().values()}
 
 
@@ -55,12 +57,16 @@ def test_every_pair_combines_whatever_the_order(data: str, recipe: str) -> None:
     assert wanted.image.size == 224
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_a_backbone_names_an_entry_of_the_catalogue_whose_licence_it_allows(name: str) -> None:
-    backbone = params.load(FILE, presets.overlay(["svhn", name])).backbone
+@pytest.mark.parametrize("name", [*BACKBONES, *STARTS])
+def test_a_backbone_is_an_entry_of_the_catalogue_with_its_hash_licence_and_a_fitting_image_size(name: str) -> None:
+    claims = {"backbone.licence": "mine", "backbone.mean": [0.5] * 3, "backbone.std": [0.5] * 3}
+    wanted = params.load(FILE, {"backbone.sha256": "0" * 64, **claims, **presets.overlay([name])})
+    backbone = wanted.backbone
     entry = catalogue.find(backbone.checkpoint)
     assert entry is not None
     assert entry.model == backbone.model
+    assert (backbone.sha256, backbone.licence, backbone.mean, backbone.std) == (None, None, None, None)
+    assert wanted.image.size % entry.patch == 0
     catalogue.allow(entry.licence, backbone.allowed_licences, name)
 
 
@@ -86,7 +92,7 @@ def test_digits_are_not_mirrored() -> None:
     assert not params.load(FILE, presets.overlay(["adaptformer-64", "svhn"])).tuning.flip
 
 
-@pytest.mark.parametrize(("name", "hint"), [("cifar", "did you mean cifar100?"), ("zzzz", "there are photos, ")])
+@pytest.mark.parametrize(("name", "hint"), [("cifar", "did you mean cifar100?"), ("zzzz", "there are dinov2, ")])
 def test_an_unknown_preset_is_answered_with_a_suggestion(name: str, hint: str) -> None:
     with pytest.raises(UserError) as caught:
         presets.overlay(["svhn", name])
@@ -112,6 +118,16 @@ def test_what_is_shown_differs_in_the_values_alone(project: Path, capsys: pytest
     assert [line.partition("#")[2] for line in shown.splitlines()] == comments
     values = {**presets.overlay(["cifar100", "adaptformer-64"])}
     assert params.flat(yaml.safe_load(shown)) == {**params.flat(yaml.safe_load(text)), **values}
+
+
+def test_what_is_written_is_listed_with_the_value_before(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert adaptformer("params", "tuning.epochs=7", "adapter.bottlenecks=[8, 4]", "tuning.seed=0", "--write") == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["params.yaml:", "2 values changed"],
+        ["adapter.bottlenecks", "[16]  ->  [8, 4]"],
+        ["tuning.epochs", "12    ->  7"],
+    ]
 
 
 def test_written_params_are_what_the_presets_meant(project: Path) -> None:

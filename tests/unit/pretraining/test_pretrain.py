@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from adaptformer.base.errors import UserError
-from adaptformer.checkpoints import fetching
 from adaptformer.data.decoding import decode
 from adaptformer.data.resizing import to_square
 from adaptformer.model import backbone, tensor_file
@@ -54,7 +53,7 @@ def killed_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_pretrained_file_can_be_fetched_with_its_provenance(photos: Path) -> None:
     output = made(photos, "mite")
-    tensors, card = fetching.fetch(mite.MODEL, str(output), None, ["CC0-1.0"])
+    tensors, card = mite.fetched(mite.MODEL, str(output), None, ["CC0-1.0"])
     pixels = np.stack([np.asarray(Image.open(path)) for path in photos.rglob("*.png")]) / 255.0
     assert card.licence == "CC0-1.0"
     assert card.note == "MAE-pretrained by this project on 12 images (coloured squares), 3 epochs"

@@ -68,6 +68,17 @@ def test_the_input_is_the_params_with_the_numbers_of_the_backbone() -> None:
     assert start.backbone.sha256 == card["sha256"]
 
 
+def test_a_resized_grid_of_positions_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "adaptformer")
+    setup.prepare(wanted(image__size=16), RunFolder())
+    assert caplog.messages == [
+        "the position embeddings of 2 x 2 patches are resized to 4 x 4, as image.size = 16 needs"
+    ]
+    caplog.clear()
+    setup.prepare(wanted(), RunFolder())
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("place", [40, -100])
 def test_a_damaged_backbone_is_refused(place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = bytearray(RunFolder().backbone.read_bytes())
