@@ -54,7 +54,7 @@ def _log(quiet: bool, verbose: bool) -> None:
 
 
 def _parser() -> CommandParser:
-    from adaptformer.commands import completion, data, models, registry, stages, tracking
+    from adaptformer.commands import completion, data, fit, models, registry, stages, tracking
     from adaptformer.commands.parsing import CommandParser, Version
 
     parser = CommandParser(
@@ -63,7 +63,7 @@ def _parser() -> CommandParser:
     parser.add_argument("--version", action=Version, help="print the version and exit")
     parser.set_defaults(command=lambda _given: parser.print_help())
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (data, stages, models, registry, tracking):
+    for group in (data, fit, stages, models, registry, tracking):
         group.add(commands)
     completion.add(commands, parser)
     return parser

@@ -26,11 +26,15 @@ class RunFolder:
     The attributes up to `parity` are the single files that the stages pass to each other and that DVC records. The
     others are git-ignored and unknown to DVC: they hold times and hosts, or are of use to one run only. A folder that
     is `overridden` belongs to a run with overrides: DVC does not know it, and each stage keeps its own record there.
+    One that is `alone` belongs to no checkout (`adaptformer fit`): it keeps the same records, and caches of its own.
     """
 
-    def __init__(self, root: Path = DEFAULT, data: Path = Path("data"), *, overridden: bool = False) -> None:
+    def __init__(
+        self, root: Path = DEFAULT, data: Path = Path("data"), *, overridden: bool = False, alone: bool = False
+    ) -> None:
         self.root = root
-        self.overridden = overridden
+        self.overridden = overridden or alone
+        self.alone = alone
         self.data = data
         self.manifest = root / "manifest.csv"
         self.manifest_checksum = integrity.beside(self.manifest)
@@ -56,7 +60,7 @@ class RunFolder:
 
         self.faults = root / "data_faults.csv"
         # One of each for all runs of a checkout; they can be computed again.
-        self.image_cache = (root.parent.parent if overridden else root) / "cache"
+        self.image_cache = self._shared / "cache"
         self.known_facts = self.image_cache / "facts.safetensors"
         self.embeddings = self.image_cache / "embeddings"
         self.probe_features = self.image_cache / "probe_features"
@@ -68,6 +72,20 @@ class RunFolder:
         self.params = root / "params.json"
         self.process_errors = root / "timing" / "processes.log"
         self._lock = root / ".lock"
+
+    @property
+    def _shared(self) -> Path:
+        """The default folder of the checkout, or this folder if it is alone."""
+        return self.root if self.alone or not self.overridden else self.root.parent.parent
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the folder as plain values for another process of this machine; `from_dict` restores it."""
+        return {"root": str(self.root), "data": str(self.data), "overridden": self.overridden, "alone": self.alone}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> RunFolder:
+        """Return the folder that `to_dict` described."""
+        return cls(**{**content, "root": Path(content["root"]), "data": Path(content["data"])})
 
     def timing(self, stage: str) -> Path:
         """Return the file of a stage's seconds, throughput and host."""
@@ -83,12 +101,12 @@ class RunFolder:
 
     def others(self) -> list[RunFolder]:
         """Return the folders of the other runs with overrides of the same checkout."""
-        roots = sorted(self.root.parent.iterdir()) if self.overridden else []
+        roots = sorted(self.root.parent.iterdir()) if self.overridden and not self.alone else []
         return [RunFolder(root, self.data, overridden=True) for root in roots if root != self.root and root.is_dir()]
 
     def other_backbones(self) -> list[Path]:
         """Return the backbones in the other run folders of the same checkout."""
-        default = self.root.parent.parent if self.overridden else self.root
+        default = self._shared
         found = [default / self.backbone.name, *sorted((default / RUNS.name).glob(f"*/{self.backbone.name}"))]
         return [path for path in found if path != self.backbone and path.is_file()]
 

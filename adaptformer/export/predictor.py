@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 from typing import Literal
 
@@ -74,7 +74,7 @@ class Predictor:
         # Files of format 1 have no checksum; a file of a later format without one has lost it.
         if not (unverified or verified or about.format == 1):
             raise UserError(f"{path} has lost the checksum at its end, so it is not as it was exported", _REWRITTEN)
-        self.classes, self.contract = about.classes, about.image
+        self.classes, self.contract, self.adapter = about.classes, about.image, about.adapter
         if about.weights is not None and not unverified:
             _require_weights(path, about.weights)
         self.provider: str = self._session.get_providers()[0]
@@ -103,21 +103,33 @@ class Predictor:
 
         A file that is no image, or for which the model returns non-finite numbers, gets a fault instead.
         """
-        remaining = iter(paths)
+        of_answers, of_results = tee(paths)
+        answers = self.answers(map(self._prepared, of_answers), batch_size)
+        for path, found in zip(of_results, answers, strict=True):
+            if isinstance(found, str):
+                yield Prediction(path, fault=found)
+                continue
+            best = np.argsort(-found, kind="stable")[:top]
+            yield Prediction(path, tuple(self.classes[i] for i in best), tuple(map(float, found[best])))
+
+    def answers(
+        self, prepared: Iterable[NDArray[np.uint8] | str], batch_size: int = 32
+    ) -> Iterator[NDArray[np.float64] | str]:
+        """Yield the probabilities [C] of each prepared image [s, s, 3], in order.
+
+        In place of an image, its fault may be given, which is passed on; an image for which the model returns
+        non-finite numbers gets one.
+        """
+        remaining = iter(prepared)
         while batch := list(islice(remaining, batch_size)):
-            prepared = [self._prepared(path) for path in batch]
-            images = [image for image in prepared if not isinstance(image, str)]
+            images = [image for image in batch if not isinstance(image, str)]
             rows = iter(softmax(self.logits(np.stack(images)))) if images else iter(())
-            for path, image in zip(batch, prepared, strict=True):
+            for image in batch:
                 if isinstance(image, str):
-                    yield Prediction(path, fault=image)
+                    yield image
                     continue
                 probabilities = next(rows)
-                if not answered(probabilities):
-                    yield Prediction(path, fault=NO_ANSWER)
-                    continue
-                best = np.argsort(-probabilities, kind="stable")[:top]
-                yield Prediction(path, tuple(self.classes[i] for i in best), tuple(map(float, probabilities[best])))
+                yield probabilities if answered(probabilities) else NO_ANSWER
 
     def probabilities(self, contents: Iterable[bytes], batch_size: int = 32) -> Iterator[NDArray[np.float64]]:
         """Yield the probabilities [B, C] of encoded images, batch by batch, as `softmax` returns them.

@@ -84,7 +84,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     from adaptformer.tuning import data_parallel, history, loop, planning, processes, resume, setup
 
     if params.runtime.devices > 1 and not processes.started_by_torchrun():
-        job = {"params": params.model_dump(mode="json"), "folder": str(folder.root), "overridden": folder.overridden}
+        job = {"params": params.model_dump(mode="json"), "folder": folder.to_dict()}
         return processes.train(job, params.runtime.devices, folder.process_errors, on_epoch)
     with data_parallel.joined(params.runtime.device) as world:
         start = setup.prepare(params, folder)

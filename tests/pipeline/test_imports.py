@@ -30,6 +30,8 @@ LIBRARY = {
     "pipeline": MODEL | {"checkpoints", "validation", "tuning", "evaluation", "export"},
     "tracking": {"tuning", "export", "presets", "pipeline"},
     "registry": MODEL | {"evaluation", "export", "gate", "validation", "tracking"},
+    "api": MODEL
+    | {"checkpoints", "dataset_import", "export", "labels", "pipeline", "presets", "registry", "validation"},
 }
 """What each folder of the library may import of the others, besides `base` and `config`."""
 LOWEST = {"base", "config"}
@@ -87,6 +89,8 @@ def test_the_base_imports_nothing_else_of_the_library():
         "adaptformer.export.prediction_table",
         "adaptformer.batch_prediction.running",
         "adaptformer.registry.answering",
+        "adaptformer.api.model",
+        "adaptformer.api.run",
         "adaptformer.__main__",
     ],
 )
