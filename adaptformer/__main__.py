@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from adaptformer.base import interruption
+from adaptformer.base import environment, interruption
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
     from adaptformer.commands.parsing import CommandParser
+
+environment.prepare()  # before a command imports what reads it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from adaptformer import NO_TELEMETRY
 from adaptformer import presets as all_presets
+from adaptformer.base.environment import NO_TELEMETRY
 from adaptformer.base.errors import UserError
 from adaptformer.commands.tracking import upload
 from adaptformer.config.params import Params, ParamsFile
