@@ -23,7 +23,7 @@ from PIL import Image
 from small_project import adaptformer, run_stages, snapshot
 
 from adaptformer import __main__ as command_line
-from adaptformer.base import files
+from adaptformer.base import files, yaml_text
 from adaptformer.base.errors import UserError
 from adaptformer.checkpoints import fetching
 from adaptformer.commands import stages
@@ -53,7 +53,27 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, s
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([command, "--help"] for command in ("train", "predict", "data", "promote", "log", "compare"))],
+    [
+        ["tuning.epochs=7", "tuning.rounds=2", "--preset", "linear"],
+        ["--preset", "linear", "tuning.epochs=7", "tuning.rounds=2"],
+        ["tuning.epochs=7", "--preset", "linear", "tuning.rounds=2", "--quiet"],
+    ],
+)
+def test_options_and_overrides_may_stand_in_any_order(
+    arguments: list[str], project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert adaptformer("params", *arguments) == 0
+    shown = yaml_text.parse(capsys.readouterr().out)
+    assert isinstance(shown, dict)
+    assert (shown["tuning"]["epochs"], shown["tuning"]["rounds"], shown["adapter"]["method"]) == (7, 2, "linear")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        *([command, "--help"] for command in ("train", "predict", "data", "fit", "promote", "log", "compare")),
+    ],
 )
 def test_help_imports_nothing_that_takes_its_time(arguments: list[str]) -> None:
     heavy = (
