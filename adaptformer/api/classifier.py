@@ -36,7 +36,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     >>> classifier = af.Classifier(epochs=1).fit(paths, labels)
     >>> classifier.predict_proba(paths[:2]).shape
     (2, 3)
-    >>> list(classifier.classes_)
+    >>> classifier.classes_.tolist()
     ['amber', 'blue', 'coral']
     """
 
