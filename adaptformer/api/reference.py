@@ -16,9 +16,9 @@ HEAD = """# Python API
 import adaptformer as af
 
 run = af.fit("photos/", backbone="dinov2-small", epochs=10, out="runs/pets")
-run.metrics["top1"]                       # a number, with .low and .high
-run.report                                # shows itself in a notebook
-model = af.load("runs/pets")              # needs no torch; also a model.onnx, or "models:/pets@champion"
+run.metrics["top1"]  # a number, with .low and .high
+run.report  # shows itself in a notebook
+model = af.load("runs/pets")  # needs no torch; also a model.onnx, or "models:/pets@champion"
 model.predict(["a.jpg"], top_k=3)[0].label
 ```
 
