@@ -7,7 +7,7 @@ READY := $(VENV)/.installed
 # Stages of DVC and runs of the worker find the right python; Prefect's files stay inside the checkout.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PREFECT_HOME := $(CURDIR)/.prefect
-# As adaptformer/__init__.py, for `prefect`, `mlflow` and `dvc` themselves: docs/telemetry.md.
+# As adaptformer/base/environment.py, for `prefect`, `mlflow` and `dvc` themselves: docs/telemetry.md.
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := true
 export HF_HUB_DISABLE_TELEMETRY := 1

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from adaptformer.base import interruption
+from adaptformer.base import environment, interruption
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
     from adaptformer.commands.parsing import CommandParser
+
+environment.prepare()  # before a command imports what reads it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +56,7 @@ def _log(quiet: bool, verbose: bool) -> None:
 
 
 def _parser() -> CommandParser:
-    from adaptformer.commands import completion, data, models, registry, stages, tracking
+    from adaptformer.commands import completion, data, fit, models, registry, stages, tracking
     from adaptformer.commands.parsing import CommandParser, Version
 
     parser = CommandParser(
@@ -63,7 +65,7 @@ def _parser() -> CommandParser:
     parser.add_argument("--version", action=Version, help="print the version and exit")
     parser.set_defaults(command=lambda _given: parser.print_help())
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (data, stages, models, registry, tracking):
+    for group in (data, fit, stages, models, registry, tracking):
         group.add(commands)
     completion.add(commands, parser)
     return parser

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from adaptformer.base import environment
+
+environment.prepare()
+
 ROOT = Path(__file__).resolve().parents[1]
 """The root of the checkout: flows belong to it and are not part of the wheel."""
 

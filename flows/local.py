@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from adaptformer import NO_TELEMETRY
 from adaptformer import presets as all_presets
+from adaptformer.base.environment import NO_TELEMETRY
 from adaptformer.base.errors import UserError
 from adaptformer.config import run_folder
 from adaptformer.config.run_folder import RunFolder

@@ -196,7 +196,7 @@ def _predicted(
     best: list[Best] = []
     while batch := list(islice(prepared, BATCH)):
         with _timed(seconds, "forward"):
-            best.extend(predictor.best(batch, top))
+            best.extend(predictor.best(batch, top, len(batch)))
     ranked: dict[str, Any] = {}
     for rank in range(top):
         ranked[f"class{rank + 1}"] = pa.array([one.classes[rank] if one.classes else None for one in best], pa.string())

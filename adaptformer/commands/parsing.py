@@ -43,6 +43,7 @@ class CommandParser(Parser):
 
     def __init__(self, *, first: bool = False, **settings: Any) -> None:
         super().__init__(**settings)
+        self._mixing = False
         for name, text in _OF_ALL.items():
             self.add_argument(
                 f"--{name}",
@@ -50,6 +51,21 @@ class CommandParser(Parser):
                 default=False if first else argparse.SUPPRESS,
                 help=text if first else argparse.SUPPRESS,
             )
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse a command's arguments in any order: argparse itself takes overrides only in one place.
+
+        It takes `fit PHOTOS` with no overrides, and refuses those behind the next option as unknown.
+        """
+        if self._mixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
 
 
 class Version(argparse.Action):
@@ -83,7 +99,7 @@ def add_overrides(command: argparse.ArgumentParser) -> None:
         "--preset", action="append", default=[], metavar="NAME", help="use the values of this preset (repeatable)"
     )
     command.add_argument(
-        "overrides", nargs="*", type=override, metavar="KEY=VALUE", help="use this value: tuning.epochs=3"
+        "overrides", nargs="*", default=[], type=override, metavar="KEY=VALUE", help="use this value: tuning.epochs=3"
     )
 
 
@@ -105,7 +121,12 @@ def add_methods(command: argparse.ArgumentParser) -> None:
     command.add_argument("--method", action="append", metavar="'PRESET… KEY=VALUE…'", help="repeatable")
     command.add_argument("--seed", action="append", type=int, help="repeatable")
     command.add_argument(
-        "overrides", nargs="*", type=override, metavar="KEY=VALUE", help="for all methods, such as tuning.epochs=3"
+        "overrides",
+        nargs="*",
+        default=[],
+        type=override,
+        metavar="KEY=VALUE",
+        help="for all methods, such as tuning.epochs=3",
     )
 
 
@@ -114,7 +135,12 @@ def add_search(command: argparse.ArgumentParser) -> None:
     command.add_argument("--search", action="append", metavar="'KEY=VALUES'", help="4,8 or '0.1..1.0 log'; repeatable")
     command.add_argument("--trials", type=positive, help="number of trials")
     command.add_argument(
-        "overrides", nargs="*", type=override, metavar="KEY=VALUE", help="for all trials, such as tuning.epochs=3"
+        "overrides",
+        nargs="*",
+        default=[],
+        type=override,
+        metavar="KEY=VALUE",
+        help="for all trials, such as tuning.epochs=3",
     )
 
 

@@ -25,12 +25,16 @@ class RunFolder:
 
     The attributes up to `parity` are the single files that the stages pass to each other and that DVC records. The
     others are git-ignored and unknown to DVC: they hold times and hosts, or are of use to one run only. An `isolated`
-    folder is not the default one: it belongs to a run with other params than params.yaml, below `runs/`.
+    folder is not the default one: it belongs to a run with other params than params.yaml, below `runs/`. One that is
+    `alone` belongs to no checkout (`adaptformer fit`): it is isolated, and has caches of its own.
     """
 
-    def __init__(self, root: Path = DEFAULT, data: Path = Path("data"), *, isolated: bool = False) -> None:
+    def __init__(
+        self, root: Path = DEFAULT, data: Path = Path("data"), *, isolated: bool = False, alone: bool = False
+    ) -> None:
         self.root = root
-        self.isolated = isolated
+        self.isolated = isolated or alone
+        self.alone = alone
         self.data = data
         self.manifest = root / "manifest.csv"
         self.manifest_checksum = integrity.beside(self.manifest)
@@ -56,7 +60,7 @@ class RunFolder:
 
         self.faults = root / "data_faults.csv"
         # One of each for all runs of a checkout; they can be computed again.
-        self.image_cache = (root.parent.parent if isolated else root) / "cache"
+        self.image_cache = self._shared / "cache"
         self.known_facts = self.image_cache / "facts.safetensors"
         self.embeddings = self.image_cache / "embeddings"
         self.probe_features = self.image_cache / "probe_features"
@@ -68,6 +72,20 @@ class RunFolder:
         self.params = root / "params.json"
         self.process_errors = root / "timing" / "processes.log"
         self._lock = root / ".lock"
+
+    @property
+    def _shared(self) -> Path:
+        """The default folder of the checkout, or this folder if it is alone."""
+        return self.root.parent.parent if self.isolated and not self.alone else self.root
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the folder as plain values for another process of this machine; `from_dict` restores it."""
+        return {"root": str(self.root), "data": str(self.data), "isolated": self.isolated, "alone": self.alone}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> RunFolder:
+        """Return the folder that `to_dict` described."""
+        return cls(**{**content, "root": Path(content["root"]), "data": Path(content["data"])})
 
     def timing(self, stage: str) -> Path:
         """Return the file of a stage's seconds, throughput and host."""
@@ -83,8 +101,8 @@ class RunFolder:
 
     def others(self) -> list[RunFolder]:
         """Return the other run folders of the same checkout, the default one first."""
-        default = self.root.parent.parent if self.isolated else self.root
-        roots = [default, *sorted((default / RUNS.name).glob("*"))]
+        default = self._shared
+        roots = [] if self.alone else [default, *sorted((default / RUNS.name).glob("*"))]
         there = [root for root in roots if root != self.root and root.is_dir()]
         return [RunFolder(root, self.data, isolated=root != default) for root in there]
 

@@ -120,6 +120,20 @@ def _decoded(content: bytes, shorter: int, max_pixels: int | None, sixteen_bit_m
         raise DamagedImage(TRUNCATED if "truncated" in reason.lower() else f"damaged: {reason}") from error
 
 
+def pixels_of(image: Image.Image, sixteen_bit_max: int = SIXTEEN_BITS) -> Pixels:
+    """Return an opened image as RGB, [height, width, 3] uint8, converted as `decode` converts it, at full scale.
+
+    Raises DamagedImage if its pixels cannot be read or have no known range.
+    """
+    try:
+        image.load()
+        return _upright(_rgb(image, sixteen_bit_max), _orientation(image))
+    except DamagedImage:
+        raise
+    except Exception as error:  # as in `_decoded`
+        raise DamagedImage(" ".join(str(error).split()) or type(error).__name__) from error
+
+
 def refuse_size(width: int, height: int, max_pixels: int | None) -> None:
     """Raise DamagedImage for an image of more than `max_pixels`; None means no limit."""
     if max_pixels is not None and width * height > max_pixels:

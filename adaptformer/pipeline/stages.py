@@ -82,7 +82,7 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
     from adaptformer.tuning import data_parallel, loop, outputs, planning, processes, resume, setup
 
     if params.runtime.devices > 1 and not processes.started_by_torchrun():
-        job = {"params": params.model_dump(mode="json"), "folder": str(folder.root), "isolated": folder.isolated}
+        job = {"params": params.model_dump(mode="json"), "folder": folder.to_dict()}
         return processes.train(TRAINING_PROCESS, job, params.runtime.devices, folder.process_errors, on_epoch)
     with data_parallel.joined(params.runtime.device) as world:
         start = setup.prepare(params, folder)

@@ -36,7 +36,7 @@ def main() -> int:
     try:
         result = stages.train(
             Params(**job["params"]),
-            RunFolder(Path(job["folder"]), isolated=job["isolated"]),
+            RunFolder.from_dict(job["folder"]),
             lambda row: _report({"row": dataclasses.asdict(row)}) if leads else None,
         )
     except UserError as error:

@@ -5,9 +5,9 @@ Shapes: B images, s image side, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -82,7 +82,7 @@ class Predictor:
         # Files of format 1 have no checksum; a file of a later format without one has lost it.
         if not (unverified or verified or about.format == 1):
             raise UserError(f"{path} has lost the checksum at its end, so it is not as it was exported", _REWRITTEN)
-        self.classes, self.contract = about.classes, about.image
+        self.classes, self.contract, self.adapter = about.classes, about.image, about.adapter
         if about.weights is not None and not unverified:
             _require_weights(path, about.weights)
         self.provider: str = self._session.get_providers()[0]
@@ -111,28 +111,38 @@ class Predictor:
 
         A file that is no image, or for which the model returns non-finite numbers, gets a fault instead.
         """
-        remaining = iter(paths)
-        while batch := list(islice(remaining, batch_size)):
-            for path, best in zip(batch, self.best([self._prepared(path) for path in batch], top), strict=True):
-                yield Prediction(path, *best)
+        of_answers, of_results = tee(paths)
+        answers = self.best(map(self._prepared, of_answers), top, batch_size)
+        for path, best in zip(of_results, answers, strict=True):
+            yield Prediction(path, *best)
 
-    def best(self, batch: Sequence[NDArray[np.uint8] | str], top: int) -> Iterator[Best]:
-        """Yield the `top` best classes of each prepared image [s, s, 3] of a batch, in order.
+    def best(self, prepared: Iterable[NDArray[np.uint8] | str], top: int, batch_size: int = 32) -> Iterator[Best]:
+        """Yield the `top` best classes of each prepared image [s, s, 3], in order; faults are as in `answers`."""
+        for answer in self.answers(prepared, batch_size):
+            if isinstance(answer, str):
+                yield Best(fault=answer)
+                continue
+            order = np.argsort(-answer, kind="stable")[:top]
+            yield Best(tuple(self.classes[index] for index in order), tuple(map(float, answer[order])))
 
-        A text stands for an image that could not be prepared; it is passed on as the fault.
+    def answers(
+        self, prepared: Iterable[NDArray[np.uint8] | str], batch_size: int = 32
+    ) -> Iterator[NDArray[np.float64] | str]:
+        """Yield the probabilities [C] of each prepared image [s, s, 3], in order.
+
+        In place of an image, its fault may be given, which is passed on; an image for which the model returns
+        non-finite numbers gets one.
         """
-        images = [image for image in batch if not isinstance(image, str)]
-        rows = iter(softmax(self.logits(np.stack(images)))) if images else iter(())
-        for image in batch:
-            if isinstance(image, str):
-                yield Best(fault=image)
-                continue
-            probabilities = next(rows)
-            if not answered(probabilities):
-                yield Best(fault=NO_ANSWER)
-                continue
-            order = np.argsort(-probabilities, kind="stable")[:top]
-            yield Best(tuple(self.classes[index] for index in order), tuple(map(float, probabilities[order])))
+        remaining = iter(prepared)
+        while batch := list(islice(remaining, batch_size)):
+            images = [image for image in batch if not isinstance(image, str)]
+            rows = iter(softmax(self.logits(np.stack(images)))) if images else iter(())
+            for image in batch:
+                if isinstance(image, str):
+                    yield image
+                    continue
+                probabilities = next(rows)
+                yield probabilities if answered(probabilities) else NO_ANSWER
 
     def probabilities(self, contents: Iterable[bytes], batch_size: int = 32) -> Iterator[NDArray[np.float64]]:
         """Yield the probabilities [B, C] of encoded images, batch by batch, as `softmax` returns them.

@@ -34,6 +34,9 @@ LIBRARY = {
     "tracking": {"tuning", "prediction", "presets"},
     "registry": MODEL | {"curation/checks", "evaluation", "gate", "prediction", "tracking"},
     "pipeline": MODEL | STAGES | {"presets", "sweeps", "tracking", "registry"},
+    "api": MODEL
+    | {"checkpoints", "curation/checks", "curation/importing", "curation/labels", "pipeline", "prediction", "presets"}
+    | {"registry"},
 }
 """What each folder of the library may import of the others, besides `base` and `config`."""
 LOWEST = {"base", "config"}
@@ -104,6 +107,8 @@ def test_the_base_imports_nothing_else_of_the_library():
         "adaptformer.prediction.prediction_table",
         "adaptformer.batch_prediction.running",
         "adaptformer.registry.answering",
+        "adaptformer.api.model",
+        "adaptformer.api.run",
         "adaptformer.__main__",
     ],
 )

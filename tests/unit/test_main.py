@@ -14,6 +14,7 @@ import small_project
 from small_project import adaptformer, failure
 
 from adaptformer import __main__ as command_line
+from adaptformer.base import yaml_text
 from adaptformer.base.errors import UserError
 from adaptformer.commands import stages
 from adaptformer.pipeline import stage_runner
@@ -29,8 +30,25 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["tuning.epochs=7", "tuning.rounds=2", "--preset", "linear"],
+        ["--preset", "linear", "tuning.epochs=7", "tuning.rounds=2"],
+        ["tuning.epochs=7", "--preset", "linear", "tuning.rounds=2", "--quiet"],
+    ],
+)
+def test_options_and_overrides_may_stand_in_any_order(
+    arguments: list[str], project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert adaptformer("params", *arguments) == 0
+    shown = yaml_text.parse(capsys.readouterr().out)
+    assert isinstance(shown, dict)
+    assert (shown["tuning"]["epochs"], shown["tuning"]["rounds"], shown["adapter"]["method"]) == (7, 2, "linear")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
         ["--help"],
-        *([command, "--help"] for command in ("train", "run", "predict", "data", "promote", "log", "compare")),
+        *([command, "--help"] for command in ("train", "run", "predict", "data", "fit", "promote", "log", "compare")),
     ],
 )
 def test_help_imports_nothing_that_takes_its_time(arguments: list[str]) -> None:

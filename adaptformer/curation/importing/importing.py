@@ -75,10 +75,7 @@ def _imported(
     with replacing_folder(data, (lambda: change(summary)) if change else None) as beside:
         # The hashes choose the splits, so a file is copied before its place is known.
         taken = copied(images, beside, params, manner)
-        sides = [image.split for image in taken.images]
-        made = tuple(split for split in ("test", "validation") if split not in sides)
-        for split in made:
-            _carve(split, taken.images, taken.hashes, sides, params)
+        sides, made = splits_of(taken.images, taken.hashes, params)
         grouped = any(image.group for image in taken.images)
         names = free_names(taken.images, sides)
         group = GROUP_PATTERN if grouped else params.group
@@ -119,6 +116,15 @@ def refuse_occupied(data: Path, source: str) -> None:
         raise UserError(
             f"{data}/ is not empty", f"give --add to import the images of {source} beside those that are there"
         )
+
+
+def splits_of(images: Sequence[Image], hashes: Sequence[str], params: DataParams) -> tuple[list[str], tuple[str, ...]]:
+    """Return the split of each image, by its sha256, and the splits that are made here because the source has none."""
+    sides = [image.split for image in images]
+    made = tuple(split for split in ("test", "validation") if split not in sides)
+    for split in made:
+        _carve(split, images, hashes, sides, params)
+    return sides, made
 
 
 def _carve(split: str, images: Sequence[Image], hashes: Sequence[str], sides: list[str], params: DataParams) -> None:

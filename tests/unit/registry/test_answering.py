@@ -12,6 +12,7 @@ import pytest
 import registered
 from registered import ask, challenge, wrong
 
+import adaptformer as af
 from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
@@ -109,6 +110,15 @@ def test_batch_prediction_uses_the_champion(champion, no_mlflow, tmp_path, capsy
     assert main(["predict", PHOTO, "--into", "out", "--workers", "1"]) == 0
     assert capsys.readouterr().err.startswith(f"{champion} version 1, champion since")
     assert model_file.sha256(tmp_path / "out/model.onnx") == in_use.read(champion).versions["1"].sha256
+
+
+def test_the_python_api_loads_a_registered_version(champion):
+    model = af.load(f"models:/{champion}@champion")
+    assert re.match(f"{champion} version 1, champion since", model.name)
+    assert model.predict([PHOTO])[0].label == "red"
+    assert af.load("v2").name.startswith(f"{champion} version 2, refused on")
+    with pytest.raises(UserError, match="a registered model has no adapter and backbone here"):
+        model.embed([PHOTO])
 
 
 @pytest.mark.parametrize(
