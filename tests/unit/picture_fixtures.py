@@ -1,4 +1,4 @@
-"""Small pictures and data folders, for the tests of data/, validation/ and dataset_import/."""
+"""Small pictures and data folders, for the tests of data/ and curation/."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from adaptformer.base.errors import UserError
 from adaptformer.base.names import ignored, one_form, shown
-from adaptformer.curation.importing.found import Found, Image, LeftOut, split_of, split_within
+from adaptformer.curation.importing.listing import Image, LeftOut, Listing, split_of, split_within
 
 _EXPECTED = "give a folder that holds CLASS/FILE, or train/CLASS/FILE and test/CLASS/FILE"
 _UNLABELLED = {
@@ -31,7 +31,7 @@ class _Class(NamedTuple):
     split: str
 
 
-def images_of(source: Path) -> Found:
+def images_of(source: Path) -> Listing:
     """Return the files of all class folders of `source`, in a fixed order, nested folders included.
 
     A folder whose name means a split (found.SPLIT_NAMES, in any case) is a split if it holds folders, and a class
@@ -57,7 +57,7 @@ def images_of(source: Path) -> Found:
     walk.left_out += [LeftOut(place, "an empty class folder") for place in empty if place not in told]
     _note_one_level_too_low(source, walk)
     remarks = _same_folders_in_each(classes, files)
-    return Found(str(source), images, sorted(set(walk.left_out)), remarks)
+    return Listing(str(source), images, sorted(set(walk.left_out)), remarks)
 
 
 class _Walk:

@@ -12,7 +12,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.base.names import shown, stored
 from adaptformer.config.params import DataParams
 from adaptformer.curation.importing import rules
-from adaptformer.curation.importing.found import Found, Image, LeftOut
+from adaptformer.curation.importing.listing import Image, LeftOut, Listing
 from adaptformer.data import groups, image_files, repair
 from adaptformer.data.decoding import TRUNCATED
 from adaptformer.data.image_files import Limits
@@ -55,7 +55,7 @@ class Copied(NamedTuple):
         return [one.sha256 for one in self.facts]
 
 
-def copied(found: Found, folder: Path, params: DataParams, manner: Manner) -> Copied:
+def copied(found: Listing, folder: Path, params: DataParams, manner: Manner) -> Copied:
     """Copy every image into `folder` under a number.
 
     Unusable files, and images with the same bytes in several classes or splits, are left out if `manner.skip_bad` is
@@ -107,7 +107,7 @@ def _repaired(image: Image, copy: Path, limits: Limits) -> tuple[ImageFacts, Lef
     return facts, LeftOut(image.place, f"a truncated JPEG, repaired: {what}")
 
 
-def _unusable(found: Found, faults: Sequence[LeftOut]) -> UserError:
+def _unusable(found: Listing, faults: Sequence[LeftOut]) -> UserError:
     lines = [shown(f"{place}: {reason}") for place, reason in faults]
     more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
     error = UserError(

@@ -12,7 +12,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.base.names import class_name_fault, group_name_fault, one_form, quoted, shown
 from adaptformer.curation.importing import csv_table
 from adaptformer.curation.importing.csv_table import Row
-from adaptformer.curation.importing.found import Found, Image, LeftOut, split_of
+from adaptformer.curation.importing.listing import Image, LeftOut, Listing, split_of
 
 GROUP_PATTERN = "/(.+?)__"
 """The value of `data.group` that finds the groups of a list: its images are named GROUP__FILE in data/."""
@@ -32,7 +32,7 @@ _ABSOLUTE = re.compile(r"[A-Za-z]:|[/\\]")
 _FORMAT = "give the columns path and label, and optionally split (train, validation, test) and group"
 
 
-def images_of(source: Path) -> Found:
+def images_of(source: Path) -> Listing:
     """Return the images that a CSV file lists; relative paths start at its folder.
 
     A path that does not exist is searched for: it may be a Windows path, start at a folder of another machine, or lack
@@ -74,7 +74,7 @@ def images_of(source: Path) -> Found:
         *(f"found {count:,} images {how}" for how, count in search.how.items()),
         *(f"the label {label!r} is taken as a class: is it a missing value?" for label in sorted(_MISSING & labels)),
     ]
-    return Found(str(source), images, left_out, remarks)
+    return Listing(str(source), images, left_out, remarks)
 
 
 def _image(row: Row, search: _Search) -> tuple[Image, list[str]]:

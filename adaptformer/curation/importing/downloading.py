@@ -9,13 +9,13 @@ from adaptformer.base import progress
 from adaptformer.base.errors import UserError
 from adaptformer.base.names import ignored, stored
 from adaptformer.curation.importing import class_folders, shards
-from adaptformer.curation.importing.found import Found, Image, LeftOut
-from adaptformer.curation.importing.samples import FORM, Sample
+from adaptformer.curation.importing.listing import Image, LeftOut, Listing
+from adaptformer.curation.importing.shard_image import FORM, Sample
 from adaptformer.data import storage
 from adaptformer.data.decoding import DamagedImage
 
 
-def unpacked(source: str, folder: Path, limit: int) -> Found:
+def unpacked(source: str, folder: Path, limit: int) -> Listing:
     """Return the images of all shards of a source, written to `folder`; an image above `limit` bytes gets a fault.
 
     Raises UserError for shards that cannot be read to their end, and if only some shard names contain a split.
@@ -39,7 +39,7 @@ def unpacked(source: str, folder: Path, limit: int) -> Found:
             images.append(Image(path, sample.label, place, name, split or "", "", sample.fault))
     if not images:
         raise UserError(f"{source} holds no images", FORM)
-    return Found(source, images)
+    return Listing(source, images)
 
 
 def _name(sample: Sample, split: str, taken: set[tuple[str, str, str]]) -> str:
@@ -54,7 +54,7 @@ def _name(sample: Sample, split: str, taken: set[tuple[str, str, str]]) -> str:
     return name
 
 
-def downloaded(source: str, folder: Path, limit: int) -> Found:
+def downloaded(source: str, folder: Path, limit: int) -> Listing:
     """Return the images of class folders in a bucket, copied to `folder`; an image above `limit` bytes gets a fault."""
     root = _without_scheme(source)
     objects = list(storage.below(source, hidden=True))
@@ -77,7 +77,7 @@ def downloaded(source: str, folder: Path, limit: int) -> Found:
             faults[os.fspath(path)] = str(error)
     found = class_folders.images_of(folder)
     images = [image._replace(fault=faults.get(os.fspath(image.path), "")) for image in found.images]
-    return Found(source, images, [*left_out, *found.left_out], found.remarks)
+    return Listing(source, images, [*left_out, *found.left_out], found.remarks)
 
 
 def _without_scheme(url: str) -> str:

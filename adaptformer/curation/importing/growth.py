@@ -16,8 +16,8 @@ from adaptformer.config.params import DataParams
 from adaptformer.curation.importing import importing, rules, sources
 from adaptformer.curation.importing.copying import Manner, copied, free_names, groups_of, place
 from adaptformer.curation.importing.csv_list import GROUP_PATTERN
-from adaptformer.curation.importing.found import Found, Image
 from adaptformer.curation.importing.importing import USUAL
+from adaptformer.curation.importing.listing import Image, Listing
 from adaptformer.curation.importing.replacement import Change, replacing_folder
 from adaptformer.data import groups, layout, splits
 from adaptformer.data.known_facts import known_hash
@@ -95,7 +95,7 @@ def _present(data: Path) -> list[Entry]:
     return present
 
 
-def _refuse_other_groups(images: Found, params: DataParams) -> None:
+def _refuse_other_groups(images: Listing, params: DataParams) -> None:
     if params.group != GROUP_PATTERN and any(image.group for image in images.images):
         raise UserError(
             f"{images.source} names groups, but data.group is {params.group!r}, which would not find them",
@@ -104,7 +104,7 @@ def _refuse_other_groups(images: Found, params: DataParams) -> None:
 
 
 def _added(
-    images: Found,
+    images: Listing,
     data: Path,
     params: DataParams,
     manner: Manner,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import DataParams
-from adaptformer.curation.importing import found, rules, sources
+from adaptformer.curation.importing import listing, rules, sources
 from adaptformer.curation.importing.copying import Copied, Manner, copied, free_names, groups_of, place
 from adaptformer.curation.importing.csv_list import GROUP_PATTERN
-from adaptformer.curation.importing.found import Found, Image
+from adaptformer.curation.importing.listing import Image, Listing
 from adaptformer.curation.importing.replacement import Change, replacing_folder
 from adaptformer.data import splits
 from adaptformer.data.layout import SPLITS, occupied
@@ -69,7 +69,7 @@ def import_folder(
 
 
 def _imported(
-    images: Found, data: Path, params: DataParams, manner: Manner, change: Callable[[ImportSummary], Change] | None
+    images: Listing, data: Path, params: DataParams, manner: Manner, change: Callable[[ImportSummary], Change] | None
 ) -> ImportSummary:
     summary: ImportSummary
     with replacing_folder(data, (lambda: change(summary)) if change else None) as beside:
@@ -92,20 +92,20 @@ def _imported(
     return summary
 
 
-def tell(images: Found, taken: Copied, manner: Manner) -> None:
+def tell(images: Listing, taken: Copied, manner: Manner) -> None:
     """Log how the source was read, and what was left out and repaired; write the lists of these files, if requested."""
     for remark in images.remarks:
         _LOG.warning("%s: %s", images.source, remark)
-    for line in found.lines(taken.left_out):
+    for line in listing.lines(taken.left_out):
         _LOG.warning("left out %s", line)
-    for line in found.lines(taken.repaired):
+    for line in listing.lines(taken.repaired):
         _LOG.warning("took %s", line)
     if manner.left_out is not None:
         for path, rows in (
             (manner.left_out, taken.left_out),
             (manner.left_out.with_name("repaired.csv"), taken.repaired),
         ):
-            found.write(path, rows)
+            listing.write(path, rows)
             if rows:
                 _LOG.warning("all of that is listed in %s", path)
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from adaptformer.base import csv_file, files, progress
 from adaptformer.base.errors import UserError
-from adaptformer.curation.importing.found import SPLIT_NAMES
+from adaptformer.curation.importing.listing import SPLIT_NAMES
 from adaptformer.model.torchvision_ops import import_torchvision
 
 Row = tuple[Path, str, str]

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from adaptformer.base.errors import UserError
-from adaptformer.curation.importing.samples import FORM, Sample, label_of
+from adaptformer.curation.importing.shard_image import FORM, Sample, label_of
 from adaptformer.data import image_files
 
 _ROWS_AT_ONCE = 64

@@ -10,7 +10,7 @@ import pandas as pd
 from adaptformer.base.errors import UserError
 from adaptformer.base.names import refuse_class_names, shown
 from adaptformer.curation.checks import faults
-from adaptformer.curation.importing.found import Found, Image, LeftOut
+from adaptformer.curation.importing.listing import Image, LeftOut, Listing
 from adaptformer.data.manifest import COLUMNS
 from adaptformer.data.reading import MIN_SIDE, ImageFacts
 
@@ -19,7 +19,7 @@ _ORDER = ("train", "validation", "test")
 """Of equal images in several splits, the one in the last of these splits is kept."""
 
 
-def checked(found: Found) -> Found:
+def checked(found: Listing) -> Listing:
     """Return the images of a source, those without a split assigned to train, if their classes and splits are valid.
 
     Raises one UserError about all invalid class names, and one if there are splits but no train.
@@ -34,7 +34,7 @@ def checked(found: Found) -> Found:
     return found._replace(images=[image._replace(split=image.split or "train") for image in found.images])
 
 
-def refuse_few_classes(found: Found) -> None:
+def refuse_few_classes(found: Listing) -> None:
     """Raise UserError if the images are of one class, unless some are unusable: those are reported first."""
     labels = sorted({image.label for image in found.images})
     if len(labels) == 1 and not any(image.fault for image in found.images):
@@ -64,7 +64,7 @@ def contradictions(images: Sequence[Image], hashes: Sequence[str]) -> dict[int, 
     return dict(sorted(wrong.items()))
 
 
-def refuse_contradictions(found: Found, wrong: Iterable[LeftOut]) -> None:
+def refuse_contradictions(found: Listing, wrong: Iterable[LeftOut]) -> None:
     """Raise one UserError about images with the same bytes in several classes or splits, with a note for each."""
     told = [shown(f"{place}: {reason}") for place, reason in wrong]
     if not told:

@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 
 from adaptformer.base.errors import UserError
 from adaptformer.curation.importing import parquet_shard, tar_shard
-from adaptformer.curation.importing.found import SPLIT_NAMES
-from adaptformer.curation.importing.samples import FORM, Sample
+from adaptformer.curation.importing.listing import SPLIT_NAMES
+from adaptformer.curation.importing.shard_image import FORM, Sample
 from adaptformer.data import image_files, storage
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".parquet")

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from adaptformer.base.errors import UserError
 from adaptformer.curation.importing import class_folders, csv_list, downloading, shards
-from adaptformer.curation.importing.found import Found
+from adaptformer.curation.importing.listing import Listing
 from adaptformer.data import storage
 
 _FOLDER = "give the path of a folder that holds one folder per class"
 
 
 @contextlib.contextmanager
-def found(source: str, data: Path, work: Path, limit: int) -> Iterator[Found]:
+def found(source: str, data: Path, work: Path, limit: int) -> Iterator[Listing]:
     """Yield the images of a source; shards and buckets are copied to the folder `work`, which is removed afterwards.
 
     Raises UserError for a source that does not exist, cannot be read, or overlaps with `data`.

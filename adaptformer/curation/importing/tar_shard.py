@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from adaptformer.base.errors import UserError
 from adaptformer.base.names import ignored, shown
-from adaptformer.curation.importing.samples import Sample, label_of
+from adaptformer.curation.importing.shard_image import Sample, label_of
 from adaptformer.data import image_files
 from adaptformer.data.decoding import DamagedImage
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from adaptformer.base.errors import UserError
 from adaptformer.curation.importing import shards
-from adaptformer.curation.importing.found import split_of, split_within
+from adaptformer.curation.importing.listing import split_of, split_within
 from adaptformer.data import storage
 
 FILES = 1000

@@ -111,3 +111,21 @@ def test_log_lines_stand_above_the_bar_and_are_written_as_they_are(screen: Scree
     text = screen.getvalue()
     assert text.count("[bold]loss[/] 3/2 " + "x" * 200 + "\n") == 2
     assert text.endswith("afterwards\n")
+
+
+def test_a_long_step_logs_its_rate_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOG_LINES", -1)
+    with caplog.at_level("INFO", "adaptformer"):
+        assert list(progress.logged(["a", "bc"], "reading", 3, "letters", len)) == ["a", "bc"]
+    first, second = caplog.messages
+    assert first.startswith("reading: 1 of 3 letters, ")
+    assert second.startswith("reading: 3 of 3 letters, ")
+    assert second.endswith("letters/s, 0 min left")
+
+
+def test_a_short_step_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "adaptformer"):
+        assert list(progress.logged([1], "reading", 1, "letters")) == [1]
+    assert not caplog.messages

@@ -10,7 +10,7 @@ import pytest
 
 from adaptformer.base.errors import UserError
 from adaptformer.curation.importing.class_folders import images_of
-from adaptformer.curation.importing.found import Found, LeftOut
+from adaptformer.curation.importing.listing import LeftOut, Listing
 
 Tree = Callable[..., Path]
 
@@ -19,11 +19,11 @@ def below(*folders: str) -> dict[str, bytes | int]:
     return {f"{folder}/{n}.png": b"x" for folder in folders for n in range(2)}
 
 
-def counts(found: Found) -> dict[tuple[str, str], int]:
+def counts(found: Listing) -> dict[tuple[str, str], int]:
     return dict(Counter((image.split, image.label) for image in found.images))
 
 
-def reasons(found: Found) -> dict[str, str]:
+def reasons(found: Listing) -> dict[str, str]:
     return dict(found.left_out)
 
 

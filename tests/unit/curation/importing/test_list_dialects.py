@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adaptformer.curation.importing import csv_list
-from adaptformer.curation.importing.found import Found
+from adaptformer.curation.importing.listing import Listing
 
 Tree = Callable[..., Path]
 ROWS = [("img/a.jpg", "cat"), ("img/b.jpg", "dog")]
@@ -19,7 +19,7 @@ def source(tree: Tree) -> Path:
     return tree({"img/a.jpg": b"a", "img/b.jpg": b"b"}, "source")
 
 
-def read(source: Path, text: str, encoding: str = "utf-8") -> Found:
+def read(source: Path, text: str, encoding: str = "utf-8") -> Listing:
     (source / "list.csv").write_bytes(text.encode(encoding))
     return csv_list.images_of(source / "list.csv")
 

@@ -20,8 +20,8 @@ from adaptformer.config import params
 from adaptformer.config.params import DataParams
 from adaptformer.curation.importing import rules, shards, sources
 from adaptformer.curation.importing.copying import Manner
-from adaptformer.curation.importing.found import Found
 from adaptformer.curation.importing.importing import import_folder
+from adaptformer.curation.importing.listing import Listing
 from adaptformer.data import storage
 
 PARAMS = DataParams(
@@ -53,7 +53,7 @@ def tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
     return path
 
 
-def found(source: str | Path, tmp_path: Path, limit: int = 10**6) -> Found:
+def found(source: str | Path, tmp_path: Path, limit: int = 10**6) -> Listing:
     """What a source holds, with the bytes of each image in place of its group."""
     with sources.found(str(source), tmp_path / "data", tmp_path / "unpacked", limit) as images:
         kept = [image._replace(group="" if image.fault else image.path.read_bytes().hex()) for image in images.images]
@@ -63,7 +63,7 @@ def found(source: str | Path, tmp_path: Path, limit: int = 10**6) -> Found:
 
 def unpacked(source: str | Path, tmp_path: Path) -> dict[str, bytes]:
     images = found(source, tmp_path).images
-    rules.checked(Found("", images))
+    rules.checked(Listing("", images))
     assert not any(image.fault for image in images)
     return {
         "/".join(filter(None, (image.split, image.label, image.name))): bytes.fromhex(image.group) for image in images

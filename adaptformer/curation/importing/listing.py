@@ -1,7 +1,7 @@
 """The images of a source, in one form for all kinds of source: folders, lists, shards, buckets.
 
-Each kind has a reader that returns a `Found`. The rules about names, splits, groups and unusable files are the same for
-all of them and are in rules.py.
+Each kind has a reader that returns a `Listing`. The rules about names, splits, groups and unusable files are the same
+for all of them and are in rules.py.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LeftOut(NamedTuple):
     reason: str
 
 
-class Found(NamedTuple):
+class Listing(NamedTuple):
     """The images of a source in a fixed order, the files and folders left out, and remarks about how it was read."""
 
     source: str
