@@ -127,7 +127,7 @@ def test_plan_minutes_and_warnings_are_about_these_images(monkeypatch: pytest.Mo
     assert start.plan(given.tuning, 3).micro_batch == 2
     half = setup.prepare(wanted(tuning__precision="bf16"), RunFolder())
     assert half.plan(given.tuning, 1).peak_mb == pytest.approx(
-        planning.plan(half.model, given.tuning, 18, half.compute.device, "bf16").peak_mb, rel=0.05
+        planning.plan(half.model, given.tuning, 18, half.device, "bf16").peak_mb, rel=0.05
     )
     seen: list[object] = []
     monkeypatch.setattr(planning, "minutes", lambda *arguments: seen.extend(arguments) or 7.0)
@@ -166,16 +166,16 @@ def test_the_run_is_where_and_how_its_params_say() -> None:
     )
     assert (run.params.epochs, run.compute.precision, run.compute.device.type) == (3, "bf16", "cpu")
     assert (run.checkpoint.fingerprint, run.compute.world.rank, run.compute.world.size) == ({"a": 1}, 1, 2)
-    assert (run.checkpoint.any_code, loaded(runtime__resume="any_code").any_code) == (False, True)
+    assert (run.checkpoint.any_code, loaded(runtime__resume="any_code").checkpoint.any_code) == (False, True)
     assert run.data.contract.mean == mite.CONTRACT.mean
     assert mite.tuned_hash(run.model) == mite.tuned_hash(mite.model(seed=run.params.seed))
 
 
 def test_training_crops_photos_unless_a_crop_is_all_of_the_square() -> None:
     whole = {"tuning__crop_scale": [1.0, 1.0], "tuning__crop_ratio": [1.0, 1.0]}
-    assert isinstance(loaded(**whole).photos, Squares)
+    assert isinstance(loaded(**whole).data.photos, Squares)
     for name in whole:
-        assert isinstance(loaded(**{**whole, name: [0.5, 1.0]}).photos, CheckedPhotos)
+        assert isinstance(loaded(**{**whole, name: [0.5, 1.0]}).data.photos, CheckedPhotos)
 
 
 def test_only_the_images_of_the_heads_statistics_are_there_as_squares(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_only_the_images_of_the_heads_statistics_are_there_as_squares(monkeypatc
 
 def test_images_are_kept_in_the_shared_cache_up_to_its_budget(tmp_path: Path) -> None:
     cache, crops = tmp_path / "cache", {"tuning__crop_scale": [0.5, 1.0]}
-    assert isinstance(loaded(cache, runtime__cache_gb=0, **crops).photos, StreamedPhotos)
+    assert isinstance(loaded(cache, runtime__cache_gb=0, **crops).data.photos, StreamedPhotos)
     assert not list(cache.glob("*.npy"))
-    assert isinstance(loaded(cache, runtime__cache_gb=None, **crops).photos, CheckedPhotos)
+    assert isinstance(loaded(cache, runtime__cache_gb=None, **crops).data.photos, CheckedPhotos)
     assert list(cache.glob("*.npy"))
