@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -126,7 +127,7 @@ def test_another_machine_finds_a_wheel_of_each_package_that_training_needs(syste
         *command, "--target", "there", "--only-binary=:all:", "--python-version", python,
         *(f"--platform={tag}" for tag in platforms), "--report", "report.json", *wanted, cwd=tmp_path,
     )  # fmt: skip
-    if done.returncode and "(from versions: none)" in done.stderr and "numpy" in done.stderr.splitlines()[-1]:
+    if done.returncode and re.search(r"requirement numpy\S* \(from versions: none\)", done.stderr):
         pytest.skip("no package index answers")
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
