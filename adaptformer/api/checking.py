@@ -24,7 +24,7 @@ from adaptformer.config.run_folder import RunFolder
 from adaptformer.curation.checks import faults as data_faults
 from adaptformer.curation.checks import findings
 from adaptformer.curation.importing import copying, csv_list, importing, rules, sources
-from adaptformer.curation.importing.found import Image
+from adaptformer.curation.importing.listing import Image
 from adaptformer.data import image_scan, manifest
 from adaptformer.data.image_files import Limits
 
