@@ -19,26 +19,30 @@ import torch
 from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.data.photos import Photos
-from adaptformer.tuning import loop
-from adaptformer.tuning.history import EpochRow
-from adaptformer.tuning.run import Caching, Checkpoint, Compute, Run, TrainingData
+from adaptformer.training import loop
+from adaptformer.training.history import EpochRow
+from adaptformer.training.run import Caching, Checkpoint, Compute, Run, TrainingData
 from benchmarks import measuring, models
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 def run(given: Any, held: bool, **settings: Any) -> Run:
-    """Return a training run on random images; `settings` are the adapter's, or the tuning's."""
+    """Return a training run on random images; `settings` are the adapter's, or the training's."""
     numbers = np.random.default_rng(0)
     images = numbers.integers(0, 256, (given.images, 224, 224, 3), np.uint8)
     split = LabelledImages(images, numbers.integers(10, size=given.images), [], [])
     validation = LabelledImages(images[: given.batch], split.labels[: given.batch], [], [])
-    tuning = {name: settings.pop(name) for name in list(settings) if name in type(models.params().tuning).model_fields}
+    training = {
+        name: settings.pop(name) for name in list(settings) if name in type(models.params().training).model_fields
+    }
     changed = {
-        "views": 1, "flip": False, "batch_size": given.batch, "accumulate": 1, "epochs": 1, "warmup": 0,
+        "fixed_crops": 1, "flip": False, "batch_size": given.batch, "gradient_accumulation": 1, "epochs": 1, "warmup_fraction": 0,
         "base_lr": 0.1, "crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "head_statistics": "running",
     }  # fmt: skip
-    section = type(models.params().tuning).model_validate({**models.params().tuning.model_dump(), **changed, **tuning})
+    section = type(models.params().training).model_validate(
+        {**models.params().training.model_dump(), **changed, **training}
+    )
     contract = ImageContract(224, "crop", 1.0, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     state = Path(given.scratch) / f"{time.monotonic_ns()}.safetensors"
     return Run(
@@ -46,7 +50,7 @@ def run(given: Any, held: bool, **settings: Any) -> Run:
         data=TrainingData(split, Photos.of_one_size(images), validation, contract),
         params=section,
         compute=Compute(torch.device("cpu"), "fp32"),
-        checkpoint=Checkpoint(state, {"tuning": section.model_dump(mode="json")}),
+        checkpoint=Checkpoint(state, {"training": section.model_dump(mode="json")}),
         caching=Caching(100.0 if held else 0.0, Path(given.scratch) / "features" if held else None),
     )
 

@@ -3,7 +3,7 @@
     python -m benchmarks.gate_latency --model artifacts/model.onnx --judgements 200 --load 4
 
 Each judgement opens the file twice and compares both as `make promote` does, with the bounds of params.yaml except
-`latency_enough`, which alone would let a small model pass.
+`min_latency_ms`, which alone would let a small model pass.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--load", type=int, default=4, help="processes that use the CPU meanwhile (default %(default)s)"
     )
     given = parser.parse_args(arguments)
-    bounds = load(Path("params.yaml")).gate.model_copy(update={"latency_enough": 0.0})
+    bounds = load(Path("params.yaml")).gate.model_copy(update={"min_latency_ms": 0.0})
     others = [multiprocessing.Process(target=busy, daemon=True) for _ in range(given.load)]
     for other in others:
         other.start()

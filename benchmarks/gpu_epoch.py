@@ -28,7 +28,7 @@ from adaptformer.data import manifest
 from adaptformer.model import classifier, device
 from adaptformer.model.torchvision_ops import import_torchvision
 from adaptformer.pipeline.stages import STAGES
-from adaptformer.tuning.optimiser import build_optimiser
+from adaptformer.training.optimiser import build_optimiser
 from benchmarks import measuring, models, photos
 
 MODELS = ("vit_base_patch16_224", "vit_large_patch16_224")
@@ -44,9 +44,9 @@ def settings(batch: int, epochs: int, where: str) -> Params:
     """Return the params of params.yaml with the paper's adapters, changed for photos."""
     adapter = {f"adapter.{name}": value for name, value in models.ADAPTER_64.items()}
     return params.read().replaced({
-        **adapter, "image.size": SIZE, "image.crop_fraction": 0.875, "tuning.epochs": epochs,
-        "tuning.batch_size": batch, "tuning.crop_scale": list(CROPS), "tuning.crop_ratio": list(photos.RATIO),
-        "tuning.flip": True, "runtime.device": where, "runtime.progress": "none",
+        **adapter, "image.size": SIZE, "image.crop_fraction": 0.875, "training.epochs": epochs,
+        "training.batch_size": batch, "training.crop_scale": list(CROPS), "training.crop_ratio": list(photos.RATIO),
+        "training.flip": True, "runtime.device": where, "runtime.progress": "none",
     })  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def others(root: Path, name: str, batch: int, epochs: int, where: torch.device) 
         for split, crops in seen.items()
     }  # fmt: skip
     model = models.classified(name).to(where)
-    optimiser = build_optimiser(model, models.params().tuning)
+    optimiser = build_optimiser(model, models.params().training)
     for group in optimiser.param_groups:
         group["lr"] = 1e-3
     ends: Seconds = []

@@ -14,7 +14,7 @@ from adaptformer.model import backbone, backbone_file, classifier, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
 
 ADAPTER_64 = {
-    "method": "adaptformer", "bottlenecks": [64], "scale": 0.1, "activation": "relu", "reads": "residual",
+    "method": "adaptformer", "bottlenecks": [64], "scale": 0.1, "activation": "relu", "input": "residual",
     "placement": "parallel", "layernorm": "none", "init": "lora", "dropout": 0.1, "pooling": "token",
 }  # fmt: skip
 """The paper's AdaptFormer-64."""

@@ -28,7 +28,7 @@ from adaptformer.data.contract import ImageContract
 from adaptformer.model.torchvision_ops import import_torchvision
 from benchmarks import measuring
 
-CONTRACT = ImageContract(224, "crop", 0.875, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), oversampling=2)
+CONTRACT = ImageContract(224, "crop", 0.875, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), jpeg_min_scale=2)
 RATIO, BATCH, QUALITY, GRAIN = (0.75, 4 / 3), 32, 90, 3
 
 
@@ -123,7 +123,7 @@ def sides(kind: Kind, data: Path, scratch: Path) -> dict[str, Callable[[], objec
 
 def differences(data: Path, count: int = 8) -> tuple[int, float]:
     """Return the largest and the mean difference (of 255) between squares decoded at reduced and at full scale."""
-    full = dataclasses.replace(CONTRACT, oversampling=0)
+    full = dataclasses.replace(CONTRACT, jpeg_min_scale=0)
     contents = [path.read_bytes() for path in sorted(data.rglob("*.jpg"))[:count]]
     pairs = [(resizing.square(content, CONTRACT), resizing.square(content, full)) for content in contents]
     apart = np.stack([np.abs(reduced.astype(int) - whole) for reduced, whole in pairs])

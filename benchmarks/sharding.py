@@ -11,7 +11,7 @@ import torch
 
 from adaptformer.base import text_table
 from adaptformer.model import classifier, device
-from adaptformer.tuning import planning
+from adaptformer.training import planning
 from benchmarks.measuring import machine
 from benchmarks.models import classified, params
 
@@ -23,7 +23,7 @@ def main() -> None:
     """Count and print the table."""
     print(machine())
     cpu = torch.device("cpu")
-    tuning = params().tuning.model_copy(update={"optimiser": "sgd"})
+    training = params().training.model_copy(update={"optimiser": "sgd"})
     rows = []
     for name in MODELS:
         for method in ("adaptformer", "full"):
@@ -31,7 +31,7 @@ def main() -> None:
             device.store_frozen(model, "bf16")
             weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) / 1e6
             trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
-            state = planning._fixed_mb(trained, tuning)
+            state = planning._fixed_mb(trained, training)
             kept = IMAGES * planning._kept_mb(model, cpu, "bf16")
             saved = (weights + state) * (1 - 1 / DEVICES)
             figures = (weights, state, kept, weights + state + kept, saved)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptformer.base import memory
-from adaptformer.tuning.optimiser import build_optimiser
+from adaptformer.training.optimiser import build_optimiser
 from benchmarks import measuring, models
 
 METHODS = {
@@ -29,7 +29,7 @@ LORA, HF = "peft LoRA, r = 16", "transformers, whole fine-tuning"
 
 def step(model: nn.Module, images: Tensor, labels: Tensor, logits: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
     """Return a function that makes one step of `model` and returns its loss."""
-    optimiser = build_optimiser(model, models.params().tuning)
+    optimiser = build_optimiser(model, models.params().training)
     for group in optimiser.param_groups:
         group["lr"] = 1e-3
 

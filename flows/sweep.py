@@ -32,7 +32,7 @@ def sweep(
 ) -> str:
     """Search values of params.yaml and return the folder of the table, the picture and the best params.
 
-    `search` has texts such as "tuning.base_lr=0.001..0.1 log"; `overrides` by dotted key hold for all trials. Missing
+    `search` has texts such as "training.base_lr=0.001..0.1 log"; `overrides` by dotted key hold for all trials. Missing
     arguments are taken from section `sweep` of params.yaml. With several `workers`, that many runs of
     adaptformer/trials share the trials; each trial waits for the concurrency limit `gpu`.
     """

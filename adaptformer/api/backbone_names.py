@@ -30,7 +30,7 @@ def backbone_overrides(name: str) -> dict[str, object]:
         chosen = {"backbone.model": model, "backbone.checkpoint": name, "backbone.sha256": None}
         return {**presets.overlay([_START]), **chosen}
     if name in presets.available() and "backbone.checkpoint" in (values := presets.overlay([name])):
-        return values if "tuning.epochs" in values else {**presets.overlay([_START]), **values}
+        return values if "training.epochs" in values else {**presets.overlay([_START]), **values}
     return _of_entry(_found(name))
 
 

@@ -158,5 +158,5 @@ def _scan(images: Sequence[Image], params: Params, limits: Limits) -> _Scan:
         paths={path: image.path for path, image in zip(paths, usable, strict=True)},
         pictures=np.stack([pictures[i] for i, _ in good]),
         unreadable=pd.DataFrame(faults, columns=["path", "reason"], dtype="str"),
-        group=csv_list.GROUP_PATTERN if any(image.group for image in usable) else params.data.group,
+        group=csv_list.GROUP_PATTERN if any(image.group for image in usable) else params.data.group_pattern,
     )

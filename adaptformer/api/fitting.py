@@ -83,7 +83,7 @@ def _imported(folder: RunFolder, source: str, params: Params, record: RunRecord,
 
     def change(summary: ImportSummary) -> Change:
         nonlocal done
-        done = record.done({"data.group": csv_list.GROUP_PATTERN} if summary.groups else {})
+        done = record.done({"data.group_pattern": csv_list.GROUP_PATTERN} if summary.groups else {})
         log.info("%s/ holds %s", folder.data, summary)
         if summary.shorter_side >= 4 * params.image.size:
             log.warning(

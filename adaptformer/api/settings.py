@@ -52,9 +52,9 @@ def resolved(
             f"the backbone {backbone} is a file, which does not tell its architecture",
             "give it as well, by its name in timm: backbone.model=vit_base_patch16_224.mae",
         )
-    if epochs is not None and given.setdefault("tuning.epochs", epochs) != epochs:
+    if epochs is not None and given.setdefault("training.epochs", epochs) != epochs:
         raise UserError(
-            f"epochs={epochs} and tuning.epochs={given['tuning.epochs']} contradict each other", "give one of them"
+            f"epochs={epochs} and training.epochs={given['training.epochs']} contradict each other", "give one of them"
         )
     chosen = {} if backbone is None else backbone_overrides(backbone)
     return Values(params.read(defaults()), {**chosen, **presets_by_name.overlay(presets)}, given)

@@ -200,9 +200,9 @@ def _imported(request: str, data: Path, summary: ImportSummary, named: Params, g
 
     values = {**_about(given.model), "data.name": given.model or _name(given.path)}
     lines = [_result(data, str(summary))]
-    if summary.groups and named.data.group != csv_list.GROUP_PATTERN:
-        values["data.group"] = csv_list.GROUP_PATTERN
-        lines.append(f"the list names groups: data.group in params.yaml is now {csv_list.GROUP_PATTERN}")
+    if summary.groups and named.data.group_pattern != csv_list.GROUP_PATTERN:
+        values["data.group_pattern"] = csv_list.GROUP_PATTERN
+        lines.append(f"the list names groups: data.group_pattern in params.yaml is now {csv_list.GROUP_PATTERN}")
     lines.append(_next_steps(summary, named, Path(given.path)))
     return Change(request, lines=tuple(lines), params=values, once=not given.replace)
 
@@ -336,7 +336,9 @@ def _dedupe(given: argparse.Namespace) -> None:
         settings = params.read().params
         if not folder.findings.is_file():
             raise UserError(f"{folder.findings} is missing", "run `adaptformer validate` first")
-        if off := [kind for kind in ("leaks", "conflicts", "repeats") if getattr(settings.checks, kind) == "none"]:
+        if off := [
+            kind for kind in ("leaks", "label_conflicts", "duplicates") if getattr(settings.checks, kind) == "none"
+        ]:
             print(f"checks.{' and checks.'.join(off)} are none: such pairs were not looked for")
         done = deduplication.dedupe(
             data, findings.read_pairs(folder.findings), manifest.read_manifest(folder.manifest), settings.data, places,

@@ -18,7 +18,7 @@ HEAD = """# Parameters
 Every key of `params.yaml`, with its default, its type and range, and its meaning. The defaults are those of the sample.
 This page is generated: edit the comments in `params.yaml`, then run `adaptformer params --markdown > docs/params.md`.
 
-Any value can be replaced for one run by its dotted key: `adaptformer train tuning.epochs=3`
+Any value can be replaced for one run by its dotted key: `adaptformer train training.epochs=3`
 ([usage.md](usage.md#parameters-overrides-presets)). A missing or unknown key, another type, or a value out of range is
 an error that names the key.
 """

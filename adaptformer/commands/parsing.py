@@ -99,7 +99,7 @@ def add_overrides(command: argparse.ArgumentParser) -> None:
         "--preset", action="append", default=[], metavar="NAME", help="use the values of this preset (repeatable)"
     )
     command.add_argument(
-        "overrides", nargs="*", default=[], type=override, metavar="KEY=VALUE", help="use this value: tuning.epochs=3"
+        "overrides", nargs="*", default=[], type=override, metavar="KEY=VALUE", help="use this value: training.epochs=3"
     )
 
 
@@ -126,7 +126,7 @@ def add_methods(command: argparse.ArgumentParser) -> None:
         default=[],
         type=override,
         metavar="KEY=VALUE",
-        help="for all methods, such as tuning.epochs=3",
+        help="for all methods, such as training.epochs=3",
     )
 
 
@@ -140,7 +140,7 @@ def add_search(command: argparse.ArgumentParser) -> None:
         default=[],
         type=override,
         metavar="KEY=VALUE",
-        help="for all trials, such as tuning.epochs=3",
+        help="for all trials, such as training.epochs=3",
     )
 
 

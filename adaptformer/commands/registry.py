@@ -115,7 +115,7 @@ def _watch(given: argparse.Namespace) -> int:
         watched = _watched(chosen, folder, Path(scratch))
         storage = FeatureStorage(
             device.choose(settings.runtime.device, settings.runtime.threads),
-            ImageCache(folder.image_cache, settings.runtime.cache_gb),
+            ImageCache(folder.image_cache, settings.runtime.image_cache_gb),
             folder.embeddings,
         )
         findings = watching.watch(watched, given.folder, folder.data, given.label, storage)

@@ -65,7 +65,7 @@ def add(commands: Commands) -> None:
     planned = commands.add_parser("plan", help="predict the cost of training: parameters, memory, batch, minutes")
     add_overrides(planned)
     planned.add_argument("--minutes", type=_minutes, help="find the number of epochs that takes this many minutes")
-    planned.add_argument("--write", action="store_true", help="with --minutes: put tuning.epochs into params.yaml")
+    planned.add_argument("--write", action="store_true", help="with --minutes: put training.epochs into params.yaml")
     planned.set_defaults(command=_plan)
     compare = commands.add_parser("compare", help="train methods on the same data and set them side by side")
     add_methods(compare)
@@ -80,7 +80,7 @@ def _stage(given: argparse.Namespace) -> None:
     """Run one stage; if torchrun started this process, only the first one of its processes writes files."""
     from adaptformer.config import run_folder
     from adaptformer.pipeline import records, stage_runner
-    from adaptformer.tuning import processes
+    from adaptformer.training import processes
 
     stay_offline(given)
     file, wanted = resolved(given)
@@ -124,7 +124,7 @@ def _plan(given: argparse.Namespace) -> None:
     from adaptformer.config import run_folder
     from adaptformer.model import device
     from adaptformer.pipeline import stage_runner
-    from adaptformer.tuning import planning, setup
+    from adaptformer.training import planning, setup
 
     if given.write and given.minutes is None:
         raise UserError("--write puts the epochs that --minutes finds into params.yaml", "give --minutes as well")
@@ -135,8 +135,8 @@ def _plan(given: argparse.Namespace) -> None:
     stage_runner.require_inputs("train", folder, options(given))
     start = setup.prepare(wanted, folder)
     print(f"training on {start.images('train'):,} images, validation on {start.images('validation'):,}")
-    print("\n".join(start.plan(wanted.tuning, wanted.runtime.devices).lines()))
-    minutes = start.minutes(wanted.tuning)
+    print("\n".join(start.plan(wanted.training, wanted.runtime.processes).lines()))
+    minutes = start.minutes(wanted.training)
     print(
         f"time: about {minutes:.1f} minutes on {device.describe(start.device)}, "
         "measured in a few steps on random images"
@@ -144,10 +144,10 @@ def _plan(given: argparse.Namespace) -> None:
     for warning in start.warnings():
         print(f"warning: {warning}")
     if given.minutes is not None:
-        epochs = planning.epochs_within(given.minutes, wanted.tuning, minutes)
-        print(f"tuning.epochs={epochs} takes about {minutes * epochs / wanted.tuning.epochs:.1f} minutes")
+        epochs = planning.epochs_within(given.minutes, wanted.training, minutes)
+        print(f"training.epochs={epochs} takes about {minutes * epochs / wanted.training.epochs:.1f} minutes")
         if given.write:
-            print(_write(file, {"tuning.epochs": epochs}))
+            print(_write(file, {"training.epochs": epochs}))
 
 
 def _minutes(text: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adaptformer.config.params import AdapterParams, TuningParams
+from adaptformer.config.params import AdapterParams, TrainingParams
 
 _PLACEMENTS = {
     "parallel": "parallel to the feed-forward layers",
@@ -11,26 +11,26 @@ _PLACEMENTS = {
 }
 _SETTINGS = {
     "adaptformer": (
-        "bottlenecks", "scale", "activation", "reads", "placement", "layernorm", "init", "dropout", "drop_path",
+        "bottlenecks", "scale", "activation", "input", "placement", "layernorm", "init", "dropout", "drop_path",
         "pooling",
     ),
     "vpt": ("prompts", "prompt_depth", "pooling"),
     "linear": ("pooling",),
     "full": ("pooling",),
 }  # fmt: skip
-_TUNING = (
-    "schedule", "epochs", "batch_size", "optimiser", "base_lr", "scale_lr", "weight_decay", "warmup", "label_smoothing",
-    "balance", "flip", "crop_scale", "drop_path", "selection_metric", "seed",
+_TRAINING = (
+    "schedule", "epochs", "batch_size", "optimiser", "base_lr", "scale_lr", "weight_decay", "warmup_fraction", "label_smoothing",
+    "class_balance", "flip", "crop_scale", "drop_path", "selection_metric", "seed",
 )  # fmt: skip
 
 
-def trained_parts(adapter: AdapterParams, tuning: TuningParams) -> str:
+def trained_parts(adapter: AdapterParams, training: TrainingParams) -> str:
     """Return in words which parts of the model a run trained, and in which order if not all at once."""
     parts = _parts(adapter)
-    if tuning.schedule == "joint":
+    if training.schedule == "joint":
         return parts
-    unit = "slot" if tuning.schedule == "slotwise" else "block"
-    rounds = f" in {tuning.rounds} rounds" if tuning.rounds > 1 else ""
+    unit = "slot" if training.schedule == "slotwise" else "block"
+    rounds = f" in {training.rounds} rounds" if training.rounds > 1 else ""
     return f"{parts}, {unit} by {unit}{rounds}"
 
 
@@ -47,7 +47,7 @@ def _parts(adapter: AdapterParams) -> str:
     return f"adapters ({slots} {widths}, {_PLACEMENTS[adapter.placement]}) and the head"
 
 
-def settings(adapter: AdapterParams, tuning: TuningParams) -> list[tuple[str, object]]:
+def settings(adapter: AdapterParams, training: TrainingParams) -> list[tuple[str, object]]:
     """Return the settings that the method and its training read, as (dotted key, value)."""
     own = [(f"adapter.{name}", getattr(adapter, name)) for name in ("method", *_SETTINGS[adapter.method])]
-    return own + [(f"tuning.{name}", getattr(tuning, name)) for name in _TUNING]
+    return own + [(f"training.{name}", getattr(training, name)) for name in _TRAINING]

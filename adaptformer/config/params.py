@@ -73,7 +73,7 @@ class DataParams(Section):
     date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] | None
     validation_fraction: Fraction
     test_fraction: Fraction
-    group: Annotated[str, AfterValidator(_pattern)] | None
+    group_pattern: Annotated[str, AfterValidator(_pattern)] | None
     seed: Annotated[int, Field(ge=0)]
     max_file_mb: Count
     max_megapixels: Count
@@ -91,15 +91,15 @@ class ChecksParams(Section):
     """How serious each kind of finding about the data is (curation/checks/findings.py)."""
 
     leaks: Level
-    conflicts: Level
-    repeats: Level
+    label_conflicts: Level
+    duplicates: Level
     constant: Level
     dark: Level
     bright: Level
     low_contrast: Level
     sixteen_bits: Level
     small: Level
-    odd_modes: Level
+    rare_modes: Level
     imbalance: Level
     few_images: Level
     missing_classes: Level
@@ -112,7 +112,7 @@ class ImageParams(Section):
     resize: Literal["crop", "pad", "squash"]
     crop_fraction: Share
     interpolation: Literal["bilinear", "bicubic"]
-    oversampling: Annotated[int, Field(ge=0)]
+    jpeg_min_scale: Annotated[int, Field(ge=0)]
     sixteen_bit_max: Annotated[int, Field(ge=255, le=65535)]
 
 
@@ -146,7 +146,7 @@ class AdapterParams(Section):
     bottlenecks: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(min_length=1, max_length=64)]
     scale: float | Literal["learned", "channel"]
     activation: Literal["relu", "gelu"]
-    reads: Literal["residual", "norm2"]
+    input: Literal["residual", "norm2"]
     placement: Literal["parallel", "sequential", "after"]
     layernorm: Literal["none", "in", "out"]
     init: Literal["lora", "houlsby"]
@@ -157,51 +157,53 @@ class AdapterParams(Section):
     pooling: Literal["mean", "token"]
 
     @model_validator(mode="after")
-    def _reads_fits_placement(self) -> AdapterParams:
-        if self.reads == "norm2" and self.placement != "parallel":
-            raise ValueError(f"reads: norm2 goes with placement: parallel, not {self.placement}")
+    def _input_fits_placement(self) -> AdapterParams:
+        if self.input == "norm2" and self.placement != "parallel":
+            raise ValueError(f"input: norm2 goes with placement: parallel, not {self.placement}")
         return self
 
 
-class TuningParams(Section):
+class TrainingParams(Section):
     """How the adapters are trained."""
 
     seed: Annotated[int, Field(ge=0)]
     schedule: Literal["joint", "slotwise", "layerwise"]
     rounds: Count
-    order: Literal["up", "down", "random"]
+    block_order: Literal["up", "down", "random"]
     epochs: Count
-    guard: Positive
+    rollback_above: Positive
     head_statistics: Literal["recomputed", "running"]
     reset_statistics: bool
     batch_size: Annotated[int, Field(ge=2)]
-    accumulate: Count
+    gradient_accumulation: Count
     optimiser: Literal["sgd", "adamw"]
     base_lr: Positive
     scale_lr: bool
     momentum: Rate
     weight_decay: Annotated[float, Field(ge=0)]
-    warmup: Rate
+    warmup_fraction: Rate
     warmup_steps: Annotated[int, Field(ge=0)] | None
     drop_path: Rate
     crop_scale: tuple[Share, Share]
     crop_ratio: tuple[Positive, Positive]
     flip: bool
-    views: Annotated[int, Field(ge=0)]
+    fixed_crops: Annotated[int, Field(ge=0)]
     label_smoothing: Rate
-    balance: Literal["none", "loss", "sampler"]
-    balance_power: Share
+    class_balance: Literal["none", "loss", "sampler"]
+    class_balance_power: Share
     selection_metric: Literal["top1", "balanced_accuracy", "macro_f1", "loss"]
     precision: Literal["auto", "fp32", "bf16"]
 
     @model_validator(mode="after")
-    def _ranges_rise(self) -> TuningParams:
+    def _ranges_rise(self) -> TrainingParams:
         for name in ("crop_scale", "crop_ratio"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} must be [low, high], not [{low}, {high}]")
-        if self.batch_size % self.accumulate:
-            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
+        if self.batch_size % self.gradient_accumulation:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of gradient_accumulation {self.gradient_accumulation}"
+            )
         return self
 
 
@@ -234,26 +236,26 @@ class GateParams(Section):
     metric: Literal["top1", "balanced_accuracy", "macro_f1"]
     margin: Annotated[float, Field(gt=-1, lt=1)]
     significance: Fraction
-    class_loss: Annotated[float, Field(ge=0, le=1)]
-    class_support: Count
-    shared_loss: Annotated[float, Field(ge=0, le=1)]
-    added_top1: Share
+    max_class_drop: Annotated[float, Field(ge=0, le=1)]
+    min_class_images: Count
+    max_shared_drop: Annotated[float, Field(ge=0, le=1)]
+    min_added_top1: Share
     removed_classes: tuple[Text, ...]
     renamed_classes: tuple[tuple[Text, Text], ...]
-    newly_wrong: Rate | None
-    log_loss_rise: Annotated[float, Field(ge=0)]
-    latency_ratio: Positive
-    latency_enough: Annotated[float, Field(ge=0)]
-    size_ratio: Positive
-    parity: Positive
-    drift: Share
+    max_negative_flips: Rate | None
+    max_log_loss_rise: Annotated[float, Field(ge=0)]
+    max_latency_ratio: Positive
+    min_latency_ms: Annotated[float, Field(ge=0)]
+    max_size_ratio: Positive
+    parity_tolerance: Positive
+    warn_drift: Share
 
 
 class ComparisonParams(Section):
     """The methods, values and seeds that `adaptformer/compare` compares."""
 
     methods: Annotated[tuple[Text, ...], Field(min_length=1)]
-    values: tuple[Annotated[str, Field(pattern=r"^[a-z_.]+=")], ...]
+    overrides: tuple[Annotated[str, Field(pattern=r"^[a-z_.]+=")], ...]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
@@ -261,7 +263,7 @@ class SweepParams(Section):
     """The values that `adaptformer sweep` searches, and how it searches them."""
 
     search: Annotated[tuple[Text, ...], Field(min_length=1)]
-    values: tuple[Annotated[str, Field(pattern=r"^[a-z_.]+=")], ...]
+    overrides: tuple[Annotated[str, Field(pattern=r"^[a-z_.]+=")], ...]
     trials: Count
     sampler: Literal["tpe", "random", "grid"]
     pruner: Literal["median", "none"]
@@ -273,15 +275,15 @@ class RuntimeParams(Section):
     """Where a run is computed and how fast; changes no result beyond rounding."""
 
     device: Literal["auto", "cpu", "cuda"]
-    devices: Annotated[int, Field(ge=1)]
+    processes: Annotated[int, Field(ge=1)]
     threads: Annotated[int, Field(ge=0)]
     compile: bool
     progress: Literal["auto", "none"]
     tensorboard: str | None
-    save_steps: Annotated[int, Field(ge=0)]
+    save_every_steps: Annotated[int, Field(ge=0)]
     resume: Literal["same_code", "any_code"]
-    activations_gb: Annotated[float, Field(ge=0)]
-    cache_gb: Annotated[float, Field(ge=0)] | None
+    feature_cache_gb: Annotated[float, Field(ge=0)]
+    image_cache_gb: Annotated[float, Field(ge=0)] | None
 
 
 class Params(Section):
@@ -292,7 +294,7 @@ class Params(Section):
     image: ImageParams
     backbone: BackboneParams
     adapter: AdapterParams
-    tuning: TuningParams
+    training: TrainingParams
     evaluation: EvaluationParams
     export: ExportParams
     registry: RegistryParams
@@ -375,7 +377,7 @@ def parse_overrides(arguments: Iterable[str]) -> dict[str, object]:
     for argument in arguments:
         key, sign, text = argument.partition("=")
         if not sign:
-            raise UserError(f"the override {brief(argument)} has no value", "write it as tuning.epochs=3")
+            raise UserError(f"the override {brief(argument)} has no value", "write it as training.epochs=3")
         try:
             overrides[key.strip()] = yaml_text.parse(text)
         except ValueError as error:

@@ -63,7 +63,9 @@ class ImageCache:
                 stored = _opened(path, shapes, read)  # another run may have written it while this one waited
                 if stored is None:
                     if not self._has_room(pixel_file.file_size(shapes)):
-                        log.info("%d images do not fit in runtime.cache_gb: they are decoded each time", len(shapes))
+                        log.info(
+                            "%d images do not fit in runtime.image_cache_gb: they are decoded each time", len(shapes)
+                        )
                         return StreamedPhotos(shapes, read)
                     decoded = workers.in_order(read, range(len(shapes)))
                     pixel_file.write(path, shapes, progress.steps(decoded, "decoding", len(shapes), "images"))
@@ -129,7 +131,7 @@ def load_images(
     if cache is None:
         return Squares(StreamedPhotos(shapes, read), contract, len(manifest_rows), only)
     geometry: list[Any] = [shapes.tolist(), contract.stored_size, contract.resize, contract.interpolation]
-    geometry += [contract.oversampling, contract.sixteen_bit_max]
+    geometry += [contract.jpeg_min_scale, contract.sixteen_bit_max]
     stored = cache.load(_key(loaded, geometry, resizing, squares), shapes, read)
     return Squares(stored, contract, len(manifest_rows), only)
 
@@ -145,7 +147,7 @@ def load_photos(
     shapes = photos.stored_shapes(*_sizes(manifest_rows), contract, smallest_share)
     if (shapes == contract.stored_size).all():
         return load_images(manifest_rows, data, contract, cache)
-    geometry = [shapes.tolist(), contract.interpolation, contract.oversampling, contract.sixteen_bit_max]
+    geometry = [shapes.tolist(), contract.interpolation, contract.jpeg_min_scale, contract.sixteen_bit_max]
     key = _key(manifest_rows, geometry, resizing, photos)
     return cache.load(key, shapes, _reader(manifest_rows, data, shapes, partial(photos.photo, contract=contract)))
 

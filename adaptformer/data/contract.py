@@ -24,7 +24,7 @@ class ImageContract:
     `size` is the side of the model's input in pixels; `resize` is "crop", "pad" or "squash"; `crop_fraction` is the
     share of the resized side that evaluation keeps, in (0, 1]; `interpolation` is "bilinear" or "bicubic"; `mean` and
     `std` are per RGB channel, for values scaled to [0, 1], and come with the checkpoint. A JPEG is decoded at 1/2, 1/4
-    or 1/8 of its scale if its shorter side then still has `oversampling` times the stored pixels; 0 always decodes in
+    or 1/8 of its scale if its shorter side then still has `jpeg_min_scale` times the stored pixels; 0 always decodes in
     full, as versions without this value did. `sixteen_bit_max` is the value of a 16-bit image that becomes white: 4095
     for a 12-bit camera.
     """
@@ -37,7 +37,7 @@ class ImageContract:
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    oversampling: int = 0
+    jpeg_min_scale: int = 0
     sixteen_bit_max: int = 65535
 
     @property
@@ -49,7 +49,7 @@ class ImageContract:
     def from_dict(cls, content: object) -> ImageContract:
         """Return the contract of its JSON form (`dataclasses.asdict`).
 
-        A file without `oversampling` or `sixteen_bit_max` was written before these existed and gets their defaults.
+        A file without `jpeg_min_scale` or `sixteen_bit_max` was written before these existed and gets their defaults.
         Raises ValueError, one line, for anything else that is missing, unknown, of another type or out of range.
         """
         fault = next(faults(content), None)
@@ -111,10 +111,10 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "interpolation": _one_of("bilinear", "bicubic"),
     "mean": (_three, "three numbers"),
     "std": (_three_above_0, "three numbers above 0"),
-    "oversampling": _within(0, _OVERSAMPLING),
+    "jpeg_min_scale": _within(0, _OVERSAMPLING),
     "sixteen_bit_max": _within(1, 65535),
 }
-_LATER = {"oversampling": 0, "sixteen_bit_max": 65535}
+_LATER = {"jpeg_min_scale": 0, "sixteen_bit_max": 65535}
 """Keys that were added later, with the values that apply to files without them."""
 
 

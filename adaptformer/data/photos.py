@@ -119,7 +119,7 @@ def photo(content: bytes, shape: tuple[int, int], contract: ImageContract) -> Pi
     There is no size limit, because files in a manifest have passed it. Raises DamagedImage for bytes that are not a
     usable image.
     """
-    decoded = decode_reduced(content, contract.oversampling * min(shape), None, contract.sixteen_bit_max)
+    decoded = decode_reduced(content, contract.jpeg_min_scale * min(shape), None, contract.sixteen_bit_max)
     return to_photo(decoded.pixels, shape, contract, decoded.box)
 
 

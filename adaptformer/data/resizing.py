@@ -84,7 +84,7 @@ def prepare(content: bytes, contract: ImageContract, max_pixels: int | None = MA
 
 def decoded_for(content: bytes, contract: ImageContract, max_pixels: int | None = MAX_PIXELS) -> Decoded:
     """Return a file's image at the scale that the contract needs. Raises DamagedImage."""
-    return decode_reduced(content, contract.oversampling * contract.stored_size, max_pixels, contract.sixteen_bit_max)
+    return decode_reduced(content, contract.jpeg_min_scale * contract.stored_size, max_pixels, contract.sixteen_bit_max)
 
 
 def to_input(decoded: Decoded, contract: ImageContract) -> Pixels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adaptformer.config.params import DataParams, TuningParams
+from adaptformer.config.params import DataParams, TrainingParams
 from adaptformer.evaluation.metrics import Evaluation
 from adaptformer.model.adapter_file import AdapterCard
 
@@ -17,7 +17,7 @@ class EvaluatedModel:
     """
 
     card: AdapterCard
-    tuning: TuningParams
+    training: TrainingParams
     data: DataParams
     evaluation: Evaluation
     leaks: str

@@ -31,9 +31,9 @@ _RESIZING = {
 
 def text(model: EvaluatedModel, images: Mapping[str, int]) -> str:
     """Return the model card; `images` are the numbers of images per split."""
-    evaluation, card, tuning = model.evaluation, model.card, model.tuning
+    evaluation, card, training = model.evaluation, model.card, model.training
     counts = evaluation.confusion.sum(axis=1)
-    settings = {"adapter": dict(card.adapter), "tuning": tuning.model_dump(mode="json")}
+    settings = {"adapter": dict(card.adapter), "training": training.model_dump(mode="json")}
     return pages.render(
         "evaluation/model_card.md.j2",
         front_matter=_front_matter(card),
@@ -52,7 +52,7 @@ def text(model: EvaluatedModel, images: Mapping[str, int]) -> str:
         leaks=model.leaks,
         untested=[name for name, count in zip(card.classes, counts, strict=True) if not count],
         weakest=_weakest(evaluation, card.classes),
-        tuning=tuning,
+        training=training,
         settings=yaml.safe_dump(settings, default_flow_style=None, allow_unicode=True),
     )
 

@@ -61,16 +61,16 @@ class AnsweredImages:
 
 def html(model: EvaluatedModel, test: AnsweredImages, drawings: Drawings) -> str:
     """Return the report of an evaluation on the images `test`; equal results give equal text."""
-    evaluation, card, tuning = model.evaluation, model.card, model.tuning
+    evaluation, card, training = model.evaluation, model.card, model.training
     adapter = AdapterParams.model_validate(card.adapter)
     by_score = _slices(model, test.predictions)
     return pages.render(
         "evaluation/report.html.j2",
         evaluation=evaluation,
         card=card,
-        trained=method.trained_parts(adapter, tuning),
-        settings=method.settings(adapter, tuning),
-        tuning=tuning,
+        trained=method.trained_parts(adapter, training),
+        settings=method.settings(adapter, training),
+        training=training,
         data=model.data,
         leaks=model.leaks,
         names=NAMES,

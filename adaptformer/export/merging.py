@@ -188,7 +188,7 @@ def _refuse_not_finite(model: nn.Module) -> None:
         if not tensor.isfinite().all():
             raise UserError(
                 f"{name} of the trained model holds a number that is not finite",
-                "train again with a smaller tuning.base_lr; nothing was merged",
+                "train again with a smaller training.base_lr; nothing was merged",
             )
 
 

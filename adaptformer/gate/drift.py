@@ -36,7 +36,7 @@ def compare(challenger: Profile, champion: Profile, bound: float) -> list[Check]
 def measures(challenger: Profile, champion: Profile) -> list[Measure]:
     """Return the measures of two profiles: sizes, channel statistics and embeddings."""
     # Decoding at another scale changes pixels by a few of 255, and profiles of older champions do not hold the scale.
-    alike = replace(challenger.image, oversampling=champion.image.oversampling) == champion.image
+    alike = replace(challenger.image, jpeg_min_scale=champion.image.jpeg_min_scale) == champion.image
     pixels = "" if alike else "the models see images at another size, crop or normalisation"
     backbone = pixels or ("" if challenger.backbone == champion.backbone else "the models have different backbones")
     return [

@@ -39,18 +39,18 @@ def decide(
         return _first(challenger, bounds, drift)
     pairs = pair(challenger, champion)
     if _classes_changed(pairs, bounds):
-        bounds = bounds.model_copy(update={"margin": min(bounds.margin, -bounds.shared_loss)})
-    new, changes = new_classes(pairs), class_changes(pairs, bounds.class_support)
+        bounds = bounds.model_copy(update={"margin": min(bounds.margin, -bounds.max_shared_drop)})
+    new, changes = new_classes(pairs), class_changes(pairs, bounds.min_class_images)
     numbers, checks = _compared(pairs, changes, bounds) if len(pairs.rows) else ({}, [])
     costs = [
-        rules.parity(challenger.parity, bounds.parity),
-        rules.latency(challenger.latency_ms, champion.latency_ms, bounds.latency_ratio, bounds.latency_enough),
-        rules.ratio("size", challenger.megabytes, champion.megabytes, bounds.size_ratio, "MB"),
+        rules.parity(challenger.parity, bounds.parity_tolerance),
+        rules.latency(challenger.latency_ms, champion.latency_ms, bounds.max_latency_ratio, bounds.min_latency_ms),
+        rules.ratio("size", challenger.megabytes, champion.megabytes, bounds.max_size_ratio, "MB"),
     ]
     checks = [
         rules.images(len(pairs.rows), groups_in(pairs), champion=True),
         rules.classes(pairs, bounds.removed_classes),
-        *([rules.added_classes(new, len(challenger.classes), bounds.added_top1)] if new else []),
+        *([rules.added_classes(new, len(challenger.classes), bounds.min_added_top1)] if new else []),
         *checks,
         *costs,
         rules.looks(earlier_looks, bounds.significance, bounds.margin),
@@ -105,7 +105,7 @@ def _first(challenger: Judged, bounds: GateParams, drift: Sequence[Check]) -> De
     checks = [
         rules.images(images, groups_in(pairs), champion=False),
         *checks,
-        rules.parity(challenger.parity, bounds.parity),
+        rules.parity(challenger.parity, bounds.parity_tolerance),
     ]
     promoted = _passed(checks)
     if promoted:
@@ -174,7 +174,7 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
     flips = intervals.share(theirs & ~ours, pairs.groups)
     losses = pairs.loss("champion")
     rise = paired_tests.mean_rise(
-        pairs.loss("challenger") - losses, pairs.groups, bounds.log_loss_rise, bounds.significance
+        pairs.loss("challenger") - losses, pairs.groups, bounds.max_log_loss_rise, bounds.significance
     )
     numbers = {
         "top1_challenger": float(ours.mean()),
@@ -189,7 +189,7 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
         "newly_wrong": flips.value,
         "newly_wrong_low": flips.low,
         "newly_wrong_high": flips.high,
-        "log_loss_rise": rise.value,
+        "max_log_loss_rise": rise.value,
         "log_loss_rise_low": rise.low,
         "log_loss_rise_high": rise.high,
         "log_loss_champion": float(losses.mean()),
@@ -200,9 +200,9 @@ def _compared(pairs: Pairs, changes: Sequence[ClassChange], bounds: GateParams) 
     if differ or bounds.margin < 0:  # otherwise this check would only repeat the one before
         checks.append(rules.gain(bounds.metric, gain, bounds.margin, len(labels)))
     checks += [
-        rules.class_falls(changes, bounds.class_loss, bounds.class_support, bounds.significance),
-        rules.newly_wrong(flips, bounds.newly_wrong),
-        rules.log_loss(rise, float(losses.mean()), bounds.log_loss_rise),
+        rules.class_falls(changes, bounds.max_class_drop, bounds.min_class_images, bounds.significance),
+        rules.newly_wrong(flips, bounds.max_negative_flips),
+        rules.log_loss(rise, float(losses.mean()), bounds.max_log_loss_rise),
     ]
     return numbers, checks
 

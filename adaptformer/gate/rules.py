@@ -32,9 +32,9 @@ def images(count: int, groups: int | None, *, champion: bool) -> Check:
     unseen = "that neither model has seen and whose class both know" if champion else "that it has not seen"
     value = f"{count:,}" if groups is None else f"{count:,} in {counted(groups, 'group')}"
     independent = (
-        "They count as independent of each other, since none share a group (`data.group`)."
+        "They count as independent of each other, since none share a group (`data.group_pattern`)."
         if groups is None
-        else f"They count as {counted(groups, 'independent group')} (`data.group`)."
+        else f"They count as {counted(groups, 'independent group')} (`data.group_pattern`)."
     )
     verdict: Verdict = "pass" if min(count, groups or count) >= FEW else "warn" if count else "fail"
     reason = {
@@ -91,7 +91,7 @@ def classes(pairs: Pairs, removed: Collection[str]) -> Check:
         )
         reason = (
             f"It {' and '.join(changed)}, so on the {counted(len(pairs.shared), 'shared class')} it only has to be "
-            f"shown not to be worse by more than a margin (`gate.shared_loss`)."
+            f"shown not to be worse by more than a margin (`gate.max_shared_drop`)."
         )
         return Check("classes", "info", value, bound, reason)
     return Check("classes", "pass", f"{len(pairs.shared):,} shared", bound, "Both models know the same classes.")
@@ -251,7 +251,7 @@ def parity(found: float | None, bound: float) -> Check:
 
 def too_slow(challenger: float, champion: float, bounds: GateParams) -> bool:
     """Return whether these latencies, in milliseconds per image, refuse a challenger."""
-    return latency(challenger, champion, bounds.latency_ratio, bounds.latency_enough).verdict == "fail"
+    return latency(challenger, champion, bounds.max_latency_ratio, bounds.min_latency_ms).verdict == "fail"
 
 
 def latency(challenger: float, champion: float, bound: float, enough: float) -> Check:

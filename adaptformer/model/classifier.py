@@ -160,11 +160,11 @@ def _install_adapters(vit: backbone.VisionTransformer, settings: AdapterParams) 
         options = (settings.scale, settings.dropout, settings.layernorm, settings.activation, settings.init)
         slots = [Adapter(vit.embed_dim, bottleneck, *options) for bottleneck in settings.bottlenecks]
         dropped = DropPath(settings.drop_path) if settings.drop_path else None
-        vit.blocks[index] = AdaptedBlock(plain, slots, settings.placement, settings.reads, dropped)
+        vit.blocks[index] = AdaptedBlock(plain, slots, settings.placement, settings.input, dropped)
 
 
 def trainable(model: Classifier) -> dict[str, nn.Parameter]:
-    """Return the parameters that tuning may change, by name, even if they are frozen at the moment."""
+    """Return the parameters that training may change, by name, even if they are frozen at the moment."""
     return {name: parameter for name, parameter in model.named_parameters() if name in model.tuned}
 
 

@@ -55,12 +55,12 @@ def resolved(file: ParamsFile, method: str, seed: int, overrides: Mapping[str, o
             f"the method {method} cannot be read: {error}", "quote as in a shell, each word apart"
         ) from error
     own = params.parse_overrides([word for word in words if "=" in word])
-    if shared := [key for key in own if key.startswith("data.") or key == "tuning.seed"]:
+    if shared := [key for key in own if key.startswith("data.") or key == "training.seed"]:
         raise UserError(
             f"the method {method} sets {shared[0]}, which all methods share", "give it for all, or as a seed"
         )
     named = presets.overlay([word for word in words if "=" not in word])
-    wanted = file.replaced({**named, **overrides, **own, "tuning.seed": seed})
+    wanted = file.replaced({**named, **overrides, **own, "training.seed": seed})
     return MethodRun(method, seed, wanted, params.difference(file.params, wanted), run_folder.apart(wanted))
 
 
@@ -143,7 +143,7 @@ def compare(
     is taken from section `comparison` of the file. Raises UserError before anything runs if a method is not valid.
     """
     wanted = file.params.comparison
-    shared = {**params.parse_overrides(wanted.values), **(overrides or {})}
+    shared = {**params.parse_overrides(wanted.overrides), **(overrides or {})}
     runs = [
         resolved(file, method, seed, shared) for method in methods or wanted.methods for seed in seeds or wanted.seeds
     ]

@@ -22,10 +22,10 @@ from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.pipeline.records import Record
 from adaptformer.pipeline.stages import STAGES, OnEpoch
-from adaptformer.tuning import event_files
+from adaptformer.training import event_files
 
 if TYPE_CHECKING:
-    from adaptformer.tuning.history import EpochRow
+    from adaptformer.training.history import EpochRow
 
 log = logging.getLogger("adaptformer")
 
@@ -96,8 +96,8 @@ def run(name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None =
 
     def on_each_epoch(row: EpochRow) -> None:
         # The state of the epoch is saved by now, and the same command resumes from it.
-        phase = f" of phase {row.phase}" if params.tuning.schedule != "joint" else ""
-        _on_stop(f"after epoch {row.epoch} of {params.tuning.epochs}{phase}")
+        phase = f" of phase {row.phase}" if params.training.schedule != "joint" else ""
+        _on_stop(f"after epoch {row.epoch} of {params.training.epochs}{phase}")
         for listen in (on_event, on_epoch):
             if listen is not None:
                 listen(row)

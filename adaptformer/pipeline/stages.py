@@ -18,7 +18,7 @@ from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from adaptformer.tuning.history import EpochRow
+    from adaptformer.training.history import EpochRow
 
 log = logging.getLogger("adaptformer")
 
@@ -40,10 +40,10 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     known = KnownFacts(folder.known_facts)
     limits = Limits.of(settings.max_file_mb, settings.max_megapixels)
     table, unreadable = manifest.scan(
-        folder.data, settings.validation_fraction, settings.seed, settings.group, look, known, limits
+        folder.data, settings.validation_fraction, settings.seed, settings.group_pattern, look, known, limits
     )
     known.write()
-    present = faults.check(table, unreadable, params.data.group)
+    present = faults.check(table, unreadable, params.data.group_pattern)
     if len(present):
         log.error("%s", faults.fault_table(present))
     faults.raise_on_faults(present, folder.faults)
@@ -79,21 +79,21 @@ def train(params: Params, folder: RunFolder, on_epoch: OnEpoch) -> Timing:
 
     Each of several devices has a process of its own, of which one writes; torchrun may have started them already.
     """
-    from adaptformer.tuning import data_parallel, loop, outputs, planning, processes, resume, setup
+    from adaptformer.training import data_parallel, loop, outputs, planning, processes, resume, setup
 
-    if params.runtime.devices > 1 and not processes.started_by_torchrun():
+    if params.runtime.processes > 1 and not processes.started_by_torchrun():
         job = {"params": params.model_dump(mode="json"), "folder": folder.to_dict()}
-        return processes.train(TRAINING_PROCESS, job, params.runtime.devices, folder.process_errors, on_epoch)
+        return processes.train(TRAINING_PROCESS, job, params.runtime.processes, folder.process_errors, on_epoch)
     with data_parallel.joined(params.runtime.device) as world:
         start = setup.prepare(params, folder)
         depends_on = fingerprint("train", params, folder, start.precision, start.device.type)
         run = setup.load(start, params, folder, depends_on, world)
         loop.plan(run)  # refuses impossible settings before anything else takes time
-        plan = start.plan(params.tuning, world.size)
+        plan = start.plan(params.training, world.size)
         start.announce(plan)
         earlier = resume.seconds(run.checkpoint.path, depends_on, run.checkpoint.any_code)
         began = time.perf_counter()
-        with planning.explained_memory(plan, params.tuning):
+        with planning.explained_memory(plan, params.training):
             trained = loop.train(run, on_epoch)
         timing = outputs.timing(run, trained, earlier + time.perf_counter() - began)
         if world.is_main:
@@ -124,27 +124,27 @@ def evaluate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     where = device.choose(params.runtime.device, params.runtime.threads)
     model, card = adapter_file.load(folder.adapter, folder.backbone)
     table = manifest.read_manifest(folder.manifest)
-    cache = ImageCache(folder.image_cache, params.runtime.cache_gb)
+    cache = ImageCache(folder.image_cache, params.runtime.image_cache_gb)
     test = labelled.DataSet(table, card.classes, folder.data, card.image, cache).split("test")
     began = time.perf_counter()
     logits = inference.logits(
         model.to(where), test.images, card.image, batch_size=params.evaluation.batch_size, device=where
     )
     seconds = time.perf_counter() - began
-    of_images = groups.of((path.partition("/")[2] for path in test.paths), params.data.group)
+    of_images = groups.of((path.partition("/")[2] for path in test.paths), params.data.group_pattern)
     evaluation = metrics.Evaluation(logits.cpu().numpy(), test.labels, groups.codes(of_images))
     pictures.confusion(folder.confusion, evaluation, card.classes)
     pictures.per_class(folder.per_class, evaluation, card.classes)
     pictures.calibration(folder.calibration, evaluation)
     pictures.examples(folder.examples, evaluation, card.classes, test.images)
     drawings = report.Drawings(folder.confusion, folder.per_class, folder.calibration, folder.curves)
-    answers = predictions.table(test, evaluation, card.classes, manifest.rows(table, "test"), params.data.group)
+    answers = predictions.table(test, evaluation, card.classes, manifest.rows(table, "test"), params.data.group_pattern)
     files.write_text(folder.predictions, csv_file.text(answers))
     mistakes = report_images.most_confident(evaluation, report_images.SHOWN)
     attention_maps = attention.pictures(model, test.images, card.image, mistakes, where)
     leaked = leaks.find(folder.findings, test.paths, params.checks)
     numbers = {**metrics.summary(evaluation, card.classes), **leaks.numbers(evaluation, leaked)}
-    described = EvaluatedModel(card, params.tuning, params.data, evaluation, leaks.sentence(numbers))
+    described = EvaluatedModel(card, params.training, params.data, evaluation, leaks.sentence(numbers))
     page = report.html(described, report.AnsweredImages(test, answers, attention_maps), drawings)
     files.write_text(folder.report, page)
     images = {split: len(manifest.rows(table, split)) for split in layout.SPLITS}
@@ -231,8 +231,8 @@ STAGES = {
             train,
             inputs=("data", "manifest", "manifest_checksum", "backbone"),
             outputs=("adapter", "history", "curves"),
-            params=("image", "adapter", "tuning"),
-            code=("data", "model", "tuning", *_ALWAYS),
+            params=("image", "adapter", "training"),
+            code=("data", "model", "training", *_ALWAYS),
         ),
         Stage(
             evaluate,
@@ -248,8 +248,8 @@ STAGES = {
                 "calibration",
                 "examples",
             ),
-            # tuning decides the adapter file already; the model card describes it.
-            params=("data", "checks", "evaluation", "tuning"),
+            # training decides the adapter file already; the model card describes it.
+            params=("data", "checks", "evaluation", "training"),
             code=("data", "evaluation", "model", "pages", *_ALWAYS),
         ),
         Stage(

@@ -23,7 +23,7 @@ from adaptformer.sweeps import results, space
 from adaptformer.sweeps.study import Pruned, Result, Settings, Study, Trial
 from adaptformer.tracking import dvc_repository
 from adaptformer.tracking.tracker import tracked
-from adaptformer.tuning import history
+from adaptformer.training import history
 
 log = logging.getLogger("adaptformer")
 
@@ -52,10 +52,10 @@ def opened(
     cannot be read.
     """
     wanted = file.params.sweep
-    shared = {**params.parse_overrides(wanted.values), **(overrides or {})}
+    shared = {**params.parse_overrides(wanted.overrides), **(overrides or {})}
     same = file.replaced(shared)
     dimensions = space.parse(search or wanted.search, file, shared)
-    metric = same.tuning.selection_metric
+    metric = same.training.selection_metric
     settings = Settings(trials or wanted.trials, wanted.sampler, wanted.pruner, wanted.seed, metric)
     if settings.sampler == "grid":
         next(space.combinations(dimensions))

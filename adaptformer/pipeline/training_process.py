@@ -1,6 +1,6 @@
 """One of several processes that train together: `torchrun … -m adaptformer.pipeline.training_process JOB`.
 
-`adaptformer train` starts them if runtime.devices is more than 1 (tuning/processes.py).
+`adaptformer train` starts them if runtime.processes is more than 1 (training/processes.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.pipeline import stages
-from adaptformer.tuning import processes
+from adaptformer.training import processes
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.resizing import square
 from adaptformer.model import backbone, tensor_file
 from adaptformer.pretraining.mae import MaskedAutoencoder
-from adaptformer.tuning.optimiser import decay_groups, pack_state, set_learning_rate, unpack_state, warmup_then_cosine
+from adaptformer.training.optimiser import decay_groups, pack_state, set_learning_rate, unpack_state, warmup_then_cosine
 
 log = logging.getLogger("adaptformer")
 

@@ -56,7 +56,7 @@ class Candidate:
     data: str
     """The data set as pages name it, "" if its run does not name it."""
     group: str | None = None
-    """The pattern by which its data set's images are grouped (`data.group`)."""
+    """The pattern by which its data set's images are grouped (`data.group_pattern`)."""
 
     @property
     def test_digest(self) -> str:
@@ -103,7 +103,7 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
         profile=found["profile"],
         alike={} if found["findings"] is None else _alike(found["findings"], table),
         data=_data(values),
-        group=None if values.get("data.group", "None") == "None" else values["data.group"],
+        group=None if values.get("data.group_pattern", "None") == "None" else values["data.group_pattern"],
     )
 
 

@@ -85,7 +85,7 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str | No
         champion = None if present is None else candidate.gather(client, name, present, Path(scratch))
         sides = candidate.judged(challenger, champion, DATA, bounds)
         looks = decision_record.earlier_looks(client, name, wanted, challenger.test_digest)
-        drifts = candidate.drifts(challenger, champion, bounds.drift)
+        drifts = candidate.drifts(challenger, champion, bounds.warn_drift)
         decision = judging.decide(*sides, bounds, drifts, earlier_looks=looks)
         page = decision_page.html(decision, candidate.thumbnails(challenger, DATA))
         kept = decision_record.keep(client, name, decision, page, challenger.test_digest, who=who, why=why)

@@ -1,9 +1,9 @@
 """The search space of a sweep: for each searched key of params.yaml, a list of values or a range.
 
-tuning.epochs=4,8                       one of these values
+training.epochs=4,8                       one of these values
 adapter.bottlenecks=[16],[16, 16]       one of these values
-tuning.base_lr=0.001..0.1 log           a number in this range, on a log scale
-tuning.weight_decay=0.0..0.1            a number in this range
+training.base_lr=0.001..0.1 log           a number in this range, on a log scale
+training.weight_decay=0.0..0.1            a number in this range
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 _RANGE = re.compile(r"(?P<low>\S+?)\.\.(?P<high>\S+)(?P<log> log)?")
-_FORM = "write it as tuning.base_lr=0.001..0.1 log, or as tuning.epochs=4,8"
+_FORM = "write it as training.base_lr=0.001..0.1 log, or as training.epochs=4,8"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from adaptformer.base.names import shown
 from adaptformer.base.randomness import generator
 from adaptformer.sweeps import space, trial_records
 from adaptformer.sweeps.space import Dimension
-from adaptformer.tuning.history import EpochRow
+from adaptformer.training.history import EpochRow
 
 if TYPE_CHECKING:
     import optuna
@@ -46,7 +46,7 @@ class Pruned(Exception):  # noqa: N818 - no error: the trial has ended
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings for choosing and judging trials: section `sweep` of params.yaml, and tuning.selection_metric."""
+    """Settings for choosing and judging trials: section `sweep` of params.yaml, and training.selection_metric."""
 
     trials: int
     sampler: str

@@ -18,8 +18,8 @@ from adaptformer.base.errors import without_credentials
 from adaptformer.config.params import Params, flat
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import checkout, locations, mlflow_store, run_files
-from adaptformer.tuning import history
-from adaptformer.tuning.history import EpochRow
+from adaptformer.training import history
+from adaptformer.training.history import EpochRow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

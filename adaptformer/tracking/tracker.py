@@ -16,7 +16,7 @@ from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import dvc_repository, failures, mlflow_run, mlflow_store, run_files, uploads
 from adaptformer.tracking.git import git_tags, short_commit
-from adaptformer.tuning.history import EpochRow
+from adaptformer.training.history import EpochRow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

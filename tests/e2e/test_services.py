@@ -18,7 +18,7 @@ from adaptformer.config.params import parse_overrides
 
 pytestmark = pytest.mark.e2e
 WATCH = ("prefect", "deployment", "run", "adaptformer/train", "--watch", "--watch-timeout", "280")
-ONE_EPOCH = {"tuning.epochs": 1}
+ONE_EPOCH = {"training.epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_overrides_reach_the_worker_and_leave_the_record_alone(clone, overridden
     assert "epoch 1/1:" in printed
     (run,) = (clone.root / "artifacts/runs").iterdir()
     params = json.loads((run / "params.json").read_text())
-    assert (params["tuning"]["epochs"], params["adapter"]["method"]) == (1, "linear")
+    assert (params["training"]["epochs"], params["adapter"]["method"]) == (1, "linear")
     assert "up to date" in clone.run("dvc", "status")
     assert (clone.root / "artifacts/registration.json").read_bytes() == before
     assert json.loads((run / "registration.json").read_text())["version"] == "2"
@@ -158,12 +158,12 @@ def test_methods_are_compared_on_the_worker(clone, overridden, prefect):
 
 def test_two_runs_share_the_trials_of_a_sweep(clone, overridden, prefect):
     sweep = tuple(word.replace("/train", "/sweep") for word in WATCH)
-    given = {"search": ["tuning.base_lr=0.2,0.4,0.8"], "trials": 3, "overrides": ONE_EPOCH, "workers": 2}
+    given = {"search": ["training.base_lr=0.2,0.4,0.8"], "trials": 3, "overrides": ONE_EPOCH, "workers": 2}
     options = [word for name, value in given.items() for word in ("-p", f"{name}={json.dumps(value)}")]
     clone.run(*sweep, *options, **prefect)
     (folder,) = (clone.root / "artifacts/sweeps").iterdir()
     rows = list(csv.DictReader((folder / "sweep.csv").open()))
-    assert sorted(float(row["tuning.base_lr"]) for row in rows) == [0.2, 0.4, 0.8]
+    assert sorted(float(row["training.base_lr"]) for row in rows) == [0.2, 0.4, 0.8]
     assert all(row["state"] == "complete" for row in rows)
     runs = post(f"{prefect['PREFECT_API_URL']}/flow_runs/filter", {"deployments": {"name": {"any_": ["trials"]}}})
     assert [run["state_type"] for run in runs] == ["COMPLETED", "COMPLETED"]

@@ -65,7 +65,7 @@ CASES = (
     Case("validate", ("validate",), "data"),
     Case("fetch", ("fetch",), "validated"),
     Case("train", ("train",), "fetched", weight=8),
-    Case("train tuning.epochs=3", ("train", "tuning.epochs=3"), "three", weight=2),
+    Case("train training.epochs=3", ("train", "training.epochs=3"), "three", weight=2),
     Case("evaluate", ("evaluate",), "trained"),
     Case("export", ("export",), "evaluated"),
     Case("run", ("run", "--stages-only"), "data", weight=6),
@@ -77,7 +77,7 @@ CASES = (
 SLOW = (
     Case("compare", ("adaptformer", "compare", "--method", "linear", "--seed", "0"), "clone", own_process=True),
     Case(
-        "sweep", ("adaptformer", "sweep", "--search", "tuning.epochs=1,2", "--trials", "2"), "clone", own_process=True
+        "sweep", ("adaptformer", "sweep", "--search", "training.epochs=1,2", "--trials", "2"), "clone", own_process=True
     ),
     Case("flows run", ("flows", "run"), "clone", own_process=True, registry="digits"),
 )
@@ -103,7 +103,7 @@ def _stopped_training() -> int:
     return 0
 
 
-THREE = "tuning.epochs=3"
+THREE = "training.epochs=3"
 STEPS: dict[str, tuple[str, Callable[[], int]]] = {
     "relabelled": ("data", commands(("data", "relabel", "first.csv"), ("data", "relabel", "answers.csv"))),
     "validated": ("data", commands(("validate",))),
@@ -210,7 +210,7 @@ def _registered() -> int:
     import registered
     import small_project
 
-    small_project.write_params(Path.cwd(), gate__latency_ratio=1000.0)
+    small_project.write_params(Path.cwd(), gate__max_latency_ratio=1000.0)
     registered.register(Path.cwd(), "colours", registered.wrong(60))
     registered.ask("colours")
     registered.challenge(Path.cwd(), "colours", registered.wrong(20))

@@ -21,7 +21,7 @@ from adaptformer.prediction.predictor import Predictor
 
 IMAGE = {
     "size": 8, "resize": "crop", "crop_fraction": 1.0, "interpolation": "bilinear", "mean": [0.5, 0.5, 0.5],
-    "std": [0.5, 0.5, 0.5], "oversampling": 0,
+    "std": [0.5, 0.5, 0.5], "jpeg_min_scale": 0,
 }  # fmt: skip
 RIGHT: dict[str, Any] = {"format": 1, "classes": ["a", "b", "c"], "image": IMAGE}
 

@@ -27,7 +27,7 @@ from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 5
-TINY = {"epochs": EPOCHS, "warmup": 0, "batch_size": 32, "parity_images": 16}
+TINY = {"epochs": EPOCHS, "warmup_fraction": 0, "batch_size": 32, "parity_images": 16}
 TRAIN, TEST = 120, 60
 IDENTITY = {
     f"GIT_{role}_{key}": value

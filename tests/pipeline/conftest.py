@@ -68,7 +68,7 @@ def reproduced(pristine, tmp_path_factory):
 def experimented(reproduced, tmp_path_factory):
     """A copy of that clone in which `dvc exp run` then trained for two epochs; and what it printed."""
     clone = clones.copy(reproduced[0], tmp_path_factory.mktemp("exp"))
-    return clone, clone.run("dvc", "exp", "run", "--name", "short", "-S", "tuning.epochs=2", **clones.IDENTITY)
+    return clone, clone.run("dvc", "exp", "run", "--name", "short", "-S", "training.epochs=2", **clones.IDENTITY)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.e2e
 
 METHODS = ("linear", "adaptformer-4 adapter.bottlenecks=[2]")
 OPTIONS = [word for method in METHODS for word in ("--method", method)]
-WORDS = ("compare", *OPTIONS, "--seed", "0", "tuning.epochs=1")
+WORDS = ("compare", *OPTIONS, "--seed", "0", "training.epochs=1")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,10 @@ def test_a_method_that_fails_is_two_lines(compared):
     [
         ("liner", "error: there is no preset liner\n  fix: did you mean linear?\n"),
         ("linear 'x", "error: the method linear 'x cannot be read: No closing quotation"),
-        ("linear tuning.seed=3", "error: the method linear tuning.seed=3 sets tuning.seed, which all methods share"),
+        (
+            "linear training.seed=3",
+            "error: the method linear training.seed=3 sets training.seed, which all methods share",
+        ),
     ],
 )
 def test_a_method_that_cannot_be_resolved_is_refused_before_anything_runs(compared, method, error):

@@ -92,7 +92,7 @@ def test_flows_ends_with_130_while_its_server_starts(start):
 
 
 def test_a_comparison_ends_with_the_number_of_its_run(start):
-    running = start(sys.executable, "-m", "flows", "compare", "--method", "linear", "tuning.epochs=400")
+    running = start(sys.executable, "-m", "flows", "compare", "--method", "linear", "training.epochs=400")
     running.wait_for(r"epoch 1/400: .*\n")
     lines, alive = stopped(running)
     assert lines == ["stopped in run 1 of 1; the same command continues there"]

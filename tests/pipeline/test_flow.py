@@ -139,10 +139,10 @@ OUTSIDE_OF_TRAINING = (
 
 def test_only_the_code_of_training_makes_it_stale(reproduced):
     clone, _ = reproduced
-    within = ("tuning/loop.py", "data/decoding.py")
+    within = ("training/loop.py", "data/decoding.py")
     output = clone.run(sys.executable, "-c", STALE, "\nEDITED = 1", *OUTSIDE_OF_TRAINING, *within)
     expected = [f"{name} True True" for name in OUTSIDE_OF_TRAINING]
-    assert output.splitlines() == [*expected, "tuning/loop.py False False", "data/decoding.py False False"]
+    assert output.splitlines() == [*expected, "training/loop.py False False", "data/decoding.py False False"]
     # DVC knows code by its bytes; a state that took hours to compute does not go by comments.
     output = clone.run(sys.executable, "-c", STALE, "# a comment", *within)
-    assert output.splitlines() == ["tuning/loop.py False True", "data/decoding.py False True"]
+    assert output.splitlines() == ["training/loop.py False True", "data/decoding.py False True"]

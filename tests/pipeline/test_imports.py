@@ -8,7 +8,7 @@ from imports import DIVIDED, ROOT, imported, module_name, sources, units_importe
 
 PIXELS = {"data"}
 MODEL = {"data", "model"}
-STAGES = {"checkpoints", "curation/checks", "tuning", "evaluation", "export", "prediction"}
+STAGES = {"checkpoints", "curation/checks", "training", "evaluation", "export", "prediction"}
 LIBRARY = {
     "config": set(),
     "pages": set(),
@@ -22,16 +22,16 @@ LIBRARY = {
     "curation/labels": MODEL | {"curation/checks", "pages"},
     "curation/sharded_checks": MODEL | {"curation/checks", "curation/importing", "sharding"},
     "monitoring": MODEL | {"curation/checks", "evaluation", "gate", "pages", "prediction"},
-    "tuning": MODEL,
+    "training": MODEL,
     "evaluation": MODEL | {"pages"},
     "prediction": PIXELS,
     "export": MODEL | {"prediction"},
     "sharding": PIXELS,
     "batch_prediction": PIXELS | {"prediction", "sharding"},
-    "sweeps": {"tuning"},
-    "pretraining": MODEL | {"tuning"},
+    "sweeps": {"training"},
+    "pretraining": MODEL | {"training"},
     "gate": {"data", "evaluation", "pages"},
-    "tracking": {"tuning", "prediction", "presets"},
+    "tracking": {"training", "prediction", "presets"},
     "registry": MODEL | {"curation/checks", "evaluation", "gate", "prediction", "tracking"},
     "pipeline": MODEL | STAGES | {"presets", "sweeps", "tracking", "registry"},
     "api": MODEL

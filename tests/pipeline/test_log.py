@@ -40,11 +40,11 @@ def logged_again(logged):
 
 def check(client, run, clone, revision):
     params = run.data.params
-    assert (params["tuning.epochs"], params["adapter.bottlenecks"]) == ("2", "[16]")
+    assert (params["training.epochs"], params["adapter.bottlenecks"]) == ("2", "[16]")
     assert {"dvc.exp": "short", "dvc.rev": revision, "git.commit": git(clone, "rev-parse", "HEAD")}.items() <= (
         run.data.tags.items()
     )
-    assert json.loads(run.data.tags["overrides"]) == {"tuning.epochs": 2}
+    assert json.loads(run.data.tags["overrides"]) == {"training.epochs": 2}
     assert len(run.data.tags["data.dvc"]) == 36
     assert {"backbone.sha256", "backbone.licence", "manifest.sha256"} <= set(run.data.tags)
     assert 0 <= run.data.metrics["test_top1"] <= 1

@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 
-OVERRIDES = ("tuning.epochs=1", "adapter.bottlenecks=[2]")
+OVERRIDES = ("training.epochs=1", "adapter.bottlenecks=[2]")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_a_run_with_overrides_has_its_own_folder_and_leaves_dvc_alone(overridden
     assert "epoch 1/1:" in output
     assert re.search(r"trained +vit_nano_patch4_32: adapters \(width 2, .*\) and the head, 1 epoch in \d+ s\n", output)
     assert f"{folder(clone).relative_to(clone.root)}/model.onnx" in output
-    assert json.loads((folder(clone) / "params.json").read_text())["tuning"]["epochs"] == 1
+    assert json.loads((folder(clone) / "params.json").read_text())["training"]["epochs"] == 1
     assert not (clone.root / "dvc.lock").exists()
     assert {path.name for path in (clone.root / "artifacts").iterdir()} == {"cache", "runs"}
     assert clone.run("git", "status", "--porcelain") == ""
@@ -63,8 +63,8 @@ def test_params_yaml_is_read_once(overridden):
 
 def test_a_run_with_overrides_is_tracked_with_its_params_and_not_registered(overridden, client):
     (run,) = mlflow_runs(client)
-    assert (run.data.params["tuning.epochs"], run.data.params["adapter.bottlenecks"]) == ("1", "[2]")
-    assert json.loads(run.data.tags["overrides"]) == {"tuning.epochs": 1, "adapter.bottlenecks": [2]}
+    assert (run.data.params["training.epochs"], run.data.params["adapter.bottlenecks"]) == ("1", "[2]")
+    assert json.loads(run.data.tags["overrides"]) == {"training.epochs": 1, "adapter.bottlenecks": [2]}
     assert run.info.status == "FINISHED"
     assert client.search_registered_models() == []
     assert not (folder(overridden[0]) / "registration.json").exists()
@@ -82,7 +82,7 @@ def test_changed_data_are_refused(overridden, flow):
 
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
-    [(["tuning.epoch=1"], "did you mean tuning.epochs?"), (["--preset", "cifar"], "did you mean cifar100?")],
+    [(["training.epoch=1"], "did you mean training.epochs?"), (["--preset", "cifar"], "did you mean cifar100?")],
 )
 def test_a_misspelt_override_or_preset_is_refused_at_once(flow, arguments, remedy):
     output = flow("run", *arguments, code=1)
@@ -95,7 +95,7 @@ def test_a_repeated_run_with_overrides_skips_all_stages_and_registers_if_asked(o
     assert "ran nothing" in output
     assert [str(version.version) for version in client.search_model_versions("name = 'digits'")] == ["1"]
     (version,) = client.search_model_versions("name = 'digits'")
-    assert json.loads(version.tags["overrides"])["tuning.epochs"] == 1
+    assert json.loads(version.tags["overrides"])["training.epochs"] == 1
     before = len(mlflow_runs(client))
     flow("run", *OVERRIDES)
     assert len(mlflow_runs(client)) == before, "with nothing to do, nothing is tracked"

@@ -93,8 +93,8 @@ def test_a_flow_refuses_an_unknown_parameter(clone, flow):
         cause, remedy = fault(flow("run", code=1))
     finally:
         clone.run("git", "checkout", "--", "params.yaml")
-    assert "unknown key tuning.epoch" in cause
-    assert remedy == "did you mean tuning.epochs?"
+    assert "unknown key training.epoch" in cause
+    assert remedy == "did you mean training.epochs?"
 
 
 def test_a_failed_stage_is_reported_once_and_not_recorded(clone, flow, pristine):

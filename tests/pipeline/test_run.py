@@ -13,7 +13,7 @@ from adaptformer.config.run_folder import RUNS, RunFolder
 
 @pytest.fixture
 def project(tmp_path, database, monkeypatch):
-    root = small_project.write(tmp_path / "project", tuning__epochs=1)
+    root = small_project.write(tmp_path / "project", training__epochs=1)
     monkeypatch.chdir(root)
     return root
 
@@ -39,15 +39,15 @@ def test_a_run_is_tracked_registered_judged_and_done_once(project, client, capsy
     assert "ran export." in capsys.readouterr().out
     assert len(client.search_model_versions("name = 'squares'")) == 1
 
-    assert adaptformer("run", "tuning.epochs=2") == 0
+    assert adaptformer("run", "training.epochs=2") == 0
     printed = capsys.readouterr().out
     (folder,) = RUNS.iterdir()
     assert "ran train, evaluate, export." in printed
     assert "not asked: this model is not registered; --register registers it" in printed
     assert f"{folder}/model.onnx" in printed
-    assert adaptformer("run", "tuning.epochs=2") == 0
+    assert adaptformer("run", "training.epochs=2") == 0
     assert "Nothing has changed" in capsys.readouterr().out
-    assert adaptformer("run", "tuning.epochs=2", "--register") == 0
+    assert adaptformer("run", "training.epochs=2", "--register") == 0
     assert "ran nothing: all stages are current" in capsys.readouterr().out
     assert len(client.search_model_versions("name = 'squares'")) == 2
 

@@ -137,7 +137,7 @@ def test_params_are_shown_without_the_password_of_the_sweep_s_database(folder, c
     before = next(line for line in path.read_text().splitlines() if line.strip().startswith("storage:"))
     written = path.read_text().replace(before, f"  storage: postgresql://ada:{STORAGE}@host/sweeps")
     path.write_text(written)
-    for words in (["params"], ["params", "--markdown"], ["params", "tuning.epochs=1"]):
+    for words in (["params"], ["params", "--markdown"], ["params", "training.epochs=1"]):
         assert main(words) == 0
         shown = capsys.readouterr().out
         assert "postgresql://host/sweeps" in shown

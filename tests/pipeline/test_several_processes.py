@@ -1,4 +1,4 @@
-"""`adaptformer train runtime.devices=2`: torchrun's processes behind the same command."""
+"""`adaptformer train runtime.processes=2`: torchrun's processes behind the same command."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 STATE = "artifacts/runs/*/resume.safetensors"
-TWO = ("runtime.devices=2", "tuning.epochs=12")
+TWO = ("runtime.processes=2", "training.epochs=12")
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,10 @@ def test_the_processes_end_with_the_command(prepared, tmp_path):
 
 def test_a_fault_of_the_training_is_two_lines(prepared, tmp_path):
     clone = clones.copy(prepared, tmp_path)
-    clone.adaptformer("validate", *TWO, "tuning.accumulate=32")
-    clone.adaptformer("fetch", *TWO, "tuning.accumulate=32")
-    printed = clone.adaptformer("train", *TWO, "tuning.accumulate=32", code=1)
-    assert "tuning.accumulate = 32 makes micro-batches of one image" in printed
+    clone.adaptformer("validate", *TWO, "training.gradient_accumulation=32")
+    clone.adaptformer("fetch", *TWO, "training.gradient_accumulation=32")
+    printed = clone.adaptformer("train", *TWO, "training.gradient_accumulation=32", code=1)
+    assert "training.gradient_accumulation = 32 makes micro-batches of one image" in printed
     assert "Traceback" not in printed
 
 

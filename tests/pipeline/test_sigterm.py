@@ -43,7 +43,7 @@ def test_a_flow_that_is_terminated_is_finished_by_the_next_one_in_the_same_mlflo
 
 def test_processes_that_train_together_end_with_the_command(pristine, tmp_path):
     clone = clones.copy(pristine, tmp_path)
-    two = ("runtime.devices=2", "tuning.epochs=400")
+    two = ("runtime.processes=2", "training.epochs=400")
     for stage in ("validate", "fetch"):
         clone.adaptformer(stage, two[1])
     process = clone.start(sys.executable, "-m", "adaptformer", "train", *two)

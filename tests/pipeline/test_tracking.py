@@ -50,7 +50,7 @@ def test_each_epoch_is_one_step_those_before_the_kill_included(client, finished)
 
 
 def test_params_are_flat(finished):
-    assert finished.data.params["tuning.epochs"] == str(EPOCHS)
+    assert finished.data.params["training.epochs"] == str(EPOCHS)
     assert finished.data.params["registry.model"] == "digits"
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from adaptformer.base import files, integrity
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import run_files
-from adaptformer.tuning import history
-from adaptformer.tuning.history import EpochRow
+from adaptformer.training import history
+from adaptformer.training.history import EpochRow
 
 ROW = EpochRow(
     round=1, phase=1, epoch=1, lr=0.1, train_loss=2.0, train_top1=0.3, val_loss=2.1, val_top1=0.2,

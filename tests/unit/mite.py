@@ -32,7 +32,7 @@ LICENCES = ("mit", "apache-2.0")
 CLASSES = ("amber", "blue", "coral")
 CONTRACT = ImageContract(SIDE, "crop", 1.0, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 SETTINGS: dict[str, Any] = {
-    "method": "adaptformer", "bottlenecks": [4], "scale": 0.1, "activation": "relu", "reads": "residual",
+    "method": "adaptformer", "bottlenecks": [4], "scale": 0.1, "activation": "relu", "input": "residual",
     "placement": "parallel", "layernorm": "none", "init": "lora", "dropout": 0.0, "drop_path": 0.0, "prompts": 3,
     "prompt_depth": "deep", "pooling": "mean",
 }  # fmt: skip

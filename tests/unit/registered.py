@@ -31,7 +31,7 @@ CONTRACT = ImageContract(8, "crop", 1.0, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5,
 COLOURS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
 TESTS = 300
 PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
-BOUNDS = GateParams(**(yaml.safe_load(PARAMS.read_text())["gate"] | {"latency_ratio": 1000.0}))
+BOUNDS = GateParams(**(yaml.safe_load(PARAMS.read_text())["gate"] | {"max_latency_ratio": 1000.0}))
 
 
 def graph(
@@ -153,7 +153,7 @@ def register(
     folder = run_folder(root, name, wrong, **options)
     client = mlflow_store.connect()
     run_id = client.create_run(mlflow_store.experiment_id(client, "test"), run_name=name).info.run_id
-    client.log_param(run_id, "data.group", group)
+    client.log_param(run_id, "data.group_pattern", group)
     for attribute in ("manifest", "parity", "findings", *(["predictions"] if keep_predictions else [])):
         client.log_artifact(run_id, str(getattr(folder, attribute)))
     made = versions.register(folder, name, run_id, {"data.dvc": "d" * 32, "git.commit": "c" * 40})

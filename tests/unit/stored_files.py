@@ -20,15 +20,15 @@ from adaptformer.data.reading import SIDE, Identity, ImageFacts, ScannedImage
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.data_profile import Profile
 from adaptformer.model import adapter_file, backbone_file, embedding, tensor_file
-from adaptformer.tuning import resume
-from adaptformer.tuning.history import EpochRow
-from adaptformer.tuning.stored_features import StoredFeatures
+from adaptformer.training import resume
+from adaptformer.training.history import EpochRow
+from adaptformer.training.stored_features import StoredFeatures
 
 _RANDOM = np.random.default_rng(0)
 _SHAPES = np.array([(4, 6), (1, 1), (8, 3)])
 _IMAGES = [_RANDOM.integers(0, 256, (*shape, 3), np.uint8) for shape in _SHAPES.tolist()]
 _FEATURES = {"train": torch.arange(24.0).view(2, 3, 4), "validation": torch.ones(1, 3, 4)}
-_FINGERPRINT = {"tuning": {"epochs": 3}}
+_FINGERPRINT = {"training": {"epochs": 3}}
 _STATE = resume.State(
     rows=[EpochRow(1, 1, 1, 0.1, 1.0, 0.3, 1.1, 0.4, 0.5, 0.4, 0)], best=0, tuned={"a": torch.ones(9)},
     best_tuned={"a": torch.zeros(9)}, optimiser={"0.momentum": torch.ones(3)}, start={},

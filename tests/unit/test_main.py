@@ -30,9 +30,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["tuning.epochs=7", "tuning.rounds=2", "--preset", "linear"],
-        ["--preset", "linear", "tuning.epochs=7", "tuning.rounds=2"],
-        ["tuning.epochs=7", "--preset", "linear", "tuning.rounds=2", "--quiet"],
+        ["training.epochs=7", "training.rounds=2", "--preset", "linear"],
+        ["--preset", "linear", "training.epochs=7", "training.rounds=2"],
+        ["training.epochs=7", "--preset", "linear", "training.rounds=2", "--quiet"],
     ],
 )
 def test_options_and_overrides_may_stand_in_any_order(
@@ -41,7 +41,7 @@ def test_options_and_overrides_may_stand_in_any_order(
     assert adaptformer("params", *arguments) == 0
     shown = yaml_text.parse(capsys.readouterr().out)
     assert isinstance(shown, dict)
-    assert (shown["tuning"]["epochs"], shown["tuning"]["rounds"], shown["adapter"]["method"]) == (7, 2, "linear")
+    assert (shown["training"]["epochs"], shown["training"]["rounds"], shown["adapter"]["method"]) == (7, 2, "linear")
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,9 @@ def _empty_splits(manifest: pd.DataFrame, pattern: str | None) -> pd.DataFrame:
     if pattern is not None:
         count = len(set(groups.of(manifest["path"].str.partition("/")[2], pattern)) - {""})
         why = f": none of the {count} groups could go there without a class leaving train"
-        remedy = "give each class at least three groups, change data.group, or put images into the split by hand"
+        remedy = (
+            "give each class at least three groups, change data.group_pattern, or put images into the split by hand"
+        )
     return _faults(empty, "empty split", [f"{split} has no image{why}" for split in empty], remedy)
 
 

@@ -25,16 +25,16 @@ from adaptformer.data.layout import SPLITS
 COLUMNS = ("kind", "level", "path", "other", "detail", "fix")
 FIXES = {
     "leaks": "keep the photo in one split, or test results flatter the model",
-    "conflicts": "keep the photo in its one right class",
-    "repeats": "keep one of them: the same photo counts more than once",
+    "label_conflicts": "keep the photo in its one right class",
+    "duplicates": "keep one of them: the same photo counts more than once",
     "constant": "move the image out of data/: it shows nothing",
     "dark": "check whether the image shows anything, and whether its format was read correctly",
     "bright": "check whether the image shows anything, and whether its format was read correctly",
     "low_contrast": "check whether the image shows anything, and whether its format was read correctly",
     "sixteen_bits": "set image.sixteen_bit_max to the largest value of the camera, such as 4095 for 12 bits",
     "small": "get the image in its original size, or move it out of data/",
-    "odd_modes": "check whether these images come from another source than the rest",
-    "imbalance": "add images of the small class, or set tuning.balance",
+    "rare_modes": "check whether these images come from another source than the rest",
+    "imbalance": "add images of the small class, or set training.class_balance",
     "few_images": "add images of the class",
     "missing_classes": "add images of the class to the split, or its accuracy there is unknown",
 }
@@ -46,7 +46,7 @@ _FIXES = {UNREADABLE: "repair the file, or move it away", **FIXES}
 PLACE = ("path", "split", "label")
 """The columns that decide which kind of finding a pair of images is."""
 SAME_BYTES, SAME_PHOTO = "has the same bytes as", "seems to show the same photo as"
-_PAIRS = ("leaks", "conflicts", "repeats")
+_PAIRS = ("leaks", "label_conflicts", "duplicates")
 _SEEN = ("constant", "dark", "bright", "low_contrast", "sixteen_bits")
 _DARK, _BRIGHT, _FLAT = 10, 245, 4
 """Limits, on a scale of 255, of the mean level (two) and of the standard deviation: an image below _DARK, above _BRIGHT
@@ -175,9 +175,11 @@ def of_pairs(pairs: pd.DataFrame, relation: str) -> Iterator[Finding]:
     columns = [f"{which}_{name}" for which in ("first", "second") for name in PLACE]
     for path, split, label, other, other_split, other_label in pairs[columns].itertuples(index=False, name=None):
         kinds = [
-            kind for kind, differs in (("leaks", split != other_split), ("conflicts", label != other_label)) if differs
+            kind
+            for kind, differs in (("leaks", split != other_split), ("label_conflicts", label != other_label))
+            if differs
         ]
-        for kind in kinds or ["repeats"]:
+        for kind in kinds or ["duplicates"]:
             yield Finding(kind, path, other, f"{relation} {other}")
 
 
@@ -199,7 +201,7 @@ def of_images(images: pd.DataFrame, pictures: NDArray[np.uint8] | None, rare: Ma
         if min(width, height) < SMALL:
             yield Finding("small", path, "", f"{width} x {height} pixels")
         if mode in rare:
-            yield Finding("odd_modes", path, "", rare[mode])
+            yield Finding("rare_modes", path, "", rare[mode])
 
 
 def rare_modes(counts: Mapping[str, int]) -> dict[str, str]:

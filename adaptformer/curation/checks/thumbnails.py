@@ -25,7 +25,7 @@ def thumbnail(path: Path, side: int = SIDE) -> bytes:
         interpolation="bilinear",
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
-        oversampling=2,
+        jpeg_min_scale=2,
     )
     try:
         pixels = square(image_files.read(path, None), contract, None)

@@ -15,7 +15,7 @@ from adaptformer.curation.importing.csv_table import Row
 from adaptformer.curation.importing.listing import Image, LeftOut, Listing, split_of
 
 GROUP_PATTERN = "/(.+?)__"
-"""The value of `data.group` that finds the groups of a list: its images are named GROUP__FILE in data/."""
+"""The value of `data.group_pattern` that finds the groups of a list: its images are named GROUP__FILE in data/."""
 
 _HEADERS = {
     "path": (

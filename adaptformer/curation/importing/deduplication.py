@@ -39,7 +39,7 @@ class Places:
 class Deduplication:
     """Result of a deduplication: numbers of moved images by split (before, after), and of removed images by split.
 
-    `conflicts` is the number of groups left unchanged because their images are of several classes; `without` are the
+    `label_conflicts` is the number of groups left unchanged because their images are of several classes; `without` are the
     classes that have no test images any more; `frozen` is the number of images moved from train to data/validation/.
     """
 
@@ -83,7 +83,7 @@ def dedupe(
 ) -> Deduplication:
     """Bring each group of near duplicates into one split, or with `keep_one` remove all but one image of each.
 
-    A group goes to train if one of its images is there, else to validation, with all images of the same `data.group`:
+    A group goes to train if one of its images is there, else to validation, with all images of the same `data.group_pattern`:
     no test image is then a near duplicate of a training image. With `keep_one`, the kept image is the largest test
     image, else the largest one of validation, else of train. `pairs` and `manifest` are those of the last `validate`.
     `data` changes as a whole or not at all. Raises UserError if `data` has changed since then, and if there is nothing
@@ -224,10 +224,10 @@ def _connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
 
 
 def _of_one_group(sides: Mapping[Entry, str], params: DataParams) -> list[tuple[str, str]]:
-    """Return pairs that connect the images of each `data.group`, because a group stays in one split."""
+    """Return pairs that connect the images of each `data.group_pattern`, because a group stays in one split."""
     entries = list(sides)
     first: dict[str, str] = {}
-    members = zip(entries, groups.of(map(growth.below_split, entries), params.group), strict=True)
+    members = zip(entries, groups.of(map(growth.below_split, entries), params.group_pattern), strict=True)
     return [(first.setdefault(group, entry.path), entry.path) for entry, group in members if group]
 
 

@@ -96,10 +96,10 @@ def _present(data: Path) -> list[Entry]:
 
 
 def _refuse_other_groups(images: Listing, params: DataParams) -> None:
-    if params.group != GROUP_PATTERN and any(image.group for image in images.images):
+    if params.group_pattern != GROUP_PATTERN and any(image.group for image in images.images):
         raise UserError(
-            f"{images.source} names groups, but data.group is {params.group!r}, which would not find them",
-            f"leave the column group out, or set data.group to '{GROUP_PATTERN}' if it also fits the files in data/",
+            f"{images.source} names groups, but data.group_pattern is {params.group_pattern!r}, which would not find them",
+            f"leave the column group out, or set data.group_pattern to '{GROUP_PATTERN}' if it also fits the files in data/",
         )
 
 
@@ -121,7 +121,9 @@ def _added(
         sides = _sides(new, [taken.hashes[i] for i in fresh], kept, hashes, params)
         names = free_names(new, sides, [(split, entry.label, Path(entry.path).name) for entry, split in kept.items()])
         there = [(f"{split}/{below_split(entry)}", entry.label, split, hashes[entry]) for entry, split in kept.items()]
-        rules.refuse_what_validate_refuses(new, [taken.facts[i] for i in fresh], sides, names, params.group, there)
+        rules.refuse_what_validate_refuses(
+            new, [taken.facts[i] for i in fresh], sides, names, params.group_pattern, there
+        )
         link(data, beside, {entry.path: f"{split}/{below_split(entry)}" for entry, split in kept.items()})
         place([taken.copies[i] for i in fresh], new, sides, names, beside)
         for i in set(range(len(taken.images))) - set(fresh):
@@ -155,7 +157,7 @@ def with_validation(
     if "validation" in kept.values():
         return kept, 0
     train = [entry for entry in present if entry.split == "train"]
-    members = groups.of((below_split(entry) for entry in train), params.group)
+    members = groups.of((below_split(entry) for entry in train), params.group_pattern)
     labels = [entry.label for entry in train]
     chosen = splits.choose(labels, [hashes[entry] for entry in train], params.validation_fraction, params.seed, members)
     moved = {entry: "validation" for entry, moves in zip(train, chosen, strict=True) if moves}
@@ -192,7 +194,7 @@ def _sides(
     if {image.split for image in images} - {"train"}:  # the source has splits of its own
         return [image.split for image in images]
     old = list(kept)
-    members = [*groups.of(map(below_split, old), params.group), *groups_of(images, params)]
+    members = [*groups.of(map(below_split, old), params.group_pattern), *groups_of(images, params)]
     together = splits.units([*(hashes[entry] for entry in old), *news], members)
     known = dict(zip(together, kept.values(), strict=False))
     units = together[len(old) :]

@@ -78,7 +78,7 @@ def _imported(
         sides, made = splits_of(taken.images, taken.hashes, params)
         grouped = any(image.group for image in taken.images)
         names = free_names(taken.images, sides)
-        group = GROUP_PATTERN if grouped else params.group
+        group = GROUP_PATTERN if grouped else params.group_pattern
         rules.refuse_what_validate_refuses(taken.images, taken.facts, sides, names, group)
         place(taken.copies, taken.images, sides, names, beside)
         tell(images, taken, manner)

@@ -46,7 +46,7 @@ def test_it_learns_labels_of_any_type_and_keeps_their_order(tmp_path: Path) -> N
 
 def test_cross_validation_fits_a_clone_for_each_fold(tmp_path: Path) -> None:
     paths, labels = of(tmp_path)
-    classifier = af.Classifier(overrides=mite_values(tmp_path, tuning__epochs=1))
+    classifier = af.Classifier(overrides=mite_values(tmp_path, training__epochs=1))
     scores = cross_val_score(classifier, np.array([str(path) for path in paths]), labels, cv=2)
     assert scores.shape == (2,)
     assert not hasattr(classifier, "model_")

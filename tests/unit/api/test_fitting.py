@@ -126,8 +126,8 @@ def test_a_run_that_was_stopped_is_continued_by_the_same_call(
 def test_other_values_in_the_folder_of_a_run_are_refused(fitted: af.Run) -> None:
     before = results(fitted)
     root = fitted.folder.parent
-    with pytest.raises(af.UserError, match=r"tuning\.epochs = 2, and this one has 3") as refused:
-        af.fit(root / "squares", out=fitted.folder, overrides=mite_values(root, tuning__epochs=3))
+    with pytest.raises(af.UserError, match=r"training\.epochs = 2, and this one has 3") as refused:
+        af.fit(root / "squares", out=fitted.folder, overrides=mite_values(root, training__epochs=3))
     assert "another folder" in refused.value.remedy
     assert results(fitted) == before
 
@@ -159,7 +159,7 @@ def test_images_and_values_may_be_corrected_until_something_is_trained(
         af.fit(squares, out=tmp_path / "run", overrides=mite_values(tmp_path, backbone__checkpoint="nowhere"))
     request.getfixturevalue("only_import")
     with pytest.raises(KeyboardInterrupt):
-        af.fit(squares, out=tmp_path / "run", overrides=mite_values(tmp_path, tuning__epochs=1))
+        af.fit(squares, out=tmp_path / "run", overrides=mite_values(tmp_path, training__epochs=1))
     with pytest.raises(af.UserError, match=r"data\.seed = 0, and this one has 1"):
         af.fit(squares, out=tmp_path / "run", overrides=mite_values(tmp_path, data__seed=1))
 
@@ -178,7 +178,7 @@ def test_a_list_with_groups_keeps_each_group_in_one_split(tmp_path: Path, only_i
     (tmp_path / "list.csv").write_text("path,label,group\n" + "\n".join(rows))
     with pytest.raises(KeyboardInterrupt):
         af.fit(tmp_path / "list.csv", out=tmp_path / "run", overrides=mite_values(tmp_path))
-    assert json.loads((tmp_path / "run/fit.json").read_text())["decided"]["data.group"] == "/(.+?)__"
+    assert json.loads((tmp_path / "run/fit.json").read_text())["decided"]["data.group_pattern"] == "/(.+?)__"
     groups: dict[str, set[str]] = {}
     for path in (tmp_path / "run/data").glob("*/*/*.png"):
         groups.setdefault(path.name.partition("__")[0], set()).add(path.parts[-3])

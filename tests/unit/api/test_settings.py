@@ -40,7 +40,7 @@ def test_a_name_chooses_architecture_checkpoint_and_image_size(
     wanted = settings.resolved(name).params()
     assert (wanted.backbone.model, wanted.backbone.checkpoint, wanted.image.size) == (model, checkpoint, size)
     if size == 224:  # with the recipe of the preset for photos
-        assert (wanted.tuning.optimiser, wanted.tuning.flip) == ("adamw", True)
+        assert (wanted.training.optimiser, wanted.training.flip) == ("adamw", True)
 
 
 def test_every_checkpoint_has_a_short_name_of_its_own() -> None:
@@ -65,10 +65,10 @@ def test_an_unknown_name_is_refused_with_the_closest_one() -> None:
 
 def test_the_call_counts_more_than_presets_and_they_more_than_the_backbone() -> None:
     wanted = settings.resolved("dinov2-small", 3, {"image.size": 98}, ["linear"]).params({"data.name": "pets"})
-    assert (wanted.adapter.method, wanted.tuning.epochs, wanted.image.size) == ("linear", 3, 98)
+    assert (wanted.adapter.method, wanted.training.epochs, wanted.image.size) == ("linear", 3, 98)
     assert wanted.data.name == "pets"
     with pytest.raises(af.UserError, match="contradict"):
-        settings.resolved(epochs=3, overrides={"tuning.epochs": 4})
+        settings.resolved(epochs=3, overrides={"training.epochs": 4})
 
 
 def test_the_wheel_has_the_defaults_of_the_one_file(tmp_path: Path) -> None:

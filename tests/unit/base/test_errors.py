@@ -38,7 +38,7 @@ def test_a_url_loses_what_it_knows_of_its_user(text: str, shown: str) -> None:
     "text",
     [
         "http://host:5000/#/models/pets@champion", "https://host/a/b@c", "models:/pets@champion", "ada@example.org",
-        "hub:timm/vit@0123", "sqlite:////home/ada/mlflow.db", "s3://bucket/a?versionId=3", "tuning.epochs=3",
+        "hub:timm/vit@0123", "sqlite:////home/ada/mlflow.db", "s3://bucket/a?versionId=3", "training.epochs=3",
         "git@github.com:ada/pets.git", "file:///data/it%27s%20mine?",
     ],
 )  # fmt: skip

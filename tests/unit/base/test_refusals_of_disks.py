@@ -160,7 +160,7 @@ def test_a_full_disk_does_not_keep_a_run_from_the_lock(tmp_path: Path, monkeypat
 
 def sweep(place: Path) -> Study:
     settings = Settings(trials=1, sampler="random", pruner="none", metric="top1", seed=0)
-    return Study(place, None, [Range("tuning.base_lr", 0.1, 1.0, log=True)], settings)
+    return Study(place, None, [Range("training.base_lr", 0.1, 1.0, log=True)], settings)
 
 
 TAKERS: dict[str, Callable[[Path], object]] = {
@@ -232,7 +232,7 @@ def test_a_full_standard_error_changes_no_exit_code(tmp_path: Path) -> None:
                 [sys.executable, "-m", "adaptformer", "params", *words], cwd=tmp_path, stderr=full, check=False,
                 stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(small_project.ROOT)},
             ).returncode
-            for words in ([], ["tuning.epochs=none"])
+            for words in ([], ["training.epochs=none"])
         ]  # fmt: skip
     assert codes == [0, 1]
 

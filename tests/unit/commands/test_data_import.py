@@ -135,7 +135,7 @@ def test_the_groups_of_a_list_are_those_of_the_splits(
     rows = [f"{path.relative_to(images)},{path.parent.name},g{int(path.stem) // 3}" for path in images.rglob("*.png")]
     (images / "list.csv").write_text("path,label,group\n" + "\n".join(rows))
     assert adaptformer("data", "import", str(images / "list.csv"), "--replace") == 0
-    assert "data.group in params.yaml is now /(.+?)__" in capsys.readouterr().out
-    assert params.load().data.group == "/(.+?)__"
+    assert "data.group_pattern in params.yaml is now /(.+?)__" in capsys.readouterr().out
+    assert params.load().data.group_pattern == "/(.+?)__"
     assert adaptformer("fetch") == 0
     assert adaptformer("validate") == 0

@@ -56,12 +56,12 @@ def test_every_key_has_a_row_with_a_type_and_a_meaning() -> None:
     ("key", "words"),
     [
         ("image.size", "whole number from 8 to 2,048"),
-        ("tuning.momentum", "number at least 0 and below 1"),
-        ("tuning.flip", "`true` or `false`"),
-        ("tuning.warmup_steps", "whole number at least 0 or `null`"),
+        ("training.momentum", "number at least 0 and below 1"),
+        ("training.flip", "`true` or `false`"),
+        ("training.warmup_steps", "whole number at least 0 or `null`"),
         ("adapter.scale", "number or `learned` or `channel`"),
         ("adapter.bottlenecks", "list of 1 to 64; each: whole number from 1 to 65,536"),
-        ("tuning.crop_ratio", "list of 2; each: number above 0"),
+        ("training.crop_ratio", "list of 2; each: number above 0"),
         ("registry.model", "text that matches `^[A-Za-z0-9][A-Za-z0-9_-]*$`"),
     ],
 )
@@ -71,7 +71,7 @@ def test_types_and_ranges_are_those_of_the_models(key: str, words: str) -> None:
 
 def test_a_comment_on_several_lines_is_one_meaning_and_its_code_stays_code() -> None:
     text = TEXT.replace("  epochs: 12 ", "  epochs: 12  # of `a|b_c`, or *d*\n        # and e_f\n  #")
-    assert rows(params_page.markdown(text))["tuning.epochs"][2].startswith("of `a\\|b_c`, or \\*d\\* and e\\_f")
+    assert rows(params_page.markdown(text))["training.epochs"][2].startswith("of `a\\|b_c`, or \\*d\\* and e\\_f")
 
 
 def test_an_address_loses_its_password() -> None:

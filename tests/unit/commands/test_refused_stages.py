@@ -89,8 +89,8 @@ def test_a_bad_checkpoint_is_refused_and_the_one_from_before_stays(
 @pytest.mark.parametrize(
     ("key", "value", "cause", "remedy"),
     [
-        ("tuning.epoch", 3, "params.yaml has an unknown key tuning.epoch", "did you mean tuning.epochs?"),
-        ("tuning.momentum", 2, "tuning.momentum = 2 in params.yaml", "correct tuning.momentum"),
+        ("training.epoch", 3, "params.yaml has an unknown key training.epoch", "did you mean training.epochs?"),
+        ("training.momentum", 2, "training.momentum = 2 in params.yaml", "correct training.momentum"),
     ],
 )
 def test_bad_params_stop_a_stage_before_anything_is_written(
@@ -138,11 +138,11 @@ def test_an_image_size_that_the_patches_do_not_divide_is_refused(
 def test_training_that_diverges_is_an_error_that_names_the_learning_rate(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small_project.write_params(project, tuning__base_lr=1e30, tuning__warmup=0)
+    small_project.write_params(project, training__base_lr=1e30, training__warmup_fraction=0)
     run_stages("validate", "fetch")
     cause, remedy = failure(capsys, "train")
     assert cause.startswith("training diverged in epoch 1")
-    assert "tuning.base_lr" in remedy
+    assert "training.base_lr" in remedy
     assert not RunFolder().adapter.exists()
 
 

@@ -19,15 +19,15 @@ CASES = [
     ),
     ({"adapter.method": "linear"}, "the head alone"),
     ({"adapter.method": "full"}, "the whole backbone and the head"),
-    ({"tuning.schedule": "slotwise"}, f"{ADAPTERS}, slot by slot"),
-    ({"tuning.schedule": "layerwise", "tuning.rounds": 2}, f"{ADAPTERS}, block by block in 2 rounds"),
+    ({"training.schedule": "slotwise"}, f"{ADAPTERS}, slot by slot"),
+    ({"training.schedule": "layerwise", "training.rounds": 2}, f"{ADAPTERS}, block by block in 2 rounds"),
 ]
 
 
 @pytest.mark.parametrize(("overrides", "words"), CASES)
 def test_the_words_are_those_of_the_method_and_the_schedule(overrides: dict[str, object], words: str) -> None:
     wanted = load(small_project.ROOT / "params.yaml", overrides)
-    assert method.trained_parts(wanted.adapter, wanted.tuning) == words
+    assert method.trained_parts(wanted.adapter, wanted.training) == words
 
 
 @pytest.mark.parametrize(
@@ -40,10 +40,10 @@ def test_the_words_are_those_of_the_method_and_the_schedule(overrides: dict[str,
     ],
 )
 def test_settings_are_those_that_the_method_reads(wanted: str, has: set[str], has_not: set[str]) -> None:
-    params = load(small_project.ROOT / "params.yaml", {"adapter.method": wanted, "tuning.base_lr": 0.25})
-    found = dict(method.settings(params.adapter, params.tuning))
+    params = load(small_project.ROOT / "params.yaml", {"adapter.method": wanted, "training.base_lr": 0.25})
+    found = dict(method.settings(params.adapter, params.training))
     assert has <= found.keys()
     assert not has_not & found.keys()
     assert found["adapter.method"] == wanted
-    assert found["tuning.base_lr"] == 0.25
-    assert "tuning.epochs" in found
+    assert found["training.base_lr"] == 0.25
+    assert "training.epochs" in found

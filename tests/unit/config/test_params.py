@@ -44,7 +44,7 @@ def refusal(path: Path) -> UserError:
 def test_the_projects_own_params_are_sound() -> None:
     loaded = params.load(ROOT / "params.yaml")
     assert loaded.adapter.placement == "parallel"
-    assert loaded.tuning.epochs >= 1
+    assert loaded.training.epochs >= 1
 
 
 def test_every_key_of_params_yaml_is_commented() -> None:
@@ -57,17 +57,17 @@ def test_every_key_of_params_yaml_is_commented() -> None:
 def test_values_do_not_change_afterwards(write: Callable[..., Path]) -> None:
     loaded = params.load(write({}))
     with pytest.raises(ValidationError, match="frozen"):
-        loaded.tuning.epochs = 3
+        loaded.training.epochs = 3
 
 
 @pytest.mark.parametrize(
     ("key", "hint"),
     [
-        ("tuning.epoch", "did you mean tuning.epochs?"),
-        ("tuning.epocs", "did you mean tuning.epochs?"),
+        ("training.epoch", "did you mean training.epochs?"),
+        ("training.epocs", "did you mean training.epochs?"),
         ("image.interpolaton", "did you mean image.interpolation?"),
-        ("tunning", "did you mean tuning?"),
-        ("tuning.qqq", "take tuning.qqq out of "),
+        ("tunning", "did you mean training?"),
+        ("training.qqq", "take training.qqq out of "),
         ("xyz", "take xyz out of "),
     ],
 )
@@ -78,9 +78,9 @@ def test_an_unknown_key_is_named_with_a_suggestion(write: Callable[..., Path], k
 
 
 def test_a_misspelt_key_is_called_so_and_not_missing(write: Callable[..., Path]) -> None:
-    error = refusal(write({"tuning.epochs": ABSENT, "tuning.epoch": 3}))
-    assert error.cause.endswith("has an unknown key tuning.epoch (and 1 more)")
-    assert error.remedy == "did you mean tuning.epochs?"
+    error = refusal(write({"training.epochs": ABSENT, "training.epoch": 3}))
+    assert error.cause.endswith("has an unknown key training.epoch (and 1 more)")
+    assert error.remedy == "did you mean training.epochs?"
 
 
 @pytest.mark.parametrize("key", params.known_keys())
@@ -122,26 +122,26 @@ def test_a_missing_key_is_named_whichever_it_is(write: Callable[..., Path], key:
         ("adapter.layernorm", "both"),
         ("adapter.placement", "before"),
         ("adapter.pooling", "max"),
-        ("tuning.seed", -1),
-        ("tuning.epochs", 0),
-        ("tuning.epochs", 2.5),
-        ("tuning.epochs", None),
-        ("tuning.batch_size", 1),
-        ("tuning.base_lr", 0),
-        ("tuning.base_lr", float("inf")),
-        ("tuning.base_lr", "fast"),
-        ("tuning.momentum", 1),
-        ("tuning.weight_decay", -0.1),
-        ("tuning.warmup", -1),
-        ("tuning.drop_path", 1),
-        ("tuning.crop_scale", [0.5]),
-        ("tuning.crop_scale", [0.5, 1.5]),
-        ("tuning.crop_scale", [0, 1]),
-        ("tuning.crop_ratio", [0, 1]),
-        ("tuning.flip", "perhaps"),
-        ("tuning.label_smoothing", 1),
-        ("tuning.selection_metric", "f1"),
-        ("tuning.precision", "fp16"),
+        ("training.seed", -1),
+        ("training.epochs", 0),
+        ("training.epochs", 2.5),
+        ("training.epochs", None),
+        ("training.batch_size", 1),
+        ("training.base_lr", 0),
+        ("training.base_lr", float("inf")),
+        ("training.base_lr", "fast"),
+        ("training.momentum", 1),
+        ("training.weight_decay", -0.1),
+        ("training.warmup_fraction", -1),
+        ("training.drop_path", 1),
+        ("training.crop_scale", [0.5]),
+        ("training.crop_scale", [0.5, 1.5]),
+        ("training.crop_scale", [0, 1]),
+        ("training.crop_ratio", [0, 1]),
+        ("training.flip", "perhaps"),
+        ("training.label_smoothing", 1),
+        ("training.selection_metric", "f1"),
+        ("training.precision", "fp16"),
         ("evaluation.batch_size", 0),
         ("export.opset", 17),
         ("export.opset", 24),
@@ -154,11 +154,11 @@ def test_a_missing_key_is_named_whichever_it_is(write: Callable[..., Path], key:
         ("registry.experiment", ""),
         ("runtime.device", "gpu"),
         ("runtime.threads", -1),
-        ("runtime.cache_gb", -1),
-        ("image.oversampling", -1),
-        ("image.oversampling", 1.5),
-        ("tuning", None),
-        ("tuning", [1]),
+        ("runtime.image_cache_gb", -1),
+        ("image.jpeg_min_scale", -1),
+        ("image.jpeg_min_scale", 1.5),
+        ("training", None),
+        ("training", [1]),
     ],
     ids=str,
 )
@@ -179,10 +179,10 @@ def test_each_branch_of_a_choice_is_told(write: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("key", ["crop_scale", "crop_ratio"])
 def test_ranges_must_rise(write: Callable[..., Path], key: str) -> None:
-    cause = refusal(write({f"tuning.{key}": [1.0, 0.5]})).cause
-    assert cause.startswith("tuning in "), "the whole section is no value to show"
+    cause = refusal(write({f"training.{key}": [1.0, 0.5]})).cause
+    assert cause.startswith("training in "), "the whole section is no value to show"
     assert cause.endswith(f"{key} must be [low, high], not [1.0, 0.5]")
-    assert getattr(params.load(write({f"tuning.{key}": [0.5, 0.5]})).tuning, key) == (0.5, 0.5)
+    assert getattr(params.load(write({f"training.{key}": [0.5, 0.5]})).training, key) == (0.5, 0.5)
 
 
 def test_a_mean_without_a_standard_deviation_is_refused(write: Callable[..., Path]) -> None:
@@ -193,11 +193,11 @@ def test_a_mean_without_a_standard_deviation_is_refused(write: Callable[..., Pat
 
 
 def test_several_faults_are_counted_by_key(write: Callable[..., Path]) -> None:
-    error = refusal(write({"tuning.epochs": 0, "tuning.momentum": 2, "adapter.scale": "lerned"}))
+    error = refusal(write({"training.epochs": 0, "training.momentum": 2, "adapter.scale": "lerned"}))
     assert error.cause.endswith("(and 2 more)")
 
 
-@pytest.mark.parametrize("key", ["tuning.base_lr", "adapter.scale", "export.parity_tolerance"])
+@pytest.mark.parametrize("key", ["training.base_lr", "adapter.scale", "export.parity_tolerance"])
 def test_1e_3_which_yaml_reads_as_a_text_is_the_number_all_the_same(write: Callable[..., Path], key: str) -> None:
     path = write({key: "REPLACED"})
     path.write_text(path.read_text().replace("REPLACED", "1e-3"))
@@ -236,5 +236,5 @@ def test_a_missing_file_is_told_with_where_it_should_be(tmp_path: Path) -> None:
 def test_what_decides_results_leaves_registry_and_runtime_out(write: Callable[..., Path]) -> None:
     loaded = params.load(write({}))
     decisive = params.tracked(loaded)
-    assert set(decisive) == {"data", "checks", "image", "backbone", "adapter", "tuning", "evaluation", "export"}
+    assert set(decisive) == {"data", "checks", "image", "backbone", "adapter", "training", "evaluation", "export"}
     assert decisive["adapter"]["bottlenecks"] == list(loaded.adapter.bottlenecks), "plain values, as JSON has them"

@@ -17,7 +17,7 @@ from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import cache
 from adaptformer.pipeline.stages import STAGES
 
-OVERRIDES = ["tuning.epochs=1", "adapter.bottlenecks=[2]"]
+OVERRIDES = ["training.epochs=1", "adapter.bottlenecks=[2]"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_what_decides_results_names_the_folder(project: Path) -> None:
     (run,) = runs(project)
     assert folder_of(*OVERRIDES).root == run.relative_to(project)
     content = json.loads((run / "params.json").read_text())
-    assert (content["tuning"]["epochs"], content["adapter"]["bottlenecks"]) == (1, [2])
+    assert (content["training"]["epochs"], content["adapter"]["bottlenecks"]) == (1, [2])
     assert not {"registry", "runtime"} & set(content)
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert run.name == hashlib.sha256(canonical.encode()).hexdigest()[:12]
@@ -66,10 +66,10 @@ def test_what_decides_results_names_the_folder(project: Path) -> None:
 def test_order_and_untracked_sections_do_not_matter(project: Path) -> None:
     same = folder_of(*reversed(OVERRIDES), "runtime.threads=2", "registry.model=other")
     assert same.root == folder_of(*OVERRIDES).root
-    assert folder_of("tuning.epochs=3").root != same.root
+    assert folder_of("training.epochs=3").root != same.root
 
 
-@pytest.mark.parametrize("override", ["tuning.epochs=2", "runtime.threads=2", "registry.model=other"])
+@pytest.mark.parametrize("override", ["training.epochs=2", "runtime.threads=2", "registry.model=other"])
 def test_overrides_that_decide_nothing_stay_in_the_default_folder(project: Path, override: str) -> None:
     folder = folder_of(override)
     assert folder.root == Path("artifacts")
@@ -89,23 +89,23 @@ def test_all_runs_share_one_image_cache(project: Path, monkeypatch: pytest.Monke
     cached = sorted((project / "artifacts/cache").glob("*.npy"))
     assert cached
     for name in ("validate", "fetch"):
-        assert adaptformer(name, "tuning.epochs=3") == 0
+        assert adaptformer(name, "training.epochs=3") == 0
     monkeypatch.setattr(cache.reading, "content", lambda *_: pytest.fail("decoded again"))
-    assert adaptformer("train", "tuning.epochs=3") == 0
+    assert adaptformer("train", "training.epochs=3") == 0
     assert sorted((project / "artifacts/cache").glob("*.npy")) == cached
 
 
-@pytest.mark.parametrize("cache_gb", [None, 0])
+@pytest.mark.parametrize("image_cache_gb", [None, 0])
 def test_the_result_is_that_of_the_same_values_in_params_yaml_with_or_without_a_cache(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_gb: float | None
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_cache_gb: float | None
 ) -> None:
     plain = small_project.write(
-        tmp_path / "plain", tuning__epochs=1, adapter__bottlenecks=[2], runtime__cache_gb=cache_gb
+        tmp_path / "plain", training__epochs=1, adapter__bottlenecks=[2], runtime__image_cache_gb=image_cache_gb
     )
     monkeypatch.chdir(plain)
     small_project.run_stages("validate", "fetch", "train")
     (run,) = runs(finished)
-    assert bool(list((plain / "artifacts/cache").glob("*.npy"))) == (cache_gb is None)
+    assert bool(list((plain / "artifacts/cache").glob("*.npy"))) == (image_cache_gb is None)
     assert (run / "adapter.safetensors").read_bytes() == (plain / "artifacts/adapter.safetensors").read_bytes()
 
 
@@ -127,7 +127,7 @@ def test_the_pipeline_in_a_folder_of_its_own_leaves_the_default_one_alone(
     project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # What params.yaml says is now what the finished run used, so that all of it is current.
-    small_project.write_params(project, tuning__epochs=1, adapter__bottlenecks=[2])
+    small_project.write_params(project, training__epochs=1, adapter__bottlenecks=[2])
     told = said(caplog, "run", "--stages-only", "--own-folder")
     assert told[1:] == [f"{name} is current" for name in STAGES]
     assert results(project) == {}
@@ -171,16 +171,16 @@ def test_changed_data_must_be_validated_first(project: Path, capsys: pytest.Capt
     assert adaptformer("train", *OVERRIDES) == 1
     told = capsys.readouterr().err
     assert "data/ is not what artifacts/runs/" in told
-    assert "fix: run `adaptformer validate tuning.epochs=1 'adapter.bottlenecks=[2]'` first" in told
+    assert "fix: run `adaptformer validate training.epochs=1 'adapter.bottlenecks=[2]'` first" in told
 
 
 def test_a_missing_input_names_the_command_with_its_overrides(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert adaptformer("export", "tuning.epochs=7") == 1
+    assert adaptformer("export", "training.epochs=7") == 1
     told = capsys.readouterr().err
-    assert f"{folder_of('tuning.epochs=7').manifest} is missing" in told
-    assert "fix: run `adaptformer validate tuning.epochs=7` first" in told
+    assert f"{folder_of('training.epochs=7').manifest} is missing" in told
+    assert "fix: run `adaptformer validate training.epochs=7` first" in told
 
 
 def test_what_changes_while_a_stage_runs_is_not_recorded(

@@ -84,7 +84,9 @@ def test_a_second_call_decodes_nothing(
     assert len(files_in(cache)) == 1
 
 
-@pytest.mark.parametrize("change", [{"size": 5}, {"resize": "pad"}, {"interpolation": "bicubic"}, {"oversampling": 2}])
+@pytest.mark.parametrize(
+    "change", [{"size": 5}, {"resize": "pad"}, {"interpolation": "bicubic"}, {"jpeg_min_scale": 2}]
+)
 def test_another_geometry_is_another_file(
     train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache, change: dict[str, object]
 ) -> None:

@@ -25,10 +25,10 @@ def test_a_missing_value_is_named(contract: ImageContract) -> None:
 
 
 def test_a_contract_from_before_oversampling_means_decoding_in_full(contract: ImageContract) -> None:
-    content = dataclasses.asdict(dataclasses.replace(contract, oversampling=2))
-    assert ImageContract.from_dict(content).oversampling == 2
-    del content["oversampling"]
-    assert ImageContract.from_dict(content).oversampling == 0
+    content = dataclasses.asdict(dataclasses.replace(contract, jpeg_min_scale=2))
+    assert ImageContract.from_dict(content).jpeg_min_scale == 2
+    del content["jpeg_min_scale"]
+    assert ImageContract.from_dict(content).jpeg_min_scale == 0
 
 
 def test_a_contract_from_before_the_range_of_sixteen_bits_means_all_of_it(contract: ImageContract) -> None:

@@ -82,7 +82,7 @@ def test_a_large_jpeg_is_stored_the_same_within_rounding_at_reduced_scale(shape:
     Image.fromarray(pixels.astype(np.uint8)).save(file, "JPEG", quality=95)
     full = dataclasses.replace(CONTRACT, size=56)  # S = 64, so that the shorter side is 128
     kept = stored(*shape, contract=full)
-    found = photos.photo(file.getvalue(), kept, dataclasses.replace(full, oversampling=2))
+    found = photos.photo(file.getvalue(), kept, dataclasses.replace(full, jpeg_min_scale=2))
     reference = photos.to_photo(decode(file.getvalue()), kept, full)
     assert found.shape == (*kept, 3)
     assert (found != reference).any()

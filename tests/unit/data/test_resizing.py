@@ -98,7 +98,7 @@ def test_a_large_jpeg_at_reduced_scale_gives_the_same_square_within_rounding(
 ) -> None:
     content = photo_of_waves(*shape)
     full = with_policy(contract, resize, size=64, interpolation="bicubic")
-    found = square(content, dataclasses.replace(full, oversampling=2))
+    found = square(content, dataclasses.replace(full, jpeg_min_scale=2))
     reference = to_square(decode(content), full)
     assert found.shape == reference.shape
     assert (found != reference).any()  # it was decoded in another way
@@ -110,12 +110,12 @@ def test_a_jpeg_below_the_limit_has_the_same_bytes_whatever_the_oversampling(con
     contract = with_policy(contract, "crop", size=64)
     content = photo_of_waves(255, 300)  # half of it is less than 2 x 64
     reference = square(content, contract)
-    np.testing.assert_array_equal(square(content, dataclasses.replace(contract, oversampling=2)), reference)
-    assert (square(content, dataclasses.replace(contract, oversampling=1)) != reference).any()
+    np.testing.assert_array_equal(square(content, dataclasses.replace(contract, jpeg_min_scale=2)), reference)
+    assert (square(content, dataclasses.replace(contract, jpeg_min_scale=1)) != reference).any()
 
 
 def test_the_predictor_sees_what_the_cache_stores(contract: ImageContract) -> None:
-    contract = with_policy(contract, "crop", size=32, crop_fraction=0.5, oversampling=2)
+    contract = with_policy(contract, "crop", size=32, crop_fraction=0.5, jpeg_min_scale=2)
     content = photo_of_waves(300, 400)
     stored = square(content, contract)
     assert (stored != to_square(decode(content), contract)).any()

@@ -22,8 +22,8 @@ from adaptformer.evaluation import predictions, report, report_images
 from adaptformer.evaluation.evaluated_model import EvaluatedModel
 from adaptformer.evaluation.metrics import Evaluation
 
-PARAMS = load(small_project.ROOT / "params.yaml", {"tuning.epochs": 77, "data.name": "pets"})
-TUNING, DATA = PARAMS.tuning, PARAMS.data
+PARAMS = load(small_project.ROOT / "params.yaml", {"training.epochs": 77, "data.name": "pets"})
+TUNING, DATA = PARAMS.training, PARAMS.data
 NUMBERS = np.random.default_rng(0)
 EVALUATION = Evaluation(NUMBERS.normal(size=(60, 3)).astype(np.float32), NUMBERS.integers(0, 3, 60))
 PIXELS = NUMBERS.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
@@ -207,7 +207,7 @@ def test_what_was_trained_and_how_long_is_said_at_the_top(page: Callable[..., st
     )
     assert "Data set: pets." in top
     listed = dict(rows(section(page(), "What was evaluated")))
-    assert listed["tuning.epochs"] == "77"
+    assert listed["training.epochs"] == "77"
     assert listed["image size"] == "8 pixels"
     assert "adapter.prompts" not in listed
 

@@ -32,8 +32,8 @@ def test_pairs_across_splits_count_on_either_side_and_others_do_not(tmp_path: Pa
         ("leaks", "train/cat/1.png", "test/cat/a.png"),
         ("leaks", "test/dog/d.png", "train/dog/2.png"),
         ("leaks", "test/dog/d.png", "train/dog/3.png"),
-        ("repeats", "test/cat/b.png", "test/dog/c.png"),
-        ("conflicts", "test/cat/b.png", "test/dog/c.png"),
+        ("duplicates", "test/cat/b.png", "test/dog/c.png"),
+        ("label_conflicts", "test/cat/b.png", "test/dog/c.png"),
     )
     found = leaks.find(written, PATHS, LEVELS)
     assert found is not None

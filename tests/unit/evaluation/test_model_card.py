@@ -10,7 +10,7 @@ import pytest
 import yaml
 from small_project import ROOT
 
-from adaptformer.config.params import DataParams, TuningParams, load
+from adaptformer.config.params import DataParams, TrainingParams, load
 from adaptformer.evaluation import model_card
 from adaptformer.evaluation.evaluated_model import EvaluatedModel
 from adaptformer.evaluation.metrics import Evaluation
@@ -22,7 +22,7 @@ DATA = DataParams(
     date=None,
     validation_fraction=0.2,
     test_fraction=0.2,
-    group=None,
+    group_pattern=None,
     seed=0,
     max_file_mb=256,
     max_megapixels=120,
@@ -32,14 +32,14 @@ IMAGES = {"train": 1234, "validation": 56, "test": 90}
 
 
 @pytest.fixture(scope="module")
-def tuning() -> TuningParams:
-    return load(ROOT / "params.yaml").tuning.model_copy(update={"epochs": 77, "selection_metric": "macro_f1"})
+def training() -> TrainingParams:
+    return load(ROOT / "params.yaml").training.model_copy(update={"epochs": 77, "selection_metric": "macro_f1"})
 
 
-def card(tuning: TuningParams, evaluation: Evaluation = EVALUATION, **changes: Any) -> str:
+def card(training: TrainingParams, evaluation: Evaluation = EVALUATION, **changes: Any) -> str:
     backbone = mite.backbone_card(**{key: changes.pop(key) for key in ("licence", "origin") if key in changes})
     adapter = replace(mite.adapter_card(), backbone=backbone, **changes)
-    return model_card.text(EvaluatedModel(adapter, tuning, DATA, evaluation, LEAKED), IMAGES)
+    return model_card.text(EvaluatedModel(adapter, training, DATA, evaluation, LEAKED), IMAGES)
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -52,16 +52,16 @@ def section(text: str, heading: str) -> str:
     return text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
 
 
-def test_the_model_card_begins_with_the_metadata_that_a_hub_reads(tuning: TuningParams) -> None:
-    assert front_matter(card(tuning)) == {
+def test_the_model_card_begins_with_the_metadata_that_a_hub_reads(training: TrainingParams) -> None:
+    assert front_matter(card(training)) == {
         "license": "mit", "base_model": "vit_mite_patch4_8", "library_name": "onnx",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "vision-transformer", "adaptformer", "onnx"], "metrics": ["accuracy", "f1"],
     }  # fmt: skip
 
 
-def test_a_backbone_of_the_hub_is_named_as_the_hub_does(tuning: TuningParams) -> None:
-    text = card(tuning, origin="hub:timm/vit_mite@main")
+def test_a_backbone_of_the_hub_is_named_as_the_hub_does(training: TrainingParams) -> None:
+    text = card(training, origin="hub:timm/vit_mite@main")
     assert front_matter(text)["base_model"] == "timm/vit_mite"
     assert "hub:timm/vit\\_mite@main" in section(text, "Backbone")
 
@@ -75,8 +75,10 @@ def test_a_backbone_of_the_hub_is_named_as_the_hub_does(tuning: TuningParams) ->
         ("Ours-1", {"license": "other", "license_name": "Ours-1"}, "not known here"),
     ],
 )
-def test_the_licence_says_what_may_be_done(tuning: TuningParams, licence: str, given: dict[str, str], use: str) -> None:
-    text = card(tuning, licence=licence)
+def test_the_licence_says_what_may_be_done(
+    training: TrainingParams, licence: str, given: dict[str, str], use: str
+) -> None:
+    text = card(training, licence=licence)
     matter = front_matter(text)
     assert {key: matter[key] for key in matter if key.startswith("license")} == given
     assert f"| licence | {licence} |" in section(text, "Backbone")
@@ -84,8 +86,8 @@ def test_the_licence_says_what_may_be_done(tuning: TuningParams, licence: str, g
     assert ("No commercial use" in section(text, "Intended use and limits")) == ("does not" in use)
 
 
-def test_results_have_their_intervals(tuning: TuningParams) -> None:
-    text = section(card(tuning), "Results on the test split")
+def test_results_have_their_intervals(training: TrainingParams) -> None:
+    text = section(card(training), "Results on the test split")
     for metric, name in (("top1", "top-1"), ("balanced_accuracy", "balanced accuracy"), ("macro_f1", "macro-F1")):
         score = EVALUATION.scores[metric]  # type: ignore[index]
         row = f"| {name} | {100 * score.value:.2f} % | {100 * score.low:.1f} to {100 * score.high:.1f} % |"
@@ -94,36 +96,36 @@ def test_results_have_their_intervals(tuning: TuningParams) -> None:
     assert f"| cross-entropy | {EVALUATION.loss:.4f} |" in text
 
 
-def test_the_model_card_shows_the_calibration(tuning: TuningParams) -> None:
-    text = section(card(tuning), "Calibration")
+def test_the_model_card_shows_the_calibration(training: TrainingParams) -> None:
+    text = section(card(training), "Calibration")
     for share in (EVALUATION.confidence.mean(), EVALUATION.top(1), EVALUATION.ece):
         assert f"{100 * share:.2f} %" in text
 
 
-def test_weakest_classes_come_first_and_those_without_images_are_limits(tuning: TuningParams) -> None:
+def test_weakest_classes_come_first_and_those_without_images_are_limits(training: TrainingParams) -> None:
     evaluation = Evaluation(np.eye(4, dtype=np.float32)[[0, 1, 1, 2]], np.array([0, 1, 2, 2]))
-    text = card(tuning, evaluation, classes=("a", "b", "c", "d"))
+    text = card(training, evaluation, classes=("a", "b", "c", "d"))
     rows = re.findall(r"^\| (.) \| (\d) \| (.*?) \|", section(text, "Weakest classes"), re.MULTILINE)
     assert rows == [("c", "2", "50.00 %"), ("a", "1", "100.00 %"), ("b", "1", "100.00 %")]
     assert "No test images, so not evaluated: d." in section(text, "Intended use and limits")
-    assert "not evaluated" not in card(tuning)
+    assert "not evaluated" not in card(training)
 
 
-def test_five_classes_are_the_weakest(tuning: TuningParams) -> None:
+def test_five_classes_are_the_weakest(training: TrainingParams) -> None:
     names = tuple(f"class {i}" for i in range(8))
     evaluation = Evaluation(np.eye(8, dtype=np.float32), np.arange(8))
-    assert section(card(tuning, evaluation, classes=names), "Weakest classes").count("| class ") == 1 + 5
+    assert section(card(training, evaluation, classes=names), "Weakest classes").count("| class ") == 1 + 5
 
 
-def test_data_training_and_backbone_are_named(tuning: TuningParams) -> None:
-    text = card(tuning)
+def test_data_training_and_backbone_are_named(training: TrainingParams) -> None:
+    text = card(training)
     assert "| train | 1,234 |\n| validation | 56 |\n| test | 90 |" in section(text, "Data")
     assert "3 classes: amber, blue, coral." in section(text, "Data")
     assert section(text, "Data").startswith("\npets:\n")
     training = section(text, "Training")
     assert "Trained in fp32; epoch 2 was chosen, by `macro_f1`" in training
     settings = yaml.safe_load(training.partition("```yaml\n")[2].partition("```")[0])
-    assert settings == {"adapter": mite.SETTINGS, "tuning": tuning.model_dump(mode="json")}
+    assert settings == {"adapter": mite.SETTINGS, "training": training.model_dump(mode="json")}
     trained = mite.adapter_card()
     assert f"{trained.trained:,} parameters were trained" in text
     assert f"{100 * trained.trained_share:.2f} %" in text
@@ -143,17 +145,17 @@ def test_data_training_and_backbone_are_named(tuning: TuningParams) -> None:
         ),
     ],
 )
-def test_the_image_contract_is_told(tuning: TuningParams, resize: str, fraction: float, expected: str) -> None:
+def test_the_image_contract_is_told(training: TrainingParams, resize: str, fraction: float, expected: str) -> None:
     contract = replace(mite.CONTRACT, resize=resize, crop_fraction=fraction)
-    text = section(card(tuning, image=contract), "How to run")
+    text = section(card(training, image=contract), "How to run")
     assert f"- Resizing, bilinear: {expected}" in text
     assert "mean 0.5, 0.4, 0.3, standard deviation 0.2, 0.25, 0.3." in text
     assert "uint8, batch × 8 × 8 × 3" in text
     assert "adaptformer predict --model model.onnx" in text
 
 
-def test_the_model_card_escapes_names(tuning: TuningParams) -> None:
-    text = card(tuning, classes=("<b>|x", "a_b", "c\nd"), origin="<i>", licence="x|y")
+def test_the_model_card_escapes_names(training: TrainingParams) -> None:
+    text = card(training, classes=("<b>|x", "a_b", "c\nd"), origin="<i>", licence="x|y")
     assert "\\<b\\>\\|x, a\\_b, c d." in section(text, "Data")
     assert "\n| \\<b\\>\\|x | " in section(text, "Weakest classes")
     assert "| origin | \\<i\\> |" in section(text, "Backbone")
@@ -161,17 +163,17 @@ def test_the_model_card_escapes_names(tuning: TuningParams) -> None:
     assert "\n# vit\\_mite\\_patch4\\_8, adapted to 3 classes\n" in text
 
 
-def test_of_many_classes_a_hundred_are_named(tuning: TuningParams) -> None:
+def test_of_many_classes_a_hundred_are_named(training: TrainingParams) -> None:
     names = tuple(f"class{i:04}" for i in range(1103))
     evaluation = Evaluation(np.eye(1103, dtype=np.float32)[:4], np.arange(4))
-    text = section(card(tuning, evaluation, classes=names), "Data")
+    text = section(card(training, evaluation, classes=names), "Data")
     assert "class0099 and 1,003 more." in text
     assert "class0100" not in text
 
 
-def test_the_card_is_the_same_each_time_and_holds_neither_dates_nor_paths(tuning: TuningParams) -> None:
-    text = card(tuning)
-    assert text == card(tuning, Evaluation(EVALUATION.logits, EVALUATION.labels))
+def test_the_card_is_the_same_each_time_and_holds_neither_dates_nor_paths(training: TrainingParams) -> None:
+    text = card(training)
+    assert text == card(training, Evaluation(EVALUATION.logits, EVALUATION.labels))
     assert text.endswith(".\n")
     assert "\n\n\n" not in text
     assert not re.search(r"\b20\d\d-\d\d|\b\d\d:\d\d\b|/(work|tmp|home|root|Users)\b", text)

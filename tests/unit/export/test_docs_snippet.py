@@ -64,13 +64,13 @@ def test_the_docs_program_prints_the_answers_of_predict(
 
 
 @pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
-@pytest.mark.parametrize("oversampling", [0, 2])
+@pytest.mark.parametrize("jpeg_min_scale", [0, 2])
 def test_the_docs_program_has_the_pixels_of_the_predictor(
-    run: Any, resize: Any, oversampling: int, tmp_path: Path
+    run: Any, resize: Any, jpeg_min_scale: int, tmp_path: Path
 ) -> None:
     first = write_photo(tmp_path / "first.jpg", 30, 30).name
     prepared = run(first)["prepared"]
-    contract = ImageContract(23, resize, 0.9, "bicubic", mite.CONTRACT.mean, mite.CONTRACT.std, oversampling)
+    contract = ImageContract(23, resize, 0.9, "bicubic", mite.CONTRACT.mean, mite.CONTRACT.std, jpeg_min_scale)
     for orientation in range(1, 9):
         for width, height, mode in ((403, 211, "RGB"), (99, 250, "L"), (9, 200, "RGB"), (207, 207, "CMYK")):
             path = write_photo(tmp_path / "photo.jpg", width, height, orientation, mode)

@@ -257,7 +257,7 @@ def test_a_distilled_models_last_block_computes_both_rows_and_both_heads_are_fol
     [
         ({}, True),
         ({"layernorm": "in"}, True),
-        ({"reads": "norm2"}, True),
+        ({"input": "norm2"}, True),
         ({"placement": "after"}, False),
         ({"layernorm": "out"}, False),
         ({"placement": "sequential"}, False),
@@ -390,7 +390,7 @@ def products(whole: onnx.GraphProto) -> int:
         {"method": "vpt"},
         {"method": "vpt", "prompt_depth": "shallow"},
         {"placement": "after", "activation": "gelu", "scale": "channel", "init": "houlsby", "bottlenecks": [4, 2]},
-        {"reads": "norm2", "activation": "gelu", "scale": "channel"},
+        {"input": "norm2", "activation": "gelu", "scale": "channel"},
     ],
 )
 def test_every_method_gives_the_same_logits(pooling: str, settings: dict[str, Any]) -> None:

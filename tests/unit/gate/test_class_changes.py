@@ -39,9 +39,9 @@ def test_a_fall_is_tested_and_corrected_for_the_number_of_classes() -> None:
 
 def test_classes_of_few_images_are_not_tested_and_not_corrected_for() -> None:
     # 61 ants, 60 bees and 60 cats.
-    few = decision(judged("7", range(0, 21, 3), 181), judged("5", (), 181), class_support=61).changes
+    few = decision(judged("7", range(0, 21, 3), 181), judged("5", (), 181), min_class_images=61).changes
     assert [(change.label, change.p) for change in few] == [("ant", 1 / 128), ("bee", None), ("cat", None)]
-    all_of_them = decision(judged("7", range(0, 21, 3), 181), judged("5", (), 181), class_support=60).changes
+    all_of_them = decision(judged("7", range(0, 21, 3), 181), judged("5", (), 181), min_class_images=60).changes
     assert [change.p for change in all_of_them] == [3 / 128, 1.0, 1.0]
 
 

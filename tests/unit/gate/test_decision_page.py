@@ -72,7 +72,7 @@ def test_classes_have_numbers_and_a_drawn_interval() -> None:
     assert first[:5] == ["ant", "60", "88.3 % → 95.0 %", "5", "1"]
     assert first[5].startswith("+6.7 (−")
     assert first[6] == "p = 1.000"
-    untested = rows(section(shown(decision(class_support=61)), "Changes by class"))
+    untested = rows(section(shown(decision(min_class_images=61)), "Changes by class"))
     assert [row[6] for row in untested] == ["not tested"] * 3
     assert page.count('<span class="interval" aria-hidden="true">') == 3
 

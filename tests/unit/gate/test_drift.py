@@ -117,5 +117,5 @@ def test_pixels_seen_in_another_way_are_not_compared() -> None:
 
 
 def test_a_champion_from_before_reduced_decoding_is_still_compared() -> None:
-    reduced = replace(sample(0), image=replace(mite.CONTRACT, oversampling=2))
+    reduced = replace(sample(0), image=replace(mite.CONTRACT, jpeg_min_scale=2))
     assert [check.verdict for check in drift.compare(reduced, sample(1), 0.1)] == ["pass", "pass", "pass"]

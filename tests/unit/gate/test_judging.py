@@ -50,7 +50,7 @@ def test_the_numbers_are_those_of_the_statistics() -> None:
         {
             "top1_challenger": 173 / 180, "top1_champion": 160 / 180, "gain": 13 / 180, "gain_low": gain.low,
             "gain_high": gain.high, "p": difference(15, 2, 180, 0.0, 0.05).p, "gain_confidence": 0.9,
-            "ece_challenger": 0.0, "ece_champion": 0.0, "log_loss_champion": -math.log(0.9), "log_loss_rise": 0.0,
+            "ece_challenger": 0.0, "ece_champion": 0.0, "log_loss_champion": -math.log(0.9), "max_log_loss_rise": 0.0,
             "log_loss_rise_low": 0.0, "log_loss_rise_high": 0.0,
             "newly_wrong": 2 / 180, "newly_wrong_low": flips.low, "newly_wrong_high": flips.high,
         }
@@ -60,7 +60,7 @@ def test_the_numbers_are_those_of_the_statistics() -> None:
 @pytest.mark.parametrize(("bound", "verdict"), [(None, "info"), (0.2, "pass"), (0.05, "fail")])
 def test_answers_that_are_newly_wrong_may_refuse_a_better_model(bound: float | None, verdict: str) -> None:
     challenger, champion = judged("7", range(60, 80)), judged("5", range(60))  # 20 of 180 newly wrong, 60 newly right
-    found = decision(challenger, champion, newly_wrong=bound, class_loss=1.0)
+    found = decision(challenger, champion, max_negative_flips=bound, max_class_drop=1.0)
     check = next(check for check in found.checks if check.name == "newly wrong")
     low = intervals.wilson(20, 180).low
     assert (check.verdict, found.promoted) == (verdict, verdict != "fail")
@@ -71,7 +71,7 @@ def test_answers_that_are_newly_wrong_may_refuse_a_better_model(bound: float | N
 
 
 def test_a_share_that_chance_may_give_refuses_nothing() -> None:
-    found = decision(judged("7", [60]), judged("5", range(20)), newly_wrong=0.002)
+    found = decision(judged("7", [60]), judged("5", range(20)), max_negative_flips=0.002)
     assert next(check for check in found.checks if check.name == "newly wrong").verdict == "pass"  # 1 of 180
 
 
@@ -119,7 +119,7 @@ CALIBRATED_BADLY = answering(
     [
         (BETTER, {"margin": 0.06}, "gain in top-1", "gain of 8.3 points in top-1 may be less than the 6.0 asked for"),
         (BETTER, {"significance": 1e-6}, "gain in top-1", "The gain of 8.3 points in top-1 may be chance"),
-        (BETTER, {"class_loss": 0.0}, None, ""),
+        (BETTER, {"max_class_drop": 0.0}, None, ""),
         (CALIBRATED_BADLY, {}, "log loss", "log loss 0.105 to 0.693, a rise of at least 0.588"),
         (replace(BETTER, parity=2e-4), {}, "parity of the ONNX file", "differ by up to 0.0002 of the largest"),
         (replace(BETTER, parity=None), {}, "parity of the ONNX file", "It is not known whether"),
@@ -150,11 +150,11 @@ def test_what_reaches_its_bound_passes(challenger: Judged) -> None:
 @pytest.mark.parametrize(
     ("challenger", "champion", "bounds"),
     [
-        (CALIBRATED_BADLY, CHAMPION, {"log_loss_rise": 0.6}),
-        (replace(BETTER, parity=2e-4), CHAMPION, {"parity": 1e-3}),
-        (replace(BETTER, parity=2e-4), None, {"parity": 1e-3}),
-        (replace(BETTER, latency_ms=1.6), CHAMPION, {"latency_ratio": 2.0}),
-        (replace(BETTER, megabytes=3.2), CHAMPION, {"size_ratio": 2.0}),
+        (CALIBRATED_BADLY, CHAMPION, {"max_log_loss_rise": 0.6}),
+        (replace(BETTER, parity=2e-4), CHAMPION, {"parity_tolerance": 1e-3}),
+        (replace(BETTER, parity=2e-4), None, {"parity_tolerance": 1e-3}),
+        (replace(BETTER, latency_ms=1.6), CHAMPION, {"max_latency_ratio": 2.0}),
+        (replace(BETTER, megabytes=3.2), CHAMPION, {"max_size_ratio": 2.0}),
     ],
 )
 def test_a_wider_bound_lets_the_same_model_pass(
@@ -180,8 +180,8 @@ def test_a_fall_in_a_class_that_is_not_shown_refuses_nothing() -> None:
 
 
 def test_a_class_may_fall_to_the_bound_and_not_below() -> None:
-    assert failed(with_seven_ants_lost(class_loss=7 / 60)) == []
-    assert failed(with_seven_ants_lost(class_loss=6.9 / 60)) == ["loss in a class"]
+    assert failed(with_seven_ants_lost(max_class_drop=7 / 60)) == []
+    assert failed(with_seven_ants_lost(max_class_drop=6.9 / 60)) == ["loss in a class"]
     assert reason(with_seven_ants_lost(), "loss in a class") == (
         "In the class ant its top-1 falls by 11.7 points "
         "(76.7 % to 65.0 % of 60 images; that it falls at all: p = 0.023, corrected for 3 classes)."
@@ -189,14 +189,14 @@ def test_a_class_may_fall_to_the_bound_and_not_below() -> None:
 
 
 def test_classes_of_few_images_are_not_judged_alone() -> None:
-    found = with_seven_ants_lost(class_support=61)
+    found = with_seven_ants_lost(min_class_images=61)
     assert failed(found) == []
     check = next(check for check in found.checks if check.name == "loss in a class")
     assert (check.verdict, check.bound) == (
         "warn",
         "no fall above 5.0 points that is more than chance (from 61 images on)",
     )
-    assert failed(with_seven_ants_lost(class_support=60)) == ["loss in a class"]
+    assert failed(with_seven_ants_lost(min_class_images=60)) == ["loss in a class"]
 
 
 def test_p_must_lie_below_the_significance() -> None:
@@ -237,13 +237,13 @@ def test_the_chosen_metric_decides() -> None:
     champion = answering(judged("5", (), classes=classes), label=rare)
     right = answering(judged("7", (), classes=classes), label=rare, predicted=rare)
     worse = answering(right, predicted=dict.fromkeys((1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 16), "ant"))
-    assert failed(decision(worse, champion, class_loss=0.5)) == ["gain in top-1"]
-    found = decision(worse, champion, class_loss=0.5, metric="balanced_accuracy")
+    assert failed(decision(worse, champion, max_class_drop=0.5)) == ["gain in top-1"]
+    found = decision(worse, champion, max_class_drop=0.5, metric="balanced_accuracy")
     assert found.promoted
     assert found.numbers["balanced_accuracy_champion"] == pytest.approx(0.75)
     test = paired_tests.gain("balanced_accuracy", *_indices(worse, champion), 5, None, 0.0, 0.05)
     assert (found.numbers["p"], found.numbers["gain_low"]) == (test.p, test.low)
-    back = decision(champion, worse, class_loss=1.0, metric="balanced_accuracy")
+    back = decision(champion, worse, max_class_drop=1.0, metric="balanced_accuracy")
     assert failed(back) == ["gain in balanced accuracy"]
     promoted = decision(right, champion, metric="macro_f1")
     assert promoted.sentence.endswith("(macro-F1 72.7 % to 100.0 %).")
@@ -372,7 +372,7 @@ def test_a_class_is_added_though_nothing_is_gained_on_the_others() -> None:
     [
         # 6 of the 120 images of the shared classes: a fall of 5 points cannot be excluded.
         ((0, 1, 3, 4, 6, 7), {}, ["gain in top-1"]),
-        ((0,), {"shared_loss": 0.0}, ["gain in top-1"]),  # the rule of unchanged classes
+        ((0,), {"max_shared_drop": 0.0}, ["gain in top-1"]),  # the rule of unchanged classes
         (range(2, 180, 3), {}, ["added classes"]),  # every cat is taken for an ant
         (range(2, 2 + 3 * 40, 3), {}, ["added classes"]),  # 20 of 60
     ],
@@ -535,7 +535,7 @@ def test_groups_are_what_counts_as_independent() -> None:
     assert failed(grouped) == ["gain in top-1"]
     assert grouped.numbers["p"] > 0.2
     assert grouped.numbers["gain_low"] < 0 < alone.numbers["gain_low"]
-    assert "They count as 12 independent groups (`data.group`)." in reason(grouped, "test images")
+    assert "They count as 12 independent groups (`data.group_pattern`)." in reason(grouped, "test images")
     assert "They count as independent of each other" in reason(alone, "test images")
     assert decision(in_groups(BETTER, 1)).numbers == alone.numbers
     assert decision(BETTER, in_groups(CHAMPION, 15)).numbers == alone.numbers, "the challenger's records count"

@@ -17,7 +17,7 @@ from adaptformer.gate.exact_difference import Gain
 from adaptformer.gate.pairing import Pairs, pair
 
 PAIRS = pair(BETTER, CHAMPION)
-ALONE = "They count as independent of each other, since none share a group (`data.group`)."
+ALONE = "They count as independent of each other, since none share a group (`data.group_pattern`)."
 SEEN = "Including this one, the gate has compared"
 
 # fmt: off
@@ -29,7 +29,7 @@ IMAGES: list[tuple[Any, ...]] = [
     (1, None, False, "warn", "1", f"With 1 image only large differences stand out from chance. {ALONE}"),
     (360, 36, True, "warn", "360 in 36 groups",
      "With 360 images only large differences stand out from chance. They count as 36 independent groups "
-     "(`data.group`)."),
+     "(`data.group_pattern`)."),
     (0, None, False, "fail", "0", "There is no test image that it has not seen."),
 ]
 LOOKS: list[tuple[Any, ...]] = [
@@ -44,10 +44,10 @@ CLASSES: list[tuple[Any, ...]] = [
     (PAIRS, (), "pass", "3 shared", "none lost", "Both models know the same classes."),
     (replace(PAIRS, new=("dog",)), (), "info", "1 added", "none lost",
      "It also knows the class dog, so on the 3 shared classes it only has to be shown not to be worse by more than a "
-     "margin (`gate.shared_loss`)."),
+     "margin (`gate.max_shared_drop`)."),
     (replace(PAIRS, new=("dog", "eel"), dropped=("cat",)), ("cat",), "info", "2 added, 1 removed", "none lost but cat",
      "It also knows the classes dog, eel and no longer knows the class cat, as `gate.removed_classes` allows, so on "
-     "the 3 shared classes it only has to be shown not to be worse by more than a margin (`gate.shared_loss`)."),
+     "the 3 shared classes it only has to be shown not to be worse by more than a margin (`gate.max_shared_drop`)."),
     (replace(PAIRS, dropped=("dog", "eel")), ("dog",), "fail", "1 lost", "none lost but dog",
      "It does not know the class eel, which the champion knows. If that is intended, list what was removed in "
      "`gate.removed_classes` and what was renamed in `gate.renamed_classes`."),

@@ -16,9 +16,9 @@ from adaptformer.gate.pairing import Judged
 CLASSES = ("ant", "bee", "cat")
 IMAGES = 180
 BOUNDS = GateParams(
-    metric="top1", margin=0.0, significance=0.05, class_loss=0.05, class_support=20, newly_wrong=None,
-    shared_loss=0.05, added_top1=0.5, removed_classes=(), renamed_classes=(),
-    log_loss_rise=0.05, latency_ratio=1.5, latency_enough=0.1, size_ratio=1.5, parity=0.0001, drift=0.1,
+    metric="top1", margin=0.0, significance=0.05, max_class_drop=0.05, min_class_images=20, max_negative_flips=None,
+    max_shared_drop=0.05, min_added_top1=0.5, removed_classes=(), renamed_classes=(),
+    max_log_loss_rise=0.05, max_latency_ratio=1.5, min_latency_ms=0.1, max_size_ratio=1.5, parity_tolerance=0.0001, warn_drift=0.1,
 )  # fmt: skip
 
 

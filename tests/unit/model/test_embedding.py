@@ -25,7 +25,7 @@ from adaptformer.model.embedding import Embedding
 
 Tree = Callable[..., Path]
 IMAGE = ImageParams(
-    size=mite.SIDE, resize="crop", crop_fraction=1.0, interpolation="bilinear", oversampling=2, sixteen_bit_max=65535
+    size=mite.SIDE, resize="crop", crop_fraction=1.0, interpolation="bilinear", jpeg_min_scale=2, sixteen_bit_max=65535
 )
 
 

@@ -34,8 +34,8 @@ def test_a_method_run_gets_the_options_and_its_lines_are_logged(
 ) -> None:
     program.write_text("import sys\nprint('noise')\nprint(*sys.argv[1:], file=sys.stderr)\n")
     caplog.set_level(logging.INFO, "adaptformer")
-    bring_up_to_date(**{"tuning.epochs": 1, "adapter.bottlenecks": [2]})
-    assert caplog.messages == ["run --stages-only --own-folder tuning.epochs=1 adapter.bottlenecks=[2]"]
+    bring_up_to_date(**{"training.epochs": 1, "adapter.bottlenecks": [2]})
+    assert caplog.messages == ["run --stages-only --own-folder training.epochs=1 adapter.bottlenecks=[2]"]
 
 
 def test_an_error_of_a_method_run_is_raised_in_the_caller(program: Path, caplog: pytest.LogCaptureFixture) -> None:

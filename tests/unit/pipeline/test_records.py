@@ -76,7 +76,7 @@ def test_a_stage_that_dvc_may_have_started_always_runs_and_records_nothing(
 def test_a_run_takes_over_an_equal_stage_of_the_default_folder(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert adaptformer("validate") == 0
     caplog.clear()
-    assert adaptformer("validate", "tuning.epochs=3") == 0
+    assert adaptformer("validate", "training.epochs=3") == 0
     assert "validate was done in artifacts/ from the same inputs" in caplog.messages
     assert "validate begins" not in caplog.messages
 

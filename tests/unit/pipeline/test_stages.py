@@ -34,7 +34,7 @@ from adaptformer.pipeline import stage_runner, stages
 from adaptformer.pipeline.stages import STAGES
 from adaptformer.prediction import model_file
 from adaptformer.registry import belonging
-from adaptformer.tuning import history, planning
+from adaptformer.training import history, planning
 
 
 @pytest.fixture(scope="module")
@@ -216,9 +216,9 @@ def test_the_params_reach_the_model(finished: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(finished)
     monkeypatch.setattr(classifier, "build", looking)
     loaded = params.load()
-    tuning = loaded.tuning.model_copy(update={"seed": 5, "drop_path": 0.25})
+    training = loaded.training.model_copy(update={"seed": 5, "drop_path": 0.25})
     with pytest.raises(Seen) as caught:
-        STAGES["train"].run(loaded.model_copy(update={"tuning": tuning}), RunFolder(), lambda row: None)
+        STAGES["train"].run(loaded.model_copy(update={"training": training}), RunFolder(), lambda row: None)
     others = {"image_size": mite.SIDE, "classes": 3, "seed": 5, "drop_path": 0.25}
     assert caught.value.args == (mite.MODEL, loaded.adapter, others)
 
@@ -226,14 +226,14 @@ def test_the_params_reach_the_model(finished: Path, monkeypatch: pytest.MonkeyPa
 def test_training_crops_photos_by_the_params_and_validation_sees_squares(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adaptformer.tuning import loop
-    from adaptformer.tuning.run import Run
+    from adaptformer.training import loop
+    from adaptformer.training.run import Run
 
     def looking(run: Run, on_epoch: object) -> None:
         raise Seen(run)
 
     monkeypatch.setattr(loop, "train", looking)
-    small_project.write_params(project, tuning__crop_scale=[0.7, 1.0], tuning__crop_ratio=[0.75, 1.3333])
+    small_project.write_params(project, training__crop_scale=[0.7, 1.0], training__crop_ratio=[0.75, 1.3333])
     run_stages("validate", "fetch")
     with pytest.raises(Seen) as caught:
         STAGES["train"].run(params.load(), RunFolder(), lambda row: None)
@@ -485,7 +485,7 @@ class TestFingerprint:
 
     def test_the_fingerprint_names_everything_that_decides_the_result(self) -> None:
         assert set(self.fingerprint()) == {
-            "image", "adapter", "tuning", "manifest", "manifest_checksum", "backbone", "code", "versions", "precision",
+            "image", "adapter", "training", "manifest", "manifest_checksum", "backbone", "code", "versions", "precision",
             "device",
         }  # fmt: skip
         assert self.fingerprint() == self.fingerprint()
@@ -493,8 +493,8 @@ class TestFingerprint:
 
     def test_params_of_the_stage_and_precision_count_and_others_do_not(self) -> None:
         loaded = params.load()
-        longer = loaded.tuning.model_copy(update={"epochs": 9})
-        assert self.fingerprint(tuning=longer)["tuning"] != self.fingerprint()["tuning"]
+        longer = loaded.training.model_copy(update={"epochs": 9})
+        assert self.fingerprint(training=longer)["training"] != self.fingerprint()["training"]
         assert self.fingerprint("bf16")["precision"] == "bf16"
         assert self.fingerprint(device="cuda")["device"] == "cuda"
         for section, change in (
@@ -518,7 +518,7 @@ class TestFingerprint:
         [
             ("artifacts/manifest.csv", "manifest"), ("artifacts/backbone.safetensors", "backbone"),
             ("data/augmentation.py", "code"),
-            ("tuning/loop.py", "code"), ("model/adapter.py", "code"), ("randomness.py", "code"),
+            ("training/loop.py", "code"), ("model/adapter.py", "code"), ("randomness.py", "code"),
             ("export/graph.py", None), ("evaluation/metrics.py", None),
         ],
     )  # fmt: skip
@@ -571,7 +571,7 @@ def test_errors_of_a_stage_leave_no_timing(project: Path) -> None:
 def test_out_of_memory_is_one_line_and_a_batch_that_fits(
     project: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: bool
 ) -> None:
-    from adaptformer.tuning import loop
+    from adaptformer.training import loop
 
     def fail(*_given: object) -> None:
         raise error
@@ -584,18 +584,18 @@ def test_out_of_memory_is_one_line_and_a_batch_that_fits(
     if told:
         assert isinstance(caught.value, UserError)
         assert caught.value.cause.startswith("out of memory: 6 images at once take about ")
-        assert caught.value.remedy == "set tuning.accumulate to 2: micro-batches of 3 images fit"
+        assert caught.value.remedy == "set training.gradient_accumulation to 2: micro-batches of 3 images fit"
 
 
 def test_a_backbone_is_stored_once_for_all_run_folders(project: Path) -> None:
     adaptformer("validate")
     adaptformer("fetch")
     for seed in ("1", "2"):
-        adaptformer("validate", f"tuning.seed={seed}")
-        adaptformer("fetch", f"tuning.seed={seed}")
+        adaptformer("validate", f"training.seed={seed}")
+        adaptformer("fetch", f"training.seed={seed}")
     own, *others = [project / "artifacts/backbone.safetensors", *project.glob("artifacts/runs/*/backbone.safetensors")]
     assert [path.samefile(own) for path in others] == [True, True]
-    adaptformer("fetch", "tuning.seed=1")  # once more, beside its own link
+    adaptformer("fetch", "training.seed=1")  # once more, beside its own link
     assert own.stat().st_nlink == 3
 
 
@@ -623,17 +623,17 @@ def test_the_plan_finds_the_epochs_that_fit_and_writes_them_if_asked(
     monkeypatch.setattr(planning, "minutes", lambda *_: 3.0)  # for the two epochs of params.yaml
     capsys.readouterr()
     assert adaptformer("plan", "--minutes", "10") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "tuning.epochs=6 takes about 9.0 minutes"
-    assert params.load().tuning.epochs == 2
+    assert capsys.readouterr().out.splitlines()[-1] == "training.epochs=6 takes about 9.0 minutes"
+    assert params.load().training.epochs == 2
     assert adaptformer("plan", "--minutes", "10", "--write") == 0
     assert "params.yaml: one value changed" in capsys.readouterr().out
-    assert params.load().tuning.epochs == 6
+    assert params.load().training.epochs == 6
     capsys.readouterr()
     assert adaptformer("plan", "--minutes", "0.4") == 1
     assert "one epoch of each phase takes about 0.5 minutes, and there are 0.4" in capsys.readouterr().err
     assert adaptformer("plan", "--write") == 1
     assert "give --minutes as well" in capsys.readouterr().err
-    assert params.load().tuning.epochs == 6
+    assert params.load().training.epochs == 6
 
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "inf", "many"])
@@ -652,7 +652,7 @@ def test_the_plan_is_printed_and_writes_nothing(project: Path, capsys: pytest.Ca
     capsys.readouterr()
     assert adaptformer("plan", "data.seed=1") == 1  # another manifest
     assert "adaptformer validate data.seed=1" in capsys.readouterr().err
-    assert adaptformer("plan", "tuning.batch_size=3") == 0
+    assert adaptformer("plan", "training.batch_size=3") == 0
     assert "with 3 images at once" in capsys.readouterr().out
     assert adaptformer("plan") == 0
     lines = capsys.readouterr().out.splitlines()

@@ -19,7 +19,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.config import params
 from adaptformer.pipeline import stage_runner, sweep_runs
 
-SEARCH = ("--search", "tuning.base_lr=0.5,4.0", "--search", "adapter.bottlenecks=[2],[4]")
+SEARCH = ("--search", "training.base_lr=0.5,4.0", "--search", "adapter.bottlenecks=[2],[4]")
 
 
 @pytest.fixture
@@ -54,16 +54,16 @@ def sweep_folder(project: Path) -> Path:
 def test_each_trial_is_trained_with_its_values(
     project: Path, tracked_runs: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert adaptformer("sweep", *SEARCH, "tuning.epochs=1") == 0
+    assert adaptformer("sweep", *SEARCH, "training.epochs=1") == 0
     table = pd.read_csv(sweep_folder(project) / "sweep.csv")
-    assert sorted(zip(table["tuning.base_lr"], table["adapter.bottlenecks"], strict=True)) == [
+    assert sorted(zip(table["training.base_lr"], table["adapter.bottlenecks"], strict=True)) == [
         (0.5, "[2]"), (0.5, "[4]"), (4.0, "[2]"), (4.0, "[4]")
     ]  # fmt: skip
     for trial, run in zip(table.itertuples(), tracked_runs, strict=True):
         used = json.loads((project / trial.folder / "params.json").read_text())
-        assert used["tuning"]["base_lr"] == table["tuning.base_lr"][trial.Index]
+        assert used["training"]["base_lr"] == table["training.base_lr"][trial.Index]
         assert used["adapter"]["bottlenecks"] == yaml.safe_load(table["adapter.bottlenecks"][trial.Index])
-        assert used["tuning"]["epochs"] == 1
+        assert used["training"]["epochs"] == 1
         history = pd.read_csv(project / trial.folder / "history.csv")
         assert trial.score == history["val_top1"].max()
         assert not (project / trial.folder / "metrics.json").exists()  # the test split is not looked at
@@ -73,16 +73,16 @@ def test_each_trial_is_trained_with_its_values(
         assert run["status"] == "FINISHED"
     best = table.sort_values(["score", "trial"], ascending=[False, True]).iloc[0]
     values = yaml.safe_load((sweep_folder(project) / "best.yaml").read_text())
-    assert values["tuning"].get("base_lr", 4.0) == best["tuning.base_lr"]
+    assert values["training"].get("base_lr", 4.0) == best["training.base_lr"]
     printed = capsys.readouterr().out
     assert printed.startswith("the best trial: adaptformer params ")
-    assert "tuning.epochs=1" in printed
+    assert "training.epochs=1" in printed
 
 
 def test_data_are_validated_once_for_all_trials(
     project: Path, tracked_runs: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    words = ("sweep", "--search", "tuning.base_lr=0.5,1.0,4.0", "tuning.epochs=1")
+    words = ("sweep", "--search", "training.base_lr=0.5,1.0,4.0", "training.epochs=1")
     assert adaptformer(*words) == 0
     assert [message for message in caplog.messages if message in {"validate begins", "fetch begins"}] == [
         "validate begins", "fetch begins"
@@ -94,41 +94,41 @@ def test_data_are_validated_once_for_all_trials(
     # Other data are validated anew.
     next((project / "data/train").rglob("*.png")).unlink()
     caplog.clear()
-    assert adaptformer("train", "tuning.base_lr=2.0", "tuning.epochs=1") == 1
-    assert adaptformer("validate", "tuning.base_lr=2.0", "tuning.epochs=1") == 0
+    assert adaptformer("train", "training.base_lr=2.0", "training.epochs=1") == 1
+    assert adaptformer("validate", "training.base_lr=2.0", "training.epochs=1") == 0
     assert "validate begins" in caplog.messages
 
 
 def test_a_second_call_trains_nothing_and_write_puts_the_best_into_params(
     project: Path, tracked_runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert adaptformer("sweep", *SEARCH, "tuning.epochs=1") == 0
+    assert adaptformer("sweep", *SEARCH, "training.epochs=1") == 0
     monkeypatch.setattr(stage_runner, "run", None)
     before = len(tracked_runs)
-    assert adaptformer("sweep", *SEARCH, "tuning.epochs=1", "--write") == 0
+    assert adaptformer("sweep", *SEARCH, "training.epochs=1", "--write") == 0
     assert len(tracked_runs) == before
     written = params.read(project / "params.yaml").params
-    assert written.tuning.epochs == 1
+    assert written.training.epochs == 1
     values = yaml.safe_load((sweep_folder(project) / "best.yaml").read_text())
-    assert written.tuning.base_lr == values["tuning"].get("base_lr", 4.0)
+    assert written.training.base_lr == values["training"].get("base_lr", 4.0)
 
 
 def test_a_trial_that_fails_is_recorded_and_the_next_begins(
     project: Path, tracked_runs: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
     # Micro-batches of one image: a fault that params alone do not show.
-    assert adaptformer("sweep", "--search", "tuning.accumulate=6,1", "tuning.epochs=1") == 0
+    assert adaptformer("sweep", "--search", "training.gradient_accumulation=6,1", "training.epochs=1") == 0
     table = pd.read_csv(sweep_folder(project) / "sweep.csv")
     assert table["state"].tolist() == ["failed", "complete"]
     assert "makes micro-batches of one image" in table["reason"][0]
     assert [run["status"] for run in tracked_runs] == ["FAILED", "FINISHED"]
-    assert "trial 1: failed: tuning.accumulate = 6" in caplog.text
+    assert "trial 1: failed: training.gradient_accumulation = 6" in caplog.text
 
 
 def test_faulty_data_end_the_sweep_and_cost_no_trial(
     project: Path, tracked_runs: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("sweep", "--search", "tuning.base_lr=0.5,4.0", "tuning.epochs=1")
+    words = ("sweep", "--search", "training.base_lr=0.5,4.0", "training.epochs=1")
     damaged = next((project / "data/train").rglob("*.png"))
     content = damaged.read_bytes()
     damaged.write_bytes(content[:40])
@@ -143,8 +143,8 @@ def test_faulty_data_end_the_sweep_and_cost_no_trial(
 def test_a_sweep_without_a_complete_trial_is_an_error(
     project: Path, tracked_runs: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert adaptformer("sweep", "--search", "tuning.accumulate=6", "tuning.epochs=1") == 1
-    assert "no trial of the sweep was completed: tuning.accumulate = 6" in capsys.readouterr().err
+    assert adaptformer("sweep", "--search", "training.gradient_accumulation=6", "training.epochs=1") == 1
+    assert "no trial of the sweep was completed: training.gradient_accumulation = 6" in capsys.readouterr().err
     assert not (sweep_folder(project) / "best.yaml").exists()
     assert [run["status"] for run in tracked_runs] == ["FAILED"]
 
@@ -160,7 +160,7 @@ def test_a_pruned_trial_ends_its_training(
             raise study.Pruned
 
     monkeypatch.setattr(study.Trial, "on_epoch", stop)
-    assert adaptformer("sweep", "--search", "tuning.base_lr=0.5,4.0", "tuning.epochs=3") == 0
+    assert adaptformer("sweep", "--search", "training.base_lr=0.5,4.0", "training.epochs=3") == 0
     table = pd.read_csv(sweep_folder(project) / "sweep.csv")
     assert table["state"].tolist() == ["stopped early", "complete"]
     assert table["epochs"].tolist() == [2, 3]
@@ -172,7 +172,7 @@ def test_an_interrupted_trial_resumes(
 ) -> None:
     from adaptformer.sweeps import study
 
-    words = ("sweep", "--search", "tuning.base_lr=0.5,4.0", "tuning.epochs=3")
+    words = ("sweep", "--search", "training.base_lr=0.5,4.0", "training.epochs=3")
     with monkeypatch.context() as patch:
 
         def kill(_trial: study.Trial, row: Any) -> None:
@@ -180,7 +180,7 @@ def test_an_interrupted_trial_resumes(
                 raise KeyboardInterrupt
 
         patch.setattr(study.Trial, "on_epoch", kill)
-        opened = sweep_runs.opened(params.read(), ["tuning.base_lr=0.5,4.0"], None, {"tuning.epochs": 3})
+        opened = sweep_runs.opened(params.read(), ["training.base_lr=0.5,4.0"], None, {"training.epochs": 3})
         with pytest.raises(KeyboardInterrupt):
             sweep_runs.work(opened)
     assert adaptformer(*words) == 0
@@ -193,22 +193,22 @@ def test_an_interrupted_trial_resumes(
 def test_a_sweep_whose_only_trial_another_process_has_is_two_lines(
     project: Path, tracked_runs: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = sweep_runs.opened(params.read(), ["tuning.base_lr=0.5"], None, {})
+    other = sweep_runs.opened(params.read(), ["training.base_lr=0.5"], None, {})
     with other.study.working():
         assert other.study.next() is not None
-        assert adaptformer("sweep", "--search", "tuning.base_lr=0.5") == 1
+        assert adaptformer("sweep", "--search", "training.base_lr=0.5") == 1
     assert "no trial of the sweep has ended yet" in capsys.readouterr().err
 
 
 def test_more_trials_continue_the_same_sweep(project: Path, tracked_runs: list[dict[str, Any]]) -> None:
     small_project.write_params(project, sweep__sampler="random", sweep__pruner="none")
-    search = ["tuning.base_lr=0.5..4.0"]
+    search = ["training.base_lr=0.5..4.0"]
     roots = {sweep_runs.opened(params.read(), search, trials, {}).root for trials in (2, 5)}
     assert len(roots) == 1
-    assert sweep_runs.opened(params.read(), search, 2, {"tuning.epochs": 1}).root not in roots
-    assert sweep_runs.opened(params.read(), ["tuning.base_lr=0.5..3.0"], 2, {}).root not in roots
+    assert sweep_runs.opened(params.read(), search, 2, {"training.epochs": 1}).root not in roots
+    assert sweep_runs.opened(params.read(), ["training.base_lr=0.5..3.0"], 2, {}).root not in roots
 
 
 def test_a_range_is_refused_by_the_grid(project: Path, tracked_runs: list[dict[str, Any]]) -> None:
     with pytest.raises(UserError, match="the grid cannot try all"):
-        sweep_runs.opened(params.read(), ["tuning.base_lr=0.5..4.0"], None, {})
+        sweep_runs.opened(params.read(), ["training.base_lr=0.5..4.0"], None, {})

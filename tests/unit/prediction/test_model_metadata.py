@@ -58,7 +58,7 @@ def cause(path: Path) -> str:
 def test_what_is_right_opens(tmp_path: Path) -> None:
     found = Predictor(model(tmp_path / "m.onnx", json.dumps(RIGHT)), device="cpu")
     assert (found.classes, found.contract) == (mite.CLASSES, mite.CONTRACT)
-    later = {**RIGHT, "image": {key: IMAGE[key] for key in IMAGE if key != "oversampling"}, "new": 1}
+    later = {**RIGHT, "image": {key: IMAGE[key] for key in IMAGE if key != "jpeg_min_scale"}, "new": 1}
     assert Predictor(model(tmp_path / "m.onnx", json.dumps(later)), device="cpu").contract == mite.CONTRACT
 
 
@@ -121,7 +121,7 @@ def test_values_that_cannot_be_are_told(tmp_path: Path, changes: dict[str, Any],
         ("interpolation", [None, "nearest", 3]),
         ("mean", [None, 0.5, [0.5, 0.5], [0.5] * 4, ["0.5"] * 3, [float("nan")] * 3, [10**400] * 3]),
         ("std", [None, [0.0, 1.0, 1.0], [-1.0] * 3, [float("inf")] * 3]),
-        ("oversampling", [None, -1, "2", 1001, 0.5, True]),
+        ("jpeg_min_scale", [None, -1, "2", 1001, 0.5, True]),
     ],
 )
 def test_an_image_contract_that_cannot_be_is_told(tmp_path: Path, key: str, values: list[Any]) -> None:

@@ -89,7 +89,7 @@ def test_each_begins_with_what_it_reaches_and_a_command_that_names_it(name: str)
 
 
 def test_digits_are_not_mirrored() -> None:
-    assert not params.load(FILE, presets.overlay(["adaptformer-64", "svhn"])).tuning.flip
+    assert not params.load(FILE, presets.overlay(["adaptformer-64", "svhn"])).training.flip
 
 
 @pytest.mark.parametrize(("name", "hint"), [("cifar", "did you mean cifar100?"), ("zzzz", "there are dinov2, ")])
@@ -103,9 +103,9 @@ def test_an_unknown_preset_is_answered_with_a_suggestion(name: str, hint: str) -
 def test_overrides_come_after_presets_and_later_presets_after_earlier(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert adaptformer("params", "--preset", "adaptformer-64", "--preset", "adaptformer-4", "tuning.epochs=7") == 0
+    assert adaptformer("params", "--preset", "adaptformer-64", "--preset", "adaptformer-4", "training.epochs=7") == 0
     shown = yaml.safe_load(capsys.readouterr().out)
-    assert (shown["adapter"]["bottlenecks"], shown["tuning"]["epochs"]) == ([4], 7)
+    assert (shown["adapter"]["bottlenecks"], shown["training"]["epochs"]) == ([4], 7)
     assert (project / "params.yaml").read_text() == FILE.read_text()
 
 
@@ -121,12 +121,12 @@ def test_what_is_shown_differs_in_the_values_alone(project: Path, capsys: pytest
 
 
 def test_what_is_written_is_listed_with_the_value_before(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert adaptformer("params", "tuning.epochs=7", "adapter.bottlenecks=[8, 4]", "tuning.seed=0", "--write") == 0
+    assert adaptformer("params", "training.epochs=7", "adapter.bottlenecks=[8, 4]", "training.seed=0", "--write") == 0
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         ["params.yaml:", "2 values changed"],
         ["adapter.bottlenecks", "[16]  ->  [8, 4]"],
-        ["tuning.epochs", "12    ->  7"],
+        ["training.epochs", "12    ->  7"],
     ]
 
 
@@ -139,7 +139,7 @@ def test_written_params_are_what_the_presets_meant(project: Path) -> None:
 
 
 def test_a_fault_leaves_the_file_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert adaptformer("params", "--write", "tuning.epochs=0") == 1
+    assert adaptformer("params", "--write", "training.epochs=0") == 1
     assert (project / "params.yaml").read_text() == FILE.read_text()
 
 
@@ -157,5 +157,5 @@ def test_a_stage_takes_presets_and_its_advice_repeats_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(small_project.write(tmp_path / "project"))
-    assert adaptformer("train", "--preset", "adaptformer-4", "tuning.epochs=1") == 1
-    assert "run `adaptformer validate --preset adaptformer-4 tuning.epochs=1` first" in capsys.readouterr().err
+    assert adaptformer("train", "--preset", "adaptformer-4", "training.epochs=1") == 1
+    assert "run `adaptformer validate --preset adaptformer-4 training.epochs=1` first" in capsys.readouterr().err

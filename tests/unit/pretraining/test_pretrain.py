@@ -18,7 +18,7 @@ from adaptformer.model import backbone, tensor_file
 from adaptformer.pretraining import pretrain as pretraining
 from adaptformer.pretraining.mae import MaskedAutoencoder
 from adaptformer.pretraining.pretrain import Recipe, load, pretrain, statistics
-from adaptformer.tuning.optimiser import decay_groups
+from adaptformer.training.optimiser import decay_groups
 
 RECIPE = Recipe(mite.MODEL, epochs=3, batch_size=4, warmup_epochs=1, decoder_width=8)
 

@@ -17,7 +17,7 @@ from adaptformer.registry import candidate, promotion, versions
 from adaptformer.tracking import mlflow_store
 
 ROOT = Path(__file__).resolve().parents[3]
-BOUNDS = GateParams(**(yaml.safe_load((ROOT / "params.yaml").read_text())["gate"] | {"latency_ratio": 1000.0}))
+BOUNDS = GateParams(**(yaml.safe_load((ROOT / "params.yaml").read_text())["gate"] | {"max_latency_ratio": 1000.0}))
 NAME = "large"
 
 

@@ -11,7 +11,7 @@ from adaptformer.sweeps.study import Result
 
 
 def result(number: int, score: float | None, state: str = "complete", reason: str = "") -> Result:
-    values = {"tuning.base_lr": 0.1 * number, "adapter.bottlenecks": [number]}
+    values = {"training.base_lr": 0.1 * number, "adapter.bottlenecks": [number]}
     return Result(
         number, values, state, score, None if score is None else 3, 4, 12.5, f"artifacts/runs/{number}", reason
     )
@@ -41,12 +41,12 @@ def test_the_table_says_what_became_of_each_trial() -> None:
 
 
 def test_a_sweep_writes_table_picture_and_best_values(tmp_path: Path) -> None:
-    results.write(tmp_path, RESULTS, "top1", {"tuning.base_lr": 0.3, "adapter.bottlenecks": [3]})
+    results.write(tmp_path, RESULTS, "top1", {"training.base_lr": 0.3, "adapter.bottlenecks": [3]})
     table = pd.read_csv(tmp_path / "sweep.csv")
     assert table["trial"].tolist() == [1, 2, 3, 4, 5]
     assert table["state"].tolist()[3] == "failed"
     assert yaml.safe_load((tmp_path / "best.yaml").read_text()) == {
-        "tuning": {"base_lr": 0.3}, "adapter": {"bottlenecks": [3]}
+        "training": {"base_lr": 0.3}, "adapter": {"bottlenecks": [3]}
     }  # fmt: skip
     with Image.open(tmp_path / "sweep.png") as picture:
         assert picture.width > 1500  # a panel by number and one for each key

@@ -16,9 +16,9 @@ import pytest
 from adaptformer.base.errors import UserError
 from adaptformer.sweeps.space import Choice, Dimension, Range
 from adaptformer.sweeps.study import STARTUP_TRIALS, Pruned, Result, Settings, Study
-from adaptformer.tuning.history import EpochRow
+from adaptformer.training.history import EpochRow
 
-RATE = Range("tuning.base_lr", 0.01, 1.0, log=True)
+RATE = Range("training.base_lr", 0.01, 1.0, log=True)
 SETTINGS = Settings(trials=8, sampler="tpe", pruner="none", seed=0, metric="top1")
 FOLDER = Path("artifacts/runs/one")
 
@@ -41,20 +41,20 @@ def worked(study: Study, count: int = 99) -> list[Result]:
         for _ in range(count):
             if (trial := study.next()) is None:
                 break
-            trial.on_epoch(row(1, score(trial.values["tuning.base_lr"])))
+            trial.on_epoch(row(1, score(trial.values["training.base_lr"])))
             trial.end("complete", FOLDER, 1.0)
     return study.results()
 
 
 def tried(results: Sequence[Result]) -> list[float]:
-    return [result.values["tuning.base_lr"] for result in results]
+    return [result.values["training.base_lr"] for result in results]
 
 
 def test_a_sweep_makes_the_given_number_of_trials_and_more_continue_it(tmp_path: Path) -> None:
     results = worked(opened(tmp_path))
     assert [result.number for result in results] == list(range(1, 9))
     assert len(set(tried(results))) == 8
-    assert all(result.score == pytest.approx(score(result.values["tuning.base_lr"])) for result in results)
+    assert all(result.score == pytest.approx(score(result.values["training.base_lr"])) for result in results)
     assert worked(opened(tmp_path)) == results
     more = worked(opened(tmp_path, trials=10))
     assert more[:8] == results
@@ -89,7 +89,7 @@ def test_a_killed_process_changes_nothing_of_what_is_tried(tmp_path: Path) -> No
         again = after.next()
         assert again is not None
         assert (again.values, again.number) == (lost.values, lost.number)
-        again.on_epoch(row(1, score(again.values["tuning.base_lr"])))
+        again.on_epoch(row(1, score(again.values["training.base_lr"])))
         again.end("complete", FOLDER, 1.0)
     assert tried(worked(after)) == undisturbed
 
@@ -107,7 +107,7 @@ def test_a_trial_of_a_living_process_is_left_to_it(tmp_path: Path) -> None:
 
 
 def test_a_grid_has_each_combination_once(tmp_path: Path) -> None:
-    lists = [Choice("tuning.base_lr", ("0.1", "0.2", "0.3")), Choice("tuning.epochs", ("1", "2"))]
+    lists = [Choice("training.base_lr", ("0.1", "0.2", "0.3")), Choice("training.epochs", ("1", "2"))]
     study = opened(tmp_path, lists, sampler="grid", trials=1)
     assert study.trials == 6
     results = worked(study)
@@ -117,7 +117,7 @@ def test_a_grid_has_each_combination_once(tmp_path: Path) -> None:
 
 
 def test_a_space_that_is_used_up_ends_the_sweep(tmp_path: Path) -> None:
-    results = worked(opened(tmp_path, [Choice("tuning.base_lr", ("0.1", "0.3"))]))
+    results = worked(opened(tmp_path, [Choice("training.base_lr", ("0.1", "0.3"))]))
     assert sorted(tried(results)) == [0.1, 0.3]
 
 

@@ -11,7 +11,7 @@ from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import dvc_experiments, dvc_repository, run_files
 from adaptformer.tracking.dvc_repository import Experiment
 from adaptformer.tracking.tracker import Tracker
-from adaptformer.tuning import history
+from adaptformer.training import history
 
 SHORT = Experiment("short", "1" * 40, "2" * 40, 1_700_000_000_000, b"lock of short")
 
@@ -85,11 +85,11 @@ def test_an_experiment_whose_results_are_gone_is_said_to_be(client, monkeypatch)
 def test_params_that_were_valid_only_then_are_logged_as_they_were(client, monkeypatch):
     def old(_revision, paths, into):
         extract(_revision, paths, into)
-        (into / "params.yaml").write_text("tuning:\n  epochs: 3\n  epsilon: 0.5\n")
+        (into / "params.yaml").write_text("training:\n  epochs: 3\n  epsilon: 0.5\n")
 
     monkeypatch.setattr(dvc_repository, "lock_file", lambda: b"another lock")
     monkeypatch.setattr(dvc_repository, "extract", old)
     (logged,) = dvc_experiments.log(client, ["short"])
     run = client.get_run(logged.run_id)
-    assert run.data.params == {"tuning.epochs": "3", "tuning.epsilon": "0.5"}
+    assert run.data.params == {"training.epochs": "3", "training.epsilon": "0.5"}
     assert run.data.tags["backbone.licence"] == CARD["licence"]

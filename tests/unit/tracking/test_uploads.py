@@ -122,7 +122,7 @@ def test_a_run_that_failed_during_the_outage_is_logged_without_metrics_and_says_
     (uploaded,) = uploads.upload_waiting(client)
     (run,) = runs(client)
     assert (run.info.status, run.data.metrics) == ("FAILED", {})
-    assert run.data.params["tuning.seed"]
+    assert run.data.params["training.seed"]
     assert uploaded.sentence == (
         f"uploaded test, failed, as run {run.info.run_id}, without metrics: its run folder does not hold its results"
     )

@@ -19,7 +19,7 @@ PARAMS = DataParams(
     date=None,
     validation_fraction=0.2,
     test_fraction=0.2,
-    group=None,
+    group_pattern=None,
     seed=0,
     max_file_mb=256,
     max_megapixels=120,
@@ -81,17 +81,17 @@ def test_findings_are_told_on_top_and_shown_with_their_images(tree: Tree, sound:
     data = tree({**sound, "test/cat/x.png": 900, "test/cat/y.png": 900})
     html = report(data)
     check(html)
-    assert "<li>repeats: test/cat/y.png: has the same bytes as test/cat/x.png; keep one of them" in html
+    assert "<li>duplicates: test/cat/y.png: has the same bytes as test/cat/x.png; keep one of them" in html
     part = section(html, "Findings")
     assert captions(part) == ["test/cat/y.png", "test/cat/x.png"]
-    assert "<h3>repeats: 1</h3>" in part
+    assert "<h3>duplicates: 1</h3>" in part
     assert "<p>train/cat: 4 images in train</p>" in part, "a class has no picture"
 
 
 def test_of_many_findings_the_first_are_shown(tree: Tree, sound: Sound) -> None:
     data = tree({**sound, **{f"test/cat/x{i:02}.png": 900 for i in range(31)}})
     part = section(report(data), "Findings")
-    assert "<h3>repeats: 30</h3>" in part
+    assert "<h3>duplicates: 30</h3>" in part
     assert "The first 24 are shown; data_findings.csv has all." in part
     assert len(captions(part)) == 2 * 24
 

@@ -48,7 +48,7 @@ def test_images_that_hardly_show_anything_are_found() -> None:
     levels_of = {"dark": noise, "bright": noise + 246, "low_contrast": noise // 2 + 100, "usual": noise * 20}
     pictures = np.array(list(levels_of.values()))
     table = manifest(*(f"train/cat/{name}.png" for name in levels_of))
-    wanted = levels(few_images="none", missing_classes="none", leaks="none", conflicts="none", repeats="none")
+    wanted = levels(few_images="none", missing_classes="none", leaks="none", label_conflicts="none", duplicates="none")
     assert [(kind, Path(path).stem) for kind, path, _ in kinds(table, wanted, pictures)] == [
         ("dark", "dark"), ("bright", "bright"), ("low_contrast", "low_contrast"),
     ]  # fmt: skip
@@ -68,9 +68,9 @@ def test_sixteen_bits_that_end_early_are_found_with_the_parameter_to_set() -> No
     ("pair", "expected"),
     [
         (("train/cat/1.png", "test/cat/2.png"), {"leaks"}),
-        (("train/cat/1.png", "train/dog/2.png"), {"conflicts"}),
-        (("train/cat/1.png", "train/cat/2.png"), {"repeats"}),
-        (("train/cat/1.png", "test/dog/2.png"), {"leaks", "conflicts"}),
+        (("train/cat/1.png", "train/dog/2.png"), {"label_conflicts"}),
+        (("train/cat/1.png", "train/cat/2.png"), {"duplicates"}),
+        (("train/cat/1.png", "test/dog/2.png"), {"leaks", "label_conflicts"}),
     ],
 )
 def test_a_near_duplicate_is_what_its_places_make_it(
@@ -79,7 +79,7 @@ def test_a_near_duplicate_is_what_its_places_make_it(
     monkeypatch.setattr(near_duplicates, "pairs", lambda pictures: np.array([[0, 1]]))
     pictures = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
     table = manifest(*pair)
-    for kind in ("leaks", "conflicts", "repeats"):
+    for kind in ("leaks", "label_conflicts", "duplicates"):
         found = findings.find(table, pictures, only(kind))
         detail = f"seems to show the same photo as {pair[1]}"
         assert found == ([Finding(kind, pair[0], pair[1], detail)] if kind in expected else [])
@@ -94,13 +94,15 @@ def test_pixels_are_compared_only_where_a_level_asks_for_it(monkeypatch: pytest.
     assert findings.needs_pictures(only("constant"))
     assert findings.find(table, pictures, only("constant")) == []
     assert not findings.needs_pictures(only("imbalance"))
-    assert all(findings.needs_pictures(only(kind)) for kind in ("leaks", "conflicts", "repeats"))
+    assert all(findings.needs_pictures(only(kind)) for kind in ("leaks", "label_conflicts", "duplicates"))
 
 
 def test_the_same_bytes_within_a_split_are_a_repeat_of_the_first() -> None:
     table = manifest("train/cat/1.png", "train/cat/2.png", "train/cat/3.png", "test/cat/4.png")
     table.loc[[0, 2, 3], "sha256"] = "0" * 64
-    assert kinds(table, only("repeats")) == [("repeats", "train/cat/3.png", "has the same bytes as train/cat/1.png")]
+    assert kinds(table, only("duplicates")) == [
+        ("duplicates", "train/cat/3.png", "has the same bytes as train/cat/1.png")
+    ]
 
 
 def test_images_of_one_colour() -> None:
@@ -118,12 +120,12 @@ def test_small_images_and_odd_modes() -> None:
     table.loc[8, ["width", "height"]] = 16, 16
     table.loc[9, "mode"] = "CMYK"
     assert kinds(table, only("small")) == [("small", "train/cat/007.png", "100 x 15 pixels")]
-    assert kinds(table, only("odd_modes")) == [
-        ("odd_modes", "train/cat/009.png", "mode CMYK, as 1 of 100 images have it")
+    assert kinds(table, only("rare_modes")) == [
+        ("rare_modes", "train/cat/009.png", "mode CMYK, as 1 of 100 images have it")
     ]
-    assert kinds(table.head(99), only("odd_modes")) == [], "too few to call one of them odd"
+    assert kinds(table.head(99), only("rare_modes")) == [], "too few to call one of them odd"
     table.loc[10, "mode"] = "CMYK"
-    assert kinds(table, only("odd_modes")) == []
+    assert kinds(table, only("rare_modes")) == []
 
 
 def test_classes_that_are_small_missing_or_unlike_the_others() -> None:

@@ -19,7 +19,7 @@ PARAMS = DataParams(
     date=None,
     validation_fraction=0.25,
     test_fraction=0.2,
-    group=csv_list.GROUP_PATTERN,
+    group_pattern=csv_list.GROUP_PATTERN,
     seed=0,
     max_file_mb=256,
     max_megapixels=120,
@@ -47,7 +47,7 @@ def test_splits_labels_and_groups_are_those_of_the_list(tree: Tree, tmp_path: Pa
         "test/cat/z__4.png", "test/dog/3.png", "train/cat/x__0.png", "train/dog/x__1.png", "train/dog/x__5.png",
         "validation/cat/y__2.png",
     ]  # fmt: skip
-    assert groups.of([path.partition("/")[2] for path in found], PARAMS.group) == ["z", "", "x", "x", "x", "y"]
+    assert groups.of([path.partition("/")[2] for path in found], PARAMS.group_pattern) == ["z", "", "x", "x", "x", "y"]
     assert (data / "train/cat/x__0.png").read_bytes() == (images / "a/0.png").read_bytes()
 
 

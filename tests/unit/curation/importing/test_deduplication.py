@@ -43,7 +43,7 @@ def places(tmp_path: Path) -> Places:
 
 
 def validated(data: Path, params: DataParams = PARAMS) -> pd.DataFrame:
-    return manifest.scan(data, params.validation_fraction, params.seed, params.group)[0]
+    return manifest.scan(data, params.validation_fraction, params.seed, params.group_pattern)[0]
 
 
 def dedupe(data: Path, places: Places, pairs: list[tuple[str, str]] = PAIRS, **options: bool) -> Deduplication:
@@ -122,7 +122,7 @@ def test_validation_that_was_carved_is_written_down_and_undone(tree: Tree, place
 
 
 def test_images_of_one_group_go_together(data: Path, places: Places) -> None:
-    params = PARAMS.model_copy(update={"group": r"^(?:cat|dog)/([01])\.png"})
+    params = PARAMS.model_copy(update={"group_pattern": r"^(?:cat|dog)/([01])\.png"})
     table = validated(data)
     by_group = [path for path in IMAGES if path.startswith("test") and path[-5] == "0"]
     deduplication.dedupe(data, PAIRS[:1], table, params, places)

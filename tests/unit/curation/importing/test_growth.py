@@ -19,7 +19,7 @@ PARAMS = DataParams(
     date=None,
     validation_fraction=0.25,
     test_fraction=0.2,
-    group=None,
+    group_pattern=None,
     seed=0,
     max_file_mb=256,
     max_megapixels=120,
@@ -35,7 +35,7 @@ def batch(number: int, per_class: int = 10, labels: tuple[str, ...] = ("cat", "d
 
 def splits(data: Path, params: DataParams = PARAMS) -> dict[str, str]:
     """The split of each image, by its hash, as training sees it."""
-    table, faults = manifest.scan(data, params.validation_fraction, params.seed, params.group)
+    table, faults = manifest.scan(data, params.validation_fraction, params.seed, params.group_pattern)
     assert faults.empty
     return dict(zip(table["sha256"], table["split"], strict=True))
 
@@ -132,7 +132,7 @@ def test_without_links_files_are_copied(tree: Tree, data: Path, monkeypatch: pyt
 
 
 def test_a_group_keeps_its_split_and_a_new_one_has_one(tree: Tree, data: Path) -> None:
-    params = PARAMS.model_copy(update={"group": r"/(p\d+)_"})
+    params = PARAMS.model_copy(update={"group_pattern": r"/(p\d+)_"})
 
     def visit(number: int, patients: range) -> dict[str, bytes | int]:
         return {

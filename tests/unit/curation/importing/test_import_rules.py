@@ -22,7 +22,7 @@ PARAMS = DataParams(
     date=None,
     validation_fraction=0.15,
     test_fraction=0.2,
-    group=csv_list.GROUP_PATTERN,
+    group_pattern=csv_list.GROUP_PATTERN,
     seed=0,
     max_file_mb=256,
     max_megapixels=120,
@@ -36,8 +36,8 @@ def data(tmp_path: Path) -> Path:
 
 def accepted(data: Path, params: DataParams = PARAMS) -> dict[str, int]:
     """Images by split, after `validate` found no fault."""
-    table, unreadable = manifest.scan(data, params.validation_fraction, params.seed, params.group)
-    faulty = faults.check(table, unreadable, params.group)
+    table, unreadable = manifest.scan(data, params.validation_fraction, params.seed, params.group_pattern)
+    faulty = faults.check(table, unreadable, params.group_pattern)
     assert faulty.empty, faulty
     return table["split"].value_counts().to_dict()
 
@@ -75,7 +75,7 @@ def test_names_of_files_do_not_clash_with_the_pattern_of_groups(tree: Tree, data
 def test_a_list_with_groups_is_not_added_where_the_pattern_would_not_find_them(tree: Tree, data: Path) -> None:
     import_folder(grouped(tree, lambda i: f"g{i // 2}"), data, PARAMS, False)
     with pytest.raises(UserError, match="which would not find them"):
-        add_images(grouped(tree, lambda i: f"h{i}"), data, PARAMS.model_copy(update={"group": None}))
+        add_images(grouped(tree, lambda i: f"h{i}"), data, PARAMS.model_copy(update={"group_pattern": None}))
 
 
 def split_tree(**more: int) -> dict[str, bytes | int]:
@@ -142,7 +142,7 @@ def test_images_too_small_are_no_usable_images(tree: Tree, data: Path, picture: 
 def test_an_empty_validation_split_is_a_fault_with_its_remedy(tree: Tree) -> None:
     data = tree({f"{split}/{c}/{g}__{i}.png": 100 * n + 10 * s + i for s, split in enumerate(("train", "test"))
                  for n, (c, g) in enumerate((("cat", "a"), ("dog", "b"))) for i in range(4)})  # fmt: skip
-    params = PARAMS.model_copy(update={"group": None})
+    params = PARAMS.model_copy(update={"group_pattern": None})
     table, unreadable = manifest.scan(data, params.validation_fraction, params.seed, "/(.+?)__")
     (fault,) = faults.check(table, unreadable, "/(x)__").itertuples(index=False)
     assert (fault.path, fault.fault) == ("validation", "empty split")

@@ -24,7 +24,7 @@ PARAMS = DataParams(
     date=None,
     validation_fraction=0.25,
     test_fraction=0.2,
-    group=None,
+    group_pattern=None,
     seed=0,
     max_file_mb=256,
     max_megapixels=120,
@@ -336,7 +336,7 @@ def test_where_nothing_is_an_image_there_is_nothing_to_leave_out(tree: Tree, dat
 
 def test_groups_stay_in_one_split(tree: Tree, data: Path) -> None:
     content = {f"{label}/p{i % 7}_{i}.png": 1000 * n + i for n, label in enumerate(("cat", "dog")) for i in range(35)}
-    params = PARAMS.model_copy(update={"group": r"/(p\d)_"})
+    params = PARAMS.model_copy(update={"group_pattern": r"/(p\d)_"})
     summary = import_folder(tree(content, "source"), data, params, replace=False)
     splits: dict[str, set[str]] = {}
     for path in listing(data):

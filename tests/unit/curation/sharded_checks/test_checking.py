@@ -83,7 +83,7 @@ def test_the_check_of_large_data_finds_what_validate_finds(tmp_path: Path) -> No
     here = pairs([(row["kind"], plain(row["path"]), plain(row["other"])) for row in found])
     there = pairs([(one.kind, one.path, one.other) for one in expected])
     assert here == there
-    assert {"leaks", "conflicts", "repeats", "constant", "small", "few_images", "missing_classes"} <= {
+    assert {"leaks", "label_conflicts", "duplicates", "constant", "small", "few_images", "missing_classes"} <= {
         kind for kind, _ in here
     }
     assert {row["level"] for row in found} == {"warn"}
@@ -188,7 +188,7 @@ def test_near_duplicates_that_were_altered_or_are_of_other_facts_are_searched_ag
 
 def test_levels_are_params_yamls(tmp_path: Path) -> None:
     given, folder = shards(tmp_path / "s", FLAWED), tmp_path / "check"
-    off = LEVELS.model_copy(update=dict.fromkeys(("leaks", "conflicts", "repeats"), "none"))
+    off = LEVELS.model_copy(update=dict.fromkeys(("leaks", "label_conflicts", "duplicates"), "none"))
     summary = checking.check(folder, given, ONE, off)
     assert summary.findings.counts.keys() == {"constant", "small", "few_images", "missing_classes"}
     assert not (folder / "near_duplicates.parquet").exists()  # nobody asked
