@@ -27,6 +27,7 @@ from pydantic import (
 
 from adaptformer.base import files, names, yaml_text
 from adaptformer.base.errors import UserError, has_credentials
+from adaptformer.config import renamed
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -464,7 +465,11 @@ def _key(fault: ErrorDetails) -> str:
 
 
 def _closest(key: str, known: Sequence[str]) -> str | None:
-    """Return the known key that was most likely meant: a similar name in its section, or its name in another one."""
+    """Return the known key that was most likely meant: the present name of one that was renamed, a similar name in its
+    section, or its name in another section.
+    """
+    if (present := renamed.present_name(key)) != key and present in known:
+        return present
     section, _, name = key.rpartition(".")
     beside = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
     close = [beside[similar] for similar in difflib.get_close_matches(name, beside, n=1, cutoff=0.5)]

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from adaptformer.config import renamed
+
 LARGEST_SIDE, LARGEST_STORED = 2048, 8192
 """The largest input side of a model, and the largest side that an image is resized to before its margin is cut off, in
 pixels. An image of the latter takes 200 MB of memory."""
-_OVERSAMPLING = 1000
+_MIN_SCALE = 1000
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,15 @@ class ImageContract:
     def from_dict(cls, content: object) -> ImageContract:
         """Return the contract of its JSON form (`dataclasses.asdict`).
 
-        A file without `jpeg_min_scale` or `sixteen_bit_max` was written before these existed and gets their defaults.
+        A file without `jpeg_min_scale` or `sixteen_bit_max` was written before these existed and gets their defaults;
+        `jpeg_min_scale` may have its earlier name.
         Raises ValueError, one line, for anything else that is missing, unknown, of another type or out of range.
         """
         fault = next(faults(content), None)
         if fault is not None or not isinstance(content, dict):
             raise ValueError(fault)
-        return cls(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
+        values = renamed.with_present_names("image", content)
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
 def faults(content: object) -> Iterator[str]:
@@ -63,6 +67,7 @@ def faults(content: object) -> Iterator[str]:
     if not isinstance(content, dict):
         yield "it is no table"
         return
+    content = renamed.with_present_names("image", content)
     sound = True
     for key, (is_right, wanted) in _VALUES.items():
         value = content.get(key, _LATER.get(key))
@@ -111,7 +116,7 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "interpolation": _one_of("bilinear", "bicubic"),
     "mean": (_three, "three numbers"),
     "std": (_three_above_0, "three numbers above 0"),
-    "jpeg_min_scale": _within(0, _OVERSAMPLING),
+    "jpeg_min_scale": _within(0, _MIN_SCALE),
     "sixteen_bit_max": _within(1, 65535),
 }
 _LATER = {"jpeg_min_scale": 0, "sixteen_bit_max": 65535}

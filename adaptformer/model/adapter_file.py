@@ -12,12 +12,14 @@ from torch import Tensor
 
 from adaptformer.base import array_file, schema
 from adaptformer.base.errors import UserError
+from adaptformer.config import renamed
 from adaptformer.config.params import AdapterParams
 from adaptformer.data.contract import ImageContract
 from adaptformer.model import backbone, backbone_file, classifier, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
 
-FORMAT = 1
+FORMAT = 2
+"""Format of the card; those of format 1 have keys by earlier names (config/renamed.py)."""
 _REMEDY = "train again with this version: `adaptformer train`"
 
 
@@ -50,14 +52,28 @@ class AdapterCard:
 
     @classmethod
     def from_dict(cls, content: object) -> AdapterCard:
-        """Parse a card from its JSON form (`dataclasses.asdict`). Raises ValueError (one line) for other content."""
-        card = schema.parse(cls, content)
+        """Parse a card from its JSON form (`dataclasses.asdict`) of any format.
+
+        Raises ValueError (one line) for other content.
+        """
+        card = schema.parse(cls, _of_this_format(content))
         for name, parse in (("image", _contract), ("adapter", _settings)):
             try:
                 parse(card)
             except ValueError as error:
                 raise ValueError(f"{name}.{error}") from error
         return card
+
+
+def _of_this_format(content: object) -> object:
+    if not isinstance(content, dict) or content.get("format") != 1:
+        return content
+    sections = {
+        section: renamed.with_present_names(section, content[section])
+        for section in ("adapter", "image")
+        if isinstance(content.get(section), dict)
+    }
+    return {**content, **sections, "format": FORMAT}
 
 
 def _contract(card: AdapterCard) -> ImageContract:
@@ -123,8 +139,8 @@ def _build(card: AdapterCard, encoder: dict[str, Tensor]) -> classifier.Classifi
 
 
 def _card(path: Path, metadata: dict[str, Any]) -> AdapterCard:
-    if "adapter" not in metadata or metadata.get("format") != FORMAT:
-        raise UserError(f"{path} is no adapter file of format {FORMAT}", _REMEDY)
+    if "adapter" not in metadata or metadata.get("format") not in range(1, FORMAT + 1):
+        raise UserError(f"{path} is no adapter file of format 1 to {FORMAT}", _REMEDY)
     try:
         return AdapterCard.from_dict(metadata)
     except ValueError as error:

@@ -22,10 +22,13 @@ from adaptformer.data.contract import ImageContract
 
 KEY = "adaptformer"
 """The key of the metadata entry that holds the JSON."""
-FORMAT = 2
-"""Format of the JSON and of the file that holds it; from 2 on, the file ends with its checksum."""
+FORMAT = 3
+"""Format of the JSON and of the file that holds it.
 
-_FORMATS = (1, FORMAT)
+From 2 on, the file ends with its checksum; before 3, the image contract has `jpeg_min_scale` by its earlier name.
+"""
+
+_FORMATS = (1, 2, FORMAT)
 _LOGITS = {"tensor(float)", "tensor(float16)", "tensor(double)"}
 
 

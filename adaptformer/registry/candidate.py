@@ -16,6 +16,7 @@ import pandas as pd
 
 from adaptformer.base import csv_file, files, integrity
 from adaptformer.base.errors import UserError
+from adaptformer.config import renamed
 from adaptformer.config.params import GateParams
 from adaptformer.curation.checks.thumbnails import thumbnail as thumbnail_of
 from adaptformer.data import groups, reading
@@ -92,7 +93,8 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
         )
     table = manifests.read_stored(found["manifest"], manifests.REGISTER)
     model = versions.fetch_model(client, name, version, into)
-    values = client.get_run(registered.run_id).data.params if registered.run_id else {}
+    logged = client.get_run(registered.run_id).data.params if registered.run_id else {}
+    values = {renamed.present_name(key): value for key, value in logged.items()}
     return Candidate(
         name=name,
         version=version,
