@@ -19,8 +19,8 @@ _SETTINGS = {
     "full": ("pooling",),
 }  # fmt: skip
 _TRAINING = (
-    "schedule", "epochs", "batch_size", "optimiser", "base_lr", "scale_lr", "weight_decay", "warmup_fraction", "label_smoothing",
-    "class_balance", "flip", "crop_scale", "drop_path", "selection_metric", "seed",
+    "schedule", "epochs", "batch_size", "optimiser", "base_lr", "scale_lr", "weight_decay", "warmup_fraction",
+    "label_smoothing", "class_balance", "flip", "crop_scale", "drop_path", "selection_metric", "seed",
 )  # fmt: skip
 
 

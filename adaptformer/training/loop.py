@@ -145,7 +145,8 @@ def plan(run: Run) -> list[schedule.Phase]:
     micro_batch = batch // run.params.gradient_accumulation
     if micro_batch < 2:
         raise UserError(
-            f"training.gradient_accumulation = {run.params.gradient_accumulation} makes micro-batches of one image out of a batch of {batch}",
+            f"training.gradient_accumulation = {run.params.gradient_accumulation} makes micro-batches of one image "
+            f"out of a batch of {batch}",
             f"set it to {batch // 2} or less: BatchNorm needs two images in each",
         )
     if micro_batch < processes:
@@ -173,7 +174,7 @@ def _require_peak(params: TrainingParams, steps: int) -> None:
 
 
 def _guarded(training: PhaseTraining, row: EpochRow, state: resume.State) -> EpochRow:
-    """Return the row, marked if its phase must be rolled back: it diverged, or ends worse than the best by `rollback_above`.
+    """Return the row, marked if its phase must be rolled back: it diverged, or ends too far above the best loss.
 
     Phases that were rolled back themselves do not count: the model keeps nothing of them.
     Raises UserError if training diverged and there is no earlier phase to return to.

@@ -112,7 +112,8 @@ def too_large(planned: Plan, params: TrainingParams) -> UserError:
         if params.batch_size % count == 0 and params.batch_size // count <= planned.largest * planned.processes
     ]
     remedy = (
-        f"set training.gradient_accumulation to {splits[0]}: micro-batches of {params.batch_size // splits[0]} images fit"
+        f"set training.gradient_accumulation to {splits[0]}: "
+        f"micro-batches of {params.batch_size // splits[0]} images fit"
         if splits
         else "choose a smaller backbone or image.size: not even two images fit"
     )

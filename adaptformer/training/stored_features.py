@@ -22,9 +22,9 @@ log = logging.getLogger("adaptformer")
 
 _ACT_LATER = frozenset(
     {
-        "schedule", "rounds", "block_order", "epochs", "rollback_above", "reset_statistics", "batch_size", "gradient_accumulation", "optimiser",
-        "base_lr", "scale_lr", "momentum", "weight_decay", "warmup_fraction", "warmup_steps", "label_smoothing", "class_balance",
-        "class_balance_power", "selection_metric",
+        "schedule", "rounds", "block_order", "epochs", "rollback_above", "reset_statistics", "batch_size",
+        "gradient_accumulation", "optimiser", "base_lr", "scale_lr", "momentum", "weight_decay", "warmup_fraction",
+        "warmup_steps", "label_smoothing", "class_balance", "class_balance_power", "selection_metric",
     }
 )  # fmt: skip
 """Training settings that do not affect features. If one is missing here, features are recomputed, but never wrong."""

@@ -120,7 +120,7 @@ def _unusable(found: Listing, faults: Sequence[LeftOut]) -> UserError:
 
 
 def groups_of(images: Sequence[Image], params: DataParams) -> list[str]:
-    """Return the group of each image: the one that its source names, else the one by its path (params.group_pattern)."""
+    """Return the group of each image: the one that its source names, else that of its path (group_pattern)."""
     named = zip(images, stored_names(images), strict=True)
     by_path = groups.of((f"{image.label}/{name}" for image, name in named), params.group_pattern)
     return [image.group or found for image, found in zip(images, by_path, strict=True)]

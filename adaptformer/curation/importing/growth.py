@@ -98,8 +98,8 @@ def _present(data: Path) -> list[Entry]:
 def _refuse_other_groups(images: Listing, params: DataParams) -> None:
     if params.group_pattern != GROUP_PATTERN and any(image.group for image in images.images):
         raise UserError(
-            f"{images.source} names groups, but data.group_pattern is {params.group_pattern!r}, which would not find them",
-            f"leave the column group out, or set data.group_pattern to '{GROUP_PATTERN}' if it also fits the files in data/",
+            f"{images.source} names groups, and data.group_pattern = {params.group_pattern!r} would not find them",
+            f"leave the column group out, or set data.group_pattern to '{GROUP_PATTERN}' if it fits all files in data/",
         )
 
 

@@ -36,7 +36,7 @@ def test_each_renamed_key_is_a_key_of_params() -> None:
 def test_an_override_by_an_earlier_name_is_refused_with_the_present_one(key: str, name: str) -> None:
     assert renamed.present_name(key) == name
     if "." in key and key != name:
-        with pytest.raises(UserError, match="is no key of params.yaml") as caught:
+        with pytest.raises(UserError, match="is no key of params") as caught:
             params.load(overrides={key: 1})
         assert caught.value.remedy == f"did you mean {name}?"
 

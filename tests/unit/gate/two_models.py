@@ -18,7 +18,8 @@ IMAGES = 180
 BOUNDS = GateParams(
     metric="top1", margin=0.0, significance=0.05, max_class_drop=0.05, min_class_images=20, max_negative_flips=None,
     max_shared_drop=0.05, min_added_top1=0.5, removed_classes=(), renamed_classes=(),
-    max_log_loss_rise=0.05, max_latency_ratio=1.5, min_latency_ms=0.1, max_size_ratio=1.5, parity_tolerance=0.0001, warn_drift=0.1,
+    max_log_loss_rise=0.05, max_latency_ratio=1.5, min_latency_ms=0.1, max_size_ratio=1.5,
+    parity_tolerance=0.0001, warn_drift=0.1,
 )  # fmt: skip
 
 

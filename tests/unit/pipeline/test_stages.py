@@ -485,8 +485,8 @@ class TestFingerprint:
 
     def test_the_fingerprint_names_everything_that_decides_the_result(self) -> None:
         assert set(self.fingerprint()) == {
-            "image", "adapter", "training", "manifest", "manifest_checksum", "backbone", "code", "versions", "precision",
-            "device",
+            "image", "adapter", "training", "manifest", "manifest_checksum", "backbone", "code", "versions",
+            "precision", "device",
         }  # fmt: skip
         assert self.fingerprint() == self.fingerprint()
         json.dumps(self.fingerprint())

@@ -194,7 +194,8 @@ def test_micro_batches_of_one_image_are_refused_before_training(
     with pytest.raises(UserError) as caught:
         loop.train(made)
     assert caught.value.cause == (
-        f"training.gradient_accumulation = {gradient_accumulation} makes micro-batches of one image out of a batch of {batch}"
+        f"training.gradient_accumulation = {gradient_accumulation} makes micro-batches of one image "
+        f"out of a batch of {batch}"
     )
     assert caught.value.remedy == f"set it to {most} or less: BatchNorm needs two images in each"
 

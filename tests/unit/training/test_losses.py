@@ -77,8 +77,8 @@ def unequal() -> LabelledImages:
 def after_one_step(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> dict[str, torch.Tensor]:
     with monkeypatch.context() as patch:
         made = run(
-            folder, model={"init": "houlsby"}, train=unequal(), batch_size=12, epochs=1, warmup_fraction=0, base_lr=20.0,
-            **changes,
+            folder, model={"init": "houlsby"}, train=unequal(), batch_size=12, epochs=1, warmup_fraction=0,
+            base_lr=20.0, **changes,
         )  # fmt: skip
         made.model.head.batch_norm.eval()
         patch.setattr(nn.BatchNorm1d, "train", lambda self, _mode=True: self)  # it sees each micro-batch alone
