@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import mite
@@ -11,10 +12,11 @@ import small_project
 from PIL import Image
 from small_project import adaptformer
 
-from adaptformer.config.run_folder import RunFolder
+from adaptformer.commands import registry
 
 WATCH = Path("artifacts/watch")
 LOCAL = ("--model", "artifacts/model.onnx")
+results = registry._results_of
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +118,10 @@ def test_validation_images_that_changed_are_named(tmp_path: Path, capsys: pytest
 
 
 def test_without_the_backbone_the_command_says_how_to_get_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone = RunFolder().backbone.rename(tmp_path / "backbone")
-    try:
-        assert adaptformer("watch", str(new_images(tmp_path / "new")), *LOCAL, "--label", "3") == 1
-    finally:
-        backbone.rename(RunFolder().backbone)
+    monkeypatch.setattr(registry, "_results_of", lambda *of: replace(results(*of), backbone=Path("none")))
+    assert adaptformer("watch", str(new_images(tmp_path / "new")), *LOCAL, "--label", "3") == 1
     assert "run `adaptformer fetch` first" in capsys.readouterr().err
 
 
