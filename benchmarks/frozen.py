@@ -38,7 +38,8 @@ def run(given: Any, held: bool, **settings: Any) -> Run:
     }
     changed = {
         "fixed_crops": 1, "flip": False, "batch_size": given.batch, "gradient_accumulation": 1, "epochs": 1,
-        "warmup_fraction": 0, "base_lr": 0.1, "crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "head_statistics": "running",
+        "warmup_fraction": 0, "base_lr": 0.1,
+        "crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "head_statistics": "running",
     }  # fmt: skip
     section = type(models.params().training).model_validate(
         {**models.params().training.model_dump(), **changed, **training}

@@ -13,7 +13,8 @@ def of(paths: Iterable[str], pattern: str | None) -> list[str]:
     """Return the group of each image by its path CLASS/FILE.
 
     The group is the text that the first capture group of `pattern` (`data.group_pattern`) matches, or its whole match
-    if it has no capture group. It is "" (no group) for an image that does not match, and for all images if there is no pattern.
+    if it has no capture group. It is "" (no group) for an image that does not match, and for all images if there is no
+    pattern.
     """
     if pattern is None:
         return ["" for _ in paths]

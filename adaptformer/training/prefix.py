@@ -1,8 +1,8 @@
 """Cached outputs of the frozen blocks below the first trainable one, computed once per phase and kept in memory.
 
 With fixed crops (`training.fixed_crops`), every epoch has the same images, so the frozen blocks at the bottom need to
-run only once, in evaluation mode. A linear probe trains on cached features; a layerwise schedule moves the cached activations up
-by one block per phase. Shapes: M views or images, B of a batch, N tokens, D width, L blocks.
+run only once, in evaluation mode. A linear probe trains on cached features; a layerwise schedule moves the cached
+activations up by one block per phase. Shapes: M views or images, B of a batch, N tokens, D width, L blocks.
 """
 
 from __future__ import annotations

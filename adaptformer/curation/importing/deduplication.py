@@ -40,7 +40,8 @@ class Deduplication:
     """Result of a deduplication: numbers of moved images by split (before, after), and of removed images by split.
 
     `label_conflicts` is the number of groups left unchanged because their images are of several classes; `without` are
-    the classes that have no test images any more; `frozen` is the number of images moved from train to data/validation/.
+    the classes that have no test images any more; `frozen` is the number of images moved from train to
+    data/validation/.
     """
 
     moved: Mapping[tuple[str, str], int]
@@ -84,10 +85,10 @@ def dedupe(
     """Bring each group of near duplicates into one split, or with `keep_one` remove all but one image of each.
 
     A group goes to train if one of its images is there, else to validation, with all images of the same group
-    (`data.group_pattern`): no test image is then a near duplicate of a training image. With `keep_one`, the kept image is the largest test
-    image, else the largest one of validation, else of train. `pairs` and `manifest` are those of the last `validate`.
-    `data` changes as a whole or not at all. Raises UserError if `data` has changed since then, and if there is nothing
-    to do.
+    (`data.group_pattern`): no test image is then a near duplicate of a training image. With `keep_one`, the kept image
+    is the largest test image, else the largest one of validation, else of train. `pairs` and `manifest` are those of
+    the last `validate`. `data` changes as a whole or not at all. Raises UserError if `data` has changed since then, and
+    if there is nothing to do.
     """
     hashes = _hashes(data)
     _require_validated(data, pairs, manifest, hashes)
