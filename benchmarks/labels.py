@@ -1,7 +1,7 @@
 """Search for planted wrong labels: `python -m benchmarks.labels RUN_FOLDER`, after `validate` and `fetch`.
 
 A random share of all labels is replaced by other random classes; then the average precision of the ranking of
-`adaptformer data labels` is measured. A random ranking has an average precision of that share.
+`adaptformer data label-errors` is measured. A random ranking has an average precision of that share.
 """
 
 from __future__ import annotations

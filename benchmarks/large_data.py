@@ -113,7 +113,7 @@ def checked(images: int, given: Path | None, *, features: bool) -> None:
             pool.map(partial(write_shard, folder, images), range(-(-images // IN_A_SHARD)), chunksize=1)
         print(f"{images:,} images written in {time.perf_counter() - began:.0f} s", flush=True)
         into = Path(temporary) / "check"
-        words = ["data", "check", f"{folder}/*.tar", "--into", str(into), *(["--features"] if features else [])]
+        words = ["data", "check", f"{folder}/*.tar", "--output", str(into), *(["--features"] if features else [])]
         began = time.perf_counter()
         subprocess.run([sys.executable, "-m", "adaptformer", *words], check=True)
         seconds = time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""Error rates of `adaptformer watch`: `python -m benchmarks.watch accuracy | drift | run`.
+"""Error rates of `adaptformer monitor`: `python -m benchmarks.watch accuracy | drift | run`.
 
 `accuracy` draws validation and new images from models whose true accuracy is known, and counts how often the interval
 of monitoring/expected_accuracy.py holds the accuracy on the new images. `drift` takes a run folder's profile: batches

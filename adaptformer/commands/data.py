@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LEFT_OUT = Path("artifacts/left_out.csv")
 """List of the files that an import left out, each with its reason."""
 DOWNLOADS = Path("artifacts/downloads")
-"""The working folder of `data get`, which is removed when all images are in data/."""
+"""The working folder of `data download`, which is removed when all images are in data/."""
 KNOWN = ("cifar10", "cifar100", "fashion-mnist", "flowers102", "food101", "svhn")
 """The data sets of curation/importing/known.py; named here, because importing that module takes seconds."""
 RELABELLED = Path("artifacts/relabelled.csv")
@@ -71,7 +71,9 @@ def _add_import(kinds: Commands) -> None:
 
 
 def _add_get(kinds: Commands) -> None:
-    command = kinds.add_parser("get", help="download a known data set, or take ImageNet's folder, with official splits")
+    command = kinds.add_parser(
+        "download", help="download a known data set, or take ImageNet's folder, with official splits"
+    )
     command.add_argument(
         "name", choices=[*KNOWN, "imagenet"], metavar="NAME", help=f"{', '.join(KNOWN)}, or imagenet (with a folder)"
     )
@@ -87,7 +89,7 @@ def _add_check(kinds: Commands) -> None:
         help="a folder with CLASS/FILE or SPLIT/CLASS/FILE; tar or Parquet shards, 'train-{000..099}.tar'; or a URL",
     )  # fmt: skip
     command.add_argument(
-        "--into", type=Path, required=True, metavar="DIR", help="folder for the results; a repeated command continues"
+        "--output", type=Path, required=True, metavar="DIR", help="folder for the results; a repeated command continues"
     )
     command.add_argument(
         "--features", action="store_true", help="also store the fetched backbone's features of each image (on the CPU)"
@@ -99,7 +101,9 @@ def _add_check(kinds: Commands) -> None:
 
 
 def _add_labels(kinds: Commands) -> None:
-    command = kinds.add_parser("labels", help="list labels that are likely wrong, and a first accuracy before training")
+    command = kinds.add_parser(
+        "label-errors", help="list labels that are likely wrong, and a first accuracy before training"
+    )
     add_overrides(command)
     command.set_defaults(command=_labels)
 
@@ -235,11 +239,11 @@ def _get(given: argparse.Namespace) -> None:
     from adaptformer.data.layout import occupied
 
     if (given.name == "imagenet") != (given.folder is not None):
-        raise UserError("only imagenet takes a folder, and it needs one", "see `adaptformer data get --help`")
+        raise UserError("only imagenet takes a folder, and it needs one", "see `adaptformer data download --help`")
     downloads = DOWNLOADS / given.name
     settings = params.read().params
     request = shlex.join(
-        ["adaptformer", "data", "get", given.name, *([str(given.folder)] if given.folder else [])]
+        ["adaptformer", "data", "download", given.name, *([str(given.folder)] if given.folder else [])]
         + (["--replace"] if given.replace else [])
     )
 
@@ -281,7 +285,7 @@ def _check(given: argparse.Namespace) -> None:
     settings = params.read().params
     features = check_folder.features_of(RunFolder(), settings.image) if given.features else None
     engine = Engine(given.engine, given.workers, given.address)
-    print("\n".join(checking.check(given.into, given.sources, engine, settings.checks, features).lines()))
+    print("\n".join(checking.check(given.output, given.sources, engine, settings.checks, features).lines()))
 
 
 def _labels(given: argparse.Namespace) -> None:
@@ -292,7 +296,7 @@ def _labels(given: argparse.Namespace) -> None:
     file, wanted = resolved(given)
     folder = run_folder.of(file.params, wanted)
     stage_runner.require_inputs("train", folder, options(given))
-    with folder.lock("adaptformer data labels"):
+    with folder.lock("adaptformer data label-errors"):
         found = review(wanted, folder)
     print("\n".join(found.lines(folder)))
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 MANY = ("--engine", "--workers", "--address", "--shard-size")
-"""Options of `predict` that need --into."""
+"""Options of `predict` that need --output."""
 
 
 def add(commands: Commands) -> None:
@@ -37,15 +37,17 @@ def add(commands: Commands) -> None:
     predict = commands.add_parser("predict", help="classify images with an exported model, without torch")
     predict.add_argument(
         "paths", nargs="+", metavar="PATH",
-        help="an image, a folder of them, or - for standard input; with --into also a list (.csv, .parquet) and a URL",
+        help="an image, a folder, or - for standard input; with --output also a list (.csv, .parquet) and a URL",
     )  # fmt: skip
     add_answering(predict)
-    predict.add_argument("--top", type=positive, default=3, help="classes shown for each image (default: %(default)s)")
+    predict.add_argument(
+        "--top-k", type=positive, default=3, help="classes shown for each image (default: %(default)s)"
+    )
     form = predict.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="write CSV to standard output instead of a table")
     form.add_argument("--json", action="store_true", help="write one JSON object per line instead")
     predict.add_argument(
-        "--unsure",
+        "--min-confidence",
         type=share,
         default=0.0,
         metavar="BELOW",
@@ -59,7 +61,7 @@ def add(commands: Commands) -> None:
     many = predict.add_argument_group(
         "very many images", "predicted in shards by several processes: docs/batch_prediction.md"
     )
-    many.add_argument("--into", metavar="DIR", help="write Parquet files there; a repeated command continues")
+    many.add_argument("--output", metavar="DIR", help="write Parquet files there; a repeated command continues")
     many.add_argument("--engine", choices=["local", "dask", "ray"], help="what runs the processes (default: local)")
     many.add_argument("--workers", type=positive, help="number of processes (default: one per core, one with a GPU)")
     many.add_argument("--address", help="address of a running Dask or Ray cluster, instead of processes here")
@@ -98,7 +100,7 @@ def _predict(given: argparse.Namespace) -> None:
         folder = RunFolder()
         chosen = answering.choose(given.model, folder)
         file = answering.file_of(chosen, folder, Path(scratch))
-        if given.into:
+        if given.output:
             print(chosen.line, file=sys.stderr)
             _predict_in_shards(given, file)
         else:
@@ -115,7 +117,7 @@ def _image_source(named: str, scratch: Path) -> Path:
         return path
     if "://" in named:
         raise UserError(
-            f"{named} is an address, which only --into can read", "give --into DIR: predictions as Parquet files"
+            f"{named} is an address, which only --output can read", "give --output DIR: predictions as Parquet files"
         )
     return Path(named)
 
@@ -132,7 +134,7 @@ def _predict_here(given: argparse.Namespace, answering: str, file: Path, sources
     shown = {path: Path(name) for path, name in zip(sources, given.paths, strict=True) if name == STANDARD_INPUT}
 
     def classified() -> Iterator[Prediction]:
-        for prediction in model.predict(paths, given.top):
+        for prediction in model.predict(paths, given.top_k):
             if prediction.fault == predictor.NO_ANSWER:
                 unanswered.append(prediction)
                 yield replace(prediction, path=shown.get(prediction.path, prediction.path))
@@ -143,16 +145,16 @@ def _predict_here(given: argparse.Namespace, answering: str, file: Path, sources
 
     predictions = classified()
     if given.sort_into:
-        sorting.require_apart(model.classes, given.unsure)
-        predictions = sorting.sorted_into(given.sort_into, predictions, given.unsure)
+        sorting.require_apart(model.classes, given.min_confidence)
+        predictions = sorting.sorted_into(given.sort_into, predictions, given.min_confidence)
     if given.csv or given.json:
         streams.as_utf8()
     if given.csv:
-        prediction_table.write_csv(sys.stdout, predictions, given.top, given.unsure)
+        prediction_table.write_csv(sys.stdout, predictions, given.top_k, given.min_confidence)
     elif given.json:
-        prediction_table.write_json(sys.stdout, predictions, given.unsure)
+        prediction_table.write_json(sys.stdout, predictions, given.min_confidence)
     else:
-        prediction_table.write_table(sys.stdout, predictions, given.unsure)
+        prediction_table.write_table(sys.stdout, predictions, given.min_confidence)
     if faults[False]:
         print(f"left out {faults[False]} files in folders that are no images", file=sys.stderr)
     if unanswered:
@@ -171,18 +173,23 @@ def _predict_here(given: argparse.Namespace, answering: str, file: Path, sources
 
 def _require_matching_options(given: argparse.Namespace) -> None:
     """Raise UserError for options that would have no effect, because they belong to the other way to predict."""
-    few = {"--csv": given.csv, "--json": given.json, "--sort-into": given.sort_into, "--unsure": given.unsure}
+    few = {
+        "--csv": given.csv,
+        "--json": given.json,
+        "--sort-into": given.sort_into,
+        "--min-confidence": given.min_confidence,
+    }
     many = {name: getattr(given, name.strip("-").replace("-", "_")) for name in MANY}
-    if STANDARD_INPUT in given.paths and (given.into or given.sort_into):
+    if STANDARD_INPUT in given.paths and (given.output or given.sort_into):
         raise UserError(
             "standard input is not a file that can be listed or copied", "save it as a file, or leave the folder out"
         )
     if given.paths.count(STANDARD_INPUT) > 1:
         raise UserError("standard input can be read only once", "name - once, or save the images as files")
-    if given.into and (idle := [name for name, value in few.items() if value]):
-        raise UserError(f"{idle[0]} does nothing with --into", f"leave {idle[0]} out, or --into")
-    if not given.into and (idle := [name for name, value in many.items() if value is not None]):
-        raise UserError(f"{idle[0]} does nothing without --into", "give the folder for the predictions: --into DIR")
+    if given.output and (idle := [name for name, value in few.items() if value]):
+        raise UserError(f"{idle[0]} does nothing with --output", f"leave {idle[0]} out, or --output")
+    if not given.output and (idle := [name for name, value in many.items() if value is not None]):
+        raise UserError(f"{idle[0]} does nothing without --output", "give the folder for the predictions: --output DIR")
     if given.address and given.engine not in {"dask", "ray"}:
         raise UserError("--address is that of a Dask or Ray cluster", "give --engine dask or --engine ray as well")
 
@@ -197,8 +204,8 @@ def _predict_in_shards(given: argparse.Namespace, file: Path) -> None:
     engine = Engine(given.engine or "local", given.workers or 0, given.address)
     size = given.shard_size or job.SHARD_SIZE
     summary = running.predict(
-        given.into, given.paths, file, engine,
-        top=given.top, shard_size=size, device=given.device, unverified=given.unverified,
+        given.output, given.paths, file, engine,
+        top=given.top_k, shard_size=size, device=given.device, unverified=given.unverified,
     )  # fmt: skip
     print("\n".join(summary.lines()))
 

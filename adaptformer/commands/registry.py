@@ -1,4 +1,4 @@
-"""Commands about the version in use: promote, rollback, history, lineage, watch."""
+"""Commands about the version in use: promote, rollback, history, lineage, monitor."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from adaptformer.monitoring.watching import Watched
     from adaptformer.registry.answering import Answering
 
-WATCH = Path("artifacts/watch")
-"""The folder in which `watch` writes its page and tables."""
+RESULTS = Path("artifacts/monitor")
+"""The folder in which `monitor` writes its page and tables."""
 
 
 def add(commands: Commands) -> None:
@@ -42,18 +42,18 @@ def add(commands: Commands) -> None:
     lineage.add_argument("what", metavar="WHAT", help="image file, sha256 of one, version number, or alias")
     lineage.add_argument("--all", action="store_true", help="look for the image in every registered model")
     lineage.set_defaults(command=_lineage, reads_data=False)
-    watch = commands.add_parser(
-        "watch", help="run the champion on new images without labels: expected accuracy, drift, what to label next"
+    monitor = commands.add_parser(
+        "monitor", help="run the champion on new images without labels: expected accuracy, drift, what to label next"
     )
-    watch.add_argument("folder", type=Path, help="new images, in any depth")
-    add_answering(watch)
-    watch.add_argument(
+    monitor.add_argument("folder", type=Path, help="new images, in any depth")
+    add_answering(monitor)
+    monitor.add_argument(
         "--label", type=positive, default=50, metavar="K", help="number of images to label next (default: %(default)s)"
     )
-    watch.add_argument(
+    monitor.add_argument(
         "--at-least", type=share, metavar="SHARE", help="exit 2 if the expected accuracy may be below this"
     )
-    watch.set_defaults(command=_watch)
+    monitor.set_defaults(command=_monitor)
     for command in (promote, rollback, history, lineage):
         command.add_argument("--model", help="registered model (default: registry.model of params.yaml)")
 
@@ -94,7 +94,7 @@ def _history(given: argparse.Namespace) -> None:
     print(moves.as_json(every) if given.json else moves.as_table(every))
 
 
-def _watch(given: argparse.Namespace) -> int:
+def _monitor(given: argparse.Namespace) -> int:
     """Return exit code 2, as for a refused model, if the new images differ or the expected accuracy may be too low."""
     import sys
     import tempfile
@@ -109,7 +109,7 @@ def _watch(given: argparse.Namespace) -> int:
     from adaptformer.registry import answering
 
     settings, folder = params.load(), RunFolder()
-    with tempfile.TemporaryDirectory() as scratch, RunFolder(WATCH).lock("adaptformer watch"):
+    with tempfile.TemporaryDirectory() as scratch, RunFolder(RESULTS).lock("adaptformer monitor"):
         chosen = answering.choose(given.model, folder, ask=True)
         print(chosen.line, file=sys.stderr)
         watched = _watched(chosen, folder, Path(scratch))
@@ -119,7 +119,7 @@ def _watch(given: argparse.Namespace) -> int:
             folder.embeddings,
         )
         findings = watching.watch(watched, given.folder, folder.data, given.label, storage)
-    answers, to_label, page = WATCH / "images.csv", WATCH / "label_next.csv", WATCH / "watch.html"
+    answers, to_label, page = RESULTS / "images.csv", RESULTS / "label_next.csv", RESULTS / "monitor.html"
     files.write_text(answers, csv_file.text(findings.table))
     files.write_text(to_label, label_next.to_complete(findings.table, given.folder))
     files.write_text(page, report.html(findings, given.folder, to_label))

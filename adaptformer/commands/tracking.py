@@ -1,4 +1,4 @@
-"""Commands that send missing results to MLflow: those of DVC, and runs waiting for upload."""
+"""The command that brings into MLflow what it misses: runs that wait for upload, and results of DVC."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from mlflow import MlflowClient
 
     from adaptformer.commands.parsing import Commands
@@ -13,49 +15,39 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the commands of this group to the parser."""
-    log = commands.add_parser("log", help="log the results of `dvc repro` and `dvc exp run` to MLflow, each once")
-    log.add_argument("--exp", action="append", default=[], metavar="NAME", help="only this experiment; repeatable")
-    log.set_defaults(command=_log, reads_data=False)
-    upload = commands.add_parser("upload", help="upload runs that MLflow missed while it did not answer")
-    upload.set_defaults(command=_upload, reads_data=False)
+    sync = commands.add_parser(
+        "sync",
+        help="bring into MLflow what it misses: runs that wait for upload, results of `dvc repro` and `dvc exp run`",
+    )
+    sync.add_argument("--exp", action="append", default=[], metavar="NAME", help="only this experiment; repeatable")
+    sync.set_defaults(command=_sync, reads_data=False)
 
 
-def _log(given: argparse.Namespace) -> None:
-    from adaptformer.tracking import dvc_experiments, mlflow_store
+def _sync(given: argparse.Namespace) -> None:
+    from adaptformer.tracking import dvc_repository, mlflow_store, uploads
     from adaptformer.tracking.locations import tracking_place
 
-    with mlflow_store.user_errors("results that are logged already are not logged again"):
-        client = mlflow_store.connect()
-        _upload_waiting(client)
-        count = 0
-        for logged in dvc_experiments.log(client, given.exp):
-            count += 1
-            outcome = f"run {logged.run_id}" if logged.run_id else f"not logged: {logged.why}"
-            score = "" if logged.top1 is None else f"  top1 {logged.top1:.4f}"
-            print(f"{logged.name}{score}  {outcome}", flush=True)
-    if not count:
-        print(f"Nothing new: all results of DVC here are logged at {tracking_place()}.")
+    synced = 0
+    if uploads.waiting() or dvc_repository.is_used():
+        with mlflow_store.user_errors("nothing is logged twice, and runs that are not uploaded still wait"):
+            for line in _synced(mlflow_store.connect(), given.exp):
+                synced += 1
+                print(line, flush=True)
+    if not synced:
+        print(f"Nothing new: all runs and results here are at {tracking_place()}.")
 
 
-def _upload(_given: argparse.Namespace) -> None:
-    upload()
-
-
-def upload() -> None:
-    """Upload the runs that wait for it, and print one line for each. Raises UserError if MLflow fails."""
-    from adaptformer.tracking import mlflow_store, uploads
-
-    if not uploads.waiting():
-        print("No run waits for upload.")
-        return
-    with mlflow_store.user_errors("runs that are not uploaded still wait"):
-        _upload_waiting(mlflow_store.connect())
-    for folder in uploads.waiting():
-        print(f"{folder.root}/ is in use: what waits there is uploaded afterwards")
-
-
-def _upload_waiting(client: MlflowClient) -> None:
-    from adaptformer.tracking import uploads
+def _synced(client: MlflowClient, experiments: Sequence[str]) -> Iterator[str]:
+    """Upload waiting runs and log DVC's results, or those of some of its experiments; yield a line for each."""
+    from adaptformer.tracking import dvc_experiments, dvc_repository, uploads
 
     for uploaded in uploads.upload_waiting(client):
-        print(uploaded.sentence, flush=True)
+        yield uploaded.sentence
+    for folder in uploads.waiting():
+        yield f"{folder.root}/ is in use: what waits there is uploaded afterwards"
+    if not dvc_repository.is_used():
+        return
+    for logged in dvc_experiments.log(client, experiments):
+        outcome = f"run {logged.run_id}" if logged.run_id else f"not logged: {logged.why}"
+        score = "" if logged.top1 is None else f"  top1 {logged.top1:.4f}"
+        yield f"{logged.name}{score}  {outcome}"

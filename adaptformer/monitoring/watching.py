@@ -1,4 +1,4 @@
-"""The command `adaptformer watch`: a model's answers on a folder of new, unlabelled images."""
+"""The command `adaptformer monitor`: a model's answers on a folder of new, unlabelled images."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def require_apart(classes: Sequence[str], below: float) -> None:
     if below and same is not None:
         raise UserError(
             f"the model has a class {shown(same)}: its images would lie among those that it is unsure of, in {UNSURE}/",
-            "give --csv or --json, which tell the two apart; or sort without --unsure",
+            "give --csv or --json, which tell the two apart; or sort without --min-confidence",
         )
 
 

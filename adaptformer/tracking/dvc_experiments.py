@@ -62,7 +62,7 @@ def log(client: MlflowClient, names: Sequence[str] = ()) -> Iterator[Logged]:
 def _log_present(client: MlflowClient, experiment: Experiment | None) -> Iterator[Logged]:
     """Log the results in the run folder, which are those of `experiment` if it is given."""
     folder = RunFolder()
-    with folder.lock("adaptformer log"), dvc_repository.exclusive():
+    with folder.lock("adaptformer sync"), dvc_repository.exclusive():
         if not folder.model.is_file() or not dvc_repository.is_clean():
             yield Logged(f"{folder.root}/", why="`dvc status` is not clean: these results are not what DVC recorded")
             return

@@ -1,7 +1,7 @@
 """Runs waiting for upload: runs that could not be tracked, logged later from the files of their run folders.
 
 A run whose tracking fails leaves `upload-ID.json` in its run folder: name, params, tags, times and status. The next
-run, or `adaptformer upload`, logs it together with the results in the folder. It is logged without metrics if the
+run, or `adaptformer sync`, logs it together with the results in the folder. It is logged without metrics if the
 folder no longer holds its results: because it failed or was killed while MLflow did not answer, or because another run
 in the same folder has replaced its results.
 """
@@ -74,7 +74,7 @@ def upload_waiting(client: MlflowClient, held: RunFolder | None = None) -> Itera
         with contextlib.ExitStack() as stack:
             if held is None or folder.root != held.root:
                 try:
-                    stack.enter_context(folder.lock("adaptformer upload"))
+                    stack.enter_context(folder.lock("adaptformer sync"))
                 except UserError:
                     continue
             for note in _notes(folder):

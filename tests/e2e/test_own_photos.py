@@ -82,7 +82,7 @@ def test_turned_photos_are_seen_upright(trained, photos):
 
 def test_predict_classifies_a_folder_of_photos(trained, photos):
     clone, _, _ = trained
-    out = clone.adaptformer("predict", str(photos), "--csv", "--top", "1")
+    out = clone.adaptformer("predict", str(photos), "--csv", "--top-k", "1")
     rows = list(csv.DictReader(io.StringIO(out[out.index("path,fault") :])))
     assert len(rows) == 80
     right = sum(f"/{row['class1']}/" in row["path"] for row in rows)

@@ -40,13 +40,13 @@ READERS = (
     Reader(("train",), "stopped", ("artifacts/resume*",)),
     Reader(("evaluate",), "exported", (*INPUTS, "artifacts/adapter.*", "artifacts/history.csv")),
     Reader(("export",), "exported", (*INPUTS, "artifacts/adapter.*")),
-    Reader(("data", "labels"), "exported", INPUTS),
+    Reader(("data", "label-errors"), "exported", INPUTS),
     Reader(("inspect", "artifacts/adapter.safetensors"), "exported", ("artifacts/adapter.safetensors",), True),
     Reader(("data", "relabel", "--undo"), "relabelled", ("artifacts/relabelled.csv*",)),
     Reader(("run", "--stages-only", "--own-folder"), "own", ("artifacts/runs/**/*",)),
-    Reader(("predict", "more", "--into", "answers", "--workers", "1"), "answered", ("answers/**/*",)),
+    Reader(("predict", "more", "--output", "answers", "--workers", "1"), "answered", ("answers/**/*",)),
 )
-SLOW = {"predict more --into answers --workers 1"}
+SLOW = {"predict more --output answers --workers 1"}
 """Readers that start processes are tried rarely."""
 
 

@@ -60,8 +60,8 @@ CASES = (
     Case("data import --add", ("data", "import", "more", "--add"), "data"),
     Case("data relabel", ("data", "relabel", "answers.csv"), "data"),
     Case("data relabel --undo", ("data", "relabel", "--undo"), "relabelled"),
-    Case("data check", ("data", "check", "data", "--into", "checked", "--workers", "1"), "data", weight=1),
-    Case("data labels", ("data", "labels"), "fetched", weight=2),
+    Case("data check", ("data", "check", "data", "--output", "checked", "--workers", "1"), "data", weight=1),
+    Case("data label-errors", ("data", "label-errors"), "fetched", weight=2),
     Case("validate", ("validate",), "data"),
     Case("fetch", ("fetch",), "validated"),
     Case("train", ("train",), "fetched", weight=8),
@@ -70,7 +70,7 @@ CASES = (
     Case("export", ("export",), "evaluated"),
     Case("run", ("run", "--stages-only"), "data", weight=6),
     Case("predict", ("predict", "more", "--csv"), "exported", last_words=True, weight=2),
-    Case("predict --into", ("predict", "more", "--into", "answers", "--workers", "1"), "exported", weight=1),
+    Case("predict --output", ("predict", "more", "--output", "answers", "--workers", "1"), "exported", weight=1),
     Case("promote", ("promote", "--model", "colours", *WHO), "registered", registry="colours", weight=2),
     Case("rollback", ("rollback", "--model", "colours", *WHO), "promoted", registry="colours", weight=2),
 )
@@ -114,7 +114,7 @@ STEPS: dict[str, tuple[str, Callable[[], int]]] = {
     "evaluated": ("trained", commands(("evaluate",))),
     "exported": ("evaluated", commands(("export",))),
     "own": ("data", commands(("run", "--stages-only", "--own-folder"))),
-    "answered": ("exported", commands(("predict", "more", "--into", "answers", "--workers", "1"))),
+    "answered": ("exported", commands(("predict", "more", "--output", "answers", "--workers", "1"))),
     "promoted": ("registered", commands(("promote", "--model", "colours", *WHO))),
 }
 """Each state: the one before it, and what leads from there."""

@@ -114,7 +114,7 @@ def test_predicting_with_a_file_needs_only_the_base(tmp_path):
 
 
 def test_predicting_very_many_images_needs_only_the_extra_batch(tmp_path):
-    done = predicting(ONLY_THESE.format(kept=BASE + BATCH), tmp_path, "--into", "answers", "--workers", "1")
+    done = predicting(ONLY_THESE.format(kept=BASE + BATCH), tmp_path, "--output", "answers", "--workers", "1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("1 images are in ")
 
@@ -124,7 +124,7 @@ def test_predicting_very_many_images_needs_only_the_extra_batch(tmp_path):
     [
         (["train"], "filelock", "train"),
         (["history"], "pydantic", "train"),
-        (["predict", "--into", "answers", "--model", "model.onnx", "red.png"], "filelock", "batch"),
+        (["predict", "--output", "answers", "--model", "model.onnx", "red.png"], "filelock", "batch"),
     ],
 )
 def test_a_command_of_a_larger_size_says_which_to_install(tmp_path, arguments, missing, extra):

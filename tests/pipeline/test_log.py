@@ -25,7 +25,7 @@ def git(clone, *arguments):
 def logged(experimented):
     """The clone in which `dvc exp run` was the last to run, and what the command printed there."""
     clone, _ = experimented
-    return clone, clone.adaptformer("log")
+    return clone, clone.adaptformer("sync")
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,9 @@ def logged_again(logged):
     """The same, after a `dvc repro` with other values, which the command then logged too."""
     clone, _ = logged
     clone.set_params(parity_images=12)  # the cheapest stage alone runs again
-    undone = clone.adaptformer("log")
+    undone = clone.adaptformer("sync")
     clone.run("dvc", "repro")
-    return clone, undone, clone.adaptformer("log")
+    return clone, undone, clone.adaptformer("sync")
 
 
 def check(client, run, clone, revision):
@@ -68,15 +68,15 @@ def test_results_in_the_run_folder_are_logged_as_their_experiment_in_one_run(log
 
 def test_a_result_that_is_logged_twice_is_one_run(logged):
     clone, _ = logged
-    assert clone.adaptformer("log").startswith("Nothing new")
+    assert clone.adaptformer("sync").startswith("Nothing new")
     assert len(runs(clone)[1]) == 1
 
 
 def test_an_experiment_alone_is_logged_from_its_revision(logged_again):
     clone, _, _ = logged_again
     options = {"MLFLOW_TRACKING_URI": f"sqlite:///{clone.root / 'other.db'}"}
-    clone.adaptformer("log", "--exp", "short", **options)
-    assert "Nothing new" in clone.adaptformer("log", "--exp", "short", **options)
+    clone.adaptformer("sync", "--exp", "short", **options)
+    assert "Nothing new" in clone.adaptformer("sync", "--exp", "short", **options)
     client, (run,) = runs(clone, "other.db")
     files = check(client, run, clone, run.data.tags["dvc.rev"])
     assert "adapter.safetensors" not in files
@@ -96,18 +96,18 @@ def test_results_of_a_later_dvc_repro_are_a_run_of_their_own(logged_again):
 def test_a_lost_note_in_the_folder_makes_no_second_run(logged_again):
     clone, _, _ = logged_again
     (clone.root / "artifacts/tracking.json").unlink()
-    assert clone.adaptformer("log").startswith("Nothing new")
+    assert clone.adaptformer("sync").startswith("Nothing new")
     assert len(runs(clone)[1]) == 2
 
 
 def test_an_unknown_experiment_is_refused(logged):
     clone, _ = logged
-    output = clone.adaptformer("log", "--exp", "shirt", code=1)
+    output = clone.adaptformer("sync", "--exp", "shirt", code=1)
     assert output == "error: there is no DVC experiment shirt\n  fix: `dvc exp list --all` shows them: short\n"
 
 
 def test_a_dead_server_is_one_line_of_cause_and_one_of_what_to_do(logged):
     clone, _ = logged
-    output = clone.adaptformer("log", code=1, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    output = clone.adaptformer("sync", code=1, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert output.startswith("error: MLflow at http://127.0.0.1:9 does not run: ")
     assert "Traceback" not in output

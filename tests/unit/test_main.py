@@ -48,7 +48,7 @@ def test_options_and_overrides_may_stand_in_any_order(
     "arguments",
     [
         ["--help"],
-        *([command, "--help"] for command in ("train", "run", "predict", "data", "fit", "promote", "log", "compare")),
+        *([command, "--help"] for command in ("train", "run", "predict", "data", "fit", "promote", "sync", "compare")),
     ],
 )
 def test_help_imports_nothing_that_takes_its_time(arguments: list[str]) -> None:
@@ -88,7 +88,7 @@ def test_help_names_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 WRONG_CALLS = [
-    ["fly"], ["train", "extra"], ["predict"], ["predict", "x", "--top", "0"], ["rollback"], ["promote", "--bogus"],
+    ["fly"], ["train", "extra"], ["predict"], ["predict", "x", "--top-k", "0"], ["rollback"], ["promote", "--bogus"],
 ]  # fmt: skip
 
 

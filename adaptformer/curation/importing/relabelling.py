@@ -25,7 +25,9 @@ from adaptformer.data.layout import Entry
 COLUMNS = ("path", "new_label")
 """The columns that are read: an image's path below data/, and its right class, or nothing if the label is right."""
 
-_FORMAT = "give the columns path (below data/) and new_label, as in the file that `adaptformer data labels` writes"
+_FORMAT = (
+    "give the columns path (below data/) and new_label, as in the file that `adaptformer data label-errors` writes"
+)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ def text(params: Params, folder: RunFolder, seconds: float = SECONDS) -> str:
     """Return a line for the terminal: accuracies of simple classifiers on the validation images, and the time taken.
 
     The images are taken in the order of their hashes: as many as the backbone embeds in about `seconds`, and at least
-    _FIRST. Their features are stored as `data labels` does. Raises UserError if `data/` no longer matches the manifest.
+    _FIRST. Their features are stored as `data label-errors` does. Raises UserError if `data/` no longer matches the
+    manifest.
     """
     if not folder.backbone.is_file():
         return "`adaptformer fetch`, then `adaptformer validate` tells how far the frozen backbone alone gets"
@@ -44,7 +45,9 @@ def text(params: Params, folder: RunFolder, seconds: float = SECONDS) -> str:
     train, validation = (int((part["split"] == split).sum()) for split in ("train", "validation"))
     whole = len(part) == len(table)
     if validation < _FEWEST and not whole:
-        return f"too few images within {seconds:.0f} s for a first accuracy: `adaptformer data labels` looks at all"
+        return (
+            f"too few images within {seconds:.0f} s for a first accuracy: `adaptformer data label-errors` looks at all"
+        )
     found = probe.first_accuracies(features, list(part["label"]), list(part["split"]))
     if not found:
         return "no first accuracy: it needs validation images, and two classes in train"

@@ -1,4 +1,4 @@
-"""`adaptformer data labels`: embeds a data set's images, ranks its labels, and fits simple classifiers."""
+"""`adaptformer data label-errors`: embeds a data set's images, ranks its labels, and fits simple classifiers."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_predictions_of_the_command_line_and_of_the_api_are_the_same(
     fitted: af.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = sorted(str(path) for path in (fitted.folder.parent / "squares").glob("*/*.png"))
-    assert adaptformer("predict", *paths, "--model", str(fitted.files.model), "--top", "2", "--csv") == 0
+    assert adaptformer("predict", *paths, "--model", str(fitted.files.model), "--top-k", "2", "--csv") == 0
     printed = [line.split(",") for line in capsys.readouterr().out.splitlines()[1:]]
     answers = fitted.model.predict(paths, top_k=2)
     assert printed == [

@@ -1,4 +1,4 @@
-"""`adaptformer predict --into` killed as a whole, at random moments: the same command ends with the same files."""
+"""`adaptformer predict --output` killed as a whole, at random moments: the same command ends with the same files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def command(photos: Path, model: Path, out: Path, engine: str) -> list[str]:
     return [
         sys.executable, "-m", "adaptformer", "predict", str(photos), "--model", str(model), "--device", "cpu",
-        "--into", str(out), "--engine", engine, "--workers", "2", "--shard-size", "1",
+        "--output", str(out), "--engine", engine, "--workers", "2", "--shard-size", "1",
     ]  # fmt: skip
 
 

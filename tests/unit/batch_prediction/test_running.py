@@ -181,8 +181,8 @@ def test_folders_without_one_image_are_an_error(model: Path, tmp_path: Path) -> 
 def test_predict_into_a_folder_prints_numbers_of_images_and_seconds(
     photos: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("predict", str(photos), "--model", str(model), "--device", "cpu", "--into", str(tmp_path / "out"))
-    assert adaptformer(*words, "--workers", "1", "--shard-size", "6", "--top", "1") == 0
+    words = ("predict", str(photos), "--model", str(model), "--device", "cpu", "--output", str(tmp_path / "out"))
+    assert adaptformer(*words, "--workers", "1", "--shard-size", "6", "--top-k", "1") == 0
     printed = capsys.readouterr().out
     assert f"{IMAGES} images are in {tmp_path / 'out'}/predictions/, 1 of them without an answer" in printed
     assert "seconds of a process for a million images: read " in printed
@@ -193,10 +193,10 @@ def test_predict_into_a_folder_prints_numbers_of_images_and_seconds(
 @pytest.mark.parametrize(
     ("options", "cause"),
     [
-        (("--into", "out", "--csv"), "--csv does nothing with --into"),
-        (("--engine", "dask"), "--engine does nothing without --into"),
-        (("--shard-size", "5"), "--shard-size does nothing without --into"),
-        (("--into", "out", "--address", "tcp://a:1"), "--address is that of a Dask or Ray cluster"),
+        (("--output", "out", "--csv"), "--csv does nothing with --output"),
+        (("--engine", "dask"), "--engine does nothing without --output"),
+        (("--shard-size", "5"), "--shard-size does nothing without --output"),
+        (("--output", "out", "--address", "tcp://a:1"), "--address is that of a Dask or Ray cluster"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(

@@ -1,4 +1,4 @@
-"""Commands that look at a finished run: `data labels`, `data relabel`, `watch --local`."""
+"""Commands that look at a finished run: `data label-errors`, `data relabel`, `watch --local`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from small_project import adaptformer
 
 from adaptformer.commands import registry
 
-WATCH = Path("artifacts/watch")
+RESULTS = Path("artifacts/monitor")
 LOCAL = ("--model", "artifacts/model.onnx")
 results = registry._results_of
 
@@ -44,26 +44,26 @@ def new_images(folder: Path, per_class: int = 8, side: int = 10, dark: bool = Fa
 def test_images_like_the_models_own_are_no_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = new_images(tmp_path / "new")
     (folder / "notes.txt").write_text("no image")
-    assert adaptformer("watch", str(folder), *LOCAL, "--label", "5") == 0
+    assert adaptformer("monitor", str(folder), *LOCAL, "--label", "5") == 0
     said = capsys.readouterr().out
     assert "the model in artifacts/ on 24 new images: expected accuracy" in said
     assert said.count("unlike what it learned from") == 0
     assert said.count("like what it learned from") == 3
     assert "left out 1 files" in said
-    table = pd.read_csv(WATCH / "images.csv")
+    table = pd.read_csv(RESULTS / "images.csv")
     assert len(table) == 24
     assert sorted(table["label_next"])[-5:] == [1, 2, 3, 4, 5]
     assert table["margin"].is_monotonic_increasing
-    page = (WATCH / "watch.html").read_text()
+    page = (RESULTS / "monitor.html").read_text()
     assert page.count("<img") == 5
-    listed = pd.read_csv(WATCH / "label_next.csv")
+    listed = pd.read_csv(RESULTS / "label_next.csv")
     assert list(listed["path"]) == [
         str(folder / path) for path in table[table["label_next"] > 0].sort_values("label_next")["path"]
     ]
 
 
 def test_other_images_are_an_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert adaptformer("watch", str(new_images(tmp_path / "new", side=40, dark=True)), *LOCAL) == 2
+    assert adaptformer("monitor", str(new_images(tmp_path / "new", side=40, dark=True)), *LOCAL) == 2
     said = capsys.readouterr().out
     assert "image sizes: unlike what it learned from" in said
     assert "colours: unlike what it learned from" in said
@@ -78,13 +78,13 @@ def test_an_accuracy_that_may_be_too_low_is_an_alarm_only_where_it_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = new_images(tmp_path / "new")
-    assert adaptformer("watch", str(folder), *LOCAL, "--at-least", "0.9999") == 2
+    assert adaptformer("monitor", str(folder), *LOCAL, "--at-least", "0.9999") == 2
     assert "the expected accuracy may be below 100.0%" in capsys.readouterr().out
-    assert adaptformer("watch", str(folder), *LOCAL, "--at-least", "0.01") == 0
+    assert adaptformer("monitor", str(folder), *LOCAL, "--at-least", "0.01") == 0
 
 
 def test_the_models_own_images_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    adaptformer("watch", "data/test/amber", *LOCAL)
+    adaptformer("monitor", "data/test/amber", *LOCAL)
     assert "3 of the images are in the model's own data" in capsys.readouterr().out
 
 
@@ -98,7 +98,7 @@ def test_the_models_own_images_are_counted(capsys: pytest.CaptureFixture[str]) -
 )
 def test_a_folder_without_images_is_two_lines(make, cause: str, tmp_path: Path, capsys) -> None:
     make(tmp_path / "new")
-    assert adaptformer("watch", str(tmp_path / "new"), *LOCAL) == 1
+    assert adaptformer("monitor", str(tmp_path / "new"), *LOCAL) == 1
     answering, *error = capsys.readouterr().err.splitlines()
     assert answering == "the model in artifacts/, not registered here"
     assert cause in error[0]
@@ -111,7 +111,7 @@ def test_validation_images_that_changed_are_named(tmp_path: Path, capsys: pytest
     content = path.read_bytes()
     path.write_bytes(b"other")
     try:
-        assert adaptformer("watch", str(new_images(tmp_path / "new")), *LOCAL) == 1
+        assert adaptformer("monitor", str(new_images(tmp_path / "new")), *LOCAL) == 1
     finally:
         path.write_bytes(content)
     assert f"{path} is not the validation image" in capsys.readouterr().err
@@ -121,12 +121,12 @@ def test_without_the_backbone_the_command_says_how_to_get_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "_results_of", lambda *of: replace(results(*of), backbone=Path("none")))
-    assert adaptformer("watch", str(new_images(tmp_path / "new")), *LOCAL, "--label", "3") == 1
+    assert adaptformer("monitor", str(new_images(tmp_path / "new")), *LOCAL, "--label", "3") == 1
     assert "run `adaptformer fetch` first" in capsys.readouterr().err
 
 
 def test_labels_are_ranked_and_the_first_accuracies_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert adaptformer("data", "labels") == 0
+    assert adaptformer("data", "label-errors") == 0
     said = capsys.readouterr().out
     assert "before any training: " in said
     assert "linear probe " in said
@@ -136,7 +136,7 @@ def test_labels_are_ranked_and_the_first_accuracies_printed(capsys: pytest.Captu
     assert Path("artifacts/labels.html").is_file()
     table.loc[4, "new_label"] = "blue"
     table.to_csv("artifacts/labels.csv", index=False)
-    assert adaptformer("data", "labels") == 0
+    assert adaptformer("data", "label-errors") == 0
     assert "kept the 1 new labels" in capsys.readouterr().out
     again = pd.read_csv("artifacts/labels.csv", keep_default_na=False)
     assert list(again["path"][again["new_label"] == "blue"]) == [table["path"][4]]

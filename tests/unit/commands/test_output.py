@@ -112,7 +112,7 @@ def test_verbose_shows_the_lines_of_libraries_with_their_time(monkeypatch: pytes
 
 @pytest.mark.parametrize("form", ["table", "--csv", "--json"])
 def test_a_file_of_any_name_is_one_line(photos: Path, form: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert adaptformer("predict", "photos", "--top", "1", *([] if form == "table" else [form])) == 0
+    assert adaptformer("predict", "photos", "--top-k", "1", *([] if form == "table" else [form])) == 0
     out = capsys.readouterr().out
     if form == "table":
         assert out == f"{SHOWN}   =cat 50.0 %\n"
@@ -139,7 +139,7 @@ class Classifies:
     def __init__(self, model, device, unverified): pass
     def predict(self, paths, top): return [predictor.Prediction(path, ("猫é",), (1.0,)) for path in paths]
 predictor.Predictor = Classifies
-sys.exit(main(["predict", "x.png", "--model", "m.onnx", "--top", "1", *{form!r}]))
+sys.exit(main(["predict", "x.png", "--model", "m.onnx", "--top-k", "1", *{form!r}]))
 """
     for name in ("m.onnx", "x.png"):
         (tmp_path / name).touch()
@@ -155,7 +155,7 @@ def test_standard_input_is_an_image(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"an image")))
-    assert adaptformer("predict", "-", "--top", "1") == 0
+    assert adaptformer("predict", "-", "--top-k", "1") == 0
     assert capsys.readouterr().out == "-   =cat 50.0 %\n"
     assert Classifies.read == b"an image"
 
@@ -165,7 +165,7 @@ def test_standard_input_is_an_image(
     [
         (["-", "-"], "standard input can be read only once"),
         (["-", "--sort-into", "x"], "standard input is not a file"),
-        (["s3://bucket/a.png"], "give --into DIR"),
+        (["s3://bucket/a.png"], "give --output DIR"),
         (["photos", "--model", "s3://bucket/model.onnx"], "download it and give its path"),
         (["photos", "--model", "artifacts"], "name the file in it, such as artifacts/model.onnx"),
         (["photos", "--model", "gone.onnx"], "gone.onnx does not exist"),

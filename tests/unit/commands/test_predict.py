@@ -42,7 +42,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_predictions_are_a_table(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert adaptformer("predict", "photos/a.png", "photos/c.png", "--top", "2") == 0
+    assert adaptformer("predict", "photos/a.png", "photos/c.png", "--top-k", "2") == 0
     told = capsys.readouterr()
     assert told.out == "photos/a.png   cat 50.0 %   cat 50.0 %\nphotos/c.png   cat 50.0 %   cat 50.0 %\n"
     assert told.err == "the model in artifacts/, not registered here, on CPUExecutionProvider\n"
@@ -51,7 +51,7 @@ def test_predictions_are_a_table(photos: Path, capsys: pytest.CaptureFixture[str
 def test_csv_has_one_line_for_each_image_and_nothing_else_is_printed_there(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert adaptformer("predict", "photos/a.png", "--csv", "--top", "1") == 0
+    assert adaptformer("predict", "photos/a.png", "--csv", "--top-k", "1") == 0
     told = capsys.readouterr()
     assert told.out == "path,fault,class1,probability1\nphotos/a.png,,cat,0.500000\n"
     assert told.err == "the model in artifacts/, not registered here, on CPUExecutionProvider\n"
@@ -60,7 +60,7 @@ def test_csv_has_one_line_for_each_image_and_nothing_else_is_printed_there(
 def test_json_has_one_line_for_each_image_and_marks_unsure_ones(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert adaptformer("predict", "photos/a.png", "--json", "--top", "1", "--unsure", "0.6") == 0
+    assert adaptformer("predict", "photos/a.png", "--json", "--top-k", "1", "--min-confidence", "0.6") == 0
     expected = {"path": "photos/a.png", "classes": [{"class": "cat", "probability": 0.5}], "unsure": True}
     assert json.loads(capsys.readouterr().out) == expected
 
@@ -68,7 +68,7 @@ def test_json_has_one_line_for_each_image_and_marks_unsure_ones(
 def test_images_are_sorted_into_folders(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (photos / "a.png").write_bytes(b"a")
     assert adaptformer("predict", "photos", "--sort-into", "sorted") == 0
-    assert adaptformer("predict", "photos/a.png", "--sort-into", "sorted", "--unsure", "0.6") == 0
+    assert adaptformer("predict", "photos/a.png", "--sort-into", "sorted", "--min-confidence", "0.6") == 0
     found = sorted(path.relative_to("sorted").as_posix() for path in Path("sorted").rglob("*.png"))
     assert found == ["cat/a.png", "cat/c.png", "unsure/a.png"]
     assert Path("sorted/cat/a.png").read_bytes() == b"a"
@@ -78,7 +78,7 @@ def test_a_class_named_unsure_is_refused_before_anything_is_sorted(
     photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Classifies, "classes", ("cat", "unsure"))
-    assert adaptformer("predict", "photos", "--sort-into", "sorted", "--unsure", "0.4") == 1
+    assert adaptformer("predict", "photos", "--sort-into", "sorted", "--min-confidence", "0.4") == 1
     assert "error: the model has a class unsure" in capsys.readouterr().err
     assert not Path("sorted").exists()
 
@@ -87,7 +87,7 @@ def test_a_class_named_unsure_is_refused_before_anything_is_sorted(
 def test_files_in_a_folder_that_are_no_images_are_left_out_and_counted(
     photos: Path, capsys: pytest.CaptureFixture[str], form: list[str]
 ) -> None:
-    assert adaptformer("predict", "photos", "--top", "1", *form) == 0
+    assert adaptformer("predict", "photos", "--top-k", "1", *form) == 0
     told = capsys.readouterr()
     assert told.out.count("cat") == 2
     assert "bad" not in told.out
@@ -106,7 +106,7 @@ def test_a_folder_without_images_is_an_error(photos: Path, capsys: pytest.Captur
 @pytest.mark.parametrize("share", ["0", "1.5", "-1"])
 def test_a_probability_is_between_0_and_1(photos: Path, share: str) -> None:
     with pytest.raises(SystemExit, match="1"):
-        adaptformer("predict", "photos", "--unsure", share)
+        adaptformer("predict", "photos", "--min-confidence", share)
 
 
 @pytest.mark.parametrize("form", [[], ["--csv"], ["--json"]])
@@ -114,7 +114,7 @@ def test_faulty_files_fail_the_command_after_the_others_are_classified(
     photos: Path, capsys: pytest.CaptureFixture[str], form: list[str]
 ) -> None:
     named = ("photos/a.png", "photos/bad.png", "photos/c.png")
-    assert adaptformer("predict", *named, "--top", "1", *form) == 1
+    assert adaptformer("predict", *named, "--top-k", "1", *form) == 1
     told = capsys.readouterr()
     assert told.out.count("cat") == 2
     assert "empty file" in told.out

@@ -169,16 +169,16 @@ def test_each_image_is_embedded_once_whatever_asks_for_it(
     assert sum(embedded) == 30
     profile = RunFolder().profile
     fresh = profile.read_bytes()
-    assert adaptformer("data", "labels") == 0
+    assert adaptformer("data", "label-errors") == 0
     run_stages("validate", "export")
     torch.set_num_threads(1)  # in a process of its own it would not be 2
     with RunFolder().lock("a run that goes on meanwhile"):
-        assert adaptformer("watch", "data/test", "--label", "2") in {0, exit_code.REFUSED}
+        assert adaptformer("monitor", "data/test", "--label", "2") in {0, exit_code.REFUSED}
     assert sum(embedded) == 30
     # In another order than the profile's, and the profile is the same file.
     for stored in (tmp_path / "artifacts/cache/embeddings").iterdir():
         stored.unlink()
-    assert adaptformer("data", "labels") == 0
+    assert adaptformer("data", "label-errors") == 0
     assert sum(embedded) == 60
     profile.unlink()
     run_stages("evaluate")

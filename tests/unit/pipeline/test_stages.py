@@ -100,7 +100,7 @@ def test_predict_agrees_with_evaluate(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(finished)
-    assert adaptformer("predict", "data/test", "--csv", "--top", "1", "--device", "cpu") == 0
+    assert adaptformer("predict", "data/test", "--csv", "--top-k", "1", "--device", "cpu") == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     judged = list(csv.DictReader(io.StringIO((finished / "artifacts/predictions.csv").read_text())))
     assert [(row["path"].removeprefix("data/"), row["class1"]) for row in rows] == [

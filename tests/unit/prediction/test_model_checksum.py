@@ -100,7 +100,7 @@ def test_what_another_tool_rewrote_needs_a_word_and_the_error_tells_it(
     assert main(words) == 1
     assert main([*words, "--unverified"]) == 0
     capsys.readouterr()
-    into = ["--into", str(copied.parent / "into"), "--workers", "1"]
+    into = ["--output", str(copied.parent / "into"), "--workers", "1"]
     assert main([*words, *into]) == 1
     assert not (copied.parent / "into/job.json").exists()
     assert main([*words, *into, "--unverified"]) == 0

@@ -48,4 +48,4 @@ def test_a_class_never_shares_its_folder_with_unsure_answers(name: str) -> None:
     require_apart(["cat", "not sure"], 0.6)
     with pytest.raises(UserError, match=f"the model has a class {name}") as caught:
         require_apart(["cat", name], 0.6)
-    assert "without --unsure" in caught.value.remedy
+    assert "without --min-confidence" in caught.value.remedy

@@ -107,7 +107,7 @@ def test_the_champion_answers_even_if_another_model_was_trained_later(champion, 
 
 
 def test_batch_prediction_uses_the_champion(champion, no_mlflow, tmp_path, capsys):
-    assert main(["predict", PHOTO, "--into", "out", "--workers", "1"]) == 0
+    assert main(["predict", PHOTO, "--output", "out", "--workers", "1"]) == 0
     assert capsys.readouterr().err.startswith(f"{champion} version 1, champion since")
     assert model_file.sha256(tmp_path / "out/model.onnx") == in_use.read(champion).versions["1"].sha256
 

@@ -134,7 +134,7 @@ def test_no_file_that_changed_in_the_registry_is_judged_rolled_back_to_or_watche
     flip(paths[0])
     capsys.readouterr()
     (tmp_path / "new").mkdir()
-    assert main(["watch", "new", "--model", f"models:/{champion}@champion"]) == 1
+    assert main(["monitor", "new", "--model", f"models:/{champion}@champion"]) == 1
     assert "that was registered" in capsys.readouterr().err
     promotion.rollback(champion, to=None, who="Bob", why="x")
     assert "that was registered" in refused(promotion.rollback, champion, to="2", who="Bob", why="y")

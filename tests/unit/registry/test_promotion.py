@@ -331,7 +331,7 @@ def test_the_champion_is_watched_with_its_own_validation_images(client, name, tm
     new.mkdir()
     for n in range(6):
         (new / f"{n}.ppm").write_bytes(registered.picture(registered.CLASSES[n % 3], 20_000 + n))
-    watch = ("watch", str(new), "--model", f"models:/{name}@champion", "--label", "6")
+    watch = ("monitor", str(new), "--model", f"models:/{name}@champion", "--label", "6")
     assert main([*watch]) == 1
     assert f"{name} has no alias champion" in capsys.readouterr().err
     assert ask(name).promoted
@@ -339,9 +339,9 @@ def test_the_champion_is_watched_with_its_own_validation_images(client, name, tm
     said = capsys.readouterr().out
     assert f"{name} version 1 on 6 new images: expected accuracy" in said
     assert "100.0% on its 10 validation images" in said
-    answers = pd.read_csv("artifacts/watch/images.csv").sort_values("path")
+    answers = pd.read_csv("artifacts/monitor/images.csv").sort_values("path")
     assert list(answers["predicted"]) == ["blue", "green", "red"] * 2
-    assert "Not measured" in Path("artifacts/watch/watch.html").read_text()
+    assert "Not measured" in Path("artifacts/monitor/monitor.html").read_text()
 
 
 def test_test_images_whose_near_duplicates_were_seen_are_left_out(client, champion, tmp_path):

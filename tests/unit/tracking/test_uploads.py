@@ -232,23 +232,23 @@ def test_a_next_run_with_nothing_to_do_uploads_waiting_runs(folder, miss, outage
     assert uploads.waiting() == []
 
 
-def test_the_upload_command_lists_the_runs_that_it_uploaded(client, folder, miss, capsys):
-    assert main(["upload"]) == 0
-    assert capsys.readouterr().out == "No run waits for upload.\n"
+def test_the_sync_command_lists_the_runs_that_it_uploaded(client, folder, miss, capsys):
+    assert main(["sync"]) == 0
+    assert capsys.readouterr().out.startswith("Nothing new: ")
     miss(folder, "FAILED")
     with folder.lock("a run"):
-        assert main(["upload"]) == 0
+        assert main(["sync"]) == 0
         assert capsys.readouterr().out == "artifacts/ is in use: what waits there is uploaded afterwards\n"
-    assert main(["upload"]) == 0
+    assert main(["sync"]) == 0
     (run,) = runs(client)
     assert capsys.readouterr().out == f"uploaded test, failed, as run {run.info.run_id}\n"
 
 
-def test_the_upload_command_fails_with_cause_and_remedy_while_mlflow_does_not_answer(folder, miss, monkeypatch, capsys):
+def test_the_sync_command_fails_with_cause_and_remedy_while_mlflow_does_not_answer(folder, miss, monkeypatch, capsys):
     miss(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-    assert main(["upload"]) == 1
+    assert main(["sync"]) == 1
     cause, remedy = capsys.readouterr().err.splitlines()
     assert cause.startswith(f"error: MLflow at {NOWHERE} does not run: ")
-    assert "run the same command again; runs that are not uploaded still wait" in remedy
+    assert "run the same command again; nothing is logged twice, and runs that are not uploaded still wait" in remedy
     assert len(uploads.waiting()) == 1

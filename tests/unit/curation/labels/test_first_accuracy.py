@@ -48,7 +48,7 @@ def test_validate_tells_it_once_the_backbone_is_there(
     assert not list((project / "artifacts/cache").glob("*.npy"))  # training caches other images
     run_stages("validate")
     assert sum(embedded) == 21  # no image is embedded twice
-    assert adaptformer("data", "labels") == 0
+    assert adaptformer("data", "label-errors") == 0
     assert sum(embedded) == 21 + 9  # those of the test split
 
 
@@ -99,5 +99,5 @@ def test_a_part_of_a_large_set_has_to_do(project: Path, monkeypatch: pytest.Monk
     assert "training images (a part of 21 images); took " in told
     monkeypatch.setattr(first_accuracy, "_FEWEST", 20)
     told = first_accuracy.text(params.load(), RunFolder(), seconds=1e-9)
-    assert told == "too few images within 0 s for a first accuracy: `adaptformer data labels` looks at all"
+    assert told == "too few images within 0 s for a first accuracy: `adaptformer data label-errors` looks at all"
     assert sum(embedded) == 15

@@ -228,7 +228,7 @@ def test_data_check_prints_its_findings(
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_bytes((Path(__file__).resolve().parents[4] / "params.yaml").read_bytes())
     shards(tmp_path / "s", FLAWED)
-    words = ("data", "check", "s/*.tar", "--into", "check", "--workers", "1")
+    words = ("data", "check", "s/*.tar", "--output", "check", "--workers", "1")
     assert adaptformer(*words) == 0
     printed = capsys.readouterr().out
     assert "49 images of 3 classes" in printed

@@ -30,7 +30,7 @@ def test_a_killed_check_continues_and_ends_its_processes(tmp_path: Path) -> None
     command = [sys.executable, "-m", "adaptformer", "data", "check", str(tmp_path / "s/*.tar"), "--workers", "2"]
     tried = killed = 0
     while not (tmp_path / "check/findings.csv").is_file():
-        process = subprocess.Popen([*command, "--into", str(tmp_path / "check")], cwd=ROOT, start_new_session=True,
+        process = subprocess.Popen([*command, "--output", str(tmp_path / "check")], cwd=ROOT, start_new_session=True,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
         there = len(list(tmp_path.glob("check/*/*")))
         deadline = time.monotonic() + 60
@@ -45,7 +45,7 @@ def test_a_killed_check_continues_and_ends_its_processes(tmp_path: Path) -> None
         _, alive = psutil.wait_procs(children, timeout=30)
         assert not alive
     assert killed
-    undisturbed = [*command, "--into", str(tmp_path / "undisturbed")]
+    undisturbed = [*command, "--output", str(tmp_path / "undisturbed")]
     done = subprocess.run(undisturbed, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
     assert "732 images of 2 classes" in done.stdout
     assert "label_conflicts: " in done.stdout
