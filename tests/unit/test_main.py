@@ -149,7 +149,7 @@ def test_ctrl_c_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stage_runner, "run", interrupted)
-    assert adaptformer("train") == 130
+    assert adaptformer("validate") == 130
     assert capsys.readouterr().err == "stopped; run the same command again to continue\n"
 
 
