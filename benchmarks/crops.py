@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from adaptformer.base import text_table
-from adaptformer.data import augmentation, photos
-from adaptformer.data.contract import ImageContract
+from adaptformer.data import augmentation, train_images
 from adaptformer.data.decoding import decode
-from adaptformer.data.photos import Photos
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import to_square
+from adaptformer.data.train_images import Photos
 
 CONTRACT = ImageContract(224, "crop", 0.875, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 HEIGHT, WIDTH = 375, 500
@@ -92,13 +92,13 @@ def main() -> None:
     """Measure and print the table."""
     torch.set_num_threads(1)
     files = [jpeg(seed) for seed in range(PHOTOS)]
-    ((height, width),) = photos.stored_shapes(np.array([HEIGHT]), np.array([WIDTH]), CONTRACT, SCALE[0]).tolist()
+    ((height, width),) = train_images.stored_shapes(np.array([HEIGHT]), np.array([WIDTH]), CONTRACT, SCALE[0]).tolist()
 
     def fill_squares() -> np.ndarray:
         return np.stack([to_square(decode(content), CONTRACT) for content in files])
 
     def fill_photos() -> np.ndarray:
-        return np.stack([photos.to_photo(decode(content), (height, width), CONTRACT) for content in files])
+        return np.stack([train_images.to_photo(decode(content), (height, width), CONTRACT) for content in files])
 
     squares, whole = fill_squares(), fill_photos()
     kept = Photos.of_one_size(whole)

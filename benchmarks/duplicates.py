@@ -21,8 +21,8 @@ from PIL import Image, ImageOps
 
 from adaptformer.base import memory
 from adaptformer.curation.checks import duplicate_verification, near_duplicates
-from adaptformer.data import workers
-from adaptformer.data.reading import small_picture
+from adaptformer.data import thread_map
+from adaptformer.data.image_facts import small_picture
 from benchmarks import measuring
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=300, help="copies of each kind (default: %(default)s)")
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 3000, 10_000], help="numbers of images to time")
     given = parser.parse_args()
-    torch.set_num_threads(workers.cores())
+    torch.set_num_threads(thread_map.cores())
     paths = sorted(path for path in given.folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
     paths = [paths[index] for index in np.random.default_rng(0).permutation(len(paths))]
     images = apart([Image.open(path).convert("RGB") for path in paths[: given.images]])

@@ -26,7 +26,7 @@ from adaptformer.base import memory, text_table
 from adaptformer.config.params import load
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import manifest
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.model import adapter_file, backbone, classifier
 from adaptformer.pipeline.stages import STAGES
 from benchmarks import models

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
-from adaptformer.data.photos import Photos
+from adaptformer.data.preprocessing import ImageContract
+from adaptformer.data.train_images import Photos
 from adaptformer.training import loop
 from adaptformer.training.history import EpochRow
 from adaptformer.training.run import Caching, Checkpoint, Compute, Run, TrainingData

@@ -33,8 +33,8 @@ from PIL import Image, ImageOps
 
 from adaptformer.base import files, text_table
 from adaptformer.curation.checks import ivf_index, near_duplicates
-from adaptformer.data import workers
-from adaptformer.data.reading import small_picture
+from adaptformer.data import thread_map
+from adaptformer.data.image_facts import small_picture
 from benchmarks.measuring import machine
 
 SIDE, IN_A_SHARD, CLASSES = 48, 10_000, 10
@@ -109,7 +109,7 @@ def checked(images: int, given: Path | None, *, features: bool) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given or Path(temporary)) / f"shards-{images}"
         began = time.perf_counter()
-        with multiprocessing.get_context("spawn").Pool(workers.cores()) as pool:
+        with multiprocessing.get_context("spawn").Pool(thread_map.cores()) as pool:
             pool.map(partial(write_shard, folder, images), range(-(-images // IN_A_SHARD)), chunksize=1)
         print(f"{images:,} images written in {time.perf_counter() - began:.0f} s", flush=True)
         into = Path(temporary) / "check"
@@ -142,7 +142,7 @@ def against(folder: Path, limit: int, probes: Sequence[int]) -> None:
     """Compare the search in cells with the comparison of all with all, on a folder's images."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})[:limit]
     pictures = np.stack([small_picture(np.asarray(Image.open(path).convert("RGB"))) for path in paths])
-    torch.set_num_threads(workers.cores())
+    torch.set_num_threads(thread_map.cores())
     rows = []
     began = time.perf_counter()
     ivf_index.PROBES = len(pictures)  # one cell, which is compared with itself

@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from adaptformer.data import augmentation, cache, manifest, photos, resizing, workers
-from adaptformer.data.contract import ImageContract
+from adaptformer.data import augmentation, cache, manifest, resizing, thread_map, train_images
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.model.torchvision_ops import import_torchvision
 from benchmarks import measuring
 
@@ -84,14 +84,14 @@ def torchvision_epoch(folder: Path, kind: Kind) -> Callable[[], None]:
     images = datasets.ImageFolder(str(folder / "train"), prepare)
 
     def epoch() -> None:
-        loader = torch.utils.data.DataLoader(images, BATCH, shuffle=True, num_workers=workers.cores())
+        loader = torch.utils.data.DataLoader(images, BATCH, shuffle=True, num_workers=thread_map.cores())
         for _ in loader:
             pass
 
     return epoch
 
 
-def our_epoch(kept: photos.StoredImages, kind: Kind) -> None:
+def our_epoch(kept: train_images.StoredImages, kind: Kind) -> None:
     """Make all batches of an epoch as training does."""
     boxes = augmentation.random_boxes(kept.shapes, (kind.smallest_share, 1.0), RATIO, True, 0)
     mean, std = torch.tensor(CONTRACT.mean), torch.tensor(CONTRACT.std)
@@ -105,7 +105,7 @@ def sides(kind: Kind, data: Path, scratch: Path) -> dict[str, Callable[[], objec
     """Return the functions to time, by name."""
     rows = manifest.rows(manifest.scan(data, 0.2, 0)[0], "train")
 
-    def loaded(table: pd.DataFrame, folder: Path, gigabytes: float | None) -> photos.StoredImages:
+    def loaded(table: pd.DataFrame, folder: Path, gigabytes: float | None) -> train_images.StoredImages:
         return cache.load_photos(table, data, CONTRACT, cache.ImageCache(folder, gigabytes), kind.smallest_share)
 
     def first() -> None:
@@ -148,7 +148,7 @@ def main() -> None:
     parser = measuring.parser(__doc__)
     parser.add_argument("--photos", type=int, default=32, help="photos of 12 megapixels (default: %(default)s)")
     given = parser.parse_args()
-    torch.set_num_threads(workers.cores())
+    torch.set_num_threads(thread_map.cores())
     rows: list[list[str]] = []
     measured: dict[str, dict[str, Any]] = {}
     for kind in kinds(given.photos):

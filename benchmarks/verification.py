@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from adaptformer.data import pixel_file
-from adaptformer.data.photos import Photos
+from adaptformer.data.train_images import Photos
 from adaptformer.model import backbone_file, device
 from adaptformer.prediction import model_checksum
 from benchmarks import measuring, models

@@ -16,7 +16,7 @@ from adaptformer.config.run_folder import RunFolder
 from adaptformer.curation.importing import copying, csv_list, importing, replacement, sources
 from adaptformer.curation.importing.importing import ImportSummary
 from adaptformer.curation.importing.replacement import Change
-from adaptformer.data.known_facts import KnownFacts
+from adaptformer.data.stat_cache import StatCache
 from adaptformer.pipeline import records, stage_runner
 from adaptformer.pipeline.stages import STAGES
 
@@ -93,7 +93,7 @@ def _imported(folder: RunFolder, source: str, params: Params, record: RunRecord,
             )  # fmt: skip
         return Change("", files={str(folder.root.resolve() / run_record.NAME): done.text()})
 
-    known = KnownFacts(folder.known_facts)
+    known = StatCache(folder.stat_cache)
     manner = copying.Manner(skip_bad, folder.root / "left_out.csv", folder.root / ".download", known)
     importing.import_folder(source, folder.data, params.data, replace=False, manner=manner, change=change)
     known.write()

@@ -20,8 +20,8 @@ from PIL import Image
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import decoding, image_files
-from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage, Pixels
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import centre_crop, prepare, to_square
 from adaptformer.prediction.predictor import Predictor
 

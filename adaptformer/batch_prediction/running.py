@@ -20,7 +20,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.job import MANIFEST, TIMING, Job, prepare
 from adaptformer.batch_prediction.shard import PARTS, Computing, Device, Outcome
-from adaptformer.data import storage, workers
+from adaptformer.data import storage, thread_map
 from adaptformer.prediction.predictor import Predictor
 from adaptformer.sharding import job_folder
 from adaptformer.sharding.engines import Engine
@@ -114,7 +114,7 @@ def run(job: Job, engine: Engine, device: Device = "auto", *, unverified: bool =
 def _processes(device: Device) -> int:
     """Return the default number of processes: one per core, but only one if there is a GPU, which they would share."""
     gpu = device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
-    return 1 if gpu else workers.cores()
+    return 1 if gpu else thread_map.cores()
 
 
 def _write_manifest(job: Job, content: bytes) -> None:

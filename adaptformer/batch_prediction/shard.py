@@ -26,7 +26,7 @@ from adaptformer.base import csv_file, files, integrity, names
 from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import inputs
 from adaptformer.batch_prediction.job import MANIFEST, MODEL, Job
-from adaptformer.data import storage, workers
+from adaptformer.data import storage, thread_map
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.resizing import decoded_for, to_input
 from adaptformer.prediction.predictor import WEIGHTS, Best, Predictor
@@ -35,7 +35,7 @@ from adaptformer.sharding.job_folder import parquet
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from adaptformer.data.contract import ImageContract
+    from adaptformer.data.preprocessing import ImageContract
 
 BATCH = 32
 PARTS = ("read", "decode", "resize", "forward", "write")
@@ -229,7 +229,7 @@ def _prepared(
     remote = any(map(storage.is_url, paths))
     done: Iterator[tuple[NDArray[np.uint8] | str, dict[str, float]]] = map(prepare, paths)
     if threads > 1 or remote:
-        done = workers.in_order(prepare, paths, max(threads, THREADS_OF_A_STORE if remote else 0))
+        done = thread_map.in_order(prepare, paths, max(threads, THREADS_OF_A_STORE if remote else 0))
     for image, taken in done:
         for part, spent in taken.items():
             seconds[part] += spent

@@ -163,7 +163,7 @@ def _import(given: argparse.Namespace) -> None:
     from adaptformer.config import params
     from adaptformer.config.run_folder import RunFolder
     from adaptformer.curation.importing import copying, growth, importing
-    from adaptformer.data.known_facts import KnownFacts
+    from adaptformer.data.stat_cache import StatCache
 
     file = params.read()
     named = file.replaced({"registry.model": given.model} if given.model else {})  # refuses a bad name before copying
@@ -176,7 +176,7 @@ def _import(given: argparse.Namespace) -> None:
         def imported(made: ImportSummary) -> Change:
             return _imported(request, data, made, named, given)
 
-        known = KnownFacts(RunFolder().known_facts)
+        known = StatCache(RunFolder().stat_cache)
         manner = copying.Manner(given.skip_bad, LEFT_OUT, DOWNLOADS / "source", known, given.repair)
         if given.add:
             change = grown(growth.add_images(given.path, data, named.data, manner, grown))
@@ -235,8 +235,8 @@ def _get(given: argparse.Namespace) -> None:
     from adaptformer.config.run_folder import RunFolder
     from adaptformer.curation.importing import copying, importing, known
     from adaptformer.curation.importing.replacement import Change
-    from adaptformer.data.known_facts import KnownFacts
     from adaptformer.data.layout import occupied
+    from adaptformer.data.stat_cache import StatCache
 
     if (given.name == "imagenet") != (given.folder is not None):
         raise UserError("only imagenet takes a folder, and it needs one", "see `adaptformer data download --help`")
@@ -263,7 +263,7 @@ def _get(given: argparse.Namespace) -> None:
         if occupied(data) and not given.replace:  # checked before hours of downloading
             raise UserError(f"{data}/ is not empty", f"move {data}/ away, then run the same command again")
         listed = known.imagenet(given.folder, downloads) if given.folder else known.get(given.name, downloads)
-        facts = KnownFacts(RunFolder().known_facts)
+        facts = StatCache(RunFolder().stat_cache)
         # Published sets hold the same bytes in several splits or classes: such files are left out and listed.
         manner = copying.Manner(skip_bad=True, left_out=LEFT_OUT, known=facts)
         summary = importing.import_folder(listed, data, settings.data, given.replace, manner, change)

@@ -88,10 +88,10 @@ def _rollback(given: argparse.Namespace) -> None:
 
 
 def _history(given: argparse.Namespace) -> None:
-    from adaptformer.registry import moves, promotion
+    from adaptformer.registry import alias_journal, promotion
 
     every = promotion.history(_model(given))
-    print(moves.as_json(every) if given.json else moves.as_table(every))
+    print(alias_journal.as_json(every) if given.json else alias_journal.as_table(every))
 
 
 def _monitor(given: argparse.Namespace) -> int:
@@ -135,13 +135,13 @@ def _monitor(given: argparse.Namespace) -> int:
 def _watched(chosen: Answering, folder: RunFolder, scratch: Path) -> Watched:
     """Return a chosen model with its data and backbone: those of a registered version, or of the file's run folder."""
     from adaptformer.monitoring.watching import Watched
-    from adaptformer.registry import candidate
+    from adaptformer.registry import version_evidence
     from adaptformer.tracking import mlflow_store
 
     if chosen.file is not None:
         return _results_of(chosen.file, scratch)
     with mlflow_store.user_errors("nothing was changed"):
-        found = candidate.gather(mlflow_store.connect(), chosen.name, chosen.version, scratch)
+        found = version_evidence.gather(mlflow_store.connect(), chosen.name, chosen.version, scratch)
     name = f"{chosen.name} version {chosen.version}"
     return Watched(name, found.model, found.manifest, found.profile, folder.backbone)
 

@@ -61,7 +61,7 @@ class RunFolder:
         self.faults = root / "data_faults.csv"
         # One of each for all runs of a checkout; they can be computed again.
         self.image_cache = self._shared / "cache"
-        self.known_facts = self.image_cache / "facts.safetensors"
+        self.stat_cache = self.image_cache / "facts.safetensors"
         self.embeddings = self.image_cache / "embeddings"
         self.probe_features = self.image_cache / "probe_features"
         self.label_report = root / "labels.html"

@@ -2,16 +2,16 @@
 
 In reading order:
 
-- contract.py: how an image becomes the model's input
+- preprocessing.py: how an image becomes the model's input
 - decoding.py: file bytes to RGB pixels
 - resizing.py: RGB pixels to the square that evaluation sees
-- photos.py: training images that keep their aspect ratio
+- train_images.py: training images that keep their aspect ratio
 - layout.py: which files of data/ belong to which split and class
-- workers.py: work on many files at once, in order
-- reading.py: size, mode and hash of many files
+- thread_map.py: work on many files at once, in order
+- image_facts.py: size, mode and hash of many files
 - splits.py: choice of the train images that form a missing split
 - manifest.py: one row per image
-- squares.py: the squares that evaluation reads, small images kept at their own size
+- eval_images.py: the squares that evaluation reads, small images kept at their own size
 - cache.py: prepared images, decoded once for all runs
 - labelled.py: one split's images with their labels
 - augmentation.py: random crops and flips, and the tensors that a model takes

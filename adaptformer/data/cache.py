@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from adaptformer.base import files, in_use, progress, source_code
 from adaptformer.base.errors import UserError
-from adaptformer.data import decoding, photos, pixel_file, reading, resizing, squares, workers
-from adaptformer.data.contract import ImageContract
+from adaptformer.data import decoding, eval_images, image_facts, pixel_file, resizing, thread_map, train_images
 from adaptformer.data.decoding import DamagedImage, Pixels
-from adaptformer.data.photos import StoredImages, StreamedPhotos
+from adaptformer.data.eval_images import Squares
 from adaptformer.data.pixel_file import CheckedPhotos
-from adaptformer.data.squares import Squares
+from adaptformer.data.preprocessing import ImageContract
+from adaptformer.data.train_images import StoredImages, StreamedPhotos
 
 log = logging.getLogger("adaptformer")
 
@@ -67,7 +67,7 @@ class ImageCache:
                             "%d images do not fit in runtime.image_cache_gb: they are decoded each time", len(shapes)
                         )
                         return StreamedPhotos(shapes, read)
-                    decoded = workers.in_order(read, range(len(shapes)))
+                    decoded = thread_map.in_order(read, range(len(shapes)))
                     pixel_file.write(path, shapes, progress.steps(decoded, "decoding", len(shapes), "images"))
                     stored = _opened(path, shapes, read)
         if stored is None:
@@ -126,13 +126,13 @@ def load_images(
     changed since the manifest was written.
     """
     loaded = manifest_rows if only is None else manifest_rows.iloc[only]
-    shapes = squares.stored_shapes(*_sizes(loaded), contract)
-    read = _reader(loaded, data, shapes, partial(squares.prepare, contract=contract))
+    shapes = eval_images.stored_shapes(*_sizes(loaded), contract)
+    read = _reader(loaded, data, shapes, partial(eval_images.prepare, contract=contract))
     if cache is None:
         return Squares(StreamedPhotos(shapes, read), contract, len(manifest_rows), only)
     geometry: list[Any] = [shapes.tolist(), contract.stored_size, contract.resize, contract.interpolation]
     geometry += [contract.jpeg_min_scale, contract.sixteen_bit_max]
-    stored = cache.load(_key(loaded, geometry, resizing, squares), shapes, read)
+    stored = cache.load(_key(loaded, geometry, resizing, eval_images), shapes, read)
     return Squares(stored, contract, len(manifest_rows), only)
 
 
@@ -144,12 +144,12 @@ def load_photos(
     They are cached as in `load_images`; if all of them are S x S, both functions share one array. Raises UserError as
     `load_images` does.
     """
-    shapes = photos.stored_shapes(*_sizes(manifest_rows), contract, smallest_share)
+    shapes = train_images.stored_shapes(*_sizes(manifest_rows), contract, smallest_share)
     if (shapes == contract.stored_size).all():
         return load_images(manifest_rows, data, contract, cache)
     geometry = [shapes.tolist(), contract.interpolation, contract.jpeg_min_scale, contract.sixteen_bit_max]
-    key = _key(manifest_rows, geometry, resizing, photos)
-    return cache.load(key, shapes, _reader(manifest_rows, data, shapes, partial(photos.photo, contract=contract)))
+    key = _key(manifest_rows, geometry, resizing, train_images)
+    return cache.load(key, shapes, _reader(manifest_rows, data, shapes, partial(train_images.photo, contract=contract)))
 
 
 def _sizes(manifest_rows: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -170,7 +170,7 @@ def _reader(
 
     def read(row: int) -> Pixels:
         path = data / paths[row]
-        content = reading.content(path, hashes[row])
+        content = image_facts.content(path, hashes[row])
         if content is None:
             raise UserError(
                 f"{data}/ has changed since the manifest was written: {path}",

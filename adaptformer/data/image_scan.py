@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from adaptformer.data import image_files, reading
+from adaptformer.data import image_facts, image_files
 from adaptformer.data.decoding import DamagedImage, Pixels
+from adaptformer.data.image_facts import ImageFacts
 from adaptformer.data.image_files import USUAL, Limits
-from adaptformer.data.known_facts import KnownFacts
-from adaptformer.data.reading import ImageFacts
-from adaptformer.data.workers import in_order
+from adaptformer.data.stat_cache import StatCache
+from adaptformer.data.thread_map import in_order
 
 
 def read_facts(
     path: Path,
     look: Callable[[Pixels], None] | None = None,
-    known: KnownFacts | None = None,
+    known: StatCache | None = None,
     limits: Limits = USUAL,
 ) -> ImageFacts | str:
     """Read and decode a file; return its facts, or the reason why it is not a usable image or exceeds the `limits`.
@@ -26,13 +26,13 @@ def read_facts(
     any other are added to `known`.
     """
     try:
-        file = reading.identity(path)
+        file = image_facts.identity(path)
         scanned = known.of(file, picture=look is not None) if known else None
         if scanned is not None:
             scanned.facts.require(limits)
         else:
             content = image_files.read(path, limits.bytes)
-            scanned = reading.scan(path, content, limits, picture=look is not None)
+            scanned = image_facts.scan(path, content, limits, picture=look is not None)
             if known:
                 known.remember(file, scanned)
     except (DamagedImage, OSError) as error:
@@ -42,26 +42,26 @@ def read_facts(
     return scanned.facts
 
 
-def copy_image(path: Path, copy: Path, known: KnownFacts | None = None, limits: Limits = USUAL) -> ImageFacts | str:
+def copy_image(path: Path, copy: Path, known: StatCache | None = None, limits: Limits = USUAL) -> ImageFacts | str:
     """Return the facts of a file as `read_facts`, and write its bytes to `copy` if it is a usable image.
 
     The facts of the copy are added to `known`. Raises OSError if the copy cannot be written.
     """
     try:
         content = image_files.read(path, limits.bytes)
-        scanned = reading.scan(path, content, limits, picture=True)
+        scanned = image_facts.scan(path, content, limits, picture=True)
     except (DamagedImage, OSError) as error:
         return _reason(error)
     copy.write_bytes(content)
     if known:
-        known.remember_own(reading.identity(copy), scanned)
+        known.remember_own(image_facts.identity(copy), scanned)
     return scanned.facts
 
 
 def read_all(
     paths: Sequence[Path],
     look: Callable[[int, Pixels], None] | None = None,
-    known: KnownFacts | None = None,
+    known: StatCache | None = None,
     limits: Limits = USUAL,
 ) -> Iterator[ImageFacts | str]:
     """Yield `read_facts` of each path, in order; `look` gets the index of each usable image and its small picture."""
@@ -73,7 +73,7 @@ def read_all(
 
 
 def copy_all(
-    paths: Iterable[Path], copies: Iterable[Path], known: KnownFacts | None = None, limits: Limits = USUAL
+    paths: Iterable[Path], copies: Iterable[Path], known: StatCache | None = None, limits: Limits = USUAL
 ) -> Iterator[ImageFacts | str]:
     """Yield `copy_image` of each path and its copy, in order. Raises OSError if a copy cannot be written."""
     pairs = zip(paths, copies, strict=True)

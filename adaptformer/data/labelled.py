@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from adaptformer.data import manifest as manifests
 from adaptformer.data.cache import ImageCache, load_images, load_photos
-from adaptformer.data.contract import ImageContract
-from adaptformer.data.photos import StoredImages
-from adaptformer.data.squares import Images, Squares
+from adaptformer.data.eval_images import Images, Squares
+from adaptformer.data.preprocessing import ImageContract
+from adaptformer.data.train_images import StoredImages
 
 
 @dataclass(frozen=True)

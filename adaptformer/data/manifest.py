@@ -11,10 +11,10 @@ from adaptformer.base import csv_file, files, integrity, progress
 from adaptformer.base.errors import UserError
 from adaptformer.data import groups, layout, splits
 from adaptformer.data.decoding import Pixels
+from adaptformer.data.image_facts import ImageFacts
 from adaptformer.data.image_files import USUAL, Limits
 from adaptformer.data.image_scan import read_all
-from adaptformer.data.known_facts import KnownFacts
-from adaptformer.data.reading import ImageFacts
+from adaptformer.data.stat_cache import StatCache
 
 _TYPES = {
     "path": "str", "label": "str", "split": "str", "width": "int64", "height": "int64", "mode": "str", "bytes": "int64",
@@ -39,7 +39,7 @@ def scan(
     seed: int,
     group: str | None = None,
     look: Callable[[str, Pixels], None] | None = None,
-    known: KnownFacts | None = None,
+    known: StatCache | None = None,
     limits: Limits = USUAL,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read every file of data/; return the manifest, and a table of the unusable files with reasons.

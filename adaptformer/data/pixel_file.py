@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from adaptformer.base import files, in_use
 from adaptformer.data.decoding import Pixels
-from adaptformer.data.photos import Photos
+from adaptformer.data.train_images import Photos
 
 log = logging.getLogger("adaptformer")
 

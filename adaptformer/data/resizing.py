@@ -1,7 +1,7 @@
 """Resizing of RGB pixels to the square that the model sees.
 
 Validation, evaluation, the parity check and the ONNX predictor all use these functions, so they see the same pixels.
-Training cuts its random crops from photos.py's images. N images, H x W pixels, S = contract.stored_size.
+Training cuts its random crops from train_images.py's images. N images, H x W pixels, S = contract.stored_size.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import MAX_PIXELS, Box, Decoded, Pixels, decode_reduced
+from adaptformer.data.preprocessing import ImageContract
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.eval_images import Images
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import centre_crop
-from adaptformer.data.squares import Images
 from adaptformer.model import inference
 from adaptformer.model.classifier import Classifier
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from adaptformer.base import array_file
 from adaptformer.base.errors import UserError
 from adaptformer.data.cache import ImageCache, load_images
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import centre_crop
 
 if TYPE_CHECKING:  # Embedding needs torch, but reading a profile does not

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from adaptformer.base import files
-from adaptformer.data.squares import Images
+from adaptformer.data.eval_images import Images
 from adaptformer.evaluation import calibration as calibrating
 from adaptformer.evaluation import report_images
 from adaptformer.evaluation.intervals import Interval

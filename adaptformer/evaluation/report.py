@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adaptformer import pages
 from adaptformer.base.scores import NAMES
-from adaptformer.config import method
+from adaptformer.config import describe
 from adaptformer.config.params import AdapterParams
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.evaluation import calibration, power, report_images, slices
@@ -68,8 +68,8 @@ def html(model: EvaluatedModel, test: AnsweredImages, drawings: Drawings) -> str
         "evaluation/report.html.j2",
         evaluation=evaluation,
         card=card,
-        trained=method.trained_parts(adapter, training),
-        settings=method.settings(adapter, training),
+        trained=describe.trained_parts(adapter, training),
+        settings=describe.settings(adapter, training),
         training=training,
         data=model.data,
         leaks=model.leaks,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
 from adaptformer.data import groups as grouping
-from adaptformer.data.squares import Images
+from adaptformer.data.eval_images import Images
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.intervals import Interval
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from adaptformer.base import files
 from adaptformer.data import augmentation
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.classifier import Classifier
 from adaptformer.prediction import model_checksum, model_file, model_metadata

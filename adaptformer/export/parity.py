@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptformer.base.errors import UserError
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import prepare
 from adaptformer.model import inference
 from adaptformer.model.classifier import Classifier

@@ -14,7 +14,7 @@ from adaptformer.base import array_file, schema
 from adaptformer.base.errors import UserError
 from adaptformer.config import renamed
 from adaptformer.config.params import AdapterParams
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.model import backbone, backbone_file, classifier, tensor_file
 from adaptformer.model.backbone_card import BackboneCard
 

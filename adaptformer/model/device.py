@@ -14,7 +14,7 @@ from torch import nn
 
 from adaptformer.base import memory
 from adaptformer.base.errors import UserError
-from adaptformer.data import workers
+from adaptformer.data import thread_map
 from adaptformer.model.backbone import VisionTransformer
 
 Precision = Literal["fp32", "bf16"]
@@ -39,7 +39,7 @@ def choose(device: Literal["auto", "cpu", "cuda"], threads: int) -> torch.device
 
 def default_threads() -> int:
     """Return the number of cores that this process may use; the processes of torchrun share them."""
-    return max(1, workers.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, thread_map.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def threads() -> int:

@@ -23,8 +23,8 @@ from adaptformer.base.errors import UserError
 from adaptformer.config.params import ImageParams
 from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache, load_images
-from adaptformer.data.contract import ImageContract
-from adaptformer.data.squares import Images
+from adaptformer.data.eval_images import Images
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.model import backbone, backbone_file, inference
 from adaptformer.model import device as devices
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from adaptformer.base import progress
 from adaptformer.data import augmentation
-from adaptformer.data.contract import ImageContract
-from adaptformer.data.squares import Images
+from adaptformer.data.eval_images import Images
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.model.device import Precision, autocast
 
 

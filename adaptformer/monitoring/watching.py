@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from adaptformer.base import progress
 from adaptformer.base.errors import UserError
-from adaptformer.data import image_scan, reading
+from adaptformer.data import image_facts, image_scan
 from adaptformer.data import manifest as manifests
-from adaptformer.data.reading import ImageFacts
+from adaptformer.data.image_facts import ImageFacts
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.gate.decision import Check
 from adaptformer.monitoring import data_likeness, expected_accuracy, label_next
@@ -207,7 +207,7 @@ def _validation_contents(rows: pd.DataFrame, data: Path) -> Iterator[bytes]:
     if rows.empty:
         raise UserError("the model has no validation images, by which its confidence is judged", "train it again")
     for path, sha256 in zip(rows["path"], rows["sha256"], strict=True):
-        content = reading.content(data / path, sha256)
+        content = image_facts.content(data / path, sha256)
         if content is None:
             raise UserError(
                 f"{data / path} is not the validation image that was used to choose the model",
@@ -218,7 +218,7 @@ def _validation_contents(rows: pd.DataFrame, data: Path) -> Iterator[bytes]:
 
 def _contents(table: pd.DataFrame, folder: Path) -> Iterator[bytes]:
     for path, sha256 in zip(table["path"], table["sha256"], strict=True):
-        content = reading.content(folder / path, sha256)
+        content = image_facts.content(folder / path, sha256)
         if content is None:
             raise UserError(f"{folder / path} changed while it was watched", "run the same command again")
         yield content

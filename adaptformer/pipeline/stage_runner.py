@@ -22,7 +22,7 @@ from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.pipeline.records import Record
 from adaptformer.pipeline.stages import STAGES, OnEpoch
-from adaptformer.training import event_files
+from adaptformer.training import tensorboard
 
 if TYPE_CHECKING:
     from adaptformer.training.history import EpochRow
@@ -89,7 +89,7 @@ def run(name: str, params: Params, folder: RunFolder, on_epoch: OnEpoch | None =
     _on_stop(f"in {name}")
     on_event = None
     if name == "train" and params.runtime.tensorboard:
-        on_event = event_files.writer(Path(params.runtime.tensorboard) / folder.root.name)
+        on_event = tensorboard.writer(Path(params.runtime.tensorboard) / folder.root.name)
     memory.give_back_freed()  # memory of an earlier stage in this process
     memory.forget_peak()
     began = time.perf_counter()

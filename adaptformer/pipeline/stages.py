@@ -34,10 +34,10 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     from adaptformer.curation.checks import data_report, faults, findings, near_duplicates
     from adaptformer.data import manifest
     from adaptformer.data.image_files import Limits
-    from adaptformer.data.known_facts import KnownFacts
+    from adaptformer.data.stat_cache import StatCache
 
     settings, look = params.data, near_duplicates.Pictures() if findings.needs_pictures(params.checks) else None
-    known = KnownFacts(folder.known_facts)
+    known = StatCache(folder.stat_cache)
     limits = Limits.of(settings.max_file_mb, settings.max_megapixels)
     table, unreadable = manifest.scan(
         folder.data, settings.validation_fraction, settings.seed, settings.group_pattern, look, known, limits

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptformer.base import integrity, text_table
-from adaptformer.config import method
+from adaptformer.config import describe
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.evaluation import leaks, power
@@ -41,7 +41,7 @@ class Summary:
         """Read the summary of a complete run folder; `ran` are the stages that this run ran, `decision` the gate's."""
         return cls(
             metrics=integrity.read_record(folder.metrics, "run `adaptformer evaluate`"),
-            parts=method.trained_parts(params.adapter, params.training),
+            parts=describe.trained_parts(params.adapter, params.training),
             card=adapter_summary.card(folder.adapter),
             training_seconds=read_timing(folder, "train").get("training_seconds"),
             epochs=len(folder.history.read_text().splitlines()) - 1,

@@ -17,8 +17,8 @@ import onnxruntime
 
 from adaptformer.base.errors import UserError
 from adaptformer.base.names import class_name_fault, shown
-from adaptformer.data import contract
-from adaptformer.data.contract import ImageContract
+from adaptformer.data import preprocessing
+from adaptformer.data.preprocessing import ImageContract
 
 KEY = "adaptformer"
 """The key of the metadata entry that holds the JSON."""
@@ -89,7 +89,7 @@ def _faults(content: Mapping[str, Any], session: onnxruntime.InferenceSession) -
     yield from _class_faults(content.get("classes"))
     if not isinstance(content.get("image"), dict):
         yield "it has no image contract"
-    yield from (f"image.{fault}" for fault in contract.faults(content.get("image")))
+    yield from (f"image.{fault}" for fault in preprocessing.faults(content.get("image")))
     for key, value in (("weights", content.get("weights")), ("adapter_sha256", content.get("adapter_sha256"))):
         sha256 = value.get("sha256") if key == "weights" and isinstance(value, dict) else value
         if value is not None and not _is_sha256(sha256):

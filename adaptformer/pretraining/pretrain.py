@@ -16,8 +16,8 @@ from torch import Tensor
 from adaptformer.base import randomness
 from adaptformer.base.errors import UserError
 from adaptformer.data import augmentation, image_files
-from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import square
 from adaptformer.model import backbone, tensor_file
 from adaptformer.pretraining.mae import MaskedAutoencoder

@@ -84,7 +84,7 @@ def version_of(file: Path) -> tuple[Record, str] | None:
 
 def remember(client: MlflowClient, name: str) -> Record:
     """Write the record of a registered model from MLflow and return it; in a read-only checkout only return it."""
-    from adaptformer.registry import moves
+    from adaptformer.registry import alias_journal
     from adaptformer.tracking import mlflow_store
     from adaptformer.tracking.run_files import MODEL_TAG
 
@@ -94,8 +94,8 @@ def remember(client: MlflowClient, name: str) -> Record:
         )
         for found in mlflow_store.versions_of(client, name)
     }
-    state = moves.aliases(client, name) if known else moves.State()
-    last = next(reversed(moves.valid(moves.read(client, name))), None)
+    state = alias_journal.aliases(client, name) if known else alias_journal.State()
+    last = next(reversed(alias_journal.valid(alias_journal.read(client, name))), None)
     since = last.when if last is not None and last.after.champion == state.champion else ""
     record = Record(name, tracking_place(), files.utc_now(), state.champion, state.previous, since, known)
     with contextlib.suppress(UserError, OSError):

@@ -16,7 +16,7 @@ from adaptformer.base import files, text_table
 from adaptformer.base.errors import UserError
 from adaptformer.data import manifest as manifests
 from adaptformer.data.layout import SPLITS
-from adaptformer.registry import moves, versions
+from adaptformer.registry import alias_journal, versions
 from adaptformer.tracking import mlflow_store
 from adaptformer.tracking.mlflow_run import DATA_TAG
 from adaptformer.tracking.run_files import MODEL_TAG
@@ -119,7 +119,7 @@ def models() -> list[str]:
     import mlflow
 
     names = {found.name for found in mlflow.search_registered_models()}
-    return sorted(names - {moves.history_name(name) for name in names})
+    return sorted(names - {alias_journal.history_name(name) for name in names})
 
 
 def who_saw(client: MlflowClient, names: Sequence[str], sha256: str) -> Sightings:
@@ -158,7 +158,7 @@ def origin(client: MlflowClient, name: str, which: str) -> Origin:
     facts = _facts(client, version, aliases.get(number, []))
     sentences = [
         move.sentence
-        for move in moves.valid(moves.read(client, name))
+        for move in alias_journal.valid(alias_journal.read(client, name))
         if move.before.champion != move.after.champion and number in {move.before.champion, move.after.champion}
     ]
     return Origin(name, number, tuple((what, value) for what, value in facts if value), tuple(sentences))

@@ -1,7 +1,7 @@
 """Promotion by the gate, rollback, and the history of both.
 
-They need only MLflow's registry: no server, worker or GPU. The journal (moves.py) decides which moves are valid; the
-lock here only keeps two processes on one machine from judging at the same time.
+They need only MLflow's registry: no server, worker or GPU. The journal (alias_journal.py) decides which moves are
+valid; the lock here only keeps two processes on one machine from judging at the same time.
 
 A command that was killed may be run again, however far it got: if the last move was made for the same request (the same
 version, person and reason, word for word), that move is the result, and no other move is made. So a repeated rollback
@@ -25,8 +25,8 @@ from adaptformer.base.errors import UserError
 from adaptformer.config.params import GateParams
 from adaptformer.gate import decision_page, judging
 from adaptformer.gate.decision import Decision
-from adaptformer.registry import candidate, decision_record, in_use, moves, versions
-from adaptformer.registry.moves import Move, State
+from adaptformer.registry import alias_journal, decision_record, in_use, version_evidence, versions
+from adaptformer.registry.alias_journal import Move, State
 from adaptformer.tracking import mlflow_store
 from adaptformer.tracking.git import user_name
 from adaptformer.tracking.locations import database, root
@@ -74,20 +74,20 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str | No
     another move came first.
     """
     who = who or user_name()
-    request = moves.request_of("promotion", version, who, why)
+    request = alias_journal.request_of("promotion", version, who, why)
     with _settled(name) as (client, before), tempfile.TemporaryDirectory() as scratch:
         if (granted := _granted_already(client, name, version, before, request)) is not None:
             return granted
         wanted = _requested(client, name, version, before)
-        challenger = candidate.gather(client, name, wanted, Path(scratch))
+        challenger = version_evidence.gather(client, name, wanted, Path(scratch))
         # If the alias has been removed, the challenger is compared with the last champion.
         present = before.champion or before.previous
-        champion = None if present is None else candidate.gather(client, name, present, Path(scratch))
-        sides = candidate.judged(challenger, champion, DATA, bounds)
+        champion = None if present is None else version_evidence.gather(client, name, present, Path(scratch))
+        sides = version_evidence.judged(challenger, champion, DATA, bounds)
         looks = decision_record.earlier_looks(client, name, wanted, challenger.test_digest)
-        drifts = candidate.drifts(challenger, champion, bounds.warn_drift)
+        drifts = version_evidence.drifts(challenger, champion, bounds.warn_drift)
         decision = judging.decide(*sides, bounds, drifts, earlier_looks=looks)
-        page = decision_page.html(decision, candidate.thumbnails(challenger, DATA))
+        page = decision_page.html(decision, version_evidence.thumbnails(challenger, DATA))
         kept = decision_record.keep(client, name, decision, page, challenger.test_digest, who=who, why=why)
         local = DECISIONS / f"{name}-{wanted}.html"
         files.write_text(local, page)
@@ -97,7 +97,7 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str | No
             after = State(wanted, present)
             move = Move("promotion", before, after, who, files.utc_now(), reason, kept.sha256, request=request)
             try:
-                moved = moves.move(client, name, move)
+                moved = alias_journal.move(client, name, move)
             except UserError as error:
                 decision_record.overtaken(client, name, wanted, error.cause)
                 raise
@@ -110,7 +110,7 @@ def _granted_already(
 ) -> Outcome | None:
     """Return the outcome of an earlier command with the same request, None if there is a version to judge."""
     wanted = version or versions.alias(client, name, "challenger")
-    made = moves.made_already(client, name, request)
+    made = alias_journal.made_already(client, name, request)
     if made is None or wanted not in {None, before.champion} or made.after.champion is None:
         return None
     decision, page, kept = decision_record.read(client, name, made.after.champion, made.evidence)
@@ -141,9 +141,9 @@ def rollback(name: str, *, to: str | None, who: str | None, why: str) -> Move:
     if not why.strip():
         raise UserError("a rollback needs a reason", "give one with --why; the history keeps it")
     who = who or user_name()
-    request = moves.request_of("rollback", to, who, why)
+    request = alias_journal.request_of("rollback", to, who, why)
     with _settled(name) as (client, before), tempfile.TemporaryDirectory() as scratch:
-        if (made := moves.made_already(client, name, request)) is not None:
+        if (made := alias_journal.made_already(client, name, request)) is not None:
             log.info("this was done already; to move once more, give another reason, or a version with --to")
             return made
         version = to or before.previous
@@ -152,22 +152,22 @@ def rollback(name: str, *, to: str | None, who: str | None, why: str) -> Move:
         versions.require_version(client, name, version)
         if version == before.champion:
             raise UserError(f"version {version} of {name} is champion already", "name another one with --to")
-        if version not in {move.after.champion for move in moves.valid(moves.read(client, name))}:
+        if version not in {move.after.champion for move in alias_journal.valid(alias_journal.read(client, name))}:
             raise UserError(f"version {version} of {name} was never in use", "let the gate judge it: `make promote`")
-        former = candidate.gather(client, name, version, Path(scratch))
-        checked = candidate.require_running(former, DATA)
+        former = version_evidence.gather(client, name, version, Path(scratch))
+        checked = version_evidence.require_running(former, DATA)
         log.info(
             "version %s of %s runs; %d of its test images are here and answered as recorded", version, name, checked
         )
         after = State(version, before.champion)
         wanted = Move("rollback", before, after, who, files.utc_now(), why, request=request)
-        moved = moves.move(client, name, wanted)
+        moved = alias_journal.move(client, name, wanted)
         in_use.keep(former.model)
         return moved
 
 
 def history(name: str) -> list[tuple[Move, bool]]:
-    """Return every move with whether it is valid, after `moves.settle`. Raises UserError if there is no such model.
+    """Return every move with whether it is valid, once all are settled. Raises UserError for an unknown model.
 
     A read-only checkout, in which nothing can be settled, gives the journal as it is.
     """
@@ -178,8 +178,8 @@ def history(name: str) -> list[tuple[Move, bool]]:
             held.enter_context(mlflow_store.user_errors("nothing was changed"))
             client = mlflow_store.connect()
             versions.require_model(client, name)
-        every = moves.read(client, name)
-        valid = moves.valid(every)
+        every = alias_journal.read(client, name)
+        valid = alias_journal.valid(every)
         return [(move, move in valid) for move in every]
 
 
@@ -208,7 +208,7 @@ def _settled(name: str) -> Iterator[tuple[MlflowClient, State]]:
         versions.require_model(client, name)
         in_use.forget(name)
         try:
-            yield client, moves.settle(client, name)
+            yield client, alias_journal.settle(client, name)
         finally:
             with contextlib.suppress(Exception):  # without a record, MLflow is asked
                 in_use.remember(client, name)

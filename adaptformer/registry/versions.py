@@ -13,7 +13,7 @@ from adaptformer.base import files
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.prediction import model_file
-from adaptformer.registry import belonging, in_use, moves
+from adaptformer.registry import alias_journal, belonging, in_use
 from adaptformer.tracking import failures, mlflow_store, run_files
 from adaptformer.tracking.locations import place, tracking_place
 
@@ -106,7 +106,7 @@ def reason_not_to_judge(registration: Registration) -> str | None:
         client = mlflow_store.connect()
         if alias(client, registration.model, "champion") == registration.version:
             return ""
-        withdrawn = moves.withdrawn(moves.read(client, registration.model), registration.version)
+        withdrawn = alias_journal.withdrawn(alias_journal.read(client, registration.model), registration.version)
     if withdrawn is None:
         return None
     return f"Version {registration.version} is not judged again: {withdrawn.who} took it out of use ({withdrawn.why})."

@@ -22,7 +22,7 @@ from multiprocessing.connection import wait as wait_for_any
 from typing import Any, Protocol, TypeVar
 
 from adaptformer.base.errors import UserError
-from adaptformer.data import workers
+from adaptformer.data import thread_map
 
 
 class Done(Protocol):
@@ -193,7 +193,7 @@ class Engine:
 
     def threads(self, processes: int) -> int:
         """Return the threads of each process: one in a cluster, because its machines are unknown here."""
-        return 1 if self.address else max(1, workers.cores() // processes)
+        return 1 if self.address else max(1, thread_map.cores() // processes)
 
     def computed(self, work: Callable[[int], D], shards: int, processes: int) -> Iterator[D]:
         """Yield the results of `work` for all shards in any order, computed by this many processes of this machine."""

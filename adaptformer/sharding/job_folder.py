@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from adaptformer.base import files, integrity, names
 from adaptformer.base.errors import UserError
-from adaptformer.data import storage, workers
+from adaptformer.data import storage, thread_map
 
 LOCK = ".lock"
 LISTS_AT_ONCE = 16
@@ -95,7 +95,7 @@ class Job:
             raise UserError(f"{folder} holds {cls.kind}, with other {', '.join(other)}", "give another folder")
         job = cls(folder=folder, **described)
         with storage.user_errors(folder):  # checked before anything is computed from a wrong list
-            job.require_lists(workers.in_order(_hash, map(job.input, range(job.shards)), LISTS_AT_ONCE))
+            job.require_lists(thread_map.in_order(_hash, map(job.input, range(job.shards)), LISTS_AT_ONCE))
         return job
 
     @classmethod

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adaptformer.training import balance, views
-from adaptformer.training.batches import MicroBatch, prefetch
+from adaptformer.training import balance, fixed_crops
+from adaptformer.training.prefetch import MicroBatch, prefetch
 from adaptformer.training.run import Run
 
 PREFETCHING_DEVICES = {"cuda"}
@@ -53,7 +53,7 @@ def draw(run: Run, *key: int) -> Draws:
     if params.class_balance != "none":
         weights = balance.class_weights(labels, run.model.head.linear.out_features, params.class_balance_power)
     images = balance.order(labels, weights if params.class_balance == "sampler" else None, *key)
-    boxes, numbers = views.boxes(params, run.data.photos.shapes, images, *key)
+    boxes, numbers = fixed_crops.boxes(params, run.data.photos.shapes, images, *key)
     in_loss = torch.from_numpy(weights).float() if weights is not None and params.class_balance == "loss" else None
     return Draws(torch.from_numpy(images), boxes, numbers, in_loss, min(params.batch_size, len(images)))
 
@@ -75,7 +75,7 @@ def micro_batches(run: Run, step: Draws) -> list[MicroBatch]:
     for whole in zip(*(column.tensor_split(run.params.gradient_accumulation) for column in columns), strict=True):
         total = len(whole[0])
         images, boxes, ids, classes, shares = (column[run.compute.world.share(total)] for column in whole)
-        pixels = None if run.prefix.depth else run.data.crops(images, boxes)
+        pixels = None if run.activation_cache.depth else run.data.crops(images, boxes)
         batch = MicroBatch(ids, classes, shares, pixels, total)
         batches.append(batch.pinned() if run.compute.device.type == "cuda" else batch)
     return batches

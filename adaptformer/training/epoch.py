@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from adaptformer.base import progress, randomness
 from adaptformer.training import draws, evaluation_pass
+from adaptformer.training.activation_cache import first_trained
 from adaptformer.training.balance import weighted_cross_entropy
-from adaptformer.training.batches import MicroBatch
 from adaptformer.training.draws import Draws
 from adaptformer.training.history import EpochRow
 from adaptformer.training.optimiser import learning_rate, set_learning_rate
-from adaptformer.training.prefix import first_trained
+from adaptformer.training.prefetch import MicroBatch
 from adaptformer.training.resume import Partial
 from adaptformer.training.run import Run
 from adaptformer.training.schedule import Phase
@@ -118,7 +118,7 @@ class Network(nn.Module):
         """Return the logits [B, C] of the micro-batch, from its pixels or from cached outputs of frozen blocks."""
         run = self._run
         if batch.pixels is None:
-            return self.model.logits(run.prefix.pooled("train", batch.numbers))
+            return self.model.logits(run.activation_cache.pooled("train", batch.numbers))
         logits: Tensor = self.model(run.normalised(batch.pixels))
         return logits
 

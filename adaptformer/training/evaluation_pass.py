@@ -58,8 +58,8 @@ def _pooled(run: Run, source: str, split: LabelledImages, rows: NDArray[np.int64
     """
     model, compute = run.model, run.compute
     share = compute.world.share(len(rows))
-    if run.prefix.depth:
-        batches = run.prefix.batches(source, share, BATCH)
+    if run.activation_cache.depth:
+        batches = run.activation_cache.batches(source, share, BATCH)
     else:
         images = inference.prepared(
             split.images, rows[share], run.data.contract, batch_size=BATCH, device=compute.device

@@ -19,11 +19,11 @@ from adaptformer.model import device
 from adaptformer.model.classifier import restore, trainable_state_dict
 from adaptformer.model.parts import parts
 from adaptformer.training import evaluation_pass, resume, schedule
+from adaptformer.training.activation_cache import first_trained
 from adaptformer.training.data_parallel import make_distributed
 from adaptformer.training.epoch import Network, PhaseTraining, train_epoch
 from adaptformer.training.history import EpochRow
 from adaptformer.training.optimiser import build_optimiser, pack_state, unpack_state, warmup_epochs
-from adaptformer.training.prefix import first_trained
 from adaptformer.training.run import Run
 
 log = logging.getLogger("adaptformer")
@@ -109,7 +109,7 @@ def _phase_training(run: Run, phase: schedule.Phase, number: int) -> PhaseTraini
     """Make the parameters of a phase trainable and cache the blocks below; return the phase with a new optimiser."""
     schedule.begin(run.model, phase)
     if run.params.fixed_crops:  # other crops have new outputs of the frozen blocks in every epoch
-        run.prefix.advance_to(first_trained(run.model))
+        run.activation_cache.advance_to(first_trained(run.model))
     optimiser = build_optimiser(run.model, run.params)
     return PhaseTraining(run, phase, number, optimiser, run.compute.world.wrap(Network(run)))
 

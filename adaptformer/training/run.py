@@ -18,19 +18,19 @@ from torch import Tensor
 
 from adaptformer.config.params import TrainingParams
 from adaptformer.data import augmentation
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.eval_images import Images
 from adaptformer.data.labelled import LabelledImages
-from adaptformer.data.photos import StoredImages
-from adaptformer.data.squares import Images
+from adaptformer.data.preprocessing import ImageContract
+from adaptformer.data.train_images import StoredImages
 from adaptformer.model import device as devices
 from adaptformer.model import inference
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision
 from adaptformer.model.parts import parts
-from adaptformer.training import head_statistics, stored_features, views
+from adaptformer.training import feature_cache, fixed_crops, head_statistics
+from adaptformer.training.activation_cache import ActivationCache, Source
 from adaptformer.training.data_parallel import World
-from adaptformer.training.prefix import Prefix, Source
-from adaptformer.training.stored_features import StoredFeatures
+from adaptformer.training.feature_cache import FeatureCache
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,12 @@ class Run:
         return augmentation.normalise(augmentation.planes(pixels), *self._mean_and_std)
 
     @cached_property
-    def prefix(self) -> Prefix:
+    def activation_cache(self) -> ActivationCache:
         """The cache of the frozen blocks' outputs, which is empty until `advance_to` is called."""
         sources = self._sources() if self.params.fixed_crops else {}
-        return Prefix(self.model, sources, self.compute.precision, self.caching.gigabytes, self._stored_features())
+        return ActivationCache(
+            self.model, sources, self.compute.precision, self.caching.gigabytes, self._stored_features()
+        )
 
     @cached_property
     def _mean_and_std(self) -> tuple[Tensor, Tensor]:
@@ -115,8 +117,8 @@ class Run:
 
     def _sources(self) -> dict[str, Source]:
         """Return the images whose outputs can be cached: the fixed views, the validation and the statistics images."""
-        data, per_image = self.data, views.count(self.params)
-        boxes = views.fixed(self.params, data.photos.shapes).flatten(0, 1)
+        data, per_image = self.data, fixed_crops.count(self.params)
+        boxes = fixed_crops.fixed(self.params, data.photos.shapes).flatten(0, 1)
 
         def training_views(numbers: Tensor) -> Tensor:
             return self.normalised(data.crops(numbers // per_image, boxes[numbers]).to(self.compute.device))
@@ -142,9 +144,9 @@ class Run:
 
         return Source(len(rows), squares)
 
-    def _stored_features(self) -> StoredFeatures | None:
+    def _stored_features(self) -> FeatureCache | None:
         """Return the file of the features, if they can be kept: only a linear probe's do not change in training."""
         folder, tuned = self.caching.features, self.model.tuned
         if folder is None or any(part.kind != "head" for name, part in parts(self.model).items() if name in tuned):
             return None
-        return stored_features.of_run(folder, self.checkpoint.fingerprint, self.compute.device, self.caching.gigabytes)
+        return feature_cache.of_run(folder, self.checkpoint.fingerprint, self.compute.device, self.caching.gigabytes)

@@ -13,8 +13,8 @@ from adaptformer.config.params import Params, TrainingParams
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import manifest
 from adaptformer.data.cache import ImageCache
-from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import Crops, DataSet
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.model import backbone as architecture
 from adaptformer.model import backbone_file, classifier, device
 from adaptformer.model.backbone_card import BackboneCard

@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from registered import ask, challenge, wrong
 
 from adaptformer.base.errors import UserError
-from adaptformer.registry import moves, promotion
-from adaptformer.registry.moves import Move, State
+from adaptformer.registry import alias_journal, promotion
+from adaptformer.registry.alias_journal import Move, State
 from adaptformer.tracking import mlflow_store
 
 pytestmark = pytest.mark.e2e
@@ -70,7 +70,7 @@ def test_a_better_model_is_promoted_its_decision_is_kept_and_the_way_back_is_ope
     assert challenge(tmp_path, champion, wrong(20)) == "2"
     outcome = ask(champion, why="spring data")
     assert outcome.promoted
-    assert moves.aliases(client, champion) == State("2", "1")
+    assert alias_journal.aliases(client, champion) == State("2", "1")
     version = client.get_model_version(champion, "2")
     folder = version.tags["gate.page"].rpartition("/")[0]
     kept = json.loads(Path(client.download_artifacts(version.run_id, f"{folder}/decision.json", ".")).read_text())
@@ -79,7 +79,7 @@ def test_a_better_model_is_promoted_its_decision_is_kept_and_the_way_back_is_ope
     assert outcome.page.read_text() == page
     assert promotion.history(champion)[-1][0].evidence == version.tags["gate.sha256"]
     promotion.rollback(champion, to=None, who="Bob", why="rain")
-    assert moves.aliases(client, champion) == State("1", "2")
+    assert alias_journal.aliases(client, champion) == State("1", "2")
     assert [move.kind for move, _ in promotion.history(champion)] == ["promotion", "promotion", "rollback"]
 
 
@@ -89,7 +89,7 @@ def race(uri, name, after, start, results):
     wanted = Move("promotion", State("1", None), State(after, "1"), after, "2026-01-01T00:00:00Z", "race")
     start.wait(60)
     try:
-        results.put((after, moves.move(client, name, wanted).number))
+        results.put((after, alias_journal.move(client, name, wanted).number))
     except UserError as error:
         results.put((after, error.cause))
 
@@ -109,7 +109,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_gets_an_error(client, 
     ((winner, number),) = [(version, result) for version, result in answers.items() if isinstance(result, int)]
     (loser,) = set(numbers) - {winner}
     assert "came first" in answers[loser]
-    assert moves.aliases(client, champion) == State(winner, "1")
+    assert alias_journal.aliases(client, champion) == State(winner, "1")
     assert {move.number: valid for move, valid in promotion.history(champion)}[number]
     assert sum(valid for _, valid in promotion.history(champion)) == 2
 
@@ -136,7 +136,7 @@ def killed_before(client, name, wanted, write):
         for method in WRITES:
             setattr(MlflowClient, method, counted(getattr(MlflowClient, method)))
         try:
-            moves.move(client, name, wanted)
+            alias_journal.move(client, name, wanted)
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -147,15 +147,15 @@ def test_a_promotion_killed_at_any_point_is_completed_or_undone_by_the_next_star
     challenge(tmp_path, champion, wrong(20))
     outcomes = []
     for write in range(1, 20):
-        before = moves.settle(client, champion)
-        number = len(moves.read(client, champion))
+        before = alias_journal.settle(client, champion)
+        number = len(alias_journal.read(client, champion))
         after = State("2" if before.champion == "1" else "1", before.champion)
         wanted = Move("promotion", before, after, "Ada", "2026-01-01T00:00:00Z", f"killed before write {write}")
         killed = killed_before(client, champion, wanted, write)
-        written = len(moves.read(client, champion)) > number
-        now = moves.settle(client, champion)
+        written = len(alias_journal.read(client, champion)) > number
+        now = alias_journal.settle(client, champion)
         assert now == (after if written else before), write
-        assert moves.aliases(client, champion) == now
+        assert alias_journal.aliases(client, champion) == now
         assert all(valid for _, valid in promotion.history(champion))
         assert all(move.done for move, _ in promotion.history(champion))
         outcomes.append(written)

@@ -219,11 +219,11 @@ def _registered() -> int:
 
 def registry_state(name: str) -> int:
     """Print what is in use and every valid move of it, as a command does for a person."""
-    from adaptformer.registry import moves, promotion
+    from adaptformer.registry import alias_journal, promotion
     from adaptformer.tracking import mlflow_store
 
     every = [(move.kind, move.before.champion, move.after.champion) for move, valid in promotion.history(name) if valid]
-    there = moves.aliases(mlflow_store.connect(), name)
+    there = alias_journal.aliases(mlflow_store.connect(), name)
     print(json.dumps([every, there.champion, there.previous]))
     return 0
 

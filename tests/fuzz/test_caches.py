@@ -14,7 +14,7 @@ from stored_files import CACHES, KINDS
 
 from adaptformer.base import array_file
 from adaptformer.base.errors import UserError
-from adaptformer.data import known_facts
+from adaptformer.data import stat_cache
 
 TYPES = st.sampled_from(["u1", "i8", "f4", "f8", "?", "i2"])
 SHAPES = st.lists(st.integers(0, 4), max_size=4)
@@ -76,7 +76,7 @@ def test_whole_files_of_another_content_are_nothing(
 ) -> None:
     path = written[name][0]
     metadata: dict[str, Any] = data.draw(
-        st.sampled_from([{}, {"version": known_facts._version(), "modes": ["L"]}, {"modes": 3}])
+        st.sampled_from([{}, {"version": stat_cache._version(), "modes": ["L"]}, {"modes": 3}])
     )
     array_file.write(path, data.draw(arrays(ARRAYS[name])), metadata)
     try:

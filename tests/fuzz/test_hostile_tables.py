@@ -19,7 +19,7 @@ from adaptformer.config import params
 from adaptformer.curation.importing import csv_list, relabelling
 from adaptformer.curation.labels import ranking
 from adaptformer.data import manifest as manifests
-from adaptformer.registry import candidate
+from adaptformer.registry import version_evidence
 
 PARAMS = params.load(Path(__file__).resolve().parents[2] / "params.yaml")
 PIECES = [
@@ -99,7 +99,7 @@ def test_any_list_of_images_to_predict_is_read_or_refused(folder: Path, content:
 def test_any_predictions_of_a_registered_version_are_read_or_refused(folder: Path, content: bytes) -> None:
     path = folder / "predictions.csv"
     path.write_bytes(content)
-    found = ends_well(lambda: candidate.read_predictions(path))
+    found = ends_well(lambda: version_evidence.read_predictions(path))
     if isinstance(found, pd.DataFrame):
         assert found["confidence"].dtype == "float64"
 

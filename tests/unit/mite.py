@@ -19,8 +19,8 @@ from torch import Tensor
 
 from adaptformer.checkpoints import fetching
 from adaptformer.config.params import AdapterParams, BackboneParams
-from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import LabelledImages
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.model import backbone, classifier, tensor_file
 from adaptformer.model.adapter_file import AdapterCard
 from adaptformer.model.backbone import VisionTransformer, timm  # through it, for torchvision's sake

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 
 Picture = Callable[..., bytes]
 

@@ -20,7 +20,7 @@ from adaptformer.base import files, integrity
 from adaptformer.config.params import GateParams
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import manifest as manifests
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.prediction import model_file
 from adaptformer.registry import promotion, versions
 from adaptformer.registry.promotion import Outcome

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 
 from adaptformer.base import array_file
-from adaptformer.data import known_facts
-from adaptformer.data.known_facts import KnownFacts
+from adaptformer.data import stat_cache
+from adaptformer.data.image_facts import SIDE, Identity, ImageFacts, ScannedImage
 from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.pixel_file import write as write_pixels
-from adaptformer.data.reading import SIDE, Identity, ImageFacts, ScannedImage
+from adaptformer.data.stat_cache import StatCache
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.data_profile import Profile
 from adaptformer.model import adapter_file, backbone_file, embedding, tensor_file
 from adaptformer.training import resume
+from adaptformer.training.feature_cache import FeatureCache
 from adaptformer.training.history import EpochRow
-from adaptformer.training.stored_features import StoredFeatures
 
 _RANDOM = np.random.default_rng(0)
 _SHAPES = np.array([(4, 6), (1, 1), (8, 3)])
@@ -68,12 +68,12 @@ def _profile_back(path: Path) -> object:
 
 
 def _features(folder: Path) -> Path:
-    StoredFeatures(folder / "features.safetensors", 1.0).write(_FEATURES)
+    FeatureCache(folder / "features.safetensors", 1.0).write(_FEATURES)
     return folder / "features.safetensors"
 
 
 def _features_back(path: Path) -> object:
-    found = StoredFeatures(path, 1.0).read({name: tensor.shape for name, tensor in _FEATURES.items()})
+    found = FeatureCache(path, 1.0).read({name: tensor.shape for name, tensor in _FEATURES.items()})
     return found and tensor_file.content_hash(found)
 
 
@@ -99,7 +99,7 @@ def _embeddings_back(path: Path) -> object:
 
 
 def _facts(folder: Path) -> Path:
-    known = KnownFacts(folder / "facts.safetensors")
+    known = StatCache(folder / "facts.safetensors")
     for number, mode in enumerate(("RGB", "L", "RGB")):
         picture = np.full((SIDE, SIDE, 3), number, np.uint8) if number else None
         facts = ImageFacts(8, 9, mode, 10, f"{number:064x}")
@@ -109,7 +109,7 @@ def _facts(folder: Path) -> Path:
 
 
 def _facts_back(path: Path) -> object:
-    rows = known_facts._read(path).items()
+    rows = stat_cache._read(path).items()
     return {file: (known.facts, None if known.picture is None else known.picture.tolist()) for file, known in rows}
 
 

@@ -16,7 +16,7 @@ from adaptformer.data import manifest
 from adaptformer.evaluation import data_profile
 from adaptformer.model import adapter_file, inference
 from adaptformer.prediction.predictor import Predictor
-from adaptformer.registry import candidate
+from adaptformer.registry import version_evidence
 
 FORMATS = sorted((Path(__file__).parent / "earlier_formats").iterdir())
 
@@ -36,7 +36,7 @@ def test_adapter_backbone_and_onnx_file_of_an_earlier_version_are_one_model(fold
 @pytest.mark.parametrize("folder", FORMATS, ids=lambda folder: folder.name)
 def test_the_evidence_of_an_earlier_version_can_be_judged(folder: Path) -> None:
     table = manifest.read_stored(folder / "manifest.csv", manifest.REGISTER)
-    predictions = candidate.read_predictions(folder / "predictions.csv")
+    predictions = version_evidence.read_predictions(folder / "predictions.csv")
     assert predictions is not None
     assert sorted(predictions["path"]) == sorted(manifest.rows(table, "test")["path"])
     assert len(data_profile.read(folder / "profile.safetensors").sizes) == len(table)

@@ -10,8 +10,8 @@ import pandas as pd
 from adaptformer.base import csv_file, files
 from adaptformer.base.errors import UserError
 from adaptformer.data import groups
+from adaptformer.data.image_facts import MIN_SIDE
 from adaptformer.data.layout import SPLITS
-from adaptformer.data.reading import MIN_SIDE
 
 FAULT_COLUMNS = ("path", "fault", "detail", "remedy")
 _SHOWN = 20

@@ -1,7 +1,7 @@
 """Near duplicates: copies of a photo, compressed, resized, cropped, stretched, mirrored or rotated by a few degrees.
 
 Candidates are pairs of pictures that look similar (ivf_index.py). Those whose details agree when they are aligned are
-confirmed (duplicate_verification.py). Both use the small picture of each image (data/reading.py).
+confirmed (duplicate_verification.py). Both use the small picture of each image (data/image_facts.py).
 """
 
 from __future__ import annotations

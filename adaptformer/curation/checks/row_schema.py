@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pandera.pandas as pa
 
+from adaptformer.data.image_facts import MIN_SIDE
 from adaptformer.data.layout import SPLITS
-from adaptformer.data.reading import MIN_SIDE
 
 SCHEMA = pa.DataFrameSchema(
     {

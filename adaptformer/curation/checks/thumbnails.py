@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from adaptformer.data import image_files
-from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import DamagedImage
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import square
 
 SIDE = 64

@@ -15,10 +15,10 @@ from adaptformer.curation.importing import rules
 from adaptformer.curation.importing.listing import Image, LeftOut, Listing
 from adaptformer.data import groups, image_files, repair
 from adaptformer.data.decoding import TRUNCATED
+from adaptformer.data.image_facts import MIN_SIDE, ImageFacts
 from adaptformer.data.image_files import Limits
 from adaptformer.data.image_scan import copy_all, read_facts
-from adaptformer.data.known_facts import KnownFacts
-from adaptformer.data.reading import MIN_SIDE, ImageFacts
+from adaptformer.data.stat_cache import StatCache
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Manner:
     skip_bad: bool = False
     left_out: Path | None = None
     work: Path = Path("artifacts/downloads/source")
-    known: KnownFacts | None = None
+    known: StatCache | None = None
     repair: bool = False
 
 

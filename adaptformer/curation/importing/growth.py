@@ -20,8 +20,8 @@ from adaptformer.curation.importing.importing import USUAL
 from adaptformer.curation.importing.listing import Image, Listing
 from adaptformer.curation.importing.replacement import Change, replacing_folder
 from adaptformer.data import groups, layout, splits
-from adaptformer.data.known_facts import known_hash
 from adaptformer.data.layout import SPLITS, Entry
+from adaptformer.data.stat_cache import known_hash
 
 _LISTED = 20
 

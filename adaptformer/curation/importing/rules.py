@@ -11,8 +11,8 @@ from adaptformer.base.errors import UserError
 from adaptformer.base.names import refuse_class_names, shown
 from adaptformer.curation.checks import faults
 from adaptformer.curation.importing.listing import Image, LeftOut, Listing
+from adaptformer.data.image_facts import MIN_SIDE, ImageFacts
 from adaptformer.data.manifest import COLUMNS
-from adaptformer.data.reading import MIN_SIDE, ImageFacts
 
 _LISTED = 20
 _ORDER = ("train", "validation", "test")

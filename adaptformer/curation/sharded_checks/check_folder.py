@@ -25,7 +25,7 @@ from adaptformer.base import files
 from adaptformer.base.errors import UserError
 from adaptformer.curation.sharded_checks import located_images
 from adaptformer.data import storage
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.sharding import job_folder
 
 if TYPE_CHECKING:

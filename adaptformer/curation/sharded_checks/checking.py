@@ -35,9 +35,9 @@ from adaptformer.curation.sharded_checks.check_folder import (
     prepare,
 )
 from adaptformer.curation.sharded_checks.facts import Looked
-from adaptformer.data import workers
+from adaptformer.data import thread_map
+from adaptformer.data.image_facts import SIDE
 from adaptformer.data.layout import SPLITS
-from adaptformer.data.reading import SIDE
 from adaptformer.sharding import job_folder
 from adaptformer.sharding.engines import Engine
 from adaptformer.sharding.job_folder import digest
@@ -102,7 +102,7 @@ def check(
 
 def _looked_at(job: Check, engine: Engine) -> list[Looked]:
     """Let the engine examine the parts that are not done yet, and return the outcome of all parts."""
-    processes = engine.workers or workers.cores()
+    processes = engine.workers or thread_map.cores()
     work = functools.partial(facts.look, job, engine.threads(processes))
     shown = progress.logged(engine.computed(work, job.shards, processes), "looking", job.shards, "parts")
     looked = sorted(shown, key=lambda one: one.shard)
@@ -137,7 +137,7 @@ def _find_near_duplicates(job: Check, images: int, repeated: NDArray[np.int64], 
     about = files.canonical_json({"facts": basis}).encode()
     if integrity.is_intact(path) and (pq.read_schema(path).metadata or {}).get(b"adaptformer") == about:
         return
-    torch.set_num_threads(workers.cores())
+    torch.set_num_threads(thread_map.cores())
     kept = np.ones(images, bool)
     kept[repeated] = False
     pairs = np.flatnonzero(kept)[stored_index.pairs(folder, _pictures(job, kept))]
@@ -196,7 +196,7 @@ def _findings(
 def _timing(looked: Sequence[Looked], engine: Engine, seconds: dict[str, float]) -> dict[str, object]:
     return {
         "engine": engine.name,
-        "workers": engine.workers or workers.cores(),
+        "workers": engine.workers or thread_map.cores(),
         "images": sum(one.images for one in looked),
         "seconds": seconds,
         "process_seconds_looking": round(sum(one.seconds for one in looked), 3),

@@ -25,10 +25,10 @@ from adaptformer.base.errors import UserError
 from adaptformer.curation.sharded_checks import located_images
 from adaptformer.curation.sharded_checks.check_folder import BACKBONE, Check
 from adaptformer.curation.sharded_checks.located_images import Located
-from adaptformer.data import storage, workers
-from adaptformer.data.contract import ImageContract
+from adaptformer.data import storage, thread_map
 from adaptformer.data.decoding import DamagedImage, decode_reduced
-from adaptformer.data.reading import SIDE, small_picture
+from adaptformer.data.image_facts import SIDE, small_picture
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import decoded_for, to_input
 
 AT_ONCE = 1000
@@ -121,7 +121,7 @@ def _embedding(check: Check, threads: int) -> tuple[Embed, ImageContract]:
 
 def _rows(part: list[str], embedding: tuple[Embed, ImageContract] | None, threads: int) -> Iterator[dict[str, Any]]:
     """Yield the row of each image. Raises SourceError if the images cannot be read."""
-    looked = workers.in_order(
+    looked = thread_map.in_order(
         functools.partial(_looked_at, embedding and embedding[1]), located_images.images(part), threads
     )
     while batch := _next(looked):

@@ -10,7 +10,7 @@ import pytest
 
 from adaptformer.base.errors import UserError
 from adaptformer.config import params, renamed
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.model.adapter_file import AdapterCard
 
 

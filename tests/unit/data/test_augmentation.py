@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from adaptformer.data import augmentation, resizing
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.model.torchvision_ops import import_torchvision
 
 import_torchvision()

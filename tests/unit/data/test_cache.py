@@ -14,12 +14,12 @@ import pytest
 from adaptformer.base.errors import UserError
 from adaptformer.data import cache as caching
 from adaptformer.data.cache import ImageCache, load_images
-from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import decode
 from adaptformer.data.manifest import rows, scan
-from adaptformer.data.photos import StreamedPhotos
 from adaptformer.data.pixel_file import CheckedPhotos
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import to_square
+from adaptformer.data.train_images import StreamedPhotos
 
 
 @pytest.fixture
@@ -366,7 +366,7 @@ FILL = """
 import sys
 from pathlib import Path
 from adaptformer.data import cache, manifest
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 
 data, folder = map(Path, sys.argv[1:])
 read = cache.reading.content

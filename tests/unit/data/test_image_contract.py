@@ -14,8 +14,8 @@ from PIL import Image
 
 from adaptformer.data import manifest, resizing
 from adaptformer.data.cache import ImageCache, load_images
-from adaptformer.data.contract import ImageContract
 from adaptformer.data.labelled import Crops, DataSet
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.model import inference
 
 SIDE = 24

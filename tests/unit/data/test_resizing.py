@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import decode
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import centre_crop, prepare, square, to_square
 
 RAMP = np.repeat(np.arange(12, dtype=np.uint8)[np.newaxis, :, np.newaxis] * 20, 4, axis=0).repeat(3, axis=2)  # 4 x 12

@@ -16,10 +16,10 @@ from PIL import Image
 
 from adaptformer.base.errors import UserError
 from adaptformer.data.cache import ImageCache
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.eval_images import Images
 from adaptformer.data.manifest import scan
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import centre_crop
-from adaptformer.data.squares import Images
 from adaptformer.evaluation import data_profile
 from adaptformer.evaluation.data_profile import Profile
 from adaptformer.model.embedding import backbone_features

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import prepare
 from adaptformer.prediction.predictor import Predictor
 

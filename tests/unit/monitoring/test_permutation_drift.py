@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.evaluation.data_profile import Profile
 from adaptformer.gate.drift import energy_coefficient
 from adaptformer.monitoring import permutation_drift as drift

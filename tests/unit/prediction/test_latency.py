@@ -9,7 +9,7 @@ import mite
 import numpy as np
 import pytest
 
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.prediction import latency
 from adaptformer.prediction.predictor import Predictor
 

@@ -17,7 +17,7 @@ from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.prediction import model_file
-from adaptformer.registry import belonging, candidate, lineage, moves, promotion, versions
+from adaptformer.registry import alias_journal, belonging, lineage, promotion, version_evidence, versions
 from adaptformer.tracking import mlflow_store
 
 
@@ -129,7 +129,7 @@ def test_no_file_that_changed_in_the_registry_is_judged_rolled_back_to_or_watche
             assert f"{champion} version 2" in said
             assert "that was registered" in said
             path.write_bytes(content)
-    assert moves.aliases(client, champion).champion == "1"
+    assert alias_journal.aliases(client, champion).champion == "1"
     assert ask(champion).promoted
     flip(paths[0])
     capsys.readouterr()
@@ -138,7 +138,7 @@ def test_no_file_that_changed_in_the_registry_is_judged_rolled_back_to_or_watche
     assert "that was registered" in capsys.readouterr().err
     promotion.rollback(champion, to=None, who="Bob", why="x")
     assert "that was registered" in refused(promotion.rollback, champion, to="2", who="Bob", why="y")
-    assert moves.aliases(client, champion).champion == "1"
+    assert alias_journal.aliases(client, champion).champion == "1"
 
 
 def test_what_is_fetched_to_predict_and_searched_for_images_is_what_was_registered(
@@ -202,7 +202,7 @@ def test_a_model_without_answers_gets_no_image_right(client, champion, tmp_path,
 
     table = registered.manifest(tests=12)
     registered.write_data(tmp_path / "data", table)
-    model = candidate.gather(client, champion, "1", tmp_path / "gate").model
+    model = version_evidence.gather(client, champion, "1", tmp_path / "gate").model
     rows = table[table["split"] == "test"].reset_index(drop=True)
     true = Predictor.logits
 
@@ -212,7 +212,7 @@ def test_a_model_without_answers_gets_no_image_right(client, champion, tmp_path,
         return logits
 
     monkeypatch.setattr(Predictor, "logits", broken)
-    found = candidate.predict(Predictor(model, device="cpu"), rows, tmp_path / "data")
+    found = version_evidence.predict(Predictor(model, device="cpu"), rows, tmp_path / "data")
     right = found["predicted"] == found["label"]
     assert right.tolist() == [n != 2 for n in range(12)]
     assert found.loc[2, ["predicted", "confidence", "probability_of_label"]].tolist() == [

@@ -13,7 +13,7 @@ from adaptformer.config.params import GateParams
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.prediction import model_file
 from adaptformer.prediction.predictor import Predictor
-from adaptformer.registry import candidate, promotion, versions
+from adaptformer.registry import promotion, version_evidence, versions
 from adaptformer.tracking import mlflow_store
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -69,8 +69,8 @@ def test_gate_and_rollback_run_both_files_and_count_the_size_of_both(client, fol
     table = registered.manifest(tests=120)
     registered.write_data(tmp_path / "data", table)
     registered.register(tmp_path, NAME, set(range(20)), sharpness=0.2, table=table, outside=True)
-    challenger, champion = (candidate.gather(client, NAME, version, tmp_path / "gate") for version in ("2", "1"))
-    judged, other = candidate.judged(challenger, champion, tmp_path / "data", BOUNDS)
+    challenger, champion = (version_evidence.gather(client, NAME, version, tmp_path / "gate") for version in ("2", "1"))
+    judged, other = version_evidence.judged(challenger, champion, tmp_path / "data", BOUNDS)
     assert (judged.predictions["predicted"] == judged.predictions["label"]).all(), "the models themselves were asked"
     assert other.megabytes == (folder.model.stat().st_size + folder.model_weights.stat().st_size) / 1e6
     bounds = BOUNDS.model_copy(update={"margin": -0.5})
@@ -80,7 +80,7 @@ def test_gate_and_rollback_run_both_files_and_count_the_size_of_both(client, fol
 
 
 def test_weights_that_are_lost_in_the_registry_are_an_error(client, folder, tmp_path):
-    fetched = candidate.gather(client, NAME, "1", tmp_path / "gate")
+    fetched = version_evidence.gather(client, NAME, "1", tmp_path / "gate")
     model_file.weights_of(fetched.model).unlink()
     with pytest.raises(UserError, match=r"needs .*model\.onnx\.data, which does not exist"):
-        candidate.require_running(fetched, tmp_path)
+        version_evidence.require_running(fetched, tmp_path)

@@ -7,7 +7,7 @@ import pytest
 import registered
 
 from adaptformer.base.errors import UserError
-from adaptformer.registry import lineage, moves
+from adaptformer.registry import alias_journal, lineage
 from adaptformer.tracking import mlflow_store
 
 
@@ -71,7 +71,7 @@ def test_an_image_that_no_version_saw_is_reported_as_such(client, colours):
 
 def test_all_models_are_searched_but_not_their_journals(client, colours, tmp_path):
     registered.register(tmp_path, "others", set(), sharpness=0.3, table=registered.manifest(tests=3, trained=3))
-    moves.settle(client, "colours")
+    alias_journal.settle(client, "colours")
     assert "colours-history" in {found.name for found in client.search_registered_models()}
     assert lineage.models() == ["colours", "others"]
     image = hashlib.sha256(registered.picture("blue", 10_000)).hexdigest()
@@ -107,7 +107,7 @@ def test_the_origin_of_a_version_is_shown(client, colours):
         "presets": "linear",
     }.items():
         client.set_model_version_tag("colours", "1", key, value)
-    moves.settle(client, "colours")
+    alias_journal.settle(client, "colours")
     origin = lineage.origin(client, "colours", "champion")
     assert origin == lineage.origin(client, "colours", "1")
     facts = dict(origin.facts)
@@ -122,8 +122,8 @@ def test_the_origin_of_a_version_is_shown(client, colours):
     assert "moved: outside: version 1" in origin.text
     assert lineage.origin(client, "colours", "2").moves == ()
     client.set_registered_model_alias("colours", "previous", "2")
-    moves.settle(client, "colours")
-    assert len(moves.read(client, "colours")) == 2
+    alias_journal.settle(client, "colours")
+    assert len(alias_journal.read(client, "colours")) == 2
     assert lineage.origin(client, "colours", "1").moves == origin.moves, "1 stayed in use"
 
 

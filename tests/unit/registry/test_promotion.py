@@ -18,8 +18,8 @@ from registered import PARAMS, ask, challenge, wrong
 from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import GateParams
-from adaptformer.registry import decision_record, moves, promotion, versions
-from adaptformer.registry.moves import State
+from adaptformer.registry import alias_journal, decision_record, promotion, versions
+from adaptformer.registry.alias_journal import State
 from adaptformer.tracking import mlflow_store
 
 
@@ -52,7 +52,7 @@ def champion(client, name, tmp_path):
 
 
 def test_the_first_version_becomes_champion_and_the_history_says_why(client, champion):
-    assert moves.aliases(client, champion) == State("1", None)
+    assert alias_journal.aliases(client, champion) == State("1", None)
     assert versions.alias(client, champion, "challenger") is None
     ((move, valid),) = promotion.history(champion)
     assert valid
@@ -65,7 +65,7 @@ def test_a_better_challenger_is_promoted(client, champion, tmp_path):
     assert versions.alias(client, champion, "challenger") == "2"
     outcome = ask(champion)
     assert outcome.promoted
-    assert moves.aliases(client, champion) == State("2", "1")
+    assert alias_journal.aliases(client, champion) == State("2", "1")
     assert versions.alias(client, champion, "challenger") is None
     assert outcome.decision.sentence.startswith("Version 2 replaces version 1")
 
@@ -75,7 +75,7 @@ def test_a_worse_or_insignificantly_better_challenger_is_refused(client, champio
     challenge(tmp_path, champion, errors)
     outcome = ask(champion)
     assert not outcome.promoted
-    assert moves.aliases(client, champion) == State("1", None)
+    assert alias_journal.aliases(client, champion) == State("1", None)
     assert versions.alias(client, champion, "challenger") == "2"
     assert len(promotion.history(champion)) == 1
     assert client.get_model_version(champion, "2").tags["gate.decision"] == "refused"
@@ -166,7 +166,7 @@ def test_a_first_version_no_better_than_chance_is_refused(client, name, tmp_path
     outcome = ask(name)
     assert not outcome.promoted
     assert "not shown to be better than always answering blue, which gets 33.3 % in top-1" in outcome.decision.sentence
-    assert moves.aliases(client, name) == State()
+    assert alias_journal.aliases(client, name) == State()
 
 
 def test_images_that_the_challenger_trained_on_are_left_out(client, champion, tmp_path):
@@ -195,10 +195,10 @@ def test_a_rollback_really_moves_and_a_second_one_goes_back_again(client, champi
     challenge(tmp_path, champion, wrong(20))
     assert ask(champion).promoted
     move = promotion.rollback(champion, to=None, who="Bob", why="it dislikes rain")
-    assert moves.aliases(client, champion) == State("1", "2")
+    assert alias_journal.aliases(client, champion) == State("1", "2")
     assert (move.kind, move.before, move.after) == ("rollback", State("2", "1"), State("1", "2"))
     promotion.rollback(champion, to=None, who="Bob", why="it was the camera")
-    assert moves.aliases(client, champion) == State("2", "1")
+    assert alias_journal.aliases(client, champion) == State("2", "1")
     assert [move.why for move, _ in promotion.history(champion)][-2:] == ["it dislikes rain", "it was the camera"]
 
 
@@ -208,7 +208,7 @@ def test_a_version_that_answers_otherwise_than_it_was_judged_by_is_not_rolled_ba
     registered.write_data(tmp_path / "data", registered.manifest())
     with pytest.raises(UserError, match="no longer gives the answers"):
         promotion.rollback(champion, to="1", who="Bob", why="x")
-    assert moves.aliases(client, champion) == State("2", "1")
+    assert alias_journal.aliases(client, champion) == State("2", "1")
 
 
 def test_a_rollback_needs_a_reason_and_somewhere_to_go(client, champion):
@@ -235,10 +235,10 @@ def test_a_champion_moved_by_hand_stays_and_the_history_says_so(client, champion
     every = promotion.history(champion)
     assert [move.kind for move, _ in every] == ["promotion", "outside"]
     assert every[-1][0].after == State("2", "1")
-    assert moves.aliases(client, champion) == State("2", "1")
+    assert alias_journal.aliases(client, champion) == State("2", "1")
     assert promotion.history(champion) == every  # looked at again, nothing more is written
     promotion.rollback(champion, to=None, who="Bob", why="back")
-    assert moves.aliases(client, champion) == State("1", "2")
+    assert alias_journal.aliases(client, champion) == State("1", "2")
 
 
 def test_without_an_alias_the_version_that_was_in_use_last_is_to_be_beaten(client, champion, tmp_path):
@@ -249,7 +249,7 @@ def test_without_an_alias_the_version_that_was_in_use_last_is_to_be_beaten(clien
     assert not outcome.promoted
     registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
     assert ask(champion).promoted
-    assert moves.aliases(client, champion) == State("3", "1")
+    assert alias_journal.aliases(client, champion) == State("3", "1")
 
 
 def test_a_deleted_champion_blocks_nothing(client, champion, tmp_path):
@@ -259,7 +259,7 @@ def test_a_deleted_champion_blocks_nothing(client, champion, tmp_path):
     assert promotion.history(champion)[-1][0].kind == "outside"
     registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
     assert ask(champion).promoted
-    assert moves.aliases(client, champion).champion == "3"
+    assert alias_journal.aliases(client, champion).champion == "3"
 
 
 def test_a_champion_moved_while_it_is_judged_is_not_overrun(client, champion, tmp_path, monkeypatch):
@@ -274,7 +274,7 @@ def test_a_champion_moved_while_it_is_judged_is_not_overrun(client, champion, tm
     monkeypatch.setattr(decision_record, "keep", moving)
     with pytest.raises(UserError, match=r"another move .* came first .*outside"):
         ask(champion)
-    assert moves.aliases(client, champion) == State("2", "1")
+    assert alias_journal.aliases(client, champion) == State("2", "1")
     version = client.get_model_version(champion, "3")
     assert version.tags["gate.decision"] == "overtaken"
     assert "not put to use" in version.description
@@ -286,7 +286,7 @@ def test_a_request_that_is_sent_again_is_one_move(client, champion, tmp_path, mo
     create = MlflowClient.create_model_version
     monkeypatch.setattr(MlflowClient, "create_model_version", lambda *a, **k: create(*a, **k) and create(*a, **k))
     assert ask(champion).promoted
-    assert moves.aliases(client, champion) == State("2", "1")
+    assert alias_journal.aliases(client, champion) == State("2", "1")
     assert [valid for _, valid in promotion.history(champion)] == [True, True, False]
 
 
@@ -300,15 +300,15 @@ def test_only_what_was_in_use_is_rolled_back_to(client, champion, tmp_path):
 def test_what_a_person_took_out_of_use_is_known_until_it_is_put_to_use_again(client, champion, tmp_path):
     challenge(tmp_path, champion, wrong(20))
     assert ask(champion).promoted
-    assert moves.withdrawn(moves.read(client, champion), "1") is None  # beaten, not withdrawn
+    assert alias_journal.withdrawn(alias_journal.read(client, champion), "1") is None  # beaten, not withdrawn
     promotion.rollback(champion, to=None, who="Bob", why="rain")
-    assert moves.withdrawn(moves.read(client, champion), "2").why == "rain"
+    assert alias_journal.withdrawn(alias_journal.read(client, champion), "2").why == "rain"
     # A run does not put it back of itself; it neither asks about what is in use.
     made = [versions.Registration(champion, version, "0" * 64, "", "") for version in ("2", "1")]
     assert "Bob took it out of use (rain)" in versions.reason_not_to_judge(made[0])
     assert versions.reason_not_to_judge(made[1]) == ""
     assert ask(champion, version="2").promoted
-    assert moves.withdrawn(moves.read(client, champion), "2") is None
+    assert alias_journal.withdrawn(alias_journal.read(client, champion), "2") is None
 
 
 def test_a_persons_description_stays(client, champion, tmp_path):
@@ -373,9 +373,9 @@ def test_the_commands_end_with_0_promoted_2_refused_1_error(client, champion, tm
     assert "Version 2 does not replace version 1" in command("promote", "--why", "try it", code=2)
     registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
     command("promote", "--who", "CI", "--why", "it's better", code=0)
-    assert moves.aliases(client, champion) == State("3", "1")
+    assert alias_journal.aliases(client, champion) == State("3", "1")
     command("rollback", "--why", "regret", code=0)
-    assert moves.aliases(client, champion) == State("1", "3")
+    assert alias_journal.aliases(client, champion) == State("1", "3")
     output = command("history", code=0)
     assert re.search(r"promotion +1 -> 3 +CI +it's better", output)
     assert re.search(r"rollback +3 -> 1 .* regret", output)

@@ -10,7 +10,7 @@ import mite
 import torch
 
 from adaptformer.config.params import TrainingParams
-from adaptformer.data.photos import Photos
+from adaptformer.data.train_images import Photos
 from adaptformer.training.data_parallel import World
 from adaptformer.training.run import Caching, Checkpoint, Compute, Run, TrainingData
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from adaptformer.base.errors import UserError
 from adaptformer.data import augmentation
 from adaptformer.data.labelled import LabelledImages
-from adaptformer.data.photos import Photos
+from adaptformer.data.train_images import Photos
 from adaptformer.model import adapter_file, classifier, inference, tensor_file
 from adaptformer.training import balance as balancing
 from adaptformer.training import epoch, evaluation_pass, loop, resume

@@ -23,7 +23,7 @@ PASSES: dict[str, Callable[[Run], object]] = {
     "attention": lambda run: attention.maps(run.model, torch.zeros(1, 3, mite.SIDE, mite.SIDE)),
     "validation": evaluation_pass.validate,
     "head statistics": evaluation_pass.recompute_statistics,
-    "activation cache": lambda run: run.prefix.advance_to(1),
+    "activation cache": lambda run: run.activation_cache.advance_to(1),
     "plan": lambda run: planning.plan(run.model, run.params, 8, run.compute.device, "fp32"),
 }
 

@@ -17,9 +17,9 @@ from adaptformer.config import params
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import manifest
-from adaptformer.data.photos import StreamedPhotos
+from adaptformer.data.eval_images import Squares
 from adaptformer.data.pixel_file import CheckedPhotos
-from adaptformer.data.squares import Squares
+from adaptformer.data.train_images import StreamedPhotos
 from adaptformer.model import block, device, tensor_file
 from adaptformer.training import head_statistics, planning, setup
 from adaptformer.training.data_parallel import World

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageOps
 from sklearn.datasets import load_digits
 
 from adaptformer.curation.checks import near_duplicates
-from adaptformer.data import reading
-from adaptformer.data.reading import small_picture
+from adaptformer.data import image_facts
+from adaptformer.data.image_facts import small_picture
 
 BICUBIC = Image.Resampling.BICUBIC
 
@@ -90,6 +90,6 @@ def test_where_all_pictures_are_alike_only_copies_are_found() -> None:
 def test_pictures_come_in_the_order_that_is_asked_for() -> None:
     gathered = near_duplicates.Pictures()
     for name, level in (("b", 10), ("a", 200)):
-        gathered(name, np.full((reading.SIDE, reading.SIDE, 3), level, np.uint8))
+        gathered(name, np.full((image_facts.SIDE, image_facts.SIDE, 3), level, np.uint8))
     assert gathered.of(["a", "b"])[:, 0, 0, 0].tolist() == [200, 10]
-    assert gathered.of(["a"]).shape == (1, reading.SIDE, reading.SIDE, 3)
+    assert gathered.of(["a"]).shape == (1, image_facts.SIDE, image_facts.SIDE, 3)

@@ -19,8 +19,8 @@ from adaptformer.base.errors import UserError
 from adaptformer.curation.sharded_checks import facts, located_images
 from adaptformer.curation.sharded_checks.check_folder import Check, Features, prepare
 from adaptformer.data import storage
-from adaptformer.data.contract import ImageContract
 from adaptformer.data.image_scan import read_facts
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import decoded_for, to_input
 from adaptformer.model import embedding, tensor_file
 

@@ -14,7 +14,7 @@ from PIL import ImageOps
 
 from adaptformer.curation.checks import duplicate_candidates, duplicate_verification, ivf_index, near_duplicates
 from adaptformer.curation.sharded_checks import stored_index
-from adaptformer.data.reading import SIDE, small_picture
+from adaptformer.data.image_facts import SIDE, small_picture
 
 PLAIN = 300
 

@@ -16,9 +16,9 @@ from small_runs import run, training_params
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import TrainingParams
 from adaptformer.model import device
-from adaptformer.training import loop, stored_features
+from adaptformer.training import feature_cache, loop
+from adaptformer.training.feature_cache import FeatureCache
 from adaptformer.training.run import Run
-from adaptformer.training.stored_features import StoredFeatures
 
 CPU = torch.device("cpu")
 
@@ -78,12 +78,12 @@ def test_every_setting_either_acts_later_or_decides_them() -> None:
     decide = {
         "seed", "head_statistics", "drop_path", "crop_scale", "crop_ratio", "flip", "fixed_crops", "precision"
     }  # fmt: skip
-    assert set(TrainingParams.model_fields) - decide == stored_features._ACT_LATER
+    assert set(TrainingParams.model_fields) - decide == feature_cache._ACT_LATER
 
 
 def test_other_rounding_has_features_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def place() -> Path:
-        return stored_features.of_run(tmp_path, {"training": {}}, CPU, 1.0).path
+        return feature_cache.of_run(tmp_path, {"training": {}}, CPU, 1.0).path
 
     before = place()
     assert place() == before
@@ -116,7 +116,7 @@ def features(count: int) -> dict[str, torch.Tensor]:
 
 
 def test_other_shapes_are_not_taken(tmp_path: Path) -> None:
-    stored = StoredFeatures(tmp_path / "a.safetensors", 1.0)
+    stored = FeatureCache(tmp_path / "a.safetensors", 1.0)
     stored.write(features(3))
     assert stored.read({"train": torch.Size([4, 1, 250])}) is None
     assert stored.read({"train": torch.Size([3, 1, 250]), "validation": torch.Size([3, 1, 250])}) is None
@@ -126,7 +126,7 @@ def test_other_shapes_are_not_taken(tmp_path: Path) -> None:
 
 
 def test_features_unused_for_longest_are_removed_for_new_ones(tmp_path: Path) -> None:
-    places = [StoredFeatures(tmp_path / f"{name}.safetensors", 4.5e-6) for name in "abcd"]
+    places = [FeatureCache(tmp_path / f"{name}.safetensors", 4.5e-6) for name in "abcd"]
     for second, place in enumerate(places[:3]):
         place.write(features(1))
         os.utime(place.path, (second, second))
@@ -141,8 +141,8 @@ def test_a_full_disk_costs_the_reuse_alone(
     def full(*_: object) -> None:
         raise UserError("cannot write it: No space left on device", "free space")
 
-    monkeypatch.setattr(stored_features.tensor_file, "write", full)
-    StoredFeatures(tmp_path / "a.safetensors", 1.0).write(features(1))
+    monkeypatch.setattr(feature_cache.tensor_file, "write", full)
+    FeatureCache(tmp_path / "a.safetensors", 1.0).write(features(1))
     assert caplog.messages == ["the features are not kept for later runs: cannot write it: No space left on device"]
 
 

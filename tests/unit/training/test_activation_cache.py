@@ -15,7 +15,7 @@ from small_runs import RESTLESS, run, training_params
 from adaptformer.data import augmentation
 from adaptformer.model import backbone, classifier
 from adaptformer.model.device import Precision
-from adaptformer.training import loop, prefix, resume, views
+from adaptformer.training import activation_cache, fixed_crops, loop, resume
 from adaptformer.training.history import EpochRow
 from adaptformer.training.run import Run, TrainingData
 
@@ -47,8 +47,8 @@ def made(folder: Path, case: dict[str, Any], **changes: Any) -> Run:
 def test_losses_and_weights_are_those_of_a_run_that_holds_nothing(tmp_path: Path, case: dict[str, Any]) -> None:
     held, plain = (made(tmp_path / name, case, gigabytes=size) for name, size in (("held", 1), ("plain", 0)))
     (rows, best), (expected, same) = loop.train(held), loop.train(plain)
-    assert held.prefix.activations or case.get("block_order") == "down" or not case
-    assert not plain.prefix.activations
+    assert held.activation_cache.activations or case.get("block_order") == "down" or not case
+    assert not plain.activation_cache.activations
     assert best == same
     for row, other in zip(rows, expected, strict=True):
         assert dataclasses.astuple(row) == pytest.approx(dataclasses.astuple(other), abs=1e-5)
@@ -85,7 +85,7 @@ def test_a_sweep_moves_the_activations_up_by_one_block(tmp_path: Path, monkeypat
     sweep = made(tmp_path, LAYERWISE)
     monkeypatch.setattr(classifier.Classifier, "forward_blocks", noting)
     depths: list[int] = []
-    loop.train(sweep, lambda _row: depths.append(sweep.prefix.depth))
+    loop.train(sweep, lambda _row: depths.append(sweep.activation_cache.depth))
     assert depths == [0, 0, 1, 1]
     assert (0, 1) in moves
 
@@ -120,7 +120,7 @@ def test_without_memory_for_them_it_is_said_and_nothing_is_held(
     caplog.set_level("INFO")
     probe = made(tmp_path, {"model": {"method": "linear"}}, gigabytes=1e-9)
     loop.train(probe)
-    assert not probe.prefix.activations
+    assert not probe.activation_cache.activations
     (said,) = [message for message in caplog.messages if "feature_cache_gb" in message]
     assert said.endswith("the frozen blocks run in every epoch")
 
@@ -140,9 +140,9 @@ def test_each_image_has_the_same_few_views_in_every_epoch(
     monkeypatch.setattr(TrainingData, "crops", noting)
     joint = made(tmp_path, {}, fixed_crops=2, flip=flip, epochs=12, crop_scale=(0.3, 0.8))
     loop.train(joint)
-    expected = views.fixed(joint.params, joint.data.photos.shapes).tolist()
+    expected = fixed_crops.fixed(joint.params, joint.data.photos.shapes).tolist()
     most = 4 if flip else 2
-    assert views.count(joint.params) == most
+    assert fixed_crops.count(joint.params) == most
     assert set(drawn) == set(range(len(joint.data.train.labels)))
     for image, boxes in drawn.items():
         assert boxes <= {tuple(box) for box in expected[image]}
@@ -162,14 +162,14 @@ def test_what_is_held_moves_up_block_by_block(
     deep: classifier.Classifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "adaptformer")
-    monkeypatch.setattr(prefix, "BATCH", 2)
+    monkeypatch.setattr(activation_cache, "BATCH", 2)
     images, taken = torch.randn(5, 3, 8, 8), []
-    source = prefix.Source(5, lambda chosen: taken.append(chosen.tolist()) or images[chosen])
+    source = activation_cache.Source(5, lambda chosen: taken.append(chosen.tolist()) or images[chosen])
     depths = len(deep.vit.blocks)
     passes = [0] * depths
     for number, block in enumerate(deep.vit.blocks):
         block.register_forward_hook(lambda *_, number=number: passes.__setitem__(number, passes[number] + 1))
-    held, chosen = prefix.Prefix(deep, {"train": source}, "fp32", 1.0), torch.tensor([3, 0])
+    held, chosen = activation_cache.ActivationCache(deep, {"train": source}, "fp32", 1.0), torch.tensor([3, 0])
     for depth in range(1, depths + 1):
         held.advance_to(depth)
         assert (held.depth, deep.training) == (depth, True)
@@ -202,9 +202,11 @@ def test_the_frozen_prefix_is_held_only_if_it_fits_into_the_given_memory(
     deep: classifier.Classifier, caplog: pytest.LogCaptureFixture, precision: Precision, bytes_each: int
 ) -> None:
     caplog.set_level("INFO", "adaptformer")
-    sources = {name: prefix.Source(2, lambda chosen: torch.zeros(len(chosen), 3, 8, 8)) for name in ("a", "b")}
+    sources = {
+        name: activation_cache.Source(2, lambda chosen: torch.zeros(len(chosen), 3, 8, 8)) for name in ("a", "b")
+    }
     gigabytes = 2 * 2 * (4 + deep.prefix_tokens) * deep.vit.embed_dim * bytes_each / 1e9
-    held = prefix.Prefix(deep, sources, precision, gigabytes)
+    held = activation_cache.ActivationCache(deep, sources, precision, gigabytes)
     held.advance_to(2)
     assert held.depth == 2
     held.gigabytes *= 0.99
@@ -219,7 +221,7 @@ def test_the_frozen_prefix_is_held_only_if_it_fits_into_the_given_memory(
 def test_fixed_views_are_the_crops_of_the_seed_and_their_mirror_images(flip: bool) -> None:
     params = training_params(fixed_crops=2, flip=flip, seed=3, crop_scale=(0.3, 0.8))
     shapes = np.array([[30, 40], [50, 20]])
-    found = views.fixed(params, shapes)
+    found = fixed_crops.fixed(params, shapes)
     plain = [augmentation.random_boxes(shapes, (0.3, 0.8), params.crop_ratio, False, 3, 0, view) for view in (0, 1)]
     assert torch.equal(found[:, :2], torch.stack(plain, dim=1))
     assert found.shape == (2, 4 if flip else 2, 5)
@@ -231,20 +233,20 @@ def test_fixed_views_are_the_crops_of_the_seed_and_their_mirror_images(flip: boo
 
 @pytest.mark.parametrize(("method", "expected"), [("linear", mite.DEPTH), ("adaptformer", 0), ("full", 0), ("vpt", 0)])
 def test_the_first_part_that_trains(method: str, expected: int) -> None:
-    assert prefix.first_trained(mite.model(method=method)) == expected
+    assert activation_cache.first_trained(mite.model(method=method)) == expected
 
 
 def test_only_blocks_below_what_trains_count() -> None:
     model = mite.model(method="full")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("blocks.1." in name or "head" in name)
-    assert prefix.first_trained(model) == 1
+    assert activation_cache.first_trained(model) == 1
 
 
 def test_in_bf16_they_are_held_in_bf16(tmp_path: Path) -> None:
     probe = made(tmp_path, {"model": {"method": "linear"}}, precision="bf16")
     rows, _ = loop.train(probe)
-    assert {tensor.dtype for tensor in probe.prefix.activations.values()} == {torch.bfloat16}
+    assert {tensor.dtype for tensor in probe.activation_cache.activations.values()} == {torch.bfloat16}
     plain = made(tmp_path / "plain", {"model": {"method": "linear"}}, precision="bf16", gigabytes=0)
     assert rows[-1].val_loss == pytest.approx(loop.train(plain)[0][-1].val_loss, abs=0.02)
 
@@ -254,11 +256,11 @@ def test_each_draw_of_a_step_has_a_view_of_its_own(flip: bool) -> None:
     params = training_params(fixed_crops=3, flip=flip, crop_scale=(0.3, 0.8))
     shapes = np.full((4, 2), 20, np.int64)
     order = np.tile(np.arange(4), 100)
-    crops, numbers = views.boxes(params, shapes, order, 1, 2)
+    crops, numbers = fixed_crops.boxes(params, shapes, order, 1, 2)
     assert numbers is not None
-    most = views.count(params)
+    most = fixed_crops.count(params)
     assert numbers.div(most, rounding_mode="floor").tolist() == order.tolist()
     for image in range(4):  # all views, none far more often than another
         drawn = np.bincount(numbers[order == image].numpy() - image * most, minlength=most)
         assert drawn.min() > 0.4 * 100 / most
-    assert torch.equal(crops, views.fixed(params, shapes).flatten(0, 1)[numbers])
+    assert torch.equal(crops, fixed_crops.fixed(params, shapes).flatten(0, 1)[numbers])

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from adaptformer.data.cache import ImageCache, load_images
-from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import decode
+from adaptformer.data.eval_images import Squares, prepare, stored_shapes
 from adaptformer.data.manifest import rows, scan
-from adaptformer.data.photos import Photos
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import to_square
-from adaptformer.data.squares import Squares, prepare, stored_shapes
+from adaptformer.data.train_images import Photos
 
 SHAPES = [(6, 8), (18, 10), (4, 40), (16, 16), (15, 17), (1, 90), (16, 15)]
 

@@ -19,7 +19,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.config import renamed
 from adaptformer.config.params import GateParams
 from adaptformer.curation.checks.thumbnails import thumbnail as thumbnail_of
-from adaptformer.data import groups, reading
+from adaptformer.data import groups, image_facts
 from adaptformer.data import manifest as manifests
 from adaptformer.evaluation import data_profile
 from adaptformer.gate import drift, rules
@@ -247,7 +247,7 @@ def predict(
 
 
 def _content(path: Path, sha256: str) -> bytes:
-    content = reading.content(path, sha256)
+    content = image_facts.content(path, sha256)
     if content is None:
         raise UserError(
             f"{path} is not the test image that the challenger was judged on",
@@ -271,7 +271,7 @@ def thumbnails(candidate: Candidate, data: Path) -> Callable[[str], bytes | None
     expected = dict(zip(candidate.manifest["path"], candidate.manifest["sha256"], strict=True))
 
     def thumbnail(path: str) -> bytes | None:
-        there = reading.content(data / path, expected.get(path, "")) is not None
+        there = image_facts.content(data / path, expected.get(path, "")) is not None
         return (there and thumbnail_of(data / path)) or None
 
     return thumbnail
@@ -310,7 +310,7 @@ def _there(candidate: Candidate, data: Path) -> pd.DataFrame:
         return pd.DataFrame()
     chosen = recorded.iloc[:: max(1, len(recorded) // CHECKED_IMAGES)]
     present = [
-        reading.content(data / path, sha256) is not None
+        image_facts.content(data / path, sha256) is not None
         for path, sha256 in zip(chosen["path"], chosen["sha256"], strict=True)
     ]
     return chosen[present].reset_index(drop=True)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from adaptformer.data import workers
-from adaptformer.data.workers import in_order
+from adaptformer.data import thread_map
+from adaptformer.data.thread_map import in_order
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -22,7 +22,7 @@ def test_results_come_in_the_order_of_the_items() -> None:
 
 
 def test_items_are_taken_only_as_results_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "cores", lambda: 2)
+    monkeypatch.setattr(thread_map, "cores", lambda: 2)
     taken: list[int] = []
 
     def items() -> Iterator[int]:
@@ -78,4 +78,4 @@ def test_an_iterator_that_is_given_up_waits_for_no_thread() -> None:
 def test_only_the_cores_that_the_process_may_use_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {3, 5, 8})
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert workers.cores() == 3
+    assert thread_map.cores() == 3

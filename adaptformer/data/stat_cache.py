@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from adaptformer.base import array_file, files, source_code
 from adaptformer.base.errors import UserError
-from adaptformer.data import decoding, reading
-from adaptformer.data.reading import SIDE, Identity, ImageFacts, ScannedImage, identity
+from adaptformer.data import decoding, image_facts
+from adaptformer.data.image_facts import SIDE, Identity, ImageFacts, ScannedImage, identity
 
 log = logging.getLogger("adaptformer")
 
@@ -28,7 +28,7 @@ _SETTLED_NS = 1_000_000_000
 would leave its modification time unchanged."""
 
 
-class KnownFacts:
+class StatCache:
     """The facts stored in a file, and those added until `write`. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
@@ -67,7 +67,7 @@ class KnownFacts:
         array_file.write(self._path, arrays, {"version": _version(), "modes": modes})
 
 
-def known_hash(path: Path, known: KnownFacts | None) -> str:
+def known_hash(path: Path, known: StatCache | None) -> str:
     """Return a file's hex sha256; the file is read only if it is not known. Raises OSError."""
     image = known.of(identity(path), picture=False) if known else None
     return image.facts.sha256 if image else files.sha256_file(path)
@@ -75,7 +75,7 @@ def known_hash(path: Path, known: KnownFacts | None) -> str:
 
 def _version() -> str:
     """Return a hash of everything that the facts of a file depend on besides its bytes."""
-    code = [source_code.of(module) for module in (decoding, reading)]
+    code = [source_code.of(module) for module in (decoding, image_facts)]
     return files.sha256_text(files.canonical_json([code, PIL.__version__]))
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from small_runs import RESTLESS, run
 
-from adaptformer.training import batches, draws, loop
-from adaptformer.training.batches import MicroBatch, prefetch
+from adaptformer.training import draws, loop
+from adaptformer.training import prefetch as prefetching
 from adaptformer.training.draws import Draws
+from adaptformer.training.prefetch import MicroBatch, prefetch
 from adaptformer.training.run import Run
 
 
@@ -60,7 +61,7 @@ def test_a_full_queue_waits_for_whoever_takes_the_items(monkeypatch: pytest.Monk
                 raise queue.Full
             super().put(item, block, timeout)
 
-    monkeypatch.setattr(batches.queue, "Queue", Full)
+    monkeypatch.setattr(prefetching.queue, "Queue", Full)
     assert list(prefetch(iter(range(5)))) == list(range(5))
 
 
@@ -69,7 +70,7 @@ def test_a_gpu_gets_batches_from_pinned_memory(tmp_path: Path, monkeypatch: pyte
     pinned: list[torch.Tensor] = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self)
     made = run(tmp_path, device=torch.device("cuda"))
-    made.prefix.depth = int(held)
+    made.activation_cache.depth = int(held)
     images = torch.arange(6)
     boxes = torch.tensor([[0, 0, 8, 8, 0]]).expand(6, 5)
     (batch,) = draws.micro_batches(made, Draws(images, boxes, None, None, 6))

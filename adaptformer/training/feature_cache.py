@@ -31,7 +31,7 @@ _ACT_LATER = frozenset(
 
 
 @dataclass(frozen=True)
-class StoredFeatures:
+class FeatureCache:
     """The file of one set of features in a folder whose files take at most `gigabytes`."""
 
     path: Path
@@ -78,8 +78,8 @@ class StoredFeatures:
             log.warning("the features are not kept for later runs: %s", error.cause)
 
 
-def of_run(folder: Path, fingerprint: Mapping[str, Any], device: torch.device, gigabytes: float) -> StoredFeatures:
+def of_run(folder: Path, fingerprint: Mapping[str, Any], device: torch.device, gigabytes: float) -> FeatureCache:
     """Return the file of a run's features, named by the parts of `fingerprint` on which the features depend."""
     training = {name: value for name, value in fingerprint["training"].items() if name not in _ACT_LATER}
     key = {**fingerprint, "training": training, "rounding": devices.rounding(device)}
-    return StoredFeatures(folder / f"{files.sha256_text(files.canonical_json(key))}.safetensors", gigabytes)
+    return FeatureCache(folder / f"{files.sha256_text(files.canonical_json(key))}.safetensors", gigabytes)

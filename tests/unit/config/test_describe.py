@@ -3,7 +3,7 @@
 import pytest
 import small_project
 
-from adaptformer.config import method
+from adaptformer.config import describe
 from adaptformer.config.params import load
 
 ADAPTERS = "adapters (width 16, parallel to the feed-forward layers) and the head"
@@ -27,7 +27,7 @@ CASES = [
 @pytest.mark.parametrize(("overrides", "words"), CASES)
 def test_the_words_are_those_of_the_method_and_the_schedule(overrides: dict[str, object], words: str) -> None:
     wanted = load(small_project.ROOT / "params.yaml", overrides)
-    assert method.trained_parts(wanted.adapter, wanted.training) == words
+    assert describe.trained_parts(wanted.adapter, wanted.training) == words
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_the_words_are_those_of_the_method_and_the_schedule(overrides: dict[str,
 )
 def test_settings_are_those_that_the_method_reads(wanted: str, has: set[str], has_not: set[str]) -> None:
     params = load(small_project.ROOT / "params.yaml", {"adapter.method": wanted, "training.base_lr": 0.25})
-    found = dict(method.settings(params.adapter, params.training))
+    found = dict(describe.settings(params.adapter, params.training))
     assert has <= found.keys()
     assert not has_not & found.keys()
     assert found["adapter.method"] == wanted

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer.data import image_files, pillow_remarks, reading
+from adaptformer.data import image_facts, image_files, pillow_remarks
+from adaptformer.data.image_facts import ImageFacts
 from adaptformer.data.image_scan import copy_all, copy_image, read_all
-from adaptformer.data.reading import ImageFacts
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_what_pillow_remarks_of_a_file_is_told_once_with_its_name(
     paths = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
     for path in paths:
         path.write_bytes(content)
-    reading._logged.clear()
+    image_facts._logged.clear()
     monkeypatch.setattr(warnings, "showwarning", pillow_remarks._shown)  # pytest has its own in its place
     monkeypatch.setattr(warnings, "filters", [("always", None, Warning, None, 0)])
     assert not any(isinstance(facts, str) for facts in read_all(paths))

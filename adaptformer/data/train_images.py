@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from adaptformer.data import workers
-from adaptformer.data.contract import ImageContract
+from adaptformer.data import thread_map
 from adaptformer.data.decoding import Box, Pixels, decode_reduced
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import resample_filter
 
 MAX_ASPECT = 3
@@ -93,7 +93,7 @@ class StreamedPhotos:
 
     def take(self, indices: Iterable[int]) -> list[Pixels]:
         """Return several images, decoded by one thread per core."""
-        return list(workers.in_order(self.read, indices))
+        return list(thread_map.in_order(self.read, indices))
 
 
 def stored_shapes(

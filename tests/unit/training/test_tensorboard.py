@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from adaptformer.base.errors import UserError
-from adaptformer.training import event_files
+from adaptformer.training import tensorboard
 from adaptformer.training.history import EpochRow
 
 
@@ -25,7 +25,7 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_every_figure_of_an_epoch_is_there_over_all_phases(tmp_path: Path) -> None:
-    add = event_files.writer(tmp_path)
+    add = tensorboard.writer(tmp_path)
     add(row(1))
     add(row(1, phase=2))
     steps = {
@@ -37,7 +37,7 @@ def test_every_figure_of_an_epoch_is_there_over_all_phases(tmp_path: Path) -> No
 
 def test_a_resumed_training_has_each_epoch_once(tmp_path: Path) -> None:
     for epochs in ((1, 2), (1, 2, 3)):
-        add = event_files.writer(tmp_path)
+        add = tensorboard.writer(tmp_path)
         for epoch in epochs:
             add(row(epoch))
     assert [step for step, _ in read(tmp_path)["loss/train"]] == [1, 2, 3]
@@ -48,7 +48,7 @@ def test_a_folder_that_cannot_be_written_and_a_package_that_is_missing_are_one_l
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write in "):
-        event_files.writer(tmp_path / "file" / "events")
+        tensorboard.writer(tmp_path / "file" / "events")
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match="tensorboard is not installed"):
-        event_files.writer(tmp_path)
+        tensorboard.writer(tmp_path)

@@ -18,7 +18,7 @@ from adaptformer.model import inference
 from adaptformer.model.classifier import Classifier
 from adaptformer.model.device import Precision, autocast
 from adaptformer.model.parts import parts
-from adaptformer.training.stored_features import StoredFeatures
+from adaptformer.training.feature_cache import FeatureCache
 
 log = logging.getLogger("adaptformer")
 
@@ -35,7 +35,7 @@ class Source:
 
 
 @dataclass
-class Prefix:
+class ActivationCache:
     """Cache of the inputs of the model's block `depth`, for all images of `sources`, in at most `gigabytes`.
 
     `activations` holds them by source: input tokens [M, N, D], or pooled features [M, heads, D] if `depth` is L.
@@ -48,7 +48,7 @@ class Prefix:
     sources: Mapping[str, Source]
     precision: Precision
     gigabytes: float
-    stored: StoredFeatures | None = None
+    stored: FeatureCache | None = None
     depth: int = 0
     activations: dict[str, Tensor] = field(default_factory=dict)
 

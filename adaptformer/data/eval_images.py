@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer.data import workers
-from adaptformer.data.contract import ImageContract
+from adaptformer.data import thread_map
 from adaptformer.data.decoding import Pixels, decode
-from adaptformer.data.photos import StoredImages
+from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import square, to_square
+from adaptformer.data.train_images import StoredImages
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Squares:
         images = self.stored.take(indices if self.rows is None else _places(self.rows, list(indices)))
         if all(image.shape == self.shape[1:] for image in images):
             return images
-        return list(workers.in_order(lambda image: to_square(image, self.contract), images))
+        return list(thread_map.in_order(lambda image: to_square(image, self.contract), images))
 
 
 def _places(rows: NDArray[np.int64], indices: list[int]) -> list[int]:

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from adaptformer.data.contract import ImageContract
+from adaptformer.data.preprocessing import ImageContract
 
 
 def test_the_image_contract_survives_json(contract: ImageContract) -> None:

@@ -11,21 +11,21 @@ import pytest
 import torch
 from PIL import Image
 
-from adaptformer.data import augmentation, manifest, photos
+from adaptformer.data import augmentation, manifest, train_images
 from adaptformer.data import cache as caching
 from adaptformer.data.cache import ImageCache
-from adaptformer.data.contract import ImageContract
 from adaptformer.data.decoding import decode
 from adaptformer.data.labelled import Crops, DataSet
-from adaptformer.data.photos import Photos, StoredImages, StreamedPhotos
 from adaptformer.data.pixel_file import CheckedPhotos
+from adaptformer.data.preprocessing import ImageContract
+from adaptformer.data.train_images import Photos, StoredImages, StreamedPhotos
 
 CONTRACT = ImageContract(224, "crop", 0.875, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))  # S = 256
 RANDOM = {"scale": (0.08, 1.0), "ratio": (0.75, 4 / 3)}
 
 
 def stored(height: int, width: int, share: float = 0.08, contract: ImageContract = CONTRACT) -> tuple[int, int]:
-    ((h, w),) = photos.stored_shapes(np.array([height]), np.array([width]), contract, share).tolist()
+    ((h, w),) = train_images.stored_shapes(np.array([height]), np.array([width]), contract, share).tolist()
     return h, w
 
 
@@ -33,7 +33,7 @@ def stored(height: int, width: int, share: float = 0.08, contract: ImageContract
 def test_photos_that_are_small_enough_keep_their_pixels(shape: tuple[int, int]) -> None:
     assert stored(*shape) == shape
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    np.testing.assert_array_equal(photos.to_photo(image, shape, CONTRACT), image)
+    np.testing.assert_array_equal(train_images.to_photo(image, shape, CONTRACT), image)
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_the_ends_of_a_strip_are_cut_off(shape: tuple[int, int], expected: tuple
 @pytest.mark.parametrize("lying", [True, False])
 def test_a_strip_keeps_its_centre(lying: bool) -> None:
     strip = np.repeat(np.arange(10, dtype=np.uint8)[np.newaxis, :, np.newaxis], 2, axis=0).repeat(3, axis=2)
-    kept = photos.to_photo(strip if lying else strip.swapaxes(0, 1), (2, 6) if lying else (6, 2), CONTRACT)
+    kept = train_images.to_photo(strip if lying else strip.swapaxes(0, 1), (2, 6) if lying else (6, 2), CONTRACT)
     assert (kept if lying else kept.swapaxes(0, 1))[..., 0].tolist() == [[2, 3, 4, 5, 6, 7]] * 2
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_shrinking_is_antialiased_by_the_filter_of_the_contract(interpolation: str) -> None:
     image = np.random.default_rng(0).integers(0, 256, (600, 700, 3), np.uint8)
-    shrunk = photos.to_photo(image, (300, 350), dataclasses.replace(CONTRACT, interpolation=interpolation))
+    shrunk = train_images.to_photo(image, (300, 350), dataclasses.replace(CONTRACT, interpolation=interpolation))
     expected = Image.fromarray(image).resize((350, 300), Image.Resampling[interpolation.upper()])
     np.testing.assert_array_equal(shrunk, np.array(expected))
 
@@ -82,13 +82,13 @@ def test_a_large_jpeg_is_stored_the_same_within_rounding_at_reduced_scale(shape:
     Image.fromarray(pixels.astype(np.uint8)).save(file, "JPEG", quality=95)
     full = dataclasses.replace(CONTRACT, size=56)  # S = 64, so that the shorter side is 128
     kept = stored(*shape, contract=full)
-    found = photos.photo(file.getvalue(), kept, dataclasses.replace(full, jpeg_min_scale=2))
-    reference = photos.to_photo(decode(file.getvalue()), kept, full)
+    found = train_images.photo(file.getvalue(), kept, dataclasses.replace(full, jpeg_min_scale=2))
+    reference = train_images.to_photo(decode(file.getvalue()), kept, full)
     assert found.shape == (*kept, 3)
     assert (found != reference).any()
     strip = max(shape) > 3 * min(shape)  # cut at whole pixels of the reduced image: half a stored pixel beside
     assert np.abs(found.astype(int) - reference).max() <= (10 if strip else 4)
-    np.testing.assert_array_equal(photos.photo(file.getvalue(), kept, full), reference)
+    np.testing.assert_array_equal(train_images.photo(file.getvalue(), kept, full), reference)
 
 
 def test_photos_of_any_shape_come_back_by_index() -> None:
@@ -150,7 +150,7 @@ def test_training_reads_photos_with_their_aspect_and_evaluation_squares(
     for index, path in enumerate(manifest.rows(table, "train")["path"]):
         pixels = np.array(Image.open(data / path))
         height, width = found.shapes[index]
-        np.testing.assert_array_equal(found[index], photos.to_photo(pixels, (height, width), contract))
+        np.testing.assert_array_equal(found[index], train_images.to_photo(pixels, (height, width), contract))
         np.testing.assert_array_equal(again[index], found[index])
     monkeypatch.undo()
     squares = DataSet(table, ["cat"], data, contract, cached(tmp_path)).split("train")
