@@ -22,7 +22,7 @@ PREFETCHING_DEVICES = {"cuda"}
 
 @dataclass(frozen=True)
 class Draws:
-    """The draws of an epoch in order: the index of each image [N], its crop [N, 5], and its fixed view [N].
+    """The draws of an epoch in order: the index of each image [N], its crop [N, 5], and its fixed crop [N].
 
     `views` is None if every draw has a new crop. `class_weights` [C] are the weights in the loss, None if all images
     count the same.

@@ -157,7 +157,7 @@ class Tally:
 def _set_training_mode(run: Run) -> None:
     run.model.train()
     if run.params.fixed_crops:
-        # With fixed views, frozen blocks must give the same outputs each time, cached or computed again.
+        # With fixed crops, frozen blocks must give the same outputs each time, cached or computed again.
         run.model.vit.blocks[: first_trained(run.model)].eval()
 
 

@@ -1,4 +1,4 @@
-"""The crops of training images: a new random crop at every draw, or one of a few fixed views (`training.fixed_crops`).
+"""The crops of training images: a new random crop at every draw, or one of a few fixed crops (`training.fixed_crops`).
 
 Shapes: n images of the training split, N draws, V views.
 """
@@ -16,7 +16,7 @@ from adaptformer.data import augmentation
 
 
 def count(params: TrainingParams) -> int:
-    """Return the number V of fixed views per image, mirrored ones included; 0 if every draw has a new crop."""
+    """Return the number V of fixed crops per image, mirrored ones included; 0 if every draw has a new crop."""
     return params.fixed_crops * (2 if params.flip else 1)
 
 
@@ -26,7 +26,7 @@ def boxes(
     """Return the crop of each draw [N, 5], in the form of augmentation.random_boxes, and the number of its view [N].
 
     `shapes` [n, 2] are those of the images, `order` [N] is the image of each draw. An image that is drawn twice gets
-    two crops or two fixed views; all views are equally likely. View v of image i has the number i V + v. Without fixed
+    two crops or two fixed crops; all views are equally likely. View v of image i has the number i V + v. Without fixed
     views there are no numbers (None).
     """
     views = count(params)
@@ -37,7 +37,7 @@ def boxes(
 
 
 def fixed(params: TrainingParams, shapes: NDArray[np.int64]) -> Tensor:
-    """Return the crops [n, V, 5] of all fixed views, which depend on the seed alone."""
+    """Return the crops [n, V, 5] of all fixed crops, which depend on the seed alone."""
     crops = [
         augmentation.random_boxes(shapes, params.crop_scale, params.crop_ratio, False, params.seed, 0, view)
         for view in range(params.fixed_crops)

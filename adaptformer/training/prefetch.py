@@ -22,7 +22,7 @@ PREFETCHED = 2
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """The `numbers` of images or of fixed views [B], their labels [B] and their shares in the loss of the step [B].
+    """The `numbers` of images or of fixed crops [B], their labels [B] and their shares in the loss of the step [B].
 
     `pixels` are the crops [B, s, s, 3] uint8, or None if the outputs of frozen blocks are cached. `total` is the number
     of images in this micro-batch over all processes.

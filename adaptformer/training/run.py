@@ -116,7 +116,7 @@ class Run:
         return torch.tensor(contract.mean, device=device), torch.tensor(contract.std, device=device)
 
     def _sources(self) -> dict[str, Source]:
-        """Return the images whose outputs can be cached: the fixed views, the validation and the statistics images."""
+        """Return the images whose outputs can be cached: the fixed crops, the validation and the statistics images."""
         data, per_image = self.data, fixed_crops.count(self.params)
         boxes = fixed_crops.fixed(self.params, data.photos.shapes).flatten(0, 1)
 
