@@ -111,7 +111,7 @@ def overridden(clone, watched, prefect):
 
     Its values are those of a comparison's method, so that the comparison below finds it trained.
     """
-    values = yaml.safe_load((clone.root / "params.yaml").read_text())["comparison"]["values"]
+    values = yaml.safe_load((clone.root / "params.yaml").read_text())["comparison"]["overrides"]
     overrides = {**parse_overrides(values), **ONE_EPOCH}
     given = ("-p", f"overrides={json.dumps(overrides)}", "-p", 'presets=["linear"]')
     before = (clone.root / "artifacts/registration.json").read_bytes()
