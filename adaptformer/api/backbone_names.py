@@ -19,7 +19,7 @@ def backbone_overrides(name: str) -> dict[str, object]:
     """Return the values, by dotted key, that choose a backbone by name.
 
     `name` is that of a preset with a backbone (`photos`), an entry of `adaptformer backbones` by its id, its model or a
-    short form of either (`dinov2-small`, `bundled`), `hub:ID@REVISION`, or `file:PATH`, to which the key backbone.model
+    short form of either (`dinov2-small`, `bundled`), `hub:REPOSITORY`, or `file:PATH`, to which the key backbone.model
     must be added. A backbone for photos of 224 pixels or more comes with the values of the preset `photos`. Raises
     UserError for an unknown name.
     """

@@ -41,7 +41,7 @@ def fit(
     `photos` is a folder with one folder per class (or with train/, validation/ and test/ above them), a CSV file with
     the columns path and label, or anything else that `adaptformer data import` takes. The images are copied to
     `out`/data; missing validation and test splits are made. `backbone` is a name that `adaptformer backbones` lists, in
-    full or in short (`dinov2-small`), `hub:ID@REVISION`, or `file:PATH`; by default the small one that comes with the
+    full or in short (`dinov2-small`), `hub:REPOSITORY`, or `file:PATH`; by default the small one that comes with the
     package. `overrides` are values of params.yaml by dotted key, `presets` names of sets of them. Without `out`, the
     folder is runs/NAME, by the name of `photos`. With `skip_bad`, files that are not usable images are left out and
     listed in left_out.csv; otherwise they are an error.

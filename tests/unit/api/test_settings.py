@@ -27,10 +27,10 @@ def test_without_a_backbone_the_values_are_those_of_params_yaml() -> None:
     [
         ("bundled", "vit_nano_patch4_32", "bundled", 32),
         ("vit_nano_patch4_32", "vit_nano_patch4_32", "bundled", 32),
-        ("dinov2-small", "vit_small_patch14_reg4_dinov2.lvd142m", "dinov2_vit_small", 224),
-        ("DINOv2-Small", "vit_small_patch14_reg4_dinov2.lvd142m", "dinov2_vit_small", 224),
+        ("dinov2-small", "vit_small_patch14_dinov2.lvd142m", "dinov2_vit_small", 224),
+        ("DINOv2-Small", "vit_small_patch14_dinov2.lvd142m", "dinov2_vit_small", 224),
         ("mae_vit_base", "vit_base_patch16_224.mae", "mae_vit_base", 224),
-        ("augreg-vit-base", "vit_base_patch16_224.augreg_in21k", "augreg_vit_base", 224),
+        ("augreg-vit-base", "vit_base_patch16_224.augreg2_in21k_ft_in1k", "augreg_vit_base", 224),
         ("hub:timm/vit_x.y@c0ffee", "vit_x.y", "hub:timm/vit_x.y@c0ffee", 224),
     ],
 )

@@ -14,13 +14,12 @@ def test_a_folder_alone_shares_nothing_with_its_neighbours(tmp_path: Path) -> No
         (tmp_path / name).mkdir()
         (tmp_path / name / "backbone.safetensors").touch()
     folder = RunFolder(tmp_path / "first", tmp_path / "first/data", alone=True)
-    assert folder.overridden
+    assert folder.isolated
     assert folder.image_cache == tmp_path / "first/cache"
     assert folder.others() == []
-    assert folder.other_backbones() == []
 
 
-@pytest.mark.parametrize("kind", [{}, {"overridden": True}, {"alone": True}])
+@pytest.mark.parametrize("kind", [{}, {"isolated": True}, {"alone": True}])
 def test_another_process_gets_the_same_folder(kind: dict[str, bool]) -> None:
     folder = RunFolder(Path("runs/pets"), Path("elsewhere"), **kind)
     again = RunFolder.from_dict(folder.to_dict())

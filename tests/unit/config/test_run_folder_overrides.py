@@ -90,7 +90,7 @@ def test_all_runs_share_one_image_cache(project: Path, monkeypatch: pytest.Monke
     assert cached
     for name in ("validate", "fetch"):
         assert adaptformer(name, "training.epochs=3") == 0
-    monkeypatch.setattr(cache.reading, "content", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(cache.image_facts, "content", lambda *_: pytest.fail("decoded again"))
     assert adaptformer("train", "training.epochs=3") == 0
     assert sorted((project / "artifacts/cache").glob("*.npy")) == cached
 

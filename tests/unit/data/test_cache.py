@@ -42,7 +42,7 @@ def files_in(cache: ImageCache) -> list[Path]:
 
 
 def nothing_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caching.reading, "content", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(caching.image_facts, "content", lambda *_: pytest.fail("decoded again"))
 
 
 def test_images_are_the_prepared_files_in_order(
@@ -152,8 +152,10 @@ def test_a_damaged_image_alone_is_decoded_again_and_told_once(
     (file,) = files_in(cache)
     for image in (2, 5):
         flip(file, 8 * (128 + image * 48 + 7))
-    content, read = caching.reading.content, []
-    monkeypatch.setattr(caching.reading, "content", lambda path, sha256: (read.append(path), content(path, sha256))[1])
+    content, read = caching.image_facts.content, []
+    monkeypatch.setattr(
+        caching.image_facts, "content", lambda path, sha256: (read.append(path), content(path, sha256))[1]
+    )
     images = load_images(train, data, contract, cache)
     np.testing.assert_array_equal(images[np.array([0, 1])], expected[:2])
     assert (read, caplog.messages) == ([], [])
@@ -369,14 +371,14 @@ from adaptformer.data import cache, manifest
 from adaptformer.data.preprocessing import ImageContract
 
 data, folder = map(Path, sys.argv[1:])
-read = cache.reading.content
+read = cache.image_facts.content
 def counted(path, sha256):
     print(path.name, flush=True)
     if sys.stdin.read(1) != "g":  # one image for each letter
         sys.exit(1)
     return read(path, sha256)
-cache.reading.content = counted
-cache.workers.cores = lambda: 1
+cache.image_facts.content = counted
+cache.thread_map.cores = lambda: 1
 table = manifest.rows(manifest.scan(data, 0.2, 0)[0], "train")
 print("ready", flush=True)
 contract = ImageContract(4, "crop", 1.0, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))

@@ -145,7 +145,7 @@ def test_training_reads_photos_with_their_aspect_and_evaluation_squares(
     found = load(mixed, contract, cached(tmp_path))
     assert found.shapes.tolist() == [[6, 8], [14, 8], [4, 12], [4, 4]]  # S = 4, and at most 8
     data, table = mixed
-    monkeypatch.setattr(caching.reading, "content", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(caching.image_facts, "content", lambda *_: pytest.fail("decoded again"))
     again = load(mixed, contract, cached(tmp_path))
     for index, path in enumerate(manifest.rows(table, "train")["path"]):
         pixels = np.array(Image.open(data / path))

@@ -438,8 +438,10 @@ def test_a_rollback_that_is_killed_at_any_call_and_repeated_is_one_rollback(
 ):
     challenge(tmp_path, champion, wrong(20))
     assert ask(champion).promoted
-    monkeypatch.setattr(promotion.candidate, "gather", lambda *_: SimpleNamespace(model=Path("none")))  # it takes long
-    monkeypatch.setattr(promotion.candidate, "require_running", lambda *_: 0)
+    monkeypatch.setattr(
+        promotion.version_evidence, "gather", lambda *_: SimpleNamespace(model=Path("none"))
+    )  # it takes long
+    monkeypatch.setattr(promotion.version_evidence, "require_running", lambda *_: 0)
     number, killed = 0, True
     while killed:
         number, begun = number + 1, len(valid_moves(champion))
