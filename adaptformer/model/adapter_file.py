@@ -66,7 +66,7 @@ class AdapterCard:
 
 
 def _of_this_format(content: object) -> object:
-    if not isinstance(content, dict) or content.get("format") != 1:
+    if not isinstance(content, dict) or content.get("format") != 1 or isinstance(content["format"], bool):
         return content
     sections = {
         section: renamed.with_present_names(section, content[section])

@@ -101,7 +101,7 @@ def test_other_rows_order_pillow_and_code_are_another_file(
     def key(rows: pd.DataFrame) -> str:
         return caching._key(rows, [4], caching.resizing)
 
-    keys = {key(train), key(train[::-1]), key(train[:4]), caching._key(train, [4], caching.photos)}
+    keys = {key(train), key(train[::-1]), key(train[:4]), caching._key(train, [4], caching.train_images)}
     with monkeypatch.context() as patch:
         patch.setattr(caching.PIL, "__version__", "0.0")
         keys.add(key(train))

@@ -122,9 +122,9 @@ def test_data_training_and_backbone_are_named(training: TrainingParams) -> None:
     assert "| train | 1,234 |\n| validation | 56 |\n| test | 90 |" in section(text, "Data")
     assert "3 classes: amber, blue, coral." in section(text, "Data")
     assert section(text, "Data").startswith("\npets:\n")
-    training = section(text, "Training")
-    assert "Trained in fp32; epoch 2 was chosen, by `macro_f1`" in training
-    settings = yaml.safe_load(training.partition("```yaml\n")[2].partition("```")[0])
+    part = section(text, "Training")
+    assert "Trained in fp32; epoch 2 was chosen, by `macro_f1`" in part
+    settings = yaml.safe_load(part.partition("```yaml\n")[2].partition("```")[0])
     assert settings == {"adapter": mite.SETTINGS, "training": training.model_dump(mode="json")}
     trained = mite.adapter_card()
     assert f"{trained.trained:,} parameters were trained" in text

@@ -52,7 +52,7 @@ def test_the_metadata_tell_all_that_the_predictor_needs(onnx_file: Path) -> None
         "adapter": {**mite.SETTINGS, "bottlenecks": [4, 2], "scale": "learned", "layernorm": "in"},
         "backbone": {"model": mite.MODEL, "sha256": card.sha256, "licence": "MIT"},
         "adapter_sha256": ADAPTER,
-        "format": 2,
+        "format": 3,
     }
 
 

@@ -129,7 +129,7 @@ def test_tensors_that_do_not_fit_their_card_are_refused(folder: Path) -> None:
 def test_other_kinds_and_newer_formats_are_refused(folder: Path) -> None:
     with pytest.raises(UserError, match="is no adapter file of format 1"):
         adapter_file.read_card(folder / "backbone.safetensors")
-    newer = dataclasses.replace(mite.adapter_card(), format=2)
+    newer = dataclasses.replace(mite.adapter_card(), format=adapter_file.FORMAT + 1)
     adapter_file.write(folder / "newer.safetensors", mite.model(), newer)
     with pytest.raises(UserError, match="is no adapter file of format 1"):
         adapter_file.read_card(folder / "newer.safetensors")
