@@ -82,7 +82,7 @@ def database(empty_database, tmp_path, monkeypatch):
 def client(database):
     import mlflow
 
-    return mlflow.MlflowClient(f"sqlite:///{database}")
+    return mlflow.MlflowClient(f"sqlite:///{database}", f"sqlite:///{database}")
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ def _require_peak(params: TrainingParams, steps: int) -> None:
     warmup, total = warmup_epochs(params, params.epochs, steps) * steps, params.epochs * steps
     if warmup <= total - 0.5:
         return
-    name = "warmup" if params.warmup_steps is None else "warmup_steps"
+    name = "warmup_fraction" if params.warmup_steps is None else "warmup_steps"
     phase = "training" if params.schedule == "joint" else "each phase"
     raise UserError(
         f"training.{name} = {getattr(params, name)} lasts {warmup:g} steps, and {phase} has {total}: the learning rate "

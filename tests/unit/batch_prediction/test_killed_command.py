@@ -94,7 +94,9 @@ def test_ctrl_c_is_one_line(engine: str, photos: Path, model: Path, tmp_path: Pa
     answering, *lines = printed.splitlines()
     assert answering == f"{model}, not registered here"
     told = (f"left out in {photos}: ", "predicting: ")  # before it was stopped; the second by a slow machine alone
-    lines = [line for line in lines if not line.startswith(told)]
+    # Python's resource tracker, a process of its own, warns if a busy machine left no time to release semaphores.
+    lines = [line for line in lines if not line.startswith(told) and "resource_tracker" not in line]
+    lines = [line for line in lines if not line.startswith("  warnings.warn(")]
     assert (process.returncode, lines) == (130, ["stopped; run the same command again to continue"])
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive

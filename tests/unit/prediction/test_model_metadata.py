@@ -82,10 +82,10 @@ def test_what_is_no_json_object_is_told(tmp_path: Path, text: str | None, fault:
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"format": 3}, "its format is 3, not one of 1, 2"),
-        ({"format": 0}, "its format is 0, not one of 1, 2"),
-        ({"format": True}, "its format is True, not one of 1, 2"),
-        ({"format": "1"}, "its format is '1', not one of 1, 2"),
+        ({"format": 4}, "its format is 4, not one of 1, 2, 3"),
+        ({"format": 0}, "its format is 0, not one of 1, 2, 3"),
+        ({"format": True}, "its format is True, not one of 1, 2, 3"),
+        ({"format": "1"}, "its format is '1', not one of 1, 2, 3"),
         ({"classes": None}, "it names no classes"),
         ({"classes": []}, "it names no classes"),
         ({"classes": "abc"}, "it names no classes"),

@@ -77,8 +77,8 @@ def test_the_first_step_has_the_rate_of_its_middle_and_every_other_one_that_of_t
 
 
 @pytest.mark.parametrize("warmup_fraction", [0.0, 0.15, 0.4])
-def test_a_phase_of_one_step_learns(warmup: float) -> None:
-    params = training_params(base_lr=0.5, batch_size=128, warmup_fraction=warmup)
+def test_a_phase_of_one_step_learns(warmup_fraction: float) -> None:
+    params = training_params(base_lr=0.5, batch_size=128, warmup_fraction=warmup_fraction)
     assert learning_rate(params, 0.0, 1, 1) > 0.3 * PEAK
 
 

@@ -48,5 +48,5 @@ def test_a_killed_check_continues_and_ends_its_processes(tmp_path: Path) -> None
     undisturbed = [*command, "--output", str(tmp_path / "undisturbed")]
     done = subprocess.run(undisturbed, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
     assert "732 images of 2 classes" in done.stdout
-    assert "label_conflicts: " in done.stdout
+    assert "label conflicts: " in done.stdout
     assert written(tmp_path / "check") == written(tmp_path / "undisturbed")
