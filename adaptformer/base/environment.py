@@ -25,8 +25,8 @@ NO_TELEMETRY = {
 def prepare() -> None:
     """Set the variables in this process and those that it starts; a second call does no harm."""
     # OpenMP reads this variable when torch is loaded. By default its threads spin while they wait: beside any other
-    # busy process a training step then takes ten times as long. Sleeping threads cost next to nothing on an idle
-    # machine.
+    # busy process a training step then takes ten times as long. Sleeping threads cost time on an idle machine, most
+    # with a small backbone.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name, value in NO_TELEMETRY.items():
         os.environ.setdefault(name, value)
