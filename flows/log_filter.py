@@ -12,6 +12,8 @@ from adaptformer.base.errors import UserError
 
 SHOWN = "shown_in_the_log"
 LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "prefect.engine")
+STOPPED = ("Crash detected! Execution was aborted by an interrupt", "Crash detected! Execution was aborted by a term")
+"""Prefect's words for a flow that was ended by a signal; the command has a line of its own for that."""
 
 
 class OneCause(logging.Filter):
@@ -63,6 +65,13 @@ def plain_console() -> None:
     for name in ("EventsWorker", "APILogWorker"):  # they log unsent records when the process ends
         logging.getLogger(name).setLevel(logging.ERROR)
     lines = progress.Lines()  # these go above a progress bar, which would tear Prefect's own lines
-    lines.addFilter(lambda record: record.levelno >= logging.ERROR or not record.name.startswith("prefect"))
+    lines.addFilter(is_ours_or_a_fault)
     root = logging.getLogger()
     root.handlers = [*(handler for handler in root.handlers if not isinstance(handler, PrefectConsoleHandler)), lines]
+
+
+def is_ours_or_a_fault(record: logging.LogRecord) -> bool:
+    """Return whether a record is one of the library's, or an error of Prefect other than a stop by a signal."""
+    if not record.name.startswith("prefect"):
+        return True
+    return record.levelno >= logging.ERROR and not record.getMessage().startswith(STOPPED)

@@ -144,4 +144,6 @@ class Lines(logging.Handler):
             if _current and _current.live.is_started:
                 _current.console.print(text, markup=False, highlight=False, soft_wrap=True)
             else:
-                print(text, file=sys.stderr)
+                # One call; `print` makes two, and another thread may end the process in between.
+                sys.stderr.write(f"{text}\n")
+                sys.stderr.flush()

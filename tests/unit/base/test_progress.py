@@ -129,3 +129,17 @@ def test_a_short_step_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "adaptformer"):
         assert list(progress.logged([1], "reading", 1, "letters")) == [1]
     assert not caplog.messages
+
+
+def test_a_log_line_is_written_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is stopped between two calls would print its last line behind half a line."""
+    written: list[str] = []
+
+    class Stream:
+        isatty = staticmethod(lambda: False)
+        flush = staticmethod(lambda: None)
+        write = staticmethod(written.append)
+
+    monkeypatch.setattr("sys.stderr", Stream)
+    progress.Lines().emit(logging.makeLogRecord({"msg": "a line"}))
+    assert written == ["a line\n"]
