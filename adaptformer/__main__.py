@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from adaptformer.commands.parsing import CommandParser
+    from adaptformer.cli.parsing import CommandParser
 
 environment.prepare()  # before a command imports what reads it
 
@@ -24,12 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         interruption.at_once()
     from adaptformer.base import streams  # only now, because imports take a while
-    from adaptformer.commands import exit_code
+    from adaptformer.cli import exit_code
 
     streams.prepare()
     given = exit_code.parsed(_parser(), arguments)
     _log(given.quiet, given.verbose)
-    return exit_code.of(lambda: _run(given), traceback=given.traceback)
+    return exit_code.run_command(lambda: _run(given), traceback=given.traceback)
 
 
 def _run(given: argparse.Namespace) -> int | None:
@@ -56,8 +56,8 @@ def _log(quiet: bool, verbose: bool) -> None:
 
 
 def _parser() -> CommandParser:
-    from adaptformer.commands import completion, data, fit, models, registry, stages, tracking
-    from adaptformer.commands.parsing import CommandParser, Version
+    from adaptformer.cli import completion, data, fit, models, registry, stages, tracking
+    from adaptformer.cli.parsing import CommandParser, Version
 
     parser = CommandParser(
         first=True, prog="adaptformer", description="Adapt a pretrained Vision Transformer to your images."

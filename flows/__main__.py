@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from adaptformer.commands.parsing import Parser
+    from adaptformer.cli.parsing import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         interruption.at_once()
     from adaptformer.base import streams  # only now, because imports take a while
-    from adaptformer.commands import exit_code
+    from adaptformer.cli import exit_code
     from adaptformer.curation.importing import settling
 
     streams.prepare()
@@ -36,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settling.settle()
         given.command(given)
 
-    return exit_code.of(command)
+    return exit_code.run_command(command)
 
 
 def _parser() -> Parser:
-    from adaptformer.commands.parsing import Parser, add_methods, add_overrides, add_search
+    from adaptformer.cli.parsing import Parser, add_methods, add_overrides, add_search
 
     parser = Parser(prog="python -m flows", description="Run a flow here, on a temporary Prefect server.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

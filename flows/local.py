@@ -27,7 +27,7 @@ FOREIGN = ("PREFECT_API_", "PREFECT_SERVER_", "PREFECT_CLOUD_", "PREFECT_PROFILE
 def run(presets: list[str], overrides: dict[str, object], register: bool | None) -> None:
     """Run the pipeline if anything has changed, and show the summary."""
     file, params = all_presets.resolve(presets, overrides)
-    request = Request(file, params, run_folder.of(file.params, params), presets, register)
+    request = Request(file, params, run_folder.folder_for(file.params, params), presets, register)
     make_sample_if_wanted(request.folder)
     show(request, lambda: _train_here(request, overrides))
 

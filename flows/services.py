@@ -17,7 +17,7 @@ import requests
 
 from adaptformer.base import interruption
 from adaptformer.base.errors import UserError
-from adaptformer.commands import exit_code
+from adaptformer.cli import exit_code
 from adaptformer.tracking.locations import tracking_place, tracking_uri
 from adaptformer.tracking.mlflow_store import connect
 from flows import ROOT, prefect_database
@@ -147,7 +147,7 @@ def main() -> int:
     for end in (signal.SIGTERM, signal.SIGINT):  # a shell makes background processes ignore SIGINT
         signal.signal(end, _interrupt)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    return exit_code.of(_serve)
+    return exit_code.run_command(_serve)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -37,7 +37,7 @@ def train(
     """
     settling.settle()
     file, params = all_presets.resolve(presets or (), overrides)
-    folder = run_folder.of(file.params, params)
+    folder = run_folder.folder_for(file.params, params)
     return update(Request(file, params, folder, presets or (), register, promotion, who))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 
 from adaptformer import presets
+from adaptformer.backbones import catalogue
+from adaptformer.backbones.catalogue import Entry
 from adaptformer.base.errors import UserError
-from adaptformer.checkpoints import catalogue
-from adaptformer.checkpoints.catalogue import Entry
 
 _START = "photos"
 """The preset for backbones that were pretrained on photos: their image size, crops and optimiser."""

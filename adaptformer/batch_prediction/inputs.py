@@ -40,8 +40,8 @@ def _of(source: str) -> Iterator[str]:
     elif storage.is_file(source):
         return iter([source])
     else:
-        return storage.below(source, tell=True)
-    return (storage.beside(source, name) for name in listed)
+        return storage.walk(source, tell=True)
+    return (storage.resolve(source, name) for name in listed)
 
 
 def _in_csv(source: str) -> Iterator[str]:

@@ -150,7 +150,7 @@ class RunFolder:
             return "another run"
 
 
-def of(present: Params, wanted: Params) -> RunFolder:
+def folder_for(present: Params, wanted: Params) -> RunFolder:
     """Return the folder of a run with the params `wanted`, if params.yaml holds `present`.
 
     It is the default folder unless the two differ in params that results depend on. Otherwise the folder's name is a
@@ -158,10 +158,10 @@ def of(present: Params, wanted: Params) -> RunFolder:
     """
     from adaptformer.config.params import tracked  # predicting with a model's file needs no params.yaml
 
-    return RunFolder() if tracked(wanted) == tracked(present) else apart(wanted)
+    return RunFolder() if tracked(wanted) == tracked(present) else isolated_folder(wanted)
 
 
-def apart(wanted: Params) -> RunFolder:
+def isolated_folder(wanted: Params) -> RunFolder:
     """Return a separate folder for a run with the params `wanted`, even if they equal params.yaml."""
     from adaptformer.config.params import tracked
 

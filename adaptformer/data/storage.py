@@ -6,7 +6,7 @@ A location is a text: a URL if it holds "://", else a path.
 from __future__ import annotations
 
 import contextlib
-import glob
+import glob as local_glob
 import logging
 import os
 import time
@@ -41,19 +41,19 @@ def absolute(location: str) -> str:
     return without_secrets(location) if is_url(location) else os.path.abspath(location)  # noqa: PTH100 - links stay as they are
 
 
-def inside(folder: str, name: str) -> str:
+def join(folder: str, name: str) -> str:
     """Return the location of a file in a folder."""
     return f"{folder.rstrip('/')}/{name}"
 
 
-def beside(location: str, name: str) -> str:
+def resolve(location: str, name: str) -> str:
     """Return the location that `name` means in a file at `location`: `name` itself, or relative to the file's folder.
 
     Raises UserError as `without_secrets` does.
     """
     if is_url(name):
         return without_secrets(name)
-    return name if name.startswith("/") else inside(location.rpartition("/")[0] or ".", name)
+    return name if name.startswith("/") else join(location.rpartition("/")[0] or ".", name)
 
 
 def without_secrets(url: str) -> str:
@@ -124,7 +124,7 @@ def is_file(location: str) -> bool:
     return bool(system.isfile(path))
 
 
-def below(folder: str, *, hidden: bool = False, tell: bool = False) -> Iterator[str]:
+def walk(folder: str, *, hidden: bool = False, tell: bool = False) -> Iterator[str]:
     """Yield the location of every file below a folder, one folder after the other.
 
     Hidden files and litter are left out; with `hidden`, those of a store are included. With `tell`, a line of the log
@@ -133,7 +133,7 @@ def below(folder: str, *, hidden: bool = False, tell: bool = False) -> Iterator[
     left_out = LeftOut()
     found = _store_files(folder, hidden, left_out) if is_url(folder) else visible_files(folder, left_out)
     for place, names in found:
-        yield from (inside(place, name) for name in names)
+        yield from (join(place, name) for name in names)
     if tell:
         left_out.tell(folder)
 
@@ -150,10 +150,10 @@ def _store_files(folder: str, hidden: bool, left_out: LeftOut) -> Iterator[tuple
             )
 
 
-def matching(pattern: str) -> list[str]:
+def glob(pattern: str) -> list[str]:
     """Return the locations of the files that match a pattern with `*`, sorted."""
     if not is_url(pattern):
-        return sorted(glob.glob(pattern))  # noqa: PTH207 - a pattern may be absolute
+        return sorted(local_glob.glob(pattern))  # noqa: PTH207 - a whole path as the pattern
     system, path = _system(pattern)
     return [system.unstrip_protocol(found) for found in sorted(system.glob(path))]
 

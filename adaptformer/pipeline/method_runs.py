@@ -61,7 +61,7 @@ def resolved(file: ParamsFile, method: str, seed: int, overrides: Mapping[str, o
         )
     named = presets.overlay([word for word in words if "=" not in word])
     wanted = file.replaced({**named, **overrides, **own, "training.seed": seed})
-    return MethodRun(method, seed, wanted, params.difference(file.params, wanted), run_folder.apart(wanted))
+    return MethodRun(method, seed, wanted, params.difference(file.params, wanted), run_folder.isolated_folder(wanted))
 
 
 STOPPED = {128 + number for number in interruption.SIGNALS}

@@ -63,7 +63,7 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
 
 def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     """Get the pretrained checkpoint, verify it, convert it and write it with its card."""
-    from adaptformer.checkpoints import fetching
+    from adaptformer.backbones import fetching
     from adaptformer.model import backbone_file
 
     tensors, card = fetching.fetch(params.backbone)
@@ -225,7 +225,7 @@ STAGES = {
             inputs=(),
             outputs=("backbone", "backbone_card"),
             params=("backbone",),
-            code=("checkpoints", "data", "model", *_ALWAYS),
+            code=("backbones", "data", "model", *_ALWAYS),
         ),
         Stage(
             train,

@@ -102,7 +102,7 @@ def finish(sweep: Sweep) -> tuple[str, dict[str, Any]]:
 
 def _train(sweep: Sweep, trial: Trial, tags: Mapping[str, str]) -> None:
     wanted = sweep.file.replaced({**sweep.overrides, **trial.values})
-    folder = run_folder.apart(wanted)
+    folder = run_folder.isolated_folder(wanted)
     words = " ".join(params.as_override(key, value) for key, value in trial.values.items())
     log.info("trial %d of %d: %s", trial.number, sweep.study.trials, words)
     labels = {**tags, "sweep": sweep.root.name, "sweep.trial": str(trial.number)}

@@ -53,7 +53,7 @@ class Job:
 
     def file(self, name: str) -> str:
         """Return the location of a file in the folder."""
-        return storage.inside(self.folder, name)
+        return storage.join(self.folder, name)
 
     def input(self, shard: int) -> str:
         """Return the location of a shard's list."""
@@ -103,13 +103,13 @@ class Job:
         """Write the files of a new job, in constant memory and the description last, and return the job."""
         with storage.user_errors(folder):
             for name, source in copied.items():
-                storage.write(storage.inside(folder, name), source.read_bytes())
+                storage.write(storage.join(folder, name), source.read_bytes())
         hashes: list[str] = []
         items = 0
         for part in parts:
             content = parquet({cls.column: [names.storable(place) for place in part]}, {})
             with storage.user_errors(folder):
-                storage.write(storage.inside(folder, f"{cls.lists}/{len(hashes):08d}.parquet"), content)
+                storage.write(storage.join(folder, f"{cls.lists}/{len(hashes):08d}.parquet"), content)
             hashes.append(hashlib.sha256(content).hexdigest())
             items += len(part)
         counted: dict[str, Any] = {cls.counted: items} if cls.counted else {}
@@ -123,7 +123,7 @@ class Job:
     @classmethod
     def _described(cls, folder: str) -> dict[str, Any] | None:
         """Return the fields of the job in a folder, None if there is none. Raises UserError for a damaged one."""
-        location = storage.inside(folder, cls.description)
+        location = storage.join(folder, cls.description)
         if not storage.is_file(location):
             return None
         content = storage.read(location)
@@ -163,7 +163,7 @@ def _hash(location: str) -> str:
 def _require_free(folder: str, own: set[str]) -> None:
     """Raise UserError if a folder holds files that an interrupted preparation cannot have left."""
     below = len(folder.rstrip("/")) + 1
-    first = next((place for place in storage.below(folder) if place[below:].partition("/")[0] not in own), None)
+    first = next((place for place in storage.walk(folder) if place[below:].partition("/")[0] not in own), None)
     if first is not None:
         raise UserError(f"{folder} holds other files, such as {first}", "give a folder that does not exist yet")
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from adaptformer.base import array_file
 from adaptformer.base.errors import UserError
-from adaptformer.commands import inspection
+from adaptformer.cli import inspection
 from adaptformer.model import adapter_file, classifier, tensor_file
 
 NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([0, -1, 2**31, 2**63, 10**40, 1e308, 20_000]))

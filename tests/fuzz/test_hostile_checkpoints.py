@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from adaptformer.backbones import fetching, source
 from adaptformer.base.errors import UserError
-from adaptformer.checkpoints import fetching, source
 from adaptformer.config.params import BackboneParams
 from adaptformer.model import backbone
 

@@ -131,8 +131,8 @@ for name in sys.argv[2:]:
     print(name, current, resumes)
 """
 OUTSIDE_OF_TRAINING = (
-    "checkpoints/download.py", "curation/importing/importing.py", "pages/base.html.j2", "tracking/tracker.py",
-    "commands/stages.py", "curation/checks/data_report.py", "evaluation/report.py", "pipeline/stage_runner.py",
+    "backbones/download.py", "curation/importing/importing.py", "pages/base.html.j2", "tracking/tracker.py",
+    "cli/stages.py", "curation/checks/data_report.py", "evaluation/report.py", "pipeline/stage_runner.py",
     "prediction/predictor.py", "sharding/engines.py",
 )  # fmt: skip
 

@@ -8,14 +8,14 @@ from imports import DIVIDED, ROOT, imported, module_name, sources, units_importe
 
 PIXELS = {"data"}
 MODEL = {"data", "model"}
-STAGES = {"checkpoints", "curation/checks", "training", "evaluation", "export", "prediction"}
+STAGES = {"backbones", "curation/checks", "training", "evaluation", "export", "prediction"}
 LIBRARY = {
     "config": set(),
     "pages": set(),
     "presets": set(),
     "data": set(),
     "model": PIXELS,
-    "checkpoints": MODEL,
+    "backbones": MODEL,
     "curation": set(),
     "curation/checks": PIXELS | {"pages"},
     "curation/importing": MODEL | {"curation/checks", "presets"},
@@ -35,12 +35,12 @@ LIBRARY = {
     "registry": MODEL | {"curation/checks", "evaluation", "gate", "prediction", "tracking"},
     "pipeline": MODEL | STAGES | {"presets", "sweeps", "tracking", "registry"},
     "api": MODEL
-    | {"checkpoints", "curation/checks", "curation/importing", "curation/labels", "pipeline", "prediction", "presets"}
+    | {"backbones", "curation/checks", "curation/importing", "curation/labels", "pipeline", "prediction", "presets"}
     | {"registry"},
 }
 """What each folder of the library may import of the others, besides `base` and `config`."""
 LOWEST = {"base", "config"}
-COMMAND_LINE = {"__init__.py", "__main__.py", "commands", "py.typed"}
+COMMAND_LINE = {"__init__.py", "__main__.py", "cli", "py.typed"}
 
 
 def tops(path):
@@ -69,9 +69,9 @@ def test_the_library_imports_neither_tasks_nor_flows(path):
 
 def test_of_the_command_line_only_the_commands_of_flows_take_its_parser_and_exit_codes():
     importing = {module_name(path): imported(path) for path in sources("tasks", "flows")}
-    taken = {(name, module) for name, modules in importing.items() for module in modules if "commands" in module}
+    taken = {(name, module) for name, modules in importing.items() for module in modules if "adaptformer.cli" in module}
     assert {name for name, _ in taken} == {"flows.__main__", "flows.services"}
-    assert {module for _, module in taken} == {"adaptformer.commands.exit_code", "adaptformer.commands.parsing"}
+    assert {module for _, module in taken} == {"adaptformer.cli.exit_code", "adaptformer.cli.parsing"}
 
 
 @pytest.mark.parametrize("path", sources("tasks"), ids=module_name)

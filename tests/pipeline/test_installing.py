@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
 
-from adaptformer.commands import extras
+from adaptformer.cli import extras
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BASE = ("numpy", "PIL", "onnxruntime", "flatbuffers", "google", "packaging")

@@ -4,13 +4,13 @@ import pytest
 import yaml
 from imports import ROOT, closure, imported_by_function, unit
 
-from adaptformer.commands.stages import STAGES as COMMANDS
+from adaptformer.cli.stages import STAGES as COMMANDS
 from adaptformer.config.params import UNTRACKED_SECTIONS, Params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.pipeline.stages import STAGES
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-RESOURCES = {"fetch": {"checkpoints"}}
+RESOURCES = {"fetch": {"backbones"}}
 """Folders that a stage reads as data of the package, which no import shows."""
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adaptformer.checkpoints import fetching
+from adaptformer.backbones import fetching
 from adaptformer.config.params import AdapterParams, BackboneParams
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.data.preprocessing import ImageContract

@@ -16,7 +16,7 @@ from small_project import adaptformer, failure
 from adaptformer import __main__ as command_line
 from adaptformer.base import yaml_text
 from adaptformer.base.errors import UserError
-from adaptformer.commands import stages
+from adaptformer.cli import stages
 from adaptformer.pipeline import stage_runner
 
 

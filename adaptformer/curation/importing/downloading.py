@@ -57,7 +57,7 @@ def _name(sample: Sample, split: str, taken: set[tuple[str, str, str]]) -> str:
 def downloaded(source: str, folder: Path, limit: int) -> Listing:
     """Return the images of class folders in a bucket, copied to `folder`; an image above `limit` bytes gets a fault."""
     root = _without_scheme(source)
-    objects = list(storage.below(source, hidden=True))
+    objects = list(storage.walk(source, hidden=True))
     if not objects:
         raise UserError(f"{source} holds no files", "check the address, and whether you may list it")
     left_out: list[LeftOut] = []

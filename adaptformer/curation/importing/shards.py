@@ -30,7 +30,7 @@ def locations(source: str) -> list[str]:
     expanded = [source]
     while any(_RANGE.search(one) for one in expanded):
         expanded = [_RANGE.sub(number, one, count=1) for one in expanded for number in _numbers(one)]
-    found = [match for one in expanded for match in (storage.matching(one) if "*" in one else [one])]
+    found = [match for one in expanded for match in (storage.glob(one) if "*" in one else [one])]
     if not found:
         raise UserError(f"there is no {source}", FORM)
     return found

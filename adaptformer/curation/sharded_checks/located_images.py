@@ -57,7 +57,7 @@ def parts(sources: Iterable[str]) -> Iterator[list[str]]:
 def _locations(source: str) -> Iterable[str]:
     if shards.is_shard(source):
         return shards.locations(source)
-    return [source] if storage.is_file(source) else storage.below(source, tell=True)
+    return [source] if storage.is_file(source) else storage.walk(source, tell=True)
 
 
 def images(part: Iterable[str]) -> Iterator[Located]:

@@ -12,7 +12,7 @@ import pytest
 import adaptformer as af
 from adaptformer.api import settings
 from adaptformer.api.backbone_names import short_names
-from adaptformer.checkpoints import catalogue
+from adaptformer.backbones import catalogue
 from adaptformer.config import params
 
 ROOT = Path(__file__).resolve().parents[3]

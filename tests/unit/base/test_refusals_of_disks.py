@@ -20,10 +20,10 @@ import safetensors.numpy
 import small_project
 from safetensors import SafetensorError
 
+from adaptformer.backbones import download
 from adaptformer.base import files, progress
 from adaptformer.base.errors import UserError
-from adaptformer.checkpoints import download
-from adaptformer.commands import exit_code
+from adaptformer.cli import exit_code
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.curation.importing import replacement
 from adaptformer.sharding import job_folder
@@ -200,11 +200,11 @@ def test_a_command_that_meets_a_full_disk_anywhere_ends_in_two_lines(capsys: pyt
     def body() -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/somewhere/.lock")
 
-    assert exit_code.of(body) == 1
+    assert exit_code.run_command(body) == 1
     told = capsys.readouterr()
     assert re.fullmatch(r"error: cannot write /somewhere/\.lock: No space .*\n  fix: free space .*\n", told.err)
     with pytest.raises(OSError, match="No space"):
-        exit_code.of(body, traceback=True)
+        exit_code.run_command(body, traceback=True)
 
 
 FULL_OUTPUT = [["--help"], ["predict", "--help"], ["params"], ["backbones"]]

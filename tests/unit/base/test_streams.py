@@ -19,13 +19,13 @@ SHOWN = "cat\\x1b]0;x\\x07\\nerror: all is lost\\x9b2J\\u202egpj.\\udcff é"
 PROGRAM = """
 import sys
 from adaptformer.base import streams
-from adaptformer.commands import exit_code
+from adaptformer.cli import exit_code
 from adaptformer.base.errors import UserError
 streams.prepare()
 def body():
     print("caf\\u00e9 \\u732b \\udcff \\x1b[31m \\x07")
     raise UserError("no \\u732b \\udcff\\x1b[31m\\nerror: forged", "look")
-sys.exit(exit_code.of(body))
+sys.exit(exit_code.run_command(body))
 """
 
 

@@ -40,7 +40,7 @@ def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def folder_of(*overrides: str) -> RunFolder:
-    return run_folder.of(params.load(), params.load(overrides=params.parse_overrides(overrides)))
+    return run_folder.folder_for(params.load(), params.load(overrides=params.parse_overrides(overrides)))
 
 
 def runs(root: Path) -> list[Path]:

@@ -18,18 +18,18 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_what_is_written_is_read_and_listed(folder: str) -> None:
     for name in ("b/2.png", "b/1.png", "a/x/3.png", ".hidden/4.png", "b/.5.png", "Thumbs.db"):
-        storage.write(storage.inside(folder, name), name.encode())
-    listed = list(storage.below(folder))
+        storage.write(storage.join(folder, name), name.encode())
+    listed = list(storage.walk(folder))
     contents = [storage.read(place) for place in listed]
     assert sorted(contents) == [b"a/x/3.png", b"b/1.png", b"b/2.png"]
     assert contents.index(b"b/1.png") < contents.index(b"b/2.png")
     assert all(place.endswith(f"/store/{content.decode()}") for place, content in zip(listed, contents, strict=True))
-    with storage.opened(storage.inside(folder, "a/x/3.png")) as file:
+    with storage.opened(storage.join(folder, "a/x/3.png")) as file:
         assert file.read(3) == b"a/x"
 
 
 def test_a_file_is_there_as_soon_as_it_is_written(folder: str) -> None:
-    place = storage.inside(folder, "file")
+    place = storage.join(folder, "file")
     assert not storage.is_file(place)
     storage.write(place, b"1")
     assert storage.is_file(place)
@@ -38,17 +38,17 @@ def test_a_file_is_there_as_soon_as_it_is_written(folder: str) -> None:
 
 def test_a_missing_file_is_missing(folder: str) -> None:
     with pytest.raises(FileNotFoundError):
-        storage.read(storage.inside(folder, "none"))
+        storage.read(storage.join(folder, "none"))
     with pytest.raises(UserError, match=r"cannot use .*none: it does not exist"), storage.user_errors("none"):
-        storage.read(storage.inside(folder, "none"))
+        storage.read(storage.join(folder, "none"))
 
 
 def test_names_in_a_list_count_from_its_folder() -> None:
-    assert storage.beside("s3://b/lists/a.csv", "x/1.png") == "s3://b/lists/x/1.png"
-    assert storage.beside("s3://b/lists/a.csv", "s3://c/1.png") == "s3://c/1.png"
-    assert storage.beside("lists/a.csv", "1.png") == "lists/1.png"
-    assert storage.beside("a.csv", "1.png") == "./1.png"
-    assert storage.beside("lists/a.csv", "/photos/1.png") == "/photos/1.png"
+    assert storage.resolve("s3://b/lists/a.csv", "x/1.png") == "s3://b/lists/x/1.png"
+    assert storage.resolve("s3://b/lists/a.csv", "s3://c/1.png") == "s3://c/1.png"
+    assert storage.resolve("lists/a.csv", "1.png") == "lists/1.png"
+    assert storage.resolve("a.csv", "1.png") == "./1.png"
+    assert storage.resolve("lists/a.csv", "/photos/1.png") == "/photos/1.png"
 
 
 def test_a_location_means_the_same_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

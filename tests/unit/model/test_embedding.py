@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from small_project import adaptformer, run_stages
 
-from adaptformer.commands import exit_code
+from adaptformer.cli import exit_code
 from adaptformer.config.params import ImageParams
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.data.cache import ImageCache, load_images

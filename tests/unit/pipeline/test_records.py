@@ -47,12 +47,12 @@ def kinds(folder: RunFolder) -> tuple[type, type]:
 
 def test_without_dvc_every_folder_records_itself(project: Path) -> None:
     assert kinds(RunFolder()) == (FolderRecord, FolderRecord)
-    assert kinds(run_folder.apart(params.load())) == (FolderRecord, FolderRecord)
+    assert kinds(run_folder.isolated_folder(params.load())) == (FolderRecord, FolderRecord)
 
 
 def test_dvc_records_the_default_folder_of_a_checkout_alone(checkout: Path) -> None:
     assert kinds(RunFolder()) == (DvcRecord, Unrecorded)
-    assert kinds(run_folder.apart(params.load())) == (FolderRecord, FolderRecord)
+    assert kinds(run_folder.isolated_folder(params.load())) == (FolderRecord, FolderRecord)
 
 
 def test_without_dvc_the_default_folder_skips_what_is_current(project: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -121,7 +121,7 @@ def test_without_the_dvc_that_records_a_folder_nothing_runs_there(
     with pytest.raises(UserError, match="dvc is not installed, and in this checkout it records the results") as caught:
         records.of_run(params.load(), RunFolder())
     assert caught.value.remedy.endswith("--own-folder")
-    records.of_run(params.load(), run_folder.apart(params.load()))
+    records.of_run(params.load(), run_folder.isolated_folder(params.load()))
 
 
 def test_stages_alone_register_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

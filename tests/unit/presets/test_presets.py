@@ -11,8 +11,8 @@ from setuptools import find_packages
 from small_project import adaptformer
 
 from adaptformer import presets
+from adaptformer.backbones import catalogue
 from adaptformer.base.errors import UserError
-from adaptformer.checkpoints import catalogue
 from adaptformer.config import params
 from adaptformer.presets import writing
 

@@ -21,7 +21,7 @@ from PIL import Image
 from small_project import adaptformer
 
 # All that the commands import is imported here, once, and not in each of their processes.
-from adaptformer.commands import completion, exit_code, models, registry, stages, tracking  # noqa: F401
+from adaptformer.cli import completion, exit_code, models, registry, stages, tracking  # noqa: F401
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.curation.checks import findings

@@ -318,6 +318,6 @@ def test_imagenets_flat_validation_folder_is_refused(tree: Any, tmp_path: Path) 
 
 
 def test_the_command_knows_the_same_names() -> None:
-    from adaptformer.commands import data
+    from adaptformer.cli import data
 
     assert tuple(known.KNOWN) == data.KNOWN
