@@ -34,6 +34,8 @@ def changed(text: str, values: Mapping[str, Any]) -> str:
         present = content[section][key]
         if isinstance(value, list) and isinstance(present, CommentedSeq):
             present[:] = value  # a new list would lose the comment, which belongs to the old one
+            if not value:  # as a block, an empty list would be written on a line of its own, which is no YAML
+                present.fa.set_flow_style()
         elif isinstance(value, list):
             content[section][key] = CommentedSeq(value)
             content[section][key].fa.set_flow_style()

@@ -122,6 +122,8 @@ def _dimension(text: str) -> Dimension:
         raise UserError(f"the values of {text} cannot be read: {error}", _FORM) from error
     if not isinstance(listed, list):
         raise UserError(f"the values of {text} are no list", _FORM)
+    if not listed:  # a comment
+        raise UserError(f"the search {text} has no values", _FORM)
     return Choice(key, tuple(dict.fromkeys(map(files.canonical_json, listed))))
 
 

@@ -153,6 +153,15 @@ def test_any_value_is_read_back_as_it_was(value: object) -> None:
     assert (float(read["sha256"]) if isinstance(value, float) else read["sha256"]) == value
 
 
+@pytest.mark.parametrize("key", ["comparison.overrides", "comparison.methods", "comparison.seeds"])
+def test_an_emptied_list_of_params_yaml_is_read_back(key: str) -> None:
+    section, _, name = key.partition(".")
+    before = FILE.read_text(encoding="utf-8")
+    after = writing.changed(before, {key: []})
+    assert yaml.safe_load(after) == {**yaml.safe_load(before), section: {**yaml.safe_load(before)[section], name: []}}
+    assert after.count("#") == before.count("#")
+
+
 def test_a_stage_takes_presets_and_its_advice_repeats_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

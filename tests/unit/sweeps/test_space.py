@@ -40,6 +40,7 @@ def test_what_a_search_means(text: str, expected: object, file: ParamsFile) -> N
     [
         (["training.epochs"], "the search training.epochs has no values"),
         (["training.epochs= "], "has no values"),
+        (["training.epochs=# 1, 2\n"], "has no values"),
         (["training.epochs=1,2", "training.epochs=3,4"], "has training.epochs twice"),
         (["training.epoch=1,2"], "training.epoch is no key of params.yaml"),
         (["training.epochs=0,2"], r"training.epochs = 0 in the overrides"),
