@@ -27,7 +27,7 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 from adaptformer.model import torchvision_ops
 from tests.faults import disks, flips, kills
-from tests.faults.projects import Projects
+from tests.faults.projects import CASES, SLOW, Case, Projects
 from tests.faults.table import Table
 
 KINDS = {"kill": kills.one, "flip": flips.one, "full disk": disks.one}
@@ -60,7 +60,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it unmounts and removes what it made
     try:
-        _run(kinds, given, began, Projects(folder, slow=given.minutes >= SLOW_MINUTES), results)
+        _run(kinds, given, began, Projects(folder, _cases(given)), results)
     except KeyboardInterrupt:
         print("stopped; what was tried until here:")
     finally:
@@ -87,6 +87,13 @@ def _run(kinds: list[str], given: argparse.Namespace, began: float, made: Projec
             print(f"\r  {counts}; wrong: {len(results.wrong)}  ", end="", file=sys.stderr)
 
 
+def _cases(given: argparse.Namespace) -> list[Case]:
+    """Return the commands to kill."""
+    if given.command:
+        return [case for case in (*CASES, *SLOW) if case.name in given.command]
+    return [*CASES, *(SLOW if given.minutes >= SLOW_MINUTES else ())]
+
+
 def _left(kinds: list[str], tries: dict[str, int], most: int | None) -> list[str]:
     return [kind for kind in kinds if most is None or tries[kind] < most]
 
@@ -97,6 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", default="1", help="for the random numbers (default: %(default)s)")
     parser.add_argument("--tries", type=int, help="at most so many of each kind")
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="only this kind; repeatable")
+    names = [case.name for case in (*CASES, *SLOW)]
+    parser.add_argument(
+        "--command", action="append", choices=names, metavar="NAME", help=f"kill only this one; repeatable: {names}"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     return parser
 

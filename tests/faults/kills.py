@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.faults import processes, projects, table
 from tests.faults.processes import WORDS, Ended, Kill
-from tests.faults.projects import CASES, SLOW, Case, Projects
+from tests.faults.projects import CASES, Case, Projects
 from tests.faults.table import Table
 
 STARTING = ("params", "predict", "history", "data", "--help")
@@ -21,11 +21,10 @@ _undisturbed: dict[str, tuple[object, float]] = {}
 
 def one(made: Projects, dice: random.Random, results: Table) -> None:
     """Kill one command once, and count what came of it."""
-    if dice.random() < 0.04:
+    if dice.random() < 0.04 and len(made.cases) >= len(CASES):
         _starting(made, dice, results)
         return
-    cases = (*CASES, *(SLOW if made.slow else ()))
-    case = dice.choices(cases, [case.weight for case in cases])[0]
+    case = dice.choices(made.cases, [case.weight for case in made.cases])[0]
     wanted, seconds = undisturbed(made, case)
     number = dice.choice(list(WORDS))
     # Most of a command is work; its end, where records are written, is hit as often as all the rest.

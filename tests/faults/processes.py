@@ -15,7 +15,7 @@ from pathlib import Path
 
 from adaptformer.base import interruption
 
-HANG_SECONDS = 180
+HANG_SECONDS = 900
 DEFECT = 70
 """The exit code of a command that ended by an exception."""
 WORDS = {signal.SIGKILL: "SIGKILL", signal.SIGTERM: "SIGTERM", signal.SIGINT: "SIGINT"}

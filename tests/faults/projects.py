@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,11 +123,11 @@ STEPS: dict[str, tuple[str, Callable[[], int]]] = {
 class Projects:
     """The states of the checkout, made when they are first needed; `fresh` is a copy to be broken, one at a time.
 
-    With `slow`, cases that take minutes belong to them.
+    `cases` are the commands to kill.
     """
 
-    def __init__(self, folder: Path, slow: bool) -> None:
-        self.folder, self.slow = folder, slow
+    def __init__(self, folder: Path, cases: Sequence[Case]) -> None:
+        self.folder, self.cases = folder, cases
 
     def state(self, name: str) -> Path:
         """Return the folder of a state, which nobody changes."""
