@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from adaptformer.base import randomness, text_table
-from adaptformer.base.scores import NAMES, Metric
+from adaptformer.base.classification_scores import NAMES, Metric
 from adaptformer.config.params import GateParams, load
 from adaptformer.evaluation.intervals import wilson
 from adaptformer.evaluation.power import RHO

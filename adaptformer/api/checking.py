@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptformer.api import listening, settings
+from adaptformer.api import call_logging, settings
 from adaptformer.base import progress
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import Params
@@ -59,7 +59,7 @@ def check(photos: str | os.PathLike[str], *, overrides: Mapping[str, object] | N
     False
     """
     params = settings.resolved(overrides=overrides).params()
-    with listening.to_log(), _scanned(os.fspath(photos), params) as scan:
+    with call_logging.to_log(), _scanned(os.fspath(photos), params) as scan:
         faults = data_faults.check(scan.table, scan.unreadable, scan.group)
         refused = [
             (fault, "fault", scan.place(path), "", detail, remedy)
@@ -93,7 +93,7 @@ def label_errors(
     from adaptformer.curation.labels import ranking  # with cleanlab and torch, which `check` does without
 
     params = settings.resolved(backbone, overrides=overrides).params()
-    with listening.to_log(), _scanned(os.fspath(photos), params) as scan:
+    with call_logging.to_log(), _scanned(os.fspath(photos), params) as scan:
         if len(scan.unreadable):
             first = scan.unreadable.iloc[0]
             raise UserError(

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from adaptformer.backbones import catalogue, foreign_file, source, tables
+from adaptformer.backbones import catalogue, foreign_file, source, tensor_search
 from adaptformer.backbones.translation import translate
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import BackboneParams
@@ -56,7 +56,7 @@ def fetch(wanted: BackboneParams) -> tuple[dict[str, Tensor], BackboneCard]:
         expected = backbone.build(model).state_dict()
     content = foreign_file.read_foreign(parts)
     card = _card(found.path, content.metadata)
-    table = tables.choose(content.tree, expected, wanted.weights)
+    table = tensor_search.choose(content.tree, expected, wanted.weights)
     tensors = translate(table.tensors, expected)
     own_hash = tensor_file.content_hash(tensors)
     if card is not None and card.sha256 not in {None, own_hash}:

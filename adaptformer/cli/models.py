@@ -93,13 +93,13 @@ def _inspect(given: argparse.Namespace) -> None:
 
 def _predict(given: argparse.Namespace) -> None:
     from adaptformer.config.run_folder import RunFolder
-    from adaptformer.registry import answering
+    from adaptformer.registry import model_choice
 
     _require_matching_options(given)
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder()
-        chosen = answering.choose(given.model, folder)
-        file = answering.file_of(chosen, folder, Path(scratch))
+        chosen = model_choice.choose(given.model, folder)
+        file = model_choice.file_of(chosen, folder, Path(scratch))
         if given.output:
             print(chosen.line, file=sys.stderr)
             _predict_in_shards(given, file)

@@ -13,8 +13,8 @@ from adaptformer.cli.parsing import add_answering, positive, share
 if TYPE_CHECKING:
     from adaptformer.cli.parsing import Commands
     from adaptformer.config.run_folder import RunFolder
-    from adaptformer.monitoring.watching import Watched
-    from adaptformer.registry.answering import Answering
+    from adaptformer.monitoring.monitor import Watched
+    from adaptformer.registry.model_choice import Answering
 
 RESULTS = Path("artifacts/monitor")
 """The folder in which `monitor` writes its page and tables."""
@@ -104,13 +104,13 @@ def _monitor(given: argparse.Namespace) -> int:
     from adaptformer.config.run_folder import RunFolder
     from adaptformer.data.cache import ImageCache
     from adaptformer.model import device
-    from adaptformer.monitoring import label_next, report, watching
+    from adaptformer.monitoring import label_next, monitor, report
     from adaptformer.monitoring.new_images import FeatureStorage
-    from adaptformer.registry import answering
+    from adaptformer.registry import model_choice
 
     settings, folder = params.load(), RunFolder()
     with tempfile.TemporaryDirectory() as scratch, RunFolder(RESULTS).lock("adaptformer monitor"):
-        chosen = answering.choose(given.model, folder, ask=True)
+        chosen = model_choice.choose(given.model, folder, ask=True)
         print(chosen.line, file=sys.stderr)
         watched = _watched(chosen, folder, Path(scratch))
         storage = FeatureStorage(
@@ -118,7 +118,7 @@ def _monitor(given: argparse.Namespace) -> int:
             ImageCache(folder.image_cache, settings.runtime.image_cache_gb),
             folder.embeddings,
         )
-        findings = watching.watch(watched, given.folder, folder.data, given.label, storage)
+        findings = monitor.watch(watched, given.folder, folder.data, given.label, storage)
     answers, to_label, page = RESULTS / "images.csv", RESULTS / "label_next.csv", RESULTS / "monitor.html"
     files.write_text(answers, csv_file.text(findings.table))
     files.write_text(to_label, label_next.to_complete(findings.table, given.folder))
@@ -134,7 +134,7 @@ def _monitor(given: argparse.Namespace) -> int:
 
 def _watched(chosen: Answering, folder: RunFolder, scratch: Path) -> Watched:
     """Return a chosen model with its data and backbone: those of a registered version, or of the file's run folder."""
-    from adaptformer.monitoring.watching import Watched
+    from adaptformer.monitoring.monitor import Watched
     from adaptformer.registry import version_evidence
     from adaptformer.tracking import mlflow_store
 
@@ -155,9 +155,9 @@ def _results_of(model: Path, scratch: Path) -> Watched:
 
     from adaptformer.config.run_folder import RunFolder
     from adaptformer.data import manifest
-    from adaptformer.monitoring.watching import Watched
+    from adaptformer.monitoring.monitor import Watched
     from adaptformer.prediction import model_file
-    from adaptformer.registry import belonging
+    from adaptformer.registry import result_check
 
     folder, copies = RunFolder(model.parent), RunFolder(scratch)
     for path in (folder.model, folder.manifest, folder.profile, folder.backbone):
@@ -169,7 +169,7 @@ def _results_of(model: Path, scratch: Path) -> Watched:
     for name in ("model", "model_weights", "profile"):
         if (path := getattr(folder, name)).is_file():
             shutil.copyfile(path, getattr(copies, name))
-    belonging.require(folder)
+    result_check.require(folder)
     if model_file.sha256(copies.model) != model_file.sha256(folder.model):
         raise UserError(f"{model} is being replaced by a run", "run the same command again when the run has ended")
     table = manifest.read_manifest(folder.manifest)

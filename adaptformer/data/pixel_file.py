@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer.base import files, in_use
+from adaptformer.base import files, read_locks
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.train_images import Photos
 
@@ -40,7 +40,7 @@ class CheckedPhotos:
         header, size = _header(shapes), _size(shapes)
         with path.open("rb") as file:
             # The map has a duplicate of this file's descriptor, so the mark stays when the file is closed.
-            in_use.mark(file)
+            read_locks.mark(file)
             if os.fstat(file.fileno()).st_size != len(header) + file_size(shapes) or file.read(len(header)) != header:
                 raise ValueError("it is not whole, of other images, or has no checksums")
             pixels = np.memmap(file, np.uint8, "r", len(header), (size,)) if size else np.empty(0, np.uint8)

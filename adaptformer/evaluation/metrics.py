@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from adaptformer.base.scores import NAMES, Metric
+from adaptformer.base.classification_scores import NAMES, Metric
 from adaptformer.evaluation import calibration, intervals
 from adaptformer.evaluation.intervals import Interval
 

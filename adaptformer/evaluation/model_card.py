@@ -11,7 +11,7 @@ import yaml
 
 from adaptformer import pages
 from adaptformer.base import text_table
-from adaptformer.base.scores import NAMES
+from adaptformer.base.classification_scores import NAMES
 from adaptformer.evaluation.evaluated_model import EvaluatedModel
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation

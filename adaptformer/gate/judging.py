@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer.base.scores import NAMES, score
+from adaptformer.base.classification_scores import NAMES, score
 from adaptformer.config.params import GateParams
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece

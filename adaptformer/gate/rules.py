@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from adaptformer.base.scores import NAMES, Metric
+from adaptformer.base.classification_scores import NAMES, Metric
 from adaptformer.config.params import GateParams
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.power import by_chance, still_needed

@@ -24,9 +24,9 @@ from adaptformer.config.params import Params, ParamsFile
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.evaluation import comparison, slices
 from adaptformer.evaluation.comparison import Trained
-from adaptformer.pipeline import adapter_summary
+from adaptformer.pipeline import adapter_metadata
 from adaptformer.pipeline.stage_runner import read_timing
-from adaptformer.registry import belonging
+from adaptformer.registry import result_check
 from adaptformer.tracking import dvc_repository, run_files
 from adaptformer.tracking.tracker import tracked
 
@@ -162,7 +162,7 @@ def compare(
 
 def _result(run: MethodRun) -> Trained:
     """Read the row of a complete run from its files. Raises UserError if they do not belong to one model."""
-    belonging.require(run.folder)
+    result_check.require(run.folder)
     predictions = csv_file.read(run.folder.predictions)
     timing = read_timing(run.folder, "train")
     return Trained(
@@ -170,7 +170,7 @@ def _result(run: MethodRun) -> Trained:
         seed=run.seed,
         images=tuple(predictions["sha256"] + " " + predictions["path"]),
         right=(predictions["label"] == predictions["predicted"]).to_numpy(),
-        trained=adapter_summary.card(run.folder.adapter)["trained"],
+        trained=adapter_metadata.card(run.folder.adapter)["trained"],
         seconds=timing["training_seconds"],
         memory_mb=timing["peak_memory_mb"],
         adapter_bytes=run.folder.adapter.stat().st_size,

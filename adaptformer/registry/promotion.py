@@ -25,7 +25,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.config.params import GateParams
 from adaptformer.gate import decision_page, judging
 from adaptformer.gate.decision import Decision
-from adaptformer.registry import alias_journal, decision_record, in_use, version_evidence, versions
+from adaptformer.registry import alias_journal, decision_record, local_record, version_evidence, versions
 from adaptformer.registry.alias_journal import Move, State
 from adaptformer.tracking import mlflow_store
 from adaptformer.tracking.git import user_name
@@ -101,7 +101,7 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str | No
             except UserError as error:
                 decision_record.overtaken(client, name, wanted, error.cause)
                 raise
-            in_use.keep(challenger.model)
+            local_record.keep(challenger.model)
         return Outcome(name, decision, local, kept.link, moved)
 
 
@@ -162,7 +162,7 @@ def rollback(name: str, *, to: str | None, who: str | None, why: str) -> Move:
         after = State(version, before.champion)
         wanted = Move("rollback", before, after, who, files.utc_now(), why, request=request)
         moved = alias_journal.move(client, name, wanted)
-        in_use.keep(former.model)
+        local_record.keep(former.model)
         return moved
 
 
@@ -188,8 +188,9 @@ def _settled(name: str) -> Iterator[tuple[MlflowClient, State]]:
     """Hold the promotion lock of a model whose journal and aliases agree; yield a client and what is in use.
 
     The lock is a file beside MLflow's local database or in the checkout's root; the system releases it when the process
-    dies. The checkout's record of what is in use (in_use.py) is written anew at the end. Raises UserError if there is
-    no such model, if MLflow fails, if the lock is not free within ten minutes, or if the checkout cannot be written.
+    dies. The checkout's record of the versions in use (local_record.py) is written anew at the end. Raises UserError if
+    there is no such model, if MLflow fails, if the lock is not free within ten minutes, or if the checkout cannot be
+    written.
     """
     beside = database() or root() / "mlflow.db"
     lock = FileLock(beside.with_name(f"{beside.name}.{files.sha256_text(name)[:12]}.lock"))
@@ -206,9 +207,9 @@ def _settled(name: str) -> Iterator[tuple[MlflowClient, State]]:
     with held, mlflow_store.user_errors("that completes a move that was begun"):
         client = mlflow_store.connect()
         versions.require_model(client, name)
-        in_use.forget(name)
+        local_record.forget(name)
         try:
             yield client, alias_journal.settle(client, name)
         finally:
             with contextlib.suppress(Exception):  # without a record, MLflow is asked
-                in_use.remember(client, name)
+                local_record.remember(client, name)

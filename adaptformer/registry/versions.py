@@ -13,8 +13,8 @@ from adaptformer.base import files
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.prediction import model_file
-from adaptformer.registry import alias_journal, belonging, in_use
-from adaptformer.tracking import failures, mlflow_store, run_files
+from adaptformer.registry import alias_journal, local_record, result_check
+from adaptformer.tracking import mlflow_errors, mlflow_store, run_files
 from adaptformer.tracking.locations import place, tracking_place
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
-SERVED = Path(__file__).with_name("served_model.py")
+SERVED = Path(__file__).with_name("pyfunc_model.py")
 """The program that MLflow runs to load a version."""
 
 
@@ -71,10 +71,10 @@ def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[
     """Make the folder's ONNX file the `challenger` of the registered model `name`, and write `registration.json`.
 
     A file that is registered already keeps its version, and a champion does not become challenger. Raises UserError
-    if the folder's results do not belong to its model (belonging.py), or if the registry does not answer; all stages
+    if the folder's results do not belong to its model (result_check.py), or if the registry does not answer; all stages
     are recorded by then, so nothing is lost.
     """
-    belonging.require(folder)
+    result_check.require(folder)
     try:
         client = mlflow_store.connect()
         sha256 = model_file.sha256(folder.model)
@@ -82,11 +82,11 @@ def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[
         number = str(version.version)
         if number not in {alias(client, name, "challenger"), alias(client, name, "champion")}:
             client.set_registered_model_alias(name, "challenger", number)
-        in_use.remember(client, name)
+        local_record.remember(client, name)
     except UserError:
         raise
     except Exception as error:  # whatever MLflow, its database or the network raise
-        if (told := failures.explained(error, "only the registration is left")) is None:
+        if (told := mlflow_errors.explained(error, "only the registration is left")) is None:
             raise
         raise UserError(f"the model is exported but not registered: {told.cause}", told.remedy) from error
     registration = Registration(name, number, sha256, tracking_place(), version.run_id or "")

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pandas as pd
 
 from adaptformer.base import csv_file, files, text_table, yaml_text
-from adaptformer.base.scores import NAMES, Metric
+from adaptformer.base.classification_scores import NAMES, Metric
 from adaptformer.sweeps.study import Result
 
 

@@ -16,7 +16,7 @@ from adaptformer.base import files, yaml_text
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import Params, difference, load
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.tracking import checkout, dvc_repository, mlflow_run, mlflow_store, run_files
+from adaptformer.tracking import checkout_id, dvc_repository, mlflow_run, mlflow_store, run_files
 from adaptformer.tracking.dvc_repository import DATA_FILE, Experiment
 from adaptformer.tracking.git import git_tags
 from adaptformer.tracking.mlflow_run import DATA_TAG, FOLDER_TAG, ID_TAG, Description
@@ -70,7 +70,7 @@ def _log_present(client: MlflowClient, experiment: Experiment | None) -> Iterato
         tags = _tags(experiment, params) if experiment else {}
         lineage = {
             DATA_TAG: dvc_repository.data_digest() or "none",
-            FOLDER_TAG: checkout.place_of(folder),
+            FOLDER_TAG: checkout_id.place_of(folder),
             **git_tags(),
         }
         run = _description(

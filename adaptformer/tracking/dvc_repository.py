@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptformer.base import files, without_git, yaml_text
+from adaptformer.base import dvc_without_git, files, yaml_text
 from adaptformer.base.errors import UserError
 from adaptformer.tracking import git
 from adaptformer.tracking.locations import root
@@ -33,7 +33,7 @@ def _repo() -> Iterator[Any]:
 
     # DVC's log lines ("Updating lock file", locks of killed processes) are noise here. Importing DVC sets the level.
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    without_git.settle(root())
+    dvc_without_git.settle(root())
     with _errors(), Repo(str(root())) as repo:
         yield repo
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from adaptformer.base.errors import without_credentials
 from adaptformer.config.params import Params, flat
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.tracking import checkout, locations, mlflow_store, run_files
+from adaptformer.tracking import checkout_id, locations, mlflow_store, run_files
 from adaptformer.training import history
 from adaptformer.training.history import EpochRow
 
@@ -63,7 +63,7 @@ def describe(name: str, params: Params, lineage: Mapping[str, str], folder: RunF
         id=f"{start}-{uuid.uuid4().hex[:8]}",
         name=name,
         experiment=params.registry.experiment,
-        tags={**lineage, FOLDER_TAG: checkout.place_of(folder)},
+        tags={**lineage, FOLDER_TAG: checkout_id.place_of(folder)},
         params=as_text(params.model_dump(mode="json")),
         start=start,
     )

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from adaptformer.base import files
 from adaptformer.base.errors import UserError
-from adaptformer.tracking import failures, relocation
+from adaptformer.tracking import mlflow_errors, relocation
 from adaptformer.tracking.locations import ARTIFACTS, database, tracking_place, tracking_uri
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def user_errors(assurance: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        if (told := failures.explained(error, assurance)) is None:
+        if (told := mlflow_errors.explained(error, assurance)) is None:
             raise  # a defect of this project, not a failure of MLflow
         raise told from error
 

@@ -14,7 +14,7 @@ from adaptformer.base import files
 from adaptformer.base.errors import UserError, without_credentials
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.tracking import dvc_repository, failures, mlflow_run, mlflow_store, run_files, uploads
+from adaptformer.tracking import dvc_repository, mlflow_errors, mlflow_run, mlflow_store, run_files, uploads
 from adaptformer.tracking.git import git_tags, short_commit
 from adaptformer.training.history import EpochRow
 
@@ -167,8 +167,8 @@ class Tracker:
         """Warn of a failure, once for each kind."""
         if what not in self._warned:
             self._warned.add(what)
-            told = failures.explained(error, "the next run uploads the rest")
-            cause = f"{type(error).__name__}: {failures.one_line(error)}" if told is None else told.cause
+            told = mlflow_errors.explained(error, "the next run uploads the rest")
+            cause = f"{type(error).__name__}: {mlflow_errors.one_line(error)}" if told is None else told.cause
             logger.warning("%s: %s%s", what, cause, "" if told is None else f" (fix: {told.remedy})")
 
 

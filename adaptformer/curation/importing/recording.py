@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from adaptformer.base import files, without_git
+from adaptformer.base import dvc_without_git, files
 from adaptformer.base.errors import UserError
 
 
@@ -15,7 +15,7 @@ def dvc_add(data: Path) -> bool:
     root = data.absolute().parent
     if not (root / ".dvc").is_dir():
         return False
-    without_git.settle(root)
+    dvc_without_git.settle(root)
     command = [sys.executable, "-m", "dvc", "add", data.name]  # with --quiet it would give no reason
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:

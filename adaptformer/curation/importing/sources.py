@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from adaptformer.base.errors import UserError
-from adaptformer.curation.importing import class_folders, csv_list, downloading, shards
+from adaptformer.curation.importing import class_folders, csv_list, remote_copies, shards
 from adaptformer.curation.importing.listing import Listing
 from adaptformer.data import storage
 
@@ -32,7 +32,7 @@ def found(source: str, data: Path, work: Path, limit: int) -> Iterator[Listing]:
     try:
         work.mkdir(parents=True)
         with storage.user_errors(source):
-            read = downloading.unpacked if shards.is_shard(source) else downloading.downloaded
+            read = remote_copies.unpacked if shards.is_shard(source) else remote_copies.downloaded
             images = read(source, work, limit)
         yield images
     finally:

@@ -18,7 +18,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.curation.checks import ivf_index, near_duplicates
 from adaptformer.curation.checks.duplicate_candidates import SIZE
 from adaptformer.curation.checks.ivf_index import BLOCK, Index
-from adaptformer.curation.sharded_checks.rows import Rows
+from adaptformer.curation.sharded_checks.row_file import Rows
 from adaptformer.data.image_facts import SIDE
 
 log = logging.getLogger("adaptformer")

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from two_models import BETTER, CHAMPION, answering, decision, failed, judged, reason, sha256
 
-from adaptformer.base.scores import NAMES
+from adaptformer.base.classification_scores import NAMES
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
 from adaptformer.gate import paired_tests

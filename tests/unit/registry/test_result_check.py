@@ -17,7 +17,7 @@ from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.prediction import model_file
-from adaptformer.registry import alias_journal, belonging, lineage, promotion, version_evidence, versions
+from adaptformer.registry import alias_journal, lineage, promotion, result_check, version_evidence, versions
 from adaptformer.tracking import mlflow_store
 
 
@@ -94,22 +94,22 @@ def test_no_turned_bit_of_a_folder_is_registered(folder, attribute, stage):
     path.unlink()
     refused(versions.register, folder, "squares", "a run", {})
     path.write_bytes(content)
-    belonging.require(folder)
+    result_check.require(folder)
 
 
 def test_weights_outside_of_the_file_belong_to_it(tmp_path):
     folder = registered.run_folder(tmp_path, "large", wrong(60), outside=True)
-    belonging.require(folder)
+    result_check.require(folder)
     flip(folder.model_weights)
-    assert "model.onnx is not the file that" in refused(belonging.require, folder)
+    assert "model.onnx is not the file that" in refused(result_check.require, folder)
 
 
 def test_records_of_before_name_nothing_and_the_stage_is_told(folder):
     folder.parity.write_text(json.dumps({"relative": 0.0}))
-    assert "run `adaptformer export`" in refused(belonging.require, folder)
+    assert "run `adaptformer export`" in refused(result_check.require, folder)
     registered.write_records(folder)
     folder.metrics.write_text(json.dumps({"top1": 0.5}))
-    assert "run `adaptformer evaluate`" in refused(belonging.require, folder)
+    assert "run `adaptformer evaluate`" in refused(result_check.require, folder)
 
 
 FILES = ["model.onnx", "manifest.csv", "predictions.csv", "parity.json", "data_findings.csv"]
@@ -226,8 +226,8 @@ def test_an_image_without_an_answer_is_left_out_of_what_is_watched_with_a_word(t
     import torch
 
     from adaptformer.data.cache import ImageCache
+    from adaptformer.monitoring.monitor import Watched, watch
     from adaptformer.monitoring.new_images import FeatureStorage
-    from adaptformer.monitoring.watching import Watched, watch
     from adaptformer.prediction.predictor import Predictor
 
     table = registered.manifest(tests=3)

@@ -1,7 +1,7 @@
 """Choice of the model that answers: the named one, else the champion, else the model in the run folder.
 
 A model is named as `champion`, `v3`, `models:/NAME@ALIAS`, `models:/NAME/3`, or by its file. The champion and the
-verdicts are read from the checkout's record (in_use.py), or MLflow is asked; MLflow is imported only then.
+verdicts are read from the checkout's record (local_record.py), or MLflow is asked; MLflow is imported only then.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.prediction import model_file
-from adaptformer.registry import in_use
-from adaptformer.registry.in_use import Record
+from adaptformer.registry import local_record
+from adaptformer.registry.local_record import Record
 from adaptformer.tracking.locations import database
 
 PARAMS = Path("params.yaml")
@@ -62,18 +62,18 @@ def file_of(answering: Answering, folder: RunFolder, scratch: Path) -> Path:
     """
     if answering.file is not None:
         return answering.file
-    if (there := in_use.kept(answering.sha256)) is not None:
+    if (there := local_record.kept(answering.sha256)) is not None:
         return there
     if answering.sha256 and folder.model.is_file() and model_file.sha256(folder.model) == answering.sha256:
-        return in_use.keep(folder.model)
+        return local_record.keep(folder.model)
     from adaptformer.registry import versions
     from adaptformer.tracking import mlflow_store
 
     with mlflow_store.user_errors(_WITHOUT_IT):
         client = mlflow_store.connect()
         fetched = versions.fetch_model(client, answering.name, answering.version, scratch)
-    record = in_use.read(answering.name)
-    return in_use.keep(fetched) if record is not None and record.champion == answering.version else fetched
+    record = local_record.read(answering.name)
+    return local_record.keep(fetched) if record is not None and record.champion == answering.version else fetched
 
 
 def _file(named: str) -> Answering:
@@ -84,7 +84,7 @@ def _file(named: str) -> Answering:
         raise UserError(f"{path} is a folder", f"name the file in it, such as {path / 'model.onnx'}")
     if not path.is_file():
         raise UserError(f"{path} does not exist", f"run the pipeline first (`make run`), or give --model: {FORMS}")
-    if (known := in_use.version_of(path)) is not None:
+    if (known := local_record.version_of(path)) is not None:
         return Answering(known[0].line(known[1]), file=path)
     within = path == RunFolder().model
     return Answering(f"{f'the model in {path.parent}/' if within else path}, not registered here", file=path)
@@ -119,7 +119,7 @@ def _address(named: str) -> Answering:
         versions.require_model(client, name)
         if alias and (version := versions.alias(client, name, alias)) is None:
             raise UserError(f"{name} has no alias {alias}", "`adaptformer history` shows its versions")
-        return _version(in_use.remember(client, name), version)
+        return _version(local_record.remember(client, name), version)
 
 
 def _wanted_record(*, ask: bool) -> Record:
@@ -138,7 +138,7 @@ def _record(name: str, *, ask: bool) -> Record | None:
 
     A record without a champion is not trusted on a server that others use: it may have a first champion by now.
     """
-    known = None if ask else in_use.read(name)
+    known = None if ask else local_record.read(name)
     if known is not None and (known.champion is not None or database() is not None):
         return known
     file = database()
@@ -149,7 +149,7 @@ def _record(name: str, *, ask: bool) -> Record | None:
     from adaptformer.tracking import mlflow_store
 
     with mlflow_store.user_errors(_WITHOUT_IT):
-        return in_use.remember(mlflow_store.connect(), name)
+        return local_record.remember(mlflow_store.connect(), name)
 
 
 def _registered_name() -> str | None:
