@@ -26,8 +26,8 @@ log = logging.getLogger("adaptformer")
 def label(params: Params, *tags: str) -> None:
     """Name the present flow run after the model and the commit, and add the model and `tags` to its tags."""
     with get_client(sync_client=True) as client:
-        wanted = sorted({*flow_run.tags, params.registry.model, *tags})
-        client.update_flow_run(flow_run.id, name=run_name(params), tags=wanted)
+        all_tags = sorted({*flow_run.tags, params.registry.model, *tags})
+        client.update_flow_run(flow_run.id, name=run_name(params), tags=all_tags)
 
 
 def lineage() -> dict[str, str]:

@@ -45,9 +45,9 @@ def predict(
     loaded = params.load()
     flow_run.label(loaded)
     with tempfile.TemporaryDirectory() as scratch:
-        chosen = model_choice.choose(model, RunFolder(), ask=True)
-        log.info("%s", chosen.line)
-        file = model_choice.file_of(chosen, RunFolder(), Path(scratch))
+        choice = model_choice.choose(model, RunFolder(), ask=True)
+        log.info("%s", choice.line)
+        file = model_choice.file_of(choice, RunFolder(), Path(scratch))
         computing = Engine(engine, workers, address)
         with contextlib.nullcontext() if address or device == "cpu" else slot("gpu", patience=None):
             summary = running.predict(into, paths, file, computing, top=top, shard_size=shard_size, device=device)

@@ -117,8 +117,8 @@ def _features(scan: _Scan, params: Params) -> NDArray[np.float32]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(Path(scratch), alone=True)
         fetch(params, folder, lambda _row: None)
-        chosen = device.choose(params.runtime.device, params.runtime.threads)
-        embedding = Embedding(folder.backbone, params.image, chosen, folder.embeddings)
+        compute = device.choose(params.runtime.device, params.runtime.threads)
+        embedding = Embedding(folder.backbone, params.image, compute, folder.embeddings)
         there = scan.table.assign(path=[str(scan.paths[path].absolute()) for path in scan.table["path"]])
         return embedding.of_data(there, Path(), None)
 

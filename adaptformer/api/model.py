@@ -160,9 +160,9 @@ def load(model: str | os.PathLike[str], *, device: Literal["auto", "cpu", "cuda"
         from adaptformer.registry import model_choice
 
         with tempfile.TemporaryDirectory() as scratch:
-            chosen = model_choice.choose(named, RunFolder())
-            file = model_choice.file_of(chosen, RunFolder(), Path(scratch))
-            return Model(Predictor(file, device, threads), None, chosen.line)
+            choice = model_choice.choose(named, RunFolder())
+            file = model_choice.file_of(choice, RunFolder(), Path(scratch))
+            return Model(Predictor(file, device, threads), None, choice.line)
     path = Path(named)
     file = RunFolder(path).model if path.is_dir() else path
     if not file.is_file():

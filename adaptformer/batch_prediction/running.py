@@ -47,13 +47,15 @@ class Summary:
 
     def lines(self) -> list[str]:
         """Return the result as lines for the terminal."""
-        told = [f"{self.images:,} images are in {self.folder}/predictions/, {self.faults:,} of them without an answer"]
+        summary = [
+            f"{self.images:,} images are in {self.folder}/predictions/, {self.faults:,} of them without an answer"
+        ]
         if not self.computed:
-            return [*told, "all were there already"]
+            return [*summary, "all were there already"]
         rate = self.computed / self.seconds
-        told.append(f"{self.computed:,} predicted in {self.seconds:.1f} s, {rate:,.0f} images/s")
+        summary.append(f"{self.computed:,} predicted in {self.seconds:.1f} s, {rate:,.0f} images/s")
         shares = ", ".join(f"{part} {seconds * 1e6 / self.computed:,.0f}" for part, seconds in self.parts.items())
-        return [*told, f"seconds of a process for a million images: {shares}"]
+        return [*summary, f"seconds of a process for a million images: {shares}"]
 
 
 def predict(

@@ -86,17 +86,17 @@ def _predict(job: Job, computing: Computing, shard: int) -> Outcome:
     began = time.perf_counter()
     listed = storage.read(job.input(shard))
     about = {"input": hashlib.sha256(listed).hexdigest(), "model": job.model}
-    wanted, there = _recorded(job, shard, about), None
+    recorded_sha256, present = _recorded(job, shard, about), None
     if storage.is_file(job.output(shard)):
-        there = storage.read(job.output(shard))
-        if hashlib.sha256(there).hexdigest() == wanted:
-            return _done(job, shard, about, there)
+        present = storage.read(job.output(shard))
+        if hashlib.sha256(present).hexdigest() == recorded_sha256:
+            return _done(job, shard, about, present)
     paths = _table(listed).column(inputs.COLUMN).to_pylist()
     seconds = dict.fromkeys(PARTS, 0.0)
     columns = _predicted(paths, _predictor(job, computing), job.top, computing, seconds)
     content = parquet(columns, about)
     output = hashlib.sha256(content).hexdigest()
-    if there is not None and output != wanted and content != there:
+    if present is not None and output != recorded_sha256 and content != present:
         raise UserError(
             f"{job.output(shard)} is damaged, and its images now have other predictions",
             "restore the file or its images, or give another folder",
@@ -104,11 +104,11 @@ def _predict(job: Job, computing: Computing, shard: int) -> Outcome:
     with _timed(seconds, "write"):
         # The record is written first, because predictions without one are not trusted.
         storage.write(job.record(shard), integrity.record({**about, "output": output}).encode())
-        if content != there:
+        if content != present:
             storage.write(job.output(shard), content)
     faults = len(paths) - columns["fault"].null_count
     taken = {part: round(seconds[part], 4) for part in PARTS} | {"total": round(time.perf_counter() - began, 4)}
-    again = "" if there is None else "could not be verified" if content == there else "was damaged"
+    again = "" if present is None else "could not be verified" if content == present else "was damaged"
     return Outcome(shard, len(paths), faults, about["input"], output, taken, again)
 
 
@@ -122,11 +122,11 @@ def _recorded(job: Job, shard: int, about: dict[str, str]) -> str | None:
     except FileNotFoundError:
         return _in_manifest(job).get(shard)
     try:
-        found = integrity.parse_record(content, job.record(shard), "")
+        record = integrity.parse_record(content, job.record(shard), "")
     except UserError:  # a damaged record counts as none
         return None
-    output = str(found.pop("output"))
-    if found != about:
+    output = str(record.pop("output"))
+    if record != about:
         raise _anothers(job, shard)
     return output
 

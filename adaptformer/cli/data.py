@@ -297,12 +297,12 @@ def _labels(given: argparse.Namespace) -> None:
     from adaptformer.curation.labels.label_errors import review
     from adaptformer.pipeline import stage_runner
 
-    file, wanted = resolved(given)
-    folder = run_folder.folder_for(file.params, wanted)
+    file, run_params = resolved(given)
+    folder = run_folder.folder_for(file.params, run_params)
     stage_runner.require_inputs("train", folder, options(given))
     with folder.lock("adaptformer data label-errors"):
-        found = review(wanted, folder)
-    print("\n".join(found.lines(folder)))
+        label_review = review(run_params, folder)
+    print("\n".join(label_review.lines(folder)))
 
 
 def _relabel(given: argparse.Namespace) -> None:

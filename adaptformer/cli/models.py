@@ -98,14 +98,14 @@ def _predict(given: argparse.Namespace) -> None:
     _require_matching_options(given)
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder()
-        chosen = model_choice.choose(given.model, folder)
-        file = model_choice.file_of(chosen, folder, Path(scratch))
+        choice = model_choice.choose(given.model, folder)
+        file = model_choice.file_of(choice, folder, Path(scratch))
         if given.output:
-            print(chosen.line, file=sys.stderr)
+            print(choice.line, file=sys.stderr)
             _predict_in_shards(given, file)
         else:
             sources = [_image_source(path, Path(scratch)) for path in given.paths]
-            _predict_here(given, chosen.line, file, sources)
+            _predict_here(given, choice.line, file, sources)
 
 
 def _image_source(named: str, scratch: Path) -> Path:

@@ -110,9 +110,9 @@ def _monitor(given: argparse.Namespace) -> int:
 
     settings, folder = params.load(), RunFolder()
     with tempfile.TemporaryDirectory() as scratch, RunFolder(RESULTS).lock("adaptformer monitor"):
-        chosen = model_choice.choose(given.model, folder, ask=True)
-        print(chosen.line, file=sys.stderr)
-        watched = _watched(chosen, folder, Path(scratch))
+        choice = model_choice.choose(given.model, folder, ask=True)
+        print(choice.line, file=sys.stderr)
+        watched = _watched(choice, folder, Path(scratch))
         storage = FeatureStorage(
             device.choose(settings.runtime.device, settings.runtime.threads),
             ImageCache(folder.image_cache, settings.runtime.image_cache_gb),
@@ -132,18 +132,18 @@ def _monitor(given: argparse.Namespace) -> int:
     return exit_code.REFUSED if too_low or findings.drifted() else 0
 
 
-def _watched(chosen: Answering, folder: RunFolder, scratch: Path) -> Watched:
+def _watched(choice: Answering, folder: RunFolder, scratch: Path) -> Watched:
     """Return a chosen model with its data and backbone: those of a registered version, or of the file's run folder."""
     from adaptformer.monitoring.monitor import Watched
     from adaptformer.registry import version_evidence
     from adaptformer.tracking import mlflow_store
 
-    if chosen.file is not None:
-        return _results_of(chosen.file, scratch)
+    if choice.file is not None:
+        return _results_of(choice.file, scratch)
     with mlflow_store.user_errors("nothing was changed"):
-        found = version_evidence.gather(mlflow_store.connect(), chosen.name, chosen.version, scratch)
-    name = f"{chosen.name} version {chosen.version}"
-    return Watched(name, found.model, found.manifest, found.profile, folder.backbone)
+        evidence = version_evidence.gather(mlflow_store.connect(), choice.name, choice.version, scratch)
+    name = f"{choice.name} version {choice.version}"
+    return Watched(name, evidence.model, evidence.manifest, evidence.profile, folder.backbone)
 
 
 def _results_of(model: Path, scratch: Path) -> Watched:

@@ -102,7 +102,7 @@ def write(path: Path, shapes: NDArray[np.int64], images: Iterator[Pixels]) -> No
     """Write images of these `shapes` [N, 2] as a file that `CheckedPhotos` reads, whole or not at all."""
     checksums = []
     # Plain writes, not a writable memory map: on a full disk, writing to a map kills the process without a message.
-    with files.replacing(path) as beside, beside.open("wb") as file:
+    with files.replacing(path) as new_file, new_file.open("wb") as file:
         file.write(_header(shapes))
         for image in images:
             whole = np.ascontiguousarray(image)

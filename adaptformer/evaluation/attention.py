@@ -62,10 +62,10 @@ def shaded(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[n
 
 
 def pictures(
-    model: Classifier, images: Images, contract: ImageContract, chosen: Sequence[int], device: torch.device
+    model: Classifier, images: Images, contract: ImageContract, indices: Sequence[int], device: torch.device
 ) -> list[NDArray[np.uint8]]:
-    """Return the `chosen` stored images as the model sees them, [s, s, 3], shaded by its attention."""
-    rows = np.array(chosen, np.int64)
+    """Return the `indices` stored images as the model sees them, [s, s, 3], shaded by its attention."""
+    rows = np.array(indices, np.int64)
     seen = inference.prepared(images, rows, contract, batch_size=_BATCH, device=device)
     weights = [each for batch in seen for each in maps(model, batch)]
     return [

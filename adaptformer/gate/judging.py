@@ -126,7 +126,7 @@ def _first(challenger: Judged, bounds: GateParams, drift: Sequence[Check]) -> De
 def _against_chance(pairs: Pairs, bounds: GateParams) -> tuple[dict[str, float], list[Check]]:
     """Return a first model's figures, and the check against always answering the most frequent test class."""
     labels, predicted, classes = pairs.labels, pairs.predicted("challenger"), len(pairs.shared) + 1
-    top1, found = (
+    top1, interval = (
         intervals.interval(metric, labels, predicted, classes, pairs.groups) for metric in ("top1", bounds.metric)
     )
     frequent = int(np.bincount(labels).argmax())
@@ -135,12 +135,12 @@ def _against_chance(pairs: Pairs, bounds: GateParams) -> tuple[dict[str, float],
         "top1_challenger": top1.value,
         "top1_low": top1.low,
         "top1_high": top1.high,
-        f"{bounds.metric}_challenger": found.value,
-        f"{bounds.metric}_low": found.low,
-        f"{bounds.metric}_high": found.high,
+        f"{bounds.metric}_challenger": interval.value,
+        f"{bounds.metric}_low": interval.low,
+        f"{bounds.metric}_high": interval.high,
         "chance": constant,
     }
-    return numbers, [rules.above_chance(bounds.metric, found, constant, pairs.shared[frequent])]
+    return numbers, [rules.above_chance(bounds.metric, interval, constant, pairs.shared[frequent])]
 
 
 def _trained_on(*sides: Judged) -> tuple[str, ...]:
@@ -216,15 +216,15 @@ def _passed(checks: Sequence[Check]) -> bool:
     return all(check.verdict != "fail" for check in checks)
 
 
-def _changed(pairs: Pairs, chosen: NDArray[np.bool_]) -> tuple[ChangedImage, ...]:
-    rows = pairs.rows[chosen].sort_values(["challenger_confidence", "path"], ascending=[False, True])
+def _changed(pairs: Pairs, mask: NDArray[np.bool_]) -> tuple[ChangedImage, ...]:
+    rows = pairs.rows[mask].sort_values(["challenger_confidence", "path"], ascending=[False, True])
     columns = ["path", "label", "champion_predicted", "challenger_predicted", "challenger_confidence"]
     return tuple(ChangedImage(*values) for values in rows[columns].itertuples(index=False))
 
 
-def _unchanged(pairs: Pairs, chosen: NDArray[np.bool_]) -> UnchangedImages:
+def _unchanged(pairs: Pairs, mask: NDArray[np.bool_]) -> UnchangedImages:
     """Return how many images are chosen, and those of which the challenger is least sure."""
-    return UnchangedImages(int(chosen.sum()), _changed(pairs, chosen)[::-1][:SHOWN])
+    return UnchangedImages(int(mask.sum()), _changed(pairs, mask)[::-1][:SHOWN])
 
 
 def _changes(pairs: Pairs, champion: str) -> str:

@@ -87,8 +87,8 @@ class Pairs:
 
     def loss(self, side: str) -> NDArray[np.float64]:
         """Return the log loss of a side's probabilities [N]: −log of the true class's probability."""
-        found = self.rows[f"{side}_probability_of_label"].to_numpy(np.float64)
-        losses: NDArray[np.float64] = -np.log(np.maximum(found, _LEAST))
+        probabilities = self.rows[f"{side}_probability_of_label"].to_numpy(np.float64)
+        losses: NDArray[np.float64] = -np.log(np.maximum(probabilities, _LEAST))
         return losses
 
     def confidence(self, side: str) -> NDArray[np.float64]:
@@ -142,5 +142,5 @@ def _answers(model: Judged, side: str) -> pd.DataFrame:
 
 
 def _codes(names: pd.Series[str], classes: Sequence[str]) -> NDArray[np.int64]:
-    found = pd.Index(list(classes)).get_indexer(pd.Index(names)).astype(np.int64)
-    return np.where(found < 0, len(classes), found)
+    positions = pd.Index(list(classes)).get_indexer(pd.Index(names)).astype(np.int64)
+    return np.where(positions < 0, len(classes), positions)

@@ -46,8 +46,8 @@ def compare(profile: Path | None, images: NewImages, features: Features) -> Like
         return Likeness(checks, nobody, nobody)
     rows = images.table.index.get_indexer(data_profile.chosen(images.table))
     far = permutation_drift.unlike(new.embeddings, known.embeddings)
-    unlike, judged = nobody.copy(), nobody.copy()
+    unlike, alike = nobody.copy(), nobody.copy()
     unlike[rows] = far
     if permutation_drift.alike(new.embeddings[~far], known.embeddings):
-        judged[rows] = ~far
-    return Likeness(checks, unlike, judged, len(rows))
+        alike[rows] = ~far
+    return Likeness(checks, unlike, alike, len(rows))

@@ -109,12 +109,14 @@ def watch(watched: Watched, folder: Path, data: Path, to_label: int, storage: Fe
     new = _answered(watched, predictor, folder, table, unreadable)
     features = Features(watched.backbone, predictor, storage)
     likeness = data_likeness.compare(watched.profile, new, features)
-    judged = new.confidence[likeness.judged]
+    confidence = new.confidence[likeness.judged]
     return Findings(
         name=watched.name,
         table=_table(predictor, new, likeness, _label_ranks(new, to_label, features, likeness)),
-        accuracy=expected_accuracy.estimate(validation.confidence, validation.right, judged) if len(judged) else None,
-        judged=len(judged),
+        accuracy=expected_accuracy.estimate(validation.confidence, validation.right, confidence)
+        if len(confidence)
+        else None,
+        judged=len(confidence),
         compared=likeness.compared,
         validation=float(validation.right.mean()),
         validation_images=len(validation.right),

@@ -60,8 +60,10 @@ def resolved(file: ParamsFile, method: str, seed: int, overrides: Mapping[str, o
             f"the method {method} sets {shared[0]}, which all methods share", "give it for all, or as a seed"
         )
     named = presets.overlay([word for word in words if "=" not in word])
-    wanted = file.replaced({**named, **overrides, **own, "training.seed": seed})
-    return MethodRun(method, seed, wanted, params.difference(file.params, wanted), run_folder.isolated_folder(wanted))
+    run_params = file.replaced({**named, **overrides, **own, "training.seed": seed})
+    return MethodRun(
+        method, seed, run_params, params.difference(file.params, run_params), run_folder.isolated_folder(run_params)
+    )
 
 
 STOPPED = {128 + number for number in interruption.SIGNALS}
@@ -142,10 +144,12 @@ def compare(
     `overrides` by dotted key hold for all methods, but a method's own values take precedence. An argument that is None
     is taken from section `comparison` of the file. Raises UserError before anything runs if a method is not valid.
     """
-    wanted = file.params.comparison
-    shared = {**params.parse_overrides(wanted.overrides), **(overrides or {})}
+    settings = file.params.comparison
+    shared = {**params.parse_overrides(settings.overrides), **(overrides or {})}
     runs = [
-        resolved(file, method, seed, shared) for method in methods or wanted.methods for seed in seeds or wanted.seeds
+        resolved(file, method, seed, shared)
+        for method in methods or settings.methods
+        for seed in seeds or settings.seeds
     ]
     dvc_repository.check_data()
     results = []

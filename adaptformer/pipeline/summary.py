@@ -60,11 +60,11 @@ def verdict(registered: Registration | None) -> str:
     record = local_record.read(registered.model)
     if record is None or registered.version not in record.versions:
         return f"what it said of version {registered.version} is not known here: `make history` asks MLflow"
-    said = f"version {registered.version}, {record.verdict(registered.version)}"
+    state = f"version {registered.version}, {record.verdict(registered.version)}"
     if not record.versions[registered.version].verdict and record.champion != registered.version:
-        return f"{said}; `make promote` asks the gate"
+        return f"{state}; `make promote` asks the gate"
     other = record.champion and record.champion != registered.version
-    return f"{said}; version {record.champion} is {record.verdict(str(record.champion))}" if other else said
+    return f"{state}; version {record.champion} is {record.verdict(str(record.champion))}" if other else state
 
 
 def lines(summary: Summary, folder: RunFolder, tracking_place: str) -> list[tuple[str, str]]:

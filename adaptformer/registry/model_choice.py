@@ -49,9 +49,9 @@ def choose(named: str | None, folder: RunFolder, *, ask: bool = False) -> Answer
         return _file(str(folder.model)) if record is None or record.champion is None else _champion(record)
     if named == _CHAMPION:
         return _champion(_wanted_record(ask=ask))
-    if found := re.fullmatch(r"v(\d+)", named):
+    if match := re.fullmatch(r"v(\d+)", named):
         record = _wanted_record(ask=ask)
-        return _version(record if found[1] in record.versions else _wanted_record(ask=True), found[1])
+        return _version(record if match[1] in record.versions else _wanted_record(ask=True), match[1])
     return _address(named) if named.startswith(_ADDRESS) else _file(named)
 
 
@@ -107,13 +107,13 @@ def _version(record: Record, version: str) -> Answering:
 
 def _address(named: str) -> Answering:
     """Return the model that models:/NAME@ALIAS or models:/NAME/VERSION names in MLflow now."""
-    found = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", named)
-    if not found:
+    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", named)
+    if not match:
         raise UserError(f"{named} names no registered version", "write models:/NAME@champion or models:/NAME/3")
     from adaptformer.registry import versions
     from adaptformer.tracking import mlflow_store
 
-    name, alias, version = found.groups()
+    name, alias, version = match.groups()
     with mlflow_store.user_errors(_WITHOUT_IT):
         client = mlflow_store.connect()
         versions.require_model(client, name)

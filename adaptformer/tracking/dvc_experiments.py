@@ -46,16 +46,16 @@ def log(client: MlflowClient, names: Sequence[str] = ()) -> Iterator[Logged]:
     Raises UserError for a name that no experiment has.
     """
     known = dvc_repository.experiments()
-    chosen = [experiment for experiment in known if not names or experiment.name in names]
-    if unknown := set(names) - {experiment.name for experiment in chosen}:
+    selected = [experiment for experiment in known if not names or experiment.name in names]
+    if unknown := set(names) - {experiment.name for experiment in selected}:
         have = ", ".join(experiment.name for experiment in known) or "none yet"
         raise UserError(f"there is no DVC experiment {min(unknown)}", f"`dvc exp list --all` shows them: {have}")
     present = next((experiment for experiment in known if experiment.lock == dvc_repository.lock_file()), None)
-    if not names or present in chosen:
+    if not names or present in selected:
         for logged in _log_present(client, present):
             yield logged
-            chosen = [experiment for experiment in chosen if not logged.run_id or experiment != present]
-    for experiment in chosen:
+            selected = [experiment for experiment in selected if not logged.run_id or experiment != present]
+    for experiment in selected:
         yield from _log_experiment(client, experiment)
 
 

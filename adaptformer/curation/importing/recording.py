@@ -19,8 +19,8 @@ def dvc_add(data: Path) -> bool:
     command = [sys.executable, "-m", "dvc", "add", data.name]  # with --quiet it would give no reason
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr[max(0, done.stderr.find("ERROR:")) :]
-        reason = " ".join(said.split()) or f"exit code {done.returncode}"
+        message = done.stderr[max(0, done.stderr.find("ERROR:")) :]
+        reason = " ".join(message.split()) or f"exit code {done.returncode}"
         refused = files.refusal(RuntimeError(reason))
         remedy = f"{refused.remedy.partition(',')[0]}, then" if refused else "fix that, then"
         raise UserError(f"`dvc add {data.name}` failed: {reason}", f"{remedy} run `dvc add {data.name}` in {root}")

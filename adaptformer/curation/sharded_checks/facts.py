@@ -87,7 +87,7 @@ def _look(check: Check, threads: int, number: int) -> Looked:
         ]
         schema = SCHEMA.with_metadata({"adaptformer": files.canonical_json(about)})
         embedding = _embedding(check, threads) if check.backbone else None
-        with files.replacing(path) as beside, pq.ParquetWriter(beside, schema) as writer:
+        with files.replacing(path) as new_file, pq.ParquetWriter(new_file, schema) as writer:
             rows = _rows(part, embedding, threads)
             while batch := list(islice(rows, AT_ONCE)):
                 writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
@@ -96,13 +96,13 @@ def _look(check: Check, threads: int, number: int) -> Looked:
     else:
         seconds = 0.0
     with storage.user_errors(str(path)):
-        found = pq.read_table(path, columns=["fault"])
-    if json.loads((found.schema.metadata or {}).get(b"adaptformer", b"null")) != about:
+        table = pq.read_table(path, columns=["fault"])
+    if json.loads((table.schema.metadata or {}).get(b"adaptformer", b"null")) != about:
         raise UserError(
             f"{path} does not belong to the check in its folder", "move it away, then run the same command again"
         )
-    faults = len(found) - found.column("fault").null_count
-    return Looked(number, len(found), faults, about["input"], files.sha256_file(path), seconds, memory.peak_mb())
+    faults = len(table) - table.column("fault").null_count
+    return Looked(number, len(table), faults, about["input"], files.sha256_file(path), seconds, memory.peak_mb())
 
 
 @functools.lru_cache(maxsize=1)
@@ -121,10 +121,10 @@ def _embedding(check: Check, threads: int) -> tuple[Embed, ImageContract]:
 
 def _rows(part: list[str], embedding: tuple[Embed, ImageContract] | None, threads: int) -> Iterator[dict[str, Any]]:
     """Yield the row of each image. Raises SourceError if the images cannot be read."""
-    looked = thread_map.in_order(
+    images = thread_map.in_order(
         functools.partial(_looked_at, embedding and embedding[1]), located_images.images(part), threads
     )
-    while batch := _next(looked):
+    while batch := _next(images):
         if embedding and (seen := [pixels for _, pixels in batch if pixels is not None]):
             features = iter(embedding[0](np.stack(seen)))
             for row, pixels in batch:
@@ -133,9 +133,9 @@ def _rows(part: list[str], embedding: tuple[Embed, ImageContract] | None, thread
         yield from (row for row, _ in batch)
 
 
-def _next(looked: Iterator[_LookedAt]) -> list[_LookedAt]:
+def _next(images: Iterator[_LookedAt]) -> list[_LookedAt]:
     try:
-        return list(islice(looked, _BATCH))
+        return list(islice(images, _BATCH))
     except OSError as error:
         raise SourceError(f"{type(error).__name__}: {error}") from error
 
@@ -174,8 +174,8 @@ def unusable(check: Check) -> Iterator[tuple[str, str]]:
     """Yield path and fault of each file that is not a usable image."""
     for number in range(check.shards):
         table = pq.read_table(check.facts(number), columns=["path", "fault"])
-        found = table.filter(table.column("fault").is_valid())
-        yield from zip(found.column("path").to_pylist(), found.column("fault").to_pylist(), strict=True)
+        faulty = table.filter(table.column("fault").is_valid())
+        yield from zip(faulty.column("path").to_pylist(), faulty.column("fault").to_pylist(), strict=True)
 
 
 def as_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> NDArray[np.uint8]:

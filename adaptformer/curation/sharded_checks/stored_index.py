@@ -36,8 +36,8 @@ def pairs(folder: Path, pictures: Iterable[NDArray[np.uint8]]) -> NDArray[np.int
     def result_of(name: str, step: near_duplicates.Step) -> pd.DataFrame:
         path = folder / f"{name}.parquet"
         if not integrity.is_intact(path):
-            with files.replacing(path) as beside:
-                step().to_parquet(beside, index=False)
+            with files.replacing(path) as new_file:
+                step().to_parquet(new_file, index=False)
             integrity.write_beside(path)
         return pd.read_parquet(path)
 
