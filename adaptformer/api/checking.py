@@ -129,7 +129,7 @@ def _scanned(source: str, params: Params) -> Iterator[_Scan]:
     limits = Limits.of(params.data.max_file_mb, params.data.max_megapixels)
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
-        with sources.found(source, work / "data", work / "source", limits.bytes or 0) as listed:
+        with sources.listing(source, work / "data", work / "source", limits.bytes or 0) as listed:
             images = rules.checked(listed).images
             yield _scan([*images], params, limits)
 

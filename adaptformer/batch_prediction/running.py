@@ -19,7 +19,7 @@ from adaptformer.base import csv_file, memory, progress
 from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.job import MANIFEST, TIMING, Job, prepare
-from adaptformer.batch_prediction.shard import PARTS, Computing, Device, Outcome
+from adaptformer.batch_prediction.shard import PARTS, Device, Outcome, WorkerOptions
 from adaptformer.data import storage, thread_map
 from adaptformer.prediction.predictor import Predictor
 from adaptformer.sharding import job_folder
@@ -85,7 +85,7 @@ def run(job: Job, engine: Engine, device: Device = "auto", *, unverified: bool =
     Raises UserError if shards cannot be computed, and if no image has a prediction.
     """
     processes = engine.workers or _processes(device)
-    work = functools.partial(shard.predict, job, Computing(device, engine.threads(processes), unverified))
+    work = functools.partial(shard.predict, job, WorkerOptions(device, engine.threads(processes), unverified))
     began = time.perf_counter()
     done = engine.computed(work, job.shards, processes)
     shown = progress.logged(done, "predicting", job.images, "images", lambda outcome: outcome.images)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptformer.base.errors import UserError
-from adaptformer.cli.parsing import add_answering, positive, share
+from adaptformer.cli.parsing import add_model_option, positive, share
 
 if TYPE_CHECKING:
     from adaptformer.cli.parsing import Commands
@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
         "paths", nargs="+", metavar="PATH",
         help="an image, a folder, or - for standard input; with --output also a list (.csv, .parquet) and a URL",
     )  # fmt: skip
-    add_answering(predict)
+    add_model_option(predict)
     predict.add_argument(
         "--top-k", type=positive, default=3, help="classes shown for each image (default: %(default)s)"
     )

@@ -80,7 +80,7 @@ def decode_reduced(
     """
     if not content:
         raise DamagedImage("empty file")
-    with pillow_remarks.heard() as remarks:
+    with pillow_remarks.collected() as remarks:
         try:
             decoded = _decoded(content, shorter, max_pixels, sixteen_bit_max)
         except DamagedImage:

@@ -51,7 +51,7 @@ def maps(model: Classifier, images: Tensor) -> NDArray[np.float32]:
     return scaled
 
 
-def shaded(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[np.uint8]:
+def overlaid(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return an image [s, s, 3], darkened where the weights [g, g] are smaller."""
     rows, columns = (
         np.arange(side) * cells // side for side, cells in zip(pixels.shape[:2], weights.shape, strict=True)
@@ -69,6 +69,6 @@ def pictures(
     seen = inference.prepared(images, rows, contract, batch_size=_BATCH, device=device)
     weights = [each for batch in seen for each in maps(model, batch)]
     return [
-        shaded(np.asarray(centre_crop(images[index], contract.size)), each)
+        overlaid(np.asarray(centre_crop(images[index], contract.size)), each)
         for index, each in zip(rows, weights, strict=True)
     ]

@@ -44,7 +44,7 @@ def compare(profile: Path | None, images: NewImages, features: Features) -> Like
         return Likeness(checks, nobody, ~nobody)
     if checks[-1].verdict == "info":  # the features cannot be compared
         return Likeness(checks, nobody, nobody)
-    rows = images.table.index.get_indexer(data_profile.chosen(images.table))
+    rows = images.table.index.get_indexer(data_profile.sampled_rows(images.table))
     far = permutation_drift.unlike(new.embeddings, known.embeddings)
     unlike, alike = nobody.copy(), nobody.copy()
     unlike[rows] = far

@@ -27,7 +27,7 @@ _WITHOUT_IT = f"a model's file, such as {RunFolder().model} (--model), needs no 
 
 
 @dataclass(frozen=True)
-class Answering:
+class ModelChoice:
     """The model that answers, in one line with its verdict: a version of a registered model, or else a `file`."""
 
     line: str
@@ -37,7 +37,7 @@ class Answering:
     file: Path | None = None
 
 
-def choose(named: str | None, folder: RunFolder, *, ask: bool = False) -> Answering:
+def choose(named: str | None, folder: RunFolder, *, ask: bool = False) -> ModelChoice:
     """Return the model that `named` names, without fetching it: the champion or the folder's model if it is None.
 
     With `ask` MLflow is asked which version is champion, instead of reading the record of this checkout. Raises
@@ -55,7 +55,7 @@ def choose(named: str | None, folder: RunFolder, *, ask: bool = False) -> Answer
     return _address(named) if named.startswith(_ADDRESS) else _file(named)
 
 
-def file_of(answering: Answering, folder: RunFolder, scratch: Path) -> Path:
+def file_of(answering: ModelChoice, folder: RunFolder, scratch: Path) -> Path:
     """Return the ONNX file of a chosen model; fetch it into `scratch` if it is neither kept nor in `folder`.
 
     A champion's file is kept from then on. Raises UserError if MLflow does not return the file.
@@ -76,7 +76,7 @@ def file_of(answering: Answering, folder: RunFolder, scratch: Path) -> Path:
     return local_record.keep(fetched) if record is not None and record.champion == answering.version else fetched
 
 
-def _file(named: str) -> Answering:
+def _file(named: str) -> ModelChoice:
     path = Path(named)
     if "://" in named:
         raise UserError(f"{named} is an address, and the model is read from a file", "download it and give its path")
@@ -85,12 +85,12 @@ def _file(named: str) -> Answering:
     if not path.is_file():
         raise UserError(f"{path} does not exist", f"run the pipeline first (`make run`), or give --model: {FORMS}")
     if (known := local_record.version_of(path)) is not None:
-        return Answering(known[0].line(known[1]), file=path)
+        return ModelChoice(known[0].line(known[1]), file=path)
     within = path == RunFolder().model
-    return Answering(f"{f'the model in {path.parent}/' if within else path}, not registered here", file=path)
+    return ModelChoice(f"{f'the model in {path.parent}/' if within else path}, not registered here", file=path)
 
 
-def _champion(record: Record) -> Answering:
+def _champion(record: Record) -> ModelChoice:
     if record.champion is None:
         raise UserError(
             f"{record.model} has no champion", f"promote a version (`make promote`), or give --model: {FORMS}"
@@ -98,14 +98,14 @@ def _champion(record: Record) -> Answering:
     return _version(record, record.champion)
 
 
-def _version(record: Record, version: str) -> Answering:
+def _version(record: Record, version: str) -> ModelChoice:
     if version not in record.versions:
         numbers = ", ".join(record.versions) or "none"
         raise UserError(f"{record.model} has no version {version}", f"its versions: {numbers}")
-    return Answering(record.line(version), record.model, version, record.versions[version].sha256)
+    return ModelChoice(record.line(version), record.model, version, record.versions[version].sha256)
 
 
-def _address(named: str) -> Answering:
+def _address(named: str) -> ModelChoice:
     """Return the model that models:/NAME@ALIAS or models:/NAME/VERSION names in MLflow now."""
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", named)
     if not match:

@@ -75,7 +75,7 @@ def add_images(
     other parts of the change. Raises UserError as an import does, and for images that are in `data` under another
     class.
     """
-    with sources.found(str(source), data, manner.work, params.max_file_mb * 1_000_000) as listed:
+    with sources.listing(str(source), data, manner.work, params.max_file_mb * 1_000_000) as listed:
         images = rules.checked(listed)
         present = _present(data)
         refuse_class_names({*(entry.label for entry in present), *(image.label for image in images.images)} - {""})
@@ -121,9 +121,7 @@ def _added(
         sides = _sides(new, [taken.hashes[i] for i in fresh], kept, hashes, params)
         names = free_names(new, sides, [(split, entry.label, Path(entry.path).name) for entry, split in kept.items()])
         there = [(f"{split}/{below_split(entry)}", entry.label, split, hashes[entry]) for entry, split in kept.items()]
-        rules.refuse_what_validate_refuses(
-            new, [taken.facts[i] for i in fresh], sides, names, params.group_pattern, there
-        )
+        rules.refuse_faulty_images(new, [taken.facts[i] for i in fresh], sides, names, params.group_pattern, there)
         link(data, new_data, {entry.path: f"{split}/{below_split(entry)}" for entry, split in kept.items()})
         place([taken.copies[i] for i in fresh], new, sides, names, new_data)
         for i in set(range(len(taken.images))) - set(fresh):

@@ -62,7 +62,7 @@ def import_folder(
     if not replace and occupied(data):
         sources.refuse(str(source), data)
         refuse_occupied(data, str(source))
-    with sources.found(str(source), data, manner.work, params.max_file_mb * 1_000_000) as listed:
+    with sources.listing(str(source), data, manner.work, params.max_file_mb * 1_000_000) as listed:
         images = rules.checked(listed)
         rules.refuse_few_classes(images)
         return _imported(images, data, params, manner, change)
@@ -79,7 +79,7 @@ def _imported(
         grouped = any(image.group for image in taken.images)
         names = free_names(taken.images, sides)
         group = GROUP_PATTERN if grouped else params.group_pattern
-        rules.refuse_what_validate_refuses(taken.images, taken.facts, sides, names, group)
+        rules.refuse_faulty_images(taken.images, taken.facts, sides, names, group)
         place(taken.copies, taken.images, sides, names, new_data)
         tell(images, taken, manner)
         summary = ImportSummary(

@@ -79,7 +79,7 @@ def refuse_contradictions(listing: Listing, wrong: Iterable[LeftOut]) -> None:
     raise error
 
 
-def refuse_what_validate_refuses(
+def refuse_faulty_images(
     images: Sequence[Image],
     facts: Sequence[ImageFacts],
     sides: Sequence[str],

@@ -18,7 +18,7 @@ _FOLDER = "give the path of a folder that holds one folder per class"
 
 
 @contextlib.contextmanager
-def found(source: str, data: Path, work: Path, limit: int) -> Iterator[Listing]:
+def listing(source: str, data: Path, work: Path, limit: int) -> Iterator[Listing]:
     """Yield the images of a source; shards and buckets are copied to the folder `work`, which is removed afterwards.
 
     Raises UserError for a source that does not exist, cannot be read, or overlaps with `data`.

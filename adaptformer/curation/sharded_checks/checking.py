@@ -34,7 +34,7 @@ from adaptformer.curation.sharded_checks.check_folder import (
     Features,
     prepare,
 )
-from adaptformer.curation.sharded_checks.facts import Looked
+from adaptformer.curation.sharded_checks.facts import ExaminedPart
 from adaptformer.data import thread_map
 from adaptformer.data.image_facts import SIDE
 from adaptformer.data.layout import SPLITS
@@ -77,9 +77,9 @@ def check(
     with job_folder.alone(str(folder)):
         job = prepare(folder, sources, features)
         began = time.perf_counter()
-        parts = _looked_at(job, engine)
+        parts = _examine_parts(job, engine)
         job_folder.remove_leftovers(job.folder)
-        seconds = {"looking": round(time.perf_counter() - began, 3)}
+        seconds = {"examining": round(time.perf_counter() - began, 3)}
         images, began = sum(one.images - one.faults for one in parts), time.perf_counter()
         copies = same_bytes.copies(functools.partial(_hashes, job), images)
         counts, modes = _counts(job)
@@ -100,11 +100,11 @@ def check(
     return Summary(Path(job.folder), by_split, len({label for _, label in counts}), written)
 
 
-def _looked_at(job: Check, engine: Engine) -> list[Looked]:
+def _examine_parts(job: Check, engine: Engine) -> list[ExaminedPart]:
     """Let the engine examine the parts that are not done yet, and return the outcome of all parts."""
     processes = engine.workers or thread_map.cores()
-    work = functools.partial(facts.look, job, engine.threads(processes))
-    shown = progress.logged(engine.computed(work, job.shards, processes), "looking", job.shards, "parts")
+    work = functools.partial(facts.examine, job, engine.threads(processes))
+    shown = progress.logged(engine.computed(work, job.shards, processes), "examining", job.shards, "parts")
     parts = sorted(shown, key=lambda one: one.shard)
     job.require_lists(one.input for one in parts)
     if all(one.images == one.faults for one in parts):
@@ -193,15 +193,15 @@ def _findings(
                 yield from findings.of_pairs(batch.to_pandas(), findings.SAME_PHOTO)
 
 
-def _timing(parts: Sequence[Looked], engine: Engine, seconds: dict[str, float]) -> dict[str, object]:
+def _timing(parts: Sequence[ExaminedPart], engine: Engine, seconds: dict[str, float]) -> dict[str, object]:
     return {
         "engine": engine.name,
         "workers": engine.workers or thread_map.cores(),
         "images": sum(one.images for one in parts),
         "seconds": seconds,
-        "process_seconds_looking": round(sum(one.seconds for one in parts), 3),
+        "process_seconds_examining": round(sum(one.seconds for one in parts), 3),
         "peak_memory_mb": memory.peak_mb(),
-        "peak_memory_mb_of_a_process_looking": max(one.memory_mb for one in parts),
+        "peak_memory_mb_of_a_process_examining": max(one.memory_mb for one in parts),
         "host": platform.node(),
         "cores": os.cpu_count(),
     }

@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
 """`fault` is the reason why a file is not a usable image; then only path, split and label are set besides."""
 _BATCH = 64
 
-_LookedAt = tuple[dict[str, Any], NDArray[np.uint8] | None]
+_ExaminedImage = tuple[dict[str, Any], NDArray[np.uint8] | None]
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -52,7 +52,7 @@ class SourceError(Exception):
 
 
 @dataclass(frozen=True)
-class Looked:
+class ExaminedPart:
     """The outcome of a part: its images, and how many of them are unusable; `seconds` is 0 if it was done before.
 
     `input` and `output` are the hashes of its list and of its facts. `memory_mb` is the peak memory of the process so
@@ -68,15 +68,15 @@ class Looked:
     memory_mb: float
 
 
-def look(check: Check, threads: int, number: int) -> Looked:
+def examine(check: Check, threads: int, number: int) -> ExaminedPart:
     """Write the facts of a part, unless an intact file of them exists, and return the outcome.
 
     Raises UserError for a shard that cannot be read or used, and for facts of another check.
     """
-    return storage.retried(functools.partial(_look, check, threads, number), f"part {number} of {check.folder}")
+    return storage.retried(functools.partial(_examine_part, check, threads, number), f"part {number} of {check.folder}")
 
 
-def _look(check: Check, threads: int, number: int) -> Looked:
+def _examine_part(check: Check, threads: int, number: int) -> ExaminedPart:
     began = time.perf_counter()
     listed = Path(check.input(number)).read_bytes()
     about = {"input": hashlib.sha256(listed).hexdigest(), "backbone": check.backbone, "contract": check.contract}
@@ -102,7 +102,7 @@ def _look(check: Check, threads: int, number: int) -> Looked:
             f"{path} does not belong to the check in its folder", "move it away, then run the same command again"
         )
     faults = len(table) - table.column("fault").null_count
-    return Looked(number, len(table), faults, about["input"], files.sha256_file(path), seconds, memory.peak_mb())
+    return ExaminedPart(number, len(table), faults, about["input"], files.sha256_file(path), seconds, memory.peak_mb())
 
 
 @functools.lru_cache(maxsize=1)
@@ -122,7 +122,7 @@ def _embedding(check: Check, threads: int) -> tuple[Embed, ImageContract]:
 def _rows(part: list[str], embedding: tuple[Embed, ImageContract] | None, threads: int) -> Iterator[dict[str, Any]]:
     """Yield the row of each image. Raises SourceError if the images cannot be read."""
     images = thread_map.in_order(
-        functools.partial(_looked_at, embedding and embedding[1]), located_images.images(part), threads
+        functools.partial(_examine_image, embedding and embedding[1]), located_images.images(part), threads
     )
     while batch := _next(images):
         if embedding and (seen := [pixels for _, pixels in batch if pixels is not None]):
@@ -133,14 +133,14 @@ def _rows(part: list[str], embedding: tuple[Embed, ImageContract] | None, thread
         yield from (row for row, _ in batch)
 
 
-def _next(images: Iterator[_LookedAt]) -> list[_LookedAt]:
+def _next(images: Iterator[_ExaminedImage]) -> list[_ExaminedImage]:
     try:
         return list(islice(images, _BATCH))
     except OSError as error:
         raise SourceError(f"{type(error).__name__}: {error}") from error
 
 
-def _looked_at(contract: ImageContract | None, image: Located) -> _LookedAt:
+def _examine_image(contract: ImageContract | None, image: Located) -> _ExaminedImage:
     """Return an image's row, and, if there is a contract, the pixels for the backbone."""
     row: dict[str, Any] = {
         "path": names.storable(image.path), "split": image.split, "label": names.storable(image.label),

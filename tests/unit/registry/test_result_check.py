@@ -1,4 +1,4 @@
-"""What does not belong together is neither registered nor judged, put to use, watched or fetched."""
+"""What does not belong together is neither registered nor judged, put to use, monitored or fetched."""
 
 from __future__ import annotations
 
@@ -226,14 +226,14 @@ def test_an_image_without_an_answer_is_left_out_of_what_is_watched_with_a_word(t
     import torch
 
     from adaptformer.data.cache import ImageCache
-    from adaptformer.monitoring.monitor import Watched, watch
+    from adaptformer.monitoring.monitor import MonitoredModel, monitor_images
     from adaptformer.monitoring.new_images import FeatureStorage
     from adaptformer.prediction.predictor import Predictor
 
     table = registered.manifest(tests=3)
     table.loc[:9, "split"] = "validation"
     registered.write_data(tmp_path / "data", table)
-    folder = registered.run_folder(tmp_path, "watched", set(), table=table)
+    folder = registered.run_folder(tmp_path, "monitored", set(), table=table)
     (tmp_path / "new").mkdir()
     for n in range(6):
         (tmp_path / f"new/{n}.ppm").write_bytes(registered.picture(registered.CLASSES[n % 3], 20_000 + n))
@@ -246,13 +246,13 @@ def test_an_image_without_an_answer_is_left_out_of_what_is_watched_with_a_word(t
         return logits
 
     monkeypatch.setattr(Predictor, "logits", broken)
-    watched = Watched("it", folder.model, table, None, tmp_path / "none")
+    monitored = MonitoredModel("it", folder.model, table, None, tmp_path / "none")
     storage = FeatureStorage(torch.device("cpu"), ImageCache(tmp_path / "cache", 1.0), tmp_path / "features")
     if which == "validation":
-        said = refused(watch, watched, tmp_path / "new", tmp_path / "data", 5, storage)
+        said = refused(monitor_images, monitored, tmp_path / "new", tmp_path / "data", 5, storage)
         assert "it has no answer to 1 of its 10 validation images" in said
         return
-    found = watch(watched, tmp_path / "new", tmp_path / "data", 5, storage)
+    found = monitor_images(monitored, tmp_path / "new", tmp_path / "data", 5, storage)
     assert found.unreadable == {"1.ppm": "the model's answer is no number"}
     assert sorted(found.table["path"]) == ["0.ppm", "2.ppm", "3.ppm", "4.ppm", "5.ppm"]
     assert found.table.notna().all(axis=None)
