@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adaptformer.api.checking import check, label_errors
-    from adaptformer.api.classifier import Classifier
     from adaptformer.api.fitting import fit
     from adaptformer.api.model import Answer, Model, load
     from adaptformer.api.run import Metrics, Report, Run, Score
+    from adaptformer.api.sklearn_classifier import Classifier
     from adaptformer.base.errors import UserError
 
 __all__ = [

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
 from adaptformer.base import randomness, text_table
-from adaptformer.base.scores import NAMES, Metric
+from adaptformer.base.classification_scores import NAMES, Metric
 from adaptformer.evaluation import intervals, power
 from adaptformer.gate import paired_tests
 from adaptformer.gate.exact_difference import p_value

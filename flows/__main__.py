@@ -70,9 +70,9 @@ def _run(given: argparse.Namespace) -> None:
 def _compare(given: argparse.Namespace) -> None:
     from adaptformer.config.params import parse_overrides
     from adaptformer.config.run_folder import RunFolder
-    from flows.local import make_sample_if_wanted, on_temporary_server
+    from flows.local import make_sample_if_missing, on_temporary_server
 
-    make_sample_if_wanted(RunFolder())
+    make_sample_if_missing(RunFolder())
     with on_temporary_server("make-compare"):
         from flows.compare import compare
 
@@ -82,9 +82,9 @@ def _compare(given: argparse.Namespace) -> None:
 def _sweep(given: argparse.Namespace) -> None:
     from adaptformer.config.params import parse_overrides
     from adaptformer.config.run_folder import RunFolder
-    from flows.local import make_sample_if_wanted, on_temporary_server
+    from flows.local import make_sample_if_missing, on_temporary_server
 
-    make_sample_if_wanted(RunFolder())
+    make_sample_if_missing(RunFolder())
     with on_temporary_server("make-sweep"):
         from flows.sweep import sweep
 

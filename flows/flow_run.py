@@ -15,7 +15,7 @@ from prefect.states import Crashed
 from adaptformer.base import files
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.tracking import checkout, mlflow_store
+from adaptformer.tracking import checkout_id, mlflow_store
 from adaptformer.tracking.locations import mlflow_pages
 from adaptformer.tracking.tracker import run_name
 from tasks.limits import TEMPORARY
@@ -26,8 +26,8 @@ log = logging.getLogger("adaptformer")
 def label(params: Params, *tags: str) -> None:
     """Name the present flow run after the model and the commit, and add the model and `tags` to its tags."""
     with get_client(sync_client=True) as client:
-        wanted = sorted({*flow_run.tags, params.registry.model, *tags})
-        client.update_flow_run(flow_run.id, name=run_name(params), tags=wanted)
+        all_tags = sorted({*flow_run.tags, params.registry.model, *tags})
+        client.update_flow_run(flow_run.id, name=run_name(params), tags=all_tags)
 
 
 def lineage() -> dict[str, str]:
@@ -41,7 +41,7 @@ def folder_tags(folder: RunFolder) -> list[str]:
     The database of a temporary server is in the checkout and is copied with it. So runs there have a second tag, which
     is the same in a copy.
     """
-    places = [checkout.place_of(folder), *([str(folder.root)] if TEMPORARY in os.environ else [])]
+    places = [checkout_id.place_of(folder), *([str(folder.root)] if TEMPORARY in os.environ else [])]
     return [f"folder-{files.sha256_text(place)[:8]}" for place in places]
 
 

@@ -28,11 +28,11 @@ def run(presets: list[str], overrides: dict[str, object], register: bool | None)
     """Run the pipeline if anything has changed, and show the summary."""
     file, params = all_presets.resolve(presets, overrides)
     request = Request(file, params, run_folder.folder_for(file.params, params), presets, register)
-    make_sample_if_wanted(request.folder)
+    make_sample_if_missing(request.folder)
     show(request, lambda: _train_here(request, overrides))
 
 
-def make_sample_if_wanted(folder: RunFolder) -> None:
+def make_sample_if_missing(folder: RunFolder) -> None:
     """Write the sample data if data.dvc names it and there is no `data/` at all; a user's data are never touched."""
     if folder.data.exists() or folder.data.is_symlink() or dvc_repository.data_digest() != DVC_DIGEST:
         return

@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from adaptformer.batch_prediction import job, running
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.registry import answering
+from adaptformer.registry import model_choice
 from adaptformer.sharding.engines import Engine
 from flows import flow_run, log_filter
 from tasks.limits import slot
@@ -45,9 +45,9 @@ def predict(
     loaded = params.load()
     flow_run.label(loaded)
     with tempfile.TemporaryDirectory() as scratch:
-        chosen = answering.choose(model, RunFolder(), ask=True)
-        log.info("%s", chosen.line)
-        file = answering.file_of(chosen, RunFolder(), Path(scratch))
+        choice = model_choice.choose(model, RunFolder(), ask=True)
+        log.info("%s", choice.line)
+        file = model_choice.file_of(choice, RunFolder(), Path(scratch))
         computing = Engine(engine, workers, address)
         with contextlib.nullcontext() if address or device == "cpu" else slot("gpu", patience=None):
             summary = running.predict(into, paths, file, computing, top=top, shard_size=shard_size, device=device)

@@ -67,9 +67,9 @@ def explained(error: Exception, log: Path) -> UserError:
     """Return the error for a server that failed: a refusal by the disk that its log reports, or else `error`."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL))
-        said = file.read().decode(errors="replace")
+        message = file.read().decode(errors="replace")
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return files.refusal(RuntimeError(said), log.parent.parent) or UserError(
+    return files.refusal(RuntimeError(message), log.parent.parent) or UserError(
         f"the temporary Prefect server fails: {text}", f"see the last lines of {log}"
     )
 

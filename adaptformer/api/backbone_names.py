@@ -27,8 +27,8 @@ def backbone_overrides(name: str) -> dict[str, object]:
         return {**presets.overlay([_START]), "backbone.checkpoint": name.removeprefix(_FILE), "backbone.sha256": None}
     if name.startswith(_HUB):
         model = name.removeprefix(_HUB).partition("@")[0].rpartition("/")[2]
-        chosen = {"backbone.model": model, "backbone.checkpoint": name, "backbone.sha256": None}
-        return {**presets.overlay([_START]), **chosen}
+        overrides = {"backbone.model": model, "backbone.checkpoint": name, "backbone.sha256": None}
+        return {**presets.overlay([_START]), **overrides}
     if name in presets.available() and "backbone.checkpoint" in (values := presets.overlay([name])):
         return values if "training.epochs" in values else {**presets.overlay([_START]), **values}
     return _of_entry(_found(name))
@@ -40,14 +40,14 @@ def short_names() -> list[str]:
 
 
 def _of_entry(entry: Entry) -> dict[str, object]:
-    chosen: dict[str, object] = {
+    overrides: dict[str, object] = {
         "backbone.model": entry.model,
         "backbone.checkpoint": entry.id,
         "backbone.sha256": None,
     }
     if entry.image_size < _PHOTO_SIZE:
-        return {"image.size": entry.image_size, "image.crop_fraction": 1.0, **chosen}
-    return {**presets.overlay([_START]), "image.size": _PHOTO_SIZE, "image.crop_fraction": _PHOTO_CROP, **chosen}
+        return {"image.size": entry.image_size, "image.crop_fraction": 1.0, **overrides}
+    return {**presets.overlay([_START]), "image.size": _PHOTO_SIZE, "image.crop_fraction": _PHOTO_CROP, **overrides}
 
 
 def _found(name: str) -> Entry:

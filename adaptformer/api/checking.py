@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptformer.api import listening, settings
+from adaptformer.api import call_logging, settings
 from adaptformer.base import progress
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import Params
@@ -59,7 +59,7 @@ def check(photos: str | os.PathLike[str], *, overrides: Mapping[str, object] | N
     False
     """
     params = settings.resolved(overrides=overrides).params()
-    with listening.to_log(), _scanned(os.fspath(photos), params) as scan:
+    with call_logging.to_log(), _scanned(os.fspath(photos), params) as scan:
         faults = data_faults.check(scan.table, scan.unreadable, scan.group)
         refused = [
             (fault, "fault", scan.place(path), "", detail, remedy)
@@ -93,7 +93,7 @@ def label_errors(
     from adaptformer.curation.labels import ranking  # with cleanlab and torch, which `check` does without
 
     params = settings.resolved(backbone, overrides=overrides).params()
-    with listening.to_log(), _scanned(os.fspath(photos), params) as scan:
+    with call_logging.to_log(), _scanned(os.fspath(photos), params) as scan:
         if len(scan.unreadable):
             first = scan.unreadable.iloc[0]
             raise UserError(
@@ -117,8 +117,8 @@ def _features(scan: _Scan, params: Params) -> NDArray[np.float32]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(Path(scratch), alone=True)
         fetch(params, folder, lambda _row: None)
-        chosen = device.choose(params.runtime.device, params.runtime.threads)
-        embedding = Embedding(folder.backbone, params.image, chosen, folder.embeddings)
+        compute = device.choose(params.runtime.device, params.runtime.threads)
+        embedding = Embedding(folder.backbone, params.image, compute, folder.embeddings)
         there = scan.table.assign(path=[str(scan.paths[path].absolute()) for path in scan.table["path"]])
         return embedding.of_data(there, Path(), None)
 
@@ -129,7 +129,7 @@ def _scanned(source: str, params: Params) -> Iterator[_Scan]:
     limits = Limits.of(params.data.max_file_mb, params.data.max_megapixels)
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
-        with sources.found(source, work / "data", work / "source", limits.bytes or 0) as listed:
+        with sources.listing(source, work / "data", work / "source", limits.bytes or 0) as listed:
             images = rules.checked(listed).images
             yield _scan([*images], params, limits)
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptformer.api import listening
+from adaptformer.api import call_logging
 from adaptformer.base import files
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
@@ -37,13 +37,13 @@ def features(model: Path | None, images: Sequence[Pixels]) -> NDArray[np.float32
             raise UserError(f"{path} is missing, from which features are computed", _REMEDY)
     if Predictor(model, "cpu").adapter != files.sha256_file(folder.adapter):
         raise UserError(f"{model} was not exported from {folder.adapter}", _REMEDY)
-    with listening.to_log(), torch.no_grad():
+    with call_logging.to_log(), torch.no_grad():
         trained, card = adapter_file.load(folder.adapter, folder.backbone)
-        found = [np.zeros((0, trained.vit.embed_dim), np.float32)]
+        features_of_batches = [np.zeros((0, trained.vit.embed_dim), np.float32)]
         for start in range(0, len(images), _BATCH):
             stacked = np.stack(images[start : start + _BATCH])
             (batch,) = inference.prepared(
                 stacked, np.arange(len(stacked)), card.image, batch_size=_BATCH, device=torch.device("cpu")
             )
-            found.append(trained.pooled(batch)[0].numpy())
-    return np.concatenate(found)
+            features_of_batches.append(trained.pooled(batch)[0].numpy())
+    return np.concatenate(features_of_batches)

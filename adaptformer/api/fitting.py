@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from adaptformer.api import listening, run_record, settings
+from adaptformer.api import call_logging, run_record, settings
 from adaptformer.api.run import Run
 from adaptformer.api.run_record import RunRecord
 from adaptformer.base.names import stored
@@ -61,7 +61,7 @@ def fit(
     values = settings.resolved(backbone, epochs, overrides, presets)
     asked = values.params()
     sources.refuse(source, folder.data)
-    with listening.to_log(), folder.lock("adaptformer fit"):
+    with call_logging.to_log(), folder.lock("adaptformer fit"):
         replacement.settle(folder.data)  # an import that was killed is completed or taken back
         record = run_record.begun(folder, source, asked)
         if not record.imported:

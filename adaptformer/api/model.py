@@ -157,12 +157,12 @@ def load(model: str | os.PathLike[str], *, device: Literal["auto", "cpu", "cuda"
     """
     named = os.fspath(model)
     if named.startswith("models:/") or re.fullmatch(r"champion|v\d+", named):
-        from adaptformer.registry import answering
+        from adaptformer.registry import model_choice
 
         with tempfile.TemporaryDirectory() as scratch:
-            chosen = answering.choose(named, RunFolder())
-            file = answering.file_of(chosen, RunFolder(), Path(scratch))
-            return Model(Predictor(file, device, threads), None, chosen.line)
+            choice = model_choice.choose(named, RunFolder())
+            file = model_choice.file_of(choice, RunFolder(), Path(scratch))
+            return Model(Predictor(file, device, threads), None, choice.line)
     path = Path(named)
     file = RunFolder(path).model if path.is_dir() else path
     if not file.is_file():

@@ -50,21 +50,21 @@ def begun(folder: RunFolder, source: str, values: Params) -> RunRecord:
     Raises UserError if the folder holds anything else: another run, or files that are not of a run.
     """
     path = folder.root / NAME
-    wanted = RunRecord(source, state(source), tracked(values), _decided(source))
+    record = RunRecord(source, state(source), tracked(values), _decided(source))
     if path.is_file():
         present = read(folder)
         if present.imported:
-            _require_same(folder, present, wanted)
-            wanted = replace(present, values=wanted.values)
-        if present == wanted:
+            _require_same(folder, present, record)
+            record = replace(present, values=record.values)
+        if present == record:
             return present
     elif strange := sorted(one.name for one in folder.root.iterdir() if not one.name.startswith(".")):
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
         raise UserError(
             f"{folder.root}/ is no folder of an earlier `fit`, and holds {shown(strange[0])}{more}", _ANOTHER
         )
-    files.write_text(path, wanted.text())
-    return wanted
+    files.write_text(path, record.text())
+    return record
 
 
 def read(folder: RunFolder) -> RunRecord:
@@ -97,11 +97,11 @@ def _decided(source: str) -> dict[str, Any]:
     return {"data.name": name, "data.date": files.utc_now()[:10]}
 
 
-def _require_same(folder: RunFolder, present: RunRecord, wanted: RunRecord) -> None:
-    if present.state != wanted.state:
-        cause = f"{folder.root}/ is a run on {present.source} as it was when the run began; {wanted.source} differs now"
+def _require_same(folder: RunFolder, present: RunRecord, record: RunRecord) -> None:
+    if present.state != record.state:
+        cause = f"{folder.root}/ is a run on {present.source} as it was when the run began; {record.source} differs now"
         raise UserError(cause, _ANOTHER)
-    before, now = flat(present.values), flat(wanted.values)
+    before, now = flat(present.values), flat(record.values)
     # Until something is trained, nothing is lost by other values, but for those that made the splits.
     trained = folder.adapter.exists() or folder.resume_state.exists()
     for key in sorted(key for key in before.keys() | now.keys() if trained or key.startswith("data.")):

@@ -56,5 +56,5 @@ def resolved(
         raise UserError(
             f"epochs={epochs} and training.epochs={given['training.epochs']} contradict each other", "give one of them"
         )
-    chosen = {} if backbone is None else backbone_overrides(backbone)
-    return Values(params.read(defaults()), {**chosen, **presets_by_name.overlay(presets)}, given)
+    of_backbone = {} if backbone is None else backbone_overrides(backbone)
+    return Values(params.read(defaults()), {**of_backbone, **presets_by_name.overlay(presets)}, given)

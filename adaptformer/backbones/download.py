@@ -78,15 +78,15 @@ def _complete(url: str, path: Path, sha256: str) -> None:
         )
     partial = path.with_suffix(".partial")
     resumed = _transfer(url, partial)
-    if (found := files.sha256_file(partial)) != sha256 and resumed:
+    if (present_sha256 := files.sha256_file(partial)) != sha256 and resumed:
         # The earlier part may be of another version of the file, so it is downloaded once more from the beginning.
         partial.unlink()
         _transfer(url, partial)
-        found = files.sha256_file(partial)
-    if found != sha256:
+        present_sha256 = files.sha256_file(partial)
+    if present_sha256 != sha256:
         partial.unlink()
         raise UserError(
-            f"the file at {address.shown(url)} has sha256 {found}, not {sha256}",
+            f"the file at {address.shown(url)} has sha256 {present_sha256}, not {sha256}",
             "check backbone.checkpoint and backbone.sha256; the file was not kept",
         )
     with partial.open("rb+") as written:
@@ -117,8 +117,8 @@ def _transfer(url: str, partial: Path) -> bool:
 def _extent(response: Any) -> tuple[int, int | None]:
     """Return the offset of a response's first byte and the size of the whole file, None if it is not stated."""
     if response.status == http.HTTPStatus.PARTIAL_CONTENT:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        return (int(found[1]), int(found[2])) if found else (-1, None)
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        return (int(match[1]), int(match[2])) if match else (-1, None)
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if length.isdigit() else None
 

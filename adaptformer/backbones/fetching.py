@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from adaptformer.backbones import catalogue, foreign_file, source, tables
+from adaptformer.backbones import catalogue, foreign_file, source, tensor_search
 from adaptformer.backbones.translation import translate
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import BackboneParams
@@ -37,35 +37,35 @@ class _Provenance(BaseModel):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
-def fetch(wanted: BackboneParams) -> tuple[dict[str, Tensor], BackboneCard]:
-    """Return the encoder tensors of `wanted.checkpoint` under timm's names, and their card.
+def fetch(settings: BackboneParams) -> tuple[dict[str, Tensor], BackboneCard]:
+    """Return the encoder tensors of `settings.checkpoint` under timm's names, and their card.
 
     Raises UserError for a file that cannot be fetched, is damaged, has another hash, is unsafe to load, has a licence
-    that is not allowed or not known, or does not match the tensors of `wanted.model` exactly.
+    that is not allowed or not known, or does not match the tensors of `settings.model` exactly.
     """
-    model, found = wanted.model, source.locate(wanted)
-    parts = foreign_file.parts(found.path)
+    model, file = settings.model, source.locate(settings)
+    parts = foreign_file.parts(file.path)
     source_sha256 = foreign_file.sha256(parts)
-    if found.sha256 not in {None, source_sha256}:
+    if file.sha256 not in {None, source_sha256}:
         raise UserError(
-            f"{found.origin} has sha256 {source_sha256}, not backbone.sha256 = {found.sha256}",
+            f"{file.origin} has sha256 {source_sha256}, not backbone.sha256 = {file.sha256}",
             "fetch the file again, or correct backbone.sha256 if you meant this file",
         )
     # At the architecture's own image size, for which checkpoints have position embeddings. Only shapes are needed.
     with torch.device("meta"):
         expected = backbone.build(model).state_dict()
     content = foreign_file.read_foreign(parts)
-    card = _card(found.path, content.metadata)
-    table = tables.choose(content.tree, expected, wanted.weights)
+    card = _card(file.path, content.metadata)
+    table = tensor_search.choose(content.tree, expected, settings.weights)
     tensors = translate(table.tensors, expected)
     own_hash = tensor_file.content_hash(tensors)
     if card is not None and card.sha256 not in {None, own_hash}:
-        raise UserError(f"the weights in {found.path.name} do not match its own sha256", "fetch the file again")
-    provenance = _provenance(wanted, card, found, catalogue.of_file(source_sha256))
-    catalogue.allow(provenance["licence"], wanted.allowed_licences, found.origin)
+        raise UserError(f"the weights in {file.path.name} do not match its own sha256", "fetch the file again")
+    provenance = _provenance(settings, card, file, catalogue.of_file(source_sha256))
+    catalogue.allow(provenance["licence"], settings.allowed_licences, file.origin)
     return tensors, BackboneCard(
         model=model,
-        origin=found.origin,
+        origin=file.origin,
         parameters=sum(tensor.numel() for tensor in tensors.values()),
         sha256=own_hash,
         source_sha256=source_sha256,
@@ -94,7 +94,7 @@ def _card(path: Path, metadata: Any) -> _Provenance | None:
 
 
 def _provenance(
-    wanted: BackboneParams, card: _Provenance | None, found: source.Source, entry: catalogue.Entry | None
+    settings: BackboneParams, card: _Provenance | None, file: source.Source, entry: catalogue.Entry | None
 ) -> dict[str, Any]:
     """Return licence, normalisation, and a note on who states them.
 
@@ -105,18 +105,18 @@ def _provenance(
     stated = [
         *([source.Licence(card.licence, "the file's own card")] if card else []),
         *([source.Licence(entry.licence, "the catalogue")] if entry else []),
-        *([found.licence] if found.licence else []),
+        *([file.licence] if file.licence else []),
     ]
     licence, by = stated[0] if stated else (UNKNOWN, "nobody")
     notes = [card.note] if card else [f"licence stated by {by}"]
-    if wanted.licence:
-        other = "" if licence.lower() in {wanted.licence.lower(), UNKNOWN} else f", but {by} states {licence}"
+    if settings.licence:
+        other = "" if licence.lower() in {settings.licence.lower(), UNKNOWN} else f", but {by} states {licence}"
         notes = [*([card.note] if card else []), f"licence claimed by the user in backbone.licence{other}"]
         if other:
-            log.warning("warning: %s: %s", found.origin, notes[-1])
-    mean, std, normalised = _normalisation(wanted, card, entry)
+            log.warning("warning: %s: %s", file.origin, notes[-1])
+    mean, std, normalised = _normalisation(settings, card, entry)
     return {
-        "licence": wanted.licence or licence,
+        "licence": settings.licence or licence,
         "mean": mean,
         "std": std,
         "note": "; ".join([*notes, *([normalised] if normalised else [])]),
@@ -124,19 +124,19 @@ def _provenance(
 
 
 def _normalisation(
-    wanted: BackboneParams, card: _Provenance | None, entry: catalogue.Entry | None
+    settings: BackboneParams, card: _Provenance | None, entry: catalogue.Entry | None
 ) -> tuple[_Triple, _Triple, str]:
     """Return mean and std, and a note on who states them, empty if it is the file itself."""
-    if wanted.mean and wanted.std:
-        return wanted.mean, wanted.std, "normalisation given by the user in backbone.mean and backbone.std"
+    if settings.mean and settings.std:
+        return settings.mean, settings.std, "normalisation given by the user in backbone.mean and backbone.std"
     if card:
         return card.mean, card.std, ""
     if entry:
         return *entry.normalisation, "normalisation stated by the catalogue"
     # A plain architecture name would silently mean timm's default weights, whose normalisation may differ.
-    if "." in wanted.model and (config := backbone.published(wanted.model)):
-        return tuple(config.mean), tuple(config.std), f"normalisation as timm states it for {wanted.model}"
+    if "." in settings.model and (config := backbone.published(settings.model)):
+        return tuple(config.mean), tuple(config.std), f"normalisation as timm states it for {settings.model}"
     raise UserError(
-        f"neither the checkpoint nor backbone.model = {wanted.model} states the normalisation",
+        f"neither the checkpoint nor backbone.model = {settings.model} states the normalisation",
         "set backbone.mean and backbone.std, or name the exact weights as timm does: vit_base_patch16_224.mae",
     )

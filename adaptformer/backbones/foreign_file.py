@@ -61,22 +61,22 @@ def parts(path: Path) -> list[Path]:
     return [path]
 
 
-def sha256(found: list[Path]) -> str:
+def sha256(paths: list[Path]) -> str:
     """Return the hex sha256 of a checkpoint's file; for several files, that of the output of `sha256sum` for them."""
-    if len(found) == 1:
-        return files.sha256_file(found[0])
-    return files.sha256_text("".join(f"{files.sha256_file(path)}  {path.name}\n" for path in found))
+    if len(paths) == 1:
+        return files.sha256_file(paths[0])
+    return files.sha256_text("".join(f"{files.sha256_file(path)}  {path.name}\n" for path in paths))
 
 
-def read_foreign(found: list[Path]) -> Content:
+def read_foreign(paths: list[Path]) -> Content:
     """Return the content of a checkpoint's files, without running code.
 
     Raises UserError for a file that would run code, is damaged, or is of another kind, which the message names.
     """
-    if len(found) == 1:
-        return _read(found[0])
+    if len(paths) == 1:
+        return _read(paths[0])
     tree: dict[str, Any] = {}
-    for path in found:
+    for path in paths:
         content = _read(path).tree
         if not isinstance(content, dict):
             raise damaged(path, "holds no table of tensors")

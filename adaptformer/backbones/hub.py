@@ -90,8 +90,8 @@ def pin(place: Place, sha256: str | None) -> Pin:
     if path and (sha256 or _SHA256.fullmatch(stated)):
         commit, size = place.revision, path.stat().st_size
     else:
-        found = _asked(place, _FILE)
-        commit, stated, size = found.commit_hash or "", found.etag or "", found.size
+        metadata = _asked(place, _FILE)
+        commit, stated, size = metadata.commit_hash or "", metadata.etag or "", metadata.size
     if not _SHA256.fullmatch(stated):  # the git hash of a small file
         stated = ""
     if not _COMMIT.fullmatch(commit) or not (sha256 or stated):

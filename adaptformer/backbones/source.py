@@ -36,27 +36,28 @@ class Source(NamedTuple):
     licence: Licence | None = None
 
 
-def locate(wanted: BackboneParams) -> Source:
+def locate(settings: BackboneParams) -> Source:
     """Return the file or folder that `checkpoint` names, downloaded if need be.
 
     `checkpoint` is `bundled`, an id of the catalogue, an https address, `hub:REPOSITORY[@COMMIT]`, or a path. Raises
     UserError if a download has no hash to verify it by, if its licence is known before it and not allowed, and if the
     file cannot be found or fetched.
     """
-    checkpoint, sha256 = wanted.checkpoint, wanted.sha256
+    checkpoint, sha256 = settings.checkpoint, settings.sha256
     if checkpoint == BUNDLED:
-        return _bundled(wanted.model, sha256)
+        return _bundled(settings.model, sha256)
     if entry := catalogue.find(checkpoint):
-        if wanted.model != entry.model:
+        if settings.model != entry.model:
             raise UserError(
-                f"backbone.checkpoint = {entry.id} is made for {entry.model}, not for backbone.model = {wanted.model}",
+                f"backbone.checkpoint = {entry.id} is made for {entry.model}, "
+                f"not for backbone.model = {settings.model}",
                 f"set backbone.model to {entry.model}",
             )
         checkpoint, sha256 = entry.source, sha256 or entry.sha256
     if hub.is_address(checkpoint):
-        return _from_hub(wanted, hub.parsed(checkpoint), sha256)
+        return _from_hub(settings, hub.parsed(checkpoint), sha256)
     if "://" in checkpoint:
-        return _from_address(wanted, checkpoint, sha256)
+        return _from_address(settings, checkpoint, sha256)
     path = Path(checkpoint)
     if not path.is_file() and not path.is_dir():
         ids = ", ".join(entry.id for entry in catalogue.ENTRIES[:3])
@@ -67,27 +68,27 @@ def locate(wanted: BackboneParams) -> Source:
     return Source(path, path.resolve().name, sha256)
 
 
-def pinned(wanted: BackboneParams) -> dict[str, Any]:
+def pinned(settings: BackboneParams) -> dict[str, Any]:
     """Return, by dotted key, the values that pin a checkpoint of the hub; none if it is no such, or has a commit.
 
     They are commit, sha256 and licence, as the hub states them now. Nothing but the repository's page is downloaded;
     `locate` verifies the bytes. Raises UserError if the hub cannot be asked.
     """
-    if not hub.is_address(wanted.checkpoint) or (place := hub.parsed(wanted.checkpoint)).pinned:
+    if not hub.is_address(settings.checkpoint) or (place := hub.parsed(settings.checkpoint)).pinned:
         return {}
-    pin = hub.pin(place, wanted.sha256)
-    return _values(wanted, pin, _licence(pin.place))
+    pin = hub.pin(place, settings.sha256)
+    return _values(settings, pin, _licence(pin.place))
 
 
-def _from_hub(wanted: BackboneParams, place: hub.Place, sha256: str | None) -> Source:
+def _from_hub(settings: BackboneParams, place: hub.Place, sha256: str | None) -> Source:
     """Return the file of a place on the hub, whose licence is judged before the download."""
     pin = hub.pin(place, sha256)
-    licence = None if wanted.licence else _licence(pin.place)
-    name = wanted.licence or (licence.name if licence else UNKNOWN)
-    catalogue.allow(name, wanted.allowed_licences, f"backbone.checkpoint = {wanted.checkpoint}")
+    licence = None if settings.licence else _licence(pin.place)
+    name = settings.licence or (licence.name if licence else UNKNOWN)
+    catalogue.allow(name, settings.allowed_licences, f"backbone.checkpoint = {settings.checkpoint}")
     path = hub.fetch(pin)
     if not place.pinned:
-        values = _values(wanted, pin, licence)
+        values = _values(settings, pin, licence)
         size = "" if pin.size is None else f"{pin.size / 1e6:.0f} MB, "
         log.info("%s is %s now: %ssha256 %s, licence %s", place, pin.place, size, pin.sha256, name)
         words = " ".join(as_override(key, value) for key, value in values.items())
@@ -95,11 +96,11 @@ def _from_hub(wanted: BackboneParams, place: hub.Place, sha256: str | None) -> S
     return Source(path, str(pin.place), pin.sha256, licence)
 
 
-def _values(wanted: BackboneParams, pin: hub.Pin, licence: Licence | None) -> dict[str, Any]:
+def _values(settings: BackboneParams, pin: hub.Pin, licence: Licence | None) -> dict[str, Any]:
     return {
         "backbone.checkpoint": str(pin.place),
         "backbone.sha256": pin.sha256,
-        "backbone.licence": wanted.licence or (licence.name if licence else None),
+        "backbone.licence": settings.licence or (licence.name if licence else None),
     }
 
 
@@ -111,7 +112,7 @@ def _licence(place: hub.Place) -> Licence | None:
     return Licence(name, "the repository's page on the hub") if name else None
 
 
-def _from_address(wanted: BackboneParams, url: str, sha256: str | None) -> Source:
+def _from_address(settings: BackboneParams, url: str, sha256: str | None) -> Source:
     """Return the file of an https address, downloaded; the licence is judged before, if it is known by then."""
     if has_credentials(url):
         raise UserError(
@@ -124,8 +125,10 @@ def _from_address(wanted: BackboneParams, url: str, sha256: str | None) -> Sourc
             "set backbone.sha256 to the sha256 that the publisher states",
         )
     entry = catalogue.of_file(sha256)
-    if licence := wanted.licence or (entry.licence if entry else None):
-        catalogue.allow(licence, wanted.allowed_licences, f"backbone.checkpoint = {address.shown(wanted.checkpoint)}")
+    if licence := settings.licence or (entry.licence if entry else None):
+        catalogue.allow(
+            licence, settings.allowed_licences, f"backbone.checkpoint = {address.shown(settings.checkpoint)}"
+        )
     return Source(download.fetch(url, sha256), address.shown(url), sha256)
 
 

@@ -162,26 +162,30 @@ def _require_registers(arranged: dict[str, Tensor], expected: dict[str, Tensor])
 _REGISTERS = ("reg_token", "register_tokens")
 
 
-def _positions(found: Tensor, expected: dict[str, Tensor]) -> list[str]:
+def _positions(positions: Tensor, expected: dict[str, Tensor]) -> list[str]:
     """Return a note if position embeddings [1, N, D] are for another grid.
 
     Raises UserError if they do not fit a square grid with the architecture's other tokens.
     """
-    wanted = expected["pos_embed"]
-    if found.shape == wanted.shape:
+    reference = expected["pos_embed"]
+    if positions.shape == reference.shape:
         return []
-    if found.ndim != wanted.ndim or found.shape[-1] != wanted.shape[-1] or found.shape[0] != 1:
-        _compare("has another shape for", [f"pos_embed {tuple(found.shape)} instead of {tuple(wanted.shape)}"])
+    if positions.ndim != reference.ndim or positions.shape[-1] != reference.shape[-1] or positions.shape[0] != 1:
+        _compare("has another shape for", [f"pos_embed {tuple(positions.shape)} instead of {tuple(reference.shape)}"])
     tokens = sum(expected[name].shape[1] for name in ("cls_token", "dist_token", "reg_token") if name in expected)
-    before = tokens if _side(wanted.shape[1] - tokens) else 0
-    own, theirs = _side(wanted.shape[1] - before), _side(found.shape[1] - before)
+    before = tokens if _side(reference.shape[1] - tokens) else 0
+    own, theirs = _side(reference.shape[1] - before), _side(positions.shape[1] - before)
     if own and theirs:
         return [
             f"position embeddings for {theirs} x {theirs} patches, but the architecture has {own} x {own}: they are"
             " interpolated to image.size"
         ]
-    other = next((count for count in range(6) if _side(found.shape[1] - count)), None)
-    what = f"{found.shape[1]} positions" if other is None else f"{_side(found.shape[1] - other)}² patches and {other}"
+    other = next((count for count in range(6) if _side(positions.shape[1] - count)), None)
+    what = (
+        f"{positions.shape[1]} positions"
+        if other is None
+        else f"{_side(positions.shape[1] - other)}² patches and {other}"
+    )
     raise UserError(
         f"the checkpoint has position embeddings for {what}, but backbone.model for {own}² patches and {before}"
         " tokens beside them (class token, registers)",
@@ -225,8 +229,8 @@ def _joined(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     joined: dict[str, Tensor] = {}
     thirds: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if found := _THIRD.match(name):
-            thirds.setdefault(f"{found[1]}qkv.{found[3]}", {})[found[2]] = tensor
+        if match := _THIRD.match(name):
+            thirds.setdefault(f"{match[1]}qkv.{match[3]}", {})[match[2]] = tensor
         else:
             joined[name] = tensor
     for name, have in thirds.items():

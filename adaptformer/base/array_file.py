@@ -38,8 +38,8 @@ _LARGEST_HEADER = 100_000_000
 def write(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
     """Write arrays and JSON-able metadata to a safetensors file, whole or not at all; equal input gives equal bytes."""
     flat = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
-    with sealing(path, metadata) as (beside, text):
-        save_file(flat, beside, text)
+    with sealing(path, metadata) as (new_file, text):
+        save_file(flat, new_file, text)
 
 
 def read(path: Path, remedy: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -64,12 +64,12 @@ def sealing(path: Path, metadata: Mapping[str, Any]) -> Iterator[tuple[Path, dic
     The file appears at `path` whole or not at all. Raises UserError if the system refuses to write.
     """
     content = {"data": _BLANK, "header": _BLANK, "metadata": {**metadata, _FORMAT: FORMAT}}
-    with files.replacing(path) as beside:
+    with files.replacing(path) as new_file:
         try:
-            yield beside, {KEY: files.canonical_json(content)}
+            yield new_file, {KEY: files.canonical_json(content)}
         except SafetensorError as error:  # this is also its error for a full disk
             raise OSError(str(error)) from error
-        with beside.open("rb+") as file:
+        with new_file.open("rb+") as file:
             header = _header(file)
             data = hashlib.file_digest(file, "sha256").hexdigest()
             header = header.replace(_checksums(_BLANK, _BLANK), _checksums(data, _BLANK), 1)

@@ -69,11 +69,11 @@ def text(table: pd.DataFrame, columns: Sequence[str] | None = None) -> str:
     """Return a table, or only these `columns` of it, as CSV; equal rows give equal text."""
     import pandas as pd
 
-    chosen = table if columns is None else table[list(columns)]
-    safe = chosen.copy(deep=False)
-    for name, values in chosen.items():
+    selected = table if columns is None else table[list(columns)]
+    safe = selected.copy(deep=False)
+    for name, values in selected.items():
         if values.dtype.kind not in "iufb" and (cells := _guarded(list(values))) is not None:
-            safe[name] = pd.Series(cells, chosen.index, dtype=object)
+            safe[name] = pd.Series(cells, selected.index, dtype=object)
     out = io.StringIO()
     rows = cast("TextIO", _LineFeeds(out))  # pandas only calls `write`
     safe.to_csv(rows, index=False, header=[guarded(str(name)) for name in safe], lineterminator="\r\n")
@@ -113,17 +113,17 @@ def rows(file: Iterable[str]) -> Iterator[list[str]]:
             if not cells:
                 continue
             joined = "".join(cells)
-            found = [unguarded(cell) for cell in cells] if "'" in joined else cells
+            row = [unguarded(cell) for cell in cells] if "'" in joined else cells
             if "\0" in joined:
                 raise ValueError(f"line {reader.line_num} has a NUL character")
             if not width:
-                width = len(found)
-                found = [found[0].lstrip("\ufeff"), *found[1:]]  # joined files may begin with several such marks
-                if twice := {name for name in found if found.count(name) > 1}:
+                width = len(row)
+                row = [row[0].lstrip("\ufeff"), *row[1:]]  # joined files may begin with several such marks
+                if twice := {name for name in row if row.count(name) > 1}:
                     raise ValueError(f"it has the column {min(twice)!r} twice")
-            elif len(found) != width:
-                raise ValueError(f"line {reader.line_num} has {len(found)} cells, and the header {width}")
-            yield found
+            elif len(row) != width:
+                raise ValueError(f"line {reader.line_num} has {len(row)} cells, and the header {width}")
+            yield row
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}") from error
     if not width:

@@ -30,14 +30,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     # The suffix stays last: writers such as matplotlib choose the format by it. The name holds the host, because
     # machines may share the folder.
-    beside = path.with_name(f".{path.stem}.{socket.gethostname()}-{os.getpid()}.partial{path.suffix}")
+    new_file = path.with_name(f".{path.stem}.{socket.gethostname()}-{os.getpid()}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        with beside.open("rb+") as written:
+        yield new_file
+        with new_file.open("rb+") as written:
             os.fchmod(written.fileno(), 0o666 & ~_UMASK)  # some writers make files that only their owner can read
             os.fsync(written.fileno())
-        beside.replace(path)
+        new_file.replace(path)
     except UserError:
         raise
     except Exception as error:
@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise refused from error
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            new_file.unlink(missing_ok=True)
 
 
 _AGAIN = ", then run the same command again"
@@ -116,8 +116,8 @@ def _number(error: BaseException, text: str) -> int:
     """Return the system's error number of a refusal, 0 if the exception has none."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    if found := re.search(r"\(os error (\d+)\)|\[Errno (\d+)\]", text):
-        return int(found[1] or found[2])
+    if match := re.search(r"\(os error (\d+)\)|\[Errno (\d+)\]", text):
+        return int(match[1] or match[2])
     return next((number for phrase, number in _SQLITE.items() if phrase in text), 0)
 
 
@@ -148,8 +148,8 @@ def remove_leftovers(path: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all."""
-    with replacing(path) as beside:
-        beside.write_bytes(content)
+    with replacing(path) as new_file:
+        new_file.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -169,14 +169,14 @@ def link(source: Path, target: Path) -> None:
     """Give a file a second name, whole or not at all: the bytes are stored once if the file system has links."""
     with refusals(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
-        beside.unlink(missing_ok=True)
+        new_link = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+        new_link.unlink(missing_ok=True)
         try:
-            os.link(source, beside)
+            os.link(source, new_link)
         except OSError:
             write_bytes(target, source.read_bytes())
         else:
-            beside.replace(target)
+            new_link.replace(target)
 
 
 def share(path: Path, others: Iterable[Path]) -> None:

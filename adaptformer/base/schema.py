@@ -23,13 +23,13 @@ Deviation = Annotated[float, Field(gt=0, le=1000)]
 Deviations = tuple[Deviation, Deviation, Deviation]
 
 
-def _class_names(found: tuple[str, ...]) -> tuple[str, ...]:
-    for name in found:
+def _class_names(classes: tuple[str, ...]) -> tuple[str, ...]:
+    for name in classes:
         if fault := names.class_name_fault(name):
             raise ValueError(f"the class name {names.shown(name)!r} {fault}")
-    if len(set(found)) < len(found):
-        raise ValueError(f"the class name {Counter(found).most_common(1)[0][0]!r} is there twice")
-    return found
+    if len(set(classes)) < len(classes):
+        raise ValueError(f"the class name {Counter(classes).most_common(1)[0][0]!r} is there twice")
+    return classes
 
 
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_class_names)]

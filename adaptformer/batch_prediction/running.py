@@ -19,7 +19,7 @@ from adaptformer.base import csv_file, memory, progress
 from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.job import MANIFEST, TIMING, Job, prepare
-from adaptformer.batch_prediction.shard import PARTS, Computing, Device, Outcome
+from adaptformer.batch_prediction.shard import PARTS, Device, Outcome, WorkerOptions
 from adaptformer.data import storage, thread_map
 from adaptformer.prediction.predictor import Predictor
 from adaptformer.sharding import job_folder
@@ -47,13 +47,15 @@ class Summary:
 
     def lines(self) -> list[str]:
         """Return the result as lines for the terminal."""
-        told = [f"{self.images:,} images are in {self.folder}/predictions/, {self.faults:,} of them without an answer"]
+        summary = [
+            f"{self.images:,} images are in {self.folder}/predictions/, {self.faults:,} of them without an answer"
+        ]
         if not self.computed:
-            return [*told, "all were there already"]
+            return [*summary, "all were there already"]
         rate = self.computed / self.seconds
-        told.append(f"{self.computed:,} predicted in {self.seconds:.1f} s, {rate:,.0f} images/s")
+        summary.append(f"{self.computed:,} predicted in {self.seconds:.1f} s, {rate:,.0f} images/s")
         shares = ", ".join(f"{part} {seconds * 1e6 / self.computed:,.0f}" for part, seconds in self.parts.items())
-        return [*told, f"seconds of a process for a million images: {shares}"]
+        return [*summary, f"seconds of a process for a million images: {shares}"]
 
 
 def predict(
@@ -83,7 +85,7 @@ def run(job: Job, engine: Engine, device: Device = "auto", *, unverified: bool =
     Raises UserError if shards cannot be computed, and if no image has a prediction.
     """
     processes = engine.workers or _processes(device)
-    work = functools.partial(shard.predict, job, Computing(device, engine.threads(processes), unverified))
+    work = functools.partial(shard.predict, job, WorkerOptions(device, engine.threads(processes), unverified))
     began = time.perf_counter()
     done = engine.computed(work, job.shards, processes)
     shown = progress.logged(done, "predicting", job.images, "images", lambda outcome: outcome.images)

@@ -48,7 +48,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
-class Computing:
+class WorkerOptions:
     """How a worker computes: the device, the number of threads, and whether a model of another tool is accepted."""
 
     device: Device = "auto"
@@ -73,30 +73,30 @@ class Outcome:
     again: str = ""
 
 
-def predict(job: Job, computing: Computing, shard: int) -> Outcome:
+def predict(job: Job, options: WorkerOptions, shard: int) -> Outcome:
     """Compute a shard, unless its predictions exist, and return its outcome.
 
     Existing predictions count only if they are unchanged since they were written. Raises UserError if the job's files
     were altered, and for failures that persist after retries.
     """
-    return storage.retried(functools.partial(_predict, job, computing, shard), f"shard {shard} of {job.folder}")
+    return storage.retried(functools.partial(_predict, job, options, shard), f"shard {shard} of {job.folder}")
 
 
-def _predict(job: Job, computing: Computing, shard: int) -> Outcome:
+def _predict(job: Job, options: WorkerOptions, shard: int) -> Outcome:
     began = time.perf_counter()
     listed = storage.read(job.input(shard))
     about = {"input": hashlib.sha256(listed).hexdigest(), "model": job.model}
-    wanted, there = _recorded(job, shard, about), None
+    recorded_sha256, present = _recorded(job, shard, about), None
     if storage.is_file(job.output(shard)):
-        there = storage.read(job.output(shard))
-        if hashlib.sha256(there).hexdigest() == wanted:
-            return _done(job, shard, about, there)
+        present = storage.read(job.output(shard))
+        if hashlib.sha256(present).hexdigest() == recorded_sha256:
+            return _done(job, shard, about, present)
     paths = _table(listed).column(inputs.COLUMN).to_pylist()
     seconds = dict.fromkeys(PARTS, 0.0)
-    columns = _predicted(paths, _predictor(job, computing), job.top, computing, seconds)
+    columns = _predicted(paths, _predictor(job, options), job.top, options, seconds)
     content = parquet(columns, about)
     output = hashlib.sha256(content).hexdigest()
-    if there is not None and output != wanted and content != there:
+    if present is not None and output != recorded_sha256 and content != present:
         raise UserError(
             f"{job.output(shard)} is damaged, and its images now have other predictions",
             "restore the file or its images, or give another folder",
@@ -104,11 +104,11 @@ def _predict(job: Job, computing: Computing, shard: int) -> Outcome:
     with _timed(seconds, "write"):
         # The record is written first, because predictions without one are not trusted.
         storage.write(job.record(shard), integrity.record({**about, "output": output}).encode())
-        if content != there:
+        if content != present:
             storage.write(job.output(shard), content)
     faults = len(paths) - columns["fault"].null_count
     taken = {part: round(seconds[part], 4) for part in PARTS} | {"total": round(time.perf_counter() - began, 4)}
-    again = "" if there is None else "could not be verified" if content == there else "was damaged"
+    again = "" if present is None else "could not be verified" if content == present else "was damaged"
     return Outcome(shard, len(paths), faults, about["input"], output, taken, again)
 
 
@@ -122,12 +122,12 @@ def _recorded(job: Job, shard: int, about: dict[str, str]) -> str | None:
     except FileNotFoundError:
         return _in_manifest(job).get(shard)
     try:
-        found = integrity.parse_record(content, job.record(shard), "")
+        record = integrity.parse_record(content, job.record(shard), "")
     except UserError:  # a damaged record counts as none
         return None
-    output = str(found.pop("output"))
-    if found != about:
-        raise _anothers(job, shard)
+    output = str(record.pop("output"))
+    if record != about:
+        raise _of_another_job(job, shard)
     return output
 
 
@@ -148,12 +148,12 @@ def _done(job: Job, shard: int, about: dict[str, str], content: bytes) -> Outcom
     with storage.user_errors(job.output(shard)):
         table = _table(content)
     if _about(table) != about:
-        raise _anothers(job, shard)
+        raise _of_another_job(job, shard)
     faults = len(table) - table.column("fault").null_count
     return Outcome(shard, len(table), faults, about["input"], hashlib.sha256(content).hexdigest(), {})
 
 
-def _anothers(job: Job, shard: int) -> UserError:
+def _of_another_job(job: Job, shard: int) -> UserError:
     return UserError(f"{job.output(shard)} does not belong to the job in its folder", "give another folder")
 
 
@@ -168,7 +168,7 @@ def _about(table: pa.Table) -> Any:
 
 
 @functools.lru_cache(maxsize=1)
-def _predictor(job: Job, computing: Computing) -> Predictor:
+def _predictor(job: Job, options: WorkerOptions) -> Predictor:
     """Return the job's model, opened once in each process. Raises UserError if the file is another model by now."""
     with contextlib.ExitStack() as while_opening:
         folder = Path(job.folder)
@@ -182,16 +182,16 @@ def _predictor(job: Job, computing: Computing) -> Predictor:
                 f"{job.file(MODEL)} is not the model of the job",
                 f"copy the model with sha256 {job.model} there again, or give another folder",
             )
-        return Predictor(folder / MODEL, computing.device, computing.threads, unverified=computing.unverified)
+        return Predictor(folder / MODEL, options.device, options.threads, unverified=options.unverified)
 
 
 def _predicted(
-    paths: list[str], predictor: Predictor, top: int, computing: Computing, seconds: dict[str, float]
+    paths: list[str], predictor: Predictor, top: int, options: WorkerOptions, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Return the columns path, fault, and class and probability of each rank, None for images without a prediction."""
     import pyarrow as pa
 
-    prepared = _prepared(paths, predictor.contract, computing.threads, seconds)
+    prepared = _prepared(paths, predictor.contract, options.threads, seconds)
     top = min(top, len(predictor.classes))
     best: list[Best] = []
     while batch := list(islice(prepared, BATCH)):

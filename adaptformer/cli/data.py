@@ -26,7 +26,7 @@ LEFT_OUT = Path("artifacts/left_out.csv")
 DOWNLOADS = Path("artifacts/downloads")
 """The working folder of `data download`, which is removed when all images are in data/."""
 KNOWN = ("cifar10", "cifar100", "fashion-mnist", "flowers102", "food101", "svhn")
-"""The data sets of curation/importing/known.py; named here, because importing that module takes seconds."""
+"""The data sets of curation/importing/known_data_sets.py; named here, because importing that module takes seconds."""
 RELABELLED = Path("artifacts/relabelled.csv")
 """List of the images that `data relabel` moved, so that it can be undone."""
 
@@ -233,7 +233,7 @@ def _get(given: argparse.Namespace) -> None:
     from adaptformer import presets
     from adaptformer.config import params
     from adaptformer.config.run_folder import RunFolder
-    from adaptformer.curation.importing import copying, importing, known
+    from adaptformer.curation.importing import copying, importing, known_data_sets
     from adaptformer.curation.importing.replacement import Change
     from adaptformer.data.layout import occupied
     from adaptformer.data.stat_cache import StatCache
@@ -262,7 +262,11 @@ def _get(given: argparse.Namespace) -> None:
 
         if occupied(data) and not given.replace:  # checked before hours of downloading
             raise UserError(f"{data}/ is not empty", f"move {data}/ away, then run the same command again")
-        listed = known.imagenet(given.folder, downloads) if given.folder else known.get(given.name, downloads)
+        listed = (
+            known_data_sets.imagenet(given.folder, downloads)
+            if given.folder
+            else known_data_sets.get(given.name, downloads)
+        )
         facts = StatCache(RunFolder().stat_cache)
         # Published sets hold the same bytes in several splits or classes: such files are left out and listed.
         manner = copying.Manner(skip_bad=True, left_out=LEFT_OUT, known=facts)
@@ -271,7 +275,7 @@ def _get(given: argparse.Namespace) -> None:
         return change(summary).lines
 
     _change(request, download)
-    known.remove(downloads)
+    known_data_sets.remove(downloads)
 
 
 def _check(given: argparse.Namespace) -> None:
@@ -290,15 +294,15 @@ def _check(given: argparse.Namespace) -> None:
 
 def _labels(given: argparse.Namespace) -> None:
     from adaptformer.config import run_folder
-    from adaptformer.curation.labels.review import review
+    from adaptformer.curation.labels.label_errors import review
     from adaptformer.pipeline import stage_runner
 
-    file, wanted = resolved(given)
-    folder = run_folder.folder_for(file.params, wanted)
+    file, run_params = resolved(given)
+    folder = run_folder.folder_for(file.params, run_params)
     stage_runner.require_inputs("train", folder, options(given))
     with folder.lock("adaptformer data label-errors"):
-        found = review(wanted, folder)
-    print("\n".join(found.lines(folder)))
+        label_review = review(run_params, folder)
+    print("\n".join(label_review.lines(folder)))
 
 
 def _relabel(given: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptformer.base.errors import UserError
-from adaptformer.cli.parsing import add_answering, positive, share
+from adaptformer.cli.parsing import add_model_option, positive, share
 
 if TYPE_CHECKING:
     from adaptformer.cli.parsing import Commands
@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
         "paths", nargs="+", metavar="PATH",
         help="an image, a folder, or - for standard input; with --output also a list (.csv, .parquet) and a URL",
     )  # fmt: skip
-    add_answering(predict)
+    add_model_option(predict)
     predict.add_argument(
         "--top-k", type=positive, default=3, help="classes shown for each image (default: %(default)s)"
     )
@@ -93,19 +93,19 @@ def _inspect(given: argparse.Namespace) -> None:
 
 def _predict(given: argparse.Namespace) -> None:
     from adaptformer.config.run_folder import RunFolder
-    from adaptformer.registry import answering
+    from adaptformer.registry import model_choice
 
     _require_matching_options(given)
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder()
-        chosen = answering.choose(given.model, folder)
-        file = answering.file_of(chosen, folder, Path(scratch))
+        choice = model_choice.choose(given.model, folder)
+        file = model_choice.file_of(choice, folder, Path(scratch))
         if given.output:
-            print(chosen.line, file=sys.stderr)
+            print(choice.line, file=sys.stderr)
             _predict_in_shards(given, file)
         else:
             sources = [_image_source(path, Path(scratch)) for path in given.paths]
-            _predict_here(given, chosen.line, file, sources)
+            _predict_here(given, choice.line, file, sources)
 
 
 def _image_source(named: str, scratch: Path) -> Path:

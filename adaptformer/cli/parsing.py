@@ -86,8 +86,8 @@ class Version(argparse.Action):
         parser.exit()
 
 
-def add_answering(command: argparse.ArgumentParser) -> None:
-    """Give a command the option that names the model to use (registry/answering.py)."""
+def add_model_option(command: argparse.ArgumentParser) -> None:
+    """Give a command the option that names the model to use (registry/model_choice.py)."""
     command.add_argument(
         "--model", help="champion, v3, models:/NAME@ALIAS, or a file (default: the champion, else artifacts/model.onnx)"
     )

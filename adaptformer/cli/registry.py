@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from adaptformer.base.errors import UserError
 from adaptformer.cli import exit_code
-from adaptformer.cli.parsing import add_answering, positive, share
+from adaptformer.cli.parsing import add_model_option, positive, share
 
 if TYPE_CHECKING:
     from adaptformer.cli.parsing import Commands
     from adaptformer.config.run_folder import RunFolder
-    from adaptformer.monitoring.watching import Watched
-    from adaptformer.registry.answering import Answering
+    from adaptformer.monitoring.monitor import MonitoredModel
+    from adaptformer.registry.model_choice import ModelChoice
 
 RESULTS = Path("artifacts/monitor")
 """The folder in which `monitor` writes its page and tables."""
@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
         "monitor", help="run the champion on new images without labels: expected accuracy, drift, what to label next"
     )
     monitor.add_argument("folder", type=Path, help="new images, in any depth")
-    add_answering(monitor)
+    add_model_option(monitor)
     monitor.add_argument(
         "--label", type=positive, default=50, metavar="K", help="number of images to label next (default: %(default)s)"
     )
@@ -104,21 +104,21 @@ def _monitor(given: argparse.Namespace) -> int:
     from adaptformer.config.run_folder import RunFolder
     from adaptformer.data.cache import ImageCache
     from adaptformer.model import device
-    from adaptformer.monitoring import label_next, report, watching
+    from adaptformer.monitoring import label_next, monitor, report
     from adaptformer.monitoring.new_images import FeatureStorage
-    from adaptformer.registry import answering
+    from adaptformer.registry import model_choice
 
     settings, folder = params.load(), RunFolder()
     with tempfile.TemporaryDirectory() as scratch, RunFolder(RESULTS).lock("adaptformer monitor"):
-        chosen = answering.choose(given.model, folder, ask=True)
-        print(chosen.line, file=sys.stderr)
-        watched = _watched(chosen, folder, Path(scratch))
+        choice = model_choice.choose(given.model, folder, ask=True)
+        print(choice.line, file=sys.stderr)
+        monitored = _monitored_model(choice, folder, Path(scratch))
         storage = FeatureStorage(
             device.choose(settings.runtime.device, settings.runtime.threads),
             ImageCache(folder.image_cache, settings.runtime.image_cache_gb),
             folder.embeddings,
         )
-        findings = watching.watch(watched, given.folder, folder.data, given.label, storage)
+        findings = monitor.monitor_images(monitored, given.folder, folder.data, given.label, storage)
     answers, to_label, page = RESULTS / "images.csv", RESULTS / "label_next.csv", RESULTS / "monitor.html"
     files.write_text(answers, csv_file.text(findings.table))
     files.write_text(to_label, label_next.to_complete(findings.table, given.folder))
@@ -132,21 +132,21 @@ def _monitor(given: argparse.Namespace) -> int:
     return exit_code.REFUSED if too_low or findings.drifted() else 0
 
 
-def _watched(chosen: Answering, folder: RunFolder, scratch: Path) -> Watched:
+def _monitored_model(choice: ModelChoice, folder: RunFolder, scratch: Path) -> MonitoredModel:
     """Return a chosen model with its data and backbone: those of a registered version, or of the file's run folder."""
-    from adaptformer.monitoring.watching import Watched
+    from adaptformer.monitoring.monitor import MonitoredModel
     from adaptformer.registry import version_evidence
     from adaptformer.tracking import mlflow_store
 
-    if chosen.file is not None:
-        return _results_of(chosen.file, scratch)
+    if choice.file is not None:
+        return _results_of(choice.file, scratch)
     with mlflow_store.user_errors("nothing was changed"):
-        found = version_evidence.gather(mlflow_store.connect(), chosen.name, chosen.version, scratch)
-    name = f"{chosen.name} version {chosen.version}"
-    return Watched(name, found.model, found.manifest, found.profile, folder.backbone)
+        evidence = version_evidence.gather(mlflow_store.connect(), choice.name, choice.version, scratch)
+    name = f"{choice.name} version {choice.version}"
+    return MonitoredModel(name, evidence.model, evidence.manifest, evidence.profile, folder.backbone)
 
 
-def _results_of(model: Path, scratch: Path) -> Watched:
+def _results_of(model: Path, scratch: Path) -> MonitoredModel:
     """Return the model of a run folder as a copy, because no lock keeps a run from replacing it meanwhile.
 
     Raises UserError if files are missing or do not belong together.
@@ -155,9 +155,9 @@ def _results_of(model: Path, scratch: Path) -> Watched:
 
     from adaptformer.config.run_folder import RunFolder
     from adaptformer.data import manifest
-    from adaptformer.monitoring.watching import Watched
+    from adaptformer.monitoring.monitor import MonitoredModel
     from adaptformer.prediction import model_file
-    from adaptformer.registry import belonging
+    from adaptformer.registry import result_check
 
     folder, copies = RunFolder(model.parent), RunFolder(scratch)
     for path in (folder.model, folder.manifest, folder.profile, folder.backbone):
@@ -169,11 +169,11 @@ def _results_of(model: Path, scratch: Path) -> Watched:
     for name in ("model", "model_weights", "profile"):
         if (path := getattr(folder, name)).is_file():
             shutil.copyfile(path, getattr(copies, name))
-    belonging.require(folder)
+    result_check.require(folder)
     if model_file.sha256(copies.model) != model_file.sha256(folder.model):
         raise UserError(f"{model} is being replaced by a run", "run the same command again when the run has ended")
     table = manifest.read_manifest(folder.manifest)
-    return Watched(f"the model in {folder.root}/", copies.model, table, copies.profile, folder.backbone)
+    return MonitoredModel(f"the model in {folder.root}/", copies.model, table, copies.profile, folder.backbone)
 
 
 def _lineage(given: argparse.Namespace) -> None:

@@ -83,21 +83,21 @@ def _stage(given: argparse.Namespace) -> None:
     from adaptformer.training import processes
 
     stay_offline(given)
-    file, wanted = resolved(given)
-    folder = run_folder.folder_for(file.params, wanted)
+    file, run_params = resolved(given)
+    folder = run_folder.folder_for(file.params, run_params)
     words = options(given)
-    record = records.of_stage(wanted, folder, words)
+    record = records.of_stage(run_params, folder, words)
     if given.name == "train" and processes.follows():
         if not record.is_current("train"):
-            stage_runner.follow(wanted, folder)
+            stage_runner.follow(run_params, folder)
         return
     with folder.lock(f"adaptformer {given.name}"):
         _show_folder(folder)
-        stage_runner.Runner(wanted, folder, record, words).bring_up_to_date(given.name)
+        stage_runner.Runner(run_params, folder, record, words).bring_up_to_date(given.name)
         if given.name == "validate":
             from adaptformer.curation.labels import first_accuracy
 
-            print(first_accuracy.text(wanted, folder))
+            print(first_accuracy.text(run_params, folder))
 
 
 def _run(given: argparse.Namespace) -> None:
@@ -105,13 +105,15 @@ def _run(given: argparse.Namespace) -> None:
     from adaptformer.pipeline import run
 
     stay_offline(given)
-    file, wanted = resolved(given)
-    folder = run_folder.isolated_folder(wanted) if given.own_folder else run_folder.folder_for(file.params, wanted)
+    file, run_params = resolved(given)
+    folder = (
+        run_folder.isolated_folder(run_params) if given.own_folder else run_folder.folder_for(file.params, run_params)
+    )
     _show_folder(folder)
     if given.stages_only:
-        run.stages_only(wanted, folder, options(given))
+        run.stages_only(run_params, folder, options(given))
         return
-    request = run.Request(file, wanted, folder, given.preset, True if given.register else None)
+    request = run.Request(file, run_params, folder, given.preset, True if given.register else None)
     run.show(request, lambda: run.update(request))
 
 
@@ -128,15 +130,15 @@ def _plan(given: argparse.Namespace) -> None:
 
     if given.write and given.minutes is None:
         raise UserError("--write puts the epochs that --minutes finds into params.yaml", "give --minutes as well")
-    file, wanted = resolved(given)
+    file, run_params = resolved(given)
     # Every run with the same data and backbone can use the default folder's manifest and backbone.
-    same = (file.params.data, file.params.backbone) == (wanted.data, wanted.backbone)
-    folder = run_folder.RunFolder() if same else run_folder.folder_for(file.params, wanted)
+    same = (file.params.data, file.params.backbone) == (run_params.data, run_params.backbone)
+    folder = run_folder.RunFolder() if same else run_folder.folder_for(file.params, run_params)
     stage_runner.require_inputs("train", folder, options(given))
-    start = setup.prepare(wanted, folder)
+    start = setup.prepare(run_params, folder)
     print(f"training on {start.images('train'):,} images, validation on {start.images('validation'):,}")
-    print("\n".join(start.plan(wanted.training, wanted.runtime.processes).lines()))
-    minutes = start.minutes(wanted.training)
+    print("\n".join(start.plan(run_params.training, run_params.runtime.processes).lines()))
+    minutes = start.minutes(run_params.training)
     print(
         f"time: about {minutes:.1f} minutes on {device.describe(start.device)}, "
         "measured in a few steps on random images"
@@ -144,8 +146,8 @@ def _plan(given: argparse.Namespace) -> None:
     for warning in start.warnings():
         print(f"warning: {warning}")
     if given.minutes is not None:
-        epochs = planning.epochs_within(given.minutes, wanted.training, minutes)
-        print(f"training.epochs={epochs} takes about {minutes * epochs / wanted.training.epochs:.1f} minutes")
+        epochs = planning.epochs_within(given.minutes, run_params.training, minutes)
+        print(f"training.epochs={epochs} takes about {minutes * epochs / run_params.training.epochs:.1f} minutes")
         if given.write:
             print(_write(file, {"training.epochs": epochs}))
 
@@ -167,20 +169,20 @@ def _params(given: argparse.Namespace) -> None:
     from adaptformer.presets import writing
 
     stay_offline(given)
-    file, wanted = resolved(given)
-    path, values = Path("params.yaml"), params.difference(file.params, wanted)
+    file, run_params = resolved(given)
+    path, values = Path("params.yaml"), params.difference(file.params, run_params)
     if given.write:
-        print(_write(file, values | _pins(file.params, wanted)))
+        print(_write(file, values | _pins(file.params, run_params)))
         return
     text = writing.changed(path.read_text(encoding="utf-8"), values)
     print(params_page.markdown(text) if given.markdown else without_credentials(text), end="")
 
 
-def _pins(present: Params, wanted: Params) -> dict[str, Any]:
+def _pins(present: Params, run_params: Params) -> dict[str, Any]:
     """Return the values that pin a checkpoint of the hub; a new checkpoint keeps no hash or licence of another one."""
     from adaptformer.backbones import source
 
-    before, backbone = present.backbone, wanted.backbone
+    before, backbone = present.backbone, run_params.backbone
     if before.checkpoint != backbone.checkpoint:
         kept = [key for key in ("sha256", "licence") if getattr(backbone, key) == getattr(before, key)]
         backbone = backbone.model_copy(update=dict.fromkeys(kept))

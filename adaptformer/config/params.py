@@ -405,10 +405,10 @@ def brief(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def difference(present: Params, wanted: Params) -> dict[str, Any]:
-    """Return, by dotted key, the values of `wanted` that differ from those of `present`."""
+def difference(present: Params, changed: Params) -> dict[str, Any]:
+    """Return, by dotted key, the values of `changed` that differ from those of `present`."""
     before = flat(present.model_dump(mode="json"))
-    return {key: value for key, value in flat(wanted.model_dump(mode="json")).items() if value != before[key]}
+    return {key: value for key, value in flat(changed.model_dump(mode="json")).items() if value != before[key]}
 
 
 def known_keys() -> list[str]:
@@ -471,7 +471,7 @@ def _closest(key: str, known: Sequence[str]) -> str | None:
     if (present := renamed.present_name(key)) != key and present in known:
         return present
     section, _, name = key.rpartition(".")
-    beside = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
-    close = [beside[similar] for similar in difflib.get_close_matches(name, beside, n=1, cutoff=0.5)]
+    siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
+    close = [siblings[similar] for similar in difflib.get_close_matches(name, siblings, n=1, cutoff=0.5)]
     elsewhere = [other for other in known if other.endswith(f".{name}")]
     return next(iter([*close, *elsewhere, *difflib.get_close_matches(key, known, n=1, cutoff=0.9)]), None)

@@ -150,19 +150,19 @@ class RunFolder:
             return "another run"
 
 
-def folder_for(present: Params, wanted: Params) -> RunFolder:
-    """Return the folder of a run with the params `wanted`, if params.yaml holds `present`.
+def folder_for(present: Params, params: Params) -> RunFolder:
+    """Return the folder of a run with these params, if params.yaml holds `present`.
 
     It is the default folder unless the two differ in params that results depend on. Otherwise the folder's name is a
     hash of all those params, so that a retry finds its own files and no other run does.
     """
     from adaptformer.config.params import tracked  # predicting with a model's file needs no params.yaml
 
-    return RunFolder() if tracked(wanted) == tracked(present) else isolated_folder(wanted)
+    return RunFolder() if tracked(params) == tracked(present) else isolated_folder(params)
 
 
-def isolated_folder(wanted: Params) -> RunFolder:
-    """Return a separate folder for a run with the params `wanted`, even if they equal params.yaml."""
+def isolated_folder(params: Params) -> RunFolder:
+    """Return a separate folder for a run with these params, even if they equal those of params.yaml."""
     from adaptformer.config.params import tracked
 
-    return RunFolder(RUNS / files.sha256_text(files.canonical_json(tracked(wanted)))[:12], isolated=True)
+    return RunFolder(RUNS / files.sha256_text(files.canonical_json(tracked(params)))[:12], isolated=True)

@@ -23,7 +23,7 @@ import PIL
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from adaptformer.base import files, in_use, progress, source_code
+from adaptformer.base import files, progress, read_locks, source_code
 from adaptformer.base.errors import UserError
 from adaptformer.data import decoding, eval_images, image_facts, pixel_file, resizing, thread_map, train_images
 from adaptformer.data.decoding import DamagedImage, Pixels
@@ -100,14 +100,14 @@ class ImageCache:
         if self.gigabytes is None:
             return True
         sizes = {path: path.stat().st_size for path in self.folder.glob("*.npy")}
-        idle = sorted((path for path in sizes if not in_use.marked(path)), key=lambda path: path.stat().st_mtime_ns)
+        idle = sorted((path for path in sizes if not read_locks.marked(path)), key=lambda path: path.stat().st_mtime_ns)
         excess = sum(sizes.values()) + size - self.gigabytes * 1e9
         if excess > sum(sizes[path] for path in idle):
             return False
         for path in idle:
             if excess <= 0:
                 break
-            if in_use.remove(path):
+            if read_locks.remove(path):
                 excess -= sizes[path]
         return excess <= 0
 

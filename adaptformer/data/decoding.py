@@ -80,7 +80,7 @@ def decode_reduced(
     """
     if not content:
         raise DamagedImage("empty file")
-    with pillow_remarks.heard() as remarks:
+    with pillow_remarks.collected() as remarks:
         try:
             decoded = _decoded(content, shorter, max_pixels, sixteen_bit_max)
         except DamagedImage:
@@ -112,8 +112,8 @@ def _decoded(content: bytes, shorter: int, max_pixels: int | None, sixteen_bit_m
         raise
     except UnidentifiedImageError as error:
         named = unreadable.name_of(content)
-        told = f": it is {named}" if named else ""
-        raise DamagedImage(f"not an image ({', '.join(FORMATS)}){told}") from error
+        kind = f": it is {named}" if named else ""
+        raise DamagedImage(f"not an image ({', '.join(FORMATS)}){kind}") from error
     # Pillow's readers raise almost anything on damaged bytes: OSError, SyntaxError, struct.error, IndexError, ...
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -46,8 +46,8 @@ class Squares:
         """Height and width [N, 2] of the images as they are read, S x S each."""
         return np.full((self.count, 2), self.contract.stored_size, np.int64)
 
-    def __getitem__(self, chosen: int | np.integer | slice | NDArray[np.int64]) -> NDArray[np.uint8]:
-        indices = np.arange(self.count)[chosen]
+    def __getitem__(self, index: int | np.integer | slice | NDArray[np.int64]) -> NDArray[np.uint8]:
+        indices = np.arange(self.count)[index]
         images = self.take(np.atleast_1d(indices).tolist())
         return images[0] if indices.ndim == 0 else np.array(images, np.uint8).reshape(-1, *self.shape[1:])
 

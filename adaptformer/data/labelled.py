@@ -80,8 +80,8 @@ class DataSet:
             return load_photos(rows, self.folder, self.contract, self.cache, crops.scale[0])
         return self._squares(rows)
 
-    def _squares(self, rows: pd.DataFrame, chosen: NDArray[np.int64] | None = None) -> Squares:
-        return load_images(rows, self.folder, self.contract, self.cache, chosen)
+    def _squares(self, rows: pd.DataFrame, indices: NDArray[np.int64] | None = None) -> Squares:
+        return load_images(rows, self.folder, self.contract, self.cache, indices)
 
     def _labelled(self, rows: pd.DataFrame, images: Images) -> LabelledImages:
         index = {name: number for number, name in enumerate(self.classes)}

@@ -30,11 +30,11 @@ def visible_files(folder: str | Path, left_out: LeftOut | None = None) -> Iterat
 
     What is `ignored` is not among them, but counted in `left_out`.
     """
-    for place, names, found in os.walk(folder):
+    for place, names, names_of_files in os.walk(folder):
         if left_out is not None:
-            left_out.count(place, [*names, *found])
+            left_out.count(place, [*names, *names_of_files])
         names[:] = sorted(name for name in names if not ignored(name))  # os.walk descends in this order
-        yield place, sorted(name for name in found if not ignored(name))
+        yield place, sorted(name for name in names_of_files if not ignored(name))
 
 
 class LeftOut:
@@ -64,7 +64,7 @@ def entries(data: Path) -> tuple[list[Entry], dict[str, str]]:
     Faults: a path outside a split's class folders, a link that is broken or leads out of data/, a folder that cannot be
     listed, a name that is not UTF-8 or has control characters, and a file that is not regular.
     """
-    found: list[Entry] = []
+    images: list[Entry] = []
     faults: dict[str, str] = {}
     root = data.resolve()
     folders: list[tuple[Path, tuple[str, ...]]] = [(data, ())]
@@ -86,8 +86,8 @@ def entries(data: Path) -> tuple[list[Entry], dict[str, str]]:
             elif len(place) < 3:
                 folders.append((child, place))
             else:
-                found.append(Entry(path, place[0], place[1]))
-    return sorted(found), dict(sorted(faults.items()))
+                images.append(Entry(path, place[0], place[1]))
+    return sorted(images), dict(sorted(faults.items()))
 
 
 def _misplaced(child: Path, place: tuple[str, ...], root: Path) -> str | None:

@@ -76,8 +76,8 @@ def _carve_validation(manifest: pd.DataFrame, fraction: float, seed: int, group:
     train = manifest.index[manifest["split"] == "train"]
     labels, hashes, paths = (list(manifest.loc[train, column]) for column in ("label", "sha256", "path"))
     members = groups.of((path.partition("/")[2] for path in paths), group)
-    chosen = splits.choose(labels, hashes, fraction, seed, members)
-    manifest.loc[train[chosen], "split"] = "validation"
+    is_validation = splits.choose(labels, hashes, fraction, seed, members)
+    manifest.loc[train[is_validation], "split"] = "validation"
 
 
 def write_manifest(path: Path, manifest: pd.DataFrame) -> None:

@@ -15,7 +15,7 @@ _show = warnings.showwarning
 
 
 @contextlib.contextmanager
-def heard() -> Iterator[list[str]]:
+def collected() -> Iterator[list[str]]:
     """Yield a list that collects the warnings of Pillow in this thread during the body."""
     before = getattr(_heard, "remarks", None)
     _heard.remarks = remarks = list[str]()

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer.base import files, in_use
+from adaptformer.base import files, read_locks
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.train_images import Photos
 
@@ -40,7 +40,7 @@ class CheckedPhotos:
         header, size = _header(shapes), _size(shapes)
         with path.open("rb") as file:
             # The map has a duplicate of this file's descriptor, so the mark stays when the file is closed.
-            in_use.mark(file)
+            read_locks.mark(file)
             if os.fstat(file.fileno()).st_size != len(header) + file_size(shapes) or file.read(len(header)) != header:
                 raise ValueError("it is not whole, of other images, or has no checksums")
             pixels = np.memmap(file, np.uint8, "r", len(header), (size,)) if size else np.empty(0, np.uint8)
@@ -102,7 +102,7 @@ def write(path: Path, shapes: NDArray[np.int64], images: Iterator[Pixels]) -> No
     """Write images of these `shapes` [N, 2] as a file that `CheckedPhotos` reads, whole or not at all."""
     checksums = []
     # Plain writes, not a writable memory map: on a full disk, writing to a map kills the process without a message.
-    with files.replacing(path) as beside, beside.open("wb") as file:
+    with files.replacing(path) as new_file, new_file.open("wb") as file:
         file.write(_header(shapes))
         for image in images:
             whole = np.ascontiguousarray(image)

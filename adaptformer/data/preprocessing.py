@@ -69,11 +69,11 @@ def faults(content: object) -> Iterator[str]:
         return
     content = renamed.with_present_names("image", content)
     sound = True
-    for key, (is_right, wanted) in _VALUES.items():
+    for key, (is_right, requirement) in _VALUES.items():
         value = content.get(key, _LATER.get(key))
         if not is_right(value):
             sound = False
-            yield f"{key} is {_brief(value)}, not {wanted}"
+            yield f"{key} is {_brief(value)}, not {requirement}"
     for key in content:
         if key not in _VALUES:
             yield f"{_brief(key)} is no part of an image contract that this version knows"

@@ -28,8 +28,8 @@ def choose(
     distinct: dict[str, set[str]] = defaultdict(set)
     for label, sha256 in images:
         distinct[label].add(sha256)
-    chosen = {label: _first(group, fraction, seed) for label, group in distinct.items()}
-    return [sha256 in chosen[label] for label, sha256 in images]
+    hashes_of = {label: _first(group, fraction, seed) for label, group in distinct.items()}
+    return [sha256 in hashes_of[label] for label, sha256 in images]
 
 
 def share(name: str, seed: int) -> float:
@@ -74,18 +74,18 @@ def _by_group(images: Sequence[tuple[str, str]], groups: Sequence[str], fraction
     total = Counter(label for label, _ in images)
     missing = {label: fraction * count for label, count in total.items()}
     left = dict(total)
-    chosen = set()
+    selected = set()
     for unit in sorted(members, key=lambda name: _order(name, seed)):
         counts = members[unit]
         gain = sum(abs(missing[label]) - abs(missing[label] - count) for label, count in counts.items())
         if gain > 0 and all(left[label] > count for label, count in counts.items()):
-            chosen.add(unit)
+            selected.add(unit)
             for label, count in counts.items():
                 missing[label] -= count
                 left[label] -= count
-    if not chosen:
-        chosen = _least_bad(members, missing, left, seed)
-    return [unit in chosen for unit in together]
+    if not selected:
+        selected = _least_bad(members, missing, left, seed)
+    return [unit in selected for unit in together]
 
 
 def _least_bad(
@@ -95,18 +95,18 @@ def _least_bad(
 
     Without this, a few large groups would leave the new split empty.
     """
-    chosen: set[str] = set()
+    selected: set[str] = set()
     for label in sorted(missing):
-        if any(members[unit][label] for unit in chosen):
+        if any(members[unit][label] for unit in selected):
             continue
         fitting = [
             unit
             for unit, counts in members.items()
-            if counts[label] and unit not in chosen and all(left[other] > count for other, count in counts.items())
+            if counts[label] and unit not in selected and all(left[other] > count for other, count in counts.items())
         ]
         if fitting:
             best = min(fitting, key=lambda unit: (abs(missing[label] - members[unit][label]), _order(unit, seed)))
-            chosen.add(best)
+            selected.add(best)
             for other, count in members[best].items():
                 left[other] -= count
-    return chosen
+    return selected

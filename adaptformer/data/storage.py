@@ -131,8 +131,8 @@ def walk(folder: str, *, hidden: bool = False, tell: bool = False) -> Iterator[s
     says at the end how many were left out.
     """
     left_out = LeftOut()
-    found = _store_files(folder, hidden, left_out) if is_url(folder) else visible_files(folder, left_out)
-    for place, names in found:
+    folders = _store_files(folder, hidden, left_out) if is_url(folder) else visible_files(folder, left_out)
+    for place, names in folders:
         yield from (join(place, name) for name in names)
     if tell:
         left_out.tell(folder)
@@ -141,12 +141,12 @@ def walk(folder: str, *, hidden: bool = False, tell: bool = False) -> Iterator[s
 def _store_files(folder: str, hidden: bool, left_out: LeftOut) -> Iterator[tuple[str, list[str]]]:
     """Yield the folders and file names of a store's folder, as `visible_files` does for a folder of this machine."""
     system, root = _system(folder)
-    for place, names, found in system.walk(root):
+    for place, names, names_of_files in system.walk(root):
         if hidden or not any(ignored(part) for part in place[len(root) :].split("/") if part):
-            left_out.count(place, () if hidden else [*names, *found])
+            left_out.count(place, () if hidden else [*names, *names_of_files])
             yield (
                 system.unstrip_protocol(place),
-                sorted(name for name in found if name and (hidden or not ignored(name))),
+                sorted(name for name in names_of_files if name and (hidden or not ignored(name))),
             )
 
 
@@ -155,7 +155,7 @@ def glob(pattern: str) -> list[str]:
     if not is_url(pattern):
         return sorted(local_glob.glob(pattern))  # noqa: PTH207 - a whole path as the pattern
     system, path = _system(pattern)
-    return [system.unstrip_protocol(found) for found in sorted(system.glob(path))]
+    return [system.unstrip_protocol(match) for match in sorted(system.glob(path))]
 
 
 @contextlib.contextmanager
@@ -166,8 +166,8 @@ def user_errors(location: str) -> Iterator[None]:
     except (UserError, KeyboardInterrupt):
         raise
     except Exception as error:  # each store has exceptions of its own, without a common base
-        told = " ".join(str(error).split()) or type(error).__name__
-        reason = "it does not exist" if isinstance(error, FileNotFoundError) else told
+        message = " ".join(str(error).split()) or type(error).__name__
+        reason = "it does not exist" if isinstance(error, FileNotFoundError) else message
         raise UserError(
             f"cannot use {location}: {reason}", "check the address, and whether you may read and write there"
         ) from error

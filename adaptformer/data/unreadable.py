@@ -27,12 +27,12 @@ def name_of(content: bytes) -> str | None:
     if content.startswith(_TIFF):
         return _tiff(content)
     start = content[:1024].lstrip().lower()
-    told = next((name for beginning, name in _BEGINNINGS if content.startswith(beginning)), None)
-    if told is None and not any(content[:4096]):
+    kind = next((name for beginning, name in _BEGINNINGS if content.startswith(beginning)), None)
+    if kind is None and not any(content[:4096]):
         return "nothing but zeros"
-    if told is None and start.startswith((b"<", b"\xef\xbb\xbf<")):
-        told = next((name for text, name in _TEXTS if text in start), None)
-    return told
+    if kind is None and start.startswith((b"<", b"\xef\xbb\xbf<")):
+        kind = next((name for text, name in _TEXTS if text in start), None)
+    return kind
 
 
 def _tiff(content: bytes) -> str | None:

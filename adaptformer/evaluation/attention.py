@@ -51,7 +51,7 @@ def maps(model: Classifier, images: Tensor) -> NDArray[np.float32]:
     return scaled
 
 
-def shaded(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[np.uint8]:
+def overlaid(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return an image [s, s, 3], darkened where the weights [g, g] are smaller."""
     rows, columns = (
         np.arange(side) * cells // side for side, cells in zip(pixels.shape[:2], weights.shape, strict=True)
@@ -62,13 +62,13 @@ def shaded(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[n
 
 
 def pictures(
-    model: Classifier, images: Images, contract: ImageContract, chosen: Sequence[int], device: torch.device
+    model: Classifier, images: Images, contract: ImageContract, indices: Sequence[int], device: torch.device
 ) -> list[NDArray[np.uint8]]:
-    """Return the `chosen` stored images as the model sees them, [s, s, 3], shaded by its attention."""
-    rows = np.array(chosen, np.int64)
+    """Return the `indices` stored images as the model sees them, [s, s, 3], shaded by its attention."""
+    rows = np.array(indices, np.int64)
     seen = inference.prepared(images, rows, contract, batch_size=_BATCH, device=device)
     weights = [each for batch in seen for each in maps(model, batch)]
     return [
-        shaded(np.asarray(centre_crop(images[index], contract.size)), each)
+        overlaid(np.asarray(centre_crop(images[index], contract.size)), each)
         for index, each in zip(rows, weights, strict=True)
     ]

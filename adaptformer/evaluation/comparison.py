@@ -161,5 +161,5 @@ def draw(path: Path, compared: Sequence[Row]) -> None:
     axes.set_ylabel("top-1 on the test split, %; bars: 95 % interval")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    with files.replacing(path) as beside:
-        figure.savefig(beside, dpi=120, metadata={"Software": None})
+    with files.replacing(path) as new_file:
+        figure.savefig(new_file, dpi=120, metadata={"Software": None})

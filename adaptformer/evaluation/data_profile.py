@@ -54,7 +54,7 @@ def profile(manifest: pd.DataFrame, data: Path, embedding: Embedding, cache: Ima
     the cache. Raises UserError if `data` no longer matches the manifest.
     """
     contract = embedding.contract
-    rows = manifest.loc[chosen(manifest)].reset_index(drop=True)
+    rows = manifest.loc[sampled_rows(manifest)].reset_index(drop=True)
     images = load_images(rows, data, contract, cache)
     starts = range(0, len(images), _AT_ONCE)
     seen = (np.array(centre_crop(images[start : start + _AT_ONCE], contract.size)) for start in starts)
@@ -67,7 +67,7 @@ def profile(manifest: pd.DataFrame, data: Path, embedding: Embedding, cache: Ima
     )
 
 
-def chosen(manifest: pd.DataFrame) -> pd.Index:
+def sampled_rows(manifest: pd.DataFrame) -> pd.Index:
     """Return the index of the images in a profile, in the order of the profile."""
     return manifest.sort_values(["sha256", "path"]).drop_duplicates("sha256").head(IMAGES).index
 

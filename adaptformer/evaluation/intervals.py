@@ -19,7 +19,7 @@ from scipy.special import gammaincinv
 from scipy.stats import norm, t
 
 from adaptformer.base import randomness
-from adaptformer.base.scores import Counts, Metric, score
+from adaptformer.base.classification_scores import Counts, Metric, score
 
 CONFIDENCE = 0.95
 _Z = float(norm.ppf((1 + CONFIDENCE) / 2))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from adaptformer.base.scores import NAMES, Metric
+from adaptformer.base.classification_scores import NAMES, Metric
 from adaptformer.evaluation import calibration, intervals
 from adaptformer.evaluation.intervals import Interval
 
@@ -85,10 +85,10 @@ class Evaluation:
         """Top-1 of each class [C] with its interval; NaN for a class without images."""
         return [self.share(self.labels == label) for label in range(self.logits.shape[1])]
 
-    def share(self, chosen: NDArray[np.bool_]) -> Interval:
-        """Return top-1 of the images in the mask `chosen` [N] with its interval; NaN if there are none."""
-        groups = None if self.groups is None else self.groups[chosen]
-        return intervals.share(self.correct[chosen], intervals.dense(groups))
+    def share(self, mask: NDArray[np.bool_]) -> Interval:
+        """Return top-1 of the images in the mask `mask` [N] with its interval; NaN if there are none."""
+        groups = None if self.groups is None else self.groups[mask]
+        return intervals.share(self.correct[mask], intervals.dense(groups))
 
     @property
     def independent(self) -> float:
@@ -104,19 +104,19 @@ class Evaluation:
             metric: intervals.interval(metric, self.labels, self.predicted, classes, self.groups) for metric in NAMES
         }
 
-    def _probability_of(self, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _probability_of(self, columns: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the softmax value [N] of one column in each row."""
         blocks = [
             np.take_along_axis(softmax(block.astype(np.float64), axis=1), column, axis=1)[:, 0]
-            for block, column in self._blocks(chosen)
+            for block, column in self._blocks(columns)
         ]
         return np.concatenate(blocks)
 
-    def _blocks(self, chosen: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    def _blocks(self, columns: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         """Yield blocks of logits [n, C], each with the chosen column of every row [n, 1]."""
         for start in range(0, len(self.labels), _ROWS_AT_ONCE):
             block = self.logits[start : start + _ROWS_AT_ONCE]
-            yield block, chosen[start : start + _ROWS_AT_ONCE, None]
+            yield block, columns[start : start + _ROWS_AT_ONCE, None]
 
 
 def summary(evaluation: Evaluation, classes: tuple[str, ...]) -> dict[str, object]:

@@ -11,7 +11,7 @@ import yaml
 
 from adaptformer import pages
 from adaptformer.base import text_table
-from adaptformer.base.scores import NAMES
+from adaptformer.base.classification_scores import NAMES
 from adaptformer.evaluation.evaluated_model import EvaluatedModel
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.metrics import Evaluation
@@ -77,8 +77,8 @@ def _front_matter(card: AdapterCard) -> str:
 def _weakest(evaluation: Evaluation, classes: Sequence[str]) -> list[tuple[str, int, Interval]]:
     """Return (name, test images, top-1) of the classes with the lowest top-1, lowest first, ties by name."""
     counts = evaluation.confusion.sum(axis=1)
-    judged = [row for row in zip(classes, map(int, counts), evaluation.per_class, strict=True) if row[1]]
-    return sorted(judged, key=lambda row: (row[2].value, row[0]))[:_WEAKEST]
+    tested = [row for row in zip(classes, map(int, counts), evaluation.per_class, strict=True) if row[1]]
+    return sorted(tested, key=lambda row: (row[2].value, row[0]))[:_WEAKEST]
 
 
 def _triple(values: Iterable[float]) -> str:

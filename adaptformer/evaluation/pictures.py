@@ -49,14 +49,14 @@ def per_class(path: Path, evaluation: Evaluation, classes: Sequence[str]) -> Non
     shares = evaluation.per_class
     tested = np.flatnonzero(evaluation.confusion.any(axis=1)).tolist()
     order = sorted(tested, key=lambda index: shares[index].value)[:_MOST_LABELS]
-    chosen = [shares[index] for index in order]
+    shown = [shares[index] for index in order]
     figure = Figure(figsize=(7, 1.2 + 0.26 * len(order)), layout="constrained")
     axes = figure.subplots()
     axes.barh(
-        range(len(order)), [share.value for share in chosen], xerr=_reach(chosen), color=_PALE, ecolor=_INK, capsize=2
+        range(len(order)), [share.value for share in shown], xerr=_reach(shown), color=_PALE, ecolor=_INK, capsize=2
     )
     axes.set_yticks(range(len(order)), [_short(classes[index]) for index in order])
-    for place, share in enumerate(chosen):
+    for place, share in enumerate(shown):
         axes.text(1.03, place, f"{100 * share.value:.1f} %", va="center", fontsize=8)
     axes.axvline(evaluation.top(1), color=_WRONG, linewidth=1, linestyle="--")
     axes.set_xlim(0, 1.15)
@@ -116,9 +116,9 @@ def examples(path: Path, evaluation: Evaluation, classes: Sequence[str], images:
     """Draw at most 24 of the images [N, S, S, 3]: the most confident mistakes, then the least confident others."""
     confidence, wrong = evaluation.confidence, ~evaluation.correct
     confident = report_images.most_confident(evaluation, 12)
-    chosen = confident + report_images.least_confident(evaluation, 24 - len(confident))
+    shown = confident + report_images.least_confident(evaluation, 24 - len(confident))
     columns = 8
-    rows = -(-len(chosen) // columns)
+    rows = -(-len(shown) // columns)
     figure = Figure(figsize=(1.35 * columns, 1.75 * rows), layout="constrained")
     figure.suptitle(
         f"{len(confident)} most confident of {int(wrong.sum())} mistakes, then the least confident correct predictions",
@@ -126,7 +126,7 @@ def examples(path: Path, evaluation: Evaluation, classes: Sequence[str], images:
     )
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.axis("off")
-    for axes, index in zip(figure.axes, chosen, strict=False):
+    for axes, index in zip(figure.axes, shown, strict=False):
         axes.imshow(images[index])
         true, predicted = classes[evaluation.labels[index]], classes[evaluation.predicted[index]]
         text = f"{true} → {predicted}" if wrong[index] else true
@@ -141,5 +141,5 @@ def _short(text: str) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with files.replacing(path) as beside:
-        figure.savefig(beside, dpi=110, metadata={"Software": None})
+    with files.replacing(path) as new_file:
+        figure.savefig(new_file, dpi=110, metadata={"Software": None})

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptformer import pages
-from adaptformer.base.scores import NAMES
+from adaptformer.base.classification_scores import NAMES
 from adaptformer.config import describe
 from adaptformer.config.params import AdapterParams
 from adaptformer.data.labelled import LabelledImages

@@ -64,7 +64,7 @@ def write(
     described = metadata(card, adapter_sha256)
     size = sum(value.const_value.nbytes for value in program.graph.initializers.values() if value.const_value)
     # `files.replacing` covers both files and turns any error of the system into one UserError.
-    with files.replacing(path) as beside:
+    with files.replacing(path) as new_file:
         if size >= external_data_mb * 1e6:
             onnx_ir.external_data.unload_from_model(
                 program, path.parent, weights.name, size_threshold_bytes=_INLINE_BYTES
@@ -75,7 +75,7 @@ def write(
         proto = _stripped(onnx_ir.to_proto(program))
         entry = proto.metadata_props.add()
         entry.key, entry.value = model_metadata.KEY, files.canonical_json(described)
-        beside.write_bytes(model_checksum.appended(proto.SerializeToString(deterministic=True)))
+        new_file.write_bytes(model_checksum.appended(proto.SerializeToString(deterministic=True)))
     onnx.checker.check_model(path)
 
 

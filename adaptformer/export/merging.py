@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from adaptformer.base.errors import UserError
 from adaptformer.export import folding
 from adaptformer.export.merged_block import MergedAdapter, MergedAttention, MergedBlock, Reads
-from adaptformer.model import block as blocks
+from adaptformer.model import block_forward as blocks
 from adaptformer.model.adapter import AdaptedBlock, Adapter
 from adaptformer.model.backbone import Attention, Block
 from adaptformer.model.classifier import Classifier, Head

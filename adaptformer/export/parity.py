@@ -102,10 +102,10 @@ def _check_batches(
 ) -> None:
     for size in BATCHES:
         batch = np.resize(images, (size, *images.shape[1:]))
-        wanted = np.resize(expected, (size, expected.shape[1]))
+        reference = np.resize(expected, (size, expected.shape[1]))
         logits = _logits(predictor, batch)
         # "not <=" instead of ">": comparisons with NaN are false.
-        if logits.shape != wanted.shape or not np.abs(logits - wanted).max() <= bound:
+        if logits.shape != reference.shape or not np.abs(logits - reference).max() <= bound:
             raise UserError(
                 f"the ONNX file gives other logits in a batch of {size}",
                 "nothing was exported; try another export.opset",

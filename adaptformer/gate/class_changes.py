@@ -62,14 +62,14 @@ def slice_changes(pairs: Pairs) -> tuple[ClassChange, ...]:
 
 def _changes(pairs: Pairs, parts: Mapping[str, NDArray[np.bool_]], support: int) -> tuple[ClassChange, ...]:
     ours, theirs, groups = pairs.right("challenger"), pairs.right("champion"), pairs.groups
-    found = {}
-    for label, chosen in parts.items():
-        if chosen.any():
-            within = intervals.dense(None if groups is None else groups[chosen])
-            found[label] = _Part(ours[chosen], theirs[chosen], within)
-    tested = [label for label, part in found.items() if len(part.ours) >= support]
-    p_of = dict(zip(tested, holm([fall(*found[label]) for label in tested]), strict=True))
-    changes = [_change(label, part, p_of.get(label)) for label, part in found.items()]
+    part_of = {}
+    for label, mask in parts.items():
+        if mask.any():
+            within = intervals.dense(None if groups is None else groups[mask])
+            part_of[label] = _Part(ours[mask], theirs[mask], within)
+    tested = [label for label, part in part_of.items() if len(part.ours) >= support]
+    p_of = dict(zip(tested, holm([fall(*part_of[label]) for label in tested]), strict=True))
+    changes = [_change(label, part, p_of.get(label)) for label, part in part_of.items()]
     return tuple(sorted(changes, key=lambda change: (change.change, change.label)))
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from adaptformer.base import text_table
-from adaptformer.base.scores import Metric
+from adaptformer.base.classification_scores import Metric
 from adaptformer.gate.class_changes import ClassChange, NewClass
 from adaptformer.gate.pairing import LeftOut
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from adaptformer import pages
-from adaptformer.base.scores import NAMES
+from adaptformer.base.classification_scores import NAMES
 from adaptformer.gate import wording
 from adaptformer.gate.decision import ChangedImage, Decision
 

@@ -50,11 +50,11 @@ def _check(measure: Measure, bound: float) -> Check:
     name, limit = f"drift of {measure.name}", f"at most {bound:g}"
     if measure.obstacle:
         return Check(name, "info", "not compared", limit, f"Not compared, since {measure.obstacle}.")
-    found = energy_coefficient(measure.ours.astype(np.float64), measure.theirs.astype(np.float64))
-    if found > bound:
+    distance = energy_coefficient(measure.ours.astype(np.float64), measure.theirs.astype(np.float64))
+    if distance > bound:
         reason = f"The challenger's data differ from the champion's in {measure.name}, so earlier results may not hold."
-        return Check(name, "warn", f"{found:.3f}", limit, reason)
-    return Check(name, "pass", f"{found:.3f}", limit, f"Both models' data are alike in {measure.name}.")
+        return Check(name, "warn", f"{distance:.3f}", limit, reason)
+    return Check(name, "pass", f"{distance:.3f}", limit, f"Both models' data are alike in {measure.name}.")
 
 
 def energy_coefficient(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:

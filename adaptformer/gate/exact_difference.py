@@ -113,8 +113,8 @@ def _needed(gained: int, lost: int, images: int, z: float, numbers: NDArray[np.i
     low, high = -1.0, (gained - lost) / images
     for _ in range(60):
         middle = (low + high) / 2
-        found = score(np.array([float(gained)]), np.array([float(lost)]), images, middle)[0]
-        low, high = (middle, high) if found >= z else (low, middle)
+        statistic = score(np.array([float(gained)]), np.array([float(lost)]), images, middle)[0]
+        low, high = (middle, high) if statistic >= z else (low, middle)
     if low == -1.0:  # no outcome has a lower limit
         return np.zeros_like(numbers)
     none, enough = np.full(len(numbers), -1), numbers + 1  # bounds of the smallest sufficient number

@@ -12,21 +12,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptformer.base.scores import NAMES, score
+from adaptformer.base.classification_scores import NAMES, score
 from adaptformer.config.params import GateParams
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.calibration import ece
 from adaptformer.gate import paired_tests, rules
 from adaptformer.gate.class_changes import ClassChange, NewClass, class_changes, new_classes, slice_changes
 from adaptformer.gate.decision import SHOWN, ChangedImage, Check, Decision, UnchangedImages
-from adaptformer.gate.pairing import Judged, Pairs, alone, pair
+from adaptformer.gate.pairing import GateSide, Pairs, alone, pair
 from adaptformer.gate.wording import clause, counted, named, percent
 
 _NONE = UnchangedImages(0, ())
 
 
 def decide(
-    challenger: Judged, champion: Judged | None, bounds: GateParams, drift: Sequence[Check] = (), *, earlier_looks: int
+    challenger: GateSide,
+    champion: GateSide | None,
+    bounds: GateParams,
+    drift: Sequence[Check] = (),
+    *,
+    earlier_looks: int,
 ) -> Decision:
     """Return whether the challenger becomes champion, and why.
 
@@ -98,7 +103,7 @@ def _other_classes(pairs: Pairs, new: Sequence[NewClass]) -> list[str]:
     return [f"it also knows {named(pairs.new)} ({right:,} of {counted(images, 'test image')} right)"]
 
 
-def _first(challenger: Judged, bounds: GateParams, drift: Sequence[Check]) -> Decision:
+def _first(challenger: GateSide, bounds: GateParams, drift: Sequence[Check]) -> Decision:
     pairs = alone(challenger)
     images = len(pairs.rows)
     numbers, checks = _against_chance(pairs, bounds) if images else ({}, [])
@@ -126,7 +131,7 @@ def _first(challenger: Judged, bounds: GateParams, drift: Sequence[Check]) -> De
 def _against_chance(pairs: Pairs, bounds: GateParams) -> tuple[dict[str, float], list[Check]]:
     """Return a first model's figures, and the check against always answering the most frequent test class."""
     labels, predicted, classes = pairs.labels, pairs.predicted("challenger"), len(pairs.shared) + 1
-    top1, found = (
+    top1, interval = (
         intervals.interval(metric, labels, predicted, classes, pairs.groups) for metric in ("top1", bounds.metric)
     )
     frequent = int(np.bincount(labels).argmax())
@@ -135,19 +140,19 @@ def _against_chance(pairs: Pairs, bounds: GateParams) -> tuple[dict[str, float],
         "top1_challenger": top1.value,
         "top1_low": top1.low,
         "top1_high": top1.high,
-        f"{bounds.metric}_challenger": found.value,
-        f"{bounds.metric}_low": found.low,
-        f"{bounds.metric}_high": found.high,
+        f"{bounds.metric}_challenger": interval.value,
+        f"{bounds.metric}_low": interval.low,
+        f"{bounds.metric}_high": interval.high,
         "chance": constant,
     }
-    return numbers, [rules.above_chance(bounds.metric, found, constant, pairs.shared[frequent])]
+    return numbers, [rules.above_chance(bounds.metric, interval, constant, pairs.shared[frequent])]
 
 
-def _trained_on(*sides: Judged) -> tuple[str, ...]:
+def _trained_on(*sides: GateSide) -> tuple[str, ...]:
     return tuple(f"Version {side.version} was trained on {side.data}." for side in sides if side.data)
 
 
-def _common(challenger: Judged, pairs: Pairs, bounds: GateParams) -> dict[str, Any]:
+def _common(challenger: GateSide, pairs: Pairs, bounds: GateParams) -> dict[str, Any]:
     return {
         "challenger": challenger.version,
         "metric": bounds.metric,
@@ -216,15 +221,15 @@ def _passed(checks: Sequence[Check]) -> bool:
     return all(check.verdict != "fail" for check in checks)
 
 
-def _changed(pairs: Pairs, chosen: NDArray[np.bool_]) -> tuple[ChangedImage, ...]:
-    rows = pairs.rows[chosen].sort_values(["challenger_confidence", "path"], ascending=[False, True])
+def _changed(pairs: Pairs, mask: NDArray[np.bool_]) -> tuple[ChangedImage, ...]:
+    rows = pairs.rows[mask].sort_values(["challenger_confidence", "path"], ascending=[False, True])
     columns = ["path", "label", "champion_predicted", "challenger_predicted", "challenger_confidence"]
     return tuple(ChangedImage(*values) for values in rows[columns].itertuples(index=False))
 
 
-def _unchanged(pairs: Pairs, chosen: NDArray[np.bool_]) -> UnchangedImages:
+def _unchanged(pairs: Pairs, mask: NDArray[np.bool_]) -> UnchangedImages:
     """Return how many images are chosen, and those of which the challenger is least sure."""
-    return UnchangedImages(int(chosen.sum()), _changed(pairs, chosen)[::-1][:SHOWN])
+    return UnchangedImages(int(mask.sum()), _changed(pairs, mask)[::-1][:SHOWN])
 
 
 def _changes(pairs: Pairs, champion: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from adaptformer.base.scores import Counts, Metric
+from adaptformer.base.classification_scores import Counts, Metric
 from adaptformer.gate.exact_difference import Gain, difference
 from adaptformer.gate.sign_flips import Floats, blank, flips, top1
 

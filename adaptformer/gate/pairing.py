@@ -17,7 +17,7 @@ _LEAST = 5e-7
 
 
 @dataclass(frozen=True)
-class Judged:
+class GateSide:
     """One model as the gate sees it.
 
     `predictions` has one row per test image: path, sha256, label, predicted, confidence, probability_of_label, and for
@@ -87,8 +87,8 @@ class Pairs:
 
     def loss(self, side: str) -> NDArray[np.float64]:
         """Return the log loss of a side's probabilities [N]: −log of the true class's probability."""
-        found = self.rows[f"{side}_probability_of_label"].to_numpy(np.float64)
-        losses: NDArray[np.float64] = -np.log(np.maximum(found, _LEAST))
+        probabilities = self.rows[f"{side}_probability_of_label"].to_numpy(np.float64)
+        losses: NDArray[np.float64] = -np.log(np.maximum(probabilities, _LEAST))
         return losses
 
     def confidence(self, side: str) -> NDArray[np.float64]:
@@ -96,7 +96,7 @@ class Pairs:
         return self.rows[f"{side}_confidence"].to_numpy(np.float64)
 
 
-def pair(challenger: Judged, champion: Judged) -> Pairs:
+def pair(challenger: GateSide, champion: GateSide) -> Pairs:
     """Return both models' answers to the images that neither has seen and whose class both know.
 
     Images are matched by sha256 and label. Raises ValueError if the models predicted different images.
@@ -111,14 +111,14 @@ def pair(challenger: Judged, champion: Judged) -> Pairs:
     return _unseen(both, [challenger, champion], shared, new, dropped)
 
 
-def alone(challenger: Judged) -> Pairs:
+def alone(challenger: GateSide) -> Pairs:
     """Return a single model's answers to the images that it has not seen."""
     return _unseen(_answers(challenger, "challenger"), [challenger], tuple(sorted(challenger.classes)))
 
 
 def _unseen(
     rows: pd.DataFrame,
-    models: Sequence[Judged],
+    models: Sequence[GateSide],
     shared: tuple[str, ...],
     new: tuple[str, ...] = (),
     dropped: tuple[str, ...] = (),
@@ -131,7 +131,7 @@ def _unseen(
     return Pairs(rows[unseen & known], rows[unseen & ~known], left_out, shared, new, dropped)
 
 
-def _answers(model: Judged, side: str) -> pd.DataFrame:
+def _answers(model: GateSide, side: str) -> pd.DataFrame:
     table = model.predictions.sort_values(["path", "sha256", "label"], ignore_index=True)
     # A file that occurs twice counts as two images, as in every other figure.
     table["copy"] = table.groupby(["sha256", "label"]).cumcount()
@@ -142,5 +142,5 @@ def _answers(model: Judged, side: str) -> pd.DataFrame:
 
 
 def _codes(names: pd.Series[str], classes: Sequence[str]) -> NDArray[np.int64]:
-    found = pd.Index(list(classes)).get_indexer(pd.Index(names)).astype(np.int64)
-    return np.where(found < 0, len(classes), found)
+    positions = pd.Index(list(classes)).get_indexer(pd.Index(names)).astype(np.int64)
+    return np.where(positions < 0, len(classes), positions)

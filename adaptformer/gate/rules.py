@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from adaptformer.base.scores import NAMES, Metric
+from adaptformer.base.classification_scores import NAMES, Metric
 from adaptformer.config.params import GateParams
 from adaptformer.evaluation.intervals import Interval
 from adaptformer.evaluation.power import by_chance, still_needed
@@ -60,11 +60,11 @@ def looks(earlier: int, significance: float, margin: float) -> Check:
     return Check("looks at these test images", verdict, f"{count:,}", f"better below {MANY_LOOKS}", f"{reason}.")
 
 
-def above_chance(metric: Metric, found: Interval, constant: float, label: str) -> Check:
+def above_chance(metric: Metric, score: Interval, constant: float, label: str) -> Check:
     """Fail unless a first model is shown to score above `constant`, the score of always answering the class `label`."""
     name = NAMES[metric]
-    value = f"{percent(found.value)} ({percent(found.low)} to {percent(found.high)})"
-    passed = found.low > constant
+    value = f"{percent(score.value)} ({percent(score.low)} to {percent(score.high)})"
+    passed = score.low > constant
     reason = (
         f"Its {name} is higher than always answering {label} would get."
         if passed
@@ -141,32 +141,32 @@ def answers(pairs: Pairs, gained: int, lost: int, margin: float, *, differ: bool
     return Check("changed answers", "fail" if margin >= 0 else "info", value, bound, reason)
 
 
-def gain(metric: Metric, found: Gain, margin: float, images: int) -> Check:
+def gain(metric: Metric, difference: Gain, margin: float, images: int) -> Check:
     """Fail unless the test shows a gain above the margin; a refusal says how many more images would settle it."""
-    name, p = NAMES[metric], chance(found.p, found.level)
-    range_ = f"{between(found.low, found.high)}; {p}"
-    size, shown = f"{unsigned(found.value)} points", found.p < found.level
+    name, p = NAMES[metric], chance(difference.p, difference.level)
+    range_ = f"{between(difference.low, difference.high)}; {p}"
+    size, shown = f"{unsigned(difference.value)} points", difference.p < difference.level
     if shown:
         reason = (
             f"The gain of {size} in {name} is more than chance ({range_})"
             if margin >= 0
             else f"Its {name} is not worse by more than {unsigned(margin)} points ({range_})"
         )
-    elif found.high < 0:
+    elif difference.high < 0:
         reason = f"Its {name} is lower by {size} ({range_})"
     elif margin < 0:
         reason = f"Its {name} may be worse by more than {unsigned(margin)} points ({range_})"
-    elif found.value <= 0:
+    elif difference.value <= 0:
         reason = f"It shows no gain in {name} ({range_})"
-    elif found.low > 0:
+    elif difference.low > 0:
         reason = f"The gain of {size} in {name} may be less than the {unsigned(margin)} asked for ({range_})"
     else:
         reason = f"The gain of {size} in {name} may be chance ({range_})"
-    more = None if shown else still_needed(images, found.value, found.low, margin, found.level)
+    more = None if shown else still_needed(images, difference.value, difference.low, margin, difference.level)
     if more:
         reason += f", and about {counted(more, 'more test image')} would settle it if this is the true difference"
-    value = f"{points(found.value)} points ({points(found.low)} to {points(found.high)}), {p}"
-    bound = f"above {points(margin)}, p < {found.level:g}"
+    value = f"{points(difference.value)} points ({points(difference.low)} to {points(difference.high)}), {p}"
+    bound = f"above {points(margin)}, p < {difference.level:g}"
     return Check(f"gain in {name}", _verdict(shown), value, bound, f"{reason}.")
 
 
@@ -199,17 +199,17 @@ def class_falls(changes: Sequence[ClassChange], bound: float, support: int, sign
     return Check(name, "fail", _fall(worst), limit, reason)
 
 
-def newly_wrong(found: Interval, bound: float | None) -> Check:
+def newly_wrong(share: Interval, bound: float | None) -> Check:
     """Fail if the share of images that only the champion has right is shown to be above the bound (None: no bound)."""
-    name, value = "newly wrong", f"{percent(found.value)} ({percent(found.low)} to {percent(found.high)})"
+    name, value = "newly wrong", f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
     if bound is None:
-        reason = f"Of all images {percent(found.value)} were right and are wrong now."
+        reason = f"Of all images {percent(share.value)} were right and are wrong now."
         return Check(name, "info", value, "no bound", reason)
-    passed = found.low <= bound
+    passed = share.low <= bound
     reason = (
         f"It is not shown that more than {percent(bound)} of the images were right and are wrong now."
         if passed
-        else f"At least {percent(found.low)} of the images were right and are wrong now."
+        else f"At least {percent(share.low)} of the images were right and are wrong now."
     )
     return Check(name, _verdict(passed), value, f"interval not above {percent(bound)}", reason)
 
@@ -235,18 +235,18 @@ def log_loss(rise: Gain, champion: float, bound: float) -> Check:
     return Check("log loss", _verdict(not shown), value, f"interval not above {bound:g}", reason)
 
 
-def parity(found: float | None, bound: float) -> Check:
+def parity(error: float | None, bound: float) -> Check:
     """Fail if the ONNX file's logits differ too much from the trained model's, or if this is unknown."""
     name, limit = "parity of the ONNX file", f"at most {bound:g}"
-    if found is None or not math.isfinite(found):
+    if error is None or not math.isfinite(error):
         reason = "It is not known whether its ONNX file answers as the trained model does."
         return Check(name, "fail", "unknown", limit, reason)
     reason = (
         "Its ONNX file answers as the trained model does."
-        if found <= bound
-        else f"Its ONNX file answers unlike the trained model: logits differ by up to {found:.2g} of the largest."
+        if error <= bound
+        else f"Its ONNX file answers unlike the trained model: logits differ by up to {error:.2g} of the largest."
     )
-    return Check(name, _verdict(found <= bound), f"{found:.2g}", limit, reason)
+    return Check(name, _verdict(error <= bound), f"{error:.2g}", limit, reason)
 
 
 def too_slow(challenger: float, champion: float, bounds: GateParams) -> bool:
@@ -256,12 +256,12 @@ def too_slow(challenger: float, champion: float, bounds: GateParams) -> bool:
 
 def latency(challenger: float, champion: float, bound: float, enough: float) -> Check:
     """Fail if the challenger takes too many times as long as the champion, and longer than `enough` ms per image."""
-    found = ratio("latency", challenger, champion, bound, "ms an image")
-    limit = f"{found.bound}, or {enough:g} ms"
-    if found.verdict == "fail" and _measured(challenger) and challenger <= enough:
+    check = ratio("latency", challenger, champion, bound, "ms an image")
+    limit = f"{check.bound}, or {enough:g} ms"
+    if check.verdict == "fail" and _measured(challenger) and challenger <= enough:
         reason = f"It takes {challenger:.3g} ms an image, and up to {enough:g} ms no ratio matters."
-        return Check("latency", "pass", found.value, limit, reason)
-    return replace(found, bound=limit)
+        return Check("latency", "pass", check.value, limit, reason)
+    return replace(check, bound=limit)
 
 
 def ratio(name: str, challenger: float, champion: float, bound: float, unit: str) -> Check:

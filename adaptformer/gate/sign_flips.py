@@ -66,8 +66,8 @@ def blank(gains: Floats, weights: Floats, groups: NDArray[np.int64] | None) -> f
 
 
 def _sums(groups: NDArray[np.int64], values: Floats) -> Floats:
-    found: Floats = np.bincount(groups, weights=values).astype(np.float64)
-    return found
+    sums: Floats = np.bincount(groups, weights=values).astype(np.float64)
+    return sums
 
 
 def _within(gains: Floats, weights: Floats) -> Floats:

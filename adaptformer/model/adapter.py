@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaptformer.model import block
+from adaptformer.model import block_forward
 from adaptformer.model.parts import Kind
 
 Scale = float | Literal["learned", "channel"]
@@ -100,9 +100,9 @@ class AdaptedBlock(nn.Module):
 
     def forward(self, tokens: Tensor, rows: int | None = None) -> Tensor:
         """Return the tokens [B, N, D], or the first R of them, after attention, feed-forward and adapters."""
-        x = block.attended(self.block, tokens, rows)
+        x = block_forward.attended(self.block, tokens, rows)
         normed = self.block.norm2(x)
-        feed_forward = block.feed_forward(self.block, normed)
+        feed_forward = block_forward.feed_forward(self.block, normed)
         if self.placement == "parallel":
             return x + self._sum(feed_forward, normed if self.reads == "norm2" else x)
         if self.placement == "sequential":

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from adaptformer.base import randomness
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import AdapterParams
-from adaptformer.model import backbone, block, prompts
+from adaptformer.model import backbone, block_forward, prompts
 from adaptformer.model.adapter import AdaptedBlock, Adapter
 from adaptformer.model.backbone import DropPath
 from adaptformer.model.parts import Kind
@@ -69,14 +69,14 @@ class Classifier(nn.Module):
         self.head = Head(vit.embed_dim, classes, pooling)
         distilled = pooling == "token" and getattr(vit, "dist_token", None) is not None
         self.head_dist = Head(vit.embed_dim, classes, pooling) if distilled else None
-        self._run: Callable[..., Tensor] = block.run
+        self._run: Callable[..., Tensor] = block_forward.run
 
     def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Compile the forward pass of a block, once for all blocks of a kind; the whole model would take minutes.
 
         Compilation starts with the first pass, and again for each new shape. Results change only within rounding.
         """
-        self._run = torch.compile(block.run, backend=backend)
+        self._run = torch.compile(block_forward.run, backend=backend)
 
     @property
     def heads(self) -> tuple[Head, ...]:

@@ -107,8 +107,8 @@ def describe(device: torch.device) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory did not suffice, on a GPU or on a CPU."""
-    said = str(error)
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in said
+    message = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in message
 
 
 def free_memory_mb(device: torch.device) -> float:

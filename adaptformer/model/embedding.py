@@ -73,8 +73,8 @@ class Embedding:
     def _compute(self, known: dict[str, NDArray[np.float32]], sha256: pd.Series, images: Images, label: str) -> None:
         due = np.flatnonzero(~sha256.isin(known) & ~sha256.duplicated())
         batches = [due[start : start + BATCH] for start in range(0, len(due), BATCH)]
-        for chosen in progress.steps(batches, f"embedding {label}", len(due), "images", len):
-            known.update(zip(sha256.iloc[chosen], self._features(images[chosen]), strict=True))
+        for rows in progress.steps(batches, f"embedding {label}", len(due), "images", len):
+            known.update(zip(sha256.iloc[rows], self._features(images[rows]), strict=True))
 
     @cached_property
     def _features(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
@@ -123,7 +123,9 @@ def _read(path: Path) -> dict[str, NDArray[np.float32]]:
         return {}
     try:
         arrays, _ = array_file.read(path, "")
-        return {row.tobytes().hex(): found for row, found in zip(arrays["sha256"], arrays["features"], strict=True)}
+        return {
+            row.tobytes().hex(): features for row, features in zip(arrays["sha256"], arrays["features"], strict=True)
+        }
     except (UserError, ValueError, KeyError):
         log.warning("%s is damaged: its images are embedded again", path)
         return {}

@@ -44,8 +44,8 @@ def parts(model: Classifier) -> dict[str, Part]:
         if isinstance(module, Adds)
         for kind, slot, parameter in module.added()
     }
-    found = {}
+    part_of = {}
     for name, parameter in model.named_parameters():
         kind, slot = added.get(id(parameter), ("backbone", None))
-        found[name] = Part(kind, blocks.get(id(parameter)), slot)
-    return found
+        part_of[name] = Part(kind, blocks.get(id(parameter)), slot)
+    return part_of

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from adaptformer.model import block
+from adaptformer.model import block_forward
 from adaptformer.model.backbone import VisionTransformer
 from adaptformer.model.parts import Kind
 
@@ -45,11 +45,11 @@ class PromptedBlock(nn.Module):
     def forward(self, tokens: Tensor, rows: int | None = None) -> Tensor:
         """Return tokens [B, N, D], or the first R of them, with prompts in front unless this block removes them."""
         if self.drops_prompts:
-            x = block.attended(self.block, tokens, rows, self.prompts)
-            return x + block.feed_forward(self.block, self.block.norm2(x))
+            x = block_forward.attended(self.block, tokens, rows, self.prompts)
+            return x + block_forward.feed_forward(self.block, self.block.norm2(x))
         if self.prompts is not None:
             tokens = torch.cat([self.prompts.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
-        through = block.run(self.block, tokens, None if rows is None else self.count + rows)
+        through = block_forward.run(self.block, tokens, None if rows is None else self.count + rows)
         return through[:, self.count :]
 
     def added(self) -> Iterator[tuple[Kind, int | None, nn.Parameter]]:

@@ -20,8 +20,8 @@ FETCH_AGAIN = "fetch it again from its publisher"
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors and JSON metadata to a safetensors file, whole or not at all; equal input gives equal bytes."""
     flat = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    with array_file.sealing(path, metadata) as (beside, text):
-        save_file(flat, beside, text)
+    with array_file.sealing(path, metadata) as (new_file, text):
+        save_file(flat, new_file, text)
 
 
 def read(path: Path, remedy: str = FETCH_AGAIN, *, data: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:

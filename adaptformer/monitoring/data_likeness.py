@@ -44,10 +44,10 @@ def compare(profile: Path | None, images: NewImages, features: Features) -> Like
         return Likeness(checks, nobody, ~nobody)
     if checks[-1].verdict == "info":  # the features cannot be compared
         return Likeness(checks, nobody, nobody)
-    rows = images.table.index.get_indexer(data_profile.chosen(images.table))
+    rows = images.table.index.get_indexer(data_profile.sampled_rows(images.table))
     far = permutation_drift.unlike(new.embeddings, known.embeddings)
-    unlike, judged = nobody.copy(), nobody.copy()
+    unlike, alike = nobody.copy(), nobody.copy()
     unlike[rows] = far
     if permutation_drift.alike(new.embeddings[~far], known.embeddings):
-        judged[rows] = ~far
-    return Likeness(checks, unlike, judged, len(rows))
+        alike[rows] = ~far
+    return Likeness(checks, unlike, alike, len(rows))

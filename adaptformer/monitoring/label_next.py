@@ -74,7 +74,7 @@ def _of_one_kind(
 
 
 def to_complete(table: pd.DataFrame, folder: Path) -> str:
-    """Return the chosen images of a table (watching.Findings) as CSV: path, and an empty label to fill in.
+    """Return the chosen images of a table (monitor.Findings) as CSV: path, and an empty label to fill in.
 
     `adaptformer data import FILE --add` reads the file after each image has a label.
     """

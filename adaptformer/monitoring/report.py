@@ -8,7 +8,7 @@ import numpy as np
 
 from adaptformer import pages
 from adaptformer.curation.checks.thumbnails import thumbnail
-from adaptformer.monitoring.watching import Findings
+from adaptformer.monitoring.monitor import Findings
 
 _SIDE = 128
 """Side of a picture on the page in pixels."""

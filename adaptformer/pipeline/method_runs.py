@@ -24,9 +24,9 @@ from adaptformer.config.params import Params, ParamsFile
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.evaluation import comparison, slices
 from adaptformer.evaluation.comparison import Trained
-from adaptformer.pipeline import adapter_summary
+from adaptformer.pipeline import adapter_metadata
 from adaptformer.pipeline.stage_runner import read_timing
-from adaptformer.registry import belonging
+from adaptformer.registry import result_check
 from adaptformer.tracking import dvc_repository, run_files
 from adaptformer.tracking.tracker import tracked
 
@@ -60,8 +60,10 @@ def resolved(file: ParamsFile, method: str, seed: int, overrides: Mapping[str, o
             f"the method {method} sets {shared[0]}, which all methods share", "give it for all, or as a seed"
         )
     named = presets.overlay([word for word in words if "=" not in word])
-    wanted = file.replaced({**named, **overrides, **own, "training.seed": seed})
-    return MethodRun(method, seed, wanted, params.difference(file.params, wanted), run_folder.isolated_folder(wanted))
+    run_params = file.replaced({**named, **overrides, **own, "training.seed": seed})
+    return MethodRun(
+        method, seed, run_params, params.difference(file.params, run_params), run_folder.isolated_folder(run_params)
+    )
 
 
 STOPPED = {128 + number for number in interruption.SIGNALS}
@@ -142,10 +144,12 @@ def compare(
     `overrides` by dotted key hold for all methods, but a method's own values take precedence. An argument that is None
     is taken from section `comparison` of the file. Raises UserError before anything runs if a method is not valid.
     """
-    wanted = file.params.comparison
-    shared = {**params.parse_overrides(wanted.overrides), **(overrides or {})}
+    settings = file.params.comparison
+    shared = {**params.parse_overrides(settings.overrides), **(overrides or {})}
     runs = [
-        resolved(file, method, seed, shared) for method in methods or wanted.methods for seed in seeds or wanted.seeds
+        resolved(file, method, seed, shared)
+        for method in methods or settings.methods
+        for seed in seeds or settings.seeds
     ]
     dvc_repository.check_data()
     results = []
@@ -162,7 +166,7 @@ def compare(
 
 def _result(run: MethodRun) -> Trained:
     """Read the row of a complete run from its files. Raises UserError if they do not belong to one model."""
-    belonging.require(run.folder)
+    result_check.require(run.folder)
     predictions = csv_file.read(run.folder.predictions)
     timing = read_timing(run.folder, "train")
     return Trained(
@@ -170,7 +174,7 @@ def _result(run: MethodRun) -> Trained:
         seed=run.seed,
         images=tuple(predictions["sha256"] + " " + predictions["path"]),
         right=(predictions["label"] == predictions["predicted"]).to_numpy(),
-        trained=adapter_summary.card(run.folder.adapter)["trained"],
+        trained=adapter_metadata.card(run.folder.adapter)["trained"],
         seconds=timing["training_seconds"],
         memory_mb=timing["peak_memory_mb"],
         adapter_bytes=run.folder.adapter.stat().st_size,

@@ -18,7 +18,7 @@ from adaptformer.pipeline import records, stage_runner, summary
 from adaptformer.pipeline.stage_runner import Execute, Runner
 from adaptformer.pipeline.stages import STAGES
 from adaptformer.pipeline.summary import Summary
-from adaptformer.registry import belonging, versions
+from adaptformer.registry import result_check, versions
 from adaptformer.registry.versions import Registration, is_due, mark_judged, present, reason_not_to_judge
 from adaptformer.tracking import dvc_repository, mlflow_store, run_files, uploads
 from adaptformer.tracking.locations import tracking_place
@@ -116,7 +116,7 @@ def _listener(stage: str, tracker: Tracker) -> Callable[..., None] | None:
 def _hand_on(request: Request, steps: Steps, tracker: Tracker, ran: Sequence[str]) -> str:
     """Track and register what is new in the run folder; return the gate's decision as a sentence, "" if it is old."""
     folder, model = request.folder, request.params.registry.model
-    belonging.require(folder)
+    result_check.require(folder)
     new = bool({"train", "evaluate", "export"} & set(ran))
     unregistered = request.registers and request.registration() is None
     if new or unregistered or not run_files.is_tracked(folder):

@@ -48,16 +48,16 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         log.error("%s", faults.fault_table(present))
     faults.raise_on_faults(present, folder.faults)
     folder.faults.unlink(missing_ok=True)
-    found = findings.find(table, None if look is None else look.of(table["path"]), params.checks)
-    summary = findings.write(folder.findings, found, params.checks)
+    rows = findings.find(table, None if look is None else look.of(table["path"]), params.checks)
+    summary = findings.write(folder.findings, rows, params.checks)
     remedy = f"see {folder.findings}; correct data/, run `dvc add data` and the same command again"
     findings.raise_on_errors(summary, params.checks, "data/ has", remedy)
     manifest.write_manifest(folder.manifest, table)
-    files.write_text(folder.data_report, data_report.page(table, folder.data, found, summary, params.data))
+    files.write_text(folder.data_report, data_report.page(table, folder.data, rows, summary, params.data))
     for line in summary.lines.values():
         log.warning("warning: %s", line)
-    if len(found):
-        log.warning("%d findings: look at %s", len(found), folder.data_report)
+    if len(rows):
+        log.warning("%d findings: look at %s", len(rows), folder.data_report)
     return {"images": len(table), "known_before": known.found}
 
 
@@ -174,11 +174,11 @@ def export(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     # The images are spread over the whole split, because its rows are sorted by class.
     count = min(settings.parity_images, len(test))
     paths = [folder.data / test["path"][index * len(test) // count] for index in range(count)]
-    with model_file.replacing(folder.model) as beside:
+    with model_file.replacing(folder.model) as new_file:
         adapter = files.sha256_file(folder.adapter)
-        graph.write(beside, merging.merge(model), card, settings.opset, settings.external_data_mb, adapter)
-        agreement = parity.check(model, beside, paths, card.image, settings.parity_tolerance, threads)
-        about = [["adapter", adapter], ["model", model_file.sha256(beside)]]
+        graph.write(new_file, merging.merge(model), card, settings.opset, settings.external_data_mb, adapter)
+        agreement = parity.check(model, new_file, paths, card.image, settings.parity_tolerance, threads)
+        about = [["adapter", adapter], ["model", model_file.sha256(new_file)]]
         integrity.write_record(folder.parity, {**agreement.to_dict(), "about": about})
     predictor = Predictor(folder.model, device="cpu", threads=threads)
     milliseconds = latency.latency_ms(predictor)

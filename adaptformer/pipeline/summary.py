@@ -12,9 +12,9 @@ from adaptformer.config import describe
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.evaluation import leaks, power
-from adaptformer.pipeline import adapter_summary
+from adaptformer.pipeline import adapter_metadata
 from adaptformer.pipeline.stage_runner import read_timing
-from adaptformer.registry import in_use
+from adaptformer.registry import local_record
 from adaptformer.registry.versions import Registration, present
 
 
@@ -42,7 +42,7 @@ class Summary:
         return cls(
             metrics=integrity.read_record(folder.metrics, "run `adaptformer evaluate`"),
             parts=describe.trained_parts(params.adapter, params.training),
-            card=adapter_summary.card(folder.adapter),
+            card=adapter_metadata.card(folder.adapter),
             training_seconds=read_timing(folder, "train").get("training_seconds"),
             epochs=len(folder.history.read_text().splitlines()) - 1,
             registration=(registered := present(folder, params.registry.model)),
@@ -57,14 +57,14 @@ def verdict(registered: Registration | None) -> str:
     """Return the recorded verdict of the gate on a model that was not judged in this run."""
     if registered is None:
         return "not asked: this model is not registered; --register registers it"
-    record = in_use.read(registered.model)
+    record = local_record.read(registered.model)
     if record is None or registered.version not in record.versions:
         return f"what it said of version {registered.version} is not known here: `make history` asks MLflow"
-    said = f"version {registered.version}, {record.verdict(registered.version)}"
+    state = f"version {registered.version}, {record.verdict(registered.version)}"
     if not record.versions[registered.version].verdict and record.champion != registered.version:
-        return f"{said}; `make promote` asks the gate"
+        return f"{state}; `make promote` asks the gate"
     other = record.champion and record.champion != registered.version
-    return f"{said}; version {record.champion} is {record.verdict(str(record.champion))}" if other else said
+    return f"{state}; version {record.champion} is {record.verdict(str(record.champion))}" if other else state
 
 
 def lines(summary: Summary, folder: RunFolder, tracking_place: str) -> list[tuple[str, str]]:

@@ -51,18 +51,18 @@ def opened(
     are tried, but not of `trials`, so that a larger number continues the sweep. Raises UserError for a search that
     cannot be read.
     """
-    wanted = file.params.sweep
-    shared = {**params.parse_overrides(wanted.overrides), **(overrides or {})}
+    section = file.params.sweep
+    shared = {**params.parse_overrides(section.overrides), **(overrides or {})}
     same = file.replaced(shared)
-    dimensions = space.parse(search or wanted.search, file, shared)
+    dimensions = space.parse(search or section.search, file, shared)
     metric = same.training.selection_metric
-    settings = Settings(trials or wanted.trials, wanted.sampler, wanted.pruner, wanted.seed, metric)
+    settings = Settings(trials or section.trials, section.sampler, section.pruner, section.seed, metric)
     if settings.sampler == "grid":
         next(space.combinations(dimensions))
     dvc_repository.check_data()
-    decides = [list(map(repr, dimensions)), wanted.sampler, wanted.pruner, wanted.seed, params.tracked(same)]
+    decides = [list(map(repr, dimensions)), section.sampler, section.pruner, section.seed, params.tracked(same)]
     root = run_folder.DEFAULT / "sweeps" / files.sha256_text(files.canonical_json(decides))[:12]
-    return Sweep(file, shared, Study(root, wanted.storage, dimensions, settings), root, metric)
+    return Sweep(file, shared, Study(root, section.storage, dimensions, settings), root, metric)
 
 
 def work(sweep: Sweep, place: Place = contextlib.nullcontext, tags: Mapping[str, str] | None = None) -> None:
@@ -84,25 +84,25 @@ def finish(sweep: Sweep) -> tuple[str, dict[str, Any]]:
 
     Raises UserError if no trial has ended or none was completed.
     """
-    found = sweep.study.results()
-    if not found:
+    trials = sweep.study.results()
+    if not trials:
         raise UserError("no trial of the sweep has ended yet", "wait for the other process that works on it")
-    best = results.best(found, sweep.metric)
+    best = results.best(trials, sweep.metric)
     values = None if best is None else _difference(sweep, best)
-    results.write(sweep.root, found, sweep.metric, values)
-    log.info("%s\n\nwritten to %s/", results.text(found, sweep.metric), sweep.root)
+    results.write(sweep.root, trials, sweep.metric, values)
+    log.info("%s\n\nwritten to %s/", results.text(trials, sweep.metric), sweep.root)
     if values is None:
-        reasons = [result.reason for result in found if result.reason]
+        reasons = [result.reason for result in trials if result.reason]
         raise UserError(
             f"no trial of the sweep was completed: {reasons[0] if reasons else 'all were stopped early'}",
             "search other values, or set sweep.pruner to none",
         )
-    return results.markdown(found, sweep.metric), values
+    return results.markdown(trials, sweep.metric), values
 
 
 def _train(sweep: Sweep, trial: Trial, tags: Mapping[str, str]) -> None:
-    wanted = sweep.file.replaced({**sweep.overrides, **trial.values})
-    folder = run_folder.isolated_folder(wanted)
+    run_params = sweep.file.replaced({**sweep.overrides, **trial.values})
+    folder = run_folder.isolated_folder(run_params)
     words = " ".join(params.as_override(key, value) for key, value in trial.values.items())
     log.info("trial %d of %d: %s", trial.number, sweep.study.trials, words)
     labels = {**tags, "sweep": sweep.root.name, "sweep.trial": str(trial.number)}
@@ -110,14 +110,14 @@ def _train(sweep: Sweep, trial: Trial, tags: Mapping[str, str]) -> None:
     state, reason = "complete", ""
     with (
         folder.lock("adaptformer sweep"),
-        tracked(wanted, params.difference(sweep.file.params, wanted), folder, labels) as tracker,
+        tracked(run_params, params.difference(sweep.file.params, run_params), folder, labels) as tracker,
     ):
 
         def on_epoch(row: history.EpochRow) -> None:
             tracker.log_epoch(row)
             trial.on_epoch(row)
 
-        runner = Runner(wanted, folder, records.of_run(wanted, folder))
+        runner = Runner(run_params, folder, records.of_run(run_params, folder))
         # A fault of the data or the backbone is not a trial's failure: it ends the sweep, which a later call continues.
         for name in ("validate", "fetch"):
             runner.bring_up_to_date(name)
@@ -135,5 +135,5 @@ def _train(sweep: Sweep, trial: Trial, tags: Mapping[str, str]) -> None:
 
 
 def _difference(sweep: Sweep, best: Result) -> dict[str, Any]:
-    wanted = sweep.file.replaced({**sweep.overrides, **best.values})
-    return params.difference(sweep.file.params, wanted)
+    run_params = sweep.file.replaced({**sweep.overrides, **best.values})
+    return params.difference(sweep.file.params, run_params)

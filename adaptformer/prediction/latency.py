@@ -33,11 +33,11 @@ def compared_ms(one: Predictor, other: Predictor, slower: Callable[[float, float
     other processes disturb it least. If the first model is `slower` than allowed, both are measured again and the
     smaller ratio counts, so that a refusal is confirmed.
     """
-    found = _least(one, other)
-    if slower(*found):
+    fastest = _least(one, other)
+    if slower(*fastest):
         again = _least(one, other)
-        found = min(found, again, key=lambda times: times[0] / max(times[1], 1e-9))
-    return found
+        fastest = min(fastest, again, key=lambda times: times[0] / max(times[1], 1e-9))
+    return fastest
 
 
 def images_per_second(predictor: Predictor, latency_ms: float, runs: int = 5) -> float:

@@ -45,8 +45,8 @@ def replacing(model: Path) -> Iterator[Path]:
         yield staging / model.name
         model.unlink(missing_ok=True)
         for path in (weights_of(model), model):
-            with files.replacing(path) as beside:
-                (staging / path.name).rename(beside)
+            with files.replacing(path) as new_file:
+                (staging / path.name).rename(new_file)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

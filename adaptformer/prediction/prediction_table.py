@@ -55,14 +55,14 @@ def write_json(out: TextIO, predictions: Iterable[Prediction], below: float = 0.
     If `below` is above 0, an object with classes also has `unsure`.
     """
     for prediction in predictions:
-        told: dict[str, object] = {"path": str(prediction.path)}
+        entry: dict[str, object] = {"path": str(prediction.path)}
         if prediction.fault:
-            told["fault"] = prediction.fault
+            entry["fault"] = prediction.fault
         else:
             pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-            told["classes"] = [{"class": name, "probability": round(value, 6)} for name, value in pairs]
+            entry["classes"] = [{"class": name, "probability": round(value, 6)} for name, value in pairs]
             if below:
-                told[UNSURE] = prediction.unsure(below)
-        line = json.dumps(told, ensure_ascii=False)
+                entry[UNSURE] = prediction.unsure(below)
+        line = json.dumps(entry, ensure_ascii=False)
         # Unprintable characters occur only in names; as JSON escapes, every reader restores them unchanged.
         out.write("".join(json.dumps(sign)[1:-1] if names.unseen(sign) else sign for sign in line) + "\n")

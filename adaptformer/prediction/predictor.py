@@ -100,11 +100,11 @@ class Predictor:
         except Exception as error:  # onnxruntime's own exceptions share no base class
             reason = " ".join(str(error).split())[:160]
             raise UserError(f"{self._path} fails on a batch of {len(images)}: {reason}", _ANOTHER) from error
-        found = np.asarray(result, dtype=np.float32)
-        if found.shape != (len(images), len(self.classes)):
-            wanted = f"{len(images)} x {len(self.classes)}"
-            raise UserError(f"{self._path} gives numbers of shape {found.shape}, not {wanted}", _ANOTHER)
-        return found
+        answer = np.asarray(result, dtype=np.float32)
+        if answer.shape != (len(images), len(self.classes)):
+            shape = f"{len(images)} x {len(self.classes)}"
+            raise UserError(f"{self._path} gives numbers of shape {answer.shape}, not {shape}", _ANOTHER)
+        return answer
 
     def predict(self, paths: Iterable[Path], top: int, batch_size: int = 32) -> Iterator[Prediction]:
         """Yield the `top` best classes of each image file, in order.
@@ -168,20 +168,20 @@ def images_below(paths: Iterable[Path]) -> list[Path]:
 
     Raises UserError for a path that does not exist, and for a folder without files.
     """
-    found: list[Path] = []
+    paths_of_images: list[Path] = []
     for path in paths:
-        before = len(found)
+        before = len(paths_of_images)
         if path.is_dir():
             left_out = LeftOut()
-            found += [Path(place) / name for place, names in visible_files(path, left_out) for name in names]
+            paths_of_images += [Path(place) / name for place, names in visible_files(path, left_out) for name in names]
             left_out.tell(str(path))
         elif path.exists():
-            found.append(path)
+            paths_of_images.append(path)
         else:
             raise UserError(f"{path} does not exist", "give image files, or folders that hold some")
-        if len(found) == before:
+        if len(paths_of_images) == before:
             raise UserError(f"{path} holds no files", "give image files, or folders that hold some")
-    return found
+    return paths_of_images
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -225,12 +225,12 @@ def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSess
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
-    wanted = [_PROVIDERS["cpu"]] if device == "cpu" else [_PROVIDERS["cuda"], _PROVIDERS["cpu"]]
+    preferred = [_PROVIDERS["cpu"]] if device == "cpu" else [_PROVIDERS["cuda"], _PROVIDERS["cpu"]]
     offered = onnxruntime.get_available_providers()
     onnxruntime_setup.warn_of_several()
     if device != "cpu" and _PROVIDERS["cuda"] in offered:
         onnxruntime_setup.load_cuda()
-    providers = [name for name in wanted if name in offered]
+    providers = [name for name in preferred if name in offered]
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime's own exceptions share no base class

@@ -121,12 +121,12 @@ def _epoch(
     total = torch.zeros(())
     size = model.vit.patch_embed.img_size[0]
     for step in range(steps):
-        chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+        rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
         set_learning_rate(optimiser, _learning_rate(recipe, epoch + step / steps))
-        cropped = augmentation.crop(list(pixels[chosen].numpy()), boxes[chosen], size, "bicubic")
+        cropped = augmentation.crop(list(pixels[rows].numpy()), boxes[rows], size, "bicubic")
         batch = augmentation.normalise(augmentation.planes(cropped), mean, std)
         patches = torch.from_numpy(
-            randomness.uniform((len(chosen), model.vit.patch_embed.num_patches), "mask", recipe.seed, epoch, step)
+            randomness.uniform((len(rows), model.vit.patch_embed.num_patches), "mask", recipe.seed, epoch, step)
         ).argsort(dim=1)
         loss = model(batch, patches)
         optimiser.zero_grad()

@@ -96,11 +96,11 @@ def read(client: MlflowClient, name: str) -> list[Move]:
 
 def valid(moves: Sequence[Move]) -> list[Move]:
     """Return the valid moves: each starts from the state that the valid one before it led to."""
-    found: list[Move] = []
+    moves_in_force: list[Move] = []
     for move in moves:
-        if move.before == (found[-1].after if found else State()):
-            found.append(move)
-    return found
+        if move.before == (moves_in_force[-1].after if moves_in_force else State()):
+            moves_in_force.append(move)
+    return moves_in_force
 
 
 def settle(client: MlflowClient, name: str) -> State:
@@ -112,18 +112,18 @@ def settle(client: MlflowClient, name: str) -> State:
     written: State | None = None
     for _ in range(ROUNDS):
         last = _last(client, name)
-        wanted = last.after if last else State()
+        expected = last.after if last else State()
         seen = aliases(client, name)
-        if seen == wanted:
+        if seen == expected:
             if last is None or last.done:
-                return wanted
+                return expected
             _finish(client, name, last)
         elif last is not None and (seen == written or (not last.done and _is_halfway(seen, last))):
             if _last(client, name) == last:  # otherwise another move has been written since
                 _apply(client, name, last)
                 written = last.after  # another process may have made a move meanwhile, so the next round checks
         else:
-            _write(client, name, _outside_move(wanted, seen, _versions(client, name)))
+            _write(client, name, _outside_move(expected, seen, _versions(client, name)))
     raise UserError(f"the aliases of {name} keep changing", "find out who else is moving them, then try again")
 
 
@@ -138,18 +138,18 @@ def made_already(client: MlflowClient, name: str, request: str) -> Move | None:
     return last if last is not None and last.request == request else None
 
 
-def move(client: MlflowClient, name: str, wanted: Move) -> Move:
+def move(client: MlflowClient, name: str, request: Move) -> Move:
     """Write a move to the journal, then make it, and return it with its number.
 
     Raises UserError if another move came first; then no alias is moved.
     """
-    if settle(client, name) != wanted.before:  # an alias was moved since the caller read the state
+    if settle(client, name) != request.before:  # an alias was moved since the caller read the state
         raise _overtaken(client, name)
-    wanted = dataclasses.replace(wanted, id=uuid.uuid4().hex)
-    _write(client, name, wanted)
+    request = dataclasses.replace(request, id=uuid.uuid4().hex)
+    _write(client, name, request)
     after = settle(client, name)
-    made = next((one for one in valid(read(client, name)) if one.id == wanted.id), None)
-    if made is None or after != wanted.after:
+    made = next((one for one in valid(read(client, name)) if one.id == request.id), None)
+    if made is None or after != request.after:
         raise _overtaken(client, name)
     return made
 
@@ -162,19 +162,19 @@ def _overtaken(client: MlflowClient, name: str) -> UserError:
 
 def withdrawn(moves: Sequence[Move], version: str) -> Move | None:
     """Return the move by which a person last took a version out of use, None if it has been champion again since."""
-    found = None
+    withdrawal = None
     for one in valid(moves):
         if one.after.champion == version:
-            found = None
+            withdrawal = None
         elif one.before.champion == version and one.kind != "promotion":
-            found = one
-    return found
+            withdrawal = one
+    return withdrawal
 
 
 def aliases(client: MlflowClient, name: str) -> State:
     """Return the state that the aliases show now."""
-    found = client.get_registered_model(name).aliases
-    return State(*(str(found[alias]) if alias in found else None for alias in ("champion", "previous")))
+    numbers = client.get_registered_model(name).aliases
+    return State(*(str(numbers[alias]) if alias in numbers else None for alias in ("champion", "previous")))
 
 
 def _is_halfway(seen: State, last: Move) -> bool:
@@ -202,7 +202,7 @@ def _finish(client: MlflowClient, name: str, last: Move) -> None:
 
 
 def _versions(client: MlflowClient, name: str) -> dict[str, Any]:
-    return {str(found.version): found for found in mlflow_store.versions_of(client, name)}
+    return {str(version.version): version for version in mlflow_store.versions_of(client, name)}
 
 
 def _outside_move(before: State, seen: State, there: Collection[str]) -> Move:
@@ -213,21 +213,21 @@ def _outside_move(before: State, seen: State, there: Collection[str]) -> Move:
     return Move("outside", before, after, OUTSIDE, files.utc_now(), "not made with adaptformer; found by this date")
 
 
-def _write(client: MlflowClient, name: str, wanted: Move) -> None:
+def _write(client: MlflowClient, name: str, entry: Move) -> None:
     """Add a move to the journal as a new version, which points to the files of a version of `name`."""
     history = history_name(name)
     if not client.search_registered_models(f"name = {mlflow_store.quoted(history)}"):
         _create(client, name, history)
     there = _versions(client, name)
-    candidates = [wanted.after.champion, wanted.before.champion, *there]
+    candidates = [entry.after.champion, entry.before.champion, *there]
     source = next((there[version] for version in candidates if version in there), None)
     if source is None:
         raise UserError(f"{name} has no version left", "train and register a model first")
     # MLflow's server needs the source and the id of the logged model that it names.
     logged = source.source.removeprefix("models:/") if source.source.startswith("models:/m-") else None
     client.create_model_version(
-        history, source.source, source.run_id, {MOVE_TAG: wanted.to_json(), "kind": wanted.kind},
-        description=wanted.sentence, model_id=logged,
+        history, source.source, source.run_id, {MOVE_TAG: entry.to_json(), "kind": entry.kind},
+        description=entry.sentence, model_id=logged,
     )  # fmt: skip
 
 

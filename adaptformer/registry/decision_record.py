@@ -83,9 +83,9 @@ def read(client: MlflowClient, name: str, version: str, sha256: str) -> tuple[De
 
     Raises UserError if the decision does not have this `sha256`.
     """
-    found = client.get_model_version(name, version)
-    run_id = str(found.run_id)
-    path = str(found.tags.get("gate.page", ""))
+    model_version = client.get_model_version(name, version)
+    run_id = str(model_version.run_id)
+    path = str(model_version.tags.get("gate.page", ""))
     with tempfile.TemporaryDirectory() as folder:
         texts = [
             Path(client.download_artifacts(run_id, place, folder)).read_bytes().decode()

@@ -118,13 +118,13 @@ def models() -> list[str]:
     """Return the names of all registered models without the journals."""
     import mlflow
 
-    names = {found.name for found in mlflow.search_registered_models()}
+    names = {registered.name for registered in mlflow.search_registered_models()}
     return sorted(names - {alias_journal.history_name(name) for name in names})
 
 
 def who_saw(client: MlflowClient, names: Sequence[str], sha256: str) -> Sightings:
     """Search the manifest of every version of the models for an image, by the sha256 of its file."""
-    found: list[Sighting] = []
+    sightings: list[Sighting] = []
     unknown = []
     searched = 0
     with tempfile.TemporaryDirectory() as temporary:
@@ -141,8 +141,8 @@ def who_saw(client: MlflowClient, names: Sequence[str], sha256: str) -> Sighting
                 searched += 1
                 for row in manifest[manifest["sha256"] == sha256].itertuples():
                     named = tuple(aliases.get(number, ()))
-                    found.append(Sighting(name, number, named, str(row.split), str(row.label), str(row.path)))
-    return Sightings(sha256, tuple(names), tuple(found), searched, tuple(unknown))
+                    sightings.append(Sighting(name, number, named, str(row.split), str(row.label), str(row.path)))
+    return Sightings(sha256, tuple(names), tuple(sightings), searched, tuple(unknown))
 
 
 def origin(client: MlflowClient, name: str, which: str) -> Origin:

@@ -25,7 +25,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.config.params import GateParams
 from adaptformer.gate import decision_page, judging
 from adaptformer.gate.decision import Decision
-from adaptformer.registry import alias_journal, decision_record, in_use, version_evidence, versions
+from adaptformer.registry import alias_journal, decision_record, local_record, version_evidence, versions
 from adaptformer.registry.alias_journal import Move, State
 from adaptformer.tracking import mlflow_store
 from adaptformer.tracking.git import user_name
@@ -78,30 +78,30 @@ def promote(name: str, bounds: GateParams, *, version: str | None, who: str | No
     with _settled(name) as (client, before), tempfile.TemporaryDirectory() as scratch:
         if (granted := _granted_already(client, name, version, before, request)) is not None:
             return granted
-        wanted = _requested(client, name, version, before)
-        challenger = version_evidence.gather(client, name, wanted, Path(scratch))
+        candidate = _requested(client, name, version, before)
+        challenger = version_evidence.gather(client, name, candidate, Path(scratch))
         # If the alias has been removed, the challenger is compared with the last champion.
         present = before.champion or before.previous
         champion = None if present is None else version_evidence.gather(client, name, present, Path(scratch))
         sides = version_evidence.judged(challenger, champion, DATA, bounds)
-        looks = decision_record.earlier_looks(client, name, wanted, challenger.test_digest)
+        looks = decision_record.earlier_looks(client, name, candidate, challenger.test_digest)
         drifts = version_evidence.drifts(challenger, champion, bounds.warn_drift)
         decision = judging.decide(*sides, bounds, drifts, earlier_looks=looks)
         page = decision_page.html(decision, version_evidence.thumbnails(challenger, DATA))
         kept = decision_record.keep(client, name, decision, page, challenger.test_digest, who=who, why=why)
-        local = DECISIONS / f"{name}-{wanted}.html"
+        local = DECISIONS / f"{name}-{candidate}.html"
         files.write_text(local, page)
         moved = None
         if decision.promoted:
             reason = why or decision.sentence
-            after = State(wanted, present)
+            after = State(candidate, present)
             move = Move("promotion", before, after, who, files.utc_now(), reason, kept.sha256, request=request)
             try:
                 moved = alias_journal.move(client, name, move)
             except UserError as error:
-                decision_record.overtaken(client, name, wanted, error.cause)
+                decision_record.overtaken(client, name, candidate, error.cause)
                 raise
-            in_use.keep(challenger.model)
+            local_record.keep(challenger.model)
         return Outcome(name, decision, local, kept.link, moved)
 
 
@@ -109,9 +109,9 @@ def _granted_already(
     client: MlflowClient, name: str, version: str | None, before: State, request: str
 ) -> Outcome | None:
     """Return the outcome of an earlier command with the same request, None if there is a version to judge."""
-    wanted = version or versions.alias(client, name, "challenger")
+    candidate = version or versions.alias(client, name, "challenger")
     made = alias_journal.made_already(client, name, request)
-    if made is None or wanted not in {None, before.champion} or made.after.champion is None:
+    if made is None or candidate not in {None, before.champion} or made.after.champion is None:
         return None
     decision, page, kept = decision_record.read(client, name, made.after.champion, made.evidence)
     local = DECISIONS / f"{name}-{made.after.champion}.html"
@@ -122,14 +122,14 @@ def _granted_already(
 
 def _requested(client: MlflowClient, name: str, version: str | None, before: State) -> str:
     """Return the version to judge."""
-    wanted = version or versions.alias(client, name, "challenger")
-    if wanted is None:
-        said = f"; version {before.champion} is champion" if before.champion else ""
-        raise UserError(f"{name} has no challenger{said}", "train one (`make run`), or name a version")
-    versions.require_version(client, name, wanted)
-    if wanted == before.champion:
-        raise UserError(f"version {wanted} of {name} is champion already", "there is nothing to do")
-    return wanted
+    candidate = version or versions.alias(client, name, "challenger")
+    if candidate is None:
+        state = f"; version {before.champion} is champion" if before.champion else ""
+        raise UserError(f"{name} has no challenger{state}", "train one (`make run`), or name a version")
+    versions.require_version(client, name, candidate)
+    if candidate == before.champion:
+        raise UserError(f"version {candidate} of {name} is champion already", "there is nothing to do")
+    return candidate
 
 
 def rollback(name: str, *, to: str | None, who: str | None, why: str) -> Move:
@@ -160,9 +160,9 @@ def rollback(name: str, *, to: str | None, who: str | None, why: str) -> Move:
             "version %s of %s runs; %d of its test images are here and answered as recorded", version, name, checked
         )
         after = State(version, before.champion)
-        wanted = Move("rollback", before, after, who, files.utc_now(), why, request=request)
-        moved = alias_journal.move(client, name, wanted)
-        in_use.keep(former.model)
+        rollback_move = Move("rollback", before, after, who, files.utc_now(), why, request=request)
+        moved = alias_journal.move(client, name, rollback_move)
+        local_record.keep(former.model)
         return moved
 
 
@@ -188,27 +188,28 @@ def _settled(name: str) -> Iterator[tuple[MlflowClient, State]]:
     """Hold the promotion lock of a model whose journal and aliases agree; yield a client and what is in use.
 
     The lock is a file beside MLflow's local database or in the checkout's root; the system releases it when the process
-    dies. The checkout's record of what is in use (in_use.py) is written anew at the end. Raises UserError if there is
-    no such model, if MLflow fails, if the lock is not free within ten minutes, or if the checkout cannot be written.
+    dies. The checkout's record of the versions in use (local_record.py) is written anew at the end. Raises UserError if
+    there is no such model, if MLflow fails, if the lock is not free within ten minutes, or if the checkout cannot be
+    written.
     """
-    beside = database() or root() / "mlflow.db"
-    lock = FileLock(beside.with_name(f"{beside.name}.{files.sha256_text(name)[:12]}.lock"))
+    store = database() or root() / "mlflow.db"
+    lock = FileLock(store.with_name(f"{store.name}.{files.sha256_text(name)[:12]}.lock"))
     try:
-        beside.parent.mkdir(parents=True, exist_ok=True)
+        store.parent.mkdir(parents=True, exist_ok=True)
         held = lock.acquire(timeout=LOCK_SECONDS)
     except Timeout as error:
         raise UserError(
             f"another promotion of {name} has been running for ten minutes", "wait until it ends, or stop it"
         ) from error
     except OSError as error:
-        refused = files.refusal(error, beside.parent)
+        refused = files.refusal(error, store.parent)
         raise _ReadOnlyError(*(refused.args if refused else (str(error), "make it writable"))) from error
     with held, mlflow_store.user_errors("that completes a move that was begun"):
         client = mlflow_store.connect()
         versions.require_model(client, name)
-        in_use.forget(name)
+        local_record.forget(name)
         try:
             yield client, alias_journal.settle(client, name)
         finally:
             with contextlib.suppress(Exception):  # without a record, MLflow is asked
-                in_use.remember(client, name)
+                local_record.remember(client, name)

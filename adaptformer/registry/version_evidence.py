@@ -24,7 +24,7 @@ from adaptformer.data import manifest as manifests
 from adaptformer.evaluation import data_profile
 from adaptformer.gate import drift, rules
 from adaptformer.gate.decision import Check
-from adaptformer.gate.pairing import Judged
+from adaptformer.gate.pairing import GateSide
 from adaptformer.prediction import model_file
 from adaptformer.prediction.latency import compared_ms
 from adaptformer.prediction.predictor import NO_ANSWER, Predictor, answered
@@ -82,16 +82,16 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
     ones or do not belong together.
     """
     registered = client.get_model_version(name, version)
-    found = {
+    files_of = {
         attribute: versions.evidence(client, registered, attribute, into)
         for attribute in ("manifest", "predictions", "findings", "parity", "profile")
     }
-    if found["manifest"] is None:
+    if files_of["manifest"] is None:
         raise UserError(
             f"{name} version {version} has no manifest, so the images that it has seen are unknown",
             "it was not registered by this project: choose another version, or move the alias in MLflow by hand",
         )
-    table = manifests.read_stored(found["manifest"], manifests.REGISTER)
+    table = manifests.read_stored(files_of["manifest"], manifests.REGISTER)
     model = versions.fetch_model(client, name, version, into)
     logged = client.get_run(registered.run_id).data.params if registered.run_id else {}
     values = {renamed.present_name(key): value for key, value in logged.items()}
@@ -100,10 +100,10 @@ def gather(client: MlflowClient, name: str, version: str, into: Path) -> Candida
         version=version,
         model=model,
         manifest=table,
-        predictions=None if found["predictions"] is None else read_predictions(found["predictions"]),
-        parity=None if found["parity"] is None else _parity(found["parity"], model, f"{name} version {version}"),
-        profile=found["profile"],
-        alike={} if found["findings"] is None else _alike(found["findings"], table),
+        predictions=None if files_of["predictions"] is None else read_predictions(files_of["predictions"]),
+        parity=None if files_of["parity"] is None else _parity(files_of["parity"], model, f"{name} version {version}"),
+        profile=files_of["profile"],
+        alike={} if files_of["findings"] is None else _alike(files_of["findings"], table),
         data=_data(values),
         group=None if values.get("data.group_pattern", "None") == "None" else values["data.group_pattern"],
     )
@@ -132,12 +132,12 @@ def _alike(findings: Path, manifest: pd.DataFrame) -> dict[str, frozenset[str]]:
     """Return the near duplicates of each image that has some; runs of earlier releases kept no such file."""
     table = _recorded(findings, {"path", "other"})
     hashes = dict(zip(manifest["path"], manifest["sha256"], strict=True))
-    found: dict[str, set[str]] = {}
+    duplicates_of: dict[str, set[str]] = {}
     for one, other in zip(table["path"], table["other"], strict=True):
         if one in hashes and other in hashes:
-            found.setdefault(hashes[one], set()).add(hashes[other])
-            found.setdefault(hashes[other], set()).add(hashes[one])
-    return {sha256: frozenset(others) for sha256, others in found.items()}
+            duplicates_of.setdefault(hashes[one], set()).add(hashes[other])
+            duplicates_of.setdefault(hashes[other], set()).add(hashes[one])
+    return {sha256: frozenset(others) for sha256, others in duplicates_of.items()}
 
 
 def read_predictions(path: Path) -> pd.DataFrame | None:
@@ -168,7 +168,7 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 def judged(
     challenger: Candidate, champion: Candidate | None, data: Path, bounds: GateParams
-) -> tuple[Judged, Judged | None]:
+) -> tuple[GateSide, GateSide | None]:
     """Return both sides as the gate takes them, on the challenger's test images.
 
     Recorded predictions count if both were judged on the same images; else both models run on the files in `data`.
@@ -195,7 +195,7 @@ def judged(
         within = answers[0]["path"].str.partition("/")[2]
         answers[0] = answers[0].assign(group=groups.of(within, challenger.group))
     first, *others = [
-        Judged(
+        GateSide(
             side.version, names, answer, seen=side.saw(challenger.alike),
             megabytes=model_file.size(side.model) / 1e6, latency_ms=speed, parity=side.parity, data=side.data,
         )
@@ -207,13 +207,13 @@ def judged(
 def _renamed(classes: tuple[str, ...], bounds: GateParams) -> tuple[str, ...]:
     """Return the champion's classes by their present names. Raises UserError if two would have the same name."""
     present = dict(bounds.renamed_classes)
-    found = tuple(present.get(name, name) for name in classes)
-    if twice := sorted({name for name in found if found.count(name) > 1}):
+    names = tuple(present.get(name, name) for name in classes)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(
             f"gate.renamed_classes gives two classes of the champion the name {twice[0]}",
             "correct gate.renamed_classes in params.yaml: classes cannot be merged",
         )
-    return found
+    return names
 
 
 def _recorded_answers(predictions: pd.DataFrame, classes: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
@@ -308,9 +308,9 @@ def _there(candidate: Candidate, data: Path) -> pd.DataFrame:
     recorded = candidate.predictions
     if recorded is None:
         return pd.DataFrame()
-    chosen = recorded.iloc[:: max(1, len(recorded) // CHECKED_IMAGES)]
+    sample = recorded.iloc[:: max(1, len(recorded) // CHECKED_IMAGES)]
     present = [
         image_facts.content(data / path, sha256) is not None
-        for path, sha256 in zip(chosen["path"], chosen["sha256"], strict=True)
+        for path, sha256 in zip(sample["path"], sample["sha256"], strict=True)
     ]
-    return chosen[present].reset_index(drop=True)
+    return sample[present].reset_index(drop=True)

@@ -13,8 +13,8 @@ from adaptformer.base import files
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.prediction import model_file
-from adaptformer.registry import alias_journal, belonging, in_use
-from adaptformer.tracking import failures, mlflow_store, run_files
+from adaptformer.registry import alias_journal, local_record, result_check
+from adaptformer.tracking import mlflow_errors, mlflow_store, run_files
 from adaptformer.tracking.locations import place, tracking_place
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
-SERVED = Path(__file__).with_name("served_model.py")
+SERVED = Path(__file__).with_name("pyfunc_model.py")
 """The program that MLflow runs to load a version."""
 
 
@@ -57,24 +57,24 @@ def present(folder: RunFolder, model: str) -> Registration | None:
     Return None if there is none. Read one small file and hash the model with its weights; do not import MLflow.
     """
     try:
-        found = Registration(**json.loads(folder.registration.read_text()))
-        found = replace(found, tracking_uri=place(found.tracking_uri))
-        wanted = replace(
-            found, model=model, model_sha256=model_file.sha256(folder.model), tracking_uri=tracking_place()
+        registration = Registration(**json.loads(folder.registration.read_text()))
+        registration = replace(registration, tracking_uri=place(registration.tracking_uri))
+        expected = replace(
+            registration, model=model, model_sha256=model_file.sha256(folder.model), tracking_uri=tracking_place()
         )
     except (OSError, ValueError, TypeError):
         return None
-    return found if found == wanted else None
+    return registration if registration == expected else None
 
 
 def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[str, str]) -> Registration:
     """Make the folder's ONNX file the `challenger` of the registered model `name`, and write `registration.json`.
 
     A file that is registered already keeps its version, and a champion does not become challenger. Raises UserError
-    if the folder's results do not belong to its model (belonging.py), or if the registry does not answer; all stages
+    if the folder's results do not belong to its model (result_check.py), or if the registry does not answer; all stages
     are recorded by then, so nothing is lost.
     """
-    belonging.require(folder)
+    result_check.require(folder)
     try:
         client = mlflow_store.connect()
         sha256 = model_file.sha256(folder.model)
@@ -82,13 +82,13 @@ def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[
         number = str(version.version)
         if number not in {alias(client, name, "challenger"), alias(client, name, "champion")}:
             client.set_registered_model_alias(name, "challenger", number)
-        in_use.remember(client, name)
+        local_record.remember(client, name)
     except UserError:
         raise
     except Exception as error:  # whatever MLflow, its database or the network raise
-        if (told := failures.explained(error, "only the registration is left")) is None:
+        if (explained := mlflow_errors.explained(error, "only the registration is left")) is None:
             raise
-        raise UserError(f"the model is exported but not registered: {told.cause}", told.remedy) from error
+        raise UserError(f"the model is exported but not registered: {explained.cause}", explained.remedy) from error
     registration = Registration(name, number, sha256, tracking_place(), version.run_id or "")
     files.write_json(folder.registration, asdict(registration))
     return registration
@@ -96,8 +96,8 @@ def register(folder: RunFolder, name: str, run_id: str | None, lineage: Mapping[
 
 def alias(client: MlflowClient, name: str, which: str) -> str | None:
     """Return the version that an alias names, None if there is no such alias."""
-    found = client.get_registered_model(name).aliases.get(which)
-    return None if found is None else str(found)
+    number = client.get_registered_model(name).aliases.get(which)
+    return None if number is None else str(number)
 
 
 def reason_not_to_judge(registration: Registration) -> str | None:
@@ -123,7 +123,7 @@ def require_model(client: MlflowClient, name: str) -> None:
 
 def require_version(client: MlflowClient, name: str, version: str) -> None:
     """Raise UserError unless there is such a version."""
-    there = [str(found.version) for found in mlflow_store.versions_of(client, name)]
+    there = [str(known.version) for known in mlflow_store.versions_of(client, name)]
     if version not in there:
         raise UserError(f"{name} has no version {version}", f"its versions: {', '.join(there) or 'none'}")
 
@@ -143,15 +143,15 @@ def evidence(client: MlflowClient, version: ModelVersion, name: str, into: Path)
     Raises UserError if the file is not the registered one. Versions from earlier releases have no hash to check.
     """
     path = getattr(RunFolder(), name).name
-    found = artifact(client, version.run_id, path, into)
+    file = artifact(client, version.run_id, path, into)
     recorded = version.tags.get(f"{name}.sha256")
-    if recorded is not None and (found is None or files.sha256_file(found) != recorded):
-        fault = "is gone from its MLflow run" if found is None else "is not the file that was registered"
+    if recorded is not None and (file is None or files.sha256_file(file) != recorded):
+        fault = "is gone from its MLflow run" if file is None else "is not the file that was registered"
         raise UserError(
             f"{path} of {version.name} version {version.version} {fault}",
             f"bring back the file whose sha256 is {recorded} into run {version.run_id}, or choose another version",
         )
-    return found
+    return file
 
 
 def fetch_model(client: MlflowClient, name: str, version: str, into: Path) -> Path:
@@ -164,16 +164,16 @@ def fetch_model(client: MlflowClient, name: str, version: str, into: Path) -> Pa
     folder = into / f"{name}-{version}"
     folder.mkdir(parents=True, exist_ok=True)
     downloaded = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=str(folder)))
-    found = sorted(downloaded.rglob("*.onnx"))
-    if not found:
+    model_files = sorted(downloaded.rglob("*.onnx"))
+    if not model_files:
         raise UserError(f"{name} version {version} holds no ONNX file", "choose a version that this project registered")
     recorded = client.get_model_version(name, version).tags.get(run_files.MODEL_TAG)
-    if recorded is not None and model_file.sha256(found[0]) != recorded:
+    if recorded is not None and model_file.sha256(model_files[0]) != recorded:
         raise UserError(
             f"the ONNX file of {name} version {version} is not the one that was registered",
             f"bring back the file whose sha256 is {recorded} into MLflow's files, or choose another version",
         )
-    return found[0]
+    return model_files[0]
 
 
 def _version_of(client: MlflowClient, name: str, sha256: str) -> ModelVersion | None:

@@ -84,14 +84,14 @@ class Job:
         Raises UserError if the folder holds another job, a damaged one or other files, and for locations that cannot
         be read or written.
         """
-        wanted = {"sources": tuple(sources), **decisive}
+        description = {"sources": tuple(sources), **decisive}
         with storage.user_errors(folder):
             described = cls._described(folder)
             if described is None:
                 _require_free(folder, {cls.lists, LOCK, *copied})
         if described is None:
-            return cls._new(folder, wanted, parts, copied)
-        if other := [name for name, value in wanted.items() if described[name] != value]:
+            return cls._new(folder, description, parts, copied)
+        if other := [name for name, value in description.items() if described[name] != value]:
             raise UserError(f"{folder} holds {cls.kind}, with other {', '.join(other)}", "give another folder")
         job = cls(folder=folder, **described)
         with storage.user_errors(folder):  # checked before anything is computed from a wrong list
@@ -99,7 +99,9 @@ class Job:
         return job
 
     @classmethod
-    def _new(cls, folder: str, wanted: dict[str, Any], parts: Iterable[list[str]], copied: Mapping[str, Path]) -> Self:
+    def _new(
+        cls, folder: str, description: dict[str, Any], parts: Iterable[list[str]], copied: Mapping[str, Path]
+    ) -> Self:
         """Write the files of a new job, in constant memory and the description last, and return the job."""
         with storage.user_errors(folder):
             for name, source in copied.items():
@@ -113,7 +115,7 @@ class Job:
             hashes.append(hashlib.sha256(content).hexdigest())
             items += len(part)
         counted: dict[str, Any] = {cls.counted: items} if cls.counted else {}
-        job = cls(folder=folder, shards=len(hashes), inputs=digest(hashes), **wanted, **counted)
+        job = cls(folder=folder, shards=len(hashes), inputs=digest(hashes), **description, **counted)
         stored = {cls.stored_names.get(name, name): value for name, value in dataclasses.asdict(job).items()}
         del stored["folder"]
         with storage.user_errors(folder):

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pandas as pd
 
 from adaptformer.base import csv_file, files, text_table, yaml_text
-from adaptformer.base.scores import NAMES, Metric
+from adaptformer.base.classification_scores import NAMES, Metric
 from adaptformer.sweeps.study import Result
 
 
@@ -80,9 +80,9 @@ def draw(path: Path, results: Sequence[Result], metric: str) -> None:
         axes.set_xlabel(key)
     for axes, by in zip(panels, [None, *keys], strict=False):
         for state, face in (("complete", "#0b6e99"), ("stopped early", "none")):
-            chosen = [result for result in shown if result.state == state]
-            places = [one.number if by is None else _place(one.values[by]) for one in chosen]
-            axes.scatter(places, [(one.score or 0) * scale for one in chosen], s=28, facecolors=face,
+            of_state = [result for result in shown if result.state == state]
+            places = [one.number if by is None else _place(one.values[by]) for one in of_state]
+            axes.scatter(places, [(one.score or 0) * scale for one in of_state], s=28, facecolors=face,
                          edgecolors="#0b6e99", label=state, zorder=3)  # fmt: skip
         axes.set_ylabel(_named(metric) + ("" if metric == "loss" else ", %"))
         axes.grid(alpha=0.25)
@@ -90,8 +90,8 @@ def draw(path: Path, results: Sequence[Result], metric: str) -> None:
     panels[0].legend(frameon=False, fontsize=8)
     for axes in panels[len(keys) + 1 :]:
         axes.set_visible(False)
-    with files.replacing(path) as beside:
-        figure.savefig(beside, dpi=120, metadata={"Software": None})
+    with files.replacing(path) as new_file:
+        figure.savefig(new_file, dpi=120, metadata={"Software": None})
 
 
 def _columns(results: Sequence[Result], metric: str) -> tuple[str, ...]:

@@ -43,9 +43,9 @@ class Choice:
         return tuple(map(self.value, self.texts))
 
     @staticmethod
-    def value(chosen: Any) -> Any:
+    def value(suggestion: Any) -> Any:
         """Return the value of a chosen category."""
-        return json.loads(chosen)
+        return json.loads(suggestion)
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Range:
         return self.low, self.high
 
     @staticmethod
-    def value(chosen: Any) -> Any:
+    def value(suggestion: Any) -> Any:
         """Return a chosen number, rounded to six significant digits, which suffice to tell trials apart."""
-        return chosen if isinstance(chosen, int) else float(f"{chosen:.6g}")
+        return suggestion if isinstance(suggestion, int) else float(f"{suggestion:.6g}")
 
 
 Dimension = Choice | Range
@@ -109,13 +109,13 @@ def _dimension(text: str) -> Dimension:
     if not sign or not values.strip():
         raise UserError(f"the search {text} has no values", _FORM)
     key = key.strip()
-    if found := _RANGE.fullmatch(values.strip()):
-        low, high = (_number(text, found[name]) for name in ("low", "high"))
-        if not low < high or (found["log"] and low <= 0):
+    if match := _RANGE.fullmatch(values.strip()):
+        low, high = (_number(text, match[name]) for name in ("low", "high"))
+        if not low < high or (match["log"] and low <= 0):
             raise UserError(
                 f"the range of {text} is empty, or begins at 0 with log", "give the smaller end first, above 0 for log"
             )
-        return Range(key, low, high, bool(found["log"]))
+        return Range(key, low, high, bool(match["log"]))
     try:
         listed = yaml_text.parse(f"[{values}]")
     except ValueError as error:

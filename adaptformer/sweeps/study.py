@@ -103,7 +103,7 @@ class Study:
 
     def _opened(self, storage: str | None) -> optuna.Study:
         settings, pruners = self._settings, self._optuna.pruners
-        found: optuna.Study = self._optuna.create_study(
+        study: optuna.Study = self._optuna.create_study(
             storage=storage or f"sqlite:///{self._root / DATABASE}",
             study_name=self._root.name,
             load_if_exists=True,
@@ -113,7 +113,7 @@ class Study:
             if settings.pruner == "median"
             else pruners.NopPruner(),
         )
-        return found
+        return study
 
     @property
     def trials(self) -> int:
@@ -138,10 +138,10 @@ class Study:
                     return None
                 self._study.sampler = self._sampler(len(kept), draw)
                 asked = self._asked(kept)
-                chosen = {dimension.key: dimension.suggest(asked) for dimension in self._dimensions}
+                suggestion = {dimension.key: dimension.suggest(asked) for dimension in self._dimensions}
                 asked.set_user_attr("worker", self._worker)
-                if chosen not in [trial.params for trial in kept]:
-                    return Trial(self, asked, len(kept) + 1, self._values(chosen))
+                if suggestion not in [trial.params for trial in kept]:
+                    return Trial(self, asked, len(kept) + 1, self._values(suggestion))
                 self._drop(asked.number)
             return None
 
@@ -166,8 +166,8 @@ class Study:
     def _kept(self) -> list[FrozenTrial]:
         """Return the trials that count: running or finished, and not dropped as killed or repeated."""
         waiting = self._optuna.trial.TrialState.WAITING
-        found = self._study.get_trials(deepcopy=False)
-        return [trial for trial in found if trial.state != waiting and not trial.user_attrs.get("dropped")]
+        trials = self._study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.state != waiting and not trial.user_attrs.get("dropped")]
 
     def _drop(self, number: int) -> None:
         trial = next(one for one in self._study.get_trials(deepcopy=False) if one.number == number)
@@ -205,8 +205,8 @@ class Study:
             yield
         Path(lock.lock_file).unlink(missing_ok=True)
 
-    def _values(self, chosen: dict[str, Any]) -> dict[str, Any]:
-        return {dimension.key: dimension.value(chosen[dimension.key]) for dimension in self._dimensions}
+    def _values(self, suggestion: dict[str, Any]) -> dict[str, Any]:
+        return {dimension.key: dimension.value(suggestion[dimension.key]) for dimension in self._dimensions}
 
     def _result(self, number: int, trial: FrozenTrial) -> Result:
         about = trial.user_attrs
@@ -244,9 +244,9 @@ def _opening(root: Path, storage: str | None, records: Path) -> Iterator[None]:
         if storage is None:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
             raise trial_records.damaged(records, shown(reason)) from error
-        told = " ".join(str(error).split()).partition(" [SQL: ")[0] or type(error).__name__
+        message = " ".join(str(error).split()).partition(" [SQL: ")[0] or type(error).__name__
         raise UserError(
-            f"the sweep's database {storage} cannot be opened: {told}",
+            f"the sweep's database {storage} cannot be opened: {message}",
             "correct sweep.storage in params.yaml, or check that the database answers",
         ) from error
 

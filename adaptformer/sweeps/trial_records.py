@@ -36,10 +36,10 @@ def reconcile(folder: Path, study: optuna.Study, ended: Sequence[FrozenTrial], d
     recorded: dict[Path, dict[str, Any] | None] = {path: _read(path) for path in sorted(folder.glob("*.json"))}
     unknown = []
     for trial in ended:
-        found = recorded.pop(path := _path(folder, trial.params), None)
-        if found is None:
+        record = recorded.pop(path := _path(folder, trial.params), None)
+        if record is None:
             unknown.append((path, trial))
-        elif files.canonical_json(found) != files.canonical_json(_content(trial)):
+        elif files.canonical_json(record) != files.canonical_json(_content(trial)):
             raise damaged(folder)
     lost = [content for content in recorded.values() if content is not None]
     # A database that lacks recorded trials and has unrecorded ones was changed.

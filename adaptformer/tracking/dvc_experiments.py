@@ -16,7 +16,7 @@ from adaptformer.base import files, yaml_text
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import Params, difference, load
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.tracking import checkout, dvc_repository, mlflow_run, mlflow_store, run_files
+from adaptformer.tracking import checkout_id, dvc_repository, mlflow_run, mlflow_store, run_files
 from adaptformer.tracking.dvc_repository import DATA_FILE, Experiment
 from adaptformer.tracking.git import git_tags
 from adaptformer.tracking.mlflow_run import DATA_TAG, FOLDER_TAG, ID_TAG, Description
@@ -46,16 +46,16 @@ def log(client: MlflowClient, names: Sequence[str] = ()) -> Iterator[Logged]:
     Raises UserError for a name that no experiment has.
     """
     known = dvc_repository.experiments()
-    chosen = [experiment for experiment in known if not names or experiment.name in names]
-    if unknown := set(names) - {experiment.name for experiment in chosen}:
+    selected = [experiment for experiment in known if not names or experiment.name in names]
+    if unknown := set(names) - {experiment.name for experiment in selected}:
         have = ", ".join(experiment.name for experiment in known) or "none yet"
         raise UserError(f"there is no DVC experiment {min(unknown)}", f"`dvc exp list --all` shows them: {have}")
     present = next((experiment for experiment in known if experiment.lock == dvc_repository.lock_file()), None)
-    if not names or present in chosen:
+    if not names or present in selected:
         for logged in _log_present(client, present):
             yield logged
-            chosen = [experiment for experiment in chosen if not logged.run_id or experiment != present]
-    for experiment in chosen:
+            selected = [experiment for experiment in selected if not logged.run_id or experiment != present]
+    for experiment in selected:
         yield from _log_experiment(client, experiment)
 
 
@@ -70,7 +70,7 @@ def _log_present(client: MlflowClient, experiment: Experiment | None) -> Iterato
         tags = _tags(experiment, params) if experiment else {}
         lineage = {
             DATA_TAG: dvc_repository.data_digest() or "none",
-            FOLDER_TAG: checkout.place_of(folder),
+            FOLDER_TAG: checkout_id.place_of(folder),
             **git_tags(),
         }
         run = _description(

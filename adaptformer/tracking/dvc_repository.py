@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptformer.base import files, without_git, yaml_text
+from adaptformer.base import dvc_without_git, files, yaml_text
 from adaptformer.base.errors import UserError
 from adaptformer.tracking import git
 from adaptformer.tracking.locations import root
@@ -33,7 +33,7 @@ def _repo() -> Iterator[Any]:
 
     # DVC's log lines ("Updating lock file", locks of killed processes) are noise here. Importing DVC sets the level.
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    without_git.settle(root())
+    dvc_without_git.settle(root())
     with _errors(), Repo(str(root())) as repo:
         yield repo
 
@@ -57,8 +57,8 @@ def _errors() -> Iterator[None]:
 def _refused_by_git(error: BaseException) -> UserError | None:
     """Return the error for a repository of another user, None for other failures; DVC wraps git's own error."""
     for cause in files.chain(error):
-        if found := re.search(r"repository path '(.*)' is not owned by|dubious ownership", str(cause)):
-            return UserError(f"{git.NOT_OURS}: {found[1] or root()}", git.trusting(found[1] or str(root())))
+        if match := re.search(r"repository path '(.*)' is not owned by|dubious ownership", str(cause)):
+            return UserError(f"{git.NOT_OURS}: {match[1] or root()}", git.trusting(match[1] or str(root())))
     return None
 
 
@@ -246,7 +246,7 @@ def experiments() -> list[Experiment]:
     """Return all results of `dvc exp run`, of all baselines, the oldest first."""
     with _repo() as repo:
         lock = (root() / LOCK_FILE).relative_to(repo.scm.root_dir).as_posix()
-        found = [
+        experiments_of_commits = [
             Experiment(
                 name=name,
                 revision=revision,
@@ -257,7 +257,7 @@ def experiments() -> list[Experiment]:
             for baseline, named in repo.experiments.ls(all_commits=True).items()
             for name, revision in named
         ]
-    return sorted(found, key=lambda experiment: (experiment.when, experiment.name))
+    return sorted(experiments_of_commits, key=lambda experiment: (experiment.when, experiment.name))
 
 
 def lock_file() -> bytes:

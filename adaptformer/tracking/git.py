@@ -60,11 +60,11 @@ def user_name() -> str:
 def _reason() -> str:
     """Return why there is no commit."""
     try:
-        said = _asked("rev-parse", "--verify", "HEAD").stderr
+        message = _asked("rev-parse", "--verify", "HEAD").stderr
     except OSError:
         return "git is not installed"
-    known = next((reason for words, reason in _REASONS.items() if words in said), None)
-    return known or " ".join(said.split())[:100]
+    known = next((reason for words, reason in _REASONS.items() if words in message), None)
+    return known or " ".join(message.split())[:100]
 
 
 def _git(*arguments: str) -> str | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from adaptformer.base.errors import without_credentials
 from adaptformer.config.params import Params, flat
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.tracking import checkout, locations, mlflow_store, run_files
+from adaptformer.tracking import checkout_id, locations, mlflow_store, run_files
 from adaptformer.training import history
 from adaptformer.training.history import EpochRow
 
@@ -63,7 +63,7 @@ def describe(name: str, params: Params, lineage: Mapping[str, str], folder: RunF
         id=f"{start}-{uuid.uuid4().hex[:8]}",
         name=name,
         experiment=params.registry.experiment,
-        tags={**lineage, FOLDER_TAG: checkout.place_of(folder)},
+        tags={**lineage, FOLDER_TAG: checkout_id.place_of(folder)},
         params=as_text(params.model_dump(mode="json")),
         start=start,
     )
@@ -83,10 +83,10 @@ def start(client: MlflowClient, run: Description) -> str:
     """Return the id of the run in MLflow; create the run if it is missing, and log its tags, params and data set."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
-    found = mlflow_store.find_run(client, run.experiment, ID_TAG, run.id) or client.create_run(
+    mlflow_run = mlflow_store.find_run(client, run.experiment, ID_TAG, run.id) or client.create_run(
         mlflow_store.experiment_id(client, run.experiment), run.start, {**run.tags, ID_TAG: run.id}, run.name
     )
-    run_id = str(found.info.run_id)
+    run_id = str(mlflow_run.info.run_id)
     params = [Param(key, value) for key, value in run.params.items()]
     client.log_batch(run_id, params=params, tags=[RunTag(key, value) for key, value in run.tags.items()])
     data = Dataset("data", run.tags.get(DATA_TAG, "none"), "code", json.dumps({"tags": {"file": "data.dvc"}}))
@@ -108,19 +108,19 @@ def stopped(client: MlflowClient, run: Description) -> Run | None:
     It must have the same params, data and code. The caller holds the folder's lock, so a run that MLflow shows as
     running has died.
     """
-    found = client.search_runs(
+    runs = client.search_runs(
         [mlflow_store.experiment_id(client, run.experiment)],
         _of_folder(run),
         max_results=1,
         order_by=["attributes.start_time DESC"],
     )
-    if not found or found[0].info.status not in {"RUNNING", "KILLED"} or ID_TAG not in found[0].data.tags:
+    if not runs or runs[0].info.status not in {"RUNNING", "KILLED"} or ID_TAG not in runs[0].data.tags:
         return None
-    last = found[0].data
+    last = runs[0].data
     alike = all(last.tags.get(key) == value for key, value in run.tags.items() if key not in PASSING_TAGS)
     # A run that was killed as it began has no params, or only some of them; `start` logs the rest.
     of_same_params = last.params.items() <= run.params.items()
-    return found[0] if alike and of_same_params and run_files.MODEL_TAG not in last.tags else None
+    return runs[0] if alike and of_same_params and run_files.MODEL_TAG not in last.tags else None
 
 
 def _of_folder(run: Description) -> str:

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from adaptformer.base import files
 from adaptformer.base.errors import UserError
-from adaptformer.tracking import failures, relocation
+from adaptformer.tracking import mlflow_errors, relocation
 from adaptformer.tracking.locations import ARTIFACTS, database, tracking_place, tracking_uri
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ def connect() -> MlflowClient:
 def _client(uri: str) -> MlflowClient:
     import mlflow
 
-    said = os.environ.get("MLFLOW_TRACKING_URI")
+    configured = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)  # it also sets the variable, as if the user had set it
     mlflow.set_registry_uri(uri)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    if said is not None:
-        os.environ["MLFLOW_TRACKING_URI"] = said
+    if configured is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = configured
     return mlflow.MlflowClient(uri, uri)
 
 
@@ -110,9 +110,9 @@ def user_errors(assurance: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        if (told := failures.explained(error, assurance)) is None:
+        if (explained := mlflow_errors.explained(error, assurance)) is None:
             raise  # a defect of this project, not a failure of MLflow
-        raise told from error
+        raise explained from error
 
 
 def quoted(value: str) -> str:
@@ -148,8 +148,8 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 def find_run(client: MlflowClient, experiment: str, tag: str, value: str) -> Run | None:
     """Return the run of an experiment that has this tag with this value, None if there is none."""
-    found = client.search_runs([experiment_id(client, experiment)], f"tags.`{tag}` = {quoted(value)}", max_results=1)
-    return found[0] if found else None
+    runs = client.search_runs([experiment_id(client, experiment)], f"tags.`{tag}` = {quoted(value)}", max_results=1)
+    return runs[0] if runs else None
 
 
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:

@@ -60,8 +60,8 @@ def follow(database: Path) -> str | None:
 def _elsewhere(database: Path, present: str) -> set[str]:
     """Return the folders of files that a database names and that are not the `present` one."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
-        found = connection.execute(_ELSEWHERE, (f"file:%/{ARTIFACTS}", f"file:%/{ARTIFACTS}/%"))
-        return {_folder(location) for (location,) in found} - {present}
+        locations = connection.execute(_ELSEWHERE, (f"file:%/{ARTIFACTS}", f"file:%/{ARTIFACTS}/%"))
+        return {_folder(location) for (location,) in locations} - {present}
 
 
 def _let_name(database: Path, before: set[str], present: str) -> None:

@@ -25,16 +25,18 @@ LINEAGE_OF_BACKBONE = ("model", "sha256", "source_sha256", "licence")
 
 def artifacts(folder: RunFolder) -> list[tuple[Path, str]]:
     """Return the files of a run that exist and are logged, each with its folder among the artifacts, "" for the top."""
-    wanted = [(getattr(folder, name), "") for name in FILES] + [(getattr(folder, name), "plots") for name in PICTURES]
-    return [(path, place) for path, place in wanted if path.is_file()]
+    candidates = [(getattr(folder, name), "") for name in FILES] + [
+        (getattr(folder, name), "plots") for name in PICTURES
+    ]
+    return [(path, place) for path, place in candidates if path.is_file()]
 
 
 def numbers(folder: RunFolder) -> dict[str, float]:
     """Return the test metrics as `test_NAME`, and the timing that the stages report as `timing.STAGE.NAME`."""
-    found = {f"test_{key}": value for key, value in _numbers(folder.metrics).items()}
+    numbers_by_name = {f"test_{key}": value for key, value in _numbers(folder.metrics).items()}
     for timing in sorted(folder.timing("train").parent.glob("*.json")):
-        found |= {f"timing.{timing.stem}.{key}": value for key, value in _numbers(timing).items()}
-    return found
+        numbers_by_name |= {f"timing.{timing.stem}.{key}": value for key, value in _numbers(timing).items()}
+    return numbers_by_name
 
 
 def _numbers(path: Path) -> dict[str, float]:

@@ -14,7 +14,7 @@ from adaptformer.base import files
 from adaptformer.base.errors import UserError, without_credentials
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.tracking import dvc_repository, failures, mlflow_run, mlflow_store, run_files, uploads
+from adaptformer.tracking import dvc_repository, mlflow_errors, mlflow_run, mlflow_store, run_files, uploads
 from adaptformer.tracking.git import git_tags, short_commit
 from adaptformer.training.history import EpochRow
 
@@ -111,10 +111,10 @@ class Tracker:
         if run_id is None:
             return uploads.waits(folder, results)
         try:
-            found = mlflow_run.reopen(self._connected(), run_id)
-            if found is None:
+            mlflow_run_of = mlflow_run.reopen(self._connected(), run_id)
+            if mlflow_run_of is None:
                 return False
-            self._continue(found)
+            self._continue(mlflow_run_of)
             self._run.results, self._started = results, True  # so that it gets this run's final status
         except Exception as error:
             self._stop(error)
@@ -140,18 +140,18 @@ class Tracker:
     def _mlflow_run(self) -> tuple[MlflowClient, str]:
         client = self._connected()
         if self.run_id is None:
-            if (found := mlflow_run.stopped(client, self._run)) and mlflow_run.reopen(client, found.info.run_id):
-                self._logged_steps = mlflow_run.logged_steps(client, found.info.run_id)
-                self._continue(found)
+            if (earlier := mlflow_run.stopped(client, self._run)) and mlflow_run.reopen(client, earlier.info.run_id):
+                self._logged_steps = mlflow_run.logged_steps(client, earlier.info.run_id)
+                self._continue(earlier)
             mlflow_run.mark_crashed(client, self._run)
             self.run_id = mlflow_run.start(client, self._run)
         return client, self.run_id
 
-    def _continue(self, found: Run) -> None:
+    def _continue(self, earlier: Run) -> None:
         """Make this run the continuation of one that MLflow has."""
-        self.run_id = str(found.info.run_id)
-        self._run.id = found.data.tags.get(mlflow_run.ID_TAG, self._run.id)
-        self._run.start = int(found.info.start_time)
+        self.run_id = str(earlier.info.run_id)
+        self._run.id = earlier.data.tags.get(mlflow_run.ID_TAG, self._run.id)
+        self._run.start = int(earlier.info.start_time)
 
     def _connected(self) -> MlflowClient:
         if self._client is None:
@@ -167,9 +167,9 @@ class Tracker:
         """Warn of a failure, once for each kind."""
         if what not in self._warned:
             self._warned.add(what)
-            told = failures.explained(error, "the next run uploads the rest")
-            cause = f"{type(error).__name__}: {failures.one_line(error)}" if told is None else told.cause
-            logger.warning("%s: %s%s", what, cause, "" if told is None else f" (fix: {told.remedy})")
+            explained = mlflow_errors.explained(error, "the next run uploads the rest")
+            cause = f"{type(error).__name__}: {mlflow_errors.one_line(error)}" if explained is None else explained.cause
+            logger.warning("%s: %s%s", what, cause, "" if explained is None else f" (fix: {explained.remedy})")
 
 
 def run_name(params: Params) -> str:

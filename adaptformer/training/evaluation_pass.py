@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptformer.base.scores import NAMES, score
+from adaptformer.base.classification_scores import NAMES, score
 from adaptformer.data.labelled import LabelledImages
 from adaptformer.model import batch_norm, inference
 from adaptformer.training import head_statistics

@@ -67,5 +67,5 @@ def draw(path: Path, rows: Sequence[EpochRow], best: EpochRow) -> None:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     right.legend(frameon=False)
-    with files.replacing(path) as beside:
-        figure.savefig(beside, dpi=120, metadata={"Software": None})
+    with files.replacing(path) as new_file:
+        figure.savefig(new_file, dpi=120, metadata={"Software": None})

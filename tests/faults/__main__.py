@@ -39,7 +39,7 @@ IMPORTED = (
     "scipy.stats", "matplotlib.pyplot", "onnx", "onnxruntime", "onnxscript", "mlflow", "mlflow.pyfunc", "optuna",
     "cleanlab", "pyarrow.parquet", "ruamel.yaml",
     "adaptformer.curation.importing.importing", "adaptformer.curation.importing.relabelling",
-    "adaptformer.curation.sharded_checks.checking", "adaptformer.curation.labels.review",
+    "adaptformer.curation.sharded_checks.checking", "adaptformer.curation.labels.label_errors",
     "adaptformer.registry.promotion", "adaptformer.pipeline.sweep_runs", "adaptformer.pipeline.method_runs",
     "adaptformer.batch_prediction.running", "adaptformer.sweeps.study", "small_project",
 )  # fmt: skip

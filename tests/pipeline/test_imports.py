@@ -106,7 +106,7 @@ def test_the_base_imports_nothing_else_of_the_library():
         "adaptformer.prediction.predictor",
         "adaptformer.prediction.prediction_table",
         "adaptformer.batch_prediction.running",
-        "adaptformer.registry.answering",
+        "adaptformer.registry.model_choice",
         "adaptformer.api.model",
         "adaptformer.api.run",
         "adaptformer.__main__",

@@ -13,7 +13,7 @@ from adaptformer.config.run_folder import RunFolder
 from adaptformer.curation.importing.sample import DVC_DIGEST
 from adaptformer.pipeline import stage_runner
 from adaptformer.tracking import dvc_repository
-from flows.local import make_sample_if_wanted
+from flows.local import make_sample_if_missing
 
 pytestmark = pytest.mark.e2e
 HOLD = (
@@ -190,7 +190,7 @@ def test_a_stage_whose_inputs_did_not_change_is_recorded(inside):
 
 def test_the_sample_is_written_where_data_dvc_names_it_and_only_there(inside, capfd):
     def make():
-        make_sample_if_wanted(RunFolder())
+        make_sample_if_missing(RunFolder())
         return capfd.readouterr().out
 
     assert "Writing" not in make()

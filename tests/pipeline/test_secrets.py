@@ -19,7 +19,7 @@ from adaptformer.batch_prediction import job
 from adaptformer.config import params
 from adaptformer.data import storage
 from adaptformer.registry import versions
-from adaptformer.tracking import failures, mlflow_store, run_files, uploads
+from adaptformer.tracking import mlflow_errors, mlflow_store, run_files, uploads
 from adaptformer.tracking.locations import mlflow_pages, tracking_place
 from adaptformer.tracking.tracker import tracked
 
@@ -153,7 +153,7 @@ def test_an_override_with_credentials_is_refused(folder):
 
 def test_the_words_of_a_library_are_shown_without_secrets(planted):
     error = RuntimeError(f"Max retries: http://ada:{PASSWORD}@host/api?sig={PASSWORD} with planted/secret+key")
-    assert failures.one_line(error) == "Max retries: http://host/api?sig=*** with ***"
+    assert mlflow_errors.one_line(error) == "Max retries: http://host/api?sig=*** with ***"
 
 
 def test_a_description_is_written_as_it_is_sent(folder, settings):

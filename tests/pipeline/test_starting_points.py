@@ -15,7 +15,7 @@ import mlflow
 import pytest
 from crafted import ROW, runs
 
-from adaptformer.base import without_git
+from adaptformer.base import dvc_without_git
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import load
 from adaptformer.config.run_folder import RunFolder
@@ -78,27 +78,27 @@ def test_dvc_works_without_git_in_an_archive_that_git_made_and_with_git_in_the_r
     monkeypatch.chdir(tmp_path / "unpacked")
     assert dvc("config", "core.no_scm") == "true\n"
     assert "no data or pipelines" in dvc("status")
-    without_git.settle(Path())
+    dvc_without_git.settle(Path())
     assert said() == []
 
 
 def test_what_has_git_or_is_set_already_is_left_alone(copied, monkeypatch, said):
-    monkeypatch.setattr(without_git.subprocess, "run", None)
+    monkeypatch.setattr(dvc_without_git.subprocess, "run", None)
     for name in (".git", "../.git"):  # a folder, or the file of a worktree; below a repository too
         Path(name).write_text("gitdir: elsewhere")
-        without_git.settle(copied)
+        dvc_without_git.settle(copied)
         Path(name).unlink()
     (copied / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
-    without_git.settle(copied)
+    dvc_without_git.settle(copied)
     assert said() == []
 
 
 def test_a_setting_that_cannot_be_written_has_a_remedy(copied, monkeypatch):
     failing = [sys.executable, "-c", "import sys; sys.exit('ERROR: strange')"]
     run = subprocess.run
-    monkeypatch.setattr(without_git.subprocess, "run", lambda _command, **options: run(failing, **options))
+    monkeypatch.setattr(dvc_without_git.subprocess, "run", lambda _command, **options: run(failing, **options))
     with pytest.raises(UserError, match=r"is no git repository, and DVC could not .* \(ERROR: strange\)") as caught:
-        without_git.settle(copied)
+        dvc_without_git.settle(copied)
     assert caught.value.remedy == "run `git init` there, or `dvc config --local core.no_scm true`"
 
 

@@ -104,7 +104,7 @@ def test_the_registered_model_is_the_file_and_runs(flown, finished, monkeypatch)
     answer = model.predict({"images": np.zeros((3, 32, 32, 3), np.uint8)})
     assert answer["logits"].shape == (3, 10)
     signature = model.metadata.signature
-    assert signature.inputs is None  # the version itself refuses what does not fit (test_served_model.py)
+    assert signature.inputs is None  # the version itself refuses what does not fit (test_pyfunc_model.py)
     assert {"class", "probability", "logits"} <= {spec.name for spec in signature.outputs}
 
 

@@ -79,8 +79,8 @@ def _examples(manifest: pd.DataFrame, data: Path) -> tuple[list[tuple[bytes, str
     """Return thumbnails with their classes, and the number of classes left out because there are too many."""
     train = manifest[manifest["split"] == "train"]
     # By hash: the first files by name are often similar, and a random draw would not be reproducible.
-    chosen = train.sort_values("sha256").groupby("label", sort=True).head(_PICTURES_PER_CLASS)
-    labels = sorted(chosen["label"].unique())[:_CLASSES_PICTURED]
-    shown = chosen[chosen["label"].isin(labels)].sort_values(["label", "sha256"])
+    per_class = train.sort_values("sha256").groupby("label", sort=True).head(_PICTURES_PER_CLASS)
+    labels = sorted(per_class["label"].unique())[:_CLASSES_PICTURED]
+    shown = per_class[per_class["label"].isin(labels)].sort_values(["label", "sha256"])
     items = [(thumbnail(data / path), label) for path, label in zip(shown["path"], shown["label"], strict=True)]
     return [(png, label) for png, label in items if png], train["label"].nunique() - len(labels)

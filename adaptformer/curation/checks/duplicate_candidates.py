@@ -51,9 +51,9 @@ def proposals(pairs: pd.DataFrame) -> Proposals:
     transforms = view_transforms()
     # If the second picture was the viewed one, the inverse transform maps the first to the second.
     both = torch.stack([*transforms, *map(_inverted, transforms)])
-    chosen = torch.tensor((pairs["view"] + VIEWS * pairs["changed"]).to_list(), dtype=torch.int64)
+    view = torch.tensor((pairs["view"] + VIEWS * pairs["changed"]).to_list(), dtype=torch.int64)
     first, second = (pairs[column].to_numpy(np.int64, copy=True) for column in ("first", "second"))
-    return Proposals(first, second, both[chosen])
+    return Proposals(first, second, both[view])
 
 
 def signatures(images: Tensor, transform: Tensor | None = None) -> Tensor:

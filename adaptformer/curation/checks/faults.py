@@ -70,12 +70,12 @@ def _row_faults(manifest: pd.DataFrame) -> pd.DataFrame:
             f"the manifest's column {whole.iloc[0]['column']} is wrong: {whole.iloc[0]['check']}",
             "write it again with `adaptformer validate`",
         )
-    found = []
+    tables = []
     for (column, rule), group in cases.groupby(["column", "check"], sort=True):
         fault, remedy = _ROW_FAULTS.get(str(column), (f"bad {column}", "move the file out of data/"))
         details = (f"{column} {value!r} ({rule})" for value in group["failure_case"])
-        found.append(_faults(manifest.loc[group["index"].astype(int), "path"], fault, details, remedy))
-    return pd.concat(found, ignore_index=True)
+        tables.append(_faults(manifest.loc[group["index"].astype(int), "path"], fault, details, remedy))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _missing_in_train(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -119,7 +119,7 @@ def write(path: Path, findings: Iterable[Finding], levels: ChecksParams) -> Summ
     """
     firsts: dict[str, Finding] = {}
     numbers: Counter[str] = Counter()
-    with files.replacing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+    with files.replacing(path) as new_file, new_file.open("w", encoding="utf-8", newline="") as file:
         rows = csv_file.Writer(file)
         rows.row(COLUMNS)
         for finding in findings:

@@ -52,9 +52,9 @@ def images_of(source: Path) -> Listing:
     if not images:
         raise UserError(f"{source} holds no images in class folders", _remedy(source))
     _refuse_one_level_too_high(source, classes, walk)
-    told = {place for place, _ in walk.left_out}
+    already_listed = {place for place, _ in walk.left_out}
     empty = (walk.place(one.folder) for one in classes if not files[one.folder])
-    walk.left_out += [LeftOut(place, "an empty class folder") for place in empty if place not in told]
+    walk.left_out += [LeftOut(place, "an empty class folder") for place in empty if place not in already_listed]
     _note_one_level_too_low(source, walk)
     remarks = _same_folders_in_each(classes, files)
     return Listing(str(source), images, sorted(set(walk.left_out)), remarks)
@@ -119,11 +119,11 @@ class _Walk:
                     links.append((child, top))
                 else:
                     real.append((child, top))
-        return {folder: sorted(found) for folder, found in files.items()}
+        return {folder: sorted(paths) for folder, paths in files.items()}
 
     def _first_seen(self, folder: Path) -> Path | None:
-        found = folder.stat()
-        first = self._seen.setdefault((found.st_dev, found.st_ino), folder)
+        status = folder.stat()
+        first = self._seen.setdefault((status.st_dev, status.st_ino), folder)
         return None if first == folder else first
 
 
@@ -139,12 +139,14 @@ def _listed(folder: Path) -> list[Path]:
 def _split_folders(source: Path, walk: _Walk) -> list[tuple[Path, str]]:
     """Return the folders that hold class folders, each with its split, or "" if there are no splits."""
     folders = [child for child in walk.children(source) if child.is_dir()]
-    found = [(folder, split) for folder in folders if (split := split_of(folder.name)) and _holds_folders(folder)]
-    found = found or _named_alike(folders)
-    if not found:
+    split_folders = [
+        (folder, split) for folder in folders if (split := split_of(folder.name)) and _holds_folders(folder)
+    ]
+    split_folders = split_folders or _named_alike(folders)
+    if not split_folders:
         return [(source, "")]
     walk.folders(source)  # records the files beside them
-    taken = {folder for folder, _ in found}
+    taken = {folder for folder, _ in split_folders}
     others = [folder for folder in folders if folder not in taken]
     unlabelled = [folder for folder in others if _is_unlabelled(folder)]
     for folder in unlabelled:
@@ -152,9 +154,9 @@ def _split_folders(source: Path, walk: _Walk) -> list[tuple[Path, str]]:
         walk.leave_out(folder, f"a folder beside the splits whose images ({count:,}) have no classes")
     if rest := [shown(folder.name) for folder in others if folder not in unlabelled]:
         raise UserError(f"{source} has split folders and, beside them, {rest[0]!r}", _EXPECTED)
-    if "train" not in {split for _, split in found}:
-        raise UserError(f"{source} has the split {found[0][0].name} but no train", _EXPECTED)
-    return [(_inner(folder), split) for folder, split in found]
+    if "train" not in {split for _, split in split_folders}:
+        raise UserError(f"{source} has the split {split_folders[0][0].name} but no train", _EXPECTED)
+    return [(_inner(folder), split) for folder, split in split_folders]
 
 
 def _named_alike(folders: list[Path]) -> list[tuple[Path, str]]:
@@ -188,10 +190,10 @@ def _holds_folders(folder: Path) -> bool:
 
 def _refuse_one_level_too_high(source: Path, classes: list[_Class], walk: _Walk) -> None:
     """Raise UserError if the only class holds nothing but folders, which are then the classes."""
-    found = {one.folder.name: one.folder for one in classes}
-    if len(found) != 1:
+    class_folders = {one.folder.name: one.folder for one in classes}
+    if len(class_folders) != 1:
         return
-    (only,) = found.values()
+    (only,) = class_folders.values()
     children = walk.children(only)
     inner = [child for child in children if child.is_dir()]
     if inner and len(inner) == len(children):

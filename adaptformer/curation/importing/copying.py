@@ -55,26 +55,26 @@ class Copied(NamedTuple):
         return [one.sha256 for one in self.facts]
 
 
-def copied(found: Listing, folder: Path, params: DataParams, manner: Manner) -> Copied:
+def copied(listing: Listing, folder: Path, params: DataParams, manner: Manner) -> Copied:
     """Copy every image into `folder` under a number.
 
     Unusable files, and images with the same bytes in several classes or splits, are left out if `manner.skip_bad` is
     set. Raises one UserError about all of them if it is not set, or if no image is left.
     """
     limits = Limits.of(params.max_file_mb, params.max_megapixels)
-    readable = [image for image in found.images if not image.fault]
+    readable = [image for image in listing.images if not image.fault]
     copies = [folder / f"{number}.copy" for number in range(len(readable))]
     files_read = copy_all([image.path for image in readable], copies, manner.known, limits)
     read = zip(copies, progress.steps(files_read, "importing", len(readable), "images"), strict=True)
     usable, faults, repaired = [], [], list[LeftOut]()
-    for image in found.images:
+    for image in listing.images:
         if image.fault:
             faults.append(LeftOut(image.place, image.fault))
             continue
         copy, facts = next(read)
         if facts == TRUNCATED and manner.repair and (mended := _repaired(image, copy, limits)):
-            facts, told = mended
-            repaired.append(told)
+            facts, repair = mended
+            repaired.append(repair)
         if isinstance(facts, str):
             faults.append(LeftOut(image.place, facts))
         elif min(facts.width, facts.height) < MIN_SIDE:
@@ -83,14 +83,14 @@ def copied(found: Listing, folder: Path, params: DataParams, manner: Manner) -> 
         else:
             usable.append((image, copy, facts))
     if faults and not (manner.skip_bad and usable):
-        raise _unusable(found, faults)
+        raise _unusable(listing, faults)
     wrong = rules.contradictions([image for image, _, _ in usable], [facts.sha256 for _, _, facts in usable])
     if not manner.skip_bad:
-        rules.refuse_contradictions(found, wrong.values())
+        rules.refuse_contradictions(listing, wrong.values())
     for index in wrong:
         usable[index][1].unlink()
     kept = [row for index, row in enumerate(usable) if index not in wrong]
-    left_out = [*found.left_out, *faults, *wrong.values()]
+    left_out = [*listing.left_out, *faults, *wrong.values()]
     return Copied([row[0] for row in kept], [row[1] for row in kept], [row[2] for row in kept], left_out, repaired)
 
 
@@ -107,11 +107,11 @@ def _repaired(image: Image, copy: Path, limits: Limits) -> tuple[ImageFacts, Lef
     return facts, LeftOut(image.place, f"a truncated JPEG, repaired: {what}")
 
 
-def _unusable(found: Listing, faults: Sequence[LeftOut]) -> UserError:
+def _unusable(listing: Listing, faults: Sequence[LeftOut]) -> UserError:
     lines = [shown(f"{place}: {reason}") for place, reason in faults]
     more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
     error = UserError(
-        f"{len(lines)} of {len(found.images)} files in {found.source} are no usable images: {lines[0]}{more}",
+        f"{len(lines)} of {len(listing.images)} files in {listing.source} are no usable images: {lines[0]}{more}",
         "repair them or move them away, or leave them out with --skip-bad",
     )
     for line in lines if len(lines) > 1 else []:
@@ -123,7 +123,7 @@ def groups_of(images: Sequence[Image], params: DataParams) -> list[str]:
     """Return the group of each image: the one that its source names, else that of its path (group_pattern)."""
     named = zip(images, stored_names(images), strict=True)
     by_path = groups.of((f"{image.label}/{name}" for image, name in named), params.group_pattern)
-    return [image.group or found for image, found in zip(images, by_path, strict=True)]
+    return [image.group or group for image, group in zip(images, by_path, strict=True)]
 
 
 def stored_names(images: Sequence[Image]) -> list[str]:

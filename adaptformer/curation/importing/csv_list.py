@@ -92,9 +92,9 @@ def _image(row: Row, search: _Search) -> tuple[Image, list[str]]:
     ]
     if reasons:
         return Image(Path(), label, path, ""), reasons
-    found = search.found(path)
+    file = search.found(path)
     place = path if label else f"line {row.line}"
-    return Image(found, label, place, found.name, split or "", group, "" if label else "no label"), []
+    return Image(file, label, place, file.name, split or "", group, "" if label else "no label"), []
 
 
 class _Search:
@@ -129,12 +129,12 @@ class _Search:
         parts = PurePosixPath(name.replace("\\", "/")).parts
         starts = range(1, len(parts)) if _ABSOLUTE.match(name) else range(1)
         ends = (PurePosixPath(*parts[start:]) for start in starts)
-        return next((found for end in ends if (found := self._below(end))), None)
+        return next((match for end in ends if (match := self._below(end))), None)
 
     def _by_stem(self, name: str) -> Path | None:
         """Return the file below the list's folder that has this name without its suffix, if there is only one."""
-        wanted = PurePosixPath(name.replace("\\", "/"))
-        alike = [path for path in self._by_stems.get(wanted.name, []) if _ends_with(path, wanted)]
+        stem = PurePosixPath(name.replace("\\", "/"))
+        alike = [path for path in self._by_stems.get(stem.name, []) if _ends_with(path, stem)]
         return alike[0] if len(alike) == 1 else None
 
     @cached_property
@@ -153,5 +153,5 @@ def _there(path: Path) -> bool:
         return False
 
 
-def _ends_with(path: Path, wanted: PurePosixPath) -> bool:
-    return path.with_suffix("").parts[-len(wanted.parts) :] == wanted.parts
+def _ends_with(path: Path, end: PurePosixPath) -> bool:
+    return path.with_suffix("").parts[-len(end.parts) :] == end.parts

@@ -33,8 +33,8 @@ class Table(NamedTuple):
     encoding: str
 
 
-def read(source: Path, wanted: Mapping[str, Sequence[str]], needed: Sequence[str], remedy: str) -> Table:
-    """Return the `wanted` columns by name; each name has possible headers, of which the first one in the file counts.
+def read(source: Path, headers_of: Mapping[str, Sequence[str]], needed: Sequence[str], remedy: str) -> Table:
+    """Return columns by name; each name has possible headers, `headers_of`, of which the first one in the file counts.
 
     Headers match in any case. Raises UserError with `remedy` if the file cannot be read, lacks a `needed` column,
     repeats a wanted column, or has a row that is longer than the header.
@@ -44,7 +44,7 @@ def read(source: Path, wanted: Mapping[str, Sequence[str]], needed: Sequence[str
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
     try:
         header = [one_form(name.strip().casefold()) for name in next(reader, [])]
-        columns = _columns(source, header, wanted, needed, remedy)
+        columns = _columns(source, header, headers_of, needed, remedy)
         rows, blank = [], []
         for fields in reader:
             if not any(field.strip() for field in fields):
@@ -81,11 +81,11 @@ def _decoded(source: Path, remedy: str) -> tuple[str, str]:
 
 
 def _columns(
-    source: Path, header: list[str], wanted: Mapping[str, Sequence[str]], needed: Sequence[str], remedy: str
+    source: Path, header: list[str], headers_of: Mapping[str, Sequence[str]], needed: Sequence[str], remedy: str
 ) -> dict[str, int]:
     """Return the index of each wanted column that is there."""
     columns = {}
-    for name, headers in wanted.items():
+    for name, headers in headers_of.items():
         there = [one for one in headers if one in header]
         if there and header.count(there[0]) > 1:
             raise UserError(f"{source} has the column {quoted(there[0])} {header.count(there[0])} times", remedy)

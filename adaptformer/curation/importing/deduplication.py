@@ -195,9 +195,9 @@ def undo(data: Path, places: Places, request: str = "") -> list[str]:
         else "restored the place of every image"
     )
     change = Change(request, "", (line,), files=listed, once=bool(request))
-    with replacing_folder(data, lambda: change) as beside:
-        growth.link(data, beside, before)
-        growth.link(aside, beside, {path: path for path in removed})
+    with replacing_folder(data, lambda: change) as new_data:
+        growth.link(data, new_data, before)
+        growth.link(aside, new_data, {path: path for path in removed})
     return [line]
 
 

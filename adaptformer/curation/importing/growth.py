@@ -75,7 +75,7 @@ def add_images(
     other parts of the change. Raises UserError as an import does, and for images that are in `data` under another
     class.
     """
-    with sources.found(str(source), data, manner.work, params.max_file_mb * 1_000_000) as listed:
+    with sources.listing(str(source), data, manner.work, params.max_file_mb * 1_000_000) as listed:
         images = rules.checked(listed)
         present = _present(data)
         refuse_class_names({*(entry.label for entry in present), *(image.label for image in images.images)} - {""})
@@ -114,18 +114,16 @@ def _added(
     kept, frozen = with_validation(list(hashes), hashes, params)
     classes = {entry.label for entry in kept}
     growth: Growth
-    with replacing_folder(data, (lambda: change(growth)) if change else None) as beside:
-        taken = copied(images, beside, params, manner)
+    with replacing_folder(data, (lambda: change(growth)) if change else None) as new_data:
+        taken = copied(images, new_data, params, manner)
         fresh = _not_there(taken.images, taken.hashes, hashes)
         new = [taken.images[i] for i in fresh]
         sides = _sides(new, [taken.hashes[i] for i in fresh], kept, hashes, params)
         names = free_names(new, sides, [(split, entry.label, Path(entry.path).name) for entry, split in kept.items()])
         there = [(f"{split}/{below_split(entry)}", entry.label, split, hashes[entry]) for entry, split in kept.items()]
-        rules.refuse_what_validate_refuses(
-            new, [taken.facts[i] for i in fresh], sides, names, params.group_pattern, there
-        )
-        link(data, beside, {entry.path: f"{split}/{below_split(entry)}" for entry, split in kept.items()})
-        place([taken.copies[i] for i in fresh], new, sides, names, beside)
+        rules.refuse_faulty_images(new, [taken.facts[i] for i in fresh], sides, names, params.group_pattern, there)
+        link(data, new_data, {entry.path: f"{split}/{below_split(entry)}" for entry, split in kept.items()})
+        place([taken.copies[i] for i in fresh], new, sides, names, new_data)
         for i in set(range(len(taken.images))) - set(fresh):
             taken.copies[i].unlink()
         importing.tell(images, taken, manner)
@@ -159,8 +157,10 @@ def with_validation(
     train = [entry for entry in present if entry.split == "train"]
     members = groups.of((below_split(entry) for entry in train), params.group_pattern)
     labels = [entry.label for entry in train]
-    chosen = splits.choose(labels, [hashes[entry] for entry in train], params.validation_fraction, params.seed, members)
-    moved = {entry: "validation" for entry, moves in zip(train, chosen, strict=True) if moves}
+    is_validation = splits.choose(
+        labels, [hashes[entry] for entry in train], params.validation_fraction, params.seed, members
+    )
+    moved = {entry: "validation" for entry, moves in zip(train, is_validation, strict=True) if moves}
     return kept | moved, len(moved)
 
 
@@ -213,9 +213,9 @@ def _leave_enough_to_train(
             members[image.label].append(unit)
     for own in members.values():
         for source, enough in (("test", 2), ("validation", 1)):
-            wanted = {"test": ("train", "validation"), "validation": ("train",)}[source]
+            targets = {"test": ("train", "validation"), "validation": ("train",)}[source]
             spare = sorted(unit for unit in own if side_of[unit] == source and unit in movable)
-            while spare and sum(side_of[unit] in wanted for unit in own) < enough:
+            while spare and sum(side_of[unit] in targets for unit in own) < enough:
                 side_of[spare.pop(0)] = "train"
 
 
@@ -225,10 +225,10 @@ def _side(unit: str, params: DataParams) -> str:
     return "validation" if splits.share(f"validation of {unit}", params.seed) < params.validation_fraction else "train"
 
 
-def link(data: Path, beside: Path, places: Mapping[str, str]) -> None:
-    """Hard-link files of `data` into the folder `beside`, by path and new path; copy them if links are impossible."""
+def link(data: Path, folder: Path, places: Mapping[str, str]) -> None:
+    """Hard-link files of `data` into the folder `folder`, by path and new path; copy them if links are impossible."""
     for path, new in places.items():
-        target = beside / new
+        target = folder / new
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(data / path, target, follow_symlinks=False)

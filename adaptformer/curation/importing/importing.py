@@ -62,7 +62,7 @@ def import_folder(
     if not replace and occupied(data):
         sources.refuse(str(source), data)
         refuse_occupied(data, str(source))
-    with sources.found(str(source), data, manner.work, params.max_file_mb * 1_000_000) as listed:
+    with sources.listing(str(source), data, manner.work, params.max_file_mb * 1_000_000) as listed:
         images = rules.checked(listed)
         rules.refuse_few_classes(images)
         return _imported(images, data, params, manner, change)
@@ -72,15 +72,15 @@ def _imported(
     images: Listing, data: Path, params: DataParams, manner: Manner, change: Callable[[ImportSummary], Change] | None
 ) -> ImportSummary:
     summary: ImportSummary
-    with replacing_folder(data, (lambda: change(summary)) if change else None) as beside:
+    with replacing_folder(data, (lambda: change(summary)) if change else None) as new_data:
         # The hashes choose the splits, so a file is copied before its place is known.
-        taken = copied(images, beside, params, manner)
+        taken = copied(images, new_data, params, manner)
         sides, made = splits_of(taken.images, taken.hashes, params)
         grouped = any(image.group for image in taken.images)
         names = free_names(taken.images, sides)
         group = GROUP_PATTERN if grouped else params.group_pattern
-        rules.refuse_what_validate_refuses(taken.images, taken.facts, sides, names, group)
-        place(taken.copies, taken.images, sides, names, beside)
+        rules.refuse_faulty_images(taken.images, taken.facts, sides, names, group)
+        place(taken.copies, taken.images, sides, names, new_data)
         tell(images, taken, manner)
         summary = ImportSummary(
             images={split: sides.count(split) for split in SPLITS},
@@ -132,7 +132,9 @@ def _carve(split: str, images: Sequence[Image], hashes: Sequence[str], sides: li
     fraction = params.test_fraction if split == "test" else params.validation_fraction
     train = [index for index, side in enumerate(sides) if side == "train"]
     members = groups_of([images[i] for i in train], params)
-    chosen = splits.choose([images[i].label for i in train], [hashes[i] for i in train], fraction, params.seed, members)
-    for index, moves in zip(train, chosen, strict=True):
+    is_moved = splits.choose(
+        [images[i].label for i in train], [hashes[i] for i in train], fraction, params.seed, members
+    )
+    for index, moves in zip(train, is_moved, strict=True):
         if moves:
             sides[index] = split

@@ -53,8 +53,8 @@ def last(path: Path, done: pd.DataFrame, what: str) -> tuple[pd.DataFrame, dict[
     """
     if done.empty:
         raise UserError(f"no {what} is left to undo", f"{path} lists those that can be")
-    chosen = done["number"] == done["number"].max()
-    return done[chosen], integrity.with_beside(path, csv_file.text(done[~chosen]))
+    is_last = done["number"] == done["number"].max()
+    return done[is_last], integrity.with_beside(path, csv_file.text(done[~is_last]))
 
 
 def places_before(data: Path, moves: pd.DataFrame, what: str, otherwise: str) -> dict[str, str]:

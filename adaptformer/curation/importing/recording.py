@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from adaptformer.base import files, without_git
+from adaptformer.base import dvc_without_git, files
 from adaptformer.base.errors import UserError
 
 
@@ -15,12 +15,12 @@ def dvc_add(data: Path) -> bool:
     root = data.absolute().parent
     if not (root / ".dvc").is_dir():
         return False
-    without_git.settle(root)
+    dvc_without_git.settle(root)
     command = [sys.executable, "-m", "dvc", "add", data.name]  # with --quiet it would give no reason
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr[max(0, done.stderr.find("ERROR:")) :]
-        reason = " ".join(said.split()) or f"exit code {done.returncode}"
+        message = done.stderr[max(0, done.stderr.find("ERROR:")) :]
+        reason = " ".join(message.split()) or f"exit code {done.returncode}"
         refused = files.refusal(RuntimeError(reason))
         remedy = f"{refused.remedy.partition(',')[0]}, then" if refused else "fix that, then"
         raise UserError(f"`dvc add {data.name}` failed: {reason}", f"{remedy} run `dvc add {data.name}` in {root}")

@@ -61,28 +61,28 @@ def relabel(source: Path, data: Path, params: DataParams, journal: Path, request
     present, faults = layout.entries(data) if data.is_dir() else ([], {})
     if faults or not present:
         raise UserError(f"{data}/ is empty or has faults", "run `adaptformer validate` first, and do what it says")
-    wanted = _wanted(source, present)
+    new_labels = _wanted(source, present)
     read = progress.steps(present, "reading data/", len(present), "images")
     hashes = {entry: files.sha256_file(data / entry.path) for entry in read}
     sides, frozen = growth.with_validation(present, hashes, params)
     taken = {
         (split, entry.label, Path(entry.path).name.casefold())
         for entry, split in sides.items()
-        if entry.path not in wanted
+        if entry.path not in new_labels
     }
     places = {}
     for entry, split in sides.items():
-        label = wanted.get(entry.path, entry.label)
+        label = new_labels.get(entry.path, entry.label)
         name = Path(entry.path).name
         places[entry.path] = f"{split}/{label}/{free_name(name, split, label, taken) if label != entry.label else name}"
     moved = {before: after for before, after in places.items() if before != after}
     listed = move_list.extended(journal, move_list.read(journal), moved)
     labels = {entry.path: entry.label for entry in present}
-    relabelling = Relabelling(dict(Counter((labels[path], label) for path, label in wanted.items())), frozen)
+    relabelling = Relabelling(dict(Counter((labels[path], label) for path, label in new_labels.items())), frozen)
     inputs = files.sha256_file(source)
     change = Change(request, inputs, tuple(relabelling.lines()), files=listed, once=bool(request))
-    with replacing_folder(data, lambda: change) as beside:
-        growth.link(data, beside, places)
+    with replacing_folder(data, lambda: change) as new_data:
+        growth.link(data, new_data, places)
     return relabelling
 
 
@@ -98,8 +98,8 @@ def undo(data: Path, journal: Path, request: str = "") -> list[str]:
     count = sum(before.split("/")[1] != after.split("/")[1] for before, after in pairs)
     lines = [f"restored the labels of {count:,} images, and the place of every image"]
     change = Change(request, "", tuple(lines), files=listed, once=bool(request))
-    with replacing_folder(data, lambda: change) as beside:
-        growth.link(data, beside, places)
+    with replacing_folder(data, lambda: change) as new_data:
+        growth.link(data, new_data, places)
     return lines
 
 
@@ -113,7 +113,7 @@ def _wanted(source: Path, present: Sequence[Entry]) -> dict[str, str]:
         raise UserError(f"{source} has the columns {', '.join(map(str, table))}", _FORMAT)
     labels = {entry.path: entry.label for entry in present}
     classes = sorted(set(labels.values()))
-    wanted: dict[str, str] = {}
+    new_labels: dict[str, str] = {}
     faults = []
     for line, (path, new) in enumerate(zip(table["path"], table["new_label"].str.strip(), strict=True), start=2):
         label = one_form(new)
@@ -124,7 +124,7 @@ def _wanted(source: Path, present: Sequence[Entry]) -> dict[str, str]:
         elif label not in classes:
             near = difflib.get_close_matches(label, classes, 1)
             faults.append(f"line {line}: no class {quoted(label)}" + (f" (is it {near[0]!r}?)" if near else ""))
-        elif wanted.setdefault(path, label) != label:
+        elif new_labels.setdefault(path, label) != label:
             faults.append(f"line {line}: {shown(path)} has two new labels")
     if faults:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
@@ -132,7 +132,7 @@ def _wanted(source: Path, present: Sequence[Entry]) -> dict[str, str]:
         for fault in faults[1:]:
             refused.add_note(fault)
         raise refused
-    changed = {path: label for path, label in wanted.items() if label != labels[path]}
+    changed = {path: label for path, label in new_labels.items() if label != labels[path]}
     if not changed:
         raise UserError(f"{source} changes no label", "write the right class of an image into its column new_label")
     return changed

@@ -191,19 +191,21 @@ def forget(data: Path) -> None:
 
 def _settle(data: Path, places: _Places, record: _Record) -> None:
     there = places.target.stat().st_ino if places.target.exists() else None
-    said = record.change.request or "a replacement"
+    request = record.change.request or "a replacement"
     if there == record.new:
         try:
             _complete(data, places, record)
         except UserError as error:  # from DVC, which is last: all else is done
             log.warning("%s; %s", error.cause, error.remedy)
-        log.info("completed `%s`, which was stopped: %s", said, "; ".join(record.change.lines) or "data/ is replaced")
+        log.info(
+            "completed `%s`, which was stopped: %s", request, "; ".join(record.change.lines) or "data/ is replaced"
+        )
     elif there in {None, record.old}:
         _take_back(data, places, record)
-        log.info("reverted `%s`, which was stopped: %s/ is unchanged", said, data)
+        log.info("reverted `%s`, which was stopped: %s/ is unchanged", request, data)
     else:
         raise UserError(
-            f"{data}/ is neither the folder that `{said}` was to replace nor the new one",
+            f"{data}/ is neither the folder that `{request}` was to replace nor the new one",
             f"compare it with {places.new} and {places.old}, then move {places.record} away",
         )
 

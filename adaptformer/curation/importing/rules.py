@@ -19,26 +19,26 @@ _ORDER = ("train", "validation", "test")
 """Of equal images in several splits, the one in the last of these splits is kept."""
 
 
-def checked(found: Listing) -> Listing:
+def checked(listing: Listing) -> Listing:
     """Return the images of a source, those without a split assigned to train, if their classes and splits are valid.
 
     Raises one UserError about all invalid class names, and one if there are splits but no train.
     """
-    usable = [image for image in found.images if not image.fault]
+    usable = [image for image in listing.images if not image.fault]
     refuse_class_names(image.label for image in usable)
     named = {image.split for image in usable} - {""}
     if named and not named & {"train"} and all(image.split for image in usable):
         raise UserError(
-            f"{found.source} has the split {sorted(named)[0]}, and no image is in train", "add images for training"
+            f"{listing.source} has the split {sorted(named)[0]}, and no image is in train", "add images for training"
         )
-    return found._replace(images=[image._replace(split=image.split or "train") for image in found.images])
+    return listing._replace(images=[image._replace(split=image.split or "train") for image in listing.images])
 
 
-def refuse_few_classes(found: Listing) -> None:
+def refuse_few_classes(listing: Listing) -> None:
     """Raise UserError if the images are of one class, unless some are unusable: those are reported first."""
-    labels = sorted({image.label for image in found.images})
-    if len(labels) == 1 and not any(image.fault for image in found.images):
-        raise UserError(f"{found.source} holds one class, {labels[0]!r}", "add a folder with images of another class")
+    labels = sorted({image.label for image in listing.images})
+    if len(labels) == 1 and not any(image.fault for image in listing.images):
+        raise UserError(f"{listing.source} holds one class, {labels[0]!r}", "add a folder with images of another class")
 
 
 def contradictions(images: Sequence[Image], hashes: Sequence[str]) -> dict[int, LeftOut]:
@@ -64,22 +64,22 @@ def contradictions(images: Sequence[Image], hashes: Sequence[str]) -> dict[int, 
     return dict(sorted(wrong.items()))
 
 
-def refuse_contradictions(found: Listing, wrong: Iterable[LeftOut]) -> None:
+def refuse_contradictions(listing: Listing, wrong: Iterable[LeftOut]) -> None:
     """Raise one UserError about images with the same bytes in several classes or splits, with a note for each."""
-    told = [shown(f"{place}: {reason}") for place, reason in wrong]
-    if not told:
+    reasons = [shown(f"{place}: {reason}") for place, reason in wrong]
+    if not reasons:
         return
-    more = f", and {len(told) - 1} more" if len(told) > 1 else ""
+    more = f", and {len(reasons) - 1} more" if len(reasons) > 1 else ""
     error = UserError(
-        f"images of {found.source} contradict each other: {told[0]}{more}",
+        f"images of {listing.source} contradict each other: {reasons[0]}{more}",
         "keep each image in one class and one split, or leave those out with --skip-bad",
     )
-    for line in told[:_LISTED]:
+    for line in reasons[:_LISTED]:
         error.add_note(line)
     raise error
 
 
-def refuse_what_validate_refuses(
+def refuse_faulty_images(
     images: Sequence[Image],
     facts: Sequence[ImageFacts],
     sides: Sequence[str],

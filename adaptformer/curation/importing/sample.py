@@ -41,9 +41,9 @@ def write_sample(data: Path, change: Change | None = None) -> None:
     labels = [str(digit) for digit in digits.target]
     hashes = [hashlib.sha256(content).hexdigest() for content in pictures]
     tests = splits.choose(labels, hashes, TEST_FRACTION, seed=0)
-    with replacing_folder(data, (lambda: change) if change else None) as beside:
+    with replacing_folder(data, (lambda: change) if change else None) as new_data:
         for index, (content, label, test) in enumerate(zip(pictures, labels, tests, strict=True)):
-            folder = beside / ("test" if test else "train") / label
+            folder = new_data / ("test" if test else "train") / label
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{index:04d}.png").write_bytes(content)
 

@@ -30,17 +30,17 @@ def locations(source: str) -> list[str]:
     expanded = [source]
     while any(_RANGE.search(one) for one in expanded):
         expanded = [_RANGE.sub(number, one, count=1) for one in expanded for number in _numbers(one)]
-    found = [match for one in expanded for match in (storage.glob(one) if "*" in one else [one])]
-    if not found:
+    matches = [match for one in expanded for match in (storage.glob(one) if "*" in one else [one])]
+    if not matches:
         raise UserError(f"there is no {source}", FORM)
-    return found
+    return matches
 
 
 def _numbers(text: str) -> list[str]:
-    found = _RANGE.search(text)
-    if found is None:
+    match = _RANGE.search(text)
+    if match is None:
         return [text]
-    first, last = found.groups()
+    first, last = match.groups()
     return [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from adaptformer.base.errors import UserError
-from adaptformer.curation.importing import class_folders, csv_list, downloading, shards
+from adaptformer.curation.importing import class_folders, csv_list, remote_copies, shards
 from adaptformer.curation.importing.listing import Listing
 from adaptformer.data import storage
 
@@ -18,7 +18,7 @@ _FOLDER = "give the path of a folder that holds one folder per class"
 
 
 @contextlib.contextmanager
-def found(source: str, data: Path, work: Path, limit: int) -> Iterator[Listing]:
+def listing(source: str, data: Path, work: Path, limit: int) -> Iterator[Listing]:
     """Yield the images of a source; shards and buckets are copied to the folder `work`, which is removed afterwards.
 
     Raises UserError for a source that does not exist, cannot be read, or overlaps with `data`.
@@ -32,7 +32,7 @@ def found(source: str, data: Path, work: Path, limit: int) -> Iterator[Listing]:
     try:
         work.mkdir(parents=True)
         with storage.user_errors(source):
-            read = downloading.unpacked if shards.is_shard(source) else downloading.downloaded
+            read = remote_copies.unpacked if shards.is_shard(source) else remote_copies.downloaded
             images = read(source, work, limit)
         yield images
     finally:

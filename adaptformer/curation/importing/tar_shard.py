@@ -129,9 +129,9 @@ def _label(key: str, parts: _Parts) -> tuple[str, str]:
     if isinstance(about, DamagedImage):
         return "", f"its label cannot be read: {about}"
     try:
-        told: Any = about.decode().strip() if ending == "cls" else json.loads(about)
+        content: Any = about.decode().strip() if ending == "cls" else json.loads(about)
     except (ValueError, RecursionError) as error:  # from UTF-8 or JSON
         return "", f"its label cannot be read: {' '.join(str(error).split())[:100]}"
     if ending == "json":
-        told = told.get("label", told.get("class")) if isinstance(told, dict) else None
-    return label_of(told)
+        content = content.get("label", content.get("class")) if isinstance(content, dict) else None
+    return label_of(content)

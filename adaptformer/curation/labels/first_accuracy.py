@@ -32,26 +32,26 @@ def text(params: Params, folder: RunFolder, seconds: float = SECONDS) -> str:
         return "`adaptformer fetch`, then `adaptformer validate` tells how far the frozen backbone alone gets"
     table = manifest.read_manifest(folder.manifest)
     table = table[table["split"].isin(["train", "validation"])].sort_values("sha256", ignore_index=True)
-    chosen = device.choose(params.runtime.device, params.runtime.threads)
-    embedding = Embedding(folder.backbone, params.image, chosen, folder.embeddings)
+    compute = device.choose(params.runtime.device, params.runtime.threads)
+    embedding = Embedding(folder.backbone, params.image, compute, folder.embeddings)
     began = time.perf_counter()
-    embedded, done, wanted = began, 0, min(_FIRST, len(table))
-    while wanted > done:
-        part, before = table[:wanted], embedded
+    embedded, done, goal = began, 0, min(_FIRST, len(table))
+    while goal > done:
+        part, before = table[:goal], embedded
         features = embedding.of_data(part, folder.data, None)
         embedded = time.perf_counter()
-        each, done = (embedded - before) / (wanted - done), wanted
-        wanted = min(len(table), _MOST, _GROWTH * done, done + int((seconds - (embedded - began)) / each))
+        each, done = (embedded - before) / (goal - done), goal
+        goal = min(len(table), _MOST, _GROWTH * done, done + int((seconds - (embedded - began)) / each))
     train, validation = (int((part["split"] == split).sum()) for split in ("train", "validation"))
     whole = len(part) == len(table)
     if validation < _FEWEST and not whole:
         return (
             f"too few images within {seconds:.0f} s for a first accuracy: `adaptformer data label-errors` looks at all"
         )
-    found = probe.first_accuracies(features, list(part["label"]), list(part["split"]))
-    if not found:
+    accuracies = probe.first_accuracies(features, list(part["label"]), list(part["split"]))
+    if not accuracies:
         return "no first accuracy: it needs validation images, and two classes in train"
-    shares = ", ".join(f"{name} {share:.1%}" for name, share in found.items())
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in accuracies.items())
     of = "" if whole else f" (a part of {len(table):,} images)"
     return (
         f"before any training: {shares} of {validation:,} validation images, from {train:,} training images{of}; took "

@@ -64,7 +64,7 @@ def out_of_fold(features: NDArray[np.float32], labels: NDArray[np.int64], groups
     folds = min(_FOLDS, max(counts))
     if folds < 2:
         raise UserError("no class has two images that are not copies", "add images, then check the labels again")
-    found = np.zeros((len(labels), int(labels.max()) + 1))
+    probabilities = np.zeros((len(labels), int(labels.max()) + 1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the ranking of the images is stable long before
         warnings.filterwarnings("ignore", "The least populated class")  # such a class is absent from some folds
@@ -72,6 +72,6 @@ def out_of_fold(features: NDArray[np.float32], labels: NDArray[np.int64], groups
         for fitted, held_out in progress.steps(folded, "judging labels", folds, "folds"):
             probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS))
             probe.fit(features[fitted], labels[fitted])
-            found[np.ix_(held_out, probe.classes_)] = probe.predict_proba(features[held_out])
-            found[held_out[~np.isin(labels[held_out], probe.classes_)]] = np.nan
-    return found
+            probabilities[np.ix_(held_out, probe.classes_)] = probe.predict_proba(features[held_out])
+            probabilities[held_out[~np.isin(labels[held_out], probe.classes_)]] = np.nan
+    return probabilities

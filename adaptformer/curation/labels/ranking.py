@@ -42,18 +42,18 @@ def rank(
     """
     classes, labels = np.unique(manifest["label"], return_inverse=True)
     probabilities = probe.out_of_fold(features, labels, together(manifest, group, duplicates))
-    judged = np.isfinite(probabilities).all(axis=1)
+    is_scored = np.isfinite(probabilities).all(axis=1)
     scores, wrong = np.full(len(labels), np.nan), np.zeros(len(labels), bool)
-    scores[judged] = get_label_quality_scores(labels[judged], probabilities[judged], method="self_confidence")
+    scores[is_scored] = get_label_quality_scores(labels[is_scored], probabilities[is_scored], method="self_confidence")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "May not flag all label issues")  # for a class that cannot be judged
-        wrong[judged] = find_label_issues(labels[judged], probabilities[judged], n_jobs=1)
-    looks_like = np.where(judged, probabilities.argmax(axis=1), 0)
+        wrong[is_scored] = find_label_issues(labels[is_scored], probabilities[is_scored], n_jobs=1)
+    looks_like = np.where(is_scored, probabilities.argmax(axis=1), 0)
     table = pd.DataFrame(
         {
             "path": manifest["path"],
             "label": manifest["label"],
-            "looks_like": np.where(judged, classes[looks_like], ""),
+            "looks_like": np.where(is_scored, classes[looks_like], ""),
             "probability": probabilities.max(axis=1).round(4),
             "label_probability": scores.round(4),
             "likely_wrong": np.where(wrong, "yes", ""),

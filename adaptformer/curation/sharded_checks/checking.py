@@ -34,7 +34,7 @@ from adaptformer.curation.sharded_checks.check_folder import (
     Features,
     prepare,
 )
-from adaptformer.curation.sharded_checks.facts import Looked
+from adaptformer.curation.sharded_checks.facts import ExaminedPart
 from adaptformer.data import thread_map
 from adaptformer.data.image_facts import SIDE
 from adaptformer.data.layout import SPLITS
@@ -77,19 +77,19 @@ def check(
     with job_folder.alone(str(folder)):
         job = prepare(folder, sources, features)
         began = time.perf_counter()
-        looked = _looked_at(job, engine)
+        parts = _examine_parts(job, engine)
         job_folder.remove_leftovers(job.folder)
-        seconds = {"looking": round(time.perf_counter() - began, 3)}
-        images, began = sum(one.images - one.faults for one in looked), time.perf_counter()
+        seconds = {"examining": round(time.perf_counter() - began, 3)}
+        images, began = sum(one.images - one.faults for one in parts), time.perf_counter()
         copies = same_bytes.copies(functools.partial(_hashes, job), images)
         counts, modes = _counts(job)
         seconds["counting"] = round(time.perf_counter() - began, 3)
         began = time.perf_counter()
         if findings.wants_pairs(levels):
-            _find_near_duplicates(job, images, copies[:, 0], digest(one.output for one in looked))
+            _find_near_duplicates(job, images, copies[:, 0], digest(one.output for one in parts))
         seconds["comparing"] = round(time.perf_counter() - began, 3)
         written = findings.write(Path(job.file(FINDINGS)), _findings(job, copies, counts, modes), levels)
-        files.write_json(Path(job.file(TIMING)), _timing(looked, engine, seconds))
+        files.write_json(Path(job.file(TIMING)), _timing(parts, engine, seconds))
         shutil.rmtree(job.file(COPIES), ignore_errors=True)
     remedy = f"see {job.file(FINDINGS)}; repair what it names or move it away, then check it in another folder"
     findings.raise_on_errors(written, levels, "there are", remedy)
@@ -100,16 +100,16 @@ def check(
     return Summary(Path(job.folder), by_split, len({label for _, label in counts}), written)
 
 
-def _looked_at(job: Check, engine: Engine) -> list[Looked]:
+def _examine_parts(job: Check, engine: Engine) -> list[ExaminedPart]:
     """Let the engine examine the parts that are not done yet, and return the outcome of all parts."""
     processes = engine.workers or thread_map.cores()
-    work = functools.partial(facts.look, job, engine.threads(processes))
-    shown = progress.logged(engine.computed(work, job.shards, processes), "looking", job.shards, "parts")
-    looked = sorted(shown, key=lambda one: one.shard)
-    job.require_lists(one.input for one in looked)
-    if all(one.images == one.faults for one in looked):
+    work = functools.partial(facts.examine, job, engine.threads(processes))
+    shown = progress.logged(engine.computed(work, job.shards, processes), "examining", job.shards, "parts")
+    parts = sorted(shown, key=lambda one: one.shard)
+    job.require_lists(one.input for one in parts)
+    if all(one.images == one.faults for one in parts):
         raise UserError("none of the files is an image", "give folders of images, or shards (.tar, .parquet)")
-    return looked
+    return parts
 
 
 def _hashes(job: Check) -> Iterator[NDArray[np.uint8]]:
@@ -143,7 +143,7 @@ def _find_near_duplicates(job: Check, images: int, repeated: NDArray[np.int64], 
     pairs = np.flatnonzero(kept)[stored_index.pairs(folder, _pictures(job, kept))]
     columns = [f"{which}_{name}" for which in ("first", "second") for name in PLACE]
     schema = pa.schema([(name, pa.string()) for name in columns], {"adaptformer": about})
-    with files.replacing(path) as beside, pq.ParquetWriter(beside, schema) as writer:
+    with files.replacing(path) as new_file, pq.ParquetWriter(new_file, schema) as writer:
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
             places = _places(job, pairs[start : start + _PAIRS_AT_ONCE])
             writer.write_table(pa.Table.from_pandas(places, schema, preserve_index=False))
@@ -193,15 +193,15 @@ def _findings(
                 yield from findings.of_pairs(batch.to_pandas(), findings.SAME_PHOTO)
 
 
-def _timing(looked: Sequence[Looked], engine: Engine, seconds: dict[str, float]) -> dict[str, object]:
+def _timing(parts: Sequence[ExaminedPart], engine: Engine, seconds: dict[str, float]) -> dict[str, object]:
     return {
         "engine": engine.name,
         "workers": engine.workers or thread_map.cores(),
-        "images": sum(one.images for one in looked),
+        "images": sum(one.images for one in parts),
         "seconds": seconds,
-        "process_seconds_looking": round(sum(one.seconds for one in looked), 3),
+        "process_seconds_examining": round(sum(one.seconds for one in parts), 3),
         "peak_memory_mb": memory.peak_mb(),
-        "peak_memory_mb_of_a_process_looking": max(one.memory_mb for one in looked),
+        "peak_memory_mb_of_a_process_examining": max(one.memory_mb for one in parts),
         "host": platform.node(),
         "cores": os.cpu_count(),
     }

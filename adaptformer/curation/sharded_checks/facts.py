@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
 """`fault` is the reason why a file is not a usable image; then only path, split and label are set besides."""
 _BATCH = 64
 
-_LookedAt = tuple[dict[str, Any], NDArray[np.uint8] | None]
+_ExaminedImage = tuple[dict[str, Any], NDArray[np.uint8] | None]
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -52,7 +52,7 @@ class SourceError(Exception):
 
 
 @dataclass(frozen=True)
-class Looked:
+class ExaminedPart:
     """The outcome of a part: its images, and how many of them are unusable; `seconds` is 0 if it was done before.
 
     `input` and `output` are the hashes of its list and of its facts. `memory_mb` is the peak memory of the process so
@@ -68,15 +68,15 @@ class Looked:
     memory_mb: float
 
 
-def look(check: Check, threads: int, number: int) -> Looked:
+def examine(check: Check, threads: int, number: int) -> ExaminedPart:
     """Write the facts of a part, unless an intact file of them exists, and return the outcome.
 
     Raises UserError for a shard that cannot be read or used, and for facts of another check.
     """
-    return storage.retried(functools.partial(_look, check, threads, number), f"part {number} of {check.folder}")
+    return storage.retried(functools.partial(_examine_part, check, threads, number), f"part {number} of {check.folder}")
 
 
-def _look(check: Check, threads: int, number: int) -> Looked:
+def _examine_part(check: Check, threads: int, number: int) -> ExaminedPart:
     began = time.perf_counter()
     listed = Path(check.input(number)).read_bytes()
     about = {"input": hashlib.sha256(listed).hexdigest(), "backbone": check.backbone, "contract": check.contract}
@@ -87,7 +87,7 @@ def _look(check: Check, threads: int, number: int) -> Looked:
         ]
         schema = SCHEMA.with_metadata({"adaptformer": files.canonical_json(about)})
         embedding = _embedding(check, threads) if check.backbone else None
-        with files.replacing(path) as beside, pq.ParquetWriter(beside, schema) as writer:
+        with files.replacing(path) as new_file, pq.ParquetWriter(new_file, schema) as writer:
             rows = _rows(part, embedding, threads)
             while batch := list(islice(rows, AT_ONCE)):
                 writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
@@ -96,13 +96,13 @@ def _look(check: Check, threads: int, number: int) -> Looked:
     else:
         seconds = 0.0
     with storage.user_errors(str(path)):
-        found = pq.read_table(path, columns=["fault"])
-    if json.loads((found.schema.metadata or {}).get(b"adaptformer", b"null")) != about:
+        table = pq.read_table(path, columns=["fault"])
+    if json.loads((table.schema.metadata or {}).get(b"adaptformer", b"null")) != about:
         raise UserError(
             f"{path} does not belong to the check in its folder", "move it away, then run the same command again"
         )
-    faults = len(found) - found.column("fault").null_count
-    return Looked(number, len(found), faults, about["input"], files.sha256_file(path), seconds, memory.peak_mb())
+    faults = len(table) - table.column("fault").null_count
+    return ExaminedPart(number, len(table), faults, about["input"], files.sha256_file(path), seconds, memory.peak_mb())
 
 
 @functools.lru_cache(maxsize=1)
@@ -121,10 +121,10 @@ def _embedding(check: Check, threads: int) -> tuple[Embed, ImageContract]:
 
 def _rows(part: list[str], embedding: tuple[Embed, ImageContract] | None, threads: int) -> Iterator[dict[str, Any]]:
     """Yield the row of each image. Raises SourceError if the images cannot be read."""
-    looked = thread_map.in_order(
-        functools.partial(_looked_at, embedding and embedding[1]), located_images.images(part), threads
+    images = thread_map.in_order(
+        functools.partial(_examine_image, embedding and embedding[1]), located_images.images(part), threads
     )
-    while batch := _next(looked):
+    while batch := _next(images):
         if embedding and (seen := [pixels for _, pixels in batch if pixels is not None]):
             features = iter(embedding[0](np.stack(seen)))
             for row, pixels in batch:
@@ -133,14 +133,14 @@ def _rows(part: list[str], embedding: tuple[Embed, ImageContract] | None, thread
         yield from (row for row, _ in batch)
 
 
-def _next(looked: Iterator[_LookedAt]) -> list[_LookedAt]:
+def _next(images: Iterator[_ExaminedImage]) -> list[_ExaminedImage]:
     try:
-        return list(islice(looked, _BATCH))
+        return list(islice(images, _BATCH))
     except OSError as error:
         raise SourceError(f"{type(error).__name__}: {error}") from error
 
 
-def _looked_at(contract: ImageContract | None, image: Located) -> _LookedAt:
+def _examine_image(contract: ImageContract | None, image: Located) -> _ExaminedImage:
     """Return an image's row, and, if there is a contract, the pixels for the backbone."""
     row: dict[str, Any] = {
         "path": names.storable(image.path), "split": image.split, "label": names.storable(image.label),
@@ -174,8 +174,8 @@ def unusable(check: Check) -> Iterator[tuple[str, str]]:
     """Yield path and fault of each file that is not a usable image."""
     for number in range(check.shards):
         table = pq.read_table(check.facts(number), columns=["path", "fault"])
-        found = table.filter(table.column("fault").is_valid())
-        yield from zip(found.column("path").to_pylist(), found.column("fault").to_pylist(), strict=True)
+        faulty = table.filter(table.column("fault").is_valid())
+        yield from zip(faulty.column("path").to_pylist(), faulty.column("fault").to_pylist(), strict=True)
 
 
 def as_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -18,12 +18,12 @@ def copies(hashes: Callable[[], Iterable[NDArray[np.uint8]]], images: int) -> ND
     Each call of `hashes` yields the sha256 [N, 32] of all images in order; only half of each hash is compared.
     """
     rounds = max(1, math.ceil(images / AT_ONCE))
-    found = [np.zeros((0, 2), np.int64)]
-    for chosen in range(rounds):
+    copies_of_rounds = [np.zeros((0, 2), np.int64)]
+    for round_number in range(rounds):
         words, numbers, count = [np.zeros((0, 2), np.uint64)], [np.zeros(0, np.int64)], 0
         for block in hashes():
             halves = np.ascontiguousarray(block[:, :16]).view(np.uint64)
-            mine = np.flatnonzero(halves[:, 0] % rounds == chosen)
+            mine = np.flatnonzero(halves[:, 0] % rounds == round_number)
             words.append(halves[mine])
             numbers.append(mine + count)
             count += len(block)
@@ -32,6 +32,6 @@ def copies(hashes: Callable[[], Iterable[NDArray[np.uint8]]], images: int) -> ND
         word, number = word[order], number[order]
         repeated = np.concatenate([[False], (word[1:] == word[:-1]).all(axis=1)])[: len(word)]
         first = number[np.maximum.accumulate(np.where(repeated, 0, np.arange(len(word))))]
-        found.append(np.stack([number[repeated], first[repeated]], axis=1))
-    answer = np.concatenate(found)
+        copies_of_rounds.append(np.stack([number[repeated], first[repeated]], axis=1))
+    answer = np.concatenate(copies_of_rounds)
     return answer[np.argsort(answer[:, 0])]

@@ -18,7 +18,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.curation.checks import ivf_index, near_duplicates
 from adaptformer.curation.checks.duplicate_candidates import SIZE
 from adaptformer.curation.checks.ivf_index import BLOCK, Index
-from adaptformer.curation.sharded_checks.rows import Rows
+from adaptformer.curation.sharded_checks.row_file import Rows
 from adaptformer.data.image_facts import SIDE
 
 log = logging.getLogger("adaptformer")
@@ -36,8 +36,8 @@ def pairs(folder: Path, pictures: Iterable[NDArray[np.uint8]]) -> NDArray[np.int
     def result_of(name: str, step: near_duplicates.Step) -> pd.DataFrame:
         path = folder / f"{name}.parquet"
         if not integrity.is_intact(path):
-            with files.replacing(path) as beside:
-                step().to_parquet(beside, index=False)
+            with files.replacing(path) as new_file:
+                step().to_parquet(new_file, index=False)
             integrity.write_beside(path)
         return pd.read_parquet(path)
 

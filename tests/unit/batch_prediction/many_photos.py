@@ -10,7 +10,7 @@ from pathlib import Path
 from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.job import Job
-from adaptformer.batch_prediction.shard import Computing, Outcome
+from adaptformer.batch_prediction.shard import Outcome, WorkerOptions
 
 IMAGES = 11
 
@@ -19,7 +19,7 @@ def slow(job: Job, number: int) -> Outcome:
     """Compute a shard slowly enough to be killed on the way, and note that it was begun."""
     Path(job.folder, f".begun-{number}-{os.getpid()}").touch()
     time.sleep(0.4)
-    return shard.predict(job, Computing("cpu", 1), number)
+    return shard.predict(job, WorkerOptions("cpu", 1), number)
 
 
 def dying(_number: int) -> Outcome:

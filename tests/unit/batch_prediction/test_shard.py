@@ -13,11 +13,11 @@ from adaptformer.base import files
 from adaptformer.base.errors import UserError
 from adaptformer.batch_prediction import shard
 from adaptformer.batch_prediction.job import Job, prepare
-from adaptformer.batch_prediction.shard import PARTS, Computing
+from adaptformer.batch_prediction.shard import PARTS, WorkerOptions
 from adaptformer.data import storage
 from adaptformer.prediction.predictor import Predictor
 
-CPU = Computing("cpu", 1)
+CPU = WorkerOptions("cpu", 1)
 
 
 def flipped(content: bytes, dice: random.Random) -> bytes:
@@ -65,7 +65,7 @@ def test_a_shard_has_what_the_predictor_says(job: Job, model: Path) -> None:
 def test_threads_change_no_byte(job: Job) -> None:
     one = shard.predict(job, CPU, 0).output
     Path(job.output(0)).unlink()
-    assert shard.predict(job, Computing("cpu", 3), 0).output == one
+    assert shard.predict(job, WorkerOptions("cpu", 3), 0).output == one
 
 
 def test_more_classes_than_there_are_give_all(photos: Path, model: Path, tmp_path: Path) -> None:
@@ -229,9 +229,9 @@ def test_a_worker_opens_the_model_once(job: Job, monkeypatch: pytest.MonkeyPatch
         return Predictor(*given, **named)
 
     monkeypatch.setattr(shard, "Predictor", counted)
-    computing = Computing("cpu", 2)
-    shard.predict(job, computing, 0)
-    shard.predict(job, computing, 1)
+    options = WorkerOptions("cpu", 2)
+    shard.predict(job, options, 0)
+    shard.predict(job, options, 1)
     assert opened == [(Path(job.folder) / "model.onnx", "cpu", 2)]
 
 

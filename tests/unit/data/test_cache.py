@@ -335,7 +335,7 @@ def test_an_array_that_the_system_does_not_remove_keeps_its_room(
     train: pd.DataFrame, data: Path, contract: ImageContract, cache: ImageCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (kept,) = ages(cache, 100)
-    monkeypatch.setattr(caching.in_use, "remove", lambda path: False)  # Windows, while another process reads it
+    monkeypatch.setattr(caching.read_locks, "remove", lambda path: False)  # Windows, while another process reads it
     images = load_images(train, data, contract, bounded(cache, 50 + CHECKED))
     assert isinstance(images.stored, StreamedPhotos)
     assert files_in(cache) == [kept]

@@ -65,7 +65,7 @@ def test_the_model_is_left_as_it_was() -> None:
 
 def test_a_picture_is_dark_where_nothing_is_looked_at() -> None:
     white = np.full((6, 6, 3), 200, np.uint8)
-    found = attention.shaded(white, np.array([[1.0, 0.0], [0.5, 1.0]], np.float32))
+    found = attention.overlaid(white, np.array([[1.0, 0.0], [0.5, 1.0]], np.float32))
     assert found[0, 0, 0] == 200
     assert found[0, 5, 0] == 50
     assert found[5, 0, 0] == 125
@@ -78,5 +78,5 @@ def test_pictures_are_the_chosen_images_as_the_model_sees_them() -> None:
     model = mite.model()
     (shown,) = attention.pictures(model, stored, contract, [3], torch.device("cpu"))
     (batch,) = inference.prepared(stored, np.array([3]), contract, batch_size=1, device=torch.device("cpu"))
-    np.testing.assert_array_equal(shown, attention.shaded(stored[3, 1:9, 1:9], attention.maps(model, batch)[0]))
+    np.testing.assert_array_equal(shown, attention.overlaid(stored[3, 1:9, 1:9], attention.maps(model, batch)[0]))
     assert attention.pictures(model, stored, contract, [], torch.device("cpu")) == []

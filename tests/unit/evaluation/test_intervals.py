@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom, binomtest, gamma, norm
 
-from adaptformer.base.scores import Metric, score
+from adaptformer.base.classification_scores import Metric, score
 from adaptformer.evaluation import intervals
 from adaptformer.evaluation.intervals import Interval, plain_wilson, wilson
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from adaptformer.base.scores import Metric, score
+from adaptformer.base.classification_scores import Metric, score
 from adaptformer.gate.exact_difference import Gain, difference
 from adaptformer.gate.paired_tests import Groups, contributions, fall, gain, mcnemar, mean_rise, wider
 from adaptformer.gate.sign_flips import top1

@@ -33,7 +33,7 @@ from adaptformer.model import adapter_file, classifier, device, inference
 from adaptformer.pipeline import stage_runner, stages
 from adaptformer.pipeline.stages import STAGES
 from adaptformer.prediction import model_file
-from adaptformer.registry import belonging
+from adaptformer.registry import result_check
 from adaptformer.training import history, planning
 
 
@@ -91,7 +91,7 @@ def test_the_model_learnt_the_colours_and_every_file_says_so(finished: Path) -> 
 
 
 def test_the_results_of_a_run_belong_together(finished: Path) -> None:
-    belonging.require(RunFolder(finished / "artifacts"))
+    result_check.require(RunFolder(finished / "artifacts"))
     metrics = json.loads((finished / "artifacts/metrics.json").read_text())
     assert {"top1", "top5", "loss", "about", "checksum"} <= metrics.keys()
 

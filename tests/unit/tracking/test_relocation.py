@@ -17,7 +17,7 @@ from crafted import ROW
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import load
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.registry import answering, lineage, promotion, versions
+from adaptformer.registry import lineage, model_choice, promotion, versions
 from adaptformer.tracking import mlflow_store, relocation
 from adaptformer.tracking.locations import tracking_place
 from adaptformer.tracking.tracker import Tracker
@@ -58,8 +58,8 @@ def champion(into):
     client = mlflow_store.connect()
     origin = lineage.origin(client, "pets", "champion")
     assert dict(origin.facts)["images"] == f"30 train, 0 validation, {registered.TESTS} test"
-    chosen = answering.choose("models:/pets@champion", RunFolder())
-    return answering.file_of(chosen, RunFolder(into / "none"), into)
+    chosen = model_choice.choose("models:/pets@champion", RunFolder())
+    return model_choice.file_of(chosen, RunFolder(into / "none"), into)
 
 
 def test_a_strange_name_is_looked_for_as_it_is(checkout):

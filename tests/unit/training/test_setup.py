@@ -20,7 +20,7 @@ from adaptformer.data import manifest
 from adaptformer.data.eval_images import Squares
 from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.train_images import StreamedPhotos
-from adaptformer.model import block, device, tensor_file
+from adaptformer.model import block_forward, device, tensor_file
 from adaptformer.training import head_statistics, planning, setup
 from adaptformer.training.data_parallel import World
 from adaptformer.training.run import Run
@@ -107,7 +107,7 @@ def test_blocks_are_compiled_where_runtime_asks_for_it(monkeypatch: pytest.Monke
     setup.prepare(wanted(), RunFolder())
     assert compiled == []
     setup.prepare(wanted(runtime__compile=True), RunFolder())
-    assert compiled == [(block.run, "inductor")]
+    assert compiled == [(block_forward.run, "inductor")]
 
 
 def test_device_threads_and_precision_are_chosen_by_the_params(monkeypatch: pytest.MonkeyPatch) -> None:

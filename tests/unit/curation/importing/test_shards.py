@@ -55,7 +55,7 @@ def tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
 
 def found(source: str | Path, tmp_path: Path, limit: int = 10**6) -> Listing:
     """What a source holds, with the bytes of each image in place of its group."""
-    with sources.found(str(source), tmp_path / "data", tmp_path / "unpacked", limit) as images:
+    with sources.listing(str(source), tmp_path / "data", tmp_path / "unpacked", limit) as images:
         kept = [image._replace(group="" if image.fault else image.path.read_bytes().hex()) for image in images.images]
     assert not (tmp_path / "unpacked").exists()
     return images._replace(images=kept)

@@ -101,7 +101,7 @@ def test_sound_images_have_no_findings(tmp_path: Path) -> None:
     assert not (tmp_path / "check/copies").exists()
     timing = json.loads((tmp_path / "check/timing.json").read_text())
     assert (timing["engine"], timing["workers"], timing["images"]) == ("local", 1, 42)
-    assert timing["peak_memory_mb_of_a_process_looking"] > 20
+    assert timing["peak_memory_mb_of_a_process_examining"] > 20
 
 
 def test_a_split_that_is_missing_as_a_whole_is_no_finding(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_whatever_was_interrupted_it_ends_with_the_same_files(
     checking.check(tmp_path / "undisturbed", given, ONE, LEVELS)
     folder = tmp_path / "check"
     moments = (
-        (facts, "look", 2), (ivf_index, "candidates", 2), (duplicate_verification, "agreements", 1),
+        (facts, "examine", 2), (ivf_index, "candidates", 2), (duplicate_verification, "agreements", 1),
         (findings, "write", 0),
     )  # fmt: skip
     for module, name, after in moments:

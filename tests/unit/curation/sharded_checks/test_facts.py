@@ -40,7 +40,7 @@ def table(check: Check) -> pd.DataFrame:
 
 
 def test_facts_are_what_validate_reads(check: Check, tmp_path: Path) -> None:
-    looked = facts.look(check, 1, 0)
+    looked = facts.examine(check, 1, 0)
     assert (looked.shard, looked.images, looked.faults, looked.seconds > 0) == (0, 4, 1, True)
     rows = table(check)
     assert rows["path"].tolist() == [f"{tmp_path}/train-0.tar/{name}" for name in MEMBERS]
@@ -62,12 +62,12 @@ def test_facts_are_what_validate_reads(check: Check, tmp_path: Path) -> None:
 
 
 def test_threads_change_no_byte_and_what_is_there_is_kept(check: Check) -> None:
-    first = facts.look(check, 1, 0)
+    first = facts.examine(check, 1, 0)
     content = check.facts(0).read_bytes()
-    again = facts.look(check, 1, 0)
+    again = facts.examine(check, 1, 0)
     assert again == dataclasses.replace(first, seconds=0.0, memory_mb=again.memory_mb)
     check.facts(0).unlink()
-    facts.look(check, 3, 0)
+    facts.examine(check, 3, 0)
     assert check.facts(0).read_bytes() == content
 
 
@@ -79,7 +79,7 @@ def test_many_images_are_written_in_pieces(tmp_path: Path, monkeypatch: pytest.M
         path.write_bytes(png(scene(number)) if number != 4 else b"")
     monkeypatch.setattr(located_images, "FILES", 5)
     check = prepare(tmp_path / "check", [str(tmp_path / "photos")], None)
-    assert [facts.look(check, 2, number).images for number in range(check.shards)] == [5, 3]
+    assert [facts.examine(check, 2, number).images for number in range(check.shards)] == [5, 3]
     usable = list(facts.usable(check, ["path"]))
     assert [len(batch) for batch in usable] == [3, 1, 3]
     paths = [path for batch in usable for path in batch.column("path").to_pylist()]
@@ -94,7 +94,7 @@ def test_a_file_that_is_gone_has_a_fault(tmp_path: Path) -> None:
         path.write_bytes(png(scene(number)))
     check = prepare(tmp_path / "check", [str(tmp_path / "photos")], None)
     (tmp_path / "photos/a/0.png").unlink()
-    assert facts.look(check, 1, 0).faults == 1
+    assert facts.examine(check, 1, 0).faults == 1
     assert table(check)["fault"].dropna().tolist() == ["No such file or directory"]
 
 
@@ -109,12 +109,12 @@ def test_what_fails_for_a_moment_is_tried_again(check: Check, monkeypatch: pytes
             yield image
 
     monkeypatch.setattr(located_images, "images", unreliable)
-    assert facts.look(check, 1, 0).images == 4
+    assert facts.examine(check, 1, 0).images == 4
 
 
 @pytest.mark.parametrize("part", ["facts", "checksum"])
 def test_facts_that_were_altered_are_computed_again(check: Check, caplog: pytest.LogCaptureFixture, part: str) -> None:
-    first = facts.look(check, 1, 0)
+    first = facts.examine(check, 1, 0)
     path = check.facts(0)
     whole = path.read_bytes()
     table = pq.read_table(path)  # a reader that looks at no checksum would take the new label
@@ -123,7 +123,7 @@ def test_facts_that_were_altered_are_computed_again(check: Check, caplog: pytest
         pq.write_table(other, path)
     else:
         integrity.beside(path).unlink()
-    again = facts.look(check, 1, 0)
+    again = facts.examine(check, 1, 0)
     assert path.read_bytes() == whole
     assert (again.output, again.seconds > 0) == (first.output, True)
     assert "it is computed again" in caplog.text
@@ -152,9 +152,9 @@ def test_lists_that_were_altered_are_refused_before_anything_is_looked_at(check:
 
 
 def test_facts_of_another_check_are_no_result(check: Check) -> None:
-    facts.look(check, 1, 0)
+    facts.examine(check, 1, 0)
     with pytest.raises(UserError, match="does not belong to the check"):
-        facts.look(dataclasses.replace(check, backbone="another"), 1, 0)
+        facts.examine(dataclasses.replace(check, backbone="another"), 1, 0)
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def features(tmp_path: Path) -> Features:
 def test_features_are_the_backbones(features: Features, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facts, "_BATCH", 2)
     check = prepare(tmp_path / "check", [str(tar(tmp_path / "a.tar", MEMBERS))], features)
-    facts.look(check, 1, 0)
+    facts.examine(check, 1, 0)
     contract = ImageContract(**json.loads(features.contract))
     embed = embedding.backbone_features(features.path, contract, torch.device("cpu"))
     assert check.backbone == hashlib.sha256(features.path.read_bytes()).hexdigest()
@@ -186,7 +186,7 @@ def test_a_backbone_that_was_altered_is_refused(features: Features, tmp_path: Pa
         Path(check.file("backbone.safetensors")), mite.encoder(1), dataclasses.asdict(mite.backbone_card())
     )
     with pytest.raises(UserError, match=r"backbone\.safetensors is not what was written"):
-        facts.look(check, 1, 0)
+        facts.examine(check, 1, 0)
 
 
 def test_another_check_in_the_same_folder_is_refused(features: Features, check: Check, tmp_path: Path) -> None:

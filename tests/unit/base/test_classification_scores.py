@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as judge
 
-from adaptformer.base import scores
-from adaptformer.base.scores import NAMES, Metric, score
+from adaptformer.base import classification_scores
+from adaptformer.base.classification_scores import NAMES, Metric, score
 from adaptformer.config.params import GateParams
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -53,7 +53,7 @@ def test_each_row_of_counts_has_its_own_score(metric: Metric) -> None:
     counts = np.array([[5, 1, 4, 2, 3], [7, 2, 1, 0, 0]])
     true, predicted = np.array(kinds).T
     expected = [score(metric, np.repeat(true, row), np.repeat(predicted, row), 4) for row in counts]
-    assert scores.scores(metric, counts, true, predicted, 4) == pytest.approx(expected)
+    assert classification_scores.scores(metric, counts, true, predicted, 4) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("metric", METRICS)

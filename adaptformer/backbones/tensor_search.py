@@ -83,9 +83,9 @@ def choose(tree: Any, expected: dict[str, Tensor], weights: str) -> Table:
             misfits.append((translation.coverage(table.tensors, expected), error))
     if not fitting:
         raise max(misfits, key=lambda misfit: misfit[0])[1]
-    chosen = _preferred(fitting, weights)
-    _tell(chosen, fitting, weights)
-    return chosen
+    preferred = _preferred(fitting, weights)
+    _log_choice(preferred, fitting, weights)
+    return preferred
 
 
 def _preferred(fitting: list[Table], weights: str) -> Table:
@@ -93,25 +93,25 @@ def _preferred(fitting: list[Table], weights: str) -> Table:
     if weights in {"ema", "raw"}:
         averaged = [table for table in fitting if table.is_averaged]
         raw = [table for table in fitting if not table.is_averaged]
-        wanted = averaged or raw if weights == "ema" else raw
+        candidates = averaged or raw if weights == "ema" else raw
     else:
-        wanted = [table for table in fitting if table.name == weights] or [
+        candidates = [table for table in fitting if table.name == weights] or [
             table for table in fitting if weights in table.name.split(".")
         ]
-    if len(wanted) == 1:
-        return wanted[0]
+    if len(candidates) == 1:
+        return candidates[0]
     names = ", ".join(table.name or "(unnamed)" for table in fitting[:8])
-    cause = f"backbone.weights = {weights} fits {len(wanted) or 'none'} of the checkpoint's tables: {names}"
+    cause = f"backbone.weights = {weights} fits {len(candidates) or 'none'} of the checkpoint's tables: {names}"
     raise UserError(cause, f"set backbone.weights to the name of one, such as {fitting[0].name or 'raw'}")
 
 
-def _tell(chosen: Table, fitting: list[Table], weights: str) -> None:
+def _log_choice(best: Table, fitting: list[Table], weights: str) -> None:
     """Log the chosen table if there were others, and its name and prefix if it has any."""
-    if chosen.name:
-        beside = f"; {chosen.beside} tensors beside them are left out" if chosen.beside else ""
-        log.info("weights: those named %s%s", chosen.name, beside)
-    if others := [table.name or "(unnamed)" for table in fitting if table is not chosen]:
-        kind = "an average of the trained ones" if chosen.is_averaged else "no average"
+    if best.name:
+        left_out = f"; {best.beside} tensors beside them are left out" if best.beside else ""
+        log.info("weights: those named %s%s", best.name, left_out)
+    if others := [table.name or "(unnamed)" for table in fitting if table is not best]:
+        kind = "an average of the trained ones" if best.is_averaged else "no average"
         log.info("weights: %s (backbone.weights = %s); the file also holds %s", kind, weights, ", ".join(others))
 
 
@@ -121,8 +121,8 @@ def _tables(tree: Any) -> Iterator[Table]:
         if len(tensors) > _TENSORS:
             cause = f"a table of the checkpoint holds {len(tensors)} tensors, more than {_TENSORS}"
             raise UserError(cause, "take a file with the weights of one model")
-        found = {name[: match.start()] for name in tensors if (match := _ANCHORS.search(name))}
-        for prefix in sorted(found, key=lambda each: (len(each), each))[:_PREFIXES] or [""]:
+        prefixes = {name[: match.start()] for name in tensors if (match := _ANCHORS.search(name))}
+        for prefix in sorted(prefixes, key=lambda each: (len(each), each))[:_PREFIXES] or [""]:
             below = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
             yield Table(place, prefix, below, len(tensors) - len(below))
 
@@ -170,8 +170,8 @@ def _oddity(tensor: Tensor) -> str | None:
         "sparse": tensor.is_nested or tensor.layout != torch.strided,
         "complex": tensor.is_complex(),
     }
-    if found := [kind for kind, applies in kinds.items() if applies]:
-        return found[0]
+    if applying := [kind for kind, applies in kinds.items() if applies]:
+        return applying[0]
     # A view with strides of 0 could have any size.
     claimed = tensor.numel() * tensor.element_size()
     return "larger than its numbers in the file" if claimed > tensor.untyped_storage().nbytes() else None

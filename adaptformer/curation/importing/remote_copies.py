@@ -20,16 +20,16 @@ def unpacked(source: str, folder: Path, limit: int) -> Listing:
 
     Raises UserError for shards that cannot be read to their end, and if only some shard names contain a split.
     """
-    found = shards.locations(source)
-    splits = [shards.split(shard) for shard in found]
+    locations = shards.locations(source)
+    splits = [shards.split(shard) for shard in locations]
     if None in splits and any(splits):
-        without = found[splits.index(None)]
+        without = locations[splits.index(None)]
         raise UserError(
             f"the name of {without} contains no split, but those of other shards do", "rename it, or import it alone"
         )
     images: list[Image] = []
     taken: set[tuple[str, str, str]] = set()
-    for shard, split in zip(progress.steps(found, "unpacking", len(found), "shards"), splits, strict=True):
+    for shard, split in zip(progress.steps(locations, "unpacking", len(locations), "shards"), splits, strict=True):
         for sample in shards.samples(shard, limit):
             path = folder / str(len(images))
             if not sample.fault:
@@ -75,9 +75,9 @@ def downloaded(source: str, folder: Path, limit: int) -> Listing:
         except DamagedImage as error:
             path.touch()
             faults[os.fspath(path)] = str(error)
-    found = class_folders.images_of(folder)
-    images = [image._replace(fault=faults.get(os.fspath(image.path), "")) for image in found.images]
-    return Listing(source, images, [*left_out, *found.left_out], found.remarks)
+    listing = class_folders.images_of(folder)
+    images = [image._replace(fault=faults.get(os.fspath(image.path), "")) for image in listing.images]
+    return Listing(source, images, [*left_out, *listing.left_out], listing.remarks)
 
 
 def _without_scheme(url: str) -> str:

@@ -1,4 +1,4 @@
-"""What does not belong together is neither registered nor judged, put to use, watched or fetched."""
+"""What does not belong together is neither registered nor judged, put to use, monitored or fetched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.prediction import model_file
-from adaptformer.registry import alias_journal, belonging, lineage, promotion, version_evidence, versions
+from adaptformer.registry import alias_journal, lineage, promotion, result_check, version_evidence, versions
 from adaptformer.tracking import mlflow_store
 
 
@@ -94,22 +94,22 @@ def test_no_turned_bit_of_a_folder_is_registered(folder, attribute, stage):
     path.unlink()
     refused(versions.register, folder, "squares", "a run", {})
     path.write_bytes(content)
-    belonging.require(folder)
+    result_check.require(folder)
 
 
 def test_weights_outside_of_the_file_belong_to_it(tmp_path):
     folder = registered.run_folder(tmp_path, "large", wrong(60), outside=True)
-    belonging.require(folder)
+    result_check.require(folder)
     flip(folder.model_weights)
-    assert "model.onnx is not the file that" in refused(belonging.require, folder)
+    assert "model.onnx is not the file that" in refused(result_check.require, folder)
 
 
 def test_records_of_before_name_nothing_and_the_stage_is_told(folder):
     folder.parity.write_text(json.dumps({"relative": 0.0}))
-    assert "run `adaptformer export`" in refused(belonging.require, folder)
+    assert "run `adaptformer export`" in refused(result_check.require, folder)
     registered.write_records(folder)
     folder.metrics.write_text(json.dumps({"top1": 0.5}))
-    assert "run `adaptformer evaluate`" in refused(belonging.require, folder)
+    assert "run `adaptformer evaluate`" in refused(result_check.require, folder)
 
 
 FILES = ["model.onnx", "manifest.csv", "predictions.csv", "parity.json", "data_findings.csv"]
@@ -226,14 +226,14 @@ def test_an_image_without_an_answer_is_left_out_of_what_is_watched_with_a_word(t
     import torch
 
     from adaptformer.data.cache import ImageCache
+    from adaptformer.monitoring.monitor import MonitoredModel, monitor_images
     from adaptformer.monitoring.new_images import FeatureStorage
-    from adaptformer.monitoring.watching import Watched, watch
     from adaptformer.prediction.predictor import Predictor
 
     table = registered.manifest(tests=3)
     table.loc[:9, "split"] = "validation"
     registered.write_data(tmp_path / "data", table)
-    folder = registered.run_folder(tmp_path, "watched", set(), table=table)
+    folder = registered.run_folder(tmp_path, "monitored", set(), table=table)
     (tmp_path / "new").mkdir()
     for n in range(6):
         (tmp_path / f"new/{n}.ppm").write_bytes(registered.picture(registered.CLASSES[n % 3], 20_000 + n))
@@ -246,13 +246,13 @@ def test_an_image_without_an_answer_is_left_out_of_what_is_watched_with_a_word(t
         return logits
 
     monkeypatch.setattr(Predictor, "logits", broken)
-    watched = Watched("it", folder.model, table, None, tmp_path / "none")
+    monitored = MonitoredModel("it", folder.model, table, None, tmp_path / "none")
     storage = FeatureStorage(torch.device("cpu"), ImageCache(tmp_path / "cache", 1.0), tmp_path / "features")
     if which == "validation":
-        said = refused(watch, watched, tmp_path / "new", tmp_path / "data", 5, storage)
+        said = refused(monitor_images, monitored, tmp_path / "new", tmp_path / "data", 5, storage)
         assert "it has no answer to 1 of its 10 validation images" in said
         return
-    found = watch(watched, tmp_path / "new", tmp_path / "data", 5, storage)
+    found = monitor_images(monitored, tmp_path / "new", tmp_path / "data", 5, storage)
     assert found.unreadable == {"1.ppm": "the model's answer is no number"}
     assert sorted(found.table["path"]) == ["0.ppm", "2.ppm", "3.ppm", "4.ppm", "5.ppm"]
     assert found.table.notna().all(axis=None)

@@ -25,7 +25,7 @@ from scipy.io import savemat
 
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import DataParams
-from adaptformer.curation.importing import known
+from adaptformer.curation.importing import known_data_sets
 from adaptformer.curation.importing.importing import import_folder
 
 Picture = Callable[..., bytes]
@@ -99,7 +99,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @pytest.fixture
 def datasets(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("torchvision.datasets.utils._is_remote_location_available", lambda: False, raising=False)
-    return known._datasets()
+    return known_data_sets._datasets()
 
 
 def cifar_part(count: int, classes: int, key: str = "labels") -> tuple[bytes, np.ndarray, list[int]]:
@@ -138,7 +138,7 @@ def test_cifar10_has_its_pixels_names_and_splits(
     site: Site, datasets: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with cifar10(site, datasets, monkeypatch) as parts:
-        listed = known.get("cifar10", tmp_path / "downloads")
+        listed = known_data_sets.get("cifar10", tmp_path / "downloads")
     table = pd.read_csv(listed)
     assert table.groupby(["split", "label"]).size().to_dict() == {
         **{("train", name): 8 for name in ("airplane", "automobile", "bird")},
@@ -150,7 +150,7 @@ def test_cifar10_has_its_pixels_names_and_splits(
         assert of_train["label"][row] == ["airplane", "automobile", "bird"][label]
     found = imported(listed, tmp_path)
     assert found["split"].value_counts().to_dict() == {"train": 18, "validation": 6, "test": 6}
-    known.remove(tmp_path / "downloads")
+    known_data_sets.remove(tmp_path / "downloads")
     assert not (tmp_path / "downloads").exists()
 
 
@@ -160,7 +160,7 @@ def test_cifar100_has_fine_labels(site: Site, datasets: Any, monkeypatch: pytest
     content = archive({f"cifar-100-python/{name}": member for name, member in members.items()})
     monkeypatch.setattr(datasets.CIFAR100, "url", site.url + "cifar-100-python.tar.gz")
     monkeypatch.setattr(datasets.CIFAR100, "tgz_md5", site.put("cifar-100-python.tar.gz", content))
-    table = pd.read_csv(known.get("cifar100", tmp_path / "downloads"))
+    table = pd.read_csv(known_data_sets.get("cifar100", tmp_path / "downloads"))
     assert table.groupby("split")["label"].apply(lambda labels: sorted(set(labels))).to_dict() == {
         "test": ["apple", "bear", "crab", "rose"],
         "train": ["apple", "bear", "crab", "rose"],
@@ -182,7 +182,7 @@ def test_a_pickle_that_would_run_code_is_refused(
         cifar10(site, datasets, monkeypatch, change=harmful),
         pytest.raises(UserError, match=r"CIFAR-10 could not be downloaded: data_batch_1 .*print is not allowed"),
     ):
-        known.get("cifar10", tmp_path / "downloads")
+        known_data_sets.get("cifar10", tmp_path / "downloads")
     assert "must not run" not in capsys.readouterr().out
 
 
@@ -196,7 +196,7 @@ def test_svhn_has_the_digits_as_names(
         for split, values in pixels.items()
     }  # fmt: skip
     monkeypatch.setattr(datasets.SVHN, "split_list", published)
-    table = pd.read_csv(known.get("svhn", tmp_path / "downloads"), dtype=str)
+    table = pd.read_csv(known_data_sets.get("svhn", tmp_path / "downloads"), dtype=str)
     assert list(table["label"]) == ["0", "1", "2"] * 4
     np.testing.assert_array_equal(np.asarray(Image.open(table["path"][4])), pixels["train"][..., 4])
     np.testing.assert_array_equal(np.asarray(Image.open(table["path"][7])), pixels["test"][..., 1])
@@ -217,7 +217,7 @@ def test_fashion_mnist_is_grey_and_a_slash_in_a_name_becomes_a_word(
             resources.append((file, site.put(file, gzip.compress(header + array.tobytes()))))
     monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [site.url])
     monkeypatch.setattr(datasets.FashionMNIST, "resources", resources)
-    listed = known.get("fashion-mnist", tmp_path / "downloads")
+    listed = known_data_sets.get("fashion-mnist", tmp_path / "downloads")
     table = pd.read_csv(listed)
     assert list(table["label"]) == ["T-shirt or top", "Ankle boot"] * 4
     np.testing.assert_array_equal(np.asarray(Image.open(table["path"][5])), pixels[1, 1])
@@ -237,7 +237,7 @@ def test_food101_keeps_the_bytes_of_its_photos(
     }
     monkeypatch.setattr(datasets.Food101, "_URL", site.url + "food-101.tar.gz")
     monkeypatch.setattr(datasets.Food101, "_MD5", site.put("food-101.tar.gz", archive(photos | meta)))
-    listed = known.get("food101", tmp_path / "downloads")
+    listed = known_data_sets.get("food101", tmp_path / "downloads")
     imported(listed, tmp_path)
     assert (tmp_path / "data/test/pizza/4.jpg").read_bytes() == photos["food-101/images/pizza/4.jpg"]
     assert len(list((tmp_path / "data").rglob("*.jpg"))) == 10
@@ -258,7 +258,7 @@ def flowers(site: Site, datasets: Any, monkeypatch: pytest.MonkeyPatch, picture:
 
 
 def test_flowers102_has_its_three_splits_and_names(flowers: dict[str, bytes], tmp_path: Path) -> None:
-    found = imported(known.get("flowers102", tmp_path / "downloads"), tmp_path)
+    found = imported(known_data_sets.get("flowers102", tmp_path / "downloads"), tmp_path)
     assert sorted(found["split"]) == ["test"] * 3 + ["train"] * 3 + ["validation"] * 3
     assert set(found["label"]) == {"pink primrose", "hard-leaved pocket orchid", "blackberry lily"}
     third = tmp_path / "data/test/pink primrose/image_00003.jpg"
@@ -268,11 +268,11 @@ def test_flowers102_has_its_three_splits_and_names(flowers: dict[str, bytes], tm
 @pytest.mark.usefixtures("flowers")
 def test_what_was_unpacked_in_part_is_unpacked_again_without_another_download(site: Site, tmp_path: Path) -> None:
     downloads = tmp_path / "downloads"
-    known.get("flowers102", downloads)
+    known_data_sets.get("flowers102", downloads)
     (downloads / "flowers-102/jpg/image_00003.jpg").unlink()  # as a kill may leave it
     (downloads / "images.csv").unlink()
     asked = len(site.asked)
-    table = pd.read_csv(known.get("flowers102", downloads))
+    table = pd.read_csv(known_data_sets.get("flowers102", downloads))
     assert all(Path(path).is_file() for path in table["path"])
     assert len(site.asked) == asked
 
@@ -282,21 +282,21 @@ def test_a_download_that_was_cut_off_is_made_again(site: Site, tmp_path: Path) -
     archive_there = tmp_path / "downloads/flowers-102/102flowers.tgz"
     archive_there.parent.mkdir(parents=True)
     archive_there.write_bytes((site.folder / "102flowers.tgz").read_bytes()[:100])
-    assert len(pd.read_csv(known.get("flowers102", tmp_path / "downloads"))) == 9
+    assert len(pd.read_csv(known_data_sets.get("flowers102", tmp_path / "downloads"))) == 9
 
 
 @pytest.mark.usefixtures("flowers")
 def test_other_bytes_than_those_published_are_refused(site: Site, tmp_path: Path) -> None:
     (site.folder / "102flowers.tgz").write_bytes(b"something else")
     with pytest.raises(UserError, match=r"Flowers-102 could not be downloaded: File not found or corrupted"):
-        known.get("flowers102", tmp_path / "downloads")
+        known_data_sets.get("flowers102", tmp_path / "downloads")
 
 
 @pytest.mark.usefixtures("flowers")
 def test_a_server_that_has_nothing_is_one_line(site: Site, tmp_path: Path) -> None:
     (site.folder / "setid.mat").unlink()
     with pytest.raises(UserError, match=r"Flowers-102 could not be downloaded: .*[Nn]ot found"):
-        known.get("flowers102", tmp_path / "downloads")
+        known_data_sets.get("flowers102", tmp_path / "downloads")
 
 
 def test_imagenets_labelled_validation_images_are_the_test_split(tree: Any, tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_imagenets_labelled_validation_images_are_the_test_split(tree: Any, tmp_
         | {f"val/{label}/ILSVRC2012_val_{n}.JPEG": 100 + n for n, label in enumerate(classes)},
         "imagenet",
     )
-    found = imported(known.imagenet(folder, tmp_path / "downloads"), tmp_path)
+    found = imported(known_data_sets.imagenet(folder, tmp_path / "downloads"), tmp_path)
     assert found.groupby("split").size().to_dict() == {"test": 2, "train": 12, "validation": 4}
     assert set(found["label"]) == set(classes)
 
@@ -314,10 +314,10 @@ def test_imagenets_labelled_validation_images_are_the_test_split(tree: Any, tmp_
 def test_imagenets_flat_validation_folder_is_refused(tree: Any, tmp_path: Path) -> None:
     folder = tree({"train/n01440764/1.JPEG": 1, "val/ILSVRC2012_val_1.JPEG": 2}, "imagenet")
     with pytest.raises(UserError, match="imagenet/val holds no class folders"):
-        known.imagenet(folder, tmp_path / "downloads")
+        known_data_sets.imagenet(folder, tmp_path / "downloads")
 
 
 def test_the_command_knows_the_same_names() -> None:
     from adaptformer.cli import data
 
-    assert tuple(known.KNOWN) == data.KNOWN
+    assert tuple(known_data_sets.KNOWN) == data.KNOWN

@@ -68,5 +68,9 @@ def _known(file: Path, present: dict[str, Any]) -> str | None:
     if not isinstance(content, dict) or content.get("inode") != present["inode"]:
         return None
     alike = sum(content.get(key) == present[key] for key in ("device", "host", "path"))
-    found = content.get("id")
-    return found if alike >= 2 and isinstance(found, str) and re.fullmatch(r"[0-9a-f]{32}", found) else None
+    recorded_id = content.get("id")
+    return (
+        recorded_id
+        if alike >= 2 and isinstance(recorded_id, str) and re.fullmatch(r"[0-9a-f]{32}", recorded_id)
+        else None
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptformer.curation.sharded_checks.rows import Rows
+from adaptformer.curation.sharded_checks.row_file import Rows
 
 
 def test_rows_are_read_in_parts_and_in_any_order(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adaptformer.backbones import tables
+from adaptformer.backbones import tensor_search
 from adaptformer.backbones.translation import translate
 from adaptformer.base.errors import UserError
 from adaptformer.model import tensor_file
@@ -28,7 +28,7 @@ def below(prefix: str, seed: int = 0) -> dict[str, Tensor]:
 
 
 def taken(content: Content, expected: dict[str, Tensor], weights: str = "ema") -> str:
-    return tensor_file.content_hash(translate(tables.choose(content, expected, weights).tensors, expected))
+    return tensor_file.content_hash(translate(tensor_search.choose(content, expected, weights).tensors, expected))
 
 
 RAW, AVERAGED = (tensor_file.content_hash(mite.encoder(seed)) for seed in (0, 1))
@@ -75,7 +75,7 @@ def test_of_averaged_and_raw_weights_the_parameter_chooses(
     assert taken(content, expected) == AVERAGED
     assert "an average of the trained ones (backbone.weights = ema); the file also holds" in caplog.text
     assert taken(content, expected, "raw") == RAW
-    averaged = tables.choose(content, expected, "ema").name
+    averaged = tensor_search.choose(content, expected, "ema").name
     assert taken(content, expected, averaged) == AVERAGED
 
 

@@ -23,14 +23,14 @@ def require(folder: RunFolder) -> None:
     metrics, parity = _about(folder.metrics, "evaluate"), _about(folder.parity, "export")
     present = {name: _sha256(getattr(folder, name), stage) for name, stage in _MADE_BY.items()}
     model = _sha256(folder.model, "export", model_file.sha256)
-    for record, name, expected, found, stage in (
+    for record, name, expected, actual, stage in (
         (folder.metrics, "adapter", metrics.get("adapter"), present["adapter"], "evaluate"),
         (folder.metrics, "manifest", metrics.get("manifest"), present["manifest"], "validate"),
         (folder.metrics, "predictions", metrics.get("predictions"), present["predictions"], "evaluate"),
         (folder.parity, "adapter", parity.get("adapter"), present["adapter"], "export"),
         (folder.parity, "model", parity.get("model"), model, "export"),
     ):
-        if expected != found:
+        if expected != actual:
             raise UserError(f"{getattr(folder, name)} is not the file that {record} is about", _remedy(stage))
 
 

@@ -24,7 +24,7 @@ from adaptformer.prediction.predictor import NO_ANSWER, Predictor, answered, ima
 
 
 @dataclass(frozen=True)
-class Watched:
+class MonitoredModel:
     """A model to monitor: its files, the manifest and profile of its data, and its backbone."""
 
     name: str
@@ -97,29 +97,31 @@ class Findings:
         return f"they differ from what it learned from in {names}{apart}; {part}; {on_validation}"
 
 
-def watch(watched: Watched, folder: Path, data: Path, to_label: int, storage: FeatureStorage) -> Findings:
+def monitor_images(model: MonitoredModel, folder: Path, data: Path, to_label: int, storage: FeatureStorage) -> Findings:
     """Run a model on all images below `folder`, and return the findings that need no labels.
 
     At most `to_label` images are chosen for labelling. The model's validation images are read from `data`. Raises
     UserError if the folder holds no image, or if the validation images are not in `data`.
     """
     table, unreadable = _listed(folder)
-    predictor = Predictor(watched.model, device="cpu")
-    validation = _validated(watched, predictor, data)
-    new = _answered(watched, predictor, folder, table, unreadable)
-    features = Features(watched.backbone, predictor, storage)
-    likeness = data_likeness.compare(watched.profile, new, features)
-    judged = new.confidence[likeness.judged]
+    predictor = Predictor(model.model, device="cpu")
+    validation = _validated(model, predictor, data)
+    new = _answered(model, predictor, folder, table, unreadable)
+    features = Features(model.backbone, predictor, storage)
+    likeness = data_likeness.compare(model.profile, new, features)
+    confidence = new.confidence[likeness.judged]
     return Findings(
-        name=watched.name,
+        name=model.name,
         table=_table(predictor, new, likeness, _label_ranks(new, to_label, features, likeness)),
-        accuracy=expected_accuracy.estimate(validation.confidence, validation.right, judged) if len(judged) else None,
-        judged=len(judged),
+        accuracy=expected_accuracy.estimate(validation.confidence, validation.right, confidence)
+        if len(confidence)
+        else None,
+        judged=len(confidence),
         compared=likeness.compared,
         validation=float(validation.right.mean()),
         validation_images=len(validation.right),
         drift=likeness.checks,
-        known=int(new.table["sha256"].isin(watched.manifest["sha256"]).sum()),
+        known=int(new.table["sha256"].isin(model.manifest["sha256"]).sum()),
         unreadable=new.unreadable,
     )
 
@@ -132,21 +134,21 @@ class _Validation:
     right: NDArray[np.bool_]
 
 
-def _validated(watched: Watched, predictor: Predictor, data: Path) -> _Validation:
+def _validated(model: MonitoredModel, predictor: Predictor, data: Path) -> _Validation:
     """Return the model's answers on its validation images. Raises UserError unless it has an answer to each."""
-    rows = manifests.rows(watched.manifest, "validation")
+    rows = manifests.rows(model.manifest, "validation")
     probabilities = _probabilities(predictor, _validation_contents(rows, data), len(rows), "validation")
     if unanswered := int((~answered(probabilities)).sum()):
         raise UserError(
-            f"{watched.name} has no answer to {unanswered} of its {len(rows)} validation images",
-            "watch with another version: `adaptformer rollback` returns to the previous one",
+            f"{model.name} has no answer to {unanswered} of its {len(rows)} validation images",
+            "choose another version: `adaptformer rollback` returns to the previous one",
         )
     predicted = np.array(predictor.classes)[probabilities.argmax(axis=1)]
     return _Validation(probabilities.max(axis=1), predicted == rows["label"].to_numpy())
 
 
 def _answered(
-    watched: Watched, predictor: Predictor, folder: Path, table: pd.DataFrame, unreadable: dict[str, str]
+    model: MonitoredModel, predictor: Predictor, folder: Path, table: pd.DataFrame, unreadable: dict[str, str]
 ) -> NewImages:
     """Return the images of a table with the model's answers, without those that have none.
 
@@ -155,7 +157,7 @@ def _answered(
     probabilities = _probabilities(predictor, _contents(table, folder), len(table), "classifying")
     sound = answered(probabilities)
     if not sound.any():
-        raise UserError(f"{watched.name} has no answer to any image in {folder}", "watch with another version")
+        raise UserError(f"{model.name} has no answer to any image in {folder}", "choose another version")
     left_out = unreadable | dict.fromkeys(table["path"][~sound], NO_ANSWER)
     return NewImages(folder, table[sound].reset_index(drop=True), probabilities[sound], left_out)
 
@@ -211,7 +213,7 @@ def _validation_contents(rows: pd.DataFrame, data: Path) -> Iterator[bytes]:
         if content is None:
             raise UserError(
                 f"{data / path} is not the validation image that was used to choose the model",
-                "restore its data (`dvc checkout`), or watch with a model of the present data (--model)",
+                "restore its data (`dvc checkout`), or choose a model of the present data (--model)",
             )
         yield content
 
@@ -220,7 +222,7 @@ def _contents(table: pd.DataFrame, folder: Path) -> Iterator[bytes]:
     for path, sha256 in zip(table["path"], table["sha256"], strict=True):
         content = image_facts.content(folder / path, sha256)
         if content is None:
-            raise UserError(f"{folder / path} changed while it was watched", "run the same command again")
+            raise UserError(f"{folder / path} changed while it was read", "run the same command again")
         yield content
 
 

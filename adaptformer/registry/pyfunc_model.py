@@ -74,19 +74,19 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # untyped
 
     def _images(self, given: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Return the given images as uint8 [B, s, s, 3]. Raises Refused."""
-        wanted = f"[images, {self.size}, {self.size}, 3]"
+        expected = f"[images, {self.size}, {self.size}, 3]"
         if isinstance(given, dict):
             if set(given) != {INPUT}:
                 raise _refused(f"the input is called `{INPUT}`, not {', '.join(map(str, given))[:100] or 'nothing'}")
             given = given[INPUT]
         if not isinstance(given, (np.ndarray, list)):
-            raise _refused(f"the model takes an array {wanted}, not a {type(given).__name__}")
+            raise _refused(f"the model takes an array {expected}, not a {type(given).__name__}")
         try:
             images = np.asarray(given)
         except ValueError:
             images = np.array(None)
         if images.dtype == object:
-            raise _refused(f"the images are not all of one size, or are not all numbers: give an array {wanted}")
+            raise _refused(f"the images are not all of one size, or are not all numbers: give an array {expected}")
         if images.dtype.kind not in "ui":
             raise _refused(
                 f"the images are of type {images.dtype}: give whole numbers from 0 to 255 (uint8), as in an image "
@@ -95,7 +95,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # untyped
         if images.ndim != 4 or images.shape[1:] != (self.size, self.size, 3) or not len(images):
             shape = ", ".join(map(str, images.shape))
             raise _refused(
-                f"the images have the shape [{shape}], not {wanted}: decode to RGB and resize to {self.size} x "
+                f"the images have the shape [{shape}], not {expected}: decode to RGB and resize to {self.size} x "
                 f"{self.size} pixels, channels last, a single image as a batch of one"
             )
         if images.min() < 0 or images.max() > 255:

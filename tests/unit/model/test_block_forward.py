@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adaptformer.model import backbone, block
+from adaptformer.model import backbone, block_forward
 
 WIDTH, PROMPTS = 12, 3
 KINDS: list[dict[str, Any]] = [
@@ -48,7 +48,7 @@ def test_all_rows_are_timms(kind: dict[str, Any], fused: bool) -> None:
     torch.manual_seed(5)
     expected = plain(x)
     torch.manual_seed(5)  # the same dropout
-    found = block.run(plain, x)
+    found = block_forward.run(plain, x)
     torch.testing.assert_close(found, expected)
     inputs = [x, *plain.parameters()]
     torch.testing.assert_close(gradients(found, *inputs), gradients(expected, *inputs), rtol=1e-4, atol=1e-4)
@@ -60,7 +60,7 @@ def test_all_rows_are_timms(kind: dict[str, Any], fused: bool) -> None:
 def test_the_first_rows_are_timms(kind: dict[str, Any], fused: bool, rows: int) -> None:
     plain, x = made(**kind), tokens()
     plain.attn.fused_attn = fused
-    expected, found = plain(x)[:, :rows], block.run(plain, x, rows)
+    expected, found = plain(x)[:, :rows], block_forward.run(plain, x, rows)
     torch.testing.assert_close(found, expected)
     inputs = [x, *plain.parameters()]
     torch.testing.assert_close(gradients(found, *inputs), gradients(expected, *inputs), rtol=1e-4, atol=1e-4)
@@ -73,8 +73,8 @@ def test_prompts_are_seen_and_their_outputs_dropped(kind: dict[str, Any], rows: 
     prompts = torch.randn(1, PROMPTS, WIDTH, requires_grad=True)
     whole = plain(torch.cat([prompts.expand(len(x), -1, -1), x], 1))[:, PROMPTS:]
     expected = whole[:, :rows]
-    attended = block.attended(plain, x, rows, prompts)
-    found = attended + block.feed_forward(plain, plain.norm2(attended))
+    attended = block_forward.attended(plain, x, rows, prompts)
+    found = attended + block_forward.feed_forward(plain, plain.norm2(attended))
     torch.testing.assert_close(found, expected)
     inputs = [x, prompts, *plain.parameters()]
     torch.testing.assert_close(gradients(found, *inputs), gradients(expected, *inputs), rtol=1e-4, atol=1e-4)
@@ -83,9 +83,9 @@ def test_prompts_are_seen_and_their_outputs_dropped(kind: dict[str, Any], rows: 
 def test_what_nobody_reads_is_not_computed() -> None:
     plain, seen = made(), []
     plain.mlp.register_forward_hook(lambda _, given, result: seen.append(tuple(result.shape)))
-    block.run(plain, tokens(), 1)
-    x = block.attended(plain, tokens(), None, torch.zeros(1, PROMPTS, WIDTH))
-    block.feed_forward(plain, x)
+    block_forward.run(plain, tokens(), 1)
+    x = block_forward.attended(plain, tokens(), None, torch.zeros(1, PROMPTS, WIDTH))
+    block_forward.feed_forward(plain, x)
     assert seen == [(4, 1, WIDTH), (4, 5, WIDTH)]
 
 

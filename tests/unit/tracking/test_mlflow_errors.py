@@ -8,7 +8,7 @@ import pytest
 from clones import ROOT
 
 from adaptformer.base.errors import UserError
-from adaptformer.tracking import failures, mlflow_store
+from adaptformer.tracking import mlflow_errors, mlflow_store
 from adaptformer.tracking.locations import tracking_uri
 
 ASSURANCE = "nothing was changed"
@@ -50,7 +50,7 @@ CASES = {
 
 @pytest.mark.parametrize("words", CASES)
 def test_each_cause_has_its_own_remedy(words):
-    told = failures.explained(MlflowError(words), ASSURANCE)
+    told = mlflow_errors.explained(MlflowError(words), ASSURANCE)
     what, remedy = CASES[words]
     assert what in told.cause
     assert remedy in told.remedy
@@ -63,38 +63,38 @@ def test_each_cause_has_its_own_remedy(words):
 
 def test_a_full_database_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    told = failures.explained(MlflowError("(sqlite3.OperationalError) database or disk is full"), ASSURANCE)
+    told = mlflow_errors.explained(MlflowError("(sqlite3.OperationalError) database or disk is full"), ASSURANCE)
     assert told.cause == f"cannot write {tmp_path}/mlflow.db: No space left on device"
     error = OSError(28, "No space left on device", "artifacts/model.onnx")
-    assert failures.explained(error, ASSURANCE).cause.startswith("cannot write artifacts/model.onnx: ")
+    assert mlflow_errors.explained(error, ASSURANCE).cause.startswith("cannot write artifacts/model.onnx: ")
 
 
 def test_no_two_causes_share_a_remedy():
-    remedies = [cause.remedy for cause in failures._CAUSES]
+    remedies = [cause.remedy for cause in mlflow_errors._CAUSES]
     assert len(set(remedies)) == len(remedies)
 
 
 def test_a_package_that_is_not_installed_is_named():
     error = MlflowError("x")
     error.__cause__ = ModuleNotFoundError("No module named 'pymysql'", name="pymysql")
-    told = failures.explained(error, ASSURANCE)
+    told = mlflow_errors.explained(error, ASSURANCE)
     assert told.cause.endswith("needs a package that is not installed: pymysql")
     assert told.remedy.startswith("`pip install pymysql`")
 
 
 def test_a_defect_of_this_project_is_no_failure_of_mlflow():
-    assert failures.explained(KeyError("x"), ASSURANCE) is None
+    assert mlflow_errors.explained(KeyError("x"), ASSURANCE) is None
     with pytest.raises(KeyError), mlflow_store.user_errors(ASSURANCE):
         raise KeyError("x")
     known = UserError("a", "b")
-    assert failures.explained(known, ASSURANCE) is known
+    assert mlflow_errors.explained(known, ASSURANCE) is known
 
 
 def test_long_words_are_cut_only_where_they_hold_nothing_more():
     sentence = "x" * 400 + " Set MLFLOW_ALLOW_FILE_STORE=true to opt out."
-    assert failures.one_line(RuntimeError(sentence)) == sentence
-    assert failures.one_line(RuntimeError("fails [SQL: INSERT INTO x] [parameters: ()]")) == "fails"
-    assert failures.one_line(RuntimeError("x" * 5000)).endswith("x…")
+    assert mlflow_errors.one_line(RuntimeError(sentence)) == sentence
+    assert mlflow_errors.one_line(RuntimeError("fails [SQL: INSERT INTO x] [parameters: ()]")) == "fails"
+    assert mlflow_errors.one_line(RuntimeError("x" * 5000)).endswith("x…")
 
 
 @pytest.mark.parametrize("uri", ["localhost:5000", "127.0.0.1:5000/", "tracking.example.org:80"])

@@ -18,7 +18,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.pipeline import summary
 from adaptformer.prediction import model_file
-from adaptformer.registry import answering, in_use, promotion
+from adaptformer.registry import local_record, model_choice, promotion
 from adaptformer.tracking import mlflow_store
 
 FOLDER = RunFolder()
@@ -80,12 +80,12 @@ def put_into_artifacts(root, wrongs, sharpness):
 
 
 def chosen(named=None, **options):
-    return answering.choose(named, FOLDER, **options)
+    return model_choice.choose(named, FOLDER, **options)
 
 
 def file(named, scratch):
     scratch.mkdir(exist_ok=True)
-    return answering.file_of(chosen(named), FOLDER, scratch)
+    return model_choice.file_of(chosen(named), FOLDER, scratch)
 
 
 @pytest.fixture
@@ -100,16 +100,16 @@ def test_the_champion_answers_even_if_another_model_was_trained_later(champion, 
     assert main(["predict", PHOTO, "--csv"]) == 0
     told = capsys.readouterr()
     assert re.match(rf"{champion} version 1, champion since 20\S+ \(MLflow was asked on 20\S+\), on CPU", told.err)
-    file = answering.file_of(chosen(), FOLDER, tmp_path / "scratch")
-    assert file.parent.parent == in_use.MODELS
-    assert model_file.sha256(file) == file.parent.name == in_use.read(champion).versions["1"].sha256
+    file = model_choice.file_of(chosen(), FOLDER, tmp_path / "scratch")
+    assert file.parent.parent == local_record.MODELS
+    assert model_file.sha256(file) == file.parent.name == local_record.read(champion).versions["1"].sha256
     assert model_file.sha256(FOLDER.model) != file.parent.name
 
 
 def test_batch_prediction_uses_the_champion(champion, no_mlflow, tmp_path, capsys):
     assert main(["predict", PHOTO, "--output", "out", "--workers", "1"]) == 0
     assert capsys.readouterr().err.startswith(f"{champion} version 1, champion since")
-    assert model_file.sha256(tmp_path / "out/model.onnx") == in_use.read(champion).versions["1"].sha256
+    assert model_file.sha256(tmp_path / "out/model.onnx") == local_record.read(champion).versions["1"].sha256
 
 
 def test_the_python_api_loads_a_registered_version(champion):
@@ -140,7 +140,7 @@ def test_the_first_line_names_version_and_verdict(champion, tmp_path, named, lin
     assert re.match(line.replace("NAME", champion), chosen(named).line)
     version = chosen(named).version or "2"
     if named != "mine.onnx":
-        sha256 = in_use.read(champion).versions[version].sha256
+        sha256 = local_record.read(champion).versions[version].sha256
         assert model_file.sha256(file(named, tmp_path / "scratch")) == sha256
 
 
@@ -163,7 +163,7 @@ def test_models_that_do_not_exist_and_other_things_are_refused(champion, named, 
 
 def test_without_a_champion_the_model_of_the_run_folder_answers(checkout, name, no_mlflow):
     put_into_artifacts(checkout, wrong(60), 0.1)
-    in_use.RECORDS.mkdir()
+    local_record.RECORDS.mkdir()
     with pytest.raises(AssertionError, match="MLflow was asked"):  # nobody has told yet whether there is one
         chosen()
 
@@ -203,17 +203,17 @@ def test_moves_change_who_answers_and_one_that_is_killed_leaves_no_record(checko
     assert chosen().version == "2"
     promotion.rollback(name, to=None, who="Bob", why="rain")
     assert chosen().version == "1"
-    both = {in_use.read(name).versions[number].sha256 for number in ("1", "2")}
-    assert {path.name for path in in_use.MODELS.iterdir()} == both
+    both = {local_record.read(name).versions[number].sha256 for number in ("1", "2")}
+    assert {path.name for path in local_record.MODELS.iterdir()} == both
     with monkeypatch.context() as context:
-        context.setattr(in_use, "remember", lambda *_: 1 / 0)
+        context.setattr(local_record, "remember", lambda *_: 1 / 0)
         promotion.rollback(name, to=None, who="Bob", why="snow")
-    assert in_use.read(name) is None
+    assert local_record.read(name) is None
     assert chosen().version == "2"
 
 
 def test_a_damaged_record_or_file_is_made_again(champion, tmp_path):
-    record = in_use.RECORDS / f"{champion}.json"
+    record = local_record.RECORDS / f"{champion}.json"
     record.write_text(record.read_text().replace('"champion": "1"', '"champion": "2"'))
     assert chosen().version == "1"
     kept = file(None, tmp_path / "scratch")
@@ -250,18 +250,18 @@ def test_predicting_with_the_champion_imports_no_mlflow(champion, tmp_path):
 )
 def test_the_summary_always_says_what_the_gate_said(champion, tmp_path, monkeypatch, case, line):
     version, sharpness = {"champion": ("1", 0.1), "not judged": ("3", 0.6)}.get(case, ("2", 0.2))
-    record = in_use.read(champion)
+    record = local_record.read(champion)
     if case == "not judged":
-        versions = {**record.versions, "3": in_use.Known("0" * 64)}
-        monkeypatch.setattr(in_use, "read", lambda _: dataclasses.replace(record, versions=versions))
+        versions = {**record.versions, "3": local_record.Known("0" * 64)}
+        monkeypatch.setattr(local_record, "read", lambda _: dataclasses.replace(record, versions=versions))
     put_into_artifacts(tmp_path, wrong(60), sharpness)
     about = {
         "model": champion, "version": version, "model_sha256": model_file.sha256(FOLDER.model),
-        "tracking_uri": in_use.tracking_place(), "run_id": "r",
+        "tracking_uri": local_record.tracking_place(), "run_id": "r",
     }  # fmt: skip
     FOLDER.registration.write_text(json.dumps(about))
     if case == "not registered":
         FOLDER.registration.unlink()
     if case == "no record":
-        in_use.forget(champion)
+        local_record.forget(champion)
     assert re.match(line, summary.verdict(summary.present(FOLDER, champion)))

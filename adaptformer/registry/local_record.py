@@ -62,8 +62,8 @@ class Record:
         known = self.versions.get(version, Known())
         if version == self.champion:
             return f"champion since {self.since[:10]}" if self.since else "champion"
-        said = _VERDICTS.get(known.verdict, "not judged")
-        return f"{said} on {known.when[:10]}: not in use" if known.when else f"{said}: not in use"
+        words = _VERDICTS.get(known.verdict, "not judged")
+        return f"{words} on {known.when[:10]}: not in use" if known.when else f"{words}: not in use"
 
 
 def read(name: str) -> Record | None:
@@ -78,8 +78,8 @@ def version_of(file: Path) -> tuple[Record, str] | None:
     if not records:
         return None
     sha256 = model_file.sha256(file)
-    found = ((record, number) for record in records for number, known in record.versions.items())
-    return next(((record, number) for record, number in found if record.versions[number].sha256 == sha256), None)
+    candidates = ((record, number) for record in records for number, known in record.versions.items())
+    return next(((record, number) for record, number in candidates if record.versions[number].sha256 == sha256), None)
 
 
 def remember(client: MlflowClient, name: str) -> Record:
@@ -89,10 +89,12 @@ def remember(client: MlflowClient, name: str) -> Record:
     from adaptformer.tracking.run_files import MODEL_TAG
 
     known = {
-        str(found.version): Known(
-            found.tags.get(MODEL_TAG, ""), found.tags.get("gate.decision", ""), found.tags.get("gate.when", "")
+        str(model_version.version): Known(
+            model_version.tags.get(MODEL_TAG, ""),
+            model_version.tags.get("gate.decision", ""),
+            model_version.tags.get("gate.when", ""),
         )
-        for found in mlflow_store.versions_of(client, name)
+        for model_version in mlflow_store.versions_of(client, name)
     }
     state = alias_journal.aliases(client, name) if known else alias_journal.State()
     last = next(reversed(alias_journal.valid(alias_journal.read(client, name))), None)
@@ -125,13 +127,13 @@ def keep(model: Path) -> Path:
         sha256 = model_file.sha256(model)
         if (there := kept(sha256)) is not None:
             return there
-        with model_file.replacing(MODELS / sha256 / NAME) as beside:
-            shutil.copyfile(model, beside)
+        with model_file.replacing(MODELS / sha256 / NAME) as new_file:
+            shutil.copyfile(model, new_file)
             weights = model_file.weights_of(model)
             if weights.is_file():
-                shutil.copyfile(weights, model_file.weights_of(beside))
+                shutil.copyfile(weights, model_file.weights_of(new_file))
             else:
-                model_file.weights_of(beside).touch()
+                model_file.weights_of(new_file).touch()
     except (UserError, OSError):  # a full or read-only disk: MLflow is then asked each time
         return model
     return MODELS / sha256 / NAME
@@ -141,9 +143,9 @@ def _remove_others() -> None:
     """Remove kept files of versions that are neither the champion nor the one before it."""
     records = [record for path in RECORDS.glob("*.json") if (record := _read(path)) is not None]
     numbers = [(record, number) for record in records for number in (record.champion, record.previous) if number]
-    wanted = {record.versions.get(number, Known()).sha256 for record, number in numbers}
+    needed = {record.versions.get(number, Known()).sha256 for record, number in numbers}
     for folder in MODELS.glob("*"):
-        if folder.name not in wanted:
+        if folder.name not in needed:
             shutil.rmtree(folder, ignore_errors=True)
 
 

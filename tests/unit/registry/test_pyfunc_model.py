@@ -162,7 +162,7 @@ def test_a_version_needs_no_gpu_package_and_holds_no_pickle(client, tmp_path):
     assert needed == {"mlflow", "numpy", "onnxruntime"}
     assert "onnxruntime-gpu" not in (folder / "conda.yaml").read_text()
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert files >= {"MLmodel", "served_model.py", "artifacts/model.onnx"}
+    assert files >= {"MLmodel", "pyfunc_model.py", "artifacts/model.onnx"}
     assert not [name for name in files if name.endswith(".pkl")]
     assert versions.fetch_model(client, NAME, "1", tmp_path / "fetched").name == "model.onnx"
 

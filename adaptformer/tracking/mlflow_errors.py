@@ -119,12 +119,12 @@ def explained(error: Exception, assurance: str) -> UserError | None:
         )
     if type(error).__module__.partition(".")[0] not in PACKAGES and not isinstance(error, ConnectionError):
         return None
-    told = " ".join(f"{type(one).__name__}: {one}" for one in files.chain(error))
-    found = next((cause for cause in _CAUSES if re.search(cause.words, told)), None)
-    if found is None:
+    message = " ".join(f"{type(one).__name__}: {one}" for one in files.chain(error))
+    known = next((cause for cause in _CAUSES if re.search(cause.words, message)), None)
+    if known is None:
         cause = f"MLflow at {tracking_place()} fails: {type(error).__name__}: {one_line(error)}"
         return UserError(cause, f"check that it answers there, {again}")
-    return UserError(f"MLflow at {tracking_place()} {found.what}: {one_line(error)}", f"{found.remedy}, {again}")
+    return UserError(f"MLflow at {tracking_place()} {known.what}: {one_line(error)}", f"{known.remedy}, {again}")
 
 
 def one_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptformer.base import in_use
+from adaptformer.base import read_locks
 
 
 @pytest.fixture
@@ -23,9 +23,9 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as lacking:
         lacking.setitem(sys.modules, "fcntl", None)
         lacking.setattr(Path, "unlink", refused)
-        importlib.reload(in_use)
+        importlib.reload(read_locks)
         yield
-    importlib.reload(in_use)
+    importlib.reload(read_locks)
 
 
 @pytest.fixture
@@ -37,17 +37,17 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_file_is_marked_until_the_last_duplicate_of_its_descriptor_is_closed(file: Path) -> None:
     with file.open("rb") as one, file.open("rb") as other:
-        in_use.mark(one)
-        in_use.mark(other)
-        assert in_use.marked(file)
+        read_locks.mark(one)
+        read_locks.mark(other)
+        assert read_locks.marked(file)
         duplicate = os.dup(one.fileno())
-    assert in_use.marked(file)
+    assert read_locks.marked(file)
     os.close(duplicate)
-    assert not in_use.marked(file)
+    assert not read_locks.marked(file)
 
 
 def test_a_file_that_is_not_marked_is_removed(file: Path) -> None:
-    assert in_use.remove(file)
+    assert read_locks.remove(file)
     assert not file.exists()
 
 
@@ -57,12 +57,12 @@ def test_a_folder_that_does_not_allow_a_removal_is_an_error(file: Path, monkeypa
 
     monkeypatch.setattr(Path, "unlink", refused)
     with pytest.raises(PermissionError):
-        in_use.remove(file)
+        read_locks.remove(file)
 
 
 def test_windows_itself_keeps_a_file_that_is_in_use(file: Path, windows: None) -> None:
     with file.open("rb") as opened:
-        in_use.mark(opened)
-        assert not in_use.marked(file)
-        assert not in_use.remove(file)
+        read_locks.mark(opened)
+        assert not read_locks.marked(file)
+        assert not read_locks.remove(file)
     assert file.exists()
