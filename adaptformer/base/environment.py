@@ -1,4 +1,4 @@
-"""Variables of the process that dependencies read when they are imported: no telemetry, threads that sleep, proxies.
+"""Variables of the process that dependencies read when they are imported: no telemetry, how threads wait, proxies.
 
 `import adaptformer` alone sets none of them, so a program that only imports it keeps its process as it was. They are
 set when a name of the API is used, by every command, flow and task, and by each folder of the library that imports such
@@ -24,10 +24,13 @@ NO_TELEMETRY = {
 
 def prepare() -> None:
     """Set the variables in this process and those that it starts; a second call does no harm."""
-    # OpenMP reads this variable when torch is loaded. By default its threads spin while they wait: beside any other
-    # busy process a training step then takes ten times as long. Sleeping threads cost time on an idle machine, most
-    # with a small backbone.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # OpenMP reads these when torch is loaded. By default its threads spin for milliseconds while they wait, so beside
+    # two busy processes a training step of the bundled backbone takes six times as long. Threads that sleep at once
+    # make it 1.8 times as long on an idle machine; after a short spin it is 1.2 times (benchmarks/waiting_threads.py).
+    # Only GNU's OpenMP, which torch has on Linux, reads the second one; elsewhere the threads sleep at once.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     for name, value in NO_TELEMETRY.items():
         os.environ.setdefault(name, value)
     _bypass_proxies()

@@ -174,6 +174,7 @@ class TrainingParams(Section):
     epochs: Count
     rollback_above: Positive
     head_statistics: Literal["recomputed", "running"]
+    statistics_fraction: Share
     reset_statistics: bool
     batch_size: Annotated[int, Field(ge=2)]
     gradient_accumulation: Count

@@ -18,7 +18,7 @@ from adaptformer.config.params import TrainingParams
 from adaptformer.model import device
 from adaptformer.model.classifier import restore, trainable_state_dict
 from adaptformer.model.parts import parts
-from adaptformer.training import evaluation_pass, resume, schedule
+from adaptformer.training import resume, schedule
 from adaptformer.training.activation_cache import first_trained
 from adaptformer.training.data_parallel import make_distributed
 from adaptformer.training.epoch import Network, PhaseTraining, train_epoch
@@ -115,11 +115,13 @@ def _phase_training(run: Run, phase: schedule.Phase, number: int) -> PhaseTraini
 
 
 def _begun(training: PhaseTraining, state: resume.State, phases: int) -> resume.State:
-    """Set the heads' BatchNorm statistics for the start of a phase, and return the state with the phase's start."""
+    """Reset running statistics of the heads' BatchNorm if the params say so; return the state with the phase's start.
+
+    Recomputed statistics are already those of the present weights: they come from the last epoch that was kept. In the
+    first phase nothing reads them before the end of its first epoch.
+    """
     run, number, phase = training.run, training.number, training.phase
-    if run.params.head_statistics == "recomputed":
-        evaluation_pass.recompute_statistics(run)
-    elif run.params.reset_statistics:
+    if run.params.head_statistics == "running" and run.params.reset_statistics:
         for head in run.model.heads:
             head.batch_norm.reset_running_stats()
     if phases > 1:

@@ -21,7 +21,7 @@ RESTLESS = {"dropout": 0.3, "drop_path": 0.3}
 def training_params(**changes: Any) -> TrainingParams:
     values: dict[str, Any] = {
         "seed": 0, "schedule": "joint", "rounds": 1, "block_order": "up", "epochs": 3, "rollback_above": 0.5,
-        "head_statistics": "recomputed", "reset_statistics": False,
+        "head_statistics": "recomputed", "statistics_fraction": 1.0, "reset_statistics": False,
         "batch_size": 8, "gradient_accumulation": 1, "optimiser": "sgd", "base_lr": 8.0,
         "scale_lr": True, "momentum": 0.9, "weight_decay": 0.0, "warmup_fraction": 0.3, "warmup_steps": None,
         "drop_path": 0.0, "crop_scale": (0.7, 1.0), "crop_ratio": (0.75, 1.3333), "flip": True, "fixed_crops": 0,

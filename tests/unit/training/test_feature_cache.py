@@ -64,6 +64,7 @@ def test_another_rate_finds_them_and_trains_as_if_it_had_computed_them(tmp_path:
         {"crop_scale": (0.5, 1.0)},
         {"crop_ratio": (1.0, 1.0)},
         {"head_statistics": "running"},
+        {"statistics_fraction": 0.5},
         {"fingerprint": {"training": {}, "backbone": "another"}},
     ],
     ids=str,
@@ -76,7 +77,8 @@ def test_what_decides_them_has_features_of_its_own(tmp_path: Path, changes: dict
 
 def test_every_setting_either_acts_later_or_decides_them() -> None:
     decide = {
-        "seed", "head_statistics", "drop_path", "crop_scale", "crop_ratio", "flip", "fixed_crops", "precision"
+        "seed", "head_statistics", "statistics_fraction", "drop_path", "crop_scale", "crop_ratio", "flip",
+        "fixed_crops", "precision",
     }  # fmt: skip
     assert set(TrainingParams.model_fields) - decide == feature_cache._ACT_LATER
 

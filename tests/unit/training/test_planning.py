@@ -12,7 +12,7 @@ from small_runs import training_params
 from adaptformer.base.errors import UserError
 from adaptformer.model import classifier, device
 from adaptformer.model.device import Precision
-from adaptformer.training import head_statistics, planning, schedule
+from adaptformer.training import planning, schedule
 from adaptformer.training.planning import Plan
 
 CPU = torch.device("cpu")
@@ -151,11 +151,10 @@ def test_minutes_follow_from_steps_and_looks(monkeypatch: pytest.MonkeyPatch) ->
     assert minutes(head_statistics="recomputed") == pytest.approx(2 * (5 * 3 + 7 * 0.5) / 60)
     assert minutes(batch_size=9) == pytest.approx(2 * (4 * 3 + 16 / 9 * 0.5) / 60)  # the incomplete batch is dropped
     assert minutes(batch_size=100) == pytest.approx(2 * (1 * 3 + 16 / 40 * 0.5) / 60)
-    params = training_params(batch_size=8, epochs=1)
-    for most in (2000, 500):  # images of the head's statistics
-        monkeypatch.setattr(head_statistics, "STATISTICS_IMAGES", most)
+    for fraction, images in ((1.0, 2000), (0.1, 800)):  # images of the head's statistics
+        params = training_params(batch_size=8, epochs=1, statistics_fraction=fraction)
         many = planning.minutes(mite.model(), params, (8000, 16), mite.SIDE, CPU, "fp32")
-        assert many == pytest.approx((1000 * 3 + (16 + most) / 8 * 0.5) / 60)
+        assert many == pytest.approx((1000 * 3 + (16 + images) / 8 * 0.5) / 60)
     timed.clear()
     assert minutes(schedule="layerwise", rounds=3) == pytest.approx(6 * minutes())
     assert timed.count("run") == planning.TIMED_PHASES + 1

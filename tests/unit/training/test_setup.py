@@ -181,8 +181,8 @@ def test_training_crops_photos_unless_a_crop_is_all_of_the_square() -> None:
 
 
 def test_only_the_images_of_the_heads_statistics_are_there_as_squares(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_statistics, "STATISTICS_IMAGES", 3)
-    run = loaded(training__seed=4, training__crop_scale=[0.5, 1.0])
+    monkeypatch.setattr(head_statistics, "FEWEST", 3)
+    run = loaded(training__seed=4, training__crop_scale=[0.5, 1.0], training__statistics_fraction=0.01)
     assert isinstance(run.data.train.images, Squares)
     assert run.data.train.images.rows is not None
     expected = head_statistics.rows(len(run.data.train.labels), run.params)

@@ -13,7 +13,7 @@ import torch
 from small_runs import run, training_params
 
 from adaptformer.model import classifier, inference
-from adaptformer.training import evaluation_pass, head_statistics, loop
+from adaptformer.training import evaluation_pass, head_statistics, loop, schedule
 from adaptformer.training.history import EpochRow
 from adaptformer.training.run import Run
 
@@ -75,20 +75,35 @@ def test_training_itself_does_not_depend_on_the_choice(tmp_path: Path) -> None:
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-def test_a_phase_begins_with_those_of_the_weights_as_they_are(tmp_path: Path) -> None:
-    made = run(tmp_path, epochs=1)
-    begun: list[tuple[torch.Tensor, torch.Tensor]] = []
-    made.model.register_forward_pre_hook(
-        lambda model, _: begun.append(present(made)) if model.training and not begun else None
-    )
-    expected = exact(made)
-    loop.train(made)
-    torch.testing.assert_close(begun[0], expected)
+@pytest.mark.parametrize("diverges", [False, True])
+def test_a_later_phase_begins_with_those_of_the_weights_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diverges: bool
+) -> None:
+    begun: list[bool] = []
+    begin = schedule.begin
+    made = run(tmp_path, schedule="layerwise", rounds=2, epochs=1, base_lr=1e6 if diverges else 8.0)
+
+    def watching(model: classifier.Classifier, phase: schedule.Phase) -> None:
+        pairs = zip(present(made), exact(made), strict=True)
+        begun.append(all(torch.allclose(*pair, rtol=1e-4, atol=1e-5) for pair in pairs))
+        begin(model, phase)
+
+    monkeypatch.setattr(schedule, "begin", watching)
+    trained = loop.train(made)
+    assert any(row.rolled_back for row in trained.rows) == diverges
+    assert begun[1:] == [True] * 3
 
 
-def test_a_large_split_gives_a_fixed_part_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_statistics, "STATISTICS_IMAGES", 6)
-    made = run(tmp_path, epochs=2)
+def test_each_epoch_computes_them_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[Run] = []
+    monkeypatch.setattr(evaluation_pass, "recompute_statistics", computed.append)
+    loop.train(run(tmp_path, schedule="layerwise", epochs=2))
+    assert len(computed) == 2 * mite.DEPTH
+
+
+def test_a_fraction_takes_the_same_part_of_the_split_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_statistics, "FEWEST", 6)
+    made = run(tmp_path, epochs=2, statistics_fraction=0.1)
     used: list[np.ndarray] = []
     prepared = inference.prepared
 
@@ -104,16 +119,30 @@ def test_a_large_split_gives_a_fixed_part_of_itself(tmp_path: Path, monkeypatch:
     torch.testing.assert_close(present(made), exact(made, used[0]))
 
 
-def test_which_images_they_are_of_depends_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_statistics, "STATISTICS_IMAGES", 20)
-    first, again, other = (head_statistics.rows(1000, training_params(seed=seed)).tolist() for seed in (0, 0, 1))
+def test_which_images_they_are_of_depends_on_the_seed() -> None:
+    first, again, other = (
+        head_statistics.rows(1000, training_params(seed=seed, statistics_fraction=0.3)).tolist() for seed in (0, 0, 1)
+    )
     assert first == again != other
     assert first == sorted(set(first))
-    assert len(first) == 20
+    assert len(first) == 300
+
+
+@pytest.mark.parametrize(
+    ("images", "fraction", "expected"),
+    [
+        (100, 0.1, 100),  # all, if there are fewer than 256
+        (1222, 0.1, 256),
+        (5001, 0.1, 501),
+        (1_000_000, 0.1, 2000),
+        (1222, 1.0, 1222),
+    ],
+)
+def test_they_are_of_a_fraction_within_bounds(images: int, fraction: float, expected: int) -> None:
+    assert len(head_statistics.rows(images, training_params(statistics_fraction=fraction))) == expected
 
 
 def test_running_ones_need_no_images() -> None:
-    assert head_statistics.rows(10, training_params()).tolist() == list(range(10))
     assert head_statistics.rows(10, training_params(head_statistics="running")).size == 0
 
 
