@@ -86,7 +86,7 @@ def _stage(given: argparse.Namespace) -> None:
     file, wanted = resolved(given)
     folder = run_folder.folder_for(file.params, wanted)
     words = options(given)
-    record = records.of_stage(wanted, folder, words)
+    record = records.of_stage(given.name, wanted, folder, words)
     if given.name == "train" and processes.follows():
         if not record.is_current("train"):
             stage_runner.follow(wanted, folder)
