@@ -10,7 +10,7 @@ CONTENTS = runpy.run_path("adaptformer/project/contents.py")
 
 
 class BuildWithProject(build_py):
-    """Copies the files of a project to adaptformer/project/root/, where adaptformer/project/sources.py looks for them."""
+    """Copies the files of a project to adaptformer/project/root/, where adaptformer/project/sources.py reads them."""
 
     def run(self) -> None:
         """Build as usual, then copy; a checkout that is installed as editable has the files in its root."""

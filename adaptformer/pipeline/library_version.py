@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from adaptformer.base import files, yaml_text
 from adaptformer.base.errors import UserError
@@ -21,9 +22,9 @@ log = logging.getLogger("adaptformer")
 
 FILE = Path("library.yaml")
 _HEAD = """\
-# The installed package `adaptformer` that this project uses: its version, the sha256 of the code that its stages run, and
-# that of each stage by its syntax tree, on which the stage depends in dvc.yaml. Every run keeps it current. `files` are
-# the project's files as `adaptformer init` wrote them, so that `adaptformer init --update` knows which ones you changed.
+# The installed package adaptformer that this project uses. Every run and `adaptformer init --update` keep it current.
+# code: a hash of all code that stages run; stages: hashes of each one's code by its syntax tree, on which the stage
+# depends in dvc.yaml; files: hashes of the project's files as adaptformer wrote them, which show the ones you changed.
 """
 
 
@@ -55,15 +56,24 @@ def read(root: Path = Path()) -> LibraryVersion | None:
     path = root / FILE
     try:
         content = yaml_text.parse(path.read_text(encoding="utf-8"))
-        texts = [content["version"], content["code"], *content["stages"].values(), *content["files"].values()]
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError("a value is no text")
-        return LibraryVersion(content["version"], content["code"], content["stages"], content["files"])
+        return LibraryVersion(
+            _text(content["version"]), _text(content["code"]), _texts(content["stages"]), _texts(content["files"])
+        )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{path} cannot be read: {reason}", f"restore it with `git checkout {path}`") from error
+
+
+def _texts(content: Any) -> dict[str, str]:
+    return {_text(name): _text(content[name]) for name in content}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value} is no text")
+    return value
 
 
 def follow() -> None:
@@ -76,8 +86,8 @@ def follow() -> None:
     changed = [name for name, code in present.stages.items() if recorded.stages.get(name) != code]
     if changed:
         log.info(
-            "adaptformer is another one now (%s, before %s), with other code for %s; `adaptformer init --update` brings "
-            "its files into this project",
+            "adaptformer is another one now (%s, before %s), with other code for %s; `adaptformer init --update` "
+            "brings its files into this project",
             *(present.version, recorded.version, ", ".join(changed)),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -74,7 +74,9 @@ def _planned(root: Path, name: str, text: str, base: str | None) -> FileUpdate:
     if files.sha256_text(present) == base:
         return FileUpdate(name, present, text, "same" if present == text else "newer")
     brought = _with_values(text, present) if name == PARAMS else text
-    return FileUpdate(name, present, brought, "same" if present == brought else _unless_same(text, base, "both changed"))
+    return FileUpdate(
+        name, present, brought, "same" if present == brought else _unless_same(text, base, "both changed")
+    )
 
 
 def _unless_same(text: str, base: str | None, state: State) -> State:
