@@ -210,7 +210,7 @@ def _free_port(variable: str, default: int, place: str) -> int:
         except OSError as error:
             raise UserError(
                 f"port {value} is taken",
-                "stop the program that uses it, or if that is `make up` of another project, give this one another port: "
+                "stop the program that uses it; if that is `make up` of another project, give this one another port: "
                 f"{place}",
             ) from error
     return int(value)

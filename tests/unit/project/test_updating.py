@@ -87,10 +87,10 @@ def test_params_keep_the_projects_values_under_their_present_names_and_get_new_k
     writing.put(path, {"registry.model": "pets"})
     path.write_text(path.read_text().replace("  class_balance:", "  balance:"))
     assert "balance:" in path.read_text()
-    text = package.texts["params.yaml"].replace("\n  flip:", "\n  speed: fast  # a new key\n  flip:")
+    text = package.texts["params.yaml"].replace("\n  flip:", "\n  velocity: fast  # a new key\n  flip:")
     package.brings({"params.yaml": text})
-    assert "+  speed: fast  # a new key" in told(project)
-    assert "speed" not in path.read_text()
+    assert "+  velocity: fast  # a new key" in told(project)
+    assert "velocity" not in path.read_text()
     update(project, accept=["params.yaml"])
     wanted = yaml.safe_load(text)
     wanted["registry"]["model"] = "pets"  # class_balance, earlier balance, has its value still
