@@ -1,57 +1,13 @@
 # `make` lists the targets. Everything runs in .venv/, which is made once and again when its two sources change.
+# Those of every project are in project.mk; here are those of the library's development.
 
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.installed
 
-# Stages of DVC and runs of the worker find the right python; Prefect's files stay inside the checkout.
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-export PREFECT_HOME := $(CURDIR)/.prefect
-# As adaptformer/base/environment.py, for `prefect`, `mlflow` and `dvc` themselves: docs/telemetry.md.
-export DO_NOT_TRACK := true
-export DVC_NO_ANALYTICS := true
-export HF_HUB_DISABLE_TELEMETRY := 1
-export ITERATIVE_DO_NOT_TRACK := true
-export MLFLOW_DISABLE_TELEMETRY := true
-export ORT_DISABLE_TELEMETRY := 1
-export PREFECT_SERVER_ANALYTICS_ENABLED := false
-export RAY_USAGE_STATS_ENABLED := 0
+include project.mk
 
-.DEFAULT_GOAL := help
-.PHONY: help run compare sweep promote rollback history up test test-all mutants faults fuzz bench lint format clean
-
-help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-
-# Ctrl-C reaches make as well. The command has said what there is to say; if it failed, make would add a line, and end
-# with 2 whatever the command's code was, which means "refused". On SIGQUIT make ends with 1 and adds nothing, if it has
-# the signal before its shell ends. A shell whose trap does not see the signal shows that make was started without it.
-quietly = stopped= heard=; trap 'stopped=1' INT; $(1); code=$$?; trap 'heard=1' QUIT; \
-	[ "$$code" != 1 ] || kill -QUIT $$$$; [ -z "$$heard" ] || { kill -QUIT $$PPID; code=0; \
-	while grep -qs '^S[a-z]*Pnd:.*[4-7c-f]$$' /proc/$$PPID/status; do :; done; }; \
-	[ "$$stopped$$code" = 1130 ] || exit $$code
-
-run: $(READY)  ## run the whole pipeline here, on what data/ holds (the sample, if there is nothing)
-	@$(call quietly,python -m flows run)
-
-compare: $(READY)  ## train the methods that params.yaml lists and set them side by side
-	@$(call quietly,python -m flows compare)
-
-sweep: $(READY)  ## search the values that params.yaml lists, trial by trial
-	@$(call quietly,python -m flows sweep)
-
-# Variables given to make are in the recipe's environment, where no quote in a reason can break the command.
-promote: $(READY)  ## judge the challenger, make it champion if it passes the gate: WHY="…" WHO=… CHALLENGER=VERSION
-	@$(call quietly,adaptformer promote $${CHALLENGER:+--version "$$CHALLENGER"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}")
-
-rollback: $(READY)  ## put the version before the champion back to use: WHY="…" is needed, WHO=… TO=VERSION
-	@$(call quietly,adaptformer rollback $${TO:+--to "$$TO"} $${WHO:+--who "$$WHO"} --why "$${WHY:-}")
-
-history: $(READY)  ## show which version was in use when, and why
-	@$(call quietly,adaptformer history)
-
-up: $(READY)  ## start Prefect (server and worker) and the MLflow pages; Ctrl-C stops them
-	@exec python -m flows.services
+.PHONY: test test-all mutants faults fuzz bench lint format clean
 
 # The tests of one file share what is expensive, so a file is run by one worker.
 test: lint  ## lint, type check, and run the tests but for the long ones

@@ -56,7 +56,7 @@ def _log(quiet: bool, verbose: bool) -> None:
 
 
 def _parser() -> CommandParser:
-    from adaptformer.cli import completion, data, fit, models, registry, stages, tracking
+    from adaptformer.cli import completion, data, fit, models, projects, registry, stages, tracking
     from adaptformer.cli.parsing import CommandParser, Version
 
     parser = CommandParser(
@@ -65,7 +65,7 @@ def _parser() -> CommandParser:
     parser.add_argument("--version", action=Version, help="print the version and exit")
     parser.set_defaults(command=lambda _given: parser.print_help())
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (data, fit, stages, models, registry, tracking):
+    for group in (projects, data, fit, stages, models, registry, tracking):
         group.add(commands)
     completion.add(commands, parser)
     return parser

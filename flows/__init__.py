@@ -7,7 +7,7 @@ from adaptformer.base import environment
 environment.prepare()
 
 ROOT = Path(__file__).resolve().parents[1]
-"""The root of the checkout: flows belong to it and are not part of the wheel."""
+"""The root of the project: flows belong to it and are not part of the library."""
 
 
 def prefect_database(home: str) -> str:

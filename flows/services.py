@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 import psutil  # type: ignore[import-untyped]
 import requests
@@ -41,8 +43,12 @@ class Services:
     """The processes of `make up`, their addresses and their logs."""
 
     def __init__(self) -> None:
-        self.prefect_port = _free_port("ADAPTFORMER_PREFECT_PORT", 4200)
-        self.mlflow_port = _free_port("ADAPTFORMER_MLFLOW_PORT", 5000)
+        self.prefect_port = _free_port(
+            "ADAPTFORMER_PREFECT_PORT",
+            own_prefect_port(),
+            "api.url in prefect.toml, or ADAPTFORMER_PREFECT_PORT for once",
+        )
+        self.mlflow_port = _free_port("ADAPTFORMER_MLFLOW_PORT", 5000, "ADAPTFORMER_MLFLOW_PORT in the Makefile")
         self.api = f"http://{HOST}:{self.prefect_port}/api"
         self.environment = {
             "PREFECT_HOME": str(ROOT / ".prefect"),
@@ -169,7 +175,7 @@ def _serve() -> None:
 
 
 def _addresses(services: Services) -> str:
-    prefix = f"PREFECT_API_URL={services.api} " if services.prefect_port != 4200 else ""
+    prefix = f"PREFECT_API_URL={services.api} " if services.prefect_port != own_prefect_port() else ""
     mlflow = f"http://{HOST}:{services.mlflow_port}" if "mlflow" in services.running else tracking_place()
     return f"""ready:
   Prefect   http://{HOST}:{services.prefect_port}
@@ -179,7 +185,21 @@ def _addresses(services: Services) -> str:
   stop      Ctrl-C"""
 
 
-def _free_port(variable: str, default: int) -> int:
+def own_prefect_port() -> int:
+    """Return the port of this project's server, to which its commands go: that of api.url in prefect.toml."""
+    file = ROOT / "prefect.toml"
+    try:
+        port = urlsplit(tomllib.loads(file.read_text(encoding="utf-8"))["api"]["url"]).port
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"{file} has no address of a server ({reason})", "give it api.url, such as http://127.0.0.1:4200/api"
+        ) from error
+    return port or 80
+
+
+def _free_port(variable: str, default: int, place: str) -> int:
+    """Return the port that a variable names, else the default, whose `place` a project can change."""
     value = os.environ.get(variable) or str(default)
     if not value.isdigit() or not 0 < int(value) < 65536:
         raise UserError(f"{variable}={value} is not a port number", "give a number from 1 to 65535")
@@ -190,7 +210,8 @@ def _free_port(variable: str, default: int) -> int:
         except OSError as error:
             raise UserError(
                 f"port {value} is taken",
-                f"stop the program that uses it (another `make up`?), or set {variable} to a free one",
+                "stop the program that uses it; if that is `make up` of another project, give this one another port: "
+                f"{place}",
             ) from error
     return int(value)
 

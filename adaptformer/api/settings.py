@@ -11,13 +11,12 @@ from adaptformer.api.backbone_names import backbone_overrides
 from adaptformer.base.errors import UserError
 from adaptformer.config import params
 from adaptformer.config.params import Params, ParamsFile
+from adaptformer.project import sources
 
 
 def defaults() -> Path:
     """Return the file with the default of every value: that of the installed package, or of the checkout."""
-    config = Path(params.__file__).parent
-    packaged = config / "params.yaml"  # put there when the wheel is built, from the one file (setup.py)
-    return packaged if packaged.is_file() else config.parents[1] / "params.yaml"
+    return sources.source("params.yaml")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def settle(root: Path) -> None:
     Raises UserError if the setting cannot be written.
     """
     root = root.absolute()
-    if any((folder / ".git").exists() for folder in (root, *root.parents)):
+    if repository(root) is not None:
         return
     line = re.compile(rf"^\s*{SETTING.partition('.')[2]}\s*=", re.MULTILINE)
     configs = [root / ".dvc" / config for config in _CONFIGS]
@@ -42,3 +42,9 @@ def settle(root: Path) -> None:
             f"run `git init` there, or `dvc config --local {SETTING} true`",
         )
     log.info("%s is no git repository: DVC is set to work without one (%s in .dvc/config.local)", root, SETTING)
+
+
+def repository(folder: Path) -> Path | None:
+    """Return the root of the git repository that a folder is in, None if there is none."""
+    folder = folder.absolute()
+    return next((one for one in (folder, *folder.parents) if (one / ".git").exists()), None)

@@ -86,7 +86,7 @@ def _stage(given: argparse.Namespace) -> None:
     file, run_params = resolved(given)
     folder = run_folder.folder_for(file.params, run_params)
     words = options(given)
-    record = records.of_stage(run_params, folder, words)
+    record = records.of_stage(given.name, run_params, folder, words)
     if given.name == "train" and processes.follows():
         if not record.is_current("train"):
             stage_runner.follow(run_params, folder)

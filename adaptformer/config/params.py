@@ -354,7 +354,9 @@ def read(path: Path = Path("params.yaml")) -> ParamsFile:
         content = path.read_bytes()
         sections = yaml_text.parse(content.decode())
     except FileNotFoundError as error:
-        raise UserError(f"there is no {path}", "run the command in the root of a checkout") from error
+        raise UserError(
+            f"there is no {path}", "run the command in the folder of a project: `adaptformer init DIR` makes one"
+        ) from error
     except (OSError, ValueError) as error:
         line = " ".join(str(error).split())
         raise UserError(

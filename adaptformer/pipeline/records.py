@@ -11,6 +11,7 @@ from typing import Protocol
 
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
+from adaptformer.pipeline import library_version
 from adaptformer.pipeline.folder_record import FolderRecord
 from adaptformer.pipeline.stages import STAGES
 from adaptformer.tracking import dvc_record
@@ -67,9 +68,18 @@ def of_run(params: Params, folder: RunFolder, options: Sequence[str] = ()) -> Re
 
     The remedy of an error repeats `options`, presets and overrides as they were given.
     """
-    return dvc_record.DvcRecord(tuple(STAGES)) if dvc_record.keeps(folder) else FolderRecord(params, folder, options)
+    if not dvc_record.keeps(folder):
+        return FolderRecord(params, folder, options)
+    library_version.follow()
+    return dvc_record.DvcRecord(tuple(STAGES))
 
 
-def of_stage(params: Params, folder: RunFolder, options: Sequence[str] = ()) -> Record:
-    """Return the record for a single stage, which DVC may have started: DVC's record is then left to DVC."""
-    return Unrecorded() if dvc_record.keeps(folder) else FolderRecord(params, folder, options)
+def of_stage(stage: str, params: Params, folder: RunFolder, options: Sequence[str] = ()) -> Record:
+    """Return the record for a single stage, which DVC may have started: DVC's record is then left to DVC.
+
+    Raises UserError if DVC would record the stage as one of another version of the library.
+    """
+    if not dvc_record.keeps(folder):
+        return FolderRecord(params, folder, options)
+    library_version.require(stage)
+    return Unrecorded()

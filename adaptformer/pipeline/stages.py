@@ -264,6 +264,25 @@ STAGES = {
 """The stages in the order in which they run."""
 
 
+_LIBRARY = Path(__file__).parents[1]
+
+
+def sources(name: str) -> list[Path]:
+    """Return the files of the library that the result of a stage depends on, sorted."""
+    return sorted(
+        source
+        for entry in STAGES[name].code
+        for source in ([_LIBRARY / entry] if entry.endswith(".py") else (_LIBRARY / entry).rglob("*.*"))
+        if source.suffix in {".py", ".j2", ".safetensors"}
+    )
+
+
+def code(name: str) -> str:
+    """Return the sha256 of a stage's code by its syntax trees."""
+    by_path = {source.relative_to(_LIBRARY).as_posix(): source_code.sha256(source) for source in sources(name)}
+    return files.sha256_text(files.canonical_json(by_path))
+
+
 def fingerprint(
     name: str, params: Params, folder: RunFolder, precision: str | None = None, device: str | None = None
 ) -> dict[str, Any]:
@@ -272,18 +291,10 @@ def fingerprint(
     `precision` and `device`, the type of the device, are given for training only.
     """
     stage = STAGES[name]
-    library = Path(__file__).parents[1]
-    sources = sorted(
-        source
-        for entry in stage.code
-        for source in ([library / entry] if entry.endswith(".py") else (library / entry).rglob("*.*"))
-        if source.suffix in {".py", ".j2", ".safetensors"}
-    )
-    code = {source.relative_to(library).as_posix(): source_code.sha256(source) for source in sources}
     return {
         **{section: getattr(params, section).model_dump(mode="json") for section in stage.params},
         **{name: files.sha256_file(getattr(folder, name)) for name in stage.inputs if name != "data"},
-        "code": files.sha256_text(files.canonical_json(code)),
+        "code": code(name),
         "versions": {package: importlib.metadata.version(package) for package in _NUMERICS},
         **({} if precision is None else {"precision": precision}),
         **({} if device is None else {"device": device}),

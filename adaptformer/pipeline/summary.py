@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from adaptformer.base import integrity, text_table
@@ -89,9 +90,9 @@ def lines(summary: Summary, folder: RunFolder, tracking_place: str) -> list[tupl
         ("gate", summary.decision),
         ("pictures", f"{folder.curves.parent}/  (curves, confusion, per class, calibration, examples)"),
         ("report", str(folder.report)),
-        ("ONNX file", f"{folder.model}  ->  .venv/bin/adaptformer predict{option} PATH..."),
+        ("ONNX file", f"{folder.model}  ->  {_program('adaptformer')} predict{option} PATH..."),
         ("MLflow", _mlflow(tracking_place)),
-        ("Prefect", "make up, then http://127.0.0.1:4200"),
+        ("Prefect", "make up, which prints its address"),
     ]
     return rows
 
@@ -99,7 +100,13 @@ def lines(summary: Summary, folder: RunFolder, tracking_place: str) -> list[tupl
 def _mlflow(tracking_place: str) -> str:
     if not tracking_place.startswith("sqlite:"):
         return tracking_place
-    return f".venv/bin/mlflow ui --backend-store-uri {shlex.quote(tracking_place)}  (or `make up`)"
+    return f"{_program('mlflow')} ui --backend-store-uri {shlex.quote(tracking_place)}  (or `make up`)"
+
+
+def _program(name: str) -> str:
+    """Return how a program is called from a terminal: by its path, if the project has an environment of its own."""
+    own = Path(".venv", "bin", name)
+    return str(own) if own.is_file() else name
 
 
 def text(summary: Summary, folder: RunFolder, tracking_place: str) -> str:

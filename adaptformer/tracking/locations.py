@@ -18,7 +18,10 @@ def root() -> Path:
     """Return the root of the checkout: the current folder, which holds params.yaml. Raises UserError elsewhere."""
     folder = Path.cwd()
     if not (folder / "params.yaml").is_file():
-        raise UserError(f"{folder} holds no params.yaml", "run the command in the root of a checkout")
+        raise UserError(
+            f"{folder} holds no params.yaml",
+            "run the command in the folder of a project: `adaptformer init DIR` makes one",
+        )
     return folder
 
 

@@ -16,6 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
 
+from adaptformer.project import contents
+
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -28,30 +30,6 @@ def run(*command, cwd, **environment):
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel of this checkout's files; built from a copy, because setuptools leaves folders beside the sources."""
-    source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copyfile(ROOT / name, source / name)
-    shutil.copytree(ROOT / "adaptformer", source / "adaptformer", ignore=shutil.ignore_patterns("__pycache__"))
-    done = run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", ".", "-w", "wheels", cwd=source)
-    if done.returncode and "setuptools" in done.stderr and "No matching distribution" in done.stderr:
-        pytest.skip("no package index answers, from which the build takes setuptools")
-    assert done.returncode == 0, done.stderr
-    (file,) = (source / "wheels").iterdir()
-    return file
-
-
-@pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
-    """A folder with what the wheel installs."""
-    folder = tmp_path_factory.mktemp("installed")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
-    return folder
-
-
 @pytest.fixture
 def adaptformer(installed, tmp_path):
     """A function that runs the installed command in an empty folder."""
@@ -62,11 +40,17 @@ def adaptformer(installed, tmp_path):
     return command
 
 
-def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
+def project_files():
+    command = ["git", "ls-files", "flows", "tasks", *contents.FILES.values()]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_the_wheel_holds_every_file_of_the_package_and_of_a_project_and_nothing_else(wheel):
     tracked = subprocess.run(["git", "ls-files", "adaptformer"], cwd=ROOT, capture_output=True, text=True, check=True)
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == set(tracked.stdout.split())
+    of_projects = {f"adaptformer/project/root/{name}" for name in project_files()}
+    assert names == set(tracked.stdout.split()) | of_projects
 
 
 def test_it_is_what_is_imported_and_knows_its_version(adaptformer, installed, tmp_path):

@@ -34,9 +34,10 @@ LIBRARY = {
     "tracking": {"training", "prediction", "presets"},
     "registry": MODEL | {"curation/checks", "evaluation", "gate", "prediction", "tracking"},
     "pipeline": MODEL | STAGES | {"presets", "sweeps", "tracking", "registry"},
+    "project": {"pipeline", "presets"},
     "api": MODEL
     | {"backbones", "curation/checks", "curation/importing", "curation/labels", "pipeline", "prediction", "presets"}
-    | {"registry"},
+    | {"project", "registry"},
 }
 """What each folder of the library may import of the others, besides `base` and `config`."""
 LOWEST = {"base", "config"}

@@ -13,6 +13,9 @@ from imports import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+FILES = ("Makefile", "project.mk", "pyproject.toml", "constraints.txt")
+"""What make reads in the checkout."""
+
 
 def outside_of_make():
     """The environment without that of `make test`: a make within make would announce the folders that it enters."""
@@ -34,7 +37,11 @@ def _heeding_quit():
 def test_make_alone_lists_the_targets():
     listed = make()
     assert listed.returncode == 0
-    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = [
+        target
+        for name in ("project.mk", "Makefile")
+        for target in re.findall(r"^([a-z-]+):.*##", (ROOT / name).read_text(), re.MULTILINE)
+    ]
     assert {"run", "up", "test", "test-all"} <= set(targets)
     assert [line.split()[1] for line in listed.stdout.splitlines()] == targets
 
@@ -44,7 +51,7 @@ def test_another_python_is_one_clear_line(tmp_path):
     python.write_text("#!/bin/sh\necho Python 3.10.1\nexit 1\n")
     python.chmod(0o755)
     # In a folder of its own: a working check would otherwise replace the environment that this test runs in.
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in FILES:
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     done = make("-C", str(tmp_path), "run", f"PYTHON={python}")
     assert done.returncode != 0
@@ -98,7 +105,7 @@ def test_continuous_integration_runs_all_tests():
 @pytest.mark.parametrize("code", [0, 1, 2])
 def test_a_target_ends_with_the_code_of_its_command_and_adds_nothing_to_an_error(tmp_path, target, code):
     (tmp_path / ".venv/bin").mkdir(parents=True)
-    for name in ("Makefile", "pyproject.toml", "constraints.txt", ".venv/.installed"):
+    for name in (*FILES, ".venv/.installed"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes() if (ROOT / name).is_file() else b"")
     for name in ("adaptformer", "python"):
         command = tmp_path / ".venv/bin" / name
@@ -115,11 +122,27 @@ def test_a_target_ends_with_the_code_of_its_command_and_adds_nothing_to_an_error
                              {"promote": "4", "rollback": "3"}[target], "--why", "it's \"so\""]  # fmt: skip
 
 
+@pytest.mark.parametrize(("present", "code"), [(True, 0), (False, 1)])
+def test_make_in_a_project_takes_the_python_of_the_terminal_if_that_has_the_package(tmp_path, present, code):
+    (tmp_path / "Makefile").write_bytes((ROOT / "project.mk").read_bytes())
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin/python"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -m ] && echo runs "$2" "$3" && exit 0\nexit {int(not present)}\n')
+    python.chmod(0o755)
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    done = make("-C", str(tmp_path), "--no-print-directory", "run", PATH=path)
+    assert (done.returncode, done.stdout) == (code, "runs flows run\n" if present else "")
+    told = "error: the python of this terminal has no adaptformer[pipeline]\n"
+    assert done.stderr == (
+        "" if present else f"{told}  fix: activate the environment that has it or make one in .venv/\n"
+    )
+
+
 def test_an_error_is_never_taken_for_success(tmp_path):
     """Started with SIGQUIT ignored, as by nohup or in the background of a script, make ends with its own 2."""
     (tmp_path / "Makefile").write_text(
-        "SHELL := /bin/sh\n" + (ROOT / "Makefile").read_text().partition("help:")[0].partition(".DEFAULT")[0]
-        + next(re.finditer(r"^quietly = .*?exit \$\$code$", (ROOT / "Makefile").read_text(), re.S | re.M))[0]
+        "SHELL := /bin/sh\n"
+        + next(re.finditer(r"^quietly = .*?exit \$\$code$", (ROOT / "project.mk").read_text(), re.S | re.M))[0]
         + "\nall:\n\t@$(call quietly,(exit 1))\n"
     )  # fmt: skip
     script = "trap '' QUIT; make; echo $?"
@@ -130,7 +153,7 @@ def test_an_error_is_never_taken_for_success(tmp_path):
 
 
 def test_a_rollback_without_a_reason_ends_with_1(tmp_path):
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in FILES:
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/.installed").touch()

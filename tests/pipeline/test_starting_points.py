@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -214,6 +215,31 @@ def test_other_projects_options_of_mlflows_server_are_left_aside(monkeypatch):
     for name in services.FOREIGN:
         monkeypatch.setenv(name, "another")
     assert "another" not in services.Services().environment.values()
+
+
+def test_make_up_takes_the_port_of_prefect_toml_and_says_which_one_is_taken_and_where_to_change_it(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(services, "ROOT", tmp_path)
+    monkeypatch.delenv("ADAPTFORMER_PREFECT_PORT", raising=False)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        (tmp_path / "prefect.toml").write_text(f'[api]\nurl = "http://127.0.0.1:{port}/api"\n')
+        with pytest.raises(UserError, match=f"^port {port} is taken$") as taken:
+            services.Services()
+    assert "api.url in prefect.toml" in taken.value.remedy
+    monkeypatch.setenv("ADAPTFORMER_MLFLOW_PORT", str(clones.free_port()))
+    assert services.Services().api == f"http://127.0.0.1:{port}/api"
+
+
+@pytest.mark.parametrize("content", ["", "[api]\n", "api = 3\n", "[api\n", '[api]\nurl = "http://here:many/api"\n'])
+def test_a_prefect_toml_without_an_address_is_told(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(services, "ROOT", tmp_path)
+    (tmp_path / "prefect.toml").write_text(content)
+    with pytest.raises(UserError, match="has no address of a server"):
+        services.Services()
 
 
 class Server:

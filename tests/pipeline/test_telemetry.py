@@ -65,7 +65,7 @@ def test_a_folder_that_imports_a_reporting_dependency_switches_it_off_first(fold
 
 @pytest.mark.parametrize(
     ("file", "written"),
-    [("Makefile", "export {} := {}\n"), ("deploy/Dockerfile", "    {}={}"), ("docs/telemetry.md", "`{}={}`")],
+    [("project.mk", "export {} := {}\n"), ("deploy/Dockerfile", "    {}={}"), ("docs/telemetry.md", "`{}={}`")],
 )
 def test_dockerfile_makefile_and_page_name_every_switch_of_telemetry(file, written):
     text = (ROOT / file).read_text()

@@ -14,6 +14,7 @@ from adaptformer.api import settings
 from adaptformer.api.backbone_names import short_names
 from adaptformer.backbones import catalogue
 from adaptformer.config import params
+from adaptformer.project import contents
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -72,9 +73,10 @@ def test_the_call_counts_more_than_presets_and_they_more_than_the_backbone() -> 
 
 
 def test_the_wheel_has_the_defaults_of_the_one_file(tmp_path: Path) -> None:
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "params.yaml", "MANIFEST.in"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("__init__.py", "config", "presets"):  # enough to see where the file goes
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", *contents.FILES.values()):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("__init__.py", "project"):  # enough to see where the files go
         place = ROOT / "adaptformer" / name
         target = tmp_path / "adaptformer" / name
         target.parent.mkdir(exist_ok=True)
@@ -84,6 +86,8 @@ def test_the_wheel_has_the_defaults_of_the_one_file(tmp_path: Path) -> None:
             shutil.copy(place, target)
     command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", "built"]
     subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
-    built = tmp_path / "built/adaptformer/config"
-    assert (built / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
-    assert (built / Path(params.__file__).name).is_file()
+    built = tmp_path / "built/adaptformer/project"
+    for name in contents.FILES.values():
+        assert (built / "root" / name).read_bytes() == (ROOT / name).read_bytes()
+    assert (built / "README.md").is_file()
+    assert settings.defaults() == ROOT / "params.yaml"

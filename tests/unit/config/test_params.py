@@ -230,7 +230,7 @@ def test_a_file_without_sections_is_refused(tmp_path: Path, content: str) -> Non
 def test_a_missing_file_is_told_with_where_it_should_be(tmp_path: Path) -> None:
     error = refusal(tmp_path / "params.yaml")
     assert error.cause == f"there is no {tmp_path}/params.yaml"
-    assert "root of a checkout" in error.remedy
+    assert "adaptformer init" in error.remedy
 
 
 def test_what_decides_results_leaves_registry_and_runtime_out(write: Callable[..., Path]) -> None:

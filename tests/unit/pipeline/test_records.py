@@ -42,7 +42,7 @@ def without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
 
 def kinds(folder: RunFolder) -> tuple[type, type]:
     present = params.load()
-    return type(records.of_run(present, folder)), type(records.of_stage(present, folder))
+    return type(records.of_run(present, folder)), type(records.of_stage("train", present, folder))
 
 
 def test_without_dvc_every_folder_records_itself(project: Path) -> None:
