@@ -15,19 +15,18 @@ from prefect.states import Crashed
 from adaptformer.base import files
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.tracking import checkout_id, mlflow_store
+from adaptformer.tracking import checkout_id, mlflow_store, run_names
 from adaptformer.tracking.locations import mlflow_pages
-from adaptformer.tracking.tracker import run_name
 from tasks.limits import TEMPORARY
 
 log = logging.getLogger("adaptformer")
 
 
 def label(params: Params, *tags: str) -> None:
-    """Name the present flow run after the model and the commit, and add the model and `tags` to its tags."""
+    """Name the present flow run (run_names.of), and add the model and `tags` to its tags."""
     with get_client(sync_client=True) as client:
-        all_tags = sorted({*flow_run.tags, params.registry.model, *tags})
-        client.update_flow_run(flow_run.id, name=run_name(params), tags=all_tags)
+        wanted = sorted({*flow_run.tags, params.registry.model, *tags})
+        client.update_flow_run(flow_run.id, name=run_names.of(params), tags=wanted)
 
 
 def lineage() -> dict[str, str]:

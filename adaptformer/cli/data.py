@@ -235,7 +235,6 @@ def _get(given: argparse.Namespace) -> None:
     from adaptformer.config.run_folder import RunFolder
     from adaptformer.curation.importing import copying, importing, known_data_sets
     from adaptformer.curation.importing.replacement import Change
-    from adaptformer.data.layout import occupied
     from adaptformer.data.stat_cache import StatCache
 
     if (given.name == "imagenet") != (given.folder is not None):
@@ -260,8 +259,8 @@ def _get(given: argparse.Namespace) -> None:
             values = {"data.name": given.name, **_about(None)}
             return Change(request, lines=lines, params=values, once=not given.replace)
 
-        if occupied(data) and not given.replace:  # checked before hours of downloading
-            raise UserError(f"{data}/ is not empty", f"move {data}/ away, then run the same command again")
+        if not given.replace:  # checked before hours of downloading
+            importing.refuse_occupied(data, given.name, can_add=False)
         listed = (
             known_data_sets.imagenet(given.folder, downloads)
             if given.folder

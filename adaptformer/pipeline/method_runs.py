@@ -122,7 +122,8 @@ def track(run: MethodRun, tags: Mapping[str, str]) -> Trained:
     with run.folder.lock("adaptformer compare"):
         if not run_files.is_tracked(run.folder):
             labels = {**tags, "comparison": run.method}
-            with tracked(run.params, run.changed, run.folder, labels) as tracker:
+            name = f"{run.method}, seed {run.seed}"
+            with tracked(run.params, run.changed, run.folder, labels, name) as tracker:
                 tracker.log_results(run.folder)
         return _result(run)
 

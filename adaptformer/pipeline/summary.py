@@ -17,6 +17,7 @@ from adaptformer.pipeline import adapter_metadata
 from adaptformer.pipeline.stage_runner import read_timing
 from adaptformer.registry import local_record
 from adaptformer.registry.versions import Registration, present
+from adaptformer.training import history
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Summary:
     card: Mapping[str, Any]
     training_seconds: float | None
     epochs: int
+    longer: str
+    """A proposal of more epochs, "" if there is none (adapter_metadata.longer)."""
     registration: Registration | None
     ran: tuple[str, ...]
     decision: str
@@ -40,12 +43,14 @@ class Summary:
         cls, folder: RunFolder, params: Params, ran: tuple[str, ...], decision: str = "", run_id: str | None = None
     ) -> Summary:
         """Read the summary of a complete run folder; `ran` are the stages that this run ran, `decision` the gate's."""
+        card, rows = adapter_metadata.card(folder.adapter), history.read(folder.history)
         return cls(
             metrics=integrity.read_record(folder.metrics, "run `adaptformer evaluate`"),
             parts=describe.trained_parts(params.adapter, params.training),
-            card=adapter_metadata.card(folder.adapter),
+            card=card,
             training_seconds=read_timing(folder, "train").get("training_seconds"),
-            epochs=len(folder.history.read_text().splitlines()) - 1,
+            epochs=len(rows),
+            longer=adapter_metadata.longer(card, rows),
             registration=(registered := present(folder, params.registry.model)),
             ran=ran,
             decision=decision or verdict(registered),
@@ -82,6 +87,7 @@ def lines(summary: Summary, folder: RunFolder, tracking_place: str) -> list[tupl
         ("leaks", leaks.sentence(summary.metrics)),
         ("can show", power.sentence(images, summary.metrics["top1"], summary.significance)),
         ("trained", f"{backbone['model']}: {summary.parts}, {epochs}{seconds}"),
+        *([("epochs", summary.longer)] if summary.longer else []),
         ("trainable", f"{trained:,} parameters, {share}"),
     ]
     if summary.registration:

@@ -16,11 +16,10 @@ from adaptformer.base import files, yaml_text
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import Params, difference, load
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.tracking import checkout_id, dvc_repository, mlflow_run, mlflow_store, run_files
+from adaptformer.tracking import checkout_id, dvc_repository, mlflow_run, mlflow_store, run_files, run_names
 from adaptformer.tracking.dvc_repository import DATA_FILE, Experiment
 from adaptformer.tracking.git import git_tags
 from adaptformer.tracking.mlflow_run import DATA_TAG, FOLDER_TAG, ID_TAG, Description
-from adaptformer.tracking.tracker import run_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -75,7 +74,7 @@ def _log_present(client: MlflowClient, experiment: Experiment | None) -> Iterato
         }
         run = _description(
             experiment.revision if experiment else run_files.sha256(folder),
-            experiment.name if experiment else run_name(params),
+            experiment.name if experiment else run_names.of(params),
             {**lineage, **tags},
             mlflow_run.as_text(params.model_dump(mode="json")),
             experiment.when if experiment else int(folder.metrics.stat().st_mtime * 1000),

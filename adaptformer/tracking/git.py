@@ -26,6 +26,11 @@ def short_commit() -> str:
     return (_git("rev-parse", "--verify", "HEAD") or "none")[:8]
 
 
+def committed(file: str) -> str | None:
+    """Return the text of a file of the current folder as it is in the commit, None if there is none."""
+    return _git("show", f"HEAD:./{file}")
+
+
 def git_tags() -> dict[str, str]:
     """Return, as tags of an MLflow run, the commit and whether tracked or new files except dvc.lock differ from it.
 

@@ -14,8 +14,8 @@ from adaptformer.base import files
 from adaptformer.base.errors import UserError, without_credentials
 from adaptformer.config.params import Params
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.tracking import dvc_repository, mlflow_errors, mlflow_run, mlflow_store, run_files, uploads
-from adaptformer.tracking.git import git_tags, short_commit
+from adaptformer.tracking import dvc_repository, mlflow_errors, mlflow_run, mlflow_store, run_files, run_names, uploads
+from adaptformer.tracking.git import git_tags
 from adaptformer.training.history import EpochRow
 
 if TYPE_CHECKING:
@@ -172,19 +172,14 @@ class Tracker:
             logger.warning("%s: %s%s", what, cause, "" if explained is None else f" (fix: {explained.remedy})")
 
 
-def run_name(params: Params) -> str:
-    """Return the name of a run that begins now: the model's name and the commit."""
-    return f"{params.registry.model}-{short_commit()}"
-
-
 @contextlib.contextmanager
 def tracked(
-    params: Params, changed: Mapping[str, Any], folder: RunFolder, tags: Mapping[str, str]
+    params: Params, changed: Mapping[str, Any], folder: RunFolder, tags: Mapping[str, str], label: str = ""
 ) -> Iterator[Tracker]:
     """Yield the tracker of a run in `folder`, and close its MLflow run when the body ends: finished, failed or killed.
 
     `changed` holds the values, by dotted key, in which `params` differ from params.yaml. The `tags` that are not empty
-    are added to the lineage.
+    are added to the lineage. `label` is part of the run's name, in place of the values that differ from the commit's.
     """
     overrides = without_credentials(files.canonical_json(dict(changed))) if changed else ""
     lineage = {
@@ -193,7 +188,8 @@ def tracked(
         **tags,
         "overrides": overrides,
     }
-    tracker = Tracker(run_name(params), params, {key: value for key, value in lineage.items() if value}, folder)
+    known = {key: value for key, value in lineage.items() if value}
+    tracker = Tracker(run_names.of(params, label), params, known, folder)
     tracker.upload_waiting()
     try:
         yield tracker

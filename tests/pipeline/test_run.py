@@ -24,6 +24,7 @@ def test_a_run_is_tracked_registered_judged_and_done_once(project, client, capsy
     assert "ran validate, fetch, train, evaluate, export." in printed
     assert re.search(r"model +squares version 1\n", printed)
     assert re.search(r"gate +Version 1 becomes the first champion", printed)
+    assert "the only epoch was the best on the validation split; train longer: training.epochs=2\n" in printed
     (tracked,) = runs(client)
     assert (tracked.info.status, tracked.data.tags["data.dvc"]) == ("FINISHED", "none")
     assert json.loads(RunFolder().registration.read_text())["judged"]

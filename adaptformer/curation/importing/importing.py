@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import DataParams
-from adaptformer.curation.importing import listing, rules, sources
+from adaptformer.curation.importing import listing, rules, sample, sources
 from adaptformer.curation.importing.copying import Copied, Manner, copied, free_names, groups_of, place
 from adaptformer.curation.importing.csv_list import GROUP_PATTERN
 from adaptformer.curation.importing.listing import Image, Listing
@@ -110,12 +110,16 @@ def tell(images: Listing, taken: Copied, manner: Manner) -> None:
                 _LOG.warning("all of that is listed in %s", path)
 
 
-def refuse_occupied(data: Path, source: str) -> None:
-    """Raise UserError if `data` has content."""
-    if occupied(data):
+def refuse_occupied(data: Path, source: str, *, can_add: bool = True) -> None:
+    """Raise UserError if `data` has content; its remedy replaces the sample, but never a user's own images."""
+    if not occupied(data):
+        return
+    if sample.is_in(data):
         raise UserError(
-            f"{data}/ is not empty", f"give --add to import the images of {source} beside those that are there"
+            f"{data}/ holds the sample's digits", f"give --replace, and the images of {source} take their place"
         )
+    add = f"give --add to import the images of {source} beside those that are there"
+    raise UserError(f"{data}/ is not empty", add if can_add else f"move {data}/ away, then run the same command again")
 
 
 def splits_of(images: Sequence[Image], hashes: Sequence[str], params: DataParams) -> tuple[list[str], tuple[str, ...]]:

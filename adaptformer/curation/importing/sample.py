@@ -16,7 +16,7 @@ import numpy as np
 
 from adaptformer.base.errors import UserError
 from adaptformer.curation.importing.replacement import Change, replacing_folder
-from adaptformer.data import splits
+from adaptformer.data import layout, splits
 from adaptformer.data.layout import occupied
 
 DVC_DIGEST = "f1ed8367aee03c1b4bd813b2cf4c9bc4.dir"
@@ -25,6 +25,7 @@ REGISTERED_AS = "digits"
 """The registered model's name for the sample in params.yaml, which models of a user's own data should not have."""
 
 TEST_FRACTION = 0.2
+_IMAGES = 1797
 
 
 def write_sample(data: Path, change: Change | None = None) -> None:
@@ -45,7 +46,23 @@ def write_sample(data: Path, change: Change | None = None) -> None:
         for index, (content, label, test) in enumerate(zip(pictures, labels, tests, strict=True)):
             folder = new_data / ("test" if test else "train") / label
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{index:04d}.png").write_bytes(content)
+            (folder / _file_name(index)).write_bytes(content)
+
+
+def is_in(data: Path) -> bool:
+    """Return whether `data` holds the sample and nothing else, judged by the names of its folders and files."""
+    entries, faults = layout.entries(data) if data.is_dir() else ([], {})
+    names = {entry.path.rpartition("/")[2] for entry in entries}
+    return (
+        not faults
+        and len(entries) == _IMAGES
+        and names == {_file_name(index) for index in range(_IMAGES)}
+        and {entry.label for entry in entries} == set("0123456789")
+    )
+
+
+def _file_name(index: int) -> str:
+    return f"{index:04d}.png"
 
 
 def _enlarged(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -210,12 +210,13 @@ def test_the_command_writes_only_its_folder_and_ends_with_the_line_that_predicts
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     write_squares(Path("squares"))
-    values = [f"{key}={yaml_text.line(value)}" for key, value in mite_values(tmp_path).items()]
+    values = [f"{key}={yaml_text.line(value)}" for key, value in mite_values(tmp_path, training__epochs=1).items()]
     assert adaptformer("fit", "squares", *values[:3], "--output", "runs/a b", *values[3:]) == 0
     printed = capsys.readouterr().out.splitlines()
     top1 = af.Run("runs/a b").metrics["top1"]
     assert printed == [
         f"accuracy  {top1:.2%} of 6 test images (95 % interval: {top1.low:.1%} to {top1.high:.1%})",
+        "epochs    the only epoch was the best on the validation split; train longer: training.epochs=2",
         "report    runs/a b/report.html",
         "predict   adaptformer predict IMAGES --model 'runs/a b/model.onnx'",
     ]

@@ -35,6 +35,11 @@ def test_data_sample_and_import_record_what_they_wrote(
     assert adaptformer("data", "sample") == 0
     assert capsys.readouterr().out == "data/ holds the sample's 1,797 digits; recorded in data.dvc\n"
     assert "is not empty" in failure(capsys, "data", "sample")[0]
+    for command in (["import", str(source)], ["download", "cifar10"]):
+        assert failure(capsys, "data", *command) == (
+            "data/ holds the sample's digits",
+            f"give --replace, and the images of {command[1]} take their place",
+        )
     shutil.rmtree(project / "data")
     assert adaptformer("data", "import", str(source)) == 0
     assert recorded == [Path("data")] * 2
@@ -42,7 +47,11 @@ def test_data_sample_and_import_record_what_they_wrote(
     assert re.match(r"data/ holds 30 images of 3 classes .*; recorded in data\.dvc\n", told)
     assert "the model will be registered as squares" in told
     assert sorted(snapshot(project / "data").values()) == sorted(snapshot(source).values())
-    assert "is not empty" in failure(capsys, "data", "import", str(source))[0]
+    assert failure(capsys, "data", "import", str(source)) == (
+        "data/ is not empty",
+        f"give --add to import the images of {source} beside those that are there",
+    )
+    assert failure(capsys, "data", "download", "cifar10")[1].startswith("move data/ away")
     assert adaptformer("data", "import", str(source), "--replace") == 0
     (project / ".dvc").rmdir()
     assert adaptformer("data", "import", str(source), "--replace") == 0
