@@ -6,6 +6,7 @@ A file goes to one process, and so do files that share a costly clone.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -95,6 +96,41 @@ def folder(tmp_path, database, monkeypatch):
     shutil.copy2(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     return crafted.run_folder(RunFolder().root)
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch):
+    """Let every figure be a file of one pixel: drawing takes most of the time of `train` and `evaluate`."""
+    from PIL import Image
+
+    def save(_figure, file, **_options):
+        Image.new("RGB", (1, 1)).save(file, "PNG")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
+
+
+@pytest.fixture
+def exported_once(made_once, monkeypatch):
+    """Let equal models be exported once, by whichever process of the tests comes first: it takes seconds."""
+    import onnx
+    import onnx_ir
+
+    from adaptformer.export import graph
+    from adaptformer.model import tensor_file
+
+    export = graph.exported
+
+    def stored(model, card, opset):
+        described = f"{tensor_file.content_hash(model.state_dict())} {card} {opset}"
+
+        def write(path):
+            proto = onnx_ir.to_proto(export(model, card, opset))
+            path.write_bytes(proto.SerializeToString(deterministic=True))
+
+        path = made_once(f"exported-{hashlib.sha256(described.encode()).hexdigest()}", write)
+        return onnx_ir.from_proto(onnx.load_model_from_string(path.read_bytes()))
+
+    monkeypatch.setattr(graph, "exported", stored)
 
 
 @pytest.fixture
