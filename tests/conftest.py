@@ -100,18 +100,15 @@ def folder(tmp_path, database, monkeypatch):
 
 @pytest.fixture
 def blank_pictures(monkeypatch):
-    """Let every figure be a file of one pixel: drawing takes most of the time of `train` and `evaluate`."""
-    from PIL import Image
+    """Let every figure be a file of one pixel."""
+    import small_project
 
-    def save(_figure, file, **_options):
-        Image.new("RGB", (1, 1)).save(file, "PNG")
-
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
+    small_project.leave_pictures_blank(monkeypatch)
 
 
-@pytest.fixture
-def exported_once(made_once, monkeypatch):
-    """Let equal models be exported once, by whichever process of the tests comes first: it takes seconds."""
+@pytest.fixture(scope="session")
+def stored_export(made_once):
+    """The export of a model to a graph, which takes seconds: done once for equal models in all processes."""
     import onnx
     import onnx_ir
 
@@ -130,7 +127,13 @@ def exported_once(made_once, monkeypatch):
         path = made_once(f"exported-{hashlib.sha256(described.encode()).hexdigest()}", write)
         return onnx_ir.from_proto(onnx.load_model_from_string(path.read_bytes()))
 
-    monkeypatch.setattr(graph, "exported", stored)
+    return stored
+
+
+@pytest.fixture
+def exported_once(stored_export, monkeypatch):
+    """Let equal models be exported once."""
+    monkeypatch.setattr("adaptformer.export.graph.exported", stored_export)
 
 
 @pytest.fixture
