@@ -6,10 +6,13 @@ A file goes to one process, and so do files that share a costly clone.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
 import socket
+import sqlite3
+import sqlite3.dbapi2
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,21 @@ os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 # A shell that starts pytest in the background has SIGINT ignored, and so would every process of a test be.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A write that reaches the disk costs milliseconds, and MLflow's database asks for thousands. No test cuts the power,
+# and what a killed process has written is there all the same.
+os.fsync = lambda _descriptor: None
+connected = sqlite3.dbapi2.connect
+
+
+def connect_without_waiting(*arguments, **options):
+    connection = connected(*arguments, **options)
+    with contextlib.suppress(sqlite3.Error):
+        connection.execute("PRAGMA synchronous = OFF")
+    return connection
+
+
+sqlite3.dbapi2.connect = connect_without_waiting  # where SQLAlchemy, which MLflow and Optuna use, looks it up
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARING = ("test_flow.py", "test_tracking.py", "test_log.py")
@@ -95,6 +113,44 @@ def folder(tmp_path, database, monkeypatch):
     shutil.copy2(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     return crafted.run_folder(RunFolder().root)
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch):
+    """Let every figure be a file of one pixel."""
+    import small_project
+
+    small_project.leave_pictures_blank(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def stored_export(made_once):
+    """The export of a model to a graph, which takes seconds: done once for equal models in all processes."""
+    import onnx
+    import onnx_ir
+
+    from adaptformer.export import graph
+    from adaptformer.model import tensor_file
+
+    export = graph.exported
+
+    def stored(model, card, opset):
+        described = f"{tensor_file.content_hash(model.state_dict())} {card} {opset}"
+
+        def write(path):
+            proto = onnx_ir.to_proto(export(model, card, opset))
+            path.write_bytes(proto.SerializeToString(deterministic=True))
+
+        path = made_once(f"exported-{hashlib.sha256(described.encode()).hexdigest()}", write)
+        return onnx_ir.from_proto(onnx.load_model_from_string(path.read_bytes()))
+
+    return stored
+
+
+@pytest.fixture
+def exported_once(stored_export, monkeypatch):
+    """Let equal models be exported once."""
+    monkeypatch.setattr("adaptformer.export.graph.exported", stored_export)
 
 
 @pytest.fixture

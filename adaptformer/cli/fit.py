@@ -47,11 +47,11 @@ def _fit(given: argparse.Namespace) -> None:
 
 def lines(run: Run) -> list[str]:
     """Return the end of the command: accuracy with its interval, a proposal of more epochs, report, prediction."""
-    from adaptformer.pipeline import adapter_summary
+    from adaptformer.pipeline import adapter_metadata
     from adaptformer.training import history
 
     top1, images = run.metrics["top1"], run.metrics["images"]
-    more = adapter_summary.longer(adapter_summary.card(run.files.adapter), history.read(run.files.history))
+    more = adapter_metadata.longer(adapter_metadata.card(run.files.adapter), history.read(run.files.history))
     return [
         f"accuracy  {top1:.2%} of {images:,} test images (95 % interval: {top1.low:.1%} to {top1.high:.1%})",
         *([f"epochs    {more}"] if more else []),

@@ -59,7 +59,7 @@ def write(
     megabytes or more go to the file `model_file.weights_of(path)`, which is empty otherwise: a protobuf message cannot
     exceed 2 GiB. Raises UserError if the system refuses to write.
     """
-    program = _exported(model, card, opset)
+    program = exported(model, card, opset)
     weights = model_file.weights_of(path)
     described = metadata(card, adapter_sha256)
     size = sum(value.const_value.nbytes for value in program.graph.initializers.values() if value.const_value)
@@ -79,7 +79,7 @@ def write(
     onnx.checker.check_model(path)
 
 
-def _exported(model: Classifier, card: AdapterCard, opset: int) -> onnx_ir.Model:
+def exported(model: Classifier, card: AdapterCard, opset: int) -> onnx_ir.Model:
     """Return the graph of the classifier with its normalisation; the weights share the model's memory."""
     graph = _FromBytes(model, card.image).eval()
     size = card.image.size
@@ -97,8 +97,8 @@ def _exported(model: Classifier, card: AdapterCard, opset: int) -> onnx_ir.Model
             verbose=False,
         )
     assert program is not None  # noqa: S101 - only the legacy exporter returns None
-    exported: onnx_ir.Model = program.model
-    return exported
+    exported_model: onnx_ir.Model = program.model
+    return exported_model
 
 
 def metadata(card: AdapterCard, adapter_sha256: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from adaptformer.base import files, without_git
+from adaptformer.base import dvc_without_git, files
 from adaptformer.base.errors import UserError
 from adaptformer.pipeline import library_version
 from adaptformer.project import sources
@@ -52,7 +52,7 @@ def _repository(folder: Path, *, wanted: bool) -> str:
 
     DVC is set to work without one at once, so that `dvc repro` may be the first command.
     """
-    within = without_git.repository(folder)
+    within = dvc_without_git.repository(folder)
     if within is not None:
         return "in the git repository that was there" if within == folder.absolute() else f"in that of {within}"
     if wanted and shutil.which("git"):
@@ -64,5 +64,5 @@ def _repository(folder: Path, *, wanted: bool) -> str:
             "correct that and run the same command again, or add --no-git",
         )
     if find_spec("dvc") is not None:
-        without_git.settle(folder)
+        dvc_without_git.settle(folder)
     return "without git" if not wanted else "without git, which is not installed"

@@ -10,6 +10,8 @@ from small_project import adaptformer
 
 from adaptformer.config.run_folder import RUNS, RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_pictures", "exported_once")
+
 
 @pytest.fixture
 def project(tmp_path, database, monkeypatch):

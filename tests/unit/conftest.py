@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,20 @@ def nothing_leaks() -> Iterator[None]:
         torch.set_num_threads(1)
     yield
     logger.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def finished(made_once: Callable[..., Path], stored_export: Callable[..., object]) -> Path:
+    """A small project that all stages have gone through, for all processes of the tests. Tests only read it."""
+    import small_project
+
+    def make(root: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(small_project.write(root))
+            patch.setattr("adaptformer.export.graph.exported", stored_export)
+            small_project.run_stages()
+
+    return made_once("finished", make)
 
 
 @pytest.fixture

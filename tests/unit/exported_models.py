@@ -31,10 +31,10 @@ def card() -> AdapterCard:
 
 def write_both(folder: Path, model: Classifier, card: AdapterCard) -> tuple[Path, Path]:
     """Export the model, which takes seconds, and write it twice: in one file, and as if it were too large for that."""
-    program = graph._exported(model, card, 20)
+    program = graph.exported(model, card, 20)
     paths = folder / "inside/model.onnx", folder / "outside/model.onnx"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph, "_exported", lambda *_: program)
+        patch.setattr(graph, "exported", lambda *_: program)
         for path, external_data_mb in zip(paths, (1, 0), strict=True):
             graph.write(path, model, card, 20, external_data_mb, ADAPTER)
     return paths

@@ -6,14 +6,25 @@ import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from adaptformer.config.params import DataParams
 from adaptformer.data.preprocessing import ImageContract
 
 Picture = Callable[..., bytes]
+
+
+def data_params(**changes: Any) -> DataParams:
+    """The params section `data` of a test."""
+    values: dict[str, Any] = {
+        "name": "photos", "date": None, "validation_fraction": 0.25, "test_fraction": 0.2, "group_pattern": None,
+        "seed": 0, "max_file_mb": 256, "max_megapixels": 120,
+    }  # fmt: skip
+    return DataParams.model_validate({**values, **changes})
 
 
 def _picture(seed: int = 0, width: int = 8, height: int = 6, **save: object) -> bytes:

@@ -85,6 +85,15 @@ def run_stages(*names: str) -> None:
         assert adaptformer(name) == 0, name
 
 
+def leave_pictures_blank(patch: pytest.MonkeyPatch) -> None:
+    """Let every figure be a file of one pixel: drawing takes most of the time of `train` and `evaluate`."""
+
+    def save(_figure: object, file: Any, **_options: object) -> None:
+        Image.new("RGB", (1, 1)).save(file, "PNG")
+
+    patch.setattr("matplotlib.figure.Figure.savefig", save)
+
+
 def forget(stage: str) -> None:
     """Let a stage run again although nothing that its result depends on has changed."""
     RunFolder().done(stage).unlink()

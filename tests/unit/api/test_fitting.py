@@ -19,6 +19,8 @@ from adaptformer.base import yaml_text
 from adaptformer.pipeline import stage_runner
 from adaptformer.pipeline.stages import STAGES
 
+pytestmark = pytest.mark.usefixtures("exported_once")
+
 
 def results(run: af.Run) -> dict[str, bytes]:
     """The bytes of every file that a stage hands on."""
@@ -204,6 +206,7 @@ def test_large_images_for_a_small_model_are_told(
         assert ("a backbone for photos sees more" in caplog.text) == told
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_command_writes_only_its_folder_and_ends_with_the_line_that_predicts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

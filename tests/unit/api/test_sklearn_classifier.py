@@ -31,6 +31,7 @@ def test_parameters_are_read_set_and_cloned_and_nothing_is_fitted(tmp_path: Path
         classifier.fit([tmp_path / "a.png"], ["a", "b"])
 
 
+@pytest.mark.usefixtures("blank_pictures", "exported_once")
 def test_it_learns_labels_of_any_type_and_keeps_their_order(tmp_path: Path) -> None:
     paths, names = of(tmp_path)
     numbers = {"amber": 10, "blue": 9, "coral": -1}  # sorted as numbers, not as the names of folders
@@ -44,6 +45,7 @@ def test_it_learns_labels_of_any_type_and_keeps_their_order(tmp_path: Path) -> N
     assert np.array_equal(classifier.predict(paths), classifier.classes_[found.argmax(axis=1)])
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_cross_validation_fits_a_clone_for_each_fold(tmp_path: Path) -> None:
     paths, labels = of(tmp_path)
     classifier = af.Classifier(overrides=mite_values(tmp_path, training__epochs=1))

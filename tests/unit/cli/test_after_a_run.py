@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import mite
 import pandas as pd
 import pytest
-import small_project
 from PIL import Image
 from small_project import adaptformer
 
 from adaptformer.cli import registry
+from adaptformer.monitoring import expected_accuracy
 
 RESULTS = Path("artifacts/monitor")
 LOCAL = ("--model", "artifacts/model.onnx")
@@ -20,17 +21,15 @@ results = registry._results_of
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = small_project.write(tmp_path_factory.mktemp("finished"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        small_project.run_stages()
-    return root
+def project(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the finished project, which the tests of this file share."""
+    return Path(shutil.copytree(finished, tmp_path_factory.mktemp("after_a_run") / "project"))
 
 
 @pytest.fixture(autouse=True)
-def _inside(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(finished)
+def _inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(expected_accuracy, "DRAWS", 50)
 
 
 def new_images(folder: Path, per_class: int = 8, side: int = 10, dark: bool = False) -> Path:

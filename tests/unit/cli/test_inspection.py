@@ -7,7 +7,6 @@ from typing import Any
 
 import mite
 import pytest
-import small_project
 from small_project import adaptformer
 
 from adaptformer.cli import inspection
@@ -15,11 +14,9 @@ from adaptformer.model import adapter_file, backbone, classifier
 
 
 def test_inspect_shows_the_content_of_an_adapter_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(small_project.write(tmp_path / "project"))
-    small_project.run_stages("validate", "fetch", "train")
-    capsys.readouterr()
+    monkeypatch.chdir(finished)
     path = Path("artifacts/adapter.safetensors")
     assert adaptformer("inspect", str(path)) == 0
     shown = dict(re.split(r"  +", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,24 +18,27 @@ from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import cache
 from adaptformer.pipeline.stages import STAGES
 
+pytestmark = pytest.mark.usefixtures("blank_pictures", "exported_once")
 OVERRIDES = ["training.epochs=1", "adapter.bottlenecks=[2]"]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def overridden(tmp_path_factory: pytest.TempPathFactory, stored_export: Callable[..., object]) -> Path:
     root = small_project.write(tmp_path_factory.mktemp("overridden"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        patch.setattr("adaptformer.export.graph.exported", stored_export)
+        small_project.leave_pictures_blank(patch)
         for name in STAGES:
             assert adaptformer(name, *OVERRIDES) == 0
     return root
 
 
 @pytest.fixture
-def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(overridden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy, times of files included, that a test may change."""
     root = tmp_path / "project"
-    shutil.copytree(finished, root)
+    shutil.copytree(overridden, root)
     monkeypatch.chdir(root)
     return root
 
@@ -76,9 +80,9 @@ def test_overrides_that_decide_nothing_stay_in_the_default_folder(project: Path,
     assert not folder.isolated
 
 
-def test_all_of_the_run_lies_in_its_folder(finished: Path) -> None:
-    (run,) = runs(finished)
-    assert set(results(finished)) == set(), "nothing in artifacts/ itself"
+def test_all_of_the_run_lies_in_its_folder(overridden: Path) -> None:
+    (run,) = runs(overridden)
+    assert set(results(overridden)) == set(), "nothing in artifacts/ itself"
     beside = {"params.json", *(f"{name}.done.json" for name in STAGES), *(f"timing/{name}.json" for name in STAGES)}
     outputs = {str(getattr(RunFolder(Path()), name)) for stage in STAGES.values() for name in stage.outputs}
     present = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
@@ -97,14 +101,14 @@ def test_all_runs_share_one_image_cache(project: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("image_cache_gb", [None, 0])
 def test_the_result_is_that_of_the_same_values_in_params_yaml_with_or_without_a_cache(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_cache_gb: float | None
+    overridden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_cache_gb: float | None
 ) -> None:
     plain = small_project.write(
         tmp_path / "plain", training__epochs=1, adapter__bottlenecks=[2], runtime__image_cache_gb=image_cache_gb
     )
     monkeypatch.chdir(plain)
     small_project.run_stages("validate", "fetch", "train")
-    (run,) = runs(finished)
+    (run,) = runs(overridden)
     assert bool(list((plain / "artifacts/cache").glob("*.npy"))) == (image_cache_gb is None)
     assert (run / "adapter.safetensors").read_bytes() == (plain / "artifacts/adapter.safetensors").read_bytes()
 

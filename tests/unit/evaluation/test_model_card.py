@@ -8,25 +8,17 @@ import mite
 import numpy as np
 import pytest
 import yaml
+from picture_fixtures import data_params
 from small_project import ROOT
 
-from adaptformer.config.params import DataParams, TrainingParams, load
+from adaptformer.config.params import TrainingParams, load
 from adaptformer.evaluation import model_card
 from adaptformer.evaluation.evaluated_model import EvaluatedModel
 from adaptformer.evaluation.metrics import Evaluation
 
 NUMBERS = np.random.default_rng(0)
 EVALUATION = Evaluation(NUMBERS.normal(size=(90, 3)).astype(np.float32), NUMBERS.integers(0, 3, 90))
-DATA = DataParams(
-    name="pets",
-    date=None,
-    validation_fraction=0.2,
-    test_fraction=0.2,
-    group_pattern=None,
-    seed=0,
-    max_file_mb=256,
-    max_megapixels=120,
-)
+DATA = data_params(name="pets", validation_fraction=0.2)
 LEAKED = "31 of 165 images are near duplicates"
 IMAGES = {"train": 1234, "validation": 56, "test": 90}
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import mite
 import numpy as np
@@ -108,7 +109,7 @@ def test_the_threshold_is_in_megabytes_of_all_weights_together(
     card: AdapterCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for floats, outside in ((499_998, False), (500_000, True)):
-        monkeypatch.setattr(graph, "_exported", lambda *_, count=floats: made(count))
+        monkeypatch.setattr(graph, "exported", lambda *_, count=floats: made(count))
         graph.write(tmp_path / "model.onnx", mite.model(), card, 20, 2, ADAPTER)
         assert (weights_of(tmp_path / "model.onnx").stat().st_size > 0) is outside
 
@@ -119,7 +120,7 @@ def test_what_the_system_refuses_is_one_error(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(graph, "_exported", lambda *_: made(4))
+    monkeypatch.setattr(graph, "exported", lambda *_: made(4))
     monkeypatch.setattr(onnx_ir.external_data, "unload_from_model", full)
     with pytest.raises(UserError, match=r"cannot write .*model\.onnx: No space left"):
         graph.write(tmp_path / "model.onnx", model, card, 20, 0, ADAPTER)
@@ -143,14 +144,19 @@ def test_the_opset_is_the_one_asked_for(onnx_file: Path, tmp_path: Path) -> None
 
 
 def test_exporting_says_nothing_and_leaves_the_logger_as_it_was(
-    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logger = logging.getLogger("torch.onnx")
+
+    def export(*_: object, **__: object) -> SimpleNamespace:
+        print("progress of the exporter")
+        logger.warning("a remark on its dependencies")
+        return SimpleNamespace(model="the graph")
+
+    monkeypatch.setattr(torch.onnx, "export", export)
     logger.setLevel(logging.INFO)
     try:
-        with graph._quiet():
-            print("progress of the exporter")
-            logger.warning("a remark on its dependencies")
+        assert graph.exported(mite.model(), mite.adapter_card(), 20) == "the graph"
         assert logger.level == logging.INFO
     finally:
         logger.setLevel(logging.NOTSET)

@@ -22,6 +22,7 @@ from adaptformer.data.layout import SPLITS
 from adaptformer.data.manifest import scan
 from adaptformer.model import backbone_file, embedding, inference, tensor_file
 from adaptformer.model.embedding import Embedding
+from adaptformer.monitoring import expected_accuracy
 
 Tree = Callable[..., Path]
 IMAGE = ImageParams(
@@ -161,9 +162,11 @@ def test_an_interruption_keeps_what_was_computed(
     assert sum(embedded) == 12
 
 
+@pytest.mark.usefixtures("blank_pictures", "exported_once")
 def test_each_image_is_embedded_once_whatever_asks_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedded: list[int]
 ) -> None:
+    monkeypatch.setattr(expected_accuracy, "DRAWS", 20)
     monkeypatch.chdir(small_project.write(tmp_path, runtime__threads=2))
     run_stages("validate", "fetch", "train", "evaluate")
     assert sum(embedded) == 30

@@ -8,6 +8,14 @@ from scipy.stats import beta
 
 from adaptformer.monitoring import expected_accuracy
 
+DRAWS = 100
+"""Draws from the posterior where a test does not ask how exact they are."""
+
+
+@pytest.fixture
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expected_accuracy, "DRAWS", DRAWS)
+
 
 def answers(count: int, seed: int, ease: float = 0.0, boast: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Confidence and whether each answer is right: as often as the confidence says, if `boast` is 1."""
@@ -17,7 +25,7 @@ def answers(count: int, seed: int, ease: float = 0.0, boast: float = 1.0) -> tup
     return 1 / (1 + np.exp(-boast * log_odds)), right
 
 
-def test_the_interval_holds_the_truth_for_easier_and_harder_images_and_boasting_models() -> None:
+def test_the_interval_holds_the_truth_for_easier_and_harder_images_and_boasting_models(few_draws: None) -> None:
     inside, errors = [], []
     for seed in range(6):
         boast = 1.0 if seed < 3 else 3.0
@@ -31,7 +39,7 @@ def test_the_interval_holds_the_truth_for_easier_and_harder_images_and_boasting_
     assert abs(np.mean(errors)) < 0.04
 
 
-def test_fewer_images_leave_more_open() -> None:
+def test_fewer_images_leave_more_open(few_draws: None) -> None:
     confidence, right = answers(400, 0)
     widths = [
         found.high - found.low
@@ -45,7 +53,7 @@ def test_fewer_images_leave_more_open() -> None:
     assert widths[0] < 0.6 * widths[1]
 
 
-def test_a_split_without_errors_promises_no_certainty() -> None:
+def test_a_split_without_errors_promises_no_certainty(few_draws: None) -> None:
     new = np.full(100, 0.97)
     found = expected_accuracy.estimate(np.linspace(0.9, 0.99, 50), np.ones(50, bool), new)
     assert 0.9 < found.value < 1
@@ -53,21 +61,24 @@ def test_a_split_without_errors_promises_no_certainty() -> None:
 
 
 @pytest.mark.parametrize(("right", "images"), [(20, 20), (49, 50), (18, 20)])
-def test_with_equal_confidences_it_is_jeffreys_posterior(right: int, images: int) -> None:
+def test_with_equal_confidences_it_is_jeffreys_posterior(
+    right: int, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expected_accuracy, "DRAWS", 250)
     answers = np.arange(images) < right
-    found = expected_accuracy.estimate(np.full(images, 0.9), answers, np.full(20_000, 0.9))
+    found = expected_accuracy.estimate(np.full(images, 0.9), answers, np.full(2000, 0.9))
     posterior = beta(right + 0.5, images - right + 0.5)
     assert found.value == pytest.approx(posterior.mean(), abs=0.015)
     assert found.low == pytest.approx(posterior.ppf(0.025), abs=0.035)
     assert found.high == pytest.approx(posterior.ppf(0.975), abs=0.02)
 
 
-def test_equal_input_gives_equal_intervals() -> None:
+def test_equal_input_gives_equal_intervals(few_draws: None) -> None:
     confidence, right = answers(100, 0)
     new = answers(60, 1)[0]
     assert expected_accuracy.estimate(confidence, right, new) == expected_accuracy.estimate(confidence, right, new)
 
 
-def test_confidences_of_0_and_1_are_taken() -> None:
+def test_confidences_of_0_and_1_are_taken(few_draws: None) -> None:
     found = expected_accuracy.estimate(np.array([1.0, 1.0, 0.0, 0.5]), np.array([True, True, False, True]), np.ones(3))
     assert 0 <= found.low <= found.value <= found.high <= 1

@@ -15,6 +15,12 @@ from adaptformer.monitoring import permutation_drift as drift
 CONTRACT = ImageContract(32, "squash", 1.0, "bicubic", (0.5,) * 3, (0.25,) * 3)
 
 
+@pytest.fixture(autouse=True)
+def _few_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test draw a fifth of the permutations: the bound is coarser, and as rarely exceeded by chance."""
+    monkeypatch.setattr(drift, "PERMUTATIONS", 199)
+
+
 def sample(count: int, seed: int, foreign: float = 0.0) -> Profile:
     """A profile of so many images, of which a share is of another kind."""
     random = np.random.default_rng(seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import html
 import importlib.metadata
@@ -15,6 +14,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mite
 import numpy as np
@@ -28,7 +28,7 @@ from adaptformer.base import files, integrity, progress, source_code
 from adaptformer.base.errors import UserError
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.export import merging
+from adaptformer.export import graph, merging
 from adaptformer.model import adapter_file, classifier, device, inference
 from adaptformer.pipeline import stage_runner, stages
 from adaptformer.pipeline.stages import STAGES
@@ -37,13 +37,11 @@ from adaptformer.registry import result_check
 from adaptformer.training import history, planning
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project that all stages have gone through once. Tests only read it."""
-    root = small_project.write(tmp_path_factory.mktemp("finished"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        run_stages()
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished project that a test may change, which is the current folder."""
+    root = Path(shutil.copytree(finished, tmp_path / "copied"))
+    monkeypatch.chdir(root)
     return root
 
 
@@ -111,20 +109,18 @@ def test_predict_agrees_with_evaluate(
     )
 
 
+@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize("level", ["warn", "none"])
-def test_leaks_are_named_wherever_accuracy_is(finished: Path, tmp_path: Path, level: str) -> None:
-    root = tmp_path / "checkout"
-    shutil.copytree(finished, root)
-    with contextlib.chdir(root):
-        small_project.write_params(root, checks__leaks=level)
-        folder = RunFolder()
-        judged = list(csv.DictReader(io.StringIO(folder.predictions.read_text())))
-        leaked = [row["path"] for row in judged][::4]
-        rows = [f"leaks,warn,{path},train/{path.partition('/')[2]},," for path in leaked]
-        folder.findings.write_text("\n".join(["kind,level,path,other,detail,fix", *rows]) + "\n")
-        run_stages("evaluate")
-        metrics = json.loads(folder.metrics.read_text())
-        pages = [html.unescape(path.read_text()) for path in (folder.report, folder.model_card)]
+def test_leaks_are_named_wherever_accuracy_is(copied: Path, level: str) -> None:
+    small_project.write_params(copied, checks__leaks=level)
+    folder = RunFolder()
+    judged = list(csv.DictReader(io.StringIO(folder.predictions.read_text())))
+    leaked = [row["path"] for row in judged][::4]
+    rows = [f"leaks,warn,{path},train/{path.partition('/')[2]},," for path in leaked]
+    folder.findings.write_text("\n".join(["kind,level,path,other,detail,fix", *rows]) + "\n")
+    run_stages("evaluate")
+    metrics = json.loads(folder.metrics.read_text())
+    pages = [html.unescape(path.read_text()) for path in (folder.report, folder.model_card)]
     others = [row["label"] == row["predicted"] for row in judged if row["path"] not in leaked]
     if level == "none":
         assert not {"leaked_images", "top1_without_leaks"} & metrics.keys()
@@ -182,6 +178,7 @@ main(["train"])
 """
 
 
+@pytest.mark.e2e
 def test_kill_9_in_training_then_the_same_command_gives_the_same_bytes(
     finished: Path, project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -243,6 +240,7 @@ def test_training_crops_photos_by_the_params_and_validation_sees_squares(
     assert run.data.validation.images.shape == (3, 8, 8, 3)
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_rows_are_handed_on_as_they_come(project: Path) -> None:
     run_stages("validate", "fetch")
     told: list[history.EpochRow] = []
@@ -287,7 +285,7 @@ def test_every_input_but_data_is_asked_for() -> None:
 def test_parity_is_proven_on_images_spread_over_the_whole_split(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adaptformer.export import graph, parity
+    from adaptformer.export import parity
 
     def looking(model: object, content: object, paths: list[Path], *rest: object) -> None:
         raise Seen(paths)
@@ -305,40 +303,46 @@ def test_parity_is_proven_on_images_spread_over_the_whole_split(
 
 
 def test_the_merged_model_is_written_and_judged_by_the_one_that_is_not(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adaptformer.export import graph, merging, parity
+    from adaptformer.export import parity
 
-    folder = RunFolder(finished / "artifacts")
-    model, card = adapter_file.load(folder.adapter, folder.backbone)
-    adapter = files.sha256_file(folder.adapter)
-    graph.write(tmp_path / "model.onnx", merging.merge(model), card, params.load().export.opset, 1800, adapter)
-    assert folder.model.read_bytes() == (tmp_path / "model.onnx").read_bytes()
-
-    class Seen(Exception):  # noqa: N818
-        pass
+    written: list[Any] = []
 
     def looking(judge: object, *rest: object) -> None:
         raise Seen(judge)
 
     monkeypatch.chdir(finished)
-    monkeypatch.setattr(graph, "write", lambda *given: None)
+    monkeypatch.setattr(graph, "write", lambda *given: written.append(given))
     monkeypatch.setattr(parity, "check", looking)
     with pytest.raises(Seen) as caught:
         STAGES["export"].run(params.load(), RunFolder(), lambda row: None)
+    folder = RunFolder()
+    trained, card = adapter_file.load(folder.adapter, folder.backbone)
+    ((_, model, *rest),) = written
+    merged = merging.merge(trained)
+    assert type(model) is type(merged)
+    torch.testing.assert_close(model.state_dict(), merged.state_dict(), rtol=0, atol=0)
+    exporting = params.load().export
+    assert rest == [card, exporting.opset, exporting.external_data_mb, files.sha256_file(folder.adapter)]
     assert "head.batch_norm.running_mean" in caught.value.args[0].state_dict()
 
 
-def test_a_failed_parity_leaves_no_model(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small_project.write_params(project, export__parity_tolerance=1e-12)
-    run_stages("validate", "fetch", "train")
-    before = snapshot(project)
+@pytest.mark.usefixtures("exported_once")
+def test_a_failed_parity_leaves_no_model(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_project.write_params(copied, export__parity_tolerance=1e-12)
+    folder = RunFolder()
+    results_of_export = [getattr(folder, name) for name in STAGES["export"].outputs]
+    for path in (*results_of_export, folder.done("export"), folder.timing("export")):
+        path.unlink()
+    before = snapshot(copied)
     assert adaptformer("export") == 1
     assert "error: the ONNX file differs from the trained model" in capsys.readouterr().err
-    after = snapshot(project)
+    after = snapshot(copied)
     assert after == before
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_after_a_refused_stage_none_goes_on_with_its_output_of_before(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -362,11 +366,11 @@ def test_after_a_refused_stage_none_goes_on_with_its_output_of_before(
     assert "run `adaptformer fetch` first" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("exported_once")
 def test_a_model_above_the_threshold_keeps_its_weights_in_a_file_beside_it(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Path, copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = Path(shutil.copytree(finished, tmp_path / "large"))
-    monkeypatch.chdir(root)
+    root = copied
     folder = RunFolder()
     assert folder.model_weights.read_bytes() == b""
     before = model_file.size(folder.model)
@@ -403,16 +407,14 @@ def test_a_model_above_the_threshold_keeps_its_weights_in_a_file_beside_it(
 
 @pytest.mark.parametrize(("threads", "expected"), [(1, 1), (0, 5)])
 def test_export_begins_on_the_threads_that_it_is_told(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, expected: int
+    copied: Path, monkeypatch: pytest.MonkeyPatch, threads: int, expected: int
 ) -> None:
     def looking(*given: object, **options: object) -> None:
         raise Seen(torch.get_num_threads())
 
-    root = Path(shutil.copytree(finished, tmp_path / "threads"))
-    monkeypatch.chdir(root)
     monkeypatch.setattr(device, "default_threads", lambda: 5)
     monkeypatch.setattr(torch.onnx, "export", looking)
-    small_project.write_params(root, runtime__threads=threads)
+    small_project.write_params(copied, runtime__threads=threads)
     small_project.forget("export")
     with pytest.raises(Seen) as caught:
         adaptformer("export")
@@ -420,10 +422,8 @@ def test_export_begins_on_the_threads_that_it_is_told(
 
 
 def test_all_of_export_runs_on_the_threads_that_it_is_told(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    copied: Path, exported_once: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = Path(shutil.copytree(finished, tmp_path / "threads"))
-    monkeypatch.chdir(root)
     torch_threads: dict[str, int] = {}
     session_threads: list[int] = []
 
@@ -436,7 +436,7 @@ def test_all_of_export_runs_on_the_threads_that_it_is_told(
 
         monkeypatch.setattr(place, name, noting)
 
-    looking(torch.onnx, "export")
+    looking(graph, "exported")
     looking(merging, "merge")
     looking(inference, "logits")
     true = onnxruntime.InferenceSession
@@ -446,20 +446,19 @@ def test_all_of_export_runs_on_the_threads_that_it_is_told(
         return true(path, options, **others)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    small_project.write_params(root, runtime__threads=3)
+    small_project.write_params(copied, runtime__threads=3)
     small_project.forget("export")
     run_stages("export")
-    assert torch_threads == {"export": 3, "merge": 3, "logits": 3}
+    assert torch_threads == {"exported": 3, "merge": 3, "logits": 3}
     assert session_threads == [3, 3], "parity and timing"
 
 
+@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize(("batch_size", "expected"), [(4, [4, 4, 1]), (100, [9])])
 def test_evaluation_sees_as_many_images_at_once_as_it_is_told(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, expected: list[int]
+    finished: Path, copied: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, expected: list[int]
 ) -> None:
-    root = Path(shutil.copytree(finished, tmp_path / "batches"))
-    monkeypatch.chdir(root)
-    small_project.write_params(root, evaluation__batch_size=batch_size)
+    small_project.write_params(copied, evaluation__batch_size=batch_size)
     seen: list[int] = []
     true = classifier.Classifier.forward
 
@@ -470,7 +469,7 @@ def test_evaluation_sees_as_many_images_at_once_as_it_is_told(
     monkeypatch.setattr(classifier.Classifier, "forward", noting)
     run_stages("evaluate")
     assert seen == expected
-    assert results(root)["metrics.json"] == results(finished)["metrics.json"]
+    assert results(copied)["metrics.json"] == results(finished)["metrics.json"]
 
 
 class TestFingerprint:
@@ -599,6 +598,7 @@ def test_a_backbone_is_stored_once_for_all_run_folders(project: Path) -> None:
     assert own.stat().st_nlink == 3
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_event_files_are_written_where_runtime_names_a_folder(project: Path) -> None:
     adaptformer("validate")
     adaptformer("fetch")

@@ -19,6 +19,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.config import params
 from adaptformer.pipeline import stage_runner, sweep_runs
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
 SEARCH = ("--search", "training.base_lr=0.5,4.0", "--search", "adapter.bottlenecks=[2],[4]")
 
 
@@ -102,10 +103,11 @@ def test_data_are_validated_once_for_all_trials(
 def test_a_second_call_trains_nothing_and_write_puts_the_best_into_params(
     project: Path, tracked_runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert adaptformer("sweep", *SEARCH, "training.epochs=1") == 0
+    words = ("sweep", *SEARCH[:2], "training.epochs=1")
+    assert adaptformer(*words) == 0
     monkeypatch.setattr(stage_runner, "run", None)
     before = len(tracked_runs)
-    assert adaptformer("sweep", *SEARCH, "training.epochs=1", "--write") == 0
+    assert adaptformer(*words, "--write") == 0
     assert len(tracked_runs) == before
     written = params.read(project / "params.yaml").params
     assert written.training.epochs == 1

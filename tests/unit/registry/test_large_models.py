@@ -14,7 +14,6 @@ from adaptformer.config.run_folder import RunFolder
 from adaptformer.prediction import model_file
 from adaptformer.prediction.predictor import Predictor
 from adaptformer.registry import promotion, version_evidence, versions
-from adaptformer.tracking import mlflow_store
 
 ROOT = Path(__file__).resolve().parents[3]
 BOUNDS = GateParams(**(yaml.safe_load((ROOT / "params.yaml").read_text())["gate"] | {"max_latency_ratio": 1000.0}))
@@ -22,9 +21,8 @@ NAME = "large"
 
 
 @pytest.fixture
-def client(database, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return mlflow_store.connect()
+def client(own_client):
+    return own_client
 
 
 @pytest.fixture

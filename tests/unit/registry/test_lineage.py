@@ -8,13 +8,11 @@ import registered
 
 from adaptformer.base.errors import UserError
 from adaptformer.registry import alias_journal, lineage
-from adaptformer.tracking import mlflow_store
 
 
 @pytest.fixture
-def client(database, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    return mlflow_store.connect()
+def client(own_client):
+    return own_client
 
 
 @pytest.fixture

@@ -26,11 +26,6 @@ PHOTO = "photo.ppm"
 
 
 @pytest.fixture(scope="module")
-def database(empty_database, tmp_path_factory):
-    return shutil.copy2(empty_database, tmp_path_factory.mktemp("registry"))
-
-
-@pytest.fixture(scope="module")
 def settled(database, tmp_path_factory):
     """A checkout in which version 1 is champion, version 2 was refused and is the model in artifacts/."""
     root = tmp_path_factory.mktemp("settled")
@@ -50,11 +45,6 @@ def enter(root, database, name, patch):
     (root / "params.yaml").write_text(re.sub(r"model: digits\b", f"model: {name}", text))
     (root / PHOTO).write_bytes(registered.picture("red", 1))
     patch.chdir(root)
-
-
-@pytest.fixture
-def name(request):
-    return re.sub(r"\W", "-", request.node.name)[-60:].strip("-")
 
 
 @pytest.fixture

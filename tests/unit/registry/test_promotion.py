@@ -20,35 +20,6 @@ from adaptformer.base.errors import UserError
 from adaptformer.config.params import GateParams
 from adaptformer.registry import alias_journal, decision_record, promotion, versions
 from adaptformer.registry.alias_journal import State
-from adaptformer.tracking import mlflow_store
-
-
-@pytest.fixture(scope="module")
-def database(empty_database, tmp_path_factory):
-    """One for all tests: MLflow takes a second to open another one."""
-    return shutil.copy2(empty_database, tmp_path_factory.mktemp("registry"))
-
-
-@pytest.fixture
-def client(database, monkeypatch, tmp_path):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-    (tmp_path / "params.yaml").touch()
-    monkeypatch.chdir(tmp_path)
-    return mlflow_store.connect()
-
-
-@pytest.fixture
-def name(request):
-    """A registered model of its own for each test."""
-    return re.sub(r"\W", "-", request.node.name)[-60:].strip("-")
-
-
-@pytest.fixture
-def champion(client, name, tmp_path):
-    """Version 1, in use: 60 of 300 test images wrong."""
-    assert registered.register(tmp_path, name, wrong(60)) == "1"
-    assert ask(name).promoted
-    return name
 
 
 def test_the_first_version_becomes_champion_and_the_history_says_why(client, champion):

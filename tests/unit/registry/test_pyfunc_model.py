@@ -42,9 +42,8 @@ WRONG = [
 
 
 @pytest.fixture
-def client(database, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return mlflow_store.connect()
+def client(own_client):
+    return own_client
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shutil
 from pathlib import Path
 
@@ -18,32 +17,6 @@ from adaptformer.base.errors import UserError
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.prediction import model_file
 from adaptformer.registry import alias_journal, lineage, promotion, result_check, version_evidence, versions
-from adaptformer.tracking import mlflow_store
-
-
-@pytest.fixture(scope="module")
-def database(empty_database, tmp_path_factory):
-    return shutil.copy2(empty_database, tmp_path_factory.mktemp("registry"))
-
-
-@pytest.fixture
-def client(database, monkeypatch, tmp_path):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-    shutil.copy2(registered.PARAMS, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return mlflow_store.connect()
-
-
-@pytest.fixture
-def name(request):
-    return re.sub(r"\W", "-", request.node.name)[-60:].strip("-")
-
-
-@pytest.fixture
-def champion(client, name, tmp_path):
-    assert registered.register(tmp_path, name, wrong(60)) == "1"
-    assert ask(name).promoted
-    return name
 
 
 def flip(path: Path, seed: int = 0) -> None:

@@ -148,14 +148,15 @@ def test_a_full_disk_costs_the_reuse_alone(
     assert caplog.messages == ["the features are not kept for later runs: cannot write it: No space left on device"]
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_probes_of_one_checkout_share_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(small_project.write(tmp_path, adapter__method="linear", training__fixed_crops=1))
     caplog.set_level("INFO")
-    for stage in ("validate", "fetch", "train"):
-        assert adaptformer(stage) == 0
-    assert "of an earlier run" not in caplog.text
-    assert adaptformer("run", "--stages-only", "training.base_lr=0.5") == 0
+    for override in ("training.base_lr=1.0", "training.base_lr=0.5"):
+        assert "of all images are from an earlier run" not in caplog.text
+        for stage in ("validate", "fetch", "train"):
+            assert adaptformer(stage, override) == 0
     (stored,) = (tmp_path / "artifacts/cache/probe_features").iterdir()
     assert f"the features of all images are from an earlier run ({stored.relative_to(tmp_path)})" in caplog.messages

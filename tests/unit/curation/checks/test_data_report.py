@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from picture_fixtures import data_params
 from web_pages import captions, check, figures, rows, section
 
 from adaptformer.config.params import ChecksParams, DataParams
@@ -14,16 +15,7 @@ Tree = Callable[..., Path]
 Sound = dict[str, bytes | int]
 
 
-PARAMS = DataParams(
-    name="pets",
-    date=None,
-    validation_fraction=0.2,
-    test_fraction=0.2,
-    group_pattern=None,
-    seed=0,
-    max_file_mb=256,
-    max_megapixels=120,
-)
+PARAMS = data_params(name="pets", validation_fraction=0.2)
 LEVELS = ChecksParams.model_validate(dict.fromkeys(FIXES, "warn") | {"small": "none"})
 
 

@@ -6,24 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from picture_fixtures import data_params
 
 from adaptformer.base.errors import UserError
-from adaptformer.config.params import DataParams
 from adaptformer.curation.importing import csv_list, rules
 from adaptformer.curation.importing.importing import import_folder
 from adaptformer.data import groups
 
 Tree = Callable[..., Path]
-PARAMS = DataParams(
-    name="photos",
-    date=None,
-    validation_fraction=0.25,
-    test_fraction=0.2,
-    group_pattern=csv_list.GROUP_PATTERN,
-    seed=0,
-    max_file_mb=256,
-    max_megapixels=120,
-)
+PARAMS = data_params(group_pattern=csv_list.GROUP_PATTERN)
 
 
 def listed(folder: Path, text: str) -> Path:

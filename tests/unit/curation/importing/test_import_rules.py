@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from picture_fixtures import data_params
 
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import DataParams
@@ -17,16 +18,7 @@ from adaptformer.curation.importing.importing import import_folder
 from adaptformer.data import manifest
 
 Tree = Callable[..., Path]
-PARAMS = DataParams(
-    name="photos",
-    date=None,
-    validation_fraction=0.15,
-    test_fraction=0.2,
-    group_pattern=csv_list.GROUP_PATTERN,
-    seed=0,
-    max_file_mb=256,
-    max_megapixels=120,
-)
+PARAMS = data_params(validation_fraction=0.15, group_pattern=csv_list.GROUP_PATTERN)
 
 
 @pytest.fixture

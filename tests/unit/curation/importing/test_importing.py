@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from picture_fixtures import data_params
 
 from adaptformer.base.errors import UserError
 from adaptformer.base.names import unseen
-from adaptformer.config.params import DataParams
 from adaptformer.curation.importing import recording
 from adaptformer.curation.importing.copying import Manner
 from adaptformer.curation.importing.importing import import_folder
@@ -19,16 +19,7 @@ from adaptformer.curation.importing.recording import dvc_add
 from adaptformer.data import image_files, layout
 
 Tree = Callable[..., Path]
-PARAMS = DataParams(
-    name="photos",
-    date=None,
-    validation_fraction=0.25,
-    test_fraction=0.2,
-    group_pattern=None,
-    seed=0,
-    max_file_mb=256,
-    max_megapixels=120,
-)
+PARAMS = data_params()
 
 
 def classes(per_class: int = 10, below: str = "") -> dict[str, bytes | int]:

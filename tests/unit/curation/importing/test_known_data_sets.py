@@ -20,25 +20,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from picture_fixtures import data_params
 from PIL import Image
 from scipy.io import savemat
 
 from adaptformer.base.errors import UserError
-from adaptformer.config.params import DataParams
 from adaptformer.curation.importing import known_data_sets
 from adaptformer.curation.importing.importing import import_folder
 
 Picture = Callable[..., bytes]
-PARAMS = DataParams(
-    name="photos",
-    date=None,
-    validation_fraction=0.25,
-    test_fraction=0.2,
-    group_pattern=None,
-    seed=0,
-    max_file_mb=256,
-    max_megapixels=120,
-)
+PARAMS = data_params()
 NUMBERS = np.random.default_rng(0)
 
 

@@ -6,23 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from picture_fixtures import data_params
 
 from adaptformer.base.errors import UserError
-from adaptformer.config.params import DataParams
 from adaptformer.curation.importing import relabelling
 from adaptformer.data import manifest
 
 Tree = Callable[..., Path]
-PARAMS = DataParams(
-    name="photos",
-    date=None,
-    validation_fraction=0.25,
-    test_fraction=0.2,
-    group_pattern=None,
-    seed=0,
-    max_file_mb=256,
-    max_megapixels=120,
-)
+PARAMS = data_params()
 IMAGES = {
     **{f"train/{label}/{i}.png": 100 * n + i for n, label in enumerate(("cat", "dog", "fox")) for i in range(8)},
     **{f"test/{label}/{i}.png": 100 * n + 50 + i for n, label in enumerate(("cat", "dog", "fox")) for i in range(3)},

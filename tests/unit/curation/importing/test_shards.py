@@ -11,29 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import small_project
+from picture_fixtures import data_params
 from PIL import Image
 from small_project import adaptformer
 
 from adaptformer.base import files
 from adaptformer.base.errors import UserError
 from adaptformer.config import params
-from adaptformer.config.params import DataParams
 from adaptformer.curation.importing import rules, shards, sources
 from adaptformer.curation.importing.copying import Manner
 from adaptformer.curation.importing.importing import import_folder
 from adaptformer.curation.importing.listing import Listing
 from adaptformer.data import storage
 
-PARAMS = DataParams(
-    name="photos",
-    date=None,
-    validation_fraction=0.25,
-    test_fraction=0.2,
-    group_pattern=None,
-    seed=0,
-    max_file_mb=256,
-    max_megapixels=120,
-)
+PARAMS = data_params()
 
 
 def png(seed: int) -> bytes:

@@ -29,6 +29,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_validate_tells_it_once_the_backbone_is_there(
     project: Path, capsys: pytest.CaptureFixture[str], embedded: list[int]
 ) -> None:
