@@ -35,5 +35,5 @@ def stages_text(text: str) -> str:
 
 
 def _for_any_folder(config: str) -> str:
-    """Return DVC's settings without the one that `git archive` fills in: `dvc_without_git` looks at each project itself."""
+    """Return DVC's settings without the one that `git archive` fills in; each project is looked at by itself."""
     return "".join(line for line in config.splitlines(keepends=True) if not re.search("In an archive|no_scm", line))
