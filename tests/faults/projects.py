@@ -18,9 +18,18 @@ from tests.faults import processes
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/unit"), str(ROOT / "tests/pipeline")]
 WHO = ("--who", "Ada", "--why", "asked by a fault")
-UNSTABLE = {".lock", ".data.lock", "facts.npz", "timing.json", "tracking.json", "registration.json", "study.db"}
+UNSTABLE = {
+    ".lock",
+    ".data.lock",
+    ".checkout.json",
+    "facts.npz",
+    "timing.json",
+    "tracking.json",
+    "registration.json",
+    "study.db",
+}
 """Files whose bytes say nothing: locks, times, ids of runs, and what is known of files by their inode."""
-ELSEWHERE = {"timing", "decisions", "mlartifacts", ".prefect", ".git", ".dvc", "__pycache__"}
+ELSEWHERE = {"timing", "registry", "decisions", "mlartifacts", ".prefect", ".git", ".dvc", "__pycache__"}
 """Folders with times, or of other programs."""
 
 
