@@ -379,7 +379,7 @@ def counted(path, sha256):
     return read(path, sha256)
 cache.image_facts.content = counted
 cache.thread_map.cores = lambda: 1
-table = manifest.rows(manifest.scan(data, 0.2, 0)[0], "train")
+table = manifest.rows(manifest.scan(data, manifest.ValidationShare(0.2, 0))[0], "train")
 print("ready", flush=True)
 contract = ImageContract(4, "crop", 1.0, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
 images = cache.load_images(table, data, contract, cache.ImageCache(folder, None))
