@@ -33,7 +33,7 @@ _GAPS, _HIDDEN = 1.4, 5
 
 @dataclass(frozen=True)
 class Workload:
-    """A training run to plan: its model and params, the numbers of its images, and where and how it computes."""
+    """A training run to plan: its model and params, the numbers of its images, device, precision and processes."""
 
     model: Classifier
     params: TrainingParams
