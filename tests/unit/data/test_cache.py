@@ -15,7 +15,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.data import cache as caching
 from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.decoding import decode
-from adaptformer.data.manifest import rows, scan
+from adaptformer.data.manifest import ValidationShare, rows, scan
 from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import to_square
@@ -29,7 +29,7 @@ def data(tree: Callable[..., Path], sound: dict[str, bytes | int]) -> Path:
 
 @pytest.fixture
 def train(data: Path) -> pd.DataFrame:
-    return rows(scan(data, 0.2, 0)[0], "train")
+    return rows(scan(data, ValidationShare(0.2, 0))[0], "train")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def faults_of(data: Path) -> set[tuple[str, str]]:
 def test_a_group_in_several_splits_is_a_fault(tree: Callable[..., Path], sound: dict[str, bytes | int]) -> None:
     grouped = {"train/cat/p1_a.png": 901, "train/cat/p2_a.png": 902, "test/dog/p1_b.png": 903}
     data = tree({**sound, **grouped})
-    faults = check(*scan(data, 0.2, 0, r"/(p\d)_"), r"/(p\d)_")
+    faults = check(*scan(data, ValidationShare(0.2, 0, r"/(p\d)_")), r"/(p\d)_")
     assert set(faults["path"]) == {"train/cat/p1_a.png", "test/dog/p1_b.png"}
     assert set(faults["detail"]) == {"group p1 is in test, train"}
     assert check(*scan(data, ValidationShare(0.2, 0))).empty
