@@ -52,7 +52,7 @@ def prepare(root: Path, model: str, external_data_mb: int | None) -> None:
                 pixels = numbers.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(root / "data" / split / label / f"{index}.png")
     folder = RunFolder(root / "artifacts", root / "data")
-    table, _ = manifest.scan(folder.data, 0.1, 0)
+    table, _ = manifest.scan(folder.data, manifest.ValidationShare(0.1, 0))
     manifest.write_manifest(folder.manifest, table)
     settings = load(root / "params.yaml").adapter
     with torch.device("meta"):

@@ -64,7 +64,7 @@ def write_data(root: Path, images: int) -> None:
 def ours(root: Path, name: str, wanted: Params) -> Seconds:
     """Return the seconds of each epoch of the stage `train` except the first, which fills the image cache."""
     folder = RunFolder(root / "artifacts", root / "data")
-    table, _ = manifest.scan(folder.data, 0.1, 0)
+    table, _ = manifest.scan(folder.data, manifest.ValidationShare(0.1, 0))
     manifest.write_manifest(folder.manifest, table)
     models.write_backbone(folder.backbone, name, models.encoder(name, SIZE))
     ends: Seconds = []

@@ -123,7 +123,7 @@ def checked(images: int, given: Path | None, *, features: bool) -> None:
             ("in all, s", f"{seconds:.0f}"),
             ("images/s in all", f"{images / seconds:,.0f}"),
             ("peak MB of the command", f"{timing['peak_memory_mb']:,.0f}"),
-            ("peak MB of a process that looks", f"{timing['peak_memory_mb_of_a_process_examining']:,.0f}"),
+            ("peak MB of an examining process", f"{timing['peak_memory_mb_of_a_process_examining']:,.0f}"),
         ]
         # Two copies of one image are copies of each other, too.
         of = {number: copied(number) for number in range(images)}

@@ -103,7 +103,7 @@ def our_epoch(kept: train_images.StoredImages, kind: Kind) -> None:
 
 def sides(kind: Kind, data: Path, scratch: Path) -> dict[str, Callable[[], object]]:
     """Return the functions to time, by name."""
-    rows = manifest.rows(manifest.scan(data, 0.2, 0)[0], "train")
+    rows = manifest.rows(manifest.scan(data, manifest.ValidationShare(0.2, 0))[0], "train")
 
     def loaded(table: pd.DataFrame, folder: Path, gigabytes: float | None) -> train_images.StoredImages:
         return cache.load_photos(table, data, CONTRACT, cache.ImageCache(folder, gigabytes), kind.smallest_share)
@@ -117,7 +117,7 @@ def sides(kind: Kind, data: Path, scratch: Path) -> dict[str, Callable[[], objec
         "first epoch": first,
         "second epoch": lambda: our_epoch(loaded(rows, scratch / "full", None), kind),
         "streamed epoch": lambda: our_epoch(loaded(rows, scratch / "none", 0), kind),
-        "validate": lambda: manifest.scan(data, 0.2, 0),
+        "validate": lambda: manifest.scan(data, manifest.ValidationShare(0.2, 0)),
     }
 
 

@@ -1,4 +1,4 @@
-"""What a call from a program or a notebook does to its process: its log lines are shown, and nothing else stays."""
+"""Log lines of a call from a program or a notebook: they are shown during the call, and nothing changes afterwards."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from adaptformer.curation.importing import copying, csv_list, importing, rules, 
 from adaptformer.curation.importing.listing import Image
 from adaptformer.data import image_scan, manifest
 from adaptformer.data.image_files import Limits
+from adaptformer.data.image_scan import ReadOptions
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _scanned(source: str, params: Params) -> Iterator[_Scan]:
 def _scan(images: Sequence[Image], params: Params, limits: Limits) -> _Scan:
     readable = [image for image in images if not image.fault]
     pictures: dict[int, NDArray[np.uint8]] = {}
-    read = image_scan.read_all([image.path for image in readable], pictures.__setitem__, limits=limits)
+    read = image_scan.read_all([image.path for image in readable], pictures.__setitem__, ReadOptions(limits=limits))
     facts = list(progress.steps(read, "checking", len(readable), "images"))
     faults = [(image.place, image.fault) for image in images if image.fault]
     faults += [(image.place, one) for image, one in zip(readable, facts, strict=True) if isinstance(one, str)]

@@ -42,7 +42,7 @@ def offline() -> bool:
 
 
 def cached(url: str, sha256: str) -> Path:
-    """Return where the file at `url` with the hash `sha256` is kept once it has been downloaded."""
+    """Return the path in the cache of the file at `url` with the hash `sha256`, whether it exists or not."""
     suffix = ".safetensors" if urlsplit(url).path.endswith(".safetensors") else ".pth"
     return cache_folder() / f"{sha256}{suffix}"
 

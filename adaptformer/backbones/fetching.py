@@ -98,8 +98,8 @@ def _provenance(
 ) -> dict[str, Any]:
     """Return licence, normalisation, and a note on who states them.
 
-    The file's own card counts first, then the catalogue's entry for exactly these bytes, then the hub. What the user
-    states in `backbone.licence`, `mean` and `std` takes the place of all, and the note says so. No licence is
+    The file's own card counts first, then the catalogue's entry for exactly these bytes, then the hub. The values
+    of `backbone.licence`, `mean` and `std` replace all of these, and the note says so. No licence is
     guessed from the name of an architecture.
     """
     stated = [
@@ -138,5 +138,5 @@ def _normalisation(
         return tuple(config.mean), tuple(config.std), f"normalisation as timm states it for {settings.model}"
     raise UserError(
         f"neither the checkpoint nor backbone.model = {settings.model} states the normalisation",
-        "set backbone.mean and backbone.std, or name the exact weights as timm does: vit_base_patch16_224.mae",
+        "set backbone.mean and backbone.std, or a backbone.model with exact weights, such as vit_base_patch16_224.mae",
     )

@@ -1,1 +1,1 @@
-"""What every part stands on: errors, files and their checksums, names, progress, memory, tables."""
+"""The foundation of all parts: errors, files and their checksums, names, progress, memory, tables."""

@@ -1,4 +1,4 @@
-"""Files that are in use by several readers at once, which nobody is to remove meanwhile.
+"""Shared locks on files: a file that a process is reading is not removed by another one.
 
 A reader marks its open file: the system releases the mark when the descriptor and all its duplicates, such as that of a
 memory map, are closed, also when the process is killed. The mark is a shared lock of the file itself, so it needs no

@@ -49,7 +49,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """How a worker computes: the device, the number of threads, and whether a model of another tool is accepted."""
+    """The options of a worker: the device, the number of threads, and whether a model of another tool is accepted."""
 
     device: Device = "auto"
     threads: int = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,70 +15,80 @@ from adaptformer.data.stat_cache import StatCache
 from adaptformer.data.thread_map import in_order
 
 
-def read_facts(
-    path: Path,
-    look: Callable[[Pixels], None] | None = None,
-    known: StatCache | None = None,
-    limits: Limits = USUAL,
-) -> ImageFacts | str:
-    """Read and decode a file; return its facts, or the reason why it is not a usable image or exceeds the `limits`.
+@dataclass(frozen=True)
+class ReadOptions:
+    """The cache of facts, and the limits that files must not exceed.
 
-    If the image is usable, `look`, if given, is called with its small picture. A `known` file is not read; the facts of
-    any other are added to `known`.
+    A file that the cache knows is not read; the facts of any other are added to the cache.
     """
+
+    cache: StatCache | None = None
+    limits: Limits = USUAL
+
+
+DEFAULT = ReadOptions()
+
+
+def read_facts(
+    path: Path, on_picture: Callable[[Pixels], None] | None = None, options: ReadOptions = DEFAULT
+) -> ImageFacts | str:
+    """Read and decode a file; return its facts, or the reason why it is not a usable image or exceeds the limits.
+
+    If the image is usable, `on_picture`, if given, is called with its small picture.
+    """
+    cache, limits = options.cache, options.limits
     try:
         file = image_facts.identity(path)
-        scanned = known.of(file, picture=look is not None) if known else None
+        scanned = cache.of(file, picture=on_picture is not None) if cache else None
         if scanned is not None:
             scanned.facts.require(limits)
         else:
             content = image_files.read(path, limits.bytes)
-            scanned = image_facts.scan(path, content, limits, picture=look is not None)
-            if known:
-                known.remember(file, scanned)
+            scanned = image_facts.scan(path, content, limits, picture=on_picture is not None)
+            if cache:
+                cache.remember(file, scanned)
     except (DamagedImage, OSError) as error:
         return _reason(error)
-    if look is not None and scanned.picture is not None:
-        look(scanned.picture)
+    if on_picture is not None and scanned.picture is not None:
+        on_picture(scanned.picture)
     return scanned.facts
 
 
-def copy_image(path: Path, copy: Path, known: StatCache | None = None, limits: Limits = USUAL) -> ImageFacts | str:
+def copy_image(path: Path, copy: Path, options: ReadOptions = DEFAULT) -> ImageFacts | str:
     """Return the facts of a file as `read_facts`, and write its bytes to `copy` if it is a usable image.
 
-    The facts of the copy are added to `known`. Raises OSError if the copy cannot be written.
+    The facts of the copy are added to the cache. Raises OSError if the copy cannot be written.
     """
     try:
-        content = image_files.read(path, limits.bytes)
-        scanned = image_facts.scan(path, content, limits, picture=True)
+        content = image_files.read(path, options.limits.bytes)
+        scanned = image_facts.scan(path, content, options.limits, picture=True)
     except (DamagedImage, OSError) as error:
         return _reason(error)
     copy.write_bytes(content)
-    if known:
-        known.remember_own(image_facts.identity(copy), scanned)
+    if options.cache:
+        options.cache.remember_own(image_facts.identity(copy), scanned)
     return scanned.facts
 
 
 def read_all(
     paths: Sequence[Path],
-    look: Callable[[int, Pixels], None] | None = None,
-    known: StatCache | None = None,
-    limits: Limits = USUAL,
+    on_picture: Callable[[int, Pixels], None] | None = None,
+    options: ReadOptions = DEFAULT,
 ) -> Iterator[ImageFacts | str]:
-    """Yield `read_facts` of each path, in order; `look` gets the index of each usable image and its small picture."""
+    """Yield `read_facts` of each path, in order; `on_picture` gets the index and small picture of each usable image."""
 
     def read(index: int) -> ImageFacts | str:
-        return read_facts(paths[index], None if look is None else partial(look, index), known, limits)
+        return read_facts(paths[index], None if on_picture is None else partial(on_picture, index), options)
 
     yield from in_order(read, range(len(paths)))
 
 
 def copy_all(
-    paths: Iterable[Path], copies: Iterable[Path], known: StatCache | None = None, limits: Limits = USUAL
+    paths: Iterable[Path], copies: Iterable[Path], options: ReadOptions = DEFAULT
 ) -> Iterator[ImageFacts | str]:
     """Yield `copy_image` of each path and its copy, in order. Raises OSError if a copy cannot be written."""
     pairs = zip(paths, copies, strict=True)
-    yield from in_order(lambda pair: copy_image(*pair, known=known, limits=limits), pairs)
+    yield from in_order(lambda pair: copy_image(*pair, options), pairs)
 
 
 def _reason(error: DamagedImage | OSError) -> str:

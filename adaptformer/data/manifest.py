@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +13,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.data import groups, layout, splits
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.image_facts import ImageFacts
-from adaptformer.data.image_files import USUAL, Limits
-from adaptformer.data.image_scan import read_all
-from adaptformer.data.stat_cache import StatCache
+from adaptformer.data.image_scan import DEFAULT, ReadOptions, read_all
 
 _TYPES = {
     "path": "str", "label": "str", "split": "str", "width": "int64", "height": "int64", "mode": "str", "bytes": "int64",
@@ -33,21 +32,29 @@ _VALIDATE = (
 )
 
 
+@dataclass(frozen=True)
+class ValidationShare:
+    """The share of the train images that becomes the validation split if data/ has none, and its random seed.
+
+    Images of one group by the pattern `group` (groups.py) stay together.
+    """
+
+    fraction: float
+    seed: int
+    group: str | None = None
+
+
 def scan(
     data: Path,
-    validation_fraction: float,
-    seed: int,
-    group: str | None = None,
-    look: Callable[[str, Pixels], None] | None = None,
-    known: StatCache | None = None,
-    limits: Limits = USUAL,
+    share: ValidationShare,
+    on_picture: Callable[[str, Pixels], None] | None = None,
+    options: ReadOptions = DEFAULT,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read every file of data/; return the manifest, and a table of the unusable files with reasons.
 
     Both are sorted by path; the second has the columns `path` and `reason`. If data/ has no validation split, one is
-    taken from train (splits.py): those rows keep their path below train/. Images of one group by the pattern `group`
-    (groups.py) stay together. `look` is called with path and small picture of each usable image. Files that are `known`
-    are not read again; files and images above the `limits` are unusable.
+    taken from train (splits.py): those rows keep their path below train/. `on_picture` is called with the path and the
+    small picture of each usable image. Files and images above the limits of `options` are unusable.
     Raises UserError if data/, its train or its test split is missing or empty.
     """
     if not layout.occupied(data):
@@ -58,8 +65,8 @@ def scan(
         if split not in present:
             raise UserError(f"{data}/ has no {split} split: no file matches {data}/{split}/CLASS/FILE", _GET_DATA)
     records = []
-    look_at = None if look is None else (lambda index, picture: look(entries[index].path, picture))
-    read = read_all([data / entry.path for entry in entries], look_at, known, limits)
+    on_indexed = None if on_picture is None else (lambda index, picture: on_picture(entries[index].path, picture))
+    read = read_all([data / entry.path for entry in entries], on_indexed, options)
     for entry, facts in zip(entries, progress.steps(read, "validating", len(entries), "images"), strict=True):
         if isinstance(facts, ImageFacts):
             records.append({**entry._asdict(), **facts._asdict()})
@@ -67,16 +74,16 @@ def scan(
             unusable[entry.path] = facts
     manifest = _typed(pd.DataFrame.from_records(records, columns=list(COLUMNS)))
     if "validation" not in present:
-        _carve_validation(manifest, validation_fraction, seed, group)
+        _carve_validation(manifest, share)
     unreadable = pd.DataFrame(sorted(unusable.items()), columns=["path", "reason"], dtype="str")
     return manifest, unreadable
 
 
-def _carve_validation(manifest: pd.DataFrame, fraction: float, seed: int, group: str | None) -> None:
+def _carve_validation(manifest: pd.DataFrame, share: ValidationShare) -> None:
     train = manifest.index[manifest["split"] == "train"]
     labels, hashes, paths = (list(manifest.loc[train, column]) for column in ("label", "sha256", "path"))
-    members = groups.of((path.partition("/")[2] for path in paths), group)
-    is_validation = splits.choose(labels, hashes, fraction, seed, members)
+    members = groups.of((path.partition("/")[2] for path in paths), share.group)
+    is_validation = splits.choose(labels, hashes, share.fraction, share.seed, members)
     manifest.loc[train[is_validation], "split"] = "validation"
 
 

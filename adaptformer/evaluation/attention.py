@@ -52,7 +52,7 @@ def maps(model: Classifier, images: Tensor) -> NDArray[np.float32]:
 
 
 def overlaid(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return an image [s, s, 3], darkened where the weights [g, g] are smaller."""
+    """Return an image [s, s, 3], darkened in the places of smaller weights [g, g]."""
     rows, columns = (
         np.arange(side) * cells // side for side, cells in zip(pixels.shape[:2], weights.shape, strict=True)
     )

@@ -18,7 +18,7 @@ _LEAST = 5e-7
 
 @dataclass(frozen=True)
 class GateSide:
-    """One model as the gate sees it.
+    """One model of a comparison.
 
     `predictions` has one row per test image: path, sha256, label, predicted, confidence, probability_of_label, and for
     the challenger the known ones of slices.COLUMNS. `seen` holds the sha256 of the images that the model trained or
@@ -39,7 +39,7 @@ class GateSide:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Numbers of excluded test images: seen by each model, seen by either, and unseen but not of a shared class."""
+    """Numbers of excluded test images: those that each model or either has seen, and unseen ones of other classes."""
 
     seen_by_challenger: int
     seen_by_champion: int

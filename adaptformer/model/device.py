@@ -82,7 +82,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def plain_attention(vit: VisionTransformer, device: torch.device, precision: Precision) -> None:
-    """Use plain attention for bf16 on a CPU, where the backward pass of torch's fused one is several times slower."""
+    """Use plain attention for bf16 on a CPU: the backward pass of torch's fused one is several times slower there."""
     if device.type == "cpu" and precision == "bf16":
         for block in vit.blocks:
             getattr(block, "block", block).attn.fused_attn = False  # adapted and prompted blocks wrap timm's

@@ -44,7 +44,7 @@ class NewImages:
 
 @dataclass(frozen=True)
 class FeatureStorage:
-    """The device that computes the backbone's features, and where decoded images and finished features are kept."""
+    """The device that computes the backbone's features, and the folders of decoded images and finished features."""
 
     device: torch.device
     images: ImageCache

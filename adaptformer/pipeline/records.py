@@ -18,10 +18,10 @@ from adaptformer.tracking import dvc_record
 
 
 class Record(Protocol):
-    """What is recorded as done in one run folder. Its user holds the folder's lock."""
+    """The record of the stages that are done in one run folder. A caller holds the folder's lock."""
 
     def exclusive(self) -> contextlib.AbstractContextManager[None]:
-        """Keep others from changing what the record is about while the body runs stages."""
+        """Keep other processes from changing the recorded files while the body runs stages."""
 
     def is_complete(self) -> bool:
         """Return whether all stages are current."""

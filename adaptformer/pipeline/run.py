@@ -32,7 +32,7 @@ log = logging.getLogger("adaptformer")
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked for: `params`, resolved from `file` with `presets`, in the run folder `folder`.
+    """A request for a run with `params`, resolved from `file` with `presets`, in the run folder `folder`.
 
     `register` is by default true only in the default folder; `promotion`, if given, replaces registry.promotion; `who`
     is named in the history of the model if the gate promotes it.

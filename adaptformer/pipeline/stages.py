@@ -34,21 +34,21 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
     from adaptformer.curation.checks import data_report, faults, findings, near_duplicates
     from adaptformer.data import manifest
     from adaptformer.data.image_files import Limits
+    from adaptformer.data.image_scan import ReadOptions
     from adaptformer.data.stat_cache import StatCache
 
-    settings, look = params.data, near_duplicates.Pictures() if findings.needs_pictures(params.checks) else None
-    known = StatCache(folder.stat_cache)
-    limits = Limits.of(settings.max_file_mb, settings.max_megapixels)
-    table, unreadable = manifest.scan(
-        folder.data, settings.validation_fraction, settings.seed, settings.group_pattern, look, known, limits
-    )
-    known.write()
+    settings, pictures = params.data, near_duplicates.Pictures() if findings.needs_pictures(params.checks) else None
+    cache = StatCache(folder.stat_cache)
+    options = ReadOptions(cache, Limits.of(settings.max_file_mb, settings.max_megapixels))
+    share = manifest.ValidationShare(settings.validation_fraction, settings.seed, settings.group_pattern)
+    table, unreadable = manifest.scan(folder.data, share, pictures, options)
+    cache.write()
     present = faults.check(table, unreadable, params.data.group_pattern)
     if len(present):
         log.error("%s", faults.fault_table(present))
     faults.raise_on_faults(present, folder.faults)
     folder.faults.unlink(missing_ok=True)
-    rows = findings.find(table, None if look is None else look.of(table["path"]), params.checks)
+    rows = findings.find(table, None if pictures is None else pictures.of(table["path"]), params.checks)
     summary = findings.write(folder.findings, rows, params.checks)
     remedy = f"see {folder.findings}; correct data/, run `dvc add data` and the same command again"
     findings.raise_on_errors(summary, params.checks, "data/ has", remedy)
@@ -58,7 +58,7 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         log.warning("warning: %s", line)
     if len(rows):
         log.warning("%d findings: look at %s", len(rows), folder.data_report)
-    return {"images": len(table), "known_before": known.found}
+    return {"images": len(table), "known_before": cache.found}
 
 
 def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:

@@ -1,4 +1,4 @@
-"""Two things to see to before onnxruntime opens a model: that it is one package, and that it finds CUDA's libraries."""
+"""Checks before onnxruntime opens a model: only one package of it is installed, and it finds CUDA's libraries."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ MARK = "**The gate:**"
 
 @dataclass(frozen=True)
 class Kept:
-    """Where a decision is kept: the sha256 of its JSON, and the address of its page within MLflow's pages."""
+    """The place of a kept decision: the sha256 of its JSON, and the address of its page within MLflow's pages."""
 
     sha256: str
     link: str
@@ -79,7 +79,7 @@ def keep(
 
 
 def read(client: MlflowClient, name: str, version: str, sha256: str) -> tuple[Decision, str, Kept]:
-    """Return the decision that is kept with a version, its page, and where it is kept.
+    """Return the decision that is kept with a version, its page, and its place.
 
     Raises UserError if the decision does not have this `sha256`.
     """

@@ -169,7 +169,7 @@ def _damaged(path: Path, error: Exception) -> UserError:
 def judged(
     challenger: Candidate, champion: Candidate | None, data: Path, bounds: GateParams
 ) -> tuple[GateSide, GateSide | None]:
-    """Return both sides as the gate takes them, on the challenger's test images.
+    """Return both sides of the comparison, on the challenger's test images.
 
     Recorded predictions count if both were judged on the same images; else both models run on the files in `data`.
     The latency of both is measured here, and once more if it would refuse the challenger by `bounds`. Raises UserError

@@ -69,7 +69,7 @@ def sha256(folder: RunFolder) -> str:
 
 
 def remember(folder: RunFolder, run_id: str, *, finished: bool) -> None:
-    """Record in tracking.json where the folder's results are logged, as which run, and whether the run is finished."""
+    """Record in tracking.json the store and the run that hold the folder's results, and whether the run is finished."""
     files.write_json(folder.tracking, {**_note(folder), "run_id": run_id, "finished": finished})
 
 

@@ -20,6 +20,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.config.params import TrainingParams
 from adaptformer.model import device, inference
 from adaptformer.model.classifier import Classifier, trainable
+from adaptformer.model.device import Precision
 from adaptformer.model.parts import parts
 from adaptformer.training import head_statistics, schedule
 from adaptformer.training.optimiser import build_optimiser
@@ -28,6 +29,19 @@ TIMED_PHASES = 3
 """The number of phases that are timed: the first, the last, and one between them."""
 _GAPS, _HIDDEN = 1.4, 5
 """Fitted to ViT-S and ViT-B on a CPU: a factor for gaps between kept tensors, and extra hidden activations in use."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A training run to plan: its model and params, the numbers of its images, device, precision and processes."""
+
+    model: Classifier
+    params: TrainingParams
+    images: int
+    validation_images: int
+    device: torch.device
+    precision: Precision
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,23 +84,17 @@ class Plan:
         )
 
 
-def plan(
-    model: Classifier,
-    params: TrainingParams,
-    images: int,
-    where: torch.device,
-    precision: device.Precision,
-    processes: int = 1,
-) -> Plan:
-    """Predict the cost of training on `images` images by `processes` processes, from the present state of this one."""
+def plan(work: Workload) -> Plan:
+    """Predict the cost of a training run from the present state of this process."""
+    model, params, images, processes = work.model, work.params, work.images, work.processes
     parts_by_name = parts(model)
     tuned = trainable(model)
     trained = sum(parameter.numel() for parameter in tuned.values())
     batch = min(params.batch_size, images)
     micro_batch = -(-(batch // params.gradient_accumulation) // processes)
-    fixed, each = _fixed_mb(trained, params), _kept_mb(model, where, precision)
+    fixed, each = _fixed_mb(trained, params), _kept_mb(model, work.device, work.precision)
     # On a CPU the processes share its memory; on GPUs each process has its own.
-    free = device.free_memory_mb(where) / (1 if where.type == "cuda" else processes)
+    free = device.free_memory_mb(work.device) / (1 if work.device.type == "cuda" else processes)
     vit = model.vit
     kinds = {"adapter": "adapters", "backbone": "backbone", "prompts": "prompts", "head": "head"}
     return Plan(
@@ -95,8 +103,8 @@ def plan(
         kinds=tuple(word for kind, word in kinds.items() if kind in {parts_by_name[name].kind for name in tuned}),
         tokens=vit.patch_embed.num_patches + vit.num_prefix_tokens,
         micro_batch=micro_batch,
-        peak_mb=device.present_memory_mb(where) + fixed + micro_batch * each,
-        free_mb=device.present_memory_mb(where) + free,
+        peak_mb=device.present_memory_mb(work.device) + fixed + micro_batch * each,
+        free_mb=device.present_memory_mb(work.device) + free,
         largest=max(0, int((free - fixed) / each)),
         images=images,
         used=images - images % batch if batch else 0,
@@ -135,35 +143,28 @@ def explained_memory(planned: Plan, params: TrainingParams) -> Iterator[None]:
         raise too_large(planned, params) from error
 
 
-def minutes(
-    model: Classifier,
-    params: TrainingParams,
-    counts: tuple[int, int],
-    size: int,
-    where: torch.device,
-    precision: device.Precision,
-) -> float:
-    """Return the minutes that training takes, from timed steps and forward passes on random images of `size` pixels.
+def minutes(work: Workload) -> float:
+    """Return the minutes that training takes, from timed steps and forward passes on random images.
 
-    `counts` are the numbers of training and validation images. The timing changes the model's parameters and
-    statistics, so do not train the model afterwards.
+    The timing changes the model's parameters and statistics, so do not train the model afterwards.
     """
-    model.to(where)
+    model, params = work.model.to(work.device), work.params
+    size = model.vit.patch_embed.img_size[0]
     tuned = {name: part for name, part in parts(model).items() if name in model.tuned}
     phases = schedule.plan(tuned, params)
     timed = sorted({0, len(phases) // 2, len(phases) - 1})[:TIMED_PHASES]
-    batch = min(params.batch_size, counts[0])
-    inputs = torch.randn(batch // params.gradient_accumulation, 3, size, size, device=where)
-    labels = torch.zeros(len(inputs), dtype=torch.int64, device=where)
-    step = sum(_seconds(_step(model, phases[number], params, inputs, labels, precision)) for number in timed)
+    batch = min(params.batch_size, work.images)
+    inputs = torch.randn(batch // params.gradient_accumulation, 3, size, size, device=work.device)
+    labels = torch.zeros(len(inputs), dtype=torch.int64, device=work.device)
+    step = sum(_seconds(_step(work, phases[number], inputs, labels)) for number in timed)
     step *= params.gradient_accumulation / len(timed)
 
     def evaluate() -> None:
-        with torch.no_grad(), device.autocast(where, precision):
+        with torch.no_grad(), device.autocast(work.device, work.precision):
             model(inputs)
 
-    evaluated = counts[1] + head_statistics.count(counts[0], params)
-    epoch = step * (counts[0] // batch) + _seconds(evaluate) * evaluated / len(inputs)
+    evaluated = work.validation_images + head_statistics.count(work.images, params)
+    epoch = step * (work.images // batch) + _seconds(evaluate) * evaluated / len(inputs)
     return epoch * params.epochs * len(phases) / 60
 
 
@@ -181,21 +182,15 @@ def epochs_within(minutes: float, params: TrainingParams, predicted: float) -> i
     return int(minutes / each)
 
 
-def _step(
-    model: Classifier,
-    phase: schedule.Phase,
-    params: TrainingParams,
-    images: Tensor,
-    labels: Tensor,
-    precision: device.Precision,
-) -> Callable[[], None]:
+def _step(work: Workload, phase: schedule.Phase, images: Tensor, labels: Tensor) -> Callable[[], None]:
+    model = work.model
     schedule.begin(model, phase)
     model.train()
-    optimiser = build_optimiser(model, params)
+    optimiser = build_optimiser(model, work.params)
 
     def run() -> None:
         optimiser.zero_grad(set_to_none=True)
-        with device.autocast(images.device, precision):
+        with device.autocast(images.device, work.precision):
             logits = model(images)
         F.cross_entropy(logits, labels).backward()
         optimiser.step()
@@ -221,7 +216,7 @@ def _fixed_mb(trained: int, params: TrainingParams) -> float:
     return 4 * copies * trained / 1e6
 
 
-def _kept_mb(model: Classifier, where: torch.device, precision: device.Precision) -> float:
+def _kept_mb(model: Classifier, where: torch.device, precision: Precision) -> float:
     """Return the megabytes per image that autograd keeps until the backward pass, and of its largest gradients."""
     size = model.vit.patch_embed.img_size[0]
     kept: dict[int, int] = {}

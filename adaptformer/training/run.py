@@ -1,4 +1,4 @@
-"""The inputs of a training run: model, images, params, and where it computes, saves and caches.
+"""The inputs of a training run: model, images, params, device, and the places of its state and caches.
 
 Shapes: B images of a batch, s model side.
 """

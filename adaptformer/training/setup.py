@@ -45,12 +45,15 @@ class Training:
 
     def plan(self, params: TrainingParams, processes: int) -> planning.Plan:
         """Predict the cost of training by `processes` processes."""
-        return planning.plan(self.model, params, self.images("train"), self.device, self.precision, processes)
+        return planning.plan(self._workload(params, processes))
 
     def minutes(self, params: TrainingParams) -> float:
         """Time a few steps and return the minutes of the whole training; do not train the model afterwards."""
+        return planning.minutes(self._workload(params))
+
+    def _workload(self, params: TrainingParams, processes: int = 1) -> planning.Workload:
         counts = self.images("train"), self.images("validation")
-        return planning.minutes(self.model, params, counts, self.contract.size, self.device, self.precision)
+        return planning.Workload(self.model, params, *counts, self.device, self.precision, processes)
 
     def warnings(self) -> list[str]:
         """Return warnings if the model's input size does not suit the training images."""

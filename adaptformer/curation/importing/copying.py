@@ -17,7 +17,7 @@ from adaptformer.data import groups, image_files, repair
 from adaptformer.data.decoding import TRUNCATED
 from adaptformer.data.image_facts import MIN_SIDE, ImageFacts
 from adaptformer.data.image_files import Limits
-from adaptformer.data.image_scan import copy_all, read_facts
+from adaptformer.data.image_scan import ReadOptions, copy_all, read_facts
 from adaptformer.data.stat_cache import StatCache
 
 
@@ -64,7 +64,7 @@ def copied(listing: Listing, folder: Path, params: DataParams, manner: Manner) -
     limits = Limits.of(params.max_file_mb, params.max_megapixels)
     readable = [image for image in listing.images if not image.fault]
     copies = [folder / f"{number}.copy" for number in range(len(readable))]
-    files_read = copy_all([image.path for image in readable], copies, manner.known, limits)
+    files_read = copy_all([image.path for image in readable], copies, ReadOptions(manner.known, limits))
     read = zip(copies, progress.steps(files_read, "importing", len(readable), "images"), strict=True)
     usable, faults, repaired = [], [], list[LeftOut]()
     for image in listing.images:
@@ -100,7 +100,7 @@ def _repaired(image: Image, copy: Path, limits: Limits) -> tuple[ImageFacts, Lef
     if mended is None:
         return None
     copy.write_bytes(mended.content)
-    facts = read_facts(copy, limits=limits)
+    facts = read_facts(copy, options=ReadOptions(limits=limits))
     if isinstance(facts, str):
         return None
     what = f"{mended.grey:,} of {mended.rows:,} rows are grey" if mended.grey else "no row is grey, it is less sharp"

@@ -39,7 +39,7 @@ class Places:
 class Deduplication:
     """Result of a deduplication: numbers of moved images by split (before, after), and of removed images by split.
 
-    `label_conflicts` is the number of groups left unchanged because their images are of several classes; `without` are
+    `conflicts` is the number of groups left unchanged because their images are of several classes; `without` are
     the classes that have no test images any more; `frozen` is the number of images moved from train to
     data/validation/.
     """

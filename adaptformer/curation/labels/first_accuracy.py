@@ -46,7 +46,7 @@ def text(params: Params, folder: RunFolder, seconds: float = SECONDS) -> str:
     whole = len(part) == len(table)
     if validation < _FEWEST and not whole:
         return (
-            f"too few images within {seconds:.0f} s for a first accuracy: `adaptformer data label-errors` looks at all"
+            f"no first accuracy: {seconds:.0f} s suffice for too few images; `adaptformer data label-errors` takes all"
         )
     accuracies = probe.first_accuracies(features, list(part["label"]), list(part["split"]))
     if not accuracies:

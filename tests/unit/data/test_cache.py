@@ -15,7 +15,7 @@ from adaptformer.base.errors import UserError
 from adaptformer.data import cache as caching
 from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.decoding import decode
-from adaptformer.data.manifest import rows, scan
+from adaptformer.data.manifest import ValidationShare, rows, scan
 from adaptformer.data.pixel_file import CheckedPhotos
 from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import to_square
@@ -29,7 +29,7 @@ def data(tree: Callable[..., Path], sound: dict[str, bytes | int]) -> Path:
 
 @pytest.fixture
 def train(data: Path) -> pd.DataFrame:
-    return rows(scan(data, 0.2, 0)[0], "train")
+    return rows(scan(data, ValidationShare(0.2, 0))[0], "train")
 
 
 @pytest.fixture
@@ -379,7 +379,7 @@ def counted(path, sha256):
     return read(path, sha256)
 cache.image_facts.content = counted
 cache.thread_map.cores = lambda: 1
-table = manifest.rows(manifest.scan(data, 0.2, 0)[0], "train")
+table = manifest.rows(manifest.scan(data, manifest.ValidationShare(0.2, 0))[0], "train")
 print("ready", flush=True)
 contract = ImageContract(4, "crop", 1.0, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
 images = cache.load_images(table, data, contract, cache.ImageCache(folder, None))

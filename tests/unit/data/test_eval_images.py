@@ -15,7 +15,7 @@ from PIL import Image
 from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.decoding import decode
 from adaptformer.data.eval_images import Squares, prepare, stored_shapes
-from adaptformer.data.manifest import rows, scan
+from adaptformer.data.manifest import ValidationShare, rows, scan
 from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import to_square
 from adaptformer.data.train_images import Photos
@@ -41,7 +41,7 @@ def data(tree: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def train(data: Path) -> pd.DataFrame:
-    return rows(scan(data, 0.2, 0)[0], "train")
+    return rows(scan(data, ValidationShare(0.2, 0))[0], "train")
 
 
 def test_an_image_is_stored_as_it_is_where_that_takes_fewer_bytes(sixteen: ImageContract) -> None:

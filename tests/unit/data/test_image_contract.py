@@ -95,7 +95,7 @@ def data(request: pytest.FixtureRequest, tree: Callable[..., Path]) -> Path:
 def test_all_that_read_an_image_see_the_same_pixels(data: Path, tmp_path: Path) -> None:
     # The predictor reads a file by this function, and each call decodes.
     of_predictor = resizing.prepare((data / "test/amber/image").read_bytes(), CONTRACT)
-    table, faults = manifest.scan(data, 0.5, 0)
+    table, faults = manifest.scan(data, manifest.ValidationShare(0.5, 0))
     assert faults.empty
     cache, nothing_kept = ImageCache(tmp_path / "cache", None), ImageCache(tmp_path / "none", 0)
     seen = {}

@@ -11,7 +11,7 @@ import pytest
 from adaptformer.data import image_files, storage
 from adaptformer.data.decoding import DamagedImage
 from adaptformer.data.image_files import Limits
-from adaptformer.data.image_scan import read_all, read_facts
+from adaptformer.data.image_scan import ReadOptions, read_all, read_facts
 
 
 @pytest.fixture(params=["pipe", "socket", "zero", "tty"])
@@ -79,10 +79,10 @@ def test_limits_hold_for_files_and_for_pixels(picture: Callable[..., bytes], tmp
     paths[0].write_bytes(picture(width=8, height=6))
     paths[1].write_bytes(picture(width=64, height=64))
     size = paths[1].stat().st_size
-    first, large = read_all(paths, limits=Limits(size - 1, None))
+    first, large = read_all(paths, options=ReadOptions(limits=Limits(size - 1, None)))
     assert not isinstance(first, str)
     assert "data.max_file_mb" in str(large)
-    first, large = read_all(paths, limits=Limits(None, 64 * 64 - 1))
+    first, large = read_all(paths, options=ReadOptions(limits=Limits(None, 64 * 64 - 1)))
     assert not isinstance(first, str)
     assert "64 x 64 pixels" in str(large)
     assert Limits.of(2, 3) == (2_000_000, 3_000_000)

@@ -9,7 +9,7 @@ from PIL import Image
 from adaptformer.base import integrity
 from adaptformer.base.errors import UserError
 from adaptformer.data import image_files
-from adaptformer.data.manifest import COLUMNS, class_names, read_manifest, rows, scan, write_manifest
+from adaptformer.data.manifest import COLUMNS, ValidationShare, class_names, read_manifest, rows, scan, write_manifest
 
 Tree = Callable[..., Path]
 Sound = dict[str, bytes | int]
@@ -19,7 +19,7 @@ def test_a_row_tells_all_about_an_image(tree: Tree, sound: Sound, picture: Calla
     exif = Image.Exif()
     exif[0x0112] = 6
     content = picture(77, width=8, height=6, exif=exif)
-    manifest, unreadable = scan(tree({**sound, "test/dog/x.png": content}), 0.2, 0)
+    manifest, unreadable = scan(tree({**sound, "test/dog/x.png": content}), ValidationShare(0.2, 0))
     assert tuple(manifest.columns) == COLUMNS
     row = manifest.set_index("path").loc["test/dog/x.png"].to_dict()
     assert row == {
@@ -31,18 +31,20 @@ def test_a_row_tells_all_about_an_image(tree: Tree, sound: Sound, picture: Calla
 
 
 def test_validation_is_carved_from_train_and_keeps_its_path(tree: Tree, sound: Sound) -> None:
-    manifest, _ = scan(tree(sound), 0.2, 0)
+    manifest, _ = scan(tree(sound), ValidationShare(0.2, 0))
     carved = rows(manifest, "validation")
     assert carved["label"].tolist() == ["cat", "dog"]
     assert carved["path"].str.startswith("train/").all()
     assert len(rows(manifest, "train")) == 8
     assert len(rows(manifest, "test")) == 4
-    other = {seed: tuple(rows(scan(tree(sound), 0.2, seed)[0], "validation")["path"]) for seed in range(5)}
+    other = {
+        seed: tuple(rows(scan(tree(sound), ValidationShare(0.2, seed))[0], "validation")["path"]) for seed in range(5)
+    }
     assert len(set(other.values())) > 1
 
 
 def test_a_given_validation_split_is_left_alone(tree: Tree, sound: Sound) -> None:
-    manifest, _ = scan(tree({**sound, "validation/cat/v.png": 900}), 0.5, 0)
+    manifest, _ = scan(tree({**sound, "validation/cat/v.png": 900}), ValidationShare(0.5, 0))
     assert rows(manifest, "validation")["path"].tolist() == ["validation/cat/v.png"]
     assert len(rows(manifest, "train")) == 10
 
@@ -63,7 +65,7 @@ def test_unreadable_files_are_listed_with_their_reason(
         return read(path, limit)
 
     monkeypatch.setattr(image_files, "read", guarded)
-    manifest, unreadable = scan(data, 0.2, 0)
+    manifest, unreadable = scan(data, ValidationShare(0.2, 0))
     assert len(manifest) == len(sound)
     assert dict(unreadable.itertuples(index=False)) == {
         "test/cat/secret.png": "Permission denied",
@@ -82,7 +84,7 @@ def test_missing_data_and_splits_name_the_command(tree: Tree, tmp_path: Path) ->
         (tree({"train/cat/1.png": 1}, "no_test"), "has no test split"),
     ):
         with pytest.raises(UserError, match=cause) as caught:
-            scan(data, 0.2, 0)
+            scan(data, ValidationShare(0.2, 0))
         assert "adaptformer data import PATH" in caught.value.remedy
         assert "adaptformer data sample" in caught.value.remedy
 
@@ -95,7 +97,7 @@ def test_labels_stay_texts_through_the_file(tree: Tree, tmp_path: Path) -> None:
         for c, label in enumerate(labels)
         for i in range(count)
     })  # fmt: skip
-    manifest, _ = scan(data, 0.3, 0)
+    manifest, _ = scan(data, ValidationShare(0.3, 0))
     write_manifest(tmp_path / "manifest.csv", manifest)
     again = read_manifest(tmp_path / "manifest.csv")
     pd.testing.assert_frame_equal(again, manifest)
@@ -105,7 +107,7 @@ def test_labels_stay_texts_through_the_file(tree: Tree, tmp_path: Path) -> None:
 
 
 def test_class_names_are_those_of_train(tree: Tree, sound: Sound) -> None:
-    manifest, _ = scan(tree({**sound, "test/bird/1.png": 500}), 0.2, 0)
+    manifest, _ = scan(tree({**sound, "test/bird/1.png": 500}), ValidationShare(0.2, 0))
     assert class_names(manifest) == ["cat", "dog"]
 
 
@@ -134,7 +136,7 @@ def test_a_manifest_that_was_edited_is_noticed(
     tree: Tree, sound: Sound, tmp_path: Path, before: str, after: str
 ) -> None:
     path = tmp_path / "manifest.csv"
-    write_manifest(path, scan(tree(sound), 0.2, 0)[0])
+    write_manifest(path, scan(tree(sound), ValidationShare(0.2, 0))[0])
     text = path.read_text()
     assert before in text
     path.write_text(text.replace(before, after, 1))
@@ -146,7 +148,7 @@ def test_a_manifest_that_was_edited_is_noticed(
 
 def test_a_manifest_without_its_checksum_is_not_believed(tree: Tree, sound: Sound, tmp_path: Path) -> None:
     path = tmp_path / "manifest.csv"
-    write_manifest(path, scan(tree(sound), 0.2, 0)[0])
+    write_manifest(path, scan(tree(sound), ValidationShare(0.2, 0))[0])
     integrity.beside(path).unlink()
     with pytest.raises(UserError, match="cannot be verified"):
         read_manifest(path)

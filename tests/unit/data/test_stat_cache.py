@@ -12,7 +12,7 @@ import pytest
 from adaptformer.data import image_files, stat_cache
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.image_facts import ImageFacts
-from adaptformer.data.image_scan import copy_all, read_all
+from adaptformer.data.image_scan import ReadOptions, copy_all, read_all
 from adaptformer.data.stat_cache import StatCache, known_hash
 
 Picture = Callable[..., bytes]
@@ -38,7 +38,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def scanned(paths: list[Path], known: StatCache) -> tuple[list[ImageFacts | str], dict[int, Pixels]]:
     pictures: dict[int, Pixels] = {}
-    return list(read_all(paths, pictures.__setitem__, known)), pictures
+    return list(read_all(paths, pictures.__setitem__, ReadOptions(known))), pictures
 
 
 def test_what_is_known_is_not_read_and_the_same(paths: list[Path], tmp_path: Path, reads: list[str]) -> None:
@@ -96,7 +96,7 @@ def test_a_file_keeps_its_facts_under_another_name(paths: list[Path], tmp_path: 
 def test_copies_of_a_file_have_its_known_facts(paths: list[Path], tmp_path: Path, reads: list[str]) -> None:
     known = StatCache(tmp_path / "facts.npz")
     copies = [tmp_path / f"{number}.copy" for number in range(3)]
-    facts = list(copy_all(paths, copies, known))
+    facts = list(copy_all(paths, copies, ReadOptions(known)))
     known.write()
     reads.clear()
     again, pictures = scanned(copies, StatCache(tmp_path / "facts.npz"))
@@ -107,11 +107,11 @@ def test_facts_without_pictures_do_not_serve_where_these_are_wanted(
     paths: list[Path], tmp_path: Path, reads: list[str]
 ) -> None:
     known = StatCache(tmp_path / "facts.npz")
-    facts = list(read_all(paths, known=known))
+    facts = list(read_all(paths, options=ReadOptions(known)))
     known.write()
     reads.clear()
     known = StatCache(tmp_path / "facts.npz")
-    assert list(read_all(paths, known=known)) == facts
+    assert list(read_all(paths, options=ReadOptions(known))) == facts
     assert reads == []
     assert len(scanned(paths, known)[1]) == 3
     assert sorted(reads) == ["0.png", "1.png", "2.png"]

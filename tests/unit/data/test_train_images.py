@@ -121,7 +121,7 @@ def mixed(tree: Callable[..., Path]) -> tuple[Path, pd.DataFrame]:
     shapes = [(6, 8), (18, 10), (4, 40), (4, 4)]
     content = {f"train/cat/{i}.png": written(draw(0, 256, (*s, 3), np.uint8)) for i, s in enumerate(shapes)}
     data = tree({**content, "validation/cat/v.png": 1, "test/cat/t.png": 2})
-    return data, manifest.scan(data, 0.2, 0)[0]
+    return data, manifest.scan(data, manifest.ValidationShare(0.2, 0))[0]
 
 
 def cached(tmp_path: Path) -> ImageCache:
@@ -194,7 +194,7 @@ def test_squares_of_the_stored_size_are_stored_once(
 ) -> None:
     square = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
     data = tree({"train/cat/0.png": written(square), "validation/cat/v.png": 1, "test/cat/t.png": 2})
-    table = manifest.scan(data, 0.2, 0)[0]
+    table = manifest.scan(data, manifest.ValidationShare(0.2, 0))[0]
     found = load((data, table), contract, cached(tmp_path))
     DataSet(table, ["cat"], data, contract, cached(tmp_path)).split("train")
     assert len(arrays(tmp_path)) == 1
@@ -268,7 +268,7 @@ def test_a_small_crop_is_as_sharp_as_the_photo(tree: Callable[..., Path], tmp_pa
     # Fields of 2 pixels: evaluation's square, in which 500 pixels are 256, has nearly one grey.
     board = np.kron(np.indices((250, 334)).sum(axis=0) % 2, np.ones((2, 2)))[..., np.newaxis].repeat(3, axis=2) * 255
     data = tree({"train/cat/0.png": written(board.astype(np.uint8)), "validation/cat/v.png": 1, "test/cat/t.png": 2})
-    table = manifest.scan(data, 0.2, 0)[0]
+    table = manifest.scan(data, manifest.ValidationShare(0.2, 0))[0]
     photo = load((data, table), CONTRACT, cached(tmp_path))[0]
     square = DataSet(table, ["cat"], data, CONTRACT, cached(tmp_path)).split("train").images[0]
     side = round((0.08 * photo.shape[0] * photo.shape[1]) ** 0.5)

@@ -17,7 +17,7 @@ from PIL import Image
 from adaptformer.base.errors import UserError
 from adaptformer.data.cache import ImageCache
 from adaptformer.data.eval_images import Images
-from adaptformer.data.manifest import scan
+from adaptformer.data.manifest import ValidationShare, scan
 from adaptformer.data.preprocessing import ImageContract
 from adaptformer.data.resizing import centre_crop
 from adaptformer.evaluation import data_profile
@@ -60,12 +60,12 @@ def profile(manifest: pd.DataFrame, data: Path) -> Profile:
 
 
 def profiled(data: Path) -> Profile:
-    return profile(scan(data, 0.2, 0)[0], data)
+    return profile(scan(data, ValidationShare(0.2, 0))[0], data)
 
 
 def test_a_profile_tells_sizes_channels_and_embeddings_of_each_image(data: Path) -> None:
     found = profiled(data)
-    rows = scan(data, 0.2, 0)[0].sort_values("sha256")
+    rows = scan(data, ValidationShare(0.2, 0))[0].sort_values("sha256")
     assert found.sizes.tolist() == [[12, 10]] * 12
     assert (found.image, found.backbone) == (CONTRACT, "b" * 64)
     first = np.asarray(
@@ -89,7 +89,7 @@ def test_few_images_are_looked_at_and_mostly_the_same_when_more_come(
     before = profiled(data).embeddings[:, 0].tolist()
     write_images(data, "train", 3, seed=9)
     after = profiled(data).embeddings[:, 0].tolist()
-    hashes = scan(data, 0.2, 0)[0].sort_values("sha256").head(6)
+    hashes = scan(data, ValidationShare(0.2, 0))[0].sort_values("sha256").head(6)
     new = sum("9_" in path for path in hashes["path"])
     assert len(before) == len(after) == 6
     assert [value for value in after if value in before] == before[: 6 - new]
@@ -101,7 +101,7 @@ def test_an_image_that_lies_there_twice_is_looked_at_once(data: Path) -> None:
 
 
 def test_changed_data_are_refused(data: Path) -> None:
-    manifest = scan(data, 0.2, 0)[0]
+    manifest = scan(data, ValidationShare(0.2, 0))[0]
     (data / "test" / "amber" / "2_0.png").write_bytes(b"other")
     with pytest.raises(UserError, match="has changed"):
         profile(manifest, data)
@@ -157,7 +157,7 @@ def test_features_are_the_mean_of_the_plain_backbones_patch_tokens(tmp_path: Pat
 
 
 def test_the_manifest_may_be_in_any_order(data: Path) -> None:
-    manifest = scan(data, 0.2, 0)[0]
+    manifest = scan(data, ValidationShare(0.2, 0))[0]
     reverse: pd.DataFrame = manifest.iloc[::-1]
     found = profile(reverse, data)
     np.testing.assert_array_equal(found.embeddings, profiled(data).embeddings)

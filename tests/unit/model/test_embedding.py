@@ -19,7 +19,7 @@ from adaptformer.config.params import ImageParams
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.data.cache import ImageCache, load_images
 from adaptformer.data.layout import SPLITS
-from adaptformer.data.manifest import scan
+from adaptformer.data.manifest import ValidationShare, scan
 from adaptformer.model import backbone_file, embedding, inference, tensor_file
 from adaptformer.model.embedding import Embedding
 from adaptformer.monitoring import expected_accuracy
@@ -44,7 +44,7 @@ def of_backbone(tmp_path: Path, image: ImageParams = IMAGE, seed: int = 0) -> Em
 
 def features(data: Path, tmp_path: Path, image: ImageParams = IMAGE, seed: int = 0) -> NDArray[np.float32]:
     found = of_backbone(tmp_path, image, seed)
-    return found.of_data(scan(data, 0.2, 0)[0], data, ImageCache(tmp_path / "cache", None))
+    return found.of_data(scan(data, ValidationShare(0.2, 0))[0], data, ImageCache(tmp_path / "cache", None))
 
 
 def test_features_are_the_backbones_for_each_image_in_the_order_of_the_manifest(data: Path, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_features_are_the_backbones_for_each_image_in_the_order_of_the_manifest(
 
     found = features(data, tmp_path)
     embed = embedding.backbone_features(tmp_path / "0.safetensors", mite.CONTRACT, torch.device("cpu"))
-    table = scan(data, 0.2, 0)[0]
+    table = scan(data, ValidationShare(0.2, 0))[0]
     for row, path in enumerate(table["path"]):
         pixels = np.asarray(Image.open(data / path).resize((8, 8), Image.Resampling.BILINEAR, (1, 0, 7, 6)))
         np.testing.assert_allclose(found[row], embed(pixels[np.newaxis])[0], rtol=1e-4, atol=1e-5)
@@ -68,7 +68,7 @@ def test_only_new_contents_are_computed(data: Path, tmp_path: Path, embedded: li
     more = features(data, tmp_path)
     assert sum(embedded) == 2
     assert more.shape == (15, mite.WIDTH)
-    before = dict(zip(scan(data, 0.2, 0)[0]["path"], more, strict=True))
+    before = dict(zip(scan(data, ValidationShare(0.2, 0))[0]["path"], more, strict=True))
     np.testing.assert_array_equal(before["train/blue/copy.png"], before["train/amber/1.png"])
 
 
@@ -118,7 +118,7 @@ def test_an_image_has_the_same_features_whatever_comes_with_it(tmp_path: Path, m
 def test_images_in_hand_and_those_of_a_data_set_have_their_features_in_common(
     data: Path, tmp_path: Path, embedded: list[int]
 ) -> None:
-    table, cache = scan(data, 0.2, 0)[0], ImageCache(tmp_path / "cache", None)
+    table, cache = scan(data, ValidationShare(0.2, 0))[0], ImageCache(tmp_path / "cache", None)
     some = table.iloc[[7, 2, 5]]
     found = of_backbone(tmp_path)
     first = found.of_images(some["sha256"].tolist(), load_images(some, data, found.contract, cache), "some")

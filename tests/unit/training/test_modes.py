@@ -24,7 +24,7 @@ PASSES: dict[str, Callable[[Run], object]] = {
     "validation": evaluation_pass.validate,
     "head statistics": evaluation_pass.recompute_statistics,
     "activation cache": lambda run: run.activation_cache.advance_to(1),
-    "plan": lambda run: planning.plan(run.model, run.params, 8, run.compute.device, "fp32"),
+    "plan": lambda run: planning.plan(planning.Workload(run.model, run.params, 8, 4, run.compute.device, "fp32")),
 }
 
 

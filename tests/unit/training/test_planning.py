@@ -13,13 +13,25 @@ from adaptformer.base.errors import UserError
 from adaptformer.model import classifier, device
 from adaptformer.model.device import Precision
 from adaptformer.training import planning, schedule
-from adaptformer.training.planning import Plan
+from adaptformer.training.planning import Plan, Workload
 
 CPU = torch.device("cpu")
 
 
 def planned(images: int = 100, model: dict[str, Any] | None = None, **changes: Any) -> Plan:
-    return planning.plan(mite.model(**(model or {})), training_params(**changes), images, CPU, "fp32")
+    return planning.plan(workload(mite.model(**(model or {})), images=images, **changes))
+
+
+def workload(
+    model: classifier.Classifier,
+    *,
+    images: int = 100,
+    where: torch.device = CPU,
+    precision: Precision = "fp32",
+    processes: int = 1,
+    **changes: Any,
+) -> Workload:
+    return Workload(model, training_params(**changes), images, 16, where, precision, processes)
 
 
 def test_the_plan_counts_the_trainable_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,11 +91,11 @@ def test_what_an_image_is_predicted_to_keep(
     """
     monkeypatch.setattr(device, "present_memory_mb", lambda where: 0.0)
     model = mite.model(method=method)
-    peaks = [planning.plan(model, training_params(batch_size=size), 100, CPU, precision).peak_mb for size in (8, 16)]
+    peaks = [planning.plan(workload(model, precision=precision, batch_size=size)).peak_mb for size in (8, 16)]
     assert (peaks[1] - peaks[0]) / 8 == pytest.approx(kilobytes / 1000, rel=0.001)
     trained = sum(parameter.numel() for parameter in classifier.trainable(model).values())
     assert peaks[0] - (peaks[1] - peaks[0]) == pytest.approx(4 * trained * (1 + 1 + 2) / 1e6)
-    with_adamw = planning.plan(model, training_params(batch_size=8, optimiser="adamw"), 100, CPU, precision).peak_mb
+    with_adamw = planning.plan(workload(model, precision=precision, batch_size=8, optimiser="adamw")).peak_mb
     assert with_adamw - peaks[0] == pytest.approx(4 * trained / 1e6)
 
 
@@ -96,9 +108,7 @@ def test_a_plan_counts_every_parameter_and_whole_images(monkeypatch: pytest.Monk
 
 def test_processes_share_the_micro_batch_and_the_memory_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "free_memory_mb", lambda where: 3000.0)
-    one, three = (
-        planning.plan(mite.model(), training_params(batch_size=8), 100, CPU, "fp32", count) for count in (1, 3)
-    )
+    one, three = (planning.plan(workload(mite.model(), processes=count, batch_size=8)) for count in (1, 3))
     assert (one.micro_batch, three.micro_batch) == (8, 3)
     assert three.largest < one.largest / 2.9
     assert three.free_mb == pytest.approx(one.free_mb - 2000, abs=50)
@@ -114,8 +124,8 @@ def test_all_of_a_plan_is_computed_where_training_will_run(monkeypatch: pytest.M
     """torch refuses to compute with tensors of two devices."""
     elsewhere = torch.device("meta")
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)  # which it cannot tell of such a device
-    planning.plan(mite.model(), training_params(), 100, elsewhere, "fp32")
-    assert planning.minutes(mite.model(), training_params(), (40, 16), mite.SIDE, elsewhere, "fp32") > 0
+    planning.plan(workload(mite.model(), where=elsewhere))
+    assert planning.minutes(workload(mite.model(), images=40, where=elsewhere)) > 0
 
 
 def test_planning_changes_neither_the_model_nor_the_random_numbers() -> None:
@@ -124,7 +134,7 @@ def test_planning_changes_neither_the_model_nor_the_random_numbers() -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    planning.plan(model, training_params(), 100, CPU, "fp32")
+    planning.plan(workload(model))
     assert torch.equal(torch.rand(2), expected)
     assert not model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -141,8 +151,8 @@ def test_minutes_follow_from_steps_and_looks(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(planning, "_seconds", seconds)
 
     def minutes(**changes: Any) -> float:
-        params = training_params(**{"batch_size": 8, "epochs": 2, "head_statistics": "running", **changes})
-        return planning.minutes(mite.model(), params, (40, 16), mite.SIDE, CPU, "fp32")
+        settings = {"batch_size": 8, "epochs": 2, "head_statistics": "running", **changes}
+        return planning.minutes(workload(mite.model(), images=40, **settings))
 
     # Five steps of 3 s, and two batches of validation images of 0.5 s, in each of two epochs.
     assert minutes() == pytest.approx(2 * (5 * 3 + 2 * 0.5) / 60)
@@ -152,9 +162,8 @@ def test_minutes_follow_from_steps_and_looks(monkeypatch: pytest.MonkeyPatch) ->
     assert minutes(batch_size=9) == pytest.approx(2 * (4 * 3 + 16 / 9 * 0.5) / 60)  # the incomplete batch is dropped
     assert minutes(batch_size=100) == pytest.approx(2 * (1 * 3 + 16 / 40 * 0.5) / 60)
     for fraction, images in ((1.0, 2000), (0.1, 800)):  # images of the head's statistics
-        params = training_params(batch_size=8, epochs=1, statistics_fraction=fraction)
-        many = planning.minutes(mite.model(), params, (8000, 16), mite.SIDE, CPU, "fp32")
-        assert many == pytest.approx((1000 * 3 + (16 + images) / 8 * 0.5) / 60)
+        many = workload(mite.model(), images=8000, batch_size=8, epochs=1, statistics_fraction=fraction)
+        assert planning.minutes(many) == pytest.approx((1000 * 3 + (16 + images) / 8 * 0.5) / 60)
     timed.clear()
     assert minutes(schedule="layerwise", rounds=3) == pytest.approx(6 * minutes())
     assert timed.count("run") == planning.TIMED_PHASES + 1
@@ -164,8 +173,7 @@ def test_the_phases_that_are_timed_are_the_first_the_middle_and_the_last(monkeyp
     begun: list[str] = []
     begin = schedule.begin
     monkeypatch.setattr(schedule, "begin", lambda model, phase: (begun.append(phase.name), begin(model, phase)))
-    params = training_params(schedule="layerwise", rounds=2, epochs=1)
-    planning.minutes(mite.model(), params, (40, 16), mite.SIDE, CPU, "fp32")
+    planning.minutes(workload(mite.model(), images=40, schedule="layerwise", rounds=2, epochs=1))
     assert begun == ["block 0", "block 0", "block 1"]
 
 
@@ -178,7 +186,7 @@ def test_the_precision_of_training_is_timed(monkeypatch: pytest.MonkeyPatch) -> 
         return autocast(where, precision)
 
     monkeypatch.setattr(device, "autocast", noting)
-    planning.minutes(mite.model(), training_params(), (40, 16), mite.SIDE, CPU, "bf16")
+    planning.minutes(workload(mite.model(), images=40, precision="bf16"))
     assert set(used) == {("cpu", "bf16")}
     assert len(used) == 6  # three steps, three looks
 

@@ -127,12 +127,12 @@ def test_plan_minutes_and_warnings_are_about_these_images(monkeypatch: pytest.Mo
     assert start.plan(given.training, 3).micro_batch == 2
     half = setup.prepare(wanted(training__precision="bf16"), RunFolder())
     assert half.plan(given.training, 1).peak_mb == pytest.approx(
-        planning.plan(half.model, given.training, 18, half.device, "bf16").peak_mb, rel=0.05
+        planning.plan(planning.Workload(half.model, given.training, 18, 3, half.device, "bf16")).peak_mb, rel=0.05
     )
     seen: list[object] = []
     monkeypatch.setattr(planning, "minutes", lambda *arguments: seen.extend(arguments) or 7.0)
     assert start.minutes(given.training) == 7.0
-    assert seen == [start.model, given.training, (18, 3), mite.SIDE, start.device, "fp32"]
+    assert seen == [planning.Workload(start.model, given.training, 18, 3, start.device, "fp32")]
     assert start.warnings() == []
     assert len(setup.prepare(wanted(image__size=12), RunFolder()).warnings()) == 1  # the images have 10 pixels
 

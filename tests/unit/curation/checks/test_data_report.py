@@ -9,7 +9,7 @@ from web_pages import captions, check, figures, rows, section
 from adaptformer.config.params import ChecksParams, DataParams
 from adaptformer.curation.checks import data_report
 from adaptformer.curation.checks.findings import FIXES, find, write
-from adaptformer.data.manifest import scan
+from adaptformer.data.manifest import ValidationShare, scan
 
 Tree = Callable[..., Path]
 Sound = dict[str, bytes | int]
@@ -25,7 +25,7 @@ def report(data: Path) -> str:
 
 
 def page(data: Path, params: DataParams) -> str:
-    return page_of(scan(data, 0.2, 0)[0], data, params)
+    return page_of(scan(data, ValidationShare(0.2, 0))[0], data, params)
 
 
 def page_of(manifest: pd.DataFrame, data: Path, params: DataParams) -> str:
@@ -119,7 +119,7 @@ def test_many_classes_stay_a_page(tree: Tree) -> None:
 
 def test_a_picture_that_is_gone_is_left_out(tree: Tree, sound: Sound) -> None:
     data = tree(sound)
-    manifest, _ = scan(data, 0.2, 0)
+    manifest, _ = scan(data, ValidationShare(0.2, 0))
     for path in (data / "train/cat").iterdir():
         path.unlink()
     assert page_of(manifest, data, PARAMS).count("<figure>") == 4

@@ -8,27 +8,27 @@ import pytest
 
 from adaptformer.base.errors import UserError
 from adaptformer.curation.checks.faults import FAULT_COLUMNS, check, fault_table, raise_on_faults
-from adaptformer.data.manifest import scan
+from adaptformer.data.manifest import ValidationShare, scan
 
 Tree = Callable[..., Path]
 Sound = dict[str, bytes | int]
 
 
 def faults_of(data: Path) -> set[tuple[str, str]]:
-    return set(check(*scan(data, 0.2, 0))[["path", "fault"]].itertuples(index=False, name=None))
+    return set(check(*scan(data, ValidationShare(0.2, 0)))[["path", "fault"]].itertuples(index=False, name=None))
 
 
 def test_a_group_in_several_splits_is_a_fault(tree: Callable[..., Path], sound: dict[str, bytes | int]) -> None:
     grouped = {"train/cat/p1_a.png": 901, "train/cat/p2_a.png": 902, "test/dog/p1_b.png": 903}
     data = tree({**sound, **grouped})
-    faults = check(*scan(data, 0.2, 0, r"/(p\d)_"), r"/(p\d)_")
+    faults = check(*scan(data, ValidationShare(0.2, 0, r"/(p\d)_")), r"/(p\d)_")
     assert set(faults["path"]) == {"train/cat/p1_a.png", "test/dog/p1_b.png"}
     assert set(faults["detail"]) == {"group p1 is in test, train"}
-    assert check(*scan(data, 0.2, 0)).empty
+    assert check(*scan(data, ValidationShare(0.2, 0))).empty
 
 
 def test_a_sound_data_set_has_no_faults(tree: Tree, sound: Sound) -> None:
-    faults = check(*scan(tree(sound), 0.2, 0))
+    faults = check(*scan(tree(sound), ValidationShare(0.2, 0)))
     assert faults.empty
     assert tuple(faults.columns) == FAULT_COLUMNS
 
@@ -93,7 +93,7 @@ def test_a_tiny_image_is_a_fault(
 
 def test_a_duplicate_names_the_first_of_the_others(tree: Tree, sound: Sound) -> None:
     same = {"test/cat/x.png": 500, "train/cat/y.png": 500, "validation/cat/z.png": 500, "validation/dog/v.png": 501}
-    faults = check(*scan(tree({**sound, **same}), 0.2, 0)).set_index("path")["detail"]
+    faults = check(*scan(tree({**sound, **same}), ValidationShare(0.2, 0))).set_index("path")["detail"]
     assert faults.to_dict() == {
         "test/cat/x.png": "split test; the same bytes have split train: train/cat/y.png",
         "train/cat/y.png": "split train; the same bytes have split test: test/cat/x.png",
@@ -103,7 +103,7 @@ def test_a_duplicate_names_the_first_of_the_others(tree: Tree, sound: Sound) -> 
 
 def test_all_faults_come_at_once_and_say_what_to_do(tree: Tree, sound: Sound, tmp_path: Path) -> None:
     data = tree({**sound, "train/cat/a.png": b"", "train/cat/b.png": b"junk", "test/bird/1.png": 500})
-    faults = check(*scan(data, 0.2, 0))
+    faults = check(*scan(data, ValidationShare(0.2, 0)))
     assert len(faults) == 3
     assert (faults["remedy"].str.len() > 0).all()
     with pytest.raises(UserError) as caught:
@@ -118,12 +118,12 @@ def test_all_faults_come_at_once_and_say_what_to_do(tree: Tree, sound: Sound, tm
 
 
 def test_no_faults_write_and_raise_nothing(tree: Tree, sound: Sound, tmp_path: Path) -> None:
-    raise_on_faults(check(*scan(tree(sound), 0.2, 0)), tmp_path / "faults.csv")
+    raise_on_faults(check(*scan(tree(sound), ValidationShare(0.2, 0))), tmp_path / "faults.csv")
     assert not (tmp_path / "faults.csv").exists()
 
 
 def test_the_cause_is_one_line_whatever_the_name(tree: Tree, sound: Sound, tmp_path: Path) -> None:
-    faults = check(*scan(tree({**sound, "train/cat/a\nb.png": b""}), 0.2, 0))
+    faults = check(*scan(tree({**sound, "train/cat/a\nb.png": b""}), ValidationShare(0.2, 0)))
     with pytest.raises(UserError) as caught:
         raise_on_faults(faults, tmp_path / "faults.csv")
     assert "\n" not in caught.value.cause
@@ -141,7 +141,7 @@ def test_the_table_is_cut_to_a_screen() -> None:
 
 
 def test_a_damaged_manifest_is_no_fault_of_the_data(tree: Tree, sound: Sound) -> None:
-    manifest, unreadable = scan(tree(sound), 0.2, 0)
+    manifest, unreadable = scan(tree(sound), ValidationShare(0.2, 0))
     with pytest.raises(UserError, match="column"):
         check(manifest.drop(columns="mode"), unreadable)
 

@@ -43,7 +43,9 @@ def places(tmp_path: Path) -> Places:
 
 
 def validated(data: Path, params: DataParams = PARAMS) -> pd.DataFrame:
-    return manifest.scan(data, params.validation_fraction, params.seed, params.group_pattern)[0]
+    return manifest.scan(data, manifest.ValidationShare(params.validation_fraction, params.seed, params.group_pattern))[
+        0
+    ]
 
 
 def dedupe(data: Path, places: Places, pairs: list[tuple[str, str]] = PAIRS, **options: bool) -> Deduplication:

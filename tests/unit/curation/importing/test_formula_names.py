@@ -23,7 +23,7 @@ IMAGES = {f"{split}/{label}/+{i}.png": 10 * n + i + (50 if split == "test" else 
 
 
 def test_the_manifest_keeps_them(tree: Tree, tmp_path: Path) -> None:
-    table, _ = manifest.scan(tree(IMAGES), 0.25, 0)
+    table, _ = manifest.scan(tree(IMAGES), manifest.ValidationShare(0.25, 0))
     path = tmp_path / "manifest.csv"
     manifest.write_manifest(path, table)
     assert manifest.read_manifest(path).equals(table)

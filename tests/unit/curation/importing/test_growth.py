@@ -27,7 +27,9 @@ def batch(number: int, per_class: int = 10, labels: tuple[str, ...] = ("cat", "d
 
 def splits(data: Path, params: DataParams = PARAMS) -> dict[str, str]:
     """The split of each image, by its hash, as training sees it."""
-    table, faults = manifest.scan(data, params.validation_fraction, params.seed, params.group_pattern)
+    table, faults = manifest.scan(
+        data, manifest.ValidationShare(params.validation_fraction, params.seed, params.group_pattern)
+    )
     assert faults.empty
     return dict(zip(table["sha256"], table["split"], strict=True))
 

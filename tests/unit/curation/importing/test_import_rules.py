@@ -28,7 +28,9 @@ def data(tmp_path: Path) -> Path:
 
 def accepted(data: Path, params: DataParams = PARAMS) -> dict[str, int]:
     """Images by split, after `validate` found no fault."""
-    table, unreadable = manifest.scan(data, params.validation_fraction, params.seed, params.group_pattern)
+    table, unreadable = manifest.scan(
+        data, manifest.ValidationShare(params.validation_fraction, params.seed, params.group_pattern)
+    )
     faulty = faults.check(table, unreadable, params.group_pattern)
     assert faulty.empty, faulty
     return table["split"].value_counts().to_dict()
@@ -135,7 +137,9 @@ def test_an_empty_validation_split_is_a_fault_with_its_remedy(tree: Tree) -> Non
     data = tree({f"{split}/{c}/{g}__{i}.png": 100 * n + 10 * s + i for s, split in enumerate(("train", "test"))
                  for n, (c, g) in enumerate((("cat", "a"), ("dog", "b"))) for i in range(4)})  # fmt: skip
     params = PARAMS.model_copy(update={"group_pattern": None})
-    table, unreadable = manifest.scan(data, params.validation_fraction, params.seed, "/(.+?)__")
+    table, unreadable = manifest.scan(
+        data, manifest.ValidationShare(params.validation_fraction, params.seed, "/(.+?)__")
+    )
     (fault,) = faults.check(table, unreadable, "/(x)__").itertuples(index=False)
     assert (fault.path, fault.fault) == ("validation", "empty split")
     assert "three groups" in fault.remedy

@@ -60,7 +60,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "first.csv").write_text("path,new_label\ntrain/blue/0.png,green\n")
     (root / "second.csv").write_text("path,new_label\ntrain/blue/1.png,green\n")
     folder = RunFolder(root / "artifacts")
-    manifest.write_manifest(folder.manifest, manifest.scan(root / "data", 0.2, 0)[0])
+    manifest.write_manifest(folder.manifest, manifest.scan(root / "data", manifest.ValidationShare(0.2, 0))[0])
     leak = findings.Finding("leaks", "test/blue/0.png", "train/blue/0.png", "")
     findings.write(folder.findings, [leak], params.load(Path(__file__).parents[4] / "params.yaml").checks)
     return root

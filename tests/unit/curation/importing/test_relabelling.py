@@ -41,7 +41,7 @@ def write(tmp_path: Path, *lines: str, head: str = "path,label,new_label") -> Pa
 
 
 def split_of(data: Path) -> dict[str, str]:
-    table, _ = manifest.scan(data, PARAMS.validation_fraction, PARAMS.seed)
+    table, _ = manifest.scan(data, manifest.ValidationShare(PARAMS.validation_fraction, PARAMS.seed))
     return dict(zip(table["sha256"], table["split"], strict=True))
 
 

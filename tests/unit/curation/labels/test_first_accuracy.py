@@ -100,5 +100,5 @@ def test_a_part_of_a_large_set_has_to_do(project: Path, monkeypatch: pytest.Monk
     assert "training images (a part of 21 images); took " in told
     monkeypatch.setattr(first_accuracy, "_FEWEST", 20)
     told = first_accuracy.text(params.load(), RunFolder(), seconds=1e-9)
-    assert told == "too few images within 0 s for a first accuracy: `adaptformer data label-errors` looks at all"
+    assert told == "no first accuracy: 0 s suffice for too few images; `adaptformer data label-errors` takes all"
     assert sum(embedded) == 15

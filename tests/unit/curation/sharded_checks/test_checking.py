@@ -72,7 +72,7 @@ def test_the_check_of_large_data_finds_what_validate_finds(tmp_path: Path) -> No
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_bytes(content)
     look = near_duplicates.Pictures()
-    table, unreadable = manifest.scan(data, 0.2, 0, "", look)
+    table, unreadable = manifest.scan(data, manifest.ValidationShare(0.2, 0, ""), look)
     assert unreadable.empty
     expected = findings.find(table, look.of(table["path"]), LEVELS)
     found = rows(tmp_path / "check")

@@ -50,7 +50,7 @@ def test_facts_are_what_validate_reads(check: Check, tmp_path: Path) -> None:
         file = tmp_path / "image"
         file.write_bytes(content)
         small: list[np.ndarray] = []
-        expected = read_facts(file, look=small.append)
+        expected = read_facts(file, on_picture=small.append)
         if isinstance(expected, str):
             assert row.fault == expected
             assert pd.isna(row.width)
