@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from adaptformer import presets as all_presets
@@ -17,7 +17,8 @@ from adaptformer.config.run_folder import RunFolder
 from adaptformer.curation.importing.sample import DVC_DIGEST
 from adaptformer.pipeline.run import Request, show
 from adaptformer.pipeline.summary import Summary
-from adaptformer.tracking import dvc_repository
+from adaptformer.tracking import dvc_repository, mlflow_store
+from adaptformer.tracking.locations import database
 from flows import ROOT, prefect_database, temporary_server
 
 FOREIGN = ("PREFECT_API_", "PREFECT_SERVER_", "PREFECT_CLOUD_", "PREFECT_PROFILE")
@@ -46,7 +47,7 @@ def make_sample_if_missing(folder: RunFolder) -> None:
 
 def _train_here(request: Request, overrides: dict[str, object]) -> Summary:
     print("Starting the pipeline (a temporary Prefect server takes some seconds) ...", flush=True)
-    with on_temporary_server("make-run"):
+    with on_temporary_server("make-run", meanwhile=_load):
         from prefect import flow
 
         from flows.train import update
@@ -59,11 +60,23 @@ def _train_here(request: Request, overrides: dict[str, object]) -> Summary:
         return train(list(request.presets), overrides, request.register)
 
 
+def _load() -> None:
+    """Import the parts of a run, and connect to MLflow's local database, which the first run creates."""
+    import adaptformer.backbones.fetching  # noqa: F401 - with torch and timm
+    import flows.train  # noqa: F401
+
+    if database() is None:
+        return
+    with contextlib.suppress(Exception):  # the run connects again, and reports what fails
+        mlflow_store.connect()
+
+
 @contextlib.contextmanager
-def on_temporary_server(*tags: str) -> Iterator[None]:
+def on_temporary_server(*tags: str, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Make flows that are called in the body use a server of this process, whose files are inside the checkout.
 
-    Import flows only within the body: Prefect reads its environment when it is imported.
+    `meanwhile` is called while the server starts, which takes one core many seconds. Import flows only there or within
+    the body: Prefect reads its environment when it is imported.
     """
     home = os.environ["PREFECT_HOME"] = str(ROOT / ".prefect")  # as in the Makefile, even if another project has set it
     for name in [name for name in os.environ if name.startswith(FOREIGN) and name not in NO_TELEMETRY]:
@@ -79,6 +92,7 @@ def on_temporary_server(*tags: str) -> Iterator[None]:
 
     os.environ[TEMPORARY] = "1"
     log_filter.plain_console()
+    meanwhile()
     temporary_server.wait_for(api, log)
     with temporary_settings(updates={PREFECT_API_URL: api}), prefect.tags("adaptformer", *tags):
         try:

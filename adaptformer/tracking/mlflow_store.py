@@ -50,10 +50,12 @@ def connect() -> MlflowClient:
     """
     for key, value in {**SETTINGS, **TIMEOUTS}.items():
         os.environ.setdefault(key, value)
+    import mlflow  # noqa: F401 - first, because its import sets levels of its own
+
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    client = _client(tracking_uri())
     with _database_lock(), _first_timeouts():
+        client = _client(tracking_uri())  # this creates the database
         client.search_experiments(max_results=1)
         if (file := database()) and (copy := relocation.follow(file)):
             client = _client(copy)

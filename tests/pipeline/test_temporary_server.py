@@ -5,13 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+from unittest import mock
 
 import clones
 import psutil
 import pytest
 
 from adaptformer.base.errors import UserError
-from flows import temporary_server
+from flows import local, log_filter, temporary_server
 
 OWNER = """
 import signal, sys, time
@@ -85,3 +86,13 @@ def test_each_server_has_a_port_that_no_other_program_can_take(tmp_path, monkeyp
     address = temporary_server.start(tmp_path / "log").removeprefix("http://").removesuffix("/api").split(":")
     with socket.socket() as taken, pytest.raises(OSError, match="in use"):
         taken.bind((address[0], int(address[1])))
+
+
+def test_a_run_loads_its_parts_while_the_server_starts(monkeypatch):
+    steps = []
+    monkeypatch.setattr(temporary_server, "start", lambda *_: steps.append("started") or "http://127.0.0.1:1/api")
+    monkeypatch.setattr(temporary_server, "wait_for", lambda *_: steps.append("answers"))
+    monkeypatch.setattr(log_filter, "plain_console", lambda: None)
+    with mock.patch.dict(os.environ), local.on_temporary_server(meanwhile=lambda: steps.append("loaded")):
+        steps.append("body")
+    assert steps == ["started", "loaded", "answers", "body"]

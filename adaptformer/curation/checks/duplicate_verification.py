@@ -77,7 +77,7 @@ def _laid_over(first: Tensor, second: Tensor, transform: Tensor) -> tuple[Tensor
         stretch = torch.linalg.svdvals(fine[:, :, :2])
         whole = _correlation(_blurred(first, 0.7), _blurred(second, 0.7), fine)
         fits[close] = (
-            (whole >= WHOLE) & (_inside(fine, first.shape[-1]).mean((1, 2)) >= OVERLAP)
+            (whole >= WHOLE) & (_inside(_grid(fine, first.shape[-1])).mean((1, 2)) >= OVERLAP)
             & (stretch[:, 0] <= STRETCH[1]) & (stretch[:, 1] >= STRETCH[0])
         )  # fmt: skip
         agreement[close] = _correlation(_details(first), _details(second), fine)
@@ -94,7 +94,8 @@ def _fitted(first: Tensor, second: Tensor, transform: Tensor, steps: int) -> Ten
     source = torch.cat([first, slope_x, slope_y], dim=1)
     damping = torch.eye(6)
     for _ in range(steps):
-        seen, inside = _seen(source, transform), _inside(transform, side)
+        grid = _grid(transform, side)
+        seen, inside = _seen(source, grid), _inside(grid)
         difference = (_centred(second[:, 0], inside, seen[:, 0]) + _mean(seen[:, 0], inside) - seen[:, 0]) * inside
         dx, dy = seen[:, 1] * inside, seen[:, 2] * inside
         slopes = torch.stack([dx * x, dx * y, dx, dy * x, dy * y, dy], dim=1).flatten(2)
@@ -116,21 +117,25 @@ def _centred(picture: Tensor, inside: Tensor, like: Tensor) -> Tensor:
 
 def _correlation(first: Tensor, second: Tensor, transform: Tensor) -> Tensor:
     """Return the correlation [P] of pictures [P, 1, s, s] in the area where they overlap."""
-    inside = _inside(transform, first.shape[-1])
-    pair = (_seen(first, transform)[:, 0], second[:, 0])
+    grid = _grid(transform, first.shape[-1])
+    inside = _inside(grid)
+    pair = (_seen(first, grid)[:, 0], second[:, 0])
     one, other = ((picture - _mean(picture, inside)) * inside for picture in pair)
     size = (one.square().sum((1, 2)) * other.square().sum((1, 2))).sqrt()
     return (one * other).sum((1, 2)) / size.clamp(min=1e-5)  # the correlation of two constant pictures is 0
 
 
-def _seen(source: Tensor, transform: Tensor) -> Tensor:
-    grid = F.affine_grid(transform, list(source.shape), align_corners=False)
+def _grid(transform: Tensor, side: int) -> Tensor:
+    """Return the places [P, s, s, 2] to which a transform maps those of the picture."""
+    return F.affine_grid(transform, [len(transform), 1, side, side], align_corners=False)
+
+
+def _seen(source: Tensor, grid: Tensor) -> Tensor:
     return F.grid_sample(source, grid, padding_mode="border", align_corners=False)
 
 
-def _inside(transform: Tensor, side: int) -> Tensor:
-    """Return a mask [P, s, s]: 1 in the places that a transform maps into the picture, else 0."""
-    grid = F.affine_grid(transform, [len(transform), 1, side, side], align_corners=False)
+def _inside(grid: Tensor) -> Tensor:
+    """Return a mask [P, s, s]: 1 in the places that are mapped into the picture, else 0."""
     return (grid.abs() < 1).all(dim=-1).float()
 
 
