@@ -49,6 +49,6 @@ def _init(given: argparse.Namespace) -> None:
 
 
 _NEXT = """\
-  make run                                        # the whole pipeline with sample data; or with images of your own:
-  adaptformer data import ~/photos --replace --model pets
-  adaptformer params --preset photos --write      # on a CPU: photos-small; then `make run`"""
+  adaptformer data import ~/photos --model pets     # one folder per class; without it `make run` takes sample digits
+  adaptformer params --preset photos --write        # on a CPU: photos-small
+  make run"""

@@ -30,7 +30,7 @@ class DvcRecord:
     def __init__(self, stages: Sequence[str]) -> None:
         if importlib.util.find_spec("dvc") is None:
             raise UserError(
-                "dvc is not installed, and in this checkout it records the results in artifacts/",
+                "dvc is not installed, and in this project it records the results in artifacts/",
                 "pip install 'adaptformer[pipeline]', or let the run keep its own record: --own-folder",
             )
         self._stages = stages

@@ -53,7 +53,7 @@ def follow(database: Path) -> str | None:
         _let_name(copy, before, present)
         _refuse_changes(copy)
         return f"{SQLITE}{copy}"
-    log.info("this checkout was moved or copied: MLflow's records name %s/ now", present)
+    log.info("this project was moved or copied: MLflow's records name %s/ now", present)
     return None
 
 

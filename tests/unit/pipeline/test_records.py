@@ -118,7 +118,7 @@ def test_without_the_dvc_that_records_a_folder_nothing_runs_there(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(monkeypatch, "dvc")
-    with pytest.raises(UserError, match="dvc is not installed, and in this checkout it records the results") as caught:
+    with pytest.raises(UserError, match="dvc is not installed, and in this project it records the results") as caught:
         records.of_run(params.load(), RunFolder())
     assert caught.value.remedy.endswith("--own-folder")
     records.of_run(params.load(), run_folder.isolated_folder(params.load()))

@@ -70,3 +70,11 @@ def test_the_params_of_a_project_are_the_defaults(tmp_path: Path) -> None:
 def test_a_stage_has_the_same_code_in_the_file_as_in_the_records_of_runs() -> None:
     assert library_version.installed().stages.keys() == STAGES.keys()
     assert len(set(library_version.installed().stages.values())) == len(STAGES)
+
+
+def test_a_source_archive_has_what_the_wheel_takes() -> None:
+    lines = [line.split() for line in (ROOT / "MANIFEST.in").read_text().splitlines() if not line.startswith("#")]
+    assert {name for kind, *names in lines if kind == "include" for name in names} == set(contents.FILES.values())
+    assert [rest for kind, *rest in lines if kind == "recursive-include"] == [
+        [name, "*.py"] for name in contents.FOLDERS
+    ]
