@@ -176,6 +176,7 @@ def _result(run: MethodRun) -> Trained:
         memory_mb=timing["peak_memory_mb"],
         adapter_bytes=run.folder.adapter.stat().st_size,
         groups=slices.groups(predictions),
+        features_kept=bool(timing.get("features_from_earlier_run")),
     )
 
 
