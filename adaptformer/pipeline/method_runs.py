@@ -144,7 +144,7 @@ def compare(
     is taken from section `comparison` of the file. Raises UserError before anything runs if a method is not valid.
     """
     wanted = file.params.comparison
-    shared = {**params.parse_overrides(wanted.overrides), **(overrides or {})}
+    shared = {**_shared(file), **(overrides or {})}
     runs = [
         resolved(file, method, seed, shared) for method in methods or wanted.methods for seed in seeds or wanted.seeds
     ]
@@ -159,6 +159,15 @@ def compare(
     root = _write(compared, runs)
     log.info("%s\n\nwritten to %s/", comparison.text(compared), root)
     return comparison.markdown(compared), root
+
+
+def _shared(file: ParamsFile) -> dict[str, object]:
+    """Return the values of comparison.overrides: those that it gives, and the file's own for a key without a value."""
+    own, shared = params.flat(file.content), dict[str, object]()
+    for entry in file.params.comparison.overrides:
+        # A key that does not exist is refused by its name when a method is resolved.
+        shared |= params.parse_overrides([entry]) if "=" in entry else {entry: own.get(entry)}
+    return shared
 
 
 def _result(run: MethodRun) -> Trained:
