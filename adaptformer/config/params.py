@@ -257,7 +257,7 @@ class ComparisonParams(Section):
     """The methods, values and seeds that `adaptformer/compare` compares."""
 
     methods: Annotated[tuple[Text, ...], Field(min_length=1)]
-    overrides: tuple[Annotated[str, Field(pattern=r"^[a-z_.]+=")], ...]
+    overrides: tuple[Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z_]+(=|$)")], ...]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 

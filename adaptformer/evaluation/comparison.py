@@ -24,7 +24,8 @@ class Trained:
     """One run of a method with one seed: whether it classified each test image correctly [N], and its cost.
 
     `images` are the names of the test images, `groups` [N] their groups (groups.codes), None if they are independent.
-    `memory_mb` is the peak of the training process, on the GPU if it trained on one.
+    `memory_mb` is the peak of the training process, on the GPU if it trained on one. `features_kept` is whether the
+    features came from an earlier run, so that `seconds` do not include the backbone's.
     """
 
     method: str
@@ -36,6 +37,7 @@ class Trained:
     memory_mb: float
     adapter_bytes: int
     groups: NDArray[np.int64] | None = None
+    features_kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,11 @@ class Row:
     seconds: float
     memory_mb: float
     adapter_bytes: int
+    features_kept: int
+    """The number of its seeds whose features came from an earlier run."""
 
 
+KEPT = "+: without the backbone's time; some or all of these runs read features that an earlier run had kept"
 COLUMNS = (
     "method", "seeds", "trained parameters", "top-1", "95 % interval", "over the seeds", "training s", "peak memory MB",
     "adapter file bytes",
@@ -90,6 +95,7 @@ def _row(method: str, group: Sequence[Trained]) -> Row:
         seconds=float(np.mean([run.seconds for run in group])),
         memory_mb=float(np.mean([run.memory_mb for run in group])),
         adapter_bytes=group[0].adapter_bytes,
+        features_kept=sum(run.features_kept for run in group),
     )
 
 
@@ -103,7 +109,7 @@ def _cells(compared: Sequence[Row]) -> list[tuple[str, ...]]:
             f"{row.top1.value:.2%}",
             f"{row.top1.low:.2%} to {row.top1.high:.2%}",
             f"{row.least:.2%} to {row.most:.2%}" if row.seeds > 1 else "one seed",
-            f"{row.seconds:.0f}",
+            f"{row.seconds:.0f}{'+' if row.features_kept else ''}",
             f"{row.memory_mb:.0f}",
             f"{row.adapter_bytes:,}",
         )
@@ -113,12 +119,16 @@ def _cells(compared: Sequence[Row]) -> list[tuple[str, ...]]:
 
 def text(compared: Sequence[Row]) -> str:
     """Return the table with aligned columns, for a terminal."""
-    return text_table.aligned(_cells(compared), COLUMNS)
+    return text_table.aligned(_cells(compared), COLUMNS) + _footnote(compared, "\n")
 
 
 def markdown(compared: Sequence[Row]) -> str:
     """Return the table in Markdown, numbers right-aligned."""
-    return text_table.markdown(_cells(compared), COLUMNS, numbers=COLUMNS[1:])
+    return text_table.markdown(_cells(compared), COLUMNS, numbers=COLUMNS[1:]) + _footnote(compared, "\n", "\n")
+
+
+def _footnote(compared: Sequence[Row], before: str, after: str = "") -> str:
+    return f"{before}{KEPT}{after}" if any(row.features_kept for row in compared) else ""
 
 
 def csv(compared: Sequence[Row]) -> str:
@@ -129,12 +139,21 @@ def csv(compared: Sequence[Row]) -> str:
                 "method": row.method, "seeds": row.seeds, "trained": row.trained, "top1": round(row.top1.value, 6),
                 "low": round(row.top1.low, 6), "high": round(row.top1.high, 6), "least": round(row.least, 6),
                 "most": round(row.most, 6), "seconds": round(row.seconds, 3), "memory_mb": round(row.memory_mb, 1),
-                "adapter_bytes": row.adapter_bytes,
+                "adapter_bytes": row.adapter_bytes, "features_kept": row.features_kept,
             }
             for row in compared
         ]
     )  # fmt: skip
     return csv_file.text(frame)
+
+
+def labels(methods: Sequence[str]) -> dict[str, str]:
+    """Return the label of each method in the picture: its first word, all of them if another begins alike."""
+    first = [method.partition(" ")[0] for method in methods]
+    return {
+        method: word if first.count(word) == 1 else method.replace(" ", "\n")
+        for method, word in zip(methods, first, strict=True)
+    }
 
 
 def draw(path: Path, compared: Sequence[Row]) -> None:
@@ -143,6 +162,7 @@ def draw(path: Path, compared: Sequence[Row]) -> None:
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
+    named = labels([row.method for row in compared])
     for number, row in enumerate(sorted(compared, key=lambda row: row.trained)):
         below, above = row.top1.value - row.top1.low, row.top1.high - row.top1.value
         axes.errorbar(
@@ -152,7 +172,7 @@ def draw(path: Path, compared: Sequence[Row]) -> None:
         # Neighbours have their names on different sides, so that they do not overlap.
         side = 8 if number % 2 else -8
         axes.annotate(
-            row.method.partition(" ")[0], (row.trained, 100 * row.top1.value), (side, 6), textcoords="offset points",
+            named[row.method], (row.trained, 100 * row.top1.value), (side, 6), textcoords="offset points",
             ha="left" if side > 0 else "right", fontsize=9,
         )  # fmt: skip
     axes.set_xscale("log")

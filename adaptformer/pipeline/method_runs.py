@@ -146,7 +146,7 @@ def compare(
     is taken from section `comparison` of the file. Raises UserError before anything runs if a method is not valid.
     """
     settings = file.params.comparison
-    shared = {**params.parse_overrides(settings.overrides), **(overrides or {})}
+    shared = {**_shared(file), **(overrides or {})}
     runs = [
         resolved(file, method, seed, shared)
         for method in methods or settings.methods
@@ -165,6 +165,15 @@ def compare(
     return comparison.markdown(compared), root
 
 
+def _shared(file: ParamsFile) -> dict[str, object]:
+    """Return the values of comparison.overrides: those that it gives, and the file's own for a key without a value."""
+    own, shared = params.flat(file.content), dict[str, object]()
+    for entry in file.params.comparison.overrides:
+        # A key that does not exist is refused by its name when a method is resolved.
+        shared |= params.parse_overrides([entry]) if "=" in entry else {entry: own.get(entry)}
+    return shared
+
+
 def _result(run: MethodRun) -> Trained:
     """Read the row of a complete run from its files. Raises UserError if they do not belong to one model."""
     result_check.require(run.folder)
@@ -180,6 +189,7 @@ def _result(run: MethodRun) -> Trained:
         memory_mb=timing["peak_memory_mb"],
         adapter_bytes=run.folder.adapter.stat().st_size,
         groups=slices.groups(predictions),
+        features_kept=bool(timing.get("features_from_earlier_run")),
     )
 
 

@@ -41,7 +41,7 @@ class ActivationCache:
     `activations` holds them by source: input tokens [M, N, D], or pooled features [M, heads, D] if `depth` is L.
     Nothing is cached while `depth` is 0. Blocks below `depth` must not change: call `advance_to` with the lowest
     trainable block before it trains. With `stored`, the activations are read from that file if it has them, and else
-    written to it.
+    written to it; `read` is whether they were.
     """
 
     model: Classifier
@@ -51,6 +51,7 @@ class ActivationCache:
     stored: FeatureCache | None = None
     depth: int = 0
     activations: dict[str, Tensor] = field(default_factory=dict)
+    read: bool = False
 
     def advance_to(self, depth: int) -> None:
         """Cache the inputs of the block `depth` (L: the head) for all sources, if they fit into memory.
@@ -74,7 +75,7 @@ class ActivationCache:
             self._clear()
             return
         if self.stored and (features := self.stored.read(shapes)):
-            self.depth, self.activations = depth, features
+            self.depth, self.activations, self.read = depth, features, True
             return
         log.info("computing the activations of %d frozen blocks once (%.2f GB)", depth, size)
         with inference.in_mode(self.model, training=False), torch.no_grad():

@@ -34,7 +34,7 @@ def write(folder: RunFolder, start: Training, run: Run, adapter: AdapterParams, 
 
 
 def timing(run: Run, trained: Trained, seconds: float) -> dict[str, Any]:
-    """Return the timing of a training that took `seconds`, with what decides it: device, threads, processes."""
+    """Return the timing of a training that took `seconds`, with device, threads, processes, kept features."""
     compute = run.compute
     facts: dict[str, Any] = {
         "training_seconds": round(seconds, 3),
@@ -42,6 +42,8 @@ def timing(run: Run, trained: Trained, seconds: float) -> dict[str, Any]:
         "device": device.describe(compute.device),
         "threads": device.threads(),
     }
+    if run.params.fixed_crops and run.activation_cache.read:
+        facts["features_from_earlier_run"] = True
     if compute.device.type == "cuda":
         facts["gpu_memory_mb"] = device.peak_memory_mb(compute.device)
     if compute.world.size > 1:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv as reading
+import dataclasses
 import io
 from pathlib import Path
 
@@ -60,6 +61,27 @@ def test_text_markdown_and_csv_have_a_line_a_method_with_its_numbers() -> None:
     (first, second) = reading.DictReader(io.StringIO(comparison.csv(ROWS)))
     assert float(first["top1"]) == pytest.approx(ROWS[0].top1.value)
     assert (second["trained"], second["seeds"]) == ("6000", "2")
+
+
+def test_seconds_without_the_backbone_are_marked() -> None:
+    assert "+" not in comparison.text(ROWS) + comparison.markdown(ROWS)
+    kept = comparison.rows([RUNS[0], dataclasses.replace(RUNS[2], features_kept=True), RUNS[1]])
+    for text in (comparison.text(kept), comparison.markdown(kept)):
+        assert "10+" in next(line for line in text.splitlines() if "linear" in line)
+        assert "+" not in next(line for line in text.splitlines() if "adaptformer-4" in line)
+        assert text.splitlines()[-1] == comparison.KEPT
+    marked = [row["features_kept"] for row in reading.DictReader(io.StringIO(comparison.csv(kept)))]
+    assert marked == ["1", "0"]
+
+
+def test_each_point_of_the_picture_has_a_label_of_its_own() -> None:
+    methods = ["linear", "adaptformer-4 adapter.scale=0.1", "adaptformer-4 adapter.scale=0.2", "vpt adapter.prompts=5"]
+    assert list(comparison.labels(methods).values()) == [
+        "linear",
+        "adaptformer-4\nadapter.scale=0.1",
+        "adaptformer-4\nadapter.scale=0.2",
+        "vpt",
+    ]
 
 
 def test_the_picture_is_drawn_and_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
