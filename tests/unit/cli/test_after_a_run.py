@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import mite
@@ -12,12 +11,11 @@ import pytest
 from PIL import Image
 from small_project import adaptformer
 
-from adaptformer.cli import registry
-from adaptformer.monitoring import expected_accuracy
+from adaptformer.monitoring import expected_accuracy, watching
+from adaptformer.monitoring.watching import Watched
 
 RESULTS = Path("artifacts/monitor")
 LOCAL = ("--model", "artifacts/model.onnx")
-results = registry._results_of
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +117,7 @@ def test_validation_images_that_changed_are_named(tmp_path: Path, capsys: pytest
 def test_without_the_backbone_the_command_says_how_to_get_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_results_of", lambda *of: replace(results(*of), backbone=Path("none")))
+    monkeypatch.setattr(watching, "Watched", lambda *results: Watched(*results[:-1], Path("none")))
     assert adaptformer("monitor", str(new_images(tmp_path / "new")), *LOCAL, "--label", "3") == 1
     assert "run `adaptformer fetch` first" in capsys.readouterr().err
 

@@ -167,14 +167,14 @@ def test_a_copy_never_writes_into_its_original(checkout, tmp_path, monkeypatch):
 def test_a_moved_database_that_cannot_be_written_is_read_and_takes_no_change(checkout, tmp_path, monkeypatch, request):
     moved = checkout.rename(tmp_path / "elsewhere")
     monkeypatch.chdir(moved)
-    let_name = relocation._let_name
+    connect = sqlite3.connect
 
-    def read_only(database, before, present):
+    def read_only(database):
         if database == moved / "mlflow.db":
-            raise sqlite3.OperationalError("attempt to write a readonly database")
-        let_name(database, before, present)
+            return connect(f"file:{database}?mode=ro", uri=True)
+        return connect(database)
 
-    monkeypatch.setattr(relocation, "_let_name", read_only)
+    monkeypatch.setattr(relocation.sqlite3, "connect", read_only)
     assert champion(tmp_path / "out").is_file()
     with pytest.raises(UserError, match="Read-only file system"), mlflow_store.user_errors("nothing was changed"):
         mlflow_store.connect().set_registered_model_alias("pets", "other", "1")
