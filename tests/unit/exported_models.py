@@ -76,11 +76,11 @@ def photos(tmp_path: Path) -> list[Path]:
     """Files of other sizes than the model's."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    for i, pixels in enumerate(mite.coloured(4, side=13).images):
+    for i, pixels in enumerate(mite.pixels_and_labels(4, side=13)[0]):
         Image.fromarray(pixels).save(folder / f"{i:02}.png")
     return sorted(folder.iterdir())
 
 
 @pytest.fixture
 def images() -> np.ndarray:
-    return mite.coloured(4).images
+    return mite.pixels_and_labels(4)[0]
