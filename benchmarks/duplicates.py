@@ -32,7 +32,7 @@ BICUBIC = Image.Resampling.BICUBIC
 def cropped(image: Image.Image, random: np.random.Generator) -> Image.Image:
     """Return a random part with 80 % of the area."""
     width, height = (round(side * math.sqrt(0.8)) for side in image.size)
-    left, top = random.integers(0, image.width - width + 1), random.integers(0, image.height - height + 1)
+    left, top = (int(random.integers(0, most + 1)) for most in (image.width - width, image.height - height))
     return image.crop((left, top, left + width, top + height))
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def _step(name: str, root: Path) -> dict[str, Any]:
 
 def _measured(given: argparse.Namespace) -> dict[str, Any]:
     root: Path = given.folder
-    steps = {
+    steps: dict[str, Callable[[], dict[str, Any] | None]] = {
         "prepare": lambda: prepare(root, given.model, given.external_data_mb),
         "export": lambda: export(root),
         "predict": lambda: predict(root),

@@ -43,7 +43,8 @@ def errors(
 ) -> NDArray[np.float64]:
     """Return standard normal numbers with correlation `alike` within groups of `size` along the last axis."""
     own, groups = random.standard_normal(shape), random.standard_normal((*shape[:-1], shape[-1] // size))
-    return np.sqrt(alike) * np.repeat(groups, size, axis=-1) + np.sqrt(1 - alike) * own
+    summed: NDArray[np.float64] = np.sqrt(alike) * np.repeat(groups, size, axis=-1) + np.sqrt(1 - alike) * own
+    return summed
 
 
 def share(found: Sequence[bool] | NDArray[np.bool_]) -> str:
@@ -78,12 +79,15 @@ def groups(draws: int) -> Iterator[Row]:
                 yield f"{count} × {size}", f"{alike:g}", NAMES[metric], share(promoted), share(gain_holds), share(holds)
 
 
-def _pair(random: np.random.Generator, labels: NDArray[np.int64], size: int, alike: float) -> list[NDArray[np.int64]]:
+def _pair(
+    random: np.random.Generator, labels: NDArray[np.int64], size: int, alike: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return two equal models' answers; wrong ones are uniform over the other three classes."""
     shared, alone = errors(random, (len(labels),), size, alike), errors(random, (2, len(labels)), size, alike)
     right = np.sqrt(power.RHO) * shared + np.sqrt(1 - power.RHO) * alone < norm.ppf(ACCURACY)
     wrong = (labels + random.integers(1, 4, (2, len(labels)))) % 4
-    return list(np.where(right, labels, wrong))
+    one, other = np.where(right, labels, wrong)
+    return one, other
 
 
 def margins(_draws: int) -> Iterator[Row]:
@@ -139,7 +143,8 @@ def looks(draws: int) -> Iterator[Row]:
             accuracy: float, shared: NDArray[np.float64] = shared, random: np.random.Generator = random
         ) -> Right:
             own = np.sqrt(1 - power.RHO) * random.standard_normal(images)
-            return np.less(shared + own, norm.ppf(accuracy))
+            right: Right = np.less(shared + own, norm.ppf(accuracy))
+            return right
 
         champion = version(ACCURACY)
         for look in range(most + 1):

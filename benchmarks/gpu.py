@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adaptformer.model import device
+from adaptformer.model.classifier import Classifier
 from benchmarks import measuring, models, step
 
 PREDICTED = {"vit_base_patch16_224": 6400, "vit_large_patch16_224": 1940, "vit_huge_patch14_224": 730}
@@ -25,7 +26,7 @@ PEAK_TFLOPS = 790
 EAGER, COMPILED, WHOLE = "adapters", "adapters, compiled blocks", "whole fine-tuning"
 
 
-def prepared(model: nn.Module, where: torch.device) -> nn.Module:
+def prepared(model: Classifier, where: torch.device) -> Classifier:
     """Return one of our models on the device, with its frozen matrices in bf16, as in training."""
     device.store_frozen(model, "bf16")
     return model.to(where)
@@ -48,7 +49,8 @@ def measure(name: str, batch: int, where: torch.device, repeats: int) -> dict[st
     images, labels = torch.randn(batch, 3, 224, 224, device=where), torch.randint(100, (batch,), device=where)
     labels[0] = 99
     sides: dict[str, Callable[[], None]] = {}
-    for side, settings in {EAGER: {}, COMPILED: {}, WHOLE: {"method": "full"}}.items():
+    methods: dict[str, dict[str, Any]] = {EAGER: {}, COMPILED: {}, WHOLE: {"method": "full"}}
+    for side, settings in methods.items():
         model = prepared(models.classified(name, **settings), where)
         if side == COMPILED:
             model.compile_blocks()

@@ -7,6 +7,7 @@ of log seconds over log size by least squares: 1 for images and blocks means tha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ def sides(model: str) -> dict[str, Callable[[], object]]:
     for name, sizes in SIZES.items():
         for size in sizes:
             images = torch.randn(size if name == "images" else 8, 3, 224, 224)
-            settings = {"bottlenecks": [size]} if name == "bottleneck" else {}
+            settings: dict[str, Any] = {"bottlenecks": [size]} if name == "bottleneck" else {}
             classified = models.classified(model, **settings)
             if name == "blocks":
                 classified.vit.blocks = classified.vit.blocks[:size]

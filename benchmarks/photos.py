@@ -37,7 +37,7 @@ class Kind(NamedTuple):
 
     height: int
     width: int
-    count: int
+    photos: int
     smallest_share: float
 
     def __str__(self) -> str:
@@ -53,16 +53,16 @@ def kinds(count: int) -> list[Kind]:
 def write(kind: Kind, folder: Path) -> None:
     """Write the photos: enlarged parts of a photograph, each another one, with grain; two classes, three splits."""
     sources = [Image.fromarray(pixels) for pixels in load_sample_images().images]
-    for number in range(kind.count + 2):
+    for number in range(kind.photos + 2):
         random = np.random.default_rng(number)
         source = sources[number % 2]
-        left, top = random.integers(0, 128), random.integers(0, 96)
+        left, top = (int(random.integers(0, most)) for most in (128, 96))
         part = source.resize(
             (kind.width, kind.height), Image.Resampling.BICUBIC, box=(left, top, left + 512, top + 331)
         )
         grain = GRAIN * random.standard_normal((kind.height, kind.width, 1), np.float32)
         pixels = np.clip(np.asarray(part) + grain, 0, 255).astype(np.uint8)
-        split = "train" if number < kind.count else ("validation", "test")[number - kind.count]
+        split = "train" if number < kind.photos else ("validation", "test")[number - kind.photos]
         path = folder / split / ("temple", "flower")[number % 2] / f"{number:04}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path, "JPEG", quality=QUALITY)
@@ -160,10 +160,10 @@ def main() -> None:
         median = measuring.medians(seconds)
         median["validate and first epoch"] = median["validate"] + median["first epoch"]
         for name, value in median.items():
-            speed, ratio = kind.count / value, median["ImageFolder"] / value
+            speed, ratio = kind.photos / value, median["ImageFolder"] / value
             rows.append([str(kind), name, f"{value:.2f}", f"{speed:,.1f}", f"{ratio:.2f}"])
         measured[str(kind)] = {
-            "seconds": seconds, "medians": median, "images": kind.count,
+            "seconds": seconds, "medians": median, "images": kind.photos,
             "largest_difference": largest, "mean_difference": mean,
         }  # fmt: skip
     headers = ("photos", "work", "seconds", "images/s", "times as fast")

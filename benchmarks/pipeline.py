@@ -26,12 +26,13 @@ def command(clone: Path, *words: str) -> Callable[[], None]:
     """Return a function that runs a command in the clone and raises CalledProcessError if it fails."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ours = {"PATH": path, "PYTHONPATH": str(clone), "PREFECT_HOME": str(clone / ".prefect"), "DO_NOT_TRACK": "true"}
-    return lambda: (
+
+    def run() -> None:
         subprocess.run(
             words, cwd=clone, env={**os.environ, **ours}, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        and None
-    )
+
+    return run
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ forward, loss, backward, optimiser. Lower bounds: adapters 2 F, full fine-tuning
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from adaptformer.base import memory
 from adaptformer.training.optimiser import build_optimiser
 from benchmarks import measuring, models
 
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "adapters, r = 64, class token": {},
     "adapters, r = 64, mean": {"pooling": "mean"},
     "prompts, deep, 50": {"method": "vpt", "prompts": 50, "prompt_depth": "deep"},

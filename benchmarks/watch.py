@@ -14,6 +14,7 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,15 +119,14 @@ def _photographs(own: Profile, folder: RunFolder) -> Profile:
 
 
 def _of(profile: Profile, rows: NDArray[np.int64]) -> Profile:
-    parts = {name: getattr(profile, name)[rows] for name in ("sizes", "channels", "embeddings")}
+    parts: dict[str, Any] = {name: getattr(profile, name)[rows] for name in ("sizes", "channels", "embeddings")}
     return dataclasses.replace(profile, **parts)
 
 
 def _joined(one: Profile, other: Profile) -> Profile:
     names = ("sizes", "channels", "embeddings")
-    return dataclasses.replace(
-        one, **{name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in names}
-    )
+    parts: dict[str, Any] = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in names}
+    return dataclasses.replace(one, **parts)
 
 
 def run(given: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ STOP_SECONDS = 5
 _TAIL = 4000
 """How many bytes at the end of the log are searched for the cause of a failure."""
 
-_kept: list[subprocess.Popen[bytes]] = []
+keepers: list[subprocess.Popen[bytes]] = []
 """Keepers of this process; their pipes stay open as long as it lives, because its last log lines go to the server."""
 
 
@@ -50,7 +50,7 @@ def start(log: Path, environment: Mapping[str, str] | None = None) -> str:
             pass_fds=[listener.fileno()],
             start_new_session=True,
         )
-        _kept.append(keeper)
+        keepers.append(keeper)
         return f"http://{HOST}:{listener.getsockname()[1]}/api"
 
 

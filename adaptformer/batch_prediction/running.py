@@ -84,7 +84,7 @@ def run(job: Job, engine: Engine, device: Device = "auto", *, unverified: bool =
 
     Raises UserError if shards cannot be computed, and if no image has a prediction.
     """
-    processes = engine.workers or _processes(device)
+    processes = engine.workers or usual_processes(device)
     work = functools.partial(shard.predict, job, WorkerOptions(device, engine.threads(processes), unverified))
     began = time.perf_counter()
     done = engine.computed(work, job.shards, processes)
@@ -113,7 +113,7 @@ def run(job: Job, engine: Engine, device: Device = "auto", *, unverified: bool =
     return summary
 
 
-def _processes(device: Device) -> int:
+def usual_processes(device: Device) -> int:
     """Return the default number of processes: one per core, but only one if there is a GPU, which they would share."""
     gpu = device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
     return 1 if gpu else thread_map.cores()

@@ -33,7 +33,7 @@ def _remember(remark: str) -> bool:
     return remarks is not None
 
 
-def _shown(
+def show_or_remember(
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -41,6 +41,7 @@ def _shown(
     file: Any = None,
     line: str | None = None,
 ) -> None:
+    """Show a warning as Python does, or collect it if it is one of Pillow during `heard`."""
     if "PIL" not in filename or not _remember(str(message)):
         _show(message, category, filename, lineno, file, line)
 
@@ -52,6 +53,6 @@ class _Handler(logging.Handler):
 
 
 warnings.filterwarnings("always", module=_FROM_PILLOW)  # else each line of code warns once, for the first file only
-warnings.showwarning = _shown
+warnings.showwarning = show_or_remember
 logging.getLogger("PIL").addHandler(_Handler(logging.WARNING))
 logging.getLogger("PIL").propagate = False

@@ -87,12 +87,12 @@ def _distance_and_bound(ours: NDArray[np.float64], theirs: NDArray[np.float64], 
     for number in range(PERMUTATIONS):
         order = randomness.permutation(len(both), "drift", len(ours), len(theirs), number)
         sides[number + 1, order[: len(ours)]] = 1
-    coefficients = _coefficients(distances, sides)
+    coefficients = coefficients_of(distances, sides)
     largest = np.sort(coefficients[1:])[::-1]
     return float(coefficients[0]), float(largest[max(int(level * (PERMUTATIONS + 1)), 1) - 1])
 
 
-def _coefficients(distances: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[np.float64]:
+def coefficients_of(distances: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the energy coefficient [P] of each division of all images; `sides` [P, N + M] is 1 for one side."""
     others = 1 - sides
     ours, theirs = sides.sum(axis=1), others.sum(axis=1)

@@ -122,7 +122,7 @@ def _epoch(
     size = model.vit.patch_embed.img_size[0]
     for step in range(steps):
         rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-        set_learning_rate(optimiser, _learning_rate(recipe, epoch + step / steps))
+        set_learning_rate(optimiser, learning_rate(recipe, epoch + step / steps))
         cropped = augmentation.crop(list(pixels[rows].numpy()), boxes[rows], size, "bicubic")
         batch = augmentation.normalise(augmentation.planes(cropped), mean, std)
         patches = torch.from_numpy(
@@ -136,7 +136,7 @@ def _epoch(
     return float(total / steps)
 
 
-def _learning_rate(recipe: Recipe, progress: float) -> float:
+def learning_rate(recipe: Recipe, progress: float) -> float:
     """Return the rate at `progress` epochs; its peak is proportional to the batch size."""
     return warmup_then_cosine(recipe.base_lr * recipe.batch_size / 256, progress, recipe.warmup_epochs, recipe.epochs)
 

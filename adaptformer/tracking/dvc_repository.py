@@ -34,12 +34,13 @@ def _repo() -> Iterator[Any]:
     # DVC's log lines ("Updating lock file", locks of killed processes) are noise here. Importing DVC sets the level.
     logging.getLogger("dvc").setLevel(logging.ERROR)
     dvc_without_git.settle(root())
-    with _errors(), Repo(str(root())) as repo:
+    with user_errors(), Repo(str(root())) as repo:
         yield repo
 
 
 @contextlib.contextmanager
-def _errors() -> Iterator[None]:
+def user_errors() -> Iterator[None]:
+    """Run the body; what DVC refuses in it is raised as UserError with a remedy."""
     from dvc.exceptions import DvcException
 
     try:
@@ -116,7 +117,7 @@ def _held(lock: contextlib.AbstractContextManager[object]) -> Iterator[None]:
         with contextlib.suppress(Exception):
             lock.__exit__(None, None, None)
         raise
-    with _errors():
+    with user_errors():
         lock.__exit__(None, None, None)
 
 

@@ -148,7 +148,7 @@ def test_a_repository_of_another_user_is_tracked_as_such_with_the_remedy(another
 def test_what_dvcs_own_git_refuses_has_the_same_remedy(anothers):
     wrapped = RuntimeError("unexpected")
     wrapped.__cause__ = OSError(f"repository path '{anothers}' is not owned by current user")
-    with pytest.raises(UserError, match="belongs to another user") as caught, dvc_repository._errors():
+    with pytest.raises(UserError, match="belongs to another user") as caught, dvc_repository.user_errors():
         raise wrapped
     assert f"safe.directory {anothers}`" in caught.value.remedy
 

@@ -82,7 +82,7 @@ def test_a_server_that_cannot_start_is_one_error_that_names_its_log(tmp_path, mo
 def test_each_server_has_a_port_that_no_other_program_can_take(tmp_path, monkeypatch):
     (tmp_path / "uvicorn.py").write_text("import time\ntime.sleep(600)")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{clones.ROOT}")
-    monkeypatch.setattr(temporary_server, "_kept", [])  # whose end closes the pipe to the keeper
+    monkeypatch.setattr(temporary_server, "keepers", [])  # whose end closes the pipe to the keeper
     address = temporary_server.start(tmp_path / "log").removeprefix("http://").removesuffix("/api").split(":")
     with socket.socket() as taken, pytest.raises(OSError, match="in use"):
         taken.bind((address[0], int(address[1])))

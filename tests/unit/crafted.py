@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from adaptformer.base import files, integrity
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.tracking import run_files
 from adaptformer.training import history
 from adaptformer.training.history import EpochRow
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 ROW = EpochRow(
     round=1, phase=1, epoch=1, lr=0.1, train_loss=2.0, train_top1=0.3, val_loss=2.1, val_top1=0.2,
@@ -31,7 +35,9 @@ def manifest(*images: tuple[str, str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run_folder(root: Path, epochs: int = 2, top1: float = 0.75, images: tuple[tuple[str, str, str], ...] = ()):
+def run_folder(
+    root: Path, epochs: int = 2, top1: float = 0.75, images: tuple[tuple[str, str, str], ...] = ()
+) -> RunFolder:
     """A run folder with every file that is logged."""
     folder = RunFolder(root)
     for path, _ in [(getattr(folder, name), "") for name in (*run_files.FILES, *run_files.PICTURES, "model")]:
@@ -44,16 +50,16 @@ def run_folder(root: Path, epochs: int = 2, top1: float = 0.75, images: tuple[tu
     return folder
 
 
-def runs(client):
+def runs(client: MlflowClient) -> list[Any]:
     """All runs in MLflow that are not deleted."""
-    return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
 
 
-def steps(client, run_id: str, name: str = "train_loss") -> list[tuple[int, float]]:
+def steps(client: MlflowClient, run_id: str, name: str = "train_loss") -> list[tuple[int, float]]:
     """Every step and value that is logged of a number."""
     return [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
 
 
-def files_of(client, run_id: str) -> set[str]:
+def files_of(client: MlflowClient, run_id: str) -> set[str]:
     """The files of a run, those in plots/ included."""
     return {file.path for place in (None, "plots") for file in client.list_artifacts(run_id, place)}

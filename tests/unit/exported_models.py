@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import mite
@@ -32,7 +33,7 @@ def card() -> AdapterCard:
 def write_both(folder: Path, model: Classifier, card: AdapterCard) -> tuple[Path, Path]:
     """Export the model, which takes seconds, and write it twice: in one file, and as if it were too large for that."""
     program = graph.exported(model, card, 20)
-    paths = folder / "inside/model.onnx", folder / "outside/model.onnx"
+    paths = both(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "exported", lambda *_: program)
         for path, external_data_mb in zip(paths, (1, 0), strict=True):
@@ -41,8 +42,12 @@ def write_both(folder: Path, model: Classifier, card: AdapterCard) -> tuple[Path
 
 
 @pytest.fixture(scope="session")
-def written(model: Classifier, card: AdapterCard, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_both(tmp_path_factory.mktemp("written"), model, card)
+def written(model: Classifier, card: AdapterCard, made_once: Callable[..., Path]) -> tuple[Path, Path]:
+    return both(made_once("exported models", lambda root: write_both(root, model, card)))
+
+
+def both(folder: Path) -> tuple[Path, Path]:
+    return folder / "inside/model.onnx", folder / "outside/model.onnx"
 
 
 @pytest.fixture(scope="session")
@@ -71,11 +76,11 @@ def photos(tmp_path: Path) -> list[Path]:
     """Files of other sizes than the model's."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    for i, pixels in enumerate(mite.coloured(4, side=13).images):
+    for i, pixels in enumerate(mite.pixels_and_labels(4, side=13)[0]):
         Image.fromarray(pixels).save(folder / f"{i:02}.png")
     return sorted(folder.iterdir())
 
 
 @pytest.fixture
 def images() -> np.ndarray:
-    return mite.coloured(4).images
+    return mite.pixels_and_labels(4)[0]

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adaptformer.backbones import fetching
@@ -23,7 +24,10 @@ from adaptformer.data.labelled import LabelledImages
 from adaptformer.data.preprocessing import ImageContract
 from adaptformer.model import backbone, classifier, tensor_file
 from adaptformer.model.adapter_file import AdapterCard
-from adaptformer.model.backbone import VisionTransformer, timm  # through it, for torchvision's sake
+from adaptformer.model.backbone import (  # type: ignore[attr-defined]  # timm through it, for torchvision's sake
+    VisionTransformer,
+    timm,
+)
 from adaptformer.model.backbone_card import BackboneCard
 
 MODEL = "vit_mite_patch4_8"
@@ -39,7 +43,7 @@ SETTINGS: dict[str, Any] = {
 COLOURS = np.array([[230, 160, 30], [30, 60, 220], [240, 110, 90]])
 
 
-@timm.models.register_model
+@timm.models.register_model  # type: ignore[untyped-decorator]
 def vit_mite_patch4_8(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
     kwargs["pretrained_cfg"] = {"architecture": MODEL}
     config = {"img_size": SIDE, "patch_size": 4, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": 3}
@@ -83,14 +87,19 @@ def stirred(classified: classifier.Classifier, seed: int = 1) -> classifier.Clas
     return classified.eval()
 
 
-def coloured(per_class: int, seed: int = 0, side: int = SIDE) -> LabelledImages:
-    """Images [N, side, side, 3] in their class's colour, with noise; the classes take turns."""
+def pixels_and_labels(per_class: int, seed: int = 0, side: int = SIDE) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images [N, side, side, 3] in their class's colour, with noise, and labels [N]; the classes take turns."""
     labels = np.arange(per_class * len(CLASSES)) % len(CLASSES)
     noise = np.random.default_rng(seed).integers(-25, 26, (len(labels), side, side, 3))
-    pixels = np.clip(COLOURS[labels][:, None, None] + noise, 0, 255).astype(np.uint8)
+    return np.clip(COLOURS[labels][:, None, None] + noise, 0, 255).astype(np.uint8), labels.astype(np.int64)
+
+
+def coloured(per_class: int, seed: int = 0, side: int = SIDE) -> LabelledImages:
+    """Those images with paths and hashes."""
+    pixels, labels = pixels_and_labels(per_class, seed, side)
     return LabelledImages(
         pixels,
-        labels.astype(np.int64),
+        labels,
         [f"train/{CLASSES[c]}/{i}.png" for i, c in enumerate(labels)],
         [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels],
     )

@@ -27,7 +27,7 @@ def data_params(**changes: Any) -> DataParams:
     return DataParams.model_validate({**values, **changes})
 
 
-def _picture(seed: int = 0, width: int = 8, height: int = 6, **save: object) -> bytes:
+def _picture(seed: int = 0, width: int = 8, height: int = 6, **save: Any) -> bytes:
     """Encode pixels that depend on the seed alone; PNG unless told."""
     needed = width * height * 3
     stream = b"".join(hashlib.sha256(f"{seed}:{i}".encode()).digest() for i in range(needed // 32 + 1))

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -61,7 +62,7 @@ def graph(
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     content = {"classes": [called.get(name, name) for name in classes], "image": dataclasses.asdict(CONTRACT)}
     helper.set_model_props(model, {"adaptformer": json.dumps(content)})
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def write_model(
@@ -147,7 +148,7 @@ def run_folder(
 
 
 def register(
-    root: Path, name: str, wrong: set[int], *, keep_predictions: bool = True, group: str = "None", **options
+    root: Path, name: str, wrong: set[int], *, keep_predictions: bool = True, group: str = "None", **options: Any
 ) -> str:
     """Register one more version of `name` with its evidence and return its number."""
     folder = run_folder(root, name, wrong, **options)
@@ -171,7 +172,7 @@ def write_records(folder: RunFolder, parity: float = 1e-6) -> None:
     integrity.write_record(folder.parity, {"relative": parity, "about": about})
 
 
-def challenge(root: Path, name: str, wrong: set[int], **options) -> str:
+def challenge(root: Path, name: str, wrong: set[int], **options: Any) -> str:
     """Register a second model, of other bytes than the first one."""
     return register(root, name, wrong, sharpness=0.2, **options)
 

@@ -56,8 +56,7 @@ def write(root: Path, **changes: Any) -> Path:
     write_params(root, **changes)
     mite.write_backbone(root / "mite.safetensors")
     for split, per_class, seed in (("train", 7, 0), ("test", 3, 1)):
-        images = mite.coloured(per_class, seed, side=10)
-        for i, (pixels, label) in enumerate(zip(images.images, images.labels, strict=True)):
+        for i, (pixels, label) in enumerate(zip(*mite.pixels_and_labels(per_class, seed, side=10), strict=True)):
             path = root / "data" / split / mite.CLASSES[label] / f"{i:02}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)

@@ -14,8 +14,7 @@ PER_CLASS = 10
 
 def write_squares(root: Path, side: int = 10, per_class: int = PER_CLASS, seed: int = 0) -> Path:
     """One folder per class with squares of its colour, below `root`."""
-    squares = mite.coloured(per_class, seed, side=side)
-    for index, (pixels, label) in enumerate(zip(squares.images, squares.labels, strict=True)):
+    for index, (pixels, label) in enumerate(zip(*mite.pixels_and_labels(per_class, seed, side), strict=True)):
         path = root / mite.CLASSES[label] / f"{index // len(mite.CLASSES)}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)

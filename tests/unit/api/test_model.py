@@ -26,7 +26,7 @@ def photo(fitted: af.Run) -> Path:
 
 def test_all_forms_of_an_image_have_one_answer(fitted: af.Run, photo: Path) -> None:
     pixels = np.array(Image.open(photo))
-    forms = [str(photo), photo, photo.read_bytes(), Image.open(photo), pixels]
+    forms: list[Any] = [str(photo), photo, photo.read_bytes(), Image.open(photo), pixels]
     answers = fitted.model.predict(forms, top_k=3)
     assert answers[0].label == "blue"
     assert len(answers[0].classes) == 3

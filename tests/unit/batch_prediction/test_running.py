@@ -69,9 +69,9 @@ def test_every_engine_writes_the_same_bytes(engine: str, job: Job, by_engine: di
 def test_a_gpu_has_one_process_and_a_cpu_one_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running.thread_map, "cores", lambda: 6)
     monkeypatch.setattr(Path, "glob", lambda *_: iter([Path("/dev/nvidia0")]))
-    assert (running._processes("auto"), running._processes("cpu")) == (1, 6)
+    assert (running.usual_processes("auto"), running.usual_processes("cpu")) == (1, 6)
     monkeypatch.setattr(Path, "glob", lambda *_: iter([]))
-    assert running._processes("auto") == 6
+    assert running.usual_processes("auto") == 6
 
 
 def test_a_second_run_computes_nothing(job: Job) -> None:

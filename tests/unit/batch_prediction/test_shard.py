@@ -76,7 +76,7 @@ def test_more_classes_than_there_are_give_all(photos: Path, model: Path, tmp_pat
 
 def test_predictions_that_are_there_are_not_computed_again(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     first = shard.predict(job, CPU, 1)
-    monkeypatch.setattr(shard, "_predicted", None)
+    monkeypatch.setattr(shard, "parquet", None)
     again = shard.predict(job, CPU, 1)
     assert again == dataclasses.replace(first, seconds={})
 
@@ -137,10 +137,10 @@ def test_a_finished_job_of_before_is_verified_by_its_manifest(job: Job, monkeypa
     Path(job.record(1)).unlink()
     Path(job.file("manifest.csv")).write_text(f"shard,images,faults,input,output\n1,4,0,x,{first.output}\n")
     shard._in_manifest.cache_clear()
-    computed = shard._predicted
-    monkeypatch.setattr(shard, "_predicted", None)
+    computed = shard.parquet
+    monkeypatch.setattr(shard, "parquet", None)
     assert shard.predict(job, CPU, 1) == dataclasses.replace(first, seconds={})
-    monkeypatch.setattr(shard, "_predicted", computed)
+    monkeypatch.setattr(shard, "parquet", computed)
     content = Path(job.output(1)).read_bytes()
     Path(job.output(1)).write_bytes(flipped(content, random.Random(0)))
     assert shard.predict(job, CPU, 1).again == "was damaged"

@@ -1,23 +1,23 @@
-"""Commands that look at a finished run: `data label-errors`, `data relabel`, `watch --local`."""
+"""Commands that look at a finished run: `data label-errors`, `data relabel`, `monitor`."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import mite
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 from small_project import adaptformer
 
-from adaptformer.cli import registry
-from adaptformer.monitoring import expected_accuracy
+from adaptformer.monitoring import expected_accuracy, monitor
+from adaptformer.monitoring.monitor import MonitoredModel
 
 RESULTS = Path("artifacts/monitor")
 LOCAL = ("--model", "artifacts/model.onnx")
-results = registry._results_of
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def _inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def new_images(folder: Path, per_class: int = 8, side: int = 10, dark: bool = False) -> Path:
     images = mite.coloured(per_class, 7, side=side)
     folder.mkdir(parents=True)
-    for i, pixels in enumerate(images.images):
+    for i, pixels in enumerate(np.asarray(images.images)):
         Image.fromarray(pixels // 8 if dark else pixels).save(folder / f"{i:02}.png")
     return folder
 
@@ -95,7 +95,9 @@ def test_the_models_own_images_are_counted(capsys: pytest.CaptureFixture[str]) -
         (lambda folder: (folder.mkdir(), (folder / "a.txt").write_text("x")), "holds no image"),
     ],
 )
-def test_a_folder_without_images_is_two_lines(make, cause: str, tmp_path: Path, capsys) -> None:
+def test_a_folder_without_images_is_two_lines(
+    make: Callable[[Path], object], cause: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make(tmp_path / "new")
     assert adaptformer("monitor", str(tmp_path / "new"), *LOCAL) == 1
     answering, *error = capsys.readouterr().err.splitlines()
@@ -119,7 +121,9 @@ def test_validation_images_that_changed_are_named(tmp_path: Path, capsys: pytest
 def test_without_the_backbone_the_command_says_how_to_get_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_results_of", lambda *of: replace(results(*of), backbone=Path("none")))
+    monkeypatch.setattr(
+        monitor, "MonitoredModel", lambda *parts: MonitoredModel(parts[0], parts[1], parts[2], parts[3], Path("none"))
+    )
     assert adaptformer("monitor", str(new_images(tmp_path / "new")), *LOCAL, "--label", "3") == 1
     assert "run `adaptformer fetch` first" in capsys.readouterr().err
 

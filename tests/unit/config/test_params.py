@@ -57,7 +57,7 @@ def test_every_key_of_params_yaml_is_commented() -> None:
 def test_values_do_not_change_afterwards(write: Callable[..., Path]) -> None:
     loaded = params.load(write({}))
     with pytest.raises(ValidationError, match="frozen"):
-        loaded.training.epochs = 3
+        loaded.training.epochs = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from small_project import adaptformer, results
 
 from adaptformer.config import params, run_folder
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.data import cache
+from adaptformer.data import image_facts
 from adaptformer.pipeline.stages import STAGES
 
 pytestmark = pytest.mark.usefixtures("blank_pictures", "exported_once")
@@ -94,7 +94,7 @@ def test_all_runs_share_one_image_cache(project: Path, monkeypatch: pytest.Monke
     assert cached
     for name in ("validate", "fetch"):
         assert adaptformer(name, "training.epochs=3") == 0
-    monkeypatch.setattr(cache.image_facts, "content", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(image_facts, "content", lambda *_: pytest.fail("decoded again"))
     assert adaptformer("train", "training.epochs=3") == 0
     assert sorted((project / "artifacts/cache").glob("*.npy")) == cached
 

@@ -48,7 +48,7 @@ def test_what_pillow_remarks_of_a_file_is_told_once_with_its_name(
     for path in paths:
         path.write_bytes(content)
     image_facts._logged.clear()
-    monkeypatch.setattr(warnings, "showwarning", pillow_remarks._shown)  # pytest has its own in its place
+    monkeypatch.setattr(warnings, "showwarning", pillow_remarks.show_or_remember)  # pytest has its own in its place
     monkeypatch.setattr(warnings, "filters", [("always", None, Warning, None, 0)])
     assert not any(isinstance(facts, str) for facts in read_all(paths))
     (message,) = caplog.messages

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 
-from adaptformer.data import image_files, stat_cache
+from adaptformer.data import image_files
 from adaptformer.data.decoding import Pixels
 from adaptformer.data.image_facts import ImageFacts
 from adaptformer.data.image_scan import ReadOptions, copy_all, read_all
@@ -156,7 +157,7 @@ def test_a_damaged_file_or_another_version_is_nothing(
     known.write()
     whole = file.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(stat_cache, "_version", lambda: "another Pillow")
+        patch.setattr(PIL, "__version__", "another")
         other = StatCache(file)
         scanned(paths, other)
         assert other.found == 0

@@ -7,6 +7,7 @@ from typing import Any
 import mite
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from adaptformer.evaluation import intervals, pictures
@@ -38,13 +39,18 @@ def test_pictures_are_the_same_bytes_each_time_and_tell_no_version(draw: Callabl
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures that would be written."""
     figures: list[Any] = []
-    monkeypatch.setattr(pictures, "_save", lambda figure, path: figures.append(figure))
+
+    def save(figure: Figure, path: Path, **_options: Any) -> None:
+        figures.append(figure)
+        path.touch()
+
+    monkeypatch.setattr(Figure, "savefig", save)
     return figures
 
 
 def test_the_confusion_picture_shows_counts_and_shares(drawn: list[Any], tmp_path: Path) -> None:
     evaluation = Evaluation(np.eye(3, dtype=np.float32)[[0, 1, 1, 1]], np.array([0, 0, 1, 0]))
-    pictures.confusion(tmp_path, evaluation, mite.CLASSES)
+    pictures.confusion(tmp_path / "x.png", evaluation, mite.CLASSES)
     axes = drawn[0].axes[0]
     np.testing.assert_allclose(axes.images[0].get_array(), [[1 / 3, 2 / 3, 0], [0, 1, 0], [0, 0, 0]])
     assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
@@ -57,17 +63,17 @@ def test_the_confusion_picture_shows_counts_and_shares(drawn: list[Any], tmp_pat
 def test_with_many_classes_what_cannot_be_read_is_left_out(drawn: list[Any], tmp_path: Path) -> None:
     names = [f"class {i}" for i in range(45)]
     evaluation = Evaluation(np.eye(45, dtype=np.float32), np.arange(45))
-    pictures.confusion(tmp_path, evaluation, names)
+    pictures.confusion(tmp_path / "x.png", evaluation, names)
     axes = drawn[0].axes[0]
     assert not axes.texts
     assert not {label.get_text() for label in axes.get_xticklabels()} & set(names)
-    pictures.per_class(tmp_path, evaluation, names)
+    pictures.per_class(tmp_path / "x.png", evaluation, names)
     assert len(drawn[1].axes[0].patches) == 40
 
 
 def test_classes_are_drawn_worst_first_without_those_that_have_no_image(drawn: list[Any], tmp_path: Path) -> None:
     evaluation = Evaluation(np.eye(4, dtype=np.float32)[[0, 1, 0, 2]], np.array([0, 1, 1, 1]))
-    pictures.per_class(tmp_path, evaluation, ("a", "b", "c", "d"))
+    pictures.per_class(tmp_path / "x.png", evaluation, ("a", "b", "c", "d"))
     axes = drawn[0].axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "a"]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([1 / 3, 1])
@@ -80,7 +86,7 @@ def test_classes_are_drawn_worst_first_without_those_that_have_no_image(drawn: l
 def test_the_reliability_diagram_has_a_bar_for_each_bin_with_images(drawn: list[Any], tmp_path: Path) -> None:
     logits = np.log(np.array([[0.55, 0.45], [0.55, 0.45], [0.99, 0.01]], np.float32))
     evaluation = Evaluation(logits, np.array([0, 1, 0]))
-    pictures.calibration(tmp_path, evaluation)
+    pictures.calibration(tmp_path / "x.png", evaluation)
     left, right = drawn[0].axes
     assert [(bar.get_x(), bar.get_width(), bar.get_height()) for bar in left.patches] == [
         (pytest.approx(8 / 15), pytest.approx(1 / 15), 0.5),
@@ -98,7 +104,7 @@ def test_examples_are_the_most_confident_mistakes_then_the_least_confident_other
 ) -> None:
     logits = np.array([[3, 0, 0], [9, 0, 0], [2, 0, 0], [0, 4, 0]], np.float32)
     evaluation = Evaluation(logits, np.array([0, 1, 0, 2]))
-    pictures.examples(tmp_path, evaluation, ("a", "a class whose name is far too long", "c"), IMAGES)
+    pictures.examples(tmp_path / "x.png", evaluation, ("a", "a class whose name is far too long", "c"), IMAGES)
     titles = [axes.get_title() for axes in drawn[0].axes if axes.images]
     assert titles == ["a class whose name is f…\n100 %", "c → a class whose name …\n96 %", "a\n79 %", "a\n91 %"]
     shown = [axes.images[0].get_array() for axes in drawn[0].axes if axes.images]
@@ -108,6 +114,6 @@ def test_examples_are_the_most_confident_mistakes_then_the_least_confident_other
 
 def test_at_most_24_examples_are_drawn_half_of_them_mistakes(drawn: list[Any], tmp_path: Path) -> None:
     evaluation = Evaluation(np.eye(2, dtype=np.float32)[[0] * 30], np.array([0, 1] * 15))
-    pictures.examples(tmp_path, evaluation, ("a", "b"), IMAGES)
+    pictures.examples(tmp_path / "x.png", evaluation, ("a", "b"), IMAGES)
     titles = [axes.get_title() for axes in drawn[0].axes if axes.images]
     assert (len(titles), sum("→" in title for title in titles)) == (24, 12)

@@ -88,7 +88,7 @@ def test_the_coefficients_of_divisions_are_those_of_the_two_sides() -> None:
     for row in sides[1:]:
         row[random.permutation(30)[:12]] = 1
     distances = np.linalg.norm(both[:, np.newaxis] - both, axis=2)
-    found = drift._coefficients(distances, sides)
+    found = drift.coefficients_of(distances, sides)
     for row, coefficient in zip(sides.astype(bool), found, strict=True):
         ours, theirs = both[row], both[~row]
         across = np.linalg.norm(ours[:, np.newaxis] - theirs, axis=2).mean()

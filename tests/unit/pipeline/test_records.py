@@ -21,13 +21,6 @@ from adaptformer.tracking.dvc_record import DvcRecord
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = small_project.write(tmp_path / "project")
-    monkeypatch.chdir(root)
-    return root
-
-
-@pytest.fixture
 def checkout(project: Path) -> Path:
     """The project as a checkout with DVC; no command here gets as far as to open it."""
     (project / ".dvc").mkdir()

@@ -4,52 +4,31 @@ from __future__ import annotations
 
 import csv
 import html
-import importlib.metadata
 import io
 import json
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import mite
 import numpy as np
-import onnxruntime
 import pytest
 import small_project
 import torch
 from small_project import adaptformer, results, run_stages, snapshot
 
-from adaptformer.base import files, integrity, progress, source_code
+from adaptformer.base import files, progress
 from adaptformer.base.errors import UserError
 from adaptformer.config import params
 from adaptformer.config.run_folder import RunFolder
-from adaptformer.export import graph, merging
-from adaptformer.model import adapter_file, classifier, device, inference
-from adaptformer.pipeline import stage_runner, stages
+from adaptformer.model import adapter_file, classifier
+from adaptformer.pipeline import stage_runner
 from adaptformer.pipeline.stages import STAGES
-from adaptformer.prediction import model_file
 from adaptformer.registry import result_check
-from adaptformer.training import history, planning
-
-
-@pytest.fixture
-def copied(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the finished project that a test may change, which is the current folder."""
-    root = Path(shutil.copytree(finished, tmp_path / "copied"))
-    monkeypatch.chdir(root)
-    return root
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = small_project.write(tmp_path / "another place")
-    monkeypatch.chdir(root)
-    return root
+from adaptformer.training import history
 
 
 def test_each_stage_writes_what_the_table_says_and_nothing_else(finished: Path) -> None:
@@ -282,66 +261,6 @@ def test_every_input_but_data_is_asked_for() -> None:
             assert name == "data" or any(name in other.outputs for other in STAGES.values())
 
 
-def test_parity_is_proven_on_images_spread_over_the_whole_split(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from adaptformer.export import parity
-
-    def looking(model: object, content: object, paths: list[Path], *rest: object) -> None:
-        raise Seen(paths)
-
-    monkeypatch.chdir(finished)
-    monkeypatch.setattr(graph, "write", lambda *given: None)
-    monkeypatch.setattr(parity, "check", looking)
-    for count, labels in ((3, list(mite.CLASSES)), (1, ["amber"]), (100, [c for c in mite.CLASSES for _ in range(3)])):
-        loaded = params.load()
-        few = loaded.model_copy(update={"export": loaded.export.model_copy(update={"parity_images": count})})
-        with pytest.raises(Seen) as caught:
-            STAGES["export"].run(few, RunFolder(), lambda row: None)
-        assert [path.parent.name for path in caught.value.args[0]] == labels
-        assert len(set(caught.value.args[0])) == len(labels)
-
-
-def test_the_merged_model_is_written_and_judged_by_the_one_that_is_not(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from adaptformer.export import parity
-
-    written: list[Any] = []
-
-    def looking(judge: object, *rest: object) -> None:
-        raise Seen(judge)
-
-    monkeypatch.chdir(finished)
-    monkeypatch.setattr(graph, "write", lambda *given: written.append(given))
-    monkeypatch.setattr(parity, "check", looking)
-    with pytest.raises(Seen) as caught:
-        STAGES["export"].run(params.load(), RunFolder(), lambda row: None)
-    folder = RunFolder()
-    trained, card = adapter_file.load(folder.adapter, folder.backbone)
-    ((_, model, *rest),) = written
-    merged = merging.merge(trained)
-    assert type(model) is type(merged)
-    torch.testing.assert_close(model.state_dict(), merged.state_dict(), rtol=0, atol=0)
-    exporting = params.load().export
-    assert rest == [card, exporting.opset, exporting.external_data_mb, files.sha256_file(folder.adapter)]
-    assert "head.batch_norm.running_mean" in caught.value.args[0].state_dict()
-
-
-@pytest.mark.usefixtures("exported_once")
-def test_a_failed_parity_leaves_no_model(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small_project.write_params(copied, export__parity_tolerance=1e-12)
-    folder = RunFolder()
-    results_of_export = [getattr(folder, name) for name in STAGES["export"].outputs]
-    for path in (*results_of_export, folder.done("export"), folder.timing("export")):
-        path.unlink()
-    before = snapshot(copied)
-    assert adaptformer("export") == 1
-    assert "error: the ONNX file differs from the trained model" in capsys.readouterr().err
-    after = snapshot(copied)
-    assert after == before
-
-
 @pytest.mark.usefixtures("blank_pictures")
 def test_after_a_refused_stage_none_goes_on_with_its_output_of_before(
     project: Path, capsys: pytest.CaptureFixture[str]
@@ -366,93 +285,6 @@ def test_after_a_refused_stage_none_goes_on_with_its_output_of_before(
     assert "run `adaptformer fetch` first" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("exported_once")
-def test_a_model_above_the_threshold_keeps_its_weights_in_a_file_beside_it(
-    finished: Path, copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = copied
-    folder = RunFolder()
-    assert folder.model_weights.read_bytes() == b""
-    before = model_file.size(folder.model)
-    small_project.write_params(root, export__external_data_mb=0)
-    run_stages("export")
-    assert folder.model_weights.stat().st_size > folder.model.stat().st_size / 4
-    assert folder.model.stat().st_size < before
-    assert stage_runner.read_timing(folder, "export")["megabytes"] == round(model_file.size(folder.model) / 1e6, 3)
-    parities = [integrity.read_record(path, "") for path in (folder.parity, finished / "artifacts/parity.json")]
-    abouts = [dict(content.pop("about")) for content in parities]
-    assert parities[0] == parities[1]
-    assert abouts[0]["adapter"] == abouts[1]["adapter"]
-    assert [about["model"] for about in abouts] == [
-        model_file.sha256(folder.model), model_file.sha256(finished / "artifacts/model.onnx"),
-    ]  # fmt: skip
-    answers = []
-    for place in (finished, root):
-        monkeypatch.chdir(place)
-        assert adaptformer("predict", "data/test", "--csv", "--device", "cpu") == 0
-        answers.append(capsys.readouterr().out)
-    assert answers[0] == answers[1]
-    folder.model_weights.unlink()
-    assert adaptformer("predict", "data/test", "--device", "cpu") == 1
-    assert capsys.readouterr().err == (
-        "error: artifacts/model.onnx needs artifacts/model.onnx.data, which does not exist\n"
-        "  fix: copy model.onnx and model.onnx.data from the same run into one folder, or export the model again\n"
-    )
-    small_project.write_params(root)
-    run_stages("export")
-    assert {name: results(root)[name] for name in ("model.onnx", "model.onnx.data")} == {
-        name: results(finished)[name] for name in ("model.onnx", "model.onnx.data")
-    }
-
-
-@pytest.mark.parametrize(("threads", "expected"), [(1, 1), (0, 5)])
-def test_export_begins_on_the_threads_that_it_is_told(
-    copied: Path, monkeypatch: pytest.MonkeyPatch, threads: int, expected: int
-) -> None:
-    def looking(*given: object, **options: object) -> None:
-        raise Seen(torch.get_num_threads())
-
-    monkeypatch.setattr(device, "default_threads", lambda: 5)
-    monkeypatch.setattr(torch.onnx, "export", looking)
-    small_project.write_params(copied, runtime__threads=threads)
-    small_project.forget("export")
-    with pytest.raises(Seen) as caught:
-        adaptformer("export")
-    assert caught.value.args == (expected,)
-
-
-def test_all_of_export_runs_on_the_threads_that_it_is_told(
-    copied: Path, exported_once: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch_threads: dict[str, int] = {}
-    session_threads: list[int] = []
-
-    def looking(place: object, name: str) -> None:
-        true = getattr(place, name)
-
-        def noting(*given: object, **options: object) -> object:
-            torch_threads[name] = torch.get_num_threads()
-            return true(*given, **options)
-
-        monkeypatch.setattr(place, name, noting)
-
-    looking(graph, "exported")
-    looking(merging, "merge")
-    looking(inference, "logits")
-    true = onnxruntime.InferenceSession
-
-    def session(path: str, options: onnxruntime.SessionOptions, **others: object) -> object:
-        session_threads.append(options.intra_op_num_threads)
-        return true(path, options, **others)
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    small_project.write_params(copied, runtime__threads=3)
-    small_project.forget("export")
-    run_stages("export")
-    assert torch_threads == {"exported": 3, "merge": 3, "logits": 3}
-    assert session_threads == [3, 3], "parity and timing"
-
-
 @pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize(("batch_size", "expected"), [(4, [4, 4, 1]), (100, [9])])
 def test_evaluation_sees_as_many_images_at_once_as_it_is_told(
@@ -470,80 +302,6 @@ def test_evaluation_sees_as_many_images_at_once_as_it_is_told(
     run_stages("evaluate")
     assert seen == expected
     assert results(copied)["metrics.json"] == results(finished)["metrics.json"]
-
-
-class TestFingerprint:
-    """What a resumed training must find unchanged."""
-
-    @pytest.fixture(autouse=True)
-    def _inside(self, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(finished)
-
-    def fingerprint(self, precision: str = "fp32", device: str = "cpu", **changes: object) -> dict[str, object]:
-        return stages.fingerprint("train", params.load().model_copy(update=changes), RunFolder(), precision, device)
-
-    def test_the_fingerprint_names_everything_that_decides_the_result(self) -> None:
-        assert set(self.fingerprint()) == {
-            "image", "adapter", "training", "manifest", "manifest_checksum", "backbone", "code", "versions",
-            "precision", "device",
-        }  # fmt: skip
-        assert self.fingerprint() == self.fingerprint()
-        json.dumps(self.fingerprint())
-
-    def test_params_of_the_stage_and_precision_count_and_others_do_not(self) -> None:
-        loaded = params.load()
-        longer = loaded.training.model_copy(update={"epochs": 9})
-        assert self.fingerprint(training=longer)["training"] != self.fingerprint()["training"]
-        assert self.fingerprint("bf16")["precision"] == "bf16"
-        assert self.fingerprint(device="cuda")["device"] == "cuda"
-        for section, change in (
-            ("evaluation", {"batch_size": 1}),
-            ("runtime", {"threads": 9}),
-            ("registry", {"model": "x"}),
-        ):
-            other = getattr(loaded, section).model_copy(update=change)
-            assert self.fingerprint(**{section: other}) == self.fingerprint()
-
-    @pytest.mark.parametrize("package", ["torch", "timm", "pillow"])
-    def test_another_version_of_what_computes_counts(self, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-        before = self.fingerprint()
-        true = importlib.metadata.version
-        monkeypatch.setattr(importlib.metadata, "version", lambda name: "99" if name == package else true(name))
-        after = self.fingerprint()
-        assert {key for key in before if before[key] != after[key]} == {"versions"}
-
-    @pytest.mark.parametrize(
-        ("changed", "name"),
-        [
-            ("artifacts/manifest.csv", "manifest"), ("artifacts/backbone.safetensors", "backbone"),
-            ("data/augmentation.py", "code"),
-            ("training/loop.py", "code"), ("model/adapter.py", "code"), ("randomness.py", "code"),
-            ("export/graph.py", None), ("evaluation/metrics.py", None),
-        ],
-    )  # fmt: skip
-    def test_files_that_the_stage_depends_on_count_and_others_do_not(
-        self, monkeypatch: pytest.MonkeyPatch, changed: str, name: str | None
-    ) -> None:
-        before = self.fingerprint()
-        for module in (files, source_code):
-            of = "sha256_file" if module is files else "sha256"
-            true = getattr(module, of)
-            monkeypatch.setattr(
-                module, of, lambda path, true=true: "another" if path.as_posix().endswith(changed) else true(path)
-            )
-        after = self.fingerprint()
-        assert {key for key in before if before[key] != after[key]} == ({name} if name else set())
-
-    @pytest.mark.parametrize("template", ["evaluation/report.html.j2", "pages/base.html.j2"])
-    def test_templates_of_pages_count_as_code(self, monkeypatch: pytest.MonkeyPatch, template: str) -> None:
-        names = ("train", "evaluate")
-        before = [stages.fingerprint(name, params.load(), RunFolder())["code"] for name in names]
-        true = source_code.sha256
-        monkeypatch.setattr(
-            source_code, "sha256", lambda path: "another" if path.as_posix().endswith(template) else true(path)
-        )
-        after = [stages.fingerprint(name, params.load(), RunFolder())["code"] for name in names]
-        assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]
 
 
 def test_stages_are_run_by_their_names() -> None:
@@ -613,49 +371,3 @@ def test_progress_bars_are_those_that_runtime_asks_for(project: Path, monkeypatc
     adaptformer("validate", "runtime.progress=none")
     adaptformer("fetch")
     assert asked == ["none", "auto"]
-
-
-def test_the_plan_finds_the_epochs_that_fit_and_writes_them_if_asked(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    adaptformer("validate")
-    adaptformer("fetch")
-    monkeypatch.setattr(planning, "minutes", lambda *_: 3.0)  # for the two epochs of params.yaml
-    capsys.readouterr()
-    assert adaptformer("plan", "--minutes", "10") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "training.epochs=6 takes about 9.0 minutes"
-    assert params.load().training.epochs == 2
-    assert adaptformer("plan", "--minutes", "10", "--write") == 0
-    assert "params.yaml: one value changed" in capsys.readouterr().out
-    assert params.load().training.epochs == 6
-    capsys.readouterr()
-    assert adaptformer("plan", "--minutes", "0.4") == 1
-    assert "one epoch of each phase takes about 0.5 minutes, and there are 0.4" in capsys.readouterr().err
-    assert adaptformer("plan", "--write") == 1
-    assert "give --minutes as well" in capsys.readouterr().err
-    assert params.load().training.epochs == 6
-
-
-@pytest.mark.parametrize("minutes", ["0", "-1", "inf", "many"])
-def test_minutes_that_are_none_are_refused(minutes: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="1"):
-        adaptformer("plan", "--minutes", minutes)
-    assert f"invalid _minutes value: '{minutes}'" not in capsys.readouterr().err
-
-
-def test_the_plan_is_printed_and_writes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert adaptformer("plan") == 1
-    assert "fix: run `adaptformer validate` first" in capsys.readouterr().err
-    adaptformer("validate")
-    adaptformer("fetch")
-    before = snapshot(project)
-    capsys.readouterr()
-    assert adaptformer("plan", "data.seed=1") == 1  # another manifest
-    assert "adaptformer validate data.seed=1" in capsys.readouterr().err
-    assert adaptformer("plan", "training.batch_size=3") == 0
-    assert "with 3 images at once" in capsys.readouterr().out
-    assert adaptformer("plan") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "training on 18 images, validation on 3"
-    assert [line.split(" ")[0] for line in lines] == ["training", "trains", "memory:", "time:"]
-    assert snapshot(project) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,8 +41,8 @@ class Model:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made_up = Clock()
-    monkeypatch.setattr(latency.time, "perf_counter", lambda: made_up.now)
-    monkeypatch.setattr(latency.time, "thread_time", lambda: made_up.now)
+    monkeypatch.setattr(time, "perf_counter", lambda: made_up.now)
+    monkeypatch.setattr(time, "thread_time", lambda: made_up.now)
     return made_up
 
 

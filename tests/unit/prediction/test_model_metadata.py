@@ -23,7 +23,7 @@ MISSING = object()
 
 def model(
     path: Path, text: str | None, *, given: tuple[int, list[Any]] = (TensorProto.UINT8, ["batch", 8, 8, 3]),
-    classes: object = 3, returned: int = TensorProto.FLOAT, more: tuple[str, ...] = (),
+    classes: Any = 3, returned: int = TensorProto.FLOAT, more: tuple[str, ...] = (),
 ) -> Path:  # fmt: skip
     """A file with these metadata and this graph: the mean of each colour."""
     nodes = [

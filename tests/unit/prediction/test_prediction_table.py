@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from adaptformer.prediction.prediction_table import write_csv, write_json, write_table
@@ -49,7 +50,7 @@ def test_csv_has_a_column_for_each_rank_and_quotes_what_needs_it() -> None:
 def test_csv_is_written_row_by_row() -> None:
     out, lengths = io.StringIO(), []
 
-    def one_by_one() -> object:
+    def one_by_one() -> Iterator[Prediction]:
         for prediction in PREDICTIONS:
             lengths.append(len(out.getvalue().splitlines()))
             yield prediction

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mite
 import numpy as np
@@ -237,7 +238,7 @@ def test_cuda_asked_for_in_vain_is_told(onnx_file: Path, without_cuda: None) -> 
     ],
 )
 def test_cuda_is_tried_first_unless_cpu_is_asked_for(
-    onnx_file: Path, monkeypatch: pytest.MonkeyPatch, device: object, wanted: list[str]
+    onnx_file: Path, monkeypatch: pytest.MonkeyPatch, device: Any, wanted: list[str]
 ) -> None:
     session, asked = onnxruntime.InferenceSession, list[list[str]]()
 

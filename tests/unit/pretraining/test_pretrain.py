@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import math
 from pathlib import Path
+from typing import Any
 
 import mite
 import numpy as np
@@ -41,14 +42,14 @@ def made(photos: Path, name: str, recipe: Recipe = RECIPE) -> Path:
 
 def killed_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run end as a kill would end it, once the state of so many epochs is saved."""
-    save = pretraining._save
+    write = tensor_file.write
 
-    def saved_then_killed(path: Path, recipe: Recipe, model: object, optimiser: object, epoch: int) -> None:
-        save(path, recipe, model, optimiser, epoch)
-        if epoch == epochs:
+    def written_then_killed(path: Path, tensors: Any, metadata: Any) -> None:
+        write(path, tensors, metadata)
+        if metadata.get("epoch") == epochs:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(pretraining, "_save", saved_then_killed)
+    monkeypatch.setattr(tensor_file, "write", written_then_killed)
 
 
 def test_a_pretrained_file_can_be_fetched_with_its_provenance(photos: Path) -> None:
@@ -71,7 +72,7 @@ def test_the_recipe_decides_the_bytes(photos: Path) -> None:
 
 @pytest.mark.parametrize("epochs_before", [1, 2, 3])
 def test_an_interrupted_run_ends_with_the_same_bytes(
-    photos: Path, monkeypatch: pytest.MonkeyPatch, epochs_before: int
+    photos: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, epochs_before: int
 ) -> None:
     expected = made(photos, "straight").read_bytes()
     killed_after(epochs_before, monkeypatch)
@@ -79,10 +80,11 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
         made(photos, "killed")
     monkeypatch.undo()
     assert (photos.parent / "killed.state.safetensors").exists()
-    epochs, epoch = [], pretraining._epoch
-    monkeypatch.setattr(pretraining, "_epoch", lambda *given: (epochs.append(given[-1]), epoch(*given))[1])
+    caplog.clear()
+    caplog.set_level(logging.INFO, "adaptformer")
     assert made(photos, "killed").read_bytes() == expected
-    assert epochs == list(range(epochs_before, 3))
+    epochs = [message.partition(" loss")[0] for message in caplog.messages if " loss " in message]
+    assert epochs == [f"pretrain epoch {number}/3" for number in range(epochs_before + 1, 4)]
     assert not (photos.parent / "killed.state.safetensors").exists()
 
 
@@ -146,10 +148,10 @@ def test_the_learning_rate_warms_up_then_falls_along_half_a_cosine() -> None:
     recipe = Recipe(mite.MODEL, epochs=12, batch_size=64, base_lr=0.004, warmup_epochs=2)
     peak = 0.004 * 64 / 256
     for progress in (0.0, 0.5, 1.9):
-        assert pretraining._learning_rate(recipe, progress) == pytest.approx(peak * progress / 2)
+        assert pretraining.learning_rate(recipe, progress) == pytest.approx(peak * progress / 2)
     for progress in (2.0, 4.5, 12.0):
         expected = peak * (1 + math.cos(math.pi * (progress - 2) / 10)) / 2
-        assert pretraining._learning_rate(recipe, progress) == pytest.approx(expected)
+        assert pretraining.learning_rate(recipe, progress) == pytest.approx(expected)
 
 
 def test_the_hash_in_the_file_is_that_of_its_tensors(photos: Path) -> None:

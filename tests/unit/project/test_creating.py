@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from small_project import adaptformer, failure
 
-from adaptformer.base import without_git
+from adaptformer.base import dvc_without_git
 from adaptformer.pipeline import library_version
 from adaptformer.project import sources
 
@@ -22,7 +22,7 @@ WRITTEN = sources.texts().keys() | {"library.yaml"}
 def no_dvc_command(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Folders in which DVC was set to work without git; its command takes seconds."""
     settled: list[Path] = []
-    monkeypatch.setattr(without_git, "settle", settled.append)
+    monkeypatch.setattr(dvc_without_git, "settle", settled.append)
     return settled
 
 

@@ -7,18 +7,16 @@ import json
 import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import registered
-from mlflow import MlflowClient
 from registered import PARAMS, ask, challenge, wrong
 
 from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import GateParams
-from adaptformer.registry import alias_journal, decision_record, promotion, versions
+from adaptformer.registry import alias_journal, promotion, versions
 from adaptformer.registry.alias_journal import State
 
 
@@ -162,35 +160,6 @@ def test_other_test_images_mean_that_both_models_are_judged_anew(client, champio
     assert not decision.promoted
 
 
-def test_a_rollback_really_moves_and_a_second_one_goes_back_again(client, champion, tmp_path):
-    challenge(tmp_path, champion, wrong(20))
-    assert ask(champion).promoted
-    move = promotion.rollback(champion, to=None, who="Bob", why="it dislikes rain")
-    assert alias_journal.aliases(client, champion) == State("1", "2")
-    assert (move.kind, move.before, move.after) == ("rollback", State("2", "1"), State("1", "2"))
-    promotion.rollback(champion, to=None, who="Bob", why="it was the camera")
-    assert alias_journal.aliases(client, champion) == State("2", "1")
-    assert [move.why for move, _ in promotion.history(champion)][-2:] == ["it dislikes rain", "it was the camera"]
-
-
-def test_a_version_that_answers_otherwise_than_it_was_judged_by_is_not_rolled_back_to(client, champion, tmp_path):
-    challenge(tmp_path, champion, wrong(20))
-    assert ask(champion).promoted
-    registered.write_data(tmp_path / "data", registered.manifest())
-    with pytest.raises(UserError, match="no longer gives the answers"):
-        promotion.rollback(champion, to="1", who="Bob", why="x")
-    assert alias_journal.aliases(client, champion) == State("2", "1")
-
-
-def test_a_rollback_needs_a_reason_and_somewhere_to_go(client, champion):
-    with pytest.raises(UserError, match="needs a reason"):
-        promotion.rollback(champion, to=None, who="Bob", why=" ")
-    with pytest.raises(UserError, match="no previous version"):
-        promotion.rollback(champion, to=None, who="Bob", why="x")
-    with pytest.raises(UserError, match="has no version 9"):
-        promotion.rollback(champion, to="9", who="Bob", why="x")
-
-
 def test_asking_about_a_version_that_cannot_be_judged_is_an_error(client, champion):
     with pytest.raises(UserError, match="no challenger; version 1 is champion"):
         ask(champion, why="once more")
@@ -198,88 +167,6 @@ def test_asking_about_a_version_that_cannot_be_judged_is_an_error(client, champi
         ask(champion, version="1")
     with pytest.raises(UserError, match="no model nothing is registered"):
         ask("nothing")
-
-
-def test_a_champion_moved_by_hand_stays_and_the_history_says_so(client, champion, tmp_path):
-    challenge(tmp_path, champion, wrong(20))
-    client.set_registered_model_alias(champion, "champion", "2")
-    every = promotion.history(champion)
-    assert [move.kind for move, _ in every] == ["promotion", "outside"]
-    assert every[-1][0].after == State("2", "1")
-    assert alias_journal.aliases(client, champion) == State("2", "1")
-    assert promotion.history(champion) == every  # looked at again, nothing more is written
-    promotion.rollback(champion, to=None, who="Bob", why="back")
-    assert alias_journal.aliases(client, champion) == State("1", "2")
-
-
-def test_without_an_alias_the_version_that_was_in_use_last_is_to_be_beaten(client, champion, tmp_path):
-    challenge(tmp_path, champion, wrong(90))
-    client.delete_registered_model_alias(champion, "champion")
-    outcome = ask(champion)
-    assert outcome.decision.champion == "1"
-    assert not outcome.promoted
-    registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
-    assert ask(champion).promoted
-    assert alias_journal.aliases(client, champion) == State("3", "1")
-
-
-def test_a_deleted_champion_blocks_nothing(client, champion, tmp_path):
-    challenge(tmp_path, champion, wrong(20))
-    assert ask(champion).promoted
-    client.delete_model_version(champion, "2")
-    assert promotion.history(champion)[-1][0].kind == "outside"
-    registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
-    assert ask(champion).promoted
-    assert alias_journal.aliases(client, champion).champion == "3"
-
-
-def test_a_champion_moved_while_it_is_judged_is_not_overrun(client, champion, tmp_path, monkeypatch):
-    challenge(tmp_path, champion, wrong(20))
-    registered.register(tmp_path, champion, wrong(10), sharpness=0.3)
-    keep = decision_record.keep
-
-    def moving(*args, **kwargs):
-        client.set_registered_model_alias(champion, "champion", "2")
-        return keep(*args, **kwargs)
-
-    monkeypatch.setattr(decision_record, "keep", moving)
-    with pytest.raises(UserError, match=r"another move .* came first .*outside"):
-        ask(champion)
-    assert alias_journal.aliases(client, champion) == State("2", "1")
-    version = client.get_model_version(champion, "3")
-    assert version.tags["gate.decision"] == "overtaken"
-    assert "not put to use" in version.description
-    assert "replaces" not in version.description
-
-
-def test_a_request_that_is_sent_again_is_one_move(client, champion, tmp_path, monkeypatch):
-    challenge(tmp_path, champion, wrong(20))
-    create = MlflowClient.create_model_version
-    monkeypatch.setattr(MlflowClient, "create_model_version", lambda *a, **k: create(*a, **k) and create(*a, **k))
-    assert ask(champion).promoted
-    assert alias_journal.aliases(client, champion) == State("2", "1")
-    assert [valid for _, valid in promotion.history(champion)] == [True, True, False]
-
-
-def test_only_what_was_in_use_is_rolled_back_to(client, champion, tmp_path):
-    challenge(tmp_path, champion, wrong(90))
-    assert not ask(champion).promoted
-    with pytest.raises(UserError, match=r"version 2 .* was never in use"):
-        promotion.rollback(champion, to="2", who="Bob", why="x")
-
-
-def test_what_a_person_took_out_of_use_is_known_until_it_is_put_to_use_again(client, champion, tmp_path):
-    challenge(tmp_path, champion, wrong(20))
-    assert ask(champion).promoted
-    assert alias_journal.withdrawn(alias_journal.read(client, champion), "1") is None  # beaten, not withdrawn
-    promotion.rollback(champion, to=None, who="Bob", why="rain")
-    assert alias_journal.withdrawn(alias_journal.read(client, champion), "2").why == "rain"
-    # A run does not put it back of itself; it neither asks about what is in use.
-    made = [versions.Registration(champion, version, "0" * 64, "", "") for version in ("2", "1")]
-    assert "Bob took it out of use (rain)" in versions.reason_not_to_judge(made[0])
-    assert versions.reason_not_to_judge(made[1]) == ""
-    assert ask(champion, version="2").promoted
-    assert alias_journal.withdrawn(alias_journal.read(client, champion), "2") is None
 
 
 def test_a_persons_description_stays(client, champion, tmp_path):
@@ -350,117 +237,3 @@ def test_the_commands_end_with_0_promoted_2_refused_1_error(client, champion, tm
     output = command("history", code=0)
     assert re.search(r"promotion +1 -> 3 +CI +it's better", output)
     assert re.search(r"rollback +3 -> 1 .* regret", output)
-
-
-class Killed(BaseException):
-    """Ends a command as a kill does: nothing of this project catches it."""
-
-
-WRITING = ("create_", "set_", "delete_", "log_", "update_", "rename_")
-
-
-@pytest.fixture
-def kill_before(monkeypatch):
-    """Let a command be killed before its call number N that writes to MLflow, and return whether it came so far.
-
-    What it only reads in between changes nothing.
-    """
-
-    def run(number, command):
-        calls, within = 0, False
-
-        def counting(method):
-            def call(*arguments, **options):
-                nonlocal calls, within
-                if within:  # MLflow itself asks
-                    return method(*arguments, **options)
-                calls += 1
-                if calls == number:
-                    raise Killed
-                within = True
-                try:
-                    return method(*arguments, **options)
-                finally:
-                    within = False
-
-            return call
-
-        with monkeypatch.context() as context:
-            for name in dir(MlflowClient):
-                if name.startswith(WRITING):
-                    context.setattr(MlflowClient, name, counting(getattr(MlflowClient, name)))
-            try:
-                command()
-            except Killed:
-                return True
-        return False
-
-    return run
-
-
-def valid_moves(name):
-    return [(move.kind, move.after) for move, valid in promotion.history(name) if valid]
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("to", [None, "1"])
-def test_a_rollback_that_is_killed_at_any_call_and_repeated_is_one_rollback(
-    client, champion, tmp_path, kill_before, to, monkeypatch
-):
-    challenge(tmp_path, champion, wrong(20))
-    assert ask(champion).promoted
-    monkeypatch.setattr(
-        promotion.version_evidence, "gather", lambda *_: SimpleNamespace(model=Path("none"))
-    )  # it takes long
-    monkeypatch.setattr(promotion.version_evidence, "require_running", lambda *_: 0)
-    number, killed = 0, True
-    while killed:
-        number, begun = number + 1, len(valid_moves(champion))
-
-        def command(why=f"incident {number}"):
-            return promotion.rollback(champion, to=to, who="Bob", why=why)
-
-        killed = kill_before(number, command)
-        assert command().after == State("1", "2"), number
-        assert valid_moves(champion)[begun:] == [("rollback", State("1", "2"))], number
-        # Another reason makes it another rollback, and puts the bad version back for the next round.
-        assert promotion.rollback(champion, to="2", who="Bob", why=f"camera {number}").after == State("2", "1")
-    assert number > 4
-
-
-@pytest.mark.e2e
-def test_a_promotion_that_is_killed_at_any_call_and_repeated_is_one_promotion(client, champion, tmp_path, kill_before):
-    challenge(tmp_path, champion, wrong(20))
-    number, killed, sentences = 0, True, set()
-    while killed:
-        number, begun = number + 1, len(valid_moves(champion))
-        killed = kill_before(number, lambda number=number: ask(champion, why=f"go {number}"))
-        outcome = ask(champion, why=f"go {number}")
-        assert outcome.promoted, number
-        assert valid_moves(champion)[begun:] == [("promotion", State("2", "1"))], number
-        assert outcome.page.read_text().startswith("<!doctype html>"), number
-        sentences.add(outcome.decision.sentence)
-        promotion.rollback(champion, to="1", who="Bob", why=f"rain {number}")
-        client.set_registered_model_alias(champion, "challenger", "2")
-    assert len(sentences) == 1
-    assert number > 12
-
-
-def test_the_same_words_about_another_challenger_are_another_request(client, champion, tmp_path):
-    challenge(tmp_path, champion, wrong(20))
-    assert not ask(champion).already
-    assert ask(champion).already
-    registered.register(tmp_path, champion, wrong(5), sharpness=0.3)
-    outcome = ask(champion)
-    assert not outcome.already
-    assert outcome.decision.challenger == "3"
-
-
-def test_a_decision_that_was_altered_is_not_told_again(client, champion, tmp_path):
-    challenge(tmp_path, champion, wrong(20))
-    assert ask(champion).promoted
-    version = client.get_model_version(champion, "2")
-    folder = version.tags["gate.page"].rpartition("/")[0]
-    client.log_text(version.run_id, "{}", f"{folder}/decision.json")
-    with pytest.raises(UserError, match="is not the one that promoted it"):
-        ask(champion)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import clones
@@ -14,6 +11,7 @@ import pytest
 import registered
 from crafted import ROW
 
+from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import load
 from adaptformer.config.run_folder import RunFolder
@@ -73,14 +71,11 @@ def test_a_strange_name_is_looked_for_as_it_is(checkout):
         versions.require_model(client, STRANGE)
 
 
-def test_a_strange_path_is_no_part_of_an_address(checkout, tmp_path):
+def test_a_strange_path_is_no_part_of_an_address(checkout, tmp_path, monkeypatch, capsys):
     moved = checkout.rename(tmp_path / "it's a 20%25 köpie?#mine=1&b")
-    environment = {**os.environ, "PYTHONPATH": str(clones.ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", "adaptformer", "lineage", "champion", "--model", "pets"],
-        cwd=moved, env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert f"30 train, 0 validation, {registered.TESTS} test" in done.stdout
+    monkeypatch.chdir(moved)
+    assert main(["lineage", "champion", "--model", "pets"]) == 0
+    assert f"30 train, 0 validation, {registered.TESTS} test" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == [moved.name]
 
 
@@ -167,14 +162,14 @@ def test_a_copy_never_writes_into_its_original(checkout, tmp_path, monkeypatch):
 def test_a_moved_database_that_cannot_be_written_is_read_and_takes_no_change(checkout, tmp_path, monkeypatch, request):
     moved = checkout.rename(tmp_path / "elsewhere")
     monkeypatch.chdir(moved)
-    let_name = relocation._let_name
+    connect = sqlite3.connect
 
-    def read_only(database, before, present):
+    def read_only(database):
         if database == moved / "mlflow.db":
-            raise sqlite3.OperationalError("attempt to write a readonly database")
-        let_name(database, before, present)
+            return connect(f"file:{database}?mode=ro", uri=True)
+        return connect(database)
 
-    monkeypatch.setattr(relocation, "_let_name", read_only)
+    monkeypatch.setattr(relocation.sqlite3, "connect", read_only)
     assert champion(tmp_path / "out").is_file()
     with pytest.raises(UserError, match="Read-only file system"), mlflow_store.user_errors("nothing was changed"):
         mlflow_store.connect().set_registered_model_alias("pets", "other", "1")

@@ -7,6 +7,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import importlib
 import io
 import json
 import pickle
@@ -27,6 +28,7 @@ from scipy.io import savemat
 from adaptformer.base.errors import UserError
 from adaptformer.curation.importing import known_data_sets
 from adaptformer.curation.importing.importing import import_folder
+from adaptformer.model.torchvision_ops import import_torchvision
 
 Picture = Callable[..., bytes]
 PARAMS = data_params()
@@ -90,7 +92,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @pytest.fixture
 def datasets(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("torchvision.datasets.utils._is_remote_location_available", lambda: False, raising=False)
-    return known_data_sets._datasets()
+    import_torchvision()
+    return importlib.import_module("torchvision.datasets")
 
 
 def cifar_part(count: int, classes: int, key: str = "labels") -> tuple[bytes, np.ndarray, list[int]]:
