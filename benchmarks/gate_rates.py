@@ -31,7 +31,7 @@ from adaptformer.evaluation.intervals import wilson
 from adaptformer.evaluation.power import RHO
 from adaptformer.gate.decision import Decision
 from adaptformer.gate.judging import decide
-from adaptformer.gate.pairing import GateSide
+from adaptformer.gate.pairing import Side
 
 SAME_MISTAKE = 0.5
 ACCURACY = 0.859
@@ -95,7 +95,7 @@ def _wrong(labels: NDArray[np.int64], classes: int, random: np.random.Generator)
     return (labels + random.integers(1, classes, len(labels))) % classes
 
 
-def _judged(version: str, classes: int, labels: NDArray[np.int64], answers: NDArray[np.int64]) -> GateSide:
+def _judged(version: str, classes: int, labels: NDArray[np.int64], answers: NDArray[np.int64]) -> Side:
     names = np.array([f"class {number:03}" for number in range(classes)])
     numbers = [f"{number:064x}" for number in range(len(labels))]
     predictions = pd.DataFrame(
@@ -104,7 +104,7 @@ def _judged(version: str, classes: int, labels: NDArray[np.int64], answers: NDAr
             "confidence": 1.0, "probability_of_label": 1.0,
         }
     )  # fmt: skip
-    return GateSide(version, tuple(names), predictions, frozenset(), megabytes=1.0, latency_ms=1.0, parity=0.0)
+    return Side(version, tuple(names), predictions, frozenset(), megabytes=1.0, latency_ms=1.0, parity=0.0)
 
 
 def row(number: int, scenario: Scenario, bounds: GateParams, simulations: int) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ _AVERAGED = re.compile(r"(?:^|[^a-z])(?:ema|teacher|target|momentum|swa|average|
 class Table(NamedTuple):
     """Tensors of one container of a checkpoint with one prefix, which is removed from their names.
 
-    `place` is the path of containers; `beside` is the number of tensors in the container without the prefix.
+    `place` is the path of containers; `others` is the number of tensors in the container without the prefix.
     """
 
     place: tuple[str, ...]
