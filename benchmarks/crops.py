@@ -56,9 +56,9 @@ def crops_of_squares(squares: np.ndarray, first: int) -> torch.Tensor:
 
 def crops_of_photos(kept: Photos, first: int) -> torch.Tensor:
     """Return a batch as training makes it."""
-    chosen = range(first, first + BATCH)
+    indices = range(first, first + BATCH)
     boxes = augmentation.random_boxes(kept.shapes[first : first + BATCH], SCALE, RATIO, True, first)
-    cropped = augmentation.crop([kept[i] for i in chosen], boxes, CONTRACT.size, CONTRACT.interpolation)
+    cropped = augmentation.crop([kept[i] for i in indices], boxes, CONTRACT.size, CONTRACT.interpolation)
     return normalised(augmentation.planes(cropped))
 
 

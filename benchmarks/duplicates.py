@@ -78,19 +78,19 @@ def pictures(images: Iterable[Image.Image]) -> NDArray[np.uint8]:
 
 def apart(images: list[Image.Image]) -> list[Image.Image]:
     """Return the images without those that are near duplicates of others."""
-    found = near_duplicates.pairs(pictures(images))
-    twins = {int(index) for pair in found for index in pair}
+    pairs = near_duplicates.pairs(pictures(images))
+    twins = {int(index) for pair in pairs for index in pair}
     return [image for index, image in enumerate(images) if index not in twins]
 
 
 def judged(images: list[Image.Image], change: Change, copies: int) -> tuple[float, float]:
     """Return recall and precision for one kind of change."""
     random = np.random.default_rng(0)
-    chosen = random.permutation(len(images))[:copies]
-    changed = [change(images[index], random) for index in chosen]
-    found = {(int(a), int(b)) for a, b in near_duplicates.pairs(pictures([*images, *changed]))}
-    true = {(int(index), len(images) + number) for number, index in enumerate(chosen)}
-    return len(found & true) / len(true), len(found & true) / max(len(found), 1)
+    originals = random.permutation(len(images))[:copies]
+    changed = [change(images[index], random) for index in originals]
+    pairs = {(int(a), int(b)) for a, b in near_duplicates.pairs(pictures([*images, *changed]))}
+    true = {(int(index), len(images) + number) for number, index in enumerate(originals)}
+    return len(pairs & true) / len(true), len(pairs & true) / max(len(pairs), 1)
 
 
 def main() -> None:
@@ -106,8 +106,8 @@ def main() -> None:
     paths = [paths[index] for index in np.random.default_rng(0).permutation(len(paths))]
     images = apart([Image.open(path).convert("RGB") for path in paths[: given.images]])
     print(f"{len(images)} images without near duplicates among them, of {min(given.images, len(paths))}")
-    found = {name: judged(images, change, given.copies) for name, (change, _) in CHANGES.items()}
-    rows = [[name, f"{recall:.3f}", f"{precision:.3f}"] for name, (recall, precision) in found.items()]
+    rates = {name: judged(images, change, given.copies) for name, (change, _) in CHANGES.items()}
+    rows = [[name, f"{recall:.3f}", f"{precision:.3f}"] for name, (recall, precision) in rates.items()]
     timed = {}
     for size in [size for size in given.sizes if size <= len(paths)]:
         memory.forget_peak()
@@ -119,10 +119,10 @@ def main() -> None:
         exponent = float(np.polyfit(np.log(list(timed)), np.log(list(timed.values())), 1)[0])
         rows.append(["fitted exponent of the seconds", f"{exponent:.2f}", ""])
     targets = [
-        measuring.Target(f"{name}: the worse of both", min(found[name]), wanted)
-        for name, (_, wanted) in CHANGES.items()
+        measuring.Target(f"{name}: the worse of both", min(rates[name]), target)
+        for name, (_, target) in CHANGES.items()
     ]
-    about = {"found": found, "seconds": timed, "detail": duplicate_verification.DETAIL}
+    about = {"found": rates, "seconds": timed, "detail": duplicate_verification.DETAIL}
     measuring.report("duplicates", ("change or work", "recall", "precision"), rows, about, targets)
 
 

@@ -90,8 +90,8 @@ def predict(root: Path) -> dict[str, Any]:
         model_checksum.matches(model)
         taken.append(time.perf_counter() - began)
     predictor = Predictor(model, device="cpu")
-    found = list(predictor.predict(images_below([root / "data" / "test"]), top=1))
-    answers = len([prediction for prediction in found if not prediction.fault])
+    predictions = list(predictor.predict(images_below([root / "data" / "test"]), top=1))
+    answers = len([prediction for prediction in predictions if not prediction.fault])
     return {"images": answers, "checksum_ms": 1000 * min(taken)}
 
 
@@ -112,9 +112,9 @@ def _measured(given: argparse.Namespace) -> dict[str, Any]:
         "predict": lambda: predict(root),
     }
     began = time.perf_counter()
-    found = steps[given.step]() or {}
+    results = steps[given.step]() or {}
     seconds = round(time.perf_counter() - began, 1)
-    return {**found, "seconds": seconds, "peak_gb": round(memory.peak_mb() / 1000, 2)}
+    return {**results, "seconds": seconds, "peak_gb": round(memory.peak_mb() / 1000, 2)}
 
 
 def main() -> None:

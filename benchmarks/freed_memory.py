@@ -70,10 +70,12 @@ def main() -> None:
                 runs[work][side].append(json.loads(done.stdout))
     rows = []
     for work, sides in runs.items():
-        found = {side: statistics.median(seconds for seconds, _ in sides[side]) for side in SIDES}
+        medians = {side: statistics.median(seconds for seconds, _ in sides[side]) for side in SIDES}
         peaks = [statistics.median(peak for _, peak in sides[side]) for side in SIDES]
-        seconds = [f"{found[side]:.2f}" for side in SIDES]
-        rows.append([work, *seconds, f"{found['given back'] / found['kept']:.2f}", *(f"{peak:,.0f}" for peak in peaks)])
+        seconds = [f"{medians[side]:.2f}" for side in SIDES]
+        rows.append(
+            [work, *seconds, f"{medians['given back'] / medians['kept']:.2f}", *(f"{peak:,.0f}" for peak in peaks)]
+        )
     measuring.report(
         "freed_memory",
         ("freed memory", "given back, s", "kept, s", "times as fast", "given back, MB", "kept, MB"),

@@ -47,16 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         for _ in range(given.judgements):
             one, other_one = (Predictor(given.model, device="cpu", threads=1) for _ in range(2))
-            found = compared_ms(one, other_one, partial(rules.too_slow, bounds=bounds))
-            refused += rules.too_slow(*found, bounds=bounds)
-            ratios.append(found[0] / found[1])
+            latencies = compared_ms(one, other_one, partial(rules.too_slow, bounds=bounds))
+            refused += rules.too_slow(*latencies, bounds=bounds)
+            ratios.append(latencies[0] / latencies[1])
     finally:
         for other in others:
             other.terminate()
     rate = wilson(refused, given.judgements)
     print(
         f"{refused} of {given.judgements} judgements refused ({rate.low:.1%} to {rate.high:.1%}); "
-        f"ratio {min(ratios):.2f} to {max(ratios):.2f}, median {np.median(ratios):.2f}; {found[0]:.2f} ms an image"
+        f"ratio {min(ratios):.2f} to {max(ratios):.2f}, median {np.median(ratios):.2f}; {latencies[0]:.2f} ms an image"
     )
 
 

@@ -31,7 +31,7 @@ from adaptformer.evaluation.intervals import wilson
 from adaptformer.evaluation.power import RHO
 from adaptformer.gate.decision import Decision
 from adaptformer.gate.judging import decide
-from adaptformer.gate.pairing import GateSide
+from adaptformer.gate.pairing import Side
 
 SAME_MISTAKE = 0.5
 ACCURACY = 0.859
@@ -52,7 +52,7 @@ class Scenario:
 
 def scenarios() -> list[Scenario]:
     """Return every case of the table."""
-    found: list[Scenario] = []
+    cases_of_all: list[Scenario] = []
     sizes: tuple[tuple[int, int, Metric], ...] = (
         (100, 100, "top1"), (10, 36, "top1"), (10, 36, "balanced_accuracy"),
     )  # fmt: skip
@@ -65,14 +65,14 @@ def scenarios() -> list[Scenario]:
             "equal": before,
             "one class 30 points worse, the others 2 points better": one_worse,
         }
-        found += [Scenario(name, size, metric, counts, before, after) for name, after in cases.items()]
-    found += [Scenario("5 points better in every class", "10 × 36", "top1", counts, before, before + 0.05)]
+        cases_of_all += [Scenario(name, size, metric, counts, before, after) for name, after in cases.items()]
+    cases_of_all += [Scenario("5 points better in every class", "10 × 36", "top1", counts, before, before + 0.05)]
     counts = np.array([700, *[30] * 9])
     before, after = np.full(10, 0.8), np.array([0.77, *[0.9] * 9])
     name, size = "9 rare classes 10 points better, the frequent one 3 worse", "700 + 9 × 30"
     metrics: tuple[Metric, ...] = ("top1", "balanced_accuracy", "macro_f1")
-    found += [Scenario(name, size, metric, counts, before, after) for metric in metrics]
-    return found
+    cases_of_all += [Scenario(name, size, metric, counts, before, after) for metric in metrics]
+    return cases_of_all
 
 
 def simulate(scenario: Scenario, bounds: GateParams, *key: int) -> Decision:
@@ -95,7 +95,7 @@ def _wrong(labels: NDArray[np.int64], classes: int, random: np.random.Generator)
     return (labels + random.integers(1, classes, len(labels))) % classes
 
 
-def _judged(version: str, classes: int, labels: NDArray[np.int64], answers: NDArray[np.int64]) -> GateSide:
+def _judged(version: str, classes: int, labels: NDArray[np.int64], answers: NDArray[np.int64]) -> Side:
     names = np.array([f"class {number:03}" for number in range(classes)])
     numbers = [f"{number:064x}" for number in range(len(labels))]
     predictions = pd.DataFrame(
@@ -104,7 +104,7 @@ def _judged(version: str, classes: int, labels: NDArray[np.int64], answers: NDAr
             "confidence": 1.0, "probability_of_label": 1.0,
         }
     )  # fmt: skip
-    return GateSide(version, tuple(names), predictions, frozenset(), megabytes=1.0, latency_ms=1.0, parity=0.0)
+    return Side(version, tuple(names), predictions, frozenset(), megabytes=1.0, latency_ms=1.0, parity=0.0)
 
 
 def row(number: int, scenario: Scenario, bounds: GateParams, simulations: int) -> tuple[str, ...]:

@@ -47,9 +47,9 @@ def errors(
     return summed
 
 
-def share(found: Sequence[bool] | NDArray[np.bool_]) -> str:
+def share(outcomes: Sequence[bool] | NDArray[np.bool_]) -> str:
     """Return a rate with its interval."""
-    rate = intervals.wilson(int(np.sum(found)), len(found))
+    rate = intervals.wilson(int(np.sum(outcomes)), len(outcomes))
     return f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})"
 
 
@@ -99,13 +99,13 @@ def margins(_draws: int) -> Iterator[Row]:
     ):  # fmt: skip
         ours, theirs = (differing + margin) / 2, (differing - margin) / 2
         most = [int(binom.isf(1e-7, images, max(chance, 1e-9))) + 1 for chance in (ours, theirs)]
-        found = sum(
+        rate = sum(
             float(binom.pmf(gained, images, ours) * binom.pmf(lost, images - gained, theirs / (1 - ours)))
             for gained in range(most[0] + 1)
             for lost in range(most[1] + 1)
             if gained - lost > images * margin and p_value(gained, lost, images, margin, LEVEL) < LEVEL
         )
-        yield f"{images}", f"{100 * margin:+g} points", f"{differing:.1%}", f"{found:.2%}"
+        yield f"{images}", f"{100 * margin:+g} points", f"{differing:.1%}", f"{rate:.2%}"
 
 
 def coverage(draws: int) -> Iterator[Row]:
@@ -121,8 +121,8 @@ def coverage(draws: int) -> Iterator[Row]:
                     wrong = (labels + random.integers(1, classes, images)) % classes
                     answers = np.where(random.random(images) < accuracy, labels, wrong)
                     for metric, held in holds.items():
-                        found = intervals.interval(metric, labels, answers, classes)
-                        held.append(found.low <= accuracy <= found.high)  # equal classes: the truth of all three
+                        interval = intervals.interval(metric, labels, answers, classes)
+                        held.append(interval.low <= accuracy <= interval.high)  # equal classes: the truth of all three
                 yield f"{images}", f"{classes}", f"{accuracy:.1%}", *(f"{np.mean(held):.1%}" for held in holds.values())
 
 
@@ -134,7 +134,7 @@ def looks(draws: int) -> Iterator[Row]:
     )  # fmt: skip
     images, most = 359, 20
     promoted = np.zeros((draws, most + 1), bool)
-    inflated, found = np.zeros((draws, most + 1)), np.zeros((draws, most + 1), bool)
+    inflated, better_passes = np.zeros((draws, most + 1)), np.zeros((draws, most + 1), bool)
     for draw in range(draws):
         random = randomness.generator("gate looks", draw)
         shared = np.sqrt(power.RHO) * random.standard_normal(images)
@@ -152,12 +152,12 @@ def looks(draws: int) -> Iterator[Row]:
                 champion, promoted[draw, look:] = newer, True
             inflated[draw, look] = champion.mean() - ACCURACY
             if look in (0, 1, 5, 10, 20):
-                found[draw, look] = passes(version(ACCURACY + 0.03), champion)
+                better_passes[draw, look] = passes(version(ACCURACY + 0.03), champion)
     for look in (0, 1, 5, 10, 20):
-        told = power.by_chance(look, LEVEL)
+        predicted = power.by_chance(look, LEVEL)
         yield (
-            f"{look}", share(promoted[:, look]), f"{told:.1%}", f"{100 * inflated[:, look].mean():+.2f} points",
-            share(found[:, look]),
+            f"{look}", share(promoted[:, look]), f"{predicted:.1%}", f"{100 * inflated[:, look].mean():+.2f} points",
+            share(better_passes[:, look]),
         )  # fmt: skip
 
 
@@ -172,9 +172,9 @@ def probabilities(draws: int) -> Iterator[Row]:
             odds = shared + 0.8 * random.standard_normal((2, images))
             signs = np.where(random.random((2, images)) < 1 / (1 + np.exp(-odds)), 1, -1)
             before = np.logaddexp(0, -signs[1] * odds[1])
-            for sharper, found in refused.items():
+            for sharper, outcomes in refused.items():
                 rise = np.logaddexp(0, -sharper * signs[0] * odds[0]) - before
-                found.append(paired_tests.mean_rise(rise, None, 0.05, LEVEL).low > 0.05)
+                outcomes.append(paired_tests.mean_rise(rise, None, 0.05, LEVEL).low > 0.05)
         yield f"{images:,}", *map(share, refused.values())
 
 

@@ -85,14 +85,14 @@ def main() -> None:
     for name in given.model or PREDICTED:
         measured[name] = measure(name, given.batch, where, given.repeats)
         whole = measured[name][WHOLE]
-        for side, found in measured[name].items():
-            rate = given.batch / found["seconds"]
+        for side, costs in measured[name].items():
+            rate = given.batch / costs["seconds"]
             adapters = side in {EAGER, COMPILED} and name in FORWARD_GFLOP
             share = f"{rate * 2 * FORWARD_GFLOP[name] / 1000 / PEAK_TFLOPS:.0%}" if adapters else ""
             predicted = f"{PREDICTED[name]:,}" if side == COMPILED and name in PREDICTED else ""
             rows.append([
-                name, side, f"{rate:,.0f}", predicted, share, f"{whole['seconds'] / found['seconds']:.2f}",
-                f"{found['peak_mb']:,.0f}", f"{found['peak_mb'] / whole['peak_mb']:.2f}",
+                name, side, f"{rate:,.0f}", predicted, share, f"{whole['seconds'] / costs['seconds']:.2f}",
+                f"{costs['peak_mb']:,.0f}", f"{costs['peak_mb'] / whole['peak_mb']:.2f}",
             ])  # fmt: skip
     headers = ("model", "one step", "images/s", "predicted", f"of {PEAK_TFLOPS} TFLOP/s", "speed over whole",
                "MB", "MB over whole")  # fmt: skip

@@ -61,14 +61,14 @@ def write_data(root: Path, images: int) -> None:
         path.rename(target)
 
 
-def ours(root: Path, name: str, wanted: Params) -> Seconds:
+def ours(root: Path, name: str, run_params: Params) -> Seconds:
     """Return the seconds of each epoch of the stage `train` except the first, which fills the image cache."""
     folder = RunFolder(root / "artifacts", root / "data")
     table, _ = manifest.scan(folder.data, manifest.ValidationShare(0.1, 0))
     manifest.write_manifest(folder.manifest, table)
     models.write_backbone(folder.backbone, name, models.encoder(name, SIZE))
     ends: Seconds = []
-    STAGES["train"].run(wanted, folder, lambda _row: ends.append(time.perf_counter()))
+    STAGES["train"].run(run_params, folder, lambda _row: ends.append(time.perf_counter()))
     return [after - before for before, after in itertools.pairwise(ends)]
 
 
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     given = parser.parse_args()
     where = device.choose(given.device, 0)
-    rows, found, targets = [], {}, []
+    rows, seconds_of, targets = [], {}, []
     for name in given.model or MODELS:
         with tempfile.TemporaryDirectory() as scratch:
             root, epochs = Path(scratch), given.repeats + 1
@@ -144,7 +144,7 @@ def main() -> None:
                 "ImageFolder, DataLoader": others(root, name, given.batch, epochs, where),
             }
         medians = {side: statistics.median(taken) for side, taken in seconds.items()}
-        found[name] = seconds
+        seconds_of[name] = seconds
         ratio = medians["ImageFolder, DataLoader"] / medians["adaptformer"]
         images = given.images - max(4, given.images // 10)
         rows += [[name, side, f"{taken:.1f}", f"{images / taken:,.0f}"] for side, taken in medians.items()]
@@ -152,7 +152,7 @@ def main() -> None:
             targets.append(measuring.Target(f"{name}: epochs over the other side's", ratio, WANTED[name]))
         else:
             print(f"{name}: {ratio:.2f} times as fast")
-    about = {"device": device.describe(where), "images": given.images, "batch": given.batch, "seconds": found}
+    about = {"device": device.describe(where), "images": given.images, "batch": given.batch, "seconds": seconds_of}
     measuring.report("gpu_epoch", ("model", "side", "s an epoch", "training images/s"), rows, about, targets)
 
 

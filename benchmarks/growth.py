@@ -39,19 +39,19 @@ def main() -> None:
     parser.add_argument("--model", default="vit_tiny_patch16_224", help="timm's name (default: %(default)s)")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found = measuring.medians(measuring.interleaved(sides(given.model), given.repeats))
+    medians = measuring.medians(measuring.interleaved(sides(given.model), given.repeats))
     rows, exponents = [], {}
     for name, sizes in SIZES.items():
-        seconds = [found[f"{name} {size}"] for size in sizes]
+        seconds = [medians[f"{name} {size}"] for size in sizes]
         exponents[name] = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
         values = ", ".join(f"{size}: {value:.2f} s" for size, value in zip(sizes, seconds, strict=True))
         rows.append([name, values, f"{exponents[name]:.2f}"])
-    wider = found["bottleneck 256"] / found["bottleneck 64"]
+    wider = medians["bottleneck 256"] / medians["bottleneck 64"]
     targets = [
         measuring.Target("exponent of the images", exponents["images"], 1.03, at_most=True),
         measuring.Target("a step with r = 256 over one with r = 64", wider, 1.08, at_most=True),
     ]
-    measured = {"seconds": found, "exponents": exponents}
+    measured = {"seconds": medians, "exponents": exponents}
     measuring.report("growth", ("series", "one step", "exponent"), rows, measured, targets)
 
 

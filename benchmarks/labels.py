@@ -46,10 +46,10 @@ def main() -> None:
         right = np.searchsorted(classes, table["label"])
         labels = classes[np.where(planted, (right + steps) % len(classes), right)]
         began = time.perf_counter()
-        found = ranking.rank(table.assign(label=labels), features, None).set_index("path").loc[table["path"]]
+        ranked = ranking.rank(table.assign(label=labels), features, None).set_index("path").loc[table["path"]]
         seconds = time.perf_counter() - began
-        precision = average_precision_score(planted, 1 - found["label_probability"])
-        named = (found["likely_wrong"] == "yes").to_numpy()
+        precision = average_precision_score(planted, 1 - ranked["label_probability"])
+        named = (ranked["likely_wrong"] == "yes").to_numpy()
         row = {
             "average precision": round(float(precision), 3),
             "times chance": round(float(precision / given.share), 1),

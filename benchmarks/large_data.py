@@ -81,7 +81,7 @@ def write_shard(folder: Path, images: int, shard: int) -> None:
     path = folder / f"{'test' if shard % 10 == 9 else 'train'}-{shard:05}.tar"
     if path.is_file():
         return
-    with files.replacing(path) as beside, tarfile.open(beside, "w") as archive:
+    with files.replacing(path) as new_file, tarfile.open(new_file, "w") as archive:
         for number in range(shard * IN_A_SHARD, min((shard + 1) * IN_A_SHARD, images)):
             content = encoded(number)
             member = tarfile.TarInfo(f"class{number % CLASSES}/{number:09}.jpg")
@@ -128,13 +128,13 @@ def checked(images: int, given: Path | None, *, features: bool) -> None:
         # Two copies of one image are copies of each other, too.
         of = {number: copied(number) for number in range(images)}
         group = {number: copy[0] if copy else number for number, copy in of.items()}
-        found = pairs_found(into)
-        touched = {number for pair in found for number in pair}
+        pairs = pairs_found(into)
+        touched = {number for pair in pairs for number in pair}
         planted: Counter[str] = Counter(copy[1] for copy in of.values() if copy)
         hit = Counter(copy[1] for number, copy in of.items() if copy and number in touched)
         rows += [(f"found of the copies: {kind}", f"{hit[kind]:,} of {planted[kind]:,}") for kind in KINDS]
-        wrong = sum(group[first] != group[second] for first, second in found)
-        rows.append(("pairs found, wrong ones among them", f"{len(found):,}, {wrong:,}"))
+        wrong = sum(group[first] != group[second] for first, second in pairs)
+        rows.append(("pairs found, wrong ones among them", f"{len(pairs):,}, {wrong:,}"))
         print(text_table.aligned(rows, ("what", "figure")))
 
 
@@ -152,11 +152,11 @@ def against(folder: Path, limit: int, probes: Sequence[int]) -> None:
         ivf_index.PROBES = count
         began = time.perf_counter()
         index = ivf_index.build(pictures)
-        found = {(int(a), int(b)) for a, b in near_duplicates.search(index, lambda _name, step: step())}
-        there, here = ({number for pair in pairs for number in pair} for pairs in (everything, found))
+        found_pairs = {(int(a), int(b)) for a, b in near_duplicates.search(index, lambda _name, step: step())}
+        there, here = ({number for pair in pairs for number in pair} for pairs in (everything, found_pairs))
         share = len(here & there) / max(len(there), 1)
         name = f"{count} of {len(index.centres)} cells"
-        rows.append((name, f"{time.perf_counter() - began:.0f}", f"{len(found):,}", f"{share:.3f}"))
+        rows.append((name, f"{time.perf_counter() - began:.0f}", f"{len(found_pairs):,}", f"{share:.3f}"))
     print(text_table.aligned(rows, (f"{len(paths):,} images", "s", "pairs", "share of the images that have a copy")))
 
 

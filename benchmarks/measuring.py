@@ -24,7 +24,7 @@ _PACKAGES = ("torch", "timm", "pillow", "numpy", "onnxruntime", "peft", "transfo
 
 def machine() -> dict[str, Any]:
     """Return the machine on which figures were measured: processor, cores, threads, load, versions, date."""
-    found = {package: importlib.metadata.version(package) for package in _PACKAGES if _installed(package)}
+    versions = {package: importlib.metadata.version(package) for package in _PACKAGES if _installed(package)}
     return {
         "processor": _processor(),
         "flags": [flag for flag in _FLAGS if flag in device.cpu_flags()],
@@ -32,7 +32,7 @@ def machine() -> dict[str, Any]:
         "threads": device.threads(),
         "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
-        "versions": found,
+        "versions": versions,
         "date": datetime.now(UTC).date().isoformat(),
     }
 

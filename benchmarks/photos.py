@@ -132,15 +132,15 @@ def differences(data: Path, count: int = 8) -> tuple[int, float]:
 
 def targets(measured: dict[str, dict[str, Any]]) -> list[measuring.Target]:
     """Return the targets: how many times as fast as ImageFolder the epochs of each kind should be."""
-    found = []
+    results = []
     for kind in kinds(1):
         median = measured[str(kind)]["medians"]
-        wanted = {"first epoch": 5, "second epoch": 20} if kind.width == 4000 else {"first epoch": 1.5}
-        found += [
+        bounds = {"first epoch": 5, "second epoch": 20} if kind.width == 4000 else {"first epoch": 1.5}
+        results += [
             measuring.Target(f"{kind}: {name}", median["ImageFolder"] / median[name], times)
-            for name, times in wanted.items()
+            for name, times in bounds.items()
         ]
-    return found
+    return results
 
 
 def main() -> None:

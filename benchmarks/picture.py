@@ -16,8 +16,8 @@ _REACHED, _MISSED = "#0b6e99", "#d1495b"
 
 def main() -> None:
     """Draw the reached share of each target, on a logarithmic scale, because some are exceeded many times over."""
-    found = [measuring.RESULTS / f"{name}.json" for name in SHOWN]
-    results = [json.loads(path.read_text()) for path in found if path.is_file()]
+    paths = [measuring.RESULTS / f"{name}.json" for name in SHOWN]
+    results = [json.loads(path.read_text()) for path in paths if path.is_file()]
     targets = [measuring.Target(**target) for result in results for target in result.get("targets", [])]
     shares = [target.reached for target in targets]
     figure = Figure(figsize=(9, 0.8 + 0.32 * len(targets)), layout="constrained")
@@ -28,8 +28,8 @@ def main() -> None:
     )  # fmt: skip
     for row, target in enumerate(targets):
         bound = "\N{LESS-THAN OR EQUAL TO}" if target.at_most else "\N{GREATER-THAN OR EQUAL TO}"
-        said = f" {target.measured:.3g} ({bound} {target.target:g})"
-        axes.text(max(shares[row], 1), row, said, va="center", fontsize=8)
+        label = f" {target.measured:.3g} ({bound} {target.target:g})"
+        axes.text(max(shares[row], 1), row, label, va="center", fontsize=8)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
     ticks = [0.5, 1, 2, 4]

@@ -77,16 +77,16 @@ def peers(name: str, images: Tensor, labels: Tensor) -> dict[str, Callable[[], T
     }
 
 
-def targets(found: dict[str, float]) -> list[measuring.Target]:
+def targets(seconds: dict[str, float]) -> list[measuring.Target]:
     """Return the targets for adapters with a class token against the other sides that were timed."""
-    ours = found["adapters, r = 64, class token"]
-    wanted = [
-        measuring.Target("adapters, in forward passes", ours / found["forward (F)"], 2.1, at_most=True),
-        measuring.Target("adapters over own whole fine-tuning", found["whole fine-tuning"] / ours, 1.45),
+    ours = seconds["adapters, r = 64, class token"]
+    results = [
+        measuring.Target("adapters, in forward passes", ours / seconds["forward (F)"], 2.1, at_most=True),
+        measuring.Target("adapters over own whole fine-tuning", seconds["whole fine-tuning"] / ours, 1.45),
     ]
-    if LORA in found:
-        wanted.append(measuring.Target("adapters over PEFT's LoRA", found[LORA] / ours, 1.25))
-    return wanted
+    if LORA in seconds:
+        results.append(measuring.Target("adapters over PEFT's LoRA", seconds[LORA] / ours, 1.25))
+    return results
 
 
 def main() -> None:
@@ -106,17 +106,18 @@ def main() -> None:
         model = models.classified(given.model, **settings)
         sides[name] = step(model, images, labels, model)
     sides |= peers(given.model, images, labels)
-    found = measuring.medians(measuring.interleaved(sides, given.repeats))
-    forward, ours = found["forward (F)"], found["adapters, r = 64, class token"]
+    medians = measuring.medians(measuring.interleaved(sides, given.repeats))
+    forward, ours = medians["forward (F)"], medians["adapters, r = 64, class token"]
     rows = [
-        [name, f"{seconds:.3f}", f"{seconds / forward:.2f}", f"{seconds / ours:.2f}"] for name, seconds in found.items()
+        [name, f"{seconds:.3f}", f"{seconds / forward:.2f}", f"{seconds / ours:.2f}"]
+        for name, seconds in medians.items()
     ]
     measuring.report(
         "step",
         ("one step", "CPU seconds", "in F", "over adapters"),
         rows,
-        {"model": given.model, "batch": given.batch, "repeats": given.repeats, "seconds": found},
-        targets(found),
+        {"model": given.model, "batch": given.batch, "repeats": given.repeats, "seconds": medians},
+        targets(medians),
     )
 
 

@@ -52,9 +52,9 @@ def accuracy(given: argparse.Namespace) -> None:
                 odds = _centre(right) + SPREAD * random.standard_normal(images + NEW)
                 truth = random.random(images + NEW) < 1 / (1 + np.exp(-TRUTH * odds))
                 confidence = 1 / (1 + np.exp(-odds))
-                found = expected_accuracy.estimate(confidence[:images], truth[:images], confidence[images:])
-                inside.append(found.low <= truth[images:].mean() <= found.high)
-                width.append(found.high - found.low)
+                interval = expected_accuracy.estimate(confidence[:images], truth[:images], confidence[images:])
+                inside.append(interval.low <= truth[images:].mean() <= interval.high)
+                width.append(interval.high - interval.low)
             share = wilson(sum(inside), len(inside))
             rows.append([f"{images:,}", f"{right:.0%}", _told(share), f"{np.mean(width):.3f}"])
             targets.append(measuring.Target(f"{images} validation images, {right:.0%} right", share.value, 0.9))
@@ -91,8 +91,8 @@ def drift(given: argparse.Namespace) -> None:
                 warned += any(check.verdict == "warn" for check in checks)
                 by_content += checks[-1].verdict == "warn"
             share = wilson(warned, given.draws)
-            told = _told(wilson(by_content, given.draws))
-            rows.append([f"{images}", f"{foreign}", _told(share), told])
+            by_content_cell = _told(wilson(by_content, given.draws))
+            rows.append([f"{images}", f"{foreign}", _told(share), by_content_cell])
             name = f"{images} images, {foreign} foreign: {'found' if foreign else 'not alarmed'}"
             targets.append(measuring.Target(name, *((share.value, 0.99) if foreign else (1 - share.value, 0.95))))
     print(f"{given.draws} draws each; {len(own.sizes):,} images of the model's own, {len(photographs.sizes):,} foreign")
@@ -144,14 +144,14 @@ def run(given: argparse.Namespace) -> None:
     for size in (50, 100, 200):
         inside, error, width = 0, [], []
         for draw in range(given.draws):
-            chosen = randomness.generator("watch draw", size, draw).choice(len(right["test"]), size, replace=False)
-            found = expected_accuracy.estimate(
-                confidence["validation"], right["validation"], confidence["test"][chosen]
+            drawn = randomness.generator("watch draw", size, draw).choice(len(right["test"]), size, replace=False)
+            interval = expected_accuracy.estimate(
+                confidence["validation"], right["validation"], confidence["test"][drawn]
             )
-            true = right["test"][chosen].mean()
-            inside += bool(found.low <= true <= found.high)
-            error.append(abs(found.value - true))
-            width.append(found.high - found.low)
+            true = right["test"][drawn].mean()
+            inside += bool(interval.low <= true <= interval.high)
+            error.append(abs(interval.value - true))
+            width.append(interval.high - interval.low)
         rows.append([f"{size}", f"{inside / given.draws:.1%}", f"{np.mean(error):.3f}", f"{np.mean(width):.3f}"])
     print(f"accuracy: {right['validation'].mean():.3f} validation ({len(right['validation'])}), ", end="")
     print(f"{right['test'].mean():.3f} test ({len(right['test'])}); {given.draws} draws each")

@@ -37,13 +37,13 @@ _AVERAGED = re.compile(r"(?:^|[^a-z])(?:ema|teacher|target|momentum|swa|average|
 class Table(NamedTuple):
     """Tensors of one container of a checkpoint with one prefix, which is removed from their names.
 
-    `place` is the path of containers; `beside` is the number of tensors in the container without the prefix.
+    `place` is the path of containers; `others` is the number of tensors in the container without the prefix.
     """
 
     place: tuple[str, ...]
     prefix: str
     tensors: dict[str, Tensor]
-    beside: int
+    others: int
 
     @property
     def name(self) -> str:
@@ -108,7 +108,7 @@ def _preferred(fitting: list[Table], weights: str) -> Table:
 def _log_choice(best: Table, fitting: list[Table], weights: str) -> None:
     """Log the chosen table if there were others, and its name and prefix if it has any."""
     if best.name:
-        left_out = f"; {best.beside} tensors beside them are left out" if best.beside else ""
+        left_out = f"; {best.others} tensors beside them are left out" if best.others else ""
         log.info("weights: those named %s%s", best.name, left_out)
     if others := [table.name or "(unnamed)" for table in fitting if table is not best]:
         kind = "an average of the trained ones" if best.is_averaged else "no average"

@@ -35,12 +35,12 @@ class StatCache:
         self._path = path
         self._before = _read(path)
         self._now: dict[Identity, ScannedImage] = {}
-        self._found: list[Identity] = []
+        self._hits: list[Identity] = []
 
     @property
-    def found(self) -> int:
+    def hits(self) -> int:
         """The number of lookups that found a known file."""
-        return len(self._found)
+        return len(self._hits)
 
     def of(self, file: Identity, *, picture: bool) -> ScannedImage | None:
         """Return the facts of a known file; None if it is not known, or if `picture` is true and it has none."""
@@ -48,7 +48,7 @@ class StatCache:
         if known is None or (picture and known.picture is None):
             return None
         self._now[file] = known
-        self._found.append(file)  # atomic, unlike incrementing a counter: several threads call this
+        self._hits.append(file)  # atomic, unlike incrementing a counter: several threads call this
         return known
 
     def remember(self, file: Identity, image: ScannedImage) -> None:

@@ -19,19 +19,14 @@ from adaptformer.evaluation.calibration import ece
 from adaptformer.gate import paired_tests, rules
 from adaptformer.gate.class_changes import ClassChange, NewClass, class_changes, new_classes, slice_changes
 from adaptformer.gate.decision import SHOWN, ChangedImage, Check, Decision, UnchangedImages
-from adaptformer.gate.pairing import GateSide, Pairs, alone, pair
+from adaptformer.gate.pairing import Pairs, Side, alone, pair
 from adaptformer.gate.wording import clause, counted, named, percent
 
 _NONE = UnchangedImages(0, ())
 
 
 def decide(
-    challenger: GateSide,
-    champion: GateSide | None,
-    bounds: GateParams,
-    drift: Sequence[Check] = (),
-    *,
-    earlier_looks: int,
+    challenger: Side, champion: Side | None, bounds: GateParams, drift: Sequence[Check] = (), *, earlier_looks: int
 ) -> Decision:
     """Return whether the challenger becomes champion, and why.
 
@@ -103,7 +98,7 @@ def _other_classes(pairs: Pairs, new: Sequence[NewClass]) -> list[str]:
     return [f"it also knows {named(pairs.new)} ({right:,} of {counted(images, 'test image')} right)"]
 
 
-def _first(challenger: GateSide, bounds: GateParams, drift: Sequence[Check]) -> Decision:
+def _first(challenger: Side, bounds: GateParams, drift: Sequence[Check]) -> Decision:
     pairs = alone(challenger)
     images = len(pairs.rows)
     numbers, checks = _against_chance(pairs, bounds) if images else ({}, [])
@@ -148,11 +143,11 @@ def _against_chance(pairs: Pairs, bounds: GateParams) -> tuple[dict[str, float],
     return numbers, [rules.above_chance(bounds.metric, interval, constant, pairs.shared[frequent])]
 
 
-def _trained_on(*sides: GateSide) -> tuple[str, ...]:
+def _trained_on(*sides: Side) -> tuple[str, ...]:
     return tuple(f"Version {side.version} was trained on {side.data}." for side in sides if side.data)
 
 
-def _common(challenger: GateSide, pairs: Pairs, bounds: GateParams) -> dict[str, Any]:
+def _common(challenger: Side, pairs: Pairs, bounds: GateParams) -> dict[str, Any]:
     return {
         "challenger": challenger.version,
         "metric": bounds.metric,

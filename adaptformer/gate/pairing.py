@@ -17,7 +17,7 @@ _LEAST = 5e-7
 
 
 @dataclass(frozen=True)
-class GateSide:
+class Side:
     """One model of a comparison.
 
     `predictions` has one row per test image: path, sha256, label, predicted, confidence, probability_of_label, and for
@@ -96,7 +96,7 @@ class Pairs:
         return self.rows[f"{side}_confidence"].to_numpy(np.float64)
 
 
-def pair(challenger: GateSide, champion: GateSide) -> Pairs:
+def pair(challenger: Side, champion: Side) -> Pairs:
     """Return both models' answers to the images that neither has seen and whose class both know.
 
     Images are matched by sha256 and label. Raises ValueError if the models predicted different images.
@@ -111,14 +111,14 @@ def pair(challenger: GateSide, champion: GateSide) -> Pairs:
     return _unseen(both, [challenger, champion], shared, new, dropped)
 
 
-def alone(challenger: GateSide) -> Pairs:
+def alone(challenger: Side) -> Pairs:
     """Return a single model's answers to the images that it has not seen."""
     return _unseen(_answers(challenger, "challenger"), [challenger], tuple(sorted(challenger.classes)))
 
 
 def _unseen(
     rows: pd.DataFrame,
-    models: Sequence[GateSide],
+    models: Sequence[Side],
     shared: tuple[str, ...],
     new: tuple[str, ...] = (),
     dropped: tuple[str, ...] = (),
@@ -131,7 +131,7 @@ def _unseen(
     return Pairs(rows[unseen & known], rows[unseen & ~known], left_out, shared, new, dropped)
 
 
-def _answers(model: GateSide, side: str) -> pd.DataFrame:
+def _answers(model: Side, side: str) -> pd.DataFrame:
     table = model.predictions.sort_values(["path", "sha256", "label"], ignore_index=True)
     # A file that occurs twice counts as two images, as in every other figure.
     table["copy"] = table.groupby(["sha256", "label"]).cumcount()

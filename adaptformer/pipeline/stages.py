@@ -58,7 +58,7 @@ def validate(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:
         log.warning("warning: %s", line)
     if len(rows):
         log.warning("%d findings: look at %s", len(rows), folder.data_report)
-    return {"images": len(table), "known_before": cache.found}
+    return {"images": len(table), "known_before": cache.hits}
 
 
 def fetch(params: Params, folder: RunFolder, _on_epoch: OnEpoch) -> Timing:

@@ -65,7 +65,7 @@ def verdict(registered: Registration | None) -> str:
         return "not asked: this model is not registered; --register registers it"
     record = local_record.read(registered.model)
     if record is None or registered.version not in record.versions:
-        return f"what it said of version {registered.version} is not known here: `make history` asks MLflow"
+        return f"its verdict on version {registered.version} is not known here: `make history` asks MLflow"
     state = f"version {registered.version}, {record.verdict(registered.version)}"
     if not record.versions[registered.version].verdict and record.champion != registered.version:
         return f"{state}; `make promote` asks the gate"

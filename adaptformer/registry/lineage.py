@@ -58,7 +58,7 @@ class Sightings:
 
     sha256: str
     models: tuple[str, ...]
-    found: tuple[Sighting, ...]
+    sightings: tuple[Sighting, ...]
     searched: int
     unknown: tuple[str, ...]
 
@@ -66,11 +66,11 @@ class Sightings:
     def text(self) -> str:
         """A table of the versions that have seen the image, and how they used it."""
         lines = [f"image sha256 {self.sha256}"]
-        if self.found:
+        if self.sightings:
             headers = ("model", "version", "aliases", "split", "meaning", "label", "path")
             rows = [
                 (one.model, one.version, ", ".join(one.aliases), one.split, MEANING[one.split], one.label, one.path)
-                for one in self.found
+                for one in self.sightings
             ]
             lines.append(text_table.aligned(rows, headers))
         else:

@@ -24,7 +24,7 @@ from adaptformer.data import manifest as manifests
 from adaptformer.evaluation import data_profile
 from adaptformer.gate import drift, rules
 from adaptformer.gate.decision import Check
-from adaptformer.gate.pairing import GateSide
+from adaptformer.gate.pairing import Side
 from adaptformer.prediction import model_file
 from adaptformer.prediction.latency import compared_ms
 from adaptformer.prediction.predictor import NO_ANSWER, Predictor, answered
@@ -168,7 +168,7 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 def judged(
     challenger: Candidate, champion: Candidate | None, data: Path, bounds: GateParams
-) -> tuple[GateSide, GateSide | None]:
+) -> tuple[Side, Side | None]:
     """Return both sides of the comparison, on the challenger's test images.
 
     Recorded predictions count if both were judged on the same images; else both models run on the files in `data`.
@@ -195,7 +195,7 @@ def judged(
         within = answers[0]["path"].str.partition("/")[2]
         answers[0] = answers[0].assign(group=groups.of(within, challenger.group))
     first, *others = [
-        GateSide(
+        Side(
             side.version, names, answer, seen=side.saw(challenger.alike),
             megabytes=model_file.size(side.model) / 1e6, latency_ms=speed, parity=side.parity, data=side.data,
         )

@@ -46,12 +46,12 @@ def test_what_is_known_is_not_read_and_the_same(paths: list[Path], tmp_path: Pat
     file = tmp_path / "facts.npz"
     first = StatCache(file)
     facts, pictures = scanned(paths, first)
-    assert first.found == 0
+    assert first.hits == 0
     first.write()
     reads.clear()
     second = StatCache(file)
     again, pictures_again = scanned(paths, second)
-    assert (again, second.found, reads) == (facts, 3, [])
+    assert (again, second.hits, reads) == (facts, 3, [])
     assert pictures_again.keys() == pictures.keys() == {0, 1, 2}
     for number, small in pictures.items():
         np.testing.assert_array_equal(pictures_again[number], small)
@@ -160,12 +160,12 @@ def test_a_damaged_file_or_another_version_is_nothing(
         patch.setattr(PIL, "__version__", "another")
         other = StatCache(file)
         scanned(paths, other)
-        assert other.found == 0
+        assert other.hits == 0
     assert not caplog.records
     for content in (whole[: len(whole) // 2], b""):
         file.write_bytes(content)
         damaged = StatCache(file)
         scanned(paths, damaged)
-        assert damaged.found == 0
+        assert damaged.hits == 0
         assert "is damaged: all files are read again" in caplog.text
         caplog.clear()

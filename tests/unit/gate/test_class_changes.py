@@ -8,7 +8,7 @@ from two_models import BETTER, CHAMPION, decision, judged
 
 from adaptformer.evaluation.intervals import wilson
 from adaptformer.gate.class_changes import ClassChange, newcombe
-from adaptformer.gate.pairing import GateSide
+from adaptformer.gate.pairing import Side
 
 
 def test_each_class_has_its_counts_shares_and_interval() -> None:
@@ -111,7 +111,7 @@ def test_95_of_100_intervals_hold_the_truth_or_more_near_1(
     assert 0.94 < covered < most
 
 
-def dark_thirds(model: GateSide) -> GateSide:
+def dark_thirds(model: Side) -> Side:
     """The same model with a recorded brightness: images 0 to 59 are the darkest third, and so on."""
     return replace(model, predictions=model.predictions.assign(brightness=[float(i) for i in range(180)]))
 

@@ -18,7 +18,7 @@ from adaptformer.evaluation.calibration import ece
 from adaptformer.gate import paired_tests
 from adaptformer.gate.decision import Decision
 from adaptformer.gate.exact_difference import difference
-from adaptformer.gate.pairing import GateSide, pair
+from adaptformer.gate.pairing import Side, pair
 from adaptformer.gate.rules import FEW
 from adaptformer.gate.wording import points
 
@@ -130,9 +130,7 @@ CALIBRATED_BADLY = answering(
         (replace(BETTER, megabytes=3.2), {}, "size", "1.60 times the champion's (2.00 to 3.20 MB)"),
     ],
 )  # fmt: skip
-def test_each_bound_alone_refuses(
-    challenger: GateSide, bounds: dict[str, Any], name: str | None, expected: str
-) -> None:
+def test_each_bound_alone_refuses(challenger: Side, bounds: dict[str, Any], name: str | None, expected: str) -> None:
     found = decision(challenger, **bounds)
     assert failed(found) == ([name] if name else [])
     assert found.promoted == (name is None)
@@ -145,7 +143,7 @@ def test_each_bound_alone_refuses(
     "challenger",
     [replace(BETTER, parity=1e-4), replace(BETTER, latency_ms=1.5), replace(BETTER, megabytes=3.0)],
 )
-def test_what_reaches_its_bound_passes(challenger: GateSide) -> None:
+def test_what_reaches_its_bound_passes(challenger: Side) -> None:
     assert decision(challenger).promoted
 
 
@@ -160,7 +158,7 @@ def test_what_reaches_its_bound_passes(challenger: GateSide) -> None:
     ],
 )
 def test_a_wider_bound_lets_the_same_model_pass(
-    challenger: GateSide, champion: GateSide | None, bounds: dict[str, float]
+    challenger: Side, champion: Side | None, bounds: dict[str, float]
 ) -> None:
     assert not decision(challenger, champion).promoted
     assert decision(challenger, champion, **bounds).promoted
@@ -251,7 +249,7 @@ def test_the_chosen_metric_decides() -> None:
     assert promoted.sentence.endswith("(macro-F1 72.7 % to 100.0 %).")
 
 
-def _indices(challenger: GateSide, champion: GateSide) -> list[NDArray[np.int64]]:
+def _indices(challenger: Side, champion: Side) -> list[NDArray[np.int64]]:
     """Indices of the true classes and of both models' answers."""
     index = {label: number for number, label in enumerate(challenger.classes)}
     columns = [challenger.predictions["label"], challenger.predictions["predicted"], champion.predictions["predicted"]]
@@ -347,7 +345,7 @@ def test_a_class_that_the_challenger_lost_refuses_it() -> None:
     )
 
 
-def without_cat(champion: GateSide) -> GateSide:
+def without_cat(champion: Side) -> Side:
     """The same model before the class cat was added: it takes cats for ants."""
     known = replace(champion, classes=("bee", "ant"))
     return answering(known, predicted=dict.fromkeys(range(2, 180, 3), "ant"))
@@ -491,7 +489,7 @@ def test_the_order_of_the_rows_changes_no_digit() -> None:
 
 
 def test_an_image_that_lies_there_twice_counts_twice() -> None:
-    def doubled(model: GateSide) -> GateSide:
+    def doubled(model: Side) -> Side:
         again = model.predictions.assign(path=model.predictions["path"] + ".copy.png")
         return replace(model, predictions=pd.concat([model.predictions, again]))
 
@@ -525,7 +523,7 @@ def test_calibration_is_judged_by_the_compared_images_alone() -> None:
     assert numbers["ece_challenger"] == pytest.approx(expected)
 
 
-def in_groups(model: GateSide, size: int) -> GateSide:
+def in_groups(model: Side, size: int) -> Side:
     """The same model with a recorded group: so many images that follow each other are in one."""
     groups = [f"g{number // size:02}" for number in range(len(model.predictions))]
     return replace(model, predictions=model.predictions.assign(group=groups))
@@ -566,7 +564,7 @@ def test_probabilities_that_are_too_sure_refuse(sharper: float, refused: bool) -
     wrong = [int(i) for i in np.flatnonzero(~right)]
     signs = np.where(right, 1, -1)
 
-    def sure(version: str, scale: float, wrong: list[int]) -> GateSide:
+    def sure(version: str, scale: float, wrong: list[int]) -> Side:
         probability = dict(enumerate(1 / (1 + np.exp(-signs * scale * logits))))
         return answering(judged(version, wrong), probability_of_label=probability)
 

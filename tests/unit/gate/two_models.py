@@ -11,7 +11,7 @@ import pandas as pd
 from adaptformer.config.params import GateParams
 from adaptformer.gate.decision import Decision
 from adaptformer.gate.judging import decide
-from adaptformer.gate.pairing import GateSide
+from adaptformer.gate.pairing import Side
 
 CLASSES = ("ant", "bee", "cat")
 IMAGES = 180
@@ -31,7 +31,7 @@ def sha256(*images: int) -> frozenset[str]:
     return frozenset(f"{image:064x}" for image in images)
 
 
-def judged(version: str, wrong: Collection[int], images: int = IMAGES, **changes: Any) -> GateSide:
+def judged(version: str, wrong: Collection[int], images: int = IMAGES, **changes: Any) -> Side:
     """A model that takes the images `wrong` for the next class, and is well calibrated; `changes` are its fields."""
     numbers = range(images)
     confidence = 1 - len(set(wrong) & set(numbers)) / max(images, 1)
@@ -45,11 +45,11 @@ def judged(version: str, wrong: Collection[int], images: int = IMAGES, **changes
             "probability_of_label": [0.9] * images,
         }
     )
-    model = GateSide(version, CLASSES, predictions, seen=frozenset(), megabytes=2.0, latency_ms=1.0, parity=1e-6)
+    model = Side(version, CLASSES, predictions, seen=frozenset(), megabytes=2.0, latency_ms=1.0, parity=1e-6)
     return replace(model, **changes)
 
 
-def answering(model: GateSide, **columns: dict[int, object]) -> GateSide:
+def answering(model: Side, **columns: dict[int, object]) -> Side:
     """The same model with other values, by image, in columns of its predictions."""
     table = model.predictions.copy()
     for column, values in columns.items():
@@ -63,7 +63,7 @@ BETTER = judged("7", range(5))
 
 
 def decision(
-    challenger: GateSide = BETTER, champion: GateSide | None = CHAMPION, earlier_looks: int = 0, **bounds: Any
+    challenger: Side = BETTER, champion: Side | None = CHAMPION, earlier_looks: int = 0, **bounds: Any
 ) -> Decision:
     return decide(challenger, champion, BOUNDS.model_copy(update=bounds), earlier_looks=earlier_looks)
 

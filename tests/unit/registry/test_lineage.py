@@ -30,7 +30,7 @@ def colours(client, tmp_path):
 def seen(client, what, *names):
     return [
         (one.model, one.version, one.split, one.path)
-        for one in lineage.who_saw(client, names or ("colours",), lineage.image(str(what))).found
+        for one in lineage.who_saw(client, names or ("colours",), lineage.image(str(what))).sightings
     ]
 
 
@@ -91,7 +91,7 @@ def test_equal_manifests_are_fetched_once(client, colours, tmp_path, monkeypatch
     real = lineage.versions.artifact
     monkeypatch.setattr(lineage.versions, "artifact", lambda *a: fetched.append(a[1]) or real(*a))
     found = lineage.who_saw(client, ["colours"], hashlib.sha256(registered.picture("blue", 0)).hexdigest())
-    assert [one.version for one in found.found] == ["1", "3"]
+    assert [one.version for one in found.sightings] == ["1", "3"]
     assert len(fetched) == 2
 
 

@@ -235,7 +235,7 @@ def test_predicting_with_the_champion_imports_no_mlflow(champion, tmp_path):
         ("champion", r"version 1, champion since \S+$"),
         ("not judged", r"version 3, not judged: not in use; `make promote` asks the gate$"),
         ("not registered", r"not asked: this model is not registered; --register registers it$"),
-        ("no record", r"what it said of version 2 is not known here: `make history` asks MLflow$"),
+        ("no record", r"its verdict on version 2 is not known here: `make history` asks MLflow$"),
     ],
 )
 def test_the_summary_always_says_what_the_gate_said(champion, tmp_path, monkeypatch, case, line):
