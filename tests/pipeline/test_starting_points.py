@@ -227,7 +227,7 @@ def test_make_up_takes_the_port_of_prefect_toml_and_says_which_one_is_taken_and_
         other.listen()
         port = other.getsockname()[1]
         (tmp_path / "prefect.toml").write_text(f'[api]\nurl = "http://127.0.0.1:{port}/api"\n')
-        with pytest.raises(UserError, match=f"^port {port} is taken$") as taken:
+        with pytest.raises(UserError, match=f"^port {port} is taken\n") as taken:
             services.Services()
     assert "api.url in prefect.toml" in taken.value.remedy
     monkeypatch.setenv("ADAPTFORMER_MLFLOW_PORT", str(clones.free_port()))

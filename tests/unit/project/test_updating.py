@@ -84,7 +84,7 @@ def test_the_former_text_of_an_accepted_file_replaces_no_other_one(project: Path
 
 def test_params_keep_the_projects_values_under_their_present_names_and_get_new_keys(project: Path, package) -> None:  # type: ignore[no-untyped-def]
     path = project / "params.yaml"
-    writing.put(path, {"registry.model": "pets"})
+    writing.put(path, {"registry.model": "pets", "training.class_balance": "loss"})
     path.write_text(path.read_text().replace("  class_balance:", "  balance:"))
     assert "balance:" in path.read_text()
     text = package.texts["params.yaml"].replace("\n  flip:", "\n  velocity: fast  # a new key\n  flip:")
@@ -93,7 +93,8 @@ def test_params_keep_the_projects_values_under_their_present_names_and_get_new_k
     assert "velocity" not in path.read_text()
     update(project, accept=["params.yaml"])
     wanted = yaml.safe_load(text)
-    wanted["registry"]["model"] = "pets"  # class_balance, earlier balance, has its value still
+    wanted["registry"]["model"] = "pets"
+    wanted["training"]["class_balance"] = "loss"
     assert yaml.safe_load(path.read_text()) == wanted
     assert "# a new key" in path.read_text()
 
