@@ -118,7 +118,7 @@ def test_a_run_that_was_stopped_is_continued_by_the_same_call(
 
     monkeypatch.setattr(stage_runner, "run", stop)
     root = fitted.folder.parent
-    call = {"out": tmp_path / "run", "overrides": mite_values(root, data__date=date_of(fitted))}
+    call: dict[str, Any] = {"out": tmp_path / "run", "overrides": mite_values(root, data__date=date_of(fitted))}
     with pytest.raises(KeyboardInterrupt):
         af.fit(root / "squares", **call)
     assert results(af.fit(root / "squares", **call)) == results(fitted)

@@ -30,7 +30,7 @@ def test_every_name_is_exported_typed_and_on_the_page() -> None:
         assert getattr(af, name).__name__ == name
     assert set(af.__all__) <= set(dir(af))
     with pytest.raises(AttributeError, match="no attribute 'train'"):
-        _ = af.train  # type: ignore[attr-defined]
+        _ = af.train
 
 
 def test_the_examples_of_the_docstrings_give_what_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mite
 import pandas as pd
@@ -31,9 +34,8 @@ def _inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def new_images(folder: Path, per_class: int = 8, side: int = 10, dark: bool = False) -> Path:
-    images = mite.coloured(per_class, 7, side=side)
     folder.mkdir(parents=True)
-    for i, pixels in enumerate(images.images):
+    for i, pixels in enumerate(mite.pixels_and_labels(per_class, 7, side)[0]):
         Image.fromarray(pixels // 8 if dark else pixels).save(folder / f"{i:02}.png")
     return folder
 
@@ -93,7 +95,9 @@ def test_the_models_own_images_are_counted(capsys: pytest.CaptureFixture[str]) -
         (lambda folder: (folder.mkdir(), (folder / "a.txt").write_text("x")), "holds no image"),
     ],
 )
-def test_a_folder_without_images_is_two_lines(make, cause: str, tmp_path: Path, capsys) -> None:
+def test_a_folder_without_images_is_two_lines(
+    make: Callable[[Path], object], cause: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make(tmp_path / "new")
     assert adaptformer("monitor", str(tmp_path / "new"), *LOCAL) == 1
     answering, *error = capsys.readouterr().err.splitlines()
@@ -117,7 +121,10 @@ def test_validation_images_that_changed_are_named(tmp_path: Path, capsys: pytest
 def test_without_the_backbone_the_command_says_how_to_get_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "Watched", lambda *results: Watched(*results[:-1], Path("none")))
+    def without_backbone(*results: Any) -> Watched:
+        return replace(Watched(*results), backbone=Path("none"))
+
+    monkeypatch.setattr(watching, "Watched", without_backbone)
     assert adaptformer("monitor", str(new_images(tmp_path / "new")), *LOCAL, "--label", "3") == 1
     assert "run `adaptformer fetch` first" in capsys.readouterr().err
 
