@@ -24,10 +24,7 @@ from adaptformer.data.labelled import LabelledImages
 from adaptformer.data.preprocessing import ImageContract
 from adaptformer.model import backbone, classifier, tensor_file
 from adaptformer.model.adapter_file import AdapterCard
-from adaptformer.model.backbone import (  # type: ignore[attr-defined]  # timm through it, for torchvision's sake
-    VisionTransformer,
-    timm,
-)
+from adaptformer.model.backbone import VisionTransformer, timm  # type: ignore[attr-defined] # for torchvision's sake
 from adaptformer.model.backbone_card import BackboneCard
 
 MODEL = "vit_mite_patch4_8"

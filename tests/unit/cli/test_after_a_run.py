@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mite
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -33,9 +34,8 @@ def _inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def new_images(folder: Path, per_class: int = 8, side: int = 10, dark: bool = False) -> Path:
-    images = mite.coloured(per_class, 7, side=side)
     folder.mkdir(parents=True)
-    for i, pixels in enumerate(np.asarray(images.images)):
+    for i, pixels in enumerate(mite.pixels_and_labels(per_class, 7, side)[0]):
         Image.fromarray(pixels // 8 if dark else pixels).save(folder / f"{i:02}.png")
     return folder
 
@@ -121,9 +121,10 @@ def test_validation_images_that_changed_are_named(tmp_path: Path, capsys: pytest
 def test_without_the_backbone_the_command_says_how_to_get_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        monitor, "MonitoredModel", lambda *parts: MonitoredModel(parts[0], parts[1], parts[2], parts[3], Path("none"))
-    )
+    def without_backbone(*results: Any) -> MonitoredModel:
+        return replace(MonitoredModel(*results), backbone=Path("none"))
+
+    monkeypatch.setattr(monitor, "MonitoredModel", without_backbone)
     assert adaptformer("monitor", str(new_images(tmp_path / "new")), *LOCAL, "--label", "3") == 1
     assert "run `adaptformer fetch` first" in capsys.readouterr().err
 
