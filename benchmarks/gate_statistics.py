@@ -109,21 +109,31 @@ def margins(_draws: int) -> Iterator[Row]:
 
 
 def coverage(draws: int) -> Iterator[Row]:
-    """Coverage of the 95 % intervals of one model; all classes are equally frequent and equally easy."""
-    yield "images", "classes", "accuracy", *NAMES.values()
+    """How often the 95 % intervals of one model contain the truth, at its lowest over five accuracies.
+
+    All classes are equally frequent and equally easy. Macro-F1, which takes longer, has a fifth of the draws.
+    """
+    yield "images", "classes", *NAMES.values()
     for images in (50, 359, 2000):
         for classes in (2, 10, 100):
-            for accuracy in (0.7, 0.859, 0.95, 0.99, 0.995):
-                random = randomness.generator("gate coverage", images, classes, int(1000 * accuracy))
-                holds: dict[Metric, list[bool]] = {metric: [] for metric in NAMES}
-                for _ in range(draws):
-                    labels = random.integers(0, classes, images)
-                    wrong = (labels + random.integers(1, classes, images)) % classes
-                    answers = np.where(random.random(images) < accuracy, labels, wrong)
-                    for metric, held in holds.items():
-                        interval = intervals.interval(metric, labels, answers, classes)
-                        held.append(interval.low <= accuracy <= interval.high)  # equal classes: the truth of all three
-                yield f"{images}", f"{classes}", f"{accuracy:.1%}", *(f"{np.mean(held):.1%}" for held in holds.values())
+            holds = [_holding(images, classes, accuracy, draws) for accuracy in (0.7, 0.859, 0.95, 0.99, 0.995)]
+            lowest = [min((held[metric] for held in holds), key=sum) for metric in NAMES]
+            yield f"{images:,}", f"{classes}", *map(share, lowest)
+
+
+def _holding(images: int, classes: int, accuracy: float, draws: int) -> dict[Metric, list[bool]]:
+    """Return for each metric whether the intervals of several draws contain the truth."""
+    random = randomness.generator("gate coverage", images, classes, int(1000 * accuracy))
+    holds: dict[Metric, list[bool]] = {metric: [] for metric in NAMES}
+    for draw in range(draws):
+        labels = random.integers(0, classes, images)
+        wrong = (labels + random.integers(1, classes, images)) % classes
+        answers = np.where(random.random(images) < accuracy, labels, wrong)
+        for metric, held in holds.items():
+            if metric != "macro_f1" or draw % 5 == 0:
+                found = intervals.interval(metric, labels, answers, classes)
+                held.append(found.low <= accuracy <= found.high)  # equal classes: the truth of all three
+    return holds
 
 
 def looks(draws: int) -> Iterator[Row]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from adaptformer.base import randomness
+from adaptformer.base import randomness, text_table
 from adaptformer.config.run_folder import RunFolder
 from adaptformer.data import image_scan, manifest
 from adaptformer.data.cache import ImageCache
@@ -42,25 +42,29 @@ SPREAD, TRUTH = 1.6, 0.7
 
 
 def accuracy(given: argparse.Namespace) -> None:
-    """Print the coverage of the expected accuracy, on models whose confidence is too high."""
+    """Print the coverage of the expected accuracy, on models whose confidence is too high, each row as it is ready."""
+    headers = ["validation images", "true accuracy", "interval contains it (95 %)", "mean width"]
     rows, targets = [], []
+    print(
+        f"{given.draws} draws of {NEW} new images each\n\n{text_table.markdown([], headers, numbers=headers)}", end=""
+    )
     for images in (20, 50, 216, 2000):
         for right in (0.8, 0.9, 0.95, 0.99):
             inside, width = [], []
+            centre = _centre(right)
             for draw in range(given.draws):
                 random = randomness.generator("watch accuracy", images, int(1000 * right), draw)
-                odds = _centre(right) + SPREAD * random.standard_normal(images + NEW)
+                odds = centre + SPREAD * random.standard_normal(images + NEW)
                 truth = random.random(images + NEW) < 1 / (1 + np.exp(-TRUTH * odds))
                 confidence = 1 / (1 + np.exp(-odds))
-                interval = expected_accuracy.estimate(confidence[:images], truth[:images], confidence[images:])
-                inside.append(interval.low <= truth[images:].mean() <= interval.high)
-                width.append(interval.high - interval.low)
+                estimate = expected_accuracy.estimate(confidence[:images], truth[:images], confidence[images:])
+                inside.append(estimate.low <= truth[images:].mean() <= estimate.high)
+                width.append(estimate.high - estimate.low)
             share = wilson(sum(inside), len(inside))
-            rows.append([f"{images:,}", f"{right:.0%}", _told(share), f"{np.mean(width):.3f}"])
+            rows.append([f"{images:,}", f"{right:.0%}", _told(share), f"{100 * np.mean(width):.1f} points"])
+            print(f"| {' | '.join(rows[-1])} |", flush=True)
             targets.append(measuring.Target(f"{images} validation images, {right:.0%} right", share.value, 0.9))
-    headers = ["validation images", "true accuracy", "inside (95 %)", "mean width"]
-    print(f"{given.draws} draws of {NEW} new images each")
-    measuring.report("watch_accuracy", headers, rows, {"rows": rows}, targets)
+    measuring.report("watch_accuracy", (), (), {"rows": rows}, targets)
 
 
 def _centre(right: float) -> float:

@@ -94,6 +94,17 @@ def test_rare_classes_leave_fewer_independent_images() -> None:
     assert intervals.interval("macro_f1", labels, labels, 2).low < 0.92
 
 
+@pytest.mark.parametrize(("sizes", "accuracy"), [((180, 180), 0.99), ((36,) * 10, 0.859), ((340, 19), 0.7)])
+def test_93_of_100_intervals_of_balanced_accuracy_contain_the_truth(sizes: tuple[int, ...], accuracy: float) -> None:
+    labels, numbers = np.repeat(np.arange(len(sizes)), sizes), np.random.default_rng(0)
+    inside = []
+    for _ in range(1000):
+        answers = np.where(numbers.random(len(labels)) < accuracy, labels, (labels + 1) % len(sizes))
+        found = intervals.interval("balanced_accuracy", labels, answers, len(sizes))
+        inside.append(found.low <= accuracy <= found.high)
+    assert np.mean(inside) >= 0.93
+
+
 def test_macro_f1_reaches_to_where_its_bias_would_put_it() -> None:
     numbers = np.random.default_rng(0)
     labels = numbers.integers(0, 100, 359)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import beta
+from sklearn.linear_model import LogisticRegression
 
 from adaptformer.monitoring import expected_accuracy
 
@@ -73,7 +74,37 @@ def test_with_equal_confidences_it_is_jeffreys_posterior(
     assert found.high == pytest.approx(posterior.ppf(0.975), abs=0.02)
 
 
-def test_equal_input_gives_equal_intervals(few_draws: None) -> None:
+@pytest.mark.parametrize(("images", "ease"), [(20, -0.2), (50, 6.0)])
+def test_intervals_from_few_validation_images_contain_the_truth_often_enough(images: int, ease: float) -> None:
+    # About 80 and 99 % right. If 90 % of intervals contain the truth, fewer than 84 of 100 do with a chance of 2 %.
+    inside = []
+    for seed in range(100):
+        confidence, right = answers(images + 200, seed, ease, boast=1.4)
+        found = expected_accuracy.estimate(confidence[:images], right[:images], confidence[images:])
+        inside.append(found.low <= right[images:].mean() <= found.high)
+    assert sum(inside) >= 84
+
+
+def test_the_estimate_is_that_of_scikit_learns_regression() -> None:
+    confidence, right = answers(5000, 0, boast=1.7)
+    new = answers(3000, 1, boast=1.7)[0]
+    log_odds = np.log(np.stack([confidence, 1 - confidence])).T @ [1, -1]
+    new_odds = np.log(np.stack([new, 1 - new])).T @ [1, -1]
+    fitted = LogisticRegression(C=1e3).fit(log_odds[:, np.newaxis], right)
+    expected = fitted.predict_proba(new_odds[:, np.newaxis])[:, 1].mean()
+    assert expected_accuracy.estimate(confidence, right, new).value == pytest.approx(expected, abs=0.002)
+
+
+@pytest.mark.parametrize("right_above", [True, False])
+def test_answers_that_confidence_parts_completely_have_a_finite_regression(right_above: bool) -> None:
+    confidence = np.linspace(0.05, 0.95, 40)
+    right = (confidence > 0.5) == right_above
+    found = [expected_accuracy.estimate(confidence, right, np.full(400, new)) for new in (0.1, 0.9)]
+    assert found[right_above].value > 0.98
+    assert found[not right_above].value < 0.02
+
+
+def test_equal_input_gives_equal_intervals() -> None:
     confidence, right = answers(100, 0)
     new = answers(60, 1)[0]
     assert expected_accuracy.estimate(confidence, right, new) == expected_accuracy.estimate(confidence, right, new)
