@@ -98,7 +98,7 @@ def test_the_decision_is_kept_with_the_version(client, champion, tmp_path):
     page = Path(client.download_artifacts(version.run_id, f"{folder}/decision.html", ".")).read_text()
     assert outcome.decision.sentence in page
     assert outcome.page.read_text() == page
-    assert outcome.decision.sentence in version.description
+    assert version.description.startswith(outcome.decision.sentence), "MLflow's list shows the beginning"
     assert version.tags["gate.page"] in version.description
     assert promotion.history(champion)[-1][0].evidence == version.tags["gate.sha256"]
 
@@ -277,6 +277,7 @@ def test_a_champion_moved_while_it_is_judged_is_not_overrun(client, champion, tm
     assert alias_journal.aliases(client, champion) == State("2", "1")
     version = client.get_model_version(champion, "3")
     assert version.tags["gate.decision"] == "overtaken"
+    assert version.description.startswith(version.tags["gate.sentence"])
     assert "not put to use" in version.description
     assert "replaces" not in version.description
 
@@ -319,6 +320,20 @@ def test_a_persons_description_stays(client, champion, tmp_path):
     description = client.get_model_version(champion, "2").description
     assert description.startswith("customer sign-off, ticket 12")
     assert description.count("does not replace") == 1
+    assert description.count(decision_record.MARK) == 1
+
+
+def test_a_description_of_an_earlier_release_is_replaced_by_one_that_begins_with_the_sentence(
+    client, champion, tmp_path
+):
+    challenge(tmp_path, champion, wrong(90))
+    client.update_model_version(
+        champion, "2", f"ticket 12\n\n{decision_record.MARK}\nAn old sentence.\n\n[The page](x)"
+    )
+    outcome = ask(champion)
+    description = client.get_model_version(champion, "2").description
+    assert description.startswith(f"ticket 12\n\n{outcome.decision.sentence}")
+    assert "An old sentence" not in description
 
 
 def test_the_champion_is_watched_with_its_own_validation_images(client, name, tmp_path, capsys):
