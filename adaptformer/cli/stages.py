@@ -216,16 +216,14 @@ def _compare(given: argparse.Namespace) -> None:
 def _sweep(given: argparse.Namespace) -> None:
     from adaptformer.config import params
     from adaptformer.pipeline import sweep_runs
-    from adaptformer.presets import writing
 
     file = params.read()
     opened = sweep_runs.opened(file, given.search, given.trials, params.parse_overrides(given.overrides))
     sweep_runs.work(opened)
     _, values = sweep_runs.finish(opened)
     if given.write:
-        file.require_unchanged()
-        writing.put(Path("params.yaml"), values)
-        print("params.yaml has the best trial's values now; `make run` evaluates them on the test split")
+        print(_write(file, values))
+        print("these are the best trial's values; `make run` evaluates them on the test split")
     else:
         words = " ".join(shlex.quote(params.as_override(key, value)) for key, value in values.items())
         print(

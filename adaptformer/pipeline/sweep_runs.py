@@ -89,7 +89,7 @@ def finish(sweep: Sweep) -> tuple[str, dict[str, Any]]:
         raise UserError("no trial of the sweep has ended yet", "wait for the other process that works on it")
     best = results.best(trials, sweep.metric)
     values = None if best is None else _difference(sweep, best)
-    results.write(sweep.root, trials, sweep.metric, values)
+    results.write(sweep.root, trials, sweep.metric, values, sweep.study.log_ranges)
     log.info("%s\n\nwritten to %s/", results.text(trials, sweep.metric), sweep.root)
     if values is None:
         reasons = [result.reason for result in trials if result.reason]

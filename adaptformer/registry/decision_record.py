@@ -18,13 +18,14 @@ from adaptformer.tracking import mlflow_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 
 TEST_DIGEST = "gate.test_digest"
 """Tag of a version: the digest of the test images that its decision is based on (Candidate.test_digest)."""
 
 MARK = "**The gate:**"
-"""Begins the gate's part of a version's description."""
+"""Follows the sentence in the gate's part of a version's description: MLflow's list shows the beginning."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def keep(
     The version's description, which MLflow's pages show, holds the sentence and a link to the page.
     """
     version = decision.challenger
-    run_id = client.get_model_version(name, version).run_id
+    registered = client.get_model_version(name, version)
+    run_id = registered.run_id
     if run_id is None:
         raise UserError(f"{name} version {version} belongs to no MLflow run", "choose a version of this project")
     run = client.get_run(run_id).info
@@ -72,9 +74,9 @@ def keep(
         "gate.when": when,
         "gate.who": who,
     }
+    _describe(client, registered, decision.sentence, f"[the decision, with images]({kept.link})")
     for key, value in tags.items():
         client.set_model_version_tag(name, version, key, value)
-    _describe(client, name, version, f"{decision.sentence}\n\n[The decision, with images]({kept.link})")
     return kept
 
 
@@ -104,12 +106,20 @@ def read(client: MlflowClient, name: str, version: str, sha256: str) -> tuple[De
 
 def overtaken(client: MlflowClient, name: str, version: str, cause: str) -> None:
     """Record with a version that it passed the gate, but was not promoted because another move came first."""
+    registered = client.get_model_version(name, version)
+    sentence = f"It passed the gate, but was not put to use: {cause}"
+    _describe(client, registered, sentence, "passed, but overtaken")
     client.set_model_version_tag(name, version, "gate.decision", "overtaken")
-    client.set_model_version_tag(name, version, "gate.sentence", f"Not put to use: {cause}")
-    _describe(client, name, version, f"It passed the gate, but was not put to use: {cause}")
+    client.set_model_version_tag(name, version, "gate.sentence", sentence)
 
 
-def _describe(client: MlflowClient, name: str, version: str, text: str) -> None:
-    """Put the gate's text at the end of a version's description, in place of an earlier one; other text stays."""
-    own = (client.get_model_version(name, version).description or "").partition(MARK)[0].rstrip()
-    client.update_model_version(name, version, f"{own}\n\n{MARK}\n{text}".lstrip())
+def _describe(client: MlflowClient, version: ModelVersion, sentence: str, more: str) -> None:
+    """Put the gate's text at the end of a version's description, in place of an earlier one; other text stays.
+
+    The earlier text begins with its sentence, which is a tag, or with the mark. Call this before the tag changes.
+    """
+    own = version.description or ""
+    for begin in (version.tags.get("gate.sentence"), sentence, MARK):
+        own = own.partition(begin)[0] if begin else own
+    text = f"{own.rstrip()}\n\n{sentence}\n\n{MARK} {more}".lstrip()
+    client.update_model_version(version.name, str(version.version), text)

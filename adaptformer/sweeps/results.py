@@ -43,11 +43,20 @@ def markdown(results: Sequence[Result], metric: str) -> str:
     return text_table.markdown(_cells(results, metric), columns, numbers=[columns[0], *columns[-5:-1]])
 
 
-def write(root: Path, results: Sequence[Result], metric: str, values_of_best: Mapping[str, Any] | None) -> None:
-    """Write the table, the numbers, the plot, and the values in which the best trial differs from params.yaml."""
+def write(
+    root: Path,
+    results: Sequence[Result],
+    metric: str,
+    values_of_best: Mapping[str, Any] | None,
+    log_ranges: Mapping[str, bool],
+) -> None:
+    """Write the table, the numbers, the plot, and the values in which the best trial differs from params.yaml.
+
+    `log_ranges` is, for each key that was searched in a range, whether on a log scale.
+    """
     files.write_text(root / "sweep.md", markdown(results, metric))
     files.write_text(root / "sweep.csv", _csv(results))
-    draw(root / "sweep.png", results, metric)
+    draw(root / "sweep.png", results, metric, log_ranges)
     if values_of_best is not None:
         sections: dict[str, dict[str, Any]] = {}
         for dotted, value in values_of_best.items():
@@ -56,7 +65,15 @@ def write(root: Path, results: Sequence[Result], metric: str, values_of_best: Ma
         files.write_text(root / "best.yaml", yaml_text.dump(sections))
 
 
-def draw(path: Path, results: Sequence[Result], metric: str) -> None:
+def is_log(key: str, results: Sequence[Result], log_ranges: Mapping[str, bool]) -> bool:
+    """Return whether the axis of a key is logarithmic: as its range was searched, or for a listed decade."""
+    values = [result.values[key] for result in results]
+    if not values or not all(_is_number(value) and value > 0 for value in values):
+        return False
+    return log_ranges.get(key, max(values) >= 10 * min(values))
+
+
+def draw(path: Path, results: Sequence[Result], metric: str, log_ranges: Mapping[str, bool]) -> None:
     """Draw the score of each trial by its number, with the best so far, and by each searched value, as PNG."""
     from matplotlib.figure import Figure
 
@@ -73,9 +90,7 @@ def draw(path: Path, results: Sequence[Result], metric: str) -> None:
     panels[0].step([one.number for one in complete], reached, where="post", color="#9aa5b1", label="best so far")
     panels[0].set_xlabel("trial")
     for axes, key in zip(panels[1:], keys, strict=False):
-        numeric = all(_is_number(result.values[key]) for result in shown)
-        values = sorted({result.values[key] for result in shown}) if numeric else []
-        if numeric and values and values[0] > 0 and values[-1] > 10 * values[0]:
+        if is_log(key, shown, log_ranges):
             axes.set_xscale("log")
         axes.set_xlabel(key)
     for axes, by in zip(panels, [None, *keys], strict=False):

@@ -145,6 +145,11 @@ class Study:
                 self._drop(asked.number)
             return None
 
+    @property
+    def log_ranges(self) -> dict[str, bool]:
+        """For each key that is searched in a range, whether on a log scale."""
+        return {one.key: one.log for one in self._dimensions if isinstance(one, space.Range)}
+
     def results(self) -> list[Result]:
         """Return the results of all finished trials, in the order in which they started."""
         return [self._result(i, trial) for i, trial in enumerate(self._kept(), start=1) if trial.state.is_finished()]

@@ -56,7 +56,10 @@ def check(page: str) -> None:
     assert links[: len(sections)] == sections != [], "the contents lead to every section"
     targets = [*sections, *re.findall('<h3 id="(.*?)">', page)]
     assert len(set(targets)) == len(targets)
-    assert set(links) == set(targets), "no link leads nowhere"
+    assert set(links) == set(targets)
+    ids = re.findall(' id="(.*?)"', page)
+    assert len(set(ids)) == len(ids)
+    assert set(re.findall(' href="#(.*?)"', page)) <= set(ids), "no link leads nowhere"
     assert page.count("<table>") == len(re.findall('tabindex="0" role="region" aria-label="[^"]{4,}">\n<table>', page))
     assert re.findall("<img[^>]*>", page) == re.findall('<img[^>]* alt="[^"]+">', page)
 
@@ -69,8 +72,8 @@ class _Tags(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         names = [name for name, _ in attrs]
         assert set(names) <= {
-            "alt", "aria-hidden", "aria-label", "charset", "class", "content", "href", "id", "lang", "name", "role",
-            "scope", "src", "style", "tabindex",
+            "alt", "aria-hidden", "aria-label", "charset", "class", "content", "cx", "cy", "d", "href", "id", "lang",
+            "name", "r", "role", "scope", "src", "style", "tabindex", "viewbox",
         }, names  # fmt: skip
         if tag not in ("meta", "img"):
             self.open.append(tag)

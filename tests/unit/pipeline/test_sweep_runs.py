@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,13 +102,18 @@ def test_data_are_validated_once_for_all_trials(
 
 
 def test_a_second_call_trains_nothing_and_write_puts_the_best_into_params(
-    project: Path, tracked_runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    project: Path,
+    tracked_runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = ("sweep", *SEARCH[:2], "training.epochs=1")
     assert adaptformer(*words) == 0
     monkeypatch.setattr(stage_runner, "run", None)
     before = len(tracked_runs)
+    capsys.readouterr()
     assert adaptformer(*words, "--write") == 0
+    assert re.search(r"^ *training\.epochs +2 +-> +1$", capsys.readouterr().out, re.MULTILINE)
     assert len(tracked_runs) == before
     written = params.read(project / "params.yaml").params
     assert written.training.epochs == 1

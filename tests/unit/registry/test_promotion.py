@@ -16,7 +16,7 @@ from registered import PARAMS, ask, challenge, wrong
 from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
 from adaptformer.config.params import GateParams
-from adaptformer.registry import alias_journal, promotion, versions
+from adaptformer.registry import alias_journal, decision_record, promotion, versions
 from adaptformer.registry.alias_journal import State
 
 
@@ -67,7 +67,7 @@ def test_the_decision_is_kept_with_the_version(client, champion, tmp_path):
     page = Path(client.download_artifacts(version.run_id, f"{folder}/decision.html", ".")).read_text()
     assert outcome.decision.sentence in page
     assert outcome.page.read_text() == page
-    assert outcome.decision.sentence in version.description
+    assert version.description.startswith(outcome.decision.sentence), "MLflow's list shows the beginning"
     assert version.tags["gate.page"] in version.description
     assert promotion.history(champion)[-1][0].evidence == version.tags["gate.sha256"]
 
@@ -177,6 +177,20 @@ def test_a_persons_description_stays(client, champion, tmp_path):
     description = client.get_model_version(champion, "2").description
     assert description.startswith("customer sign-off, ticket 12")
     assert description.count("does not replace") == 1
+    assert description.count(decision_record.MARK) == 1
+
+
+def test_a_description_of_an_earlier_release_is_replaced_by_one_that_begins_with_the_sentence(
+    client, champion, tmp_path
+):
+    challenge(tmp_path, champion, wrong(90))
+    client.update_model_version(
+        champion, "2", f"ticket 12\n\n{decision_record.MARK}\nAn old sentence.\n\n[The page](x)"
+    )
+    outcome = ask(champion)
+    description = client.get_model_version(champion, "2").description
+    assert description.startswith(f"ticket 12\n\n{outcome.decision.sentence}")
+    assert "An old sentence" not in description
 
 
 def test_the_champion_is_watched_with_its_own_validation_images(client, name, tmp_path, capsys):

@@ -28,6 +28,7 @@ def test_a_champion_moved_while_it_is_judged_is_not_overrun(client, champion, tm
     assert alias_journal.aliases(client, champion) == State("2", "1")
     version = client.get_model_version(champion, "3")
     assert version.tags["gate.decision"] == "overtaken"
+    assert version.description.startswith(version.tags["gate.sentence"])
     assert "not put to use" in version.description
     assert "replaces" not in version.description
 

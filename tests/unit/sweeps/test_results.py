@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pytest
 import yaml
 from PIL import Image
 
@@ -40,8 +43,25 @@ def test_the_table_says_what_became_of_each_trial() -> None:
     assert "| 0.7000 |" in results.markdown(RESULTS, "loss")
 
 
+@pytest.mark.parametrize(
+    ("values", "log_ranges", "log"),
+    [
+        ([0.1, 0.2], {"training.base_lr": True}, True),
+        ([0.001, 0.1], {"training.base_lr": False}, False),
+        ([0.01, 0.1], {}, True),
+        ([4, 8], {}, False),
+        ([0.0, 0.1], {}, False),
+        (["sgd", "adamw"], {}, False),
+        ([True, False], {}, False),
+    ],
+)
+def test_an_axis_is_logarithmic_as_the_search_was(values: list[Any], log_ranges: dict[str, bool], log: bool) -> None:
+    trials = [dataclasses.replace(RESULTS[0], values={"training.base_lr": value}) for value in values]
+    assert results.is_log("training.base_lr", trials, log_ranges) == log
+
+
 def test_a_sweep_writes_table_picture_and_best_values(tmp_path: Path) -> None:
-    results.write(tmp_path, RESULTS, "top1", {"training.base_lr": 0.3, "adapter.bottlenecks": [3]})
+    results.write(tmp_path, RESULTS, "top1", {"training.base_lr": 0.3, "adapter.bottlenecks": [3]}, {})
     table = pd.read_csv(tmp_path / "sweep.csv")
     assert table["trial"].tolist() == [1, 2, 3, 4, 5]
     assert table["state"].tolist()[3] == "failed"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
+from web_pages import check
 
 from adaptformer.base.errors import UserError
 from adaptformer.curation.labels import label_report, ranking
+from adaptformer.curation.labels.embedding_map import Point
 
 
 def data_set(planted: int = 6) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
@@ -147,7 +150,7 @@ def test_the_page_shows_likely_wrong_images_with_both_classes(tree, tmp_path: Pa
     table, features, wrong = data_set()
     data = tree({path: i for i, path in enumerate(table["path"][wrong])})
     found = ranking.rank(table, features, None)
-    page = label_report.html(found, data, {"linear probe": 0.9583}, 24, Path("artifacts/labels.csv"), b"")
+    page = label_report.html(found, data, {"linear probe": 0.9583}, 24, Path("artifacts/labels.csv"), [])
     named = int((found["likely_wrong"] == "yes").sum())
     assert page.count("<img") == named >= 4
     for path, label, looks_like in found[["path", "label", "looks_like"]].head(named).itertuples(index=False):
@@ -157,4 +160,23 @@ def test_the_page_shows_likely_wrong_images_with_both_classes(tree, tmp_path: Pa
     assert "95.83" in page
     assert "24 validation images" in " ".join(page.split())
     assert "adaptformer data relabel artifacts/labels.csv" in " ".join(page.split())
-    assert "None." in label_report.html(found.assign(likely_wrong=""), data, {}, 0, Path("labels.csv"), b"")
+    assert "None." in label_report.html(found.assign(likely_wrong=""), data, {}, 0, Path("labels.csv"), [])
+
+
+def test_a_ring_on_the_map_leads_to_the_picture_of_its_image(tree, tmp_path: Path) -> None:
+    table, features, wrong = data_set()
+    paths = list(table["path"][wrong])
+    data = tree({path: i for i, path in enumerate(paths)})
+    found = ranking.rank(table, features, None)
+    suspected = list(found.loc[found["likely_wrong"] == "yes", "path"])
+    points = [
+        Point(path, label, 10.0 * i, 20.0, 0, 0, path in suspected)
+        for i, (path, label) in enumerate(zip(table["path"], table["label"], strict=True))
+    ]
+    page = label_report.html(found, data, {}, 24, Path("artifacts/labels.csv"), points)
+    check(page)
+    assert page.count('class="ring"') == len(suspected)
+    links = dict(re.findall('<a aria-label="(.*?)" href="#(image-[0-9]+)">', page))
+    assert set(links) == set(suspected)
+    for path, anchor in links.items():
+        assert path in page.partition(f'<li id="{anchor}">')[2].partition("</li>")[0]
