@@ -30,7 +30,7 @@ __all__ = [
 _PLACES = {
     "check": "api.checking",
     "label_errors": "api.checking",
-    "Classifier": "api.classifier",
+    "Classifier": "api.sklearn_classifier",
     "fit": "api.fitting",
     "Answer": "api.model",
     "Model": "api.model",
