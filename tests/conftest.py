@@ -11,8 +11,6 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
-import sqlite3.dbapi2
 from pathlib import Path
 
 import pytest
@@ -26,20 +24,9 @@ os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A write that reaches the disk costs milliseconds, and MLflow's database asks for thousands. No test cuts the power,
-# and what a killed process has written is there all the same.
+# A write that reaches the disk costs milliseconds. No test cuts the power, and what a killed process has written is
+# there all the same.
 os.fsync = lambda _descriptor: None
-connected = sqlite3.dbapi2.connect
-
-
-def connect_without_waiting(*arguments, **options):
-    connection = connected(*arguments, **options)
-    with contextlib.suppress(sqlite3.Error):
-        connection.execute("PRAGMA synchronous = OFF")
-    return connection
-
-
-sqlite3.dbapi2.connect = connect_without_waiting  # where SQLAlchemy, which MLflow and Optuna use, looks it up
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARING = ("test_flow.py", "test_tracking.py", "test_log.py")

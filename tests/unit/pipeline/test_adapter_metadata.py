@@ -2,7 +2,7 @@
 
 import pytest
 
-from adaptformer.pipeline import adapter_summary
+from adaptformer.pipeline import adapter_metadata
 from adaptformer.training.history import EpochRow
 
 
@@ -26,4 +26,4 @@ def rows(epochs: int, phases: int = 1) -> list[EpochRow]:
 def test_more_epochs_are_proposed_if_the_last_one_was_the_best(
     best: int, trained: list[EpochRow], proposal: str
 ) -> None:
-    assert adapter_summary.longer({"epoch": best}, trained) == proposal
+    assert adapter_metadata.longer({"epoch": best}, trained) == proposal
