@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import traceback
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import crafted
 import pytest
 import registered
+from clones import ROOT
 
 from adaptformer.__main__ import main
 from adaptformer.base.errors import UserError
@@ -101,16 +104,16 @@ def test_a_run_that_is_left_for_upload_stores_and_says_no_secret(
 
 
 @pytest.mark.parametrize("words", [[], ["--traceback"]])
-def test_no_command_shows_the_password_of_the_address(folder, planted, monkeypatch, capfd, words):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ada:{PASSWORD}@127.0.0.1:9")
-    try:
-        assert main([*words, "history"]) == 1
-    except UserError:
-        traceback.print_exc()  # as Python itself does at the end of a process
-    printed, shown = capfd.readouterr()
-    assert "http://127.0.0.1:9 does not run" in shown
-    assert ("Traceback" in shown) == bool(words)
-    assert not [secret for secret in PLANTED if secret in printed + shown]
+def test_no_command_shows_the_password_of_the_address(folder, planted, tmp_path, words):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"http://ada:{PASSWORD}@127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-m", "adaptformer", *words, "history"], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9 does not run" in done.stderr
+    assert ("Traceback" in done.stderr) == bool(words)
+    assert not [secret for secret in PLANTED if secret in done.stdout + done.stderr]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,7 @@ def test_a_job_does_not_write_an_address_with_credentials_down(url, tmp_path):
             job.prepare(folder, [source], model, 3, 10)
         assert PASSWORD not in f"{caught.value}"
     with pytest.raises(UserError, match="would be written into files"):
-        storage.resolve("list.csv", url)
+        storage.beside("list.csv", url)
     assert leaks(tmp_path) == []
 
 
