@@ -98,9 +98,11 @@ def add_overrides(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--preset", action="append", default=[], metavar="NAME", help="use the values of this preset (repeatable)"
     )
-    command.add_argument(
-        "overrides", nargs="*", default=[], type=override, metavar="KEY=VALUE", help="use this value: training.epochs=3"
-    )
+    _add_values(command, "use this value: training.epochs=3")
+
+
+def _add_values(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("overrides", nargs="*", default=[], type=override, metavar="KEY=VALUE", help=text)
 
 
 def add_offline(command: argparse.ArgumentParser) -> None:
@@ -120,28 +122,14 @@ def add_methods(command: argparse.ArgumentParser) -> None:
     """Give a command the options for the methods to compare."""
     command.add_argument("--method", action="append", metavar="'PRESET… KEY=VALUE…'", help="repeatable")
     command.add_argument("--seed", action="append", type=int, help="repeatable")
-    command.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        type=override,
-        metavar="KEY=VALUE",
-        help="for all methods, such as training.epochs=3",
-    )
+    _add_values(command, "for all methods, such as training.epochs=3")
 
 
 def add_search(command: argparse.ArgumentParser) -> None:
     """Give a command the options for the values that a sweep searches."""
     command.add_argument("--search", action="append", metavar="'KEY=VALUES'", help="4,8 or '0.1..1.0 log'; repeatable")
     command.add_argument("--trials", type=positive, help="number of trials")
-    command.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        type=override,
-        metavar="KEY=VALUE",
-        help="for all trials, such as training.epochs=3",
-    )
+    _add_values(command, "for all trials, such as training.epochs=3")
 
 
 def resolved(given: argparse.Namespace) -> tuple[ParamsFile, Params]:

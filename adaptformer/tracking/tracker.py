@@ -111,10 +111,10 @@ class Tracker:
         if run_id is None:
             return uploads.waits(folder, results)
         try:
-            mlflow_run_of = mlflow_run.reopen(self._connected(), run_id)
-            if mlflow_run_of is None:
+            reopened = mlflow_run.reopen(self._connected(), run_id)
+            if reopened is None:
                 return False
-            self._continue(mlflow_run_of)
+            self._continue(reopened)
             self._run.results, self._started = results, True  # so that it gets this run's final status
         except Exception as error:
             self._stop(error)

@@ -226,7 +226,7 @@ def _side(unit: str, params: DataParams) -> str:
 
 
 def link(data: Path, folder: Path, places: Mapping[str, str]) -> None:
-    """Hard-link files of `data` into the folder `folder`, by path and new path; copy them if links are impossible."""
+    """Hard-link files of `data` into another folder, by path and new path; copy them if links are impossible."""
     for path, new in places.items():
         target = folder / new
         target.parent.mkdir(parents=True, exist_ok=True)
