@@ -10,23 +10,23 @@ from collections.abc import Iterator
 from typing import Any
 
 _FROM_PILLOW = r"PIL\."
-_heard = threading.local()
+_collecting = threading.local()
 _show = warnings.showwarning
 
 
 @contextlib.contextmanager
 def collected() -> Iterator[list[str]]:
     """Yield a list that collects the warnings of Pillow in this thread during the body."""
-    before = getattr(_heard, "remarks", None)
-    _heard.remarks = remarks = list[str]()
+    before = getattr(_collecting, "remarks", None)
+    _collecting.remarks = remarks = list[str]()
     try:
         yield remarks
     finally:
-        _heard.remarks = before
+        _collecting.remarks = before
 
 
 def _remember(remark: str) -> bool:
-    remarks = getattr(_heard, "remarks", None)
+    remarks = getattr(_collecting, "remarks", None)
     line = " ".join(remark.split())
     if remarks is not None and line not in remarks:
         remarks.append(line)
@@ -41,7 +41,7 @@ def show_or_remember(
     file: Any = None,
     line: str | None = None,
 ) -> None:
-    """Show a warning as Python does, or collect it if it is one of Pillow during `heard`."""
+    """Show a warning as Python does, or collect it if it is one of Pillow within `collected`."""
     if "PIL" not in filename or not _remember(str(message)):
         _show(message, category, filename, lineno, file, line)
 

@@ -63,7 +63,9 @@ def read(root: Path = Path()) -> LibraryVersion | None:
         return None
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{path} cannot be read: {reason}", f"restore it, in a git repository with `git checkout {path}`") from error
+        raise UserError(
+            f"{path} cannot be read: {reason}", f"restore it, in a git repository with `git checkout {path}`"
+        ) from error
 
 
 def _texts(content: Any) -> dict[str, str]:
