@@ -6,6 +6,7 @@ that steer a terminal. None of them ends a command: a character that cannot be w
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import sys
@@ -27,8 +28,10 @@ def prepare() -> None:
     """Prepare both streams; a second call does no harm.
 
     A stream that is closed is replaced by one that accepts nothing: so no other file gets its number, and a command
-    whose output is lost fails as on a full disk.
+    whose output is lost fails as on a full disk. Messages that standard error cannot take change no exit code.
     """
+    atexit.unregister(_discard_errors)
+    atexit.register(_discard_errors)
     sys.stdout = sys.stdout or _closed(_OUTPUT, os.O_RDONLY)
     sys.stderr = sys.stderr or _closed(_ERROR, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
@@ -44,6 +47,14 @@ def as_utf8() -> None:
     """Make standard output UTF-8, whatever the terminal uses: output for programs has one encoding."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _discard_errors() -> None:
+    """Discard what standard error could not take: Python would try once more as it ends, and exit with 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _closed(number: int, flags: int) -> io.TextIOWrapper:

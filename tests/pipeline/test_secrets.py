@@ -128,7 +128,7 @@ def test_a_job_does_not_write_an_address_with_credentials_down(url, tmp_path):
             job.prepare(folder, [source], model, 3, 10)
         assert PASSWORD not in f"{caught.value}"
     with pytest.raises(UserError, match="would be written into files"):
-        storage.beside("list.csv", url)
+        storage.resolve("list.csv", url)
     assert leaks(tmp_path) == []
 
 

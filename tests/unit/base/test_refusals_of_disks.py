@@ -224,17 +224,19 @@ def test_a_full_standard_output_is_a_failure(tmp_path: Path, arguments: list[str
     assert remedy.startswith("  fix: free space where it goes")
 
 
-def test_a_full_standard_error_changes_no_exit_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_standard_error_changes_no_exit_code(tmp_path: Path, unbuffered: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(small_project.ROOT), "PYTHONUNBUFFERED": unbuffered}
     small_project.write_params(tmp_path)
     with Path("/dev/full").open("wb") as full:
         codes = [
             subprocess.run(
                 [sys.executable, "-m", "adaptformer", "params", *words], cwd=tmp_path, stderr=full, check=False,
-                stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(small_project.ROOT)},
+                stdout=subprocess.DEVNULL, env=environment,
             ).returncode
-            for words in ([], ["training.epochs=none"])
+            for words in ([], ["training.epochs=none"], ["--bogus"])
         ]  # fmt: skip
-    assert codes == [0, 1]
+    assert codes == [0, 1, 1]
 
 
 def test_a_log_line_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

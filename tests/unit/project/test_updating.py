@@ -132,7 +132,7 @@ def test_a_library_yaml_that_cannot_be_read_is_two_lines(content: str, project: 
     write("library.yaml", content)
     with pytest.raises(UserError, match=r"library\.yaml cannot be read") as refused:
         update(project)
-    assert refused.value.remedy.startswith("restore it with `git checkout ")
+    assert refused.value.remedy.startswith("restore it, in a git repository with `git checkout ")
 
 
 def test_an_update_that_was_killed_is_completed_by_the_next_one(
